@@ -1,0 +1,39 @@
+# Each target sets up what it needs; Python 3.11+ and make are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench clean setup
+
+help:  ## Show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## Make the virtual environment (every target does it when needed)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Carpool needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	@echo "Setting up $(VENV) (a minute, once) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[worker,dev]'
+	@touch $@
+
+demo: $(READY)  ## See it work: two models, three clients, a table of what it saved
+	@$(BIN)/carpool demo
+
+test: $(READY)  ## Run every test, against a real Valkey, SQLite and PostgreSQL from wheels
+	@$(BIN)/python -m pytest -n 4 --dist loadgroup
+
+check: $(READY)  ## Everything static: ruff (lint, format), mypy strict, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(READY)  ## Measure each stage and the whole way, against the bare cost of the same work
+	@$(BIN)/python -m tests.bench
+
+clean:  ## Remove the virtual environment, caches and embedded data
+	rm -rf $(VENV) .carpool .pytest_cache .mypy_cache .ruff_cache .import_linter_cache dist build
+	find producer worker tests -name __pycache__ -type d -prune -exec rm -rf {} +

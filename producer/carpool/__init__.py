@@ -1,0 +1,1 @@
+"""Carpool: single Claude requests, pooled into Message Batches at half the price."""

@@ -1,0 +1,151 @@
+"""What crosses the wire between a producer and the worker: Redis keys, the inbox entry, the answer.
+
+Both halves read this module, so a change here is a change of protocol.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import uuid_utils
+
+INBOX = "carpool:inbox"
+"""Stream. An entry has one field, ENTRY_FIELD: a msgpack array of Envelopes."""
+
+QUEUED = "carpool:queued"
+"""Integer. Requests in the inbox, kept exact by APPEND_SCRIPT and the aggregator's acknowledgement."""
+
+WAITS = "carpool:waits"
+"""List. Each item is a msgpack Wait: a producer asks for the answers of some requests."""
+
+WAITS_TTL = 120
+"""Seconds that unread waits are kept; a waiting producer repeats them, so none is lost."""
+
+REPLY_TTL = 3600
+"""Seconds that a reply list is kept when nobody reads it."""
+
+ENTRY_FIELD = b"v1"
+MAX_ENTRY_REQUESTS = 200
+MAX_ENTRY_BYTES = 256_000
+"""An entry is closed at either bound; a single larger request travels alone."""
+
+MAX_PARAMS_BYTES = 32_000_000
+"""The Messages API's own limit for one request (32 MB); a batch takes 256 MB in all."""
+
+APPEND_SCRIPT = """
+local queued = tonumber(redis.call('GET', KEYS[2]) or '0')
+local limit = tonumber(ARGV[2])
+if limit > 0 and queued + tonumber(ARGV[1]) > limit then
+  return -1
+end
+redis.call('XADD', KEYS[1], '*', ARGV[3], ARGV[4])
+return redis.call('INCRBY', KEYS[2], ARGV[1])
+"""
+"""KEYS: INBOX, QUEUED. ARGV: requests in the entry, max_queued (0: none), ENTRY_FIELD, the packed entry.
+Returns the requests now queued, or -1 when the inbox is full and nothing was appended."""
+
+BETA_HEADER = "anthropic-beta"
+USER_PROFILE_HEADER = "anthropic-user-profile-id"
+WORKSPACE_HEADER = "anthropic-workspace-id"
+
+
+class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One request on its way to the worker."""
+
+    id: str  # 32 hex digits; the batch's custom_id too
+    client: str
+    model: str
+    params: bytes  # JSON, sent on byte for byte
+    headers: dict[str, str]  # per-batch headers; they choose the lane
+    callback: bytes | None  # JSON, see callbacks.py; None: the answer is kept for wait()
+    metadata: bytes | None  # JSON
+    idempotency_key: str | None
+    enqueued_at: int  # milliseconds since the epoch, by the producer's clock
+
+
+class Wait(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A producer asks that the answers of `ids` be pushed to the list `reply_to`."""
+
+    client: str
+    reply_to: str
+    ids: list[str]
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Token counts of one answer, as the API reports them (`input_tokens` excludes cached ones)."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of a delivery: what every callback gets. Times are RFC 3339 in UTC, dollars decimal strings."""
+
+    id: str
+    client: str
+    model: str
+    state: str  # completed, discarded or canceled
+    outcome: str  # Anthropic's word: succeeded, errored, canceled, expired
+    message: msgspec.Raw | None = None  # the Message, byte for byte
+    error: msgspec.Raw | None = None  # {"type", "message"}
+    usage: Usage | None = None
+    cost: str | None = None  # dollars billed; None where the model's price is unknown
+    list_price: str | None = None  # dollars the same tokens cost outside a batch
+    metadata: msgspec.Raw | None = None
+    attempts: int = 1
+    batch_id: str | None = None  # Anthropic's id, msgbatch_…
+    enqueued_at: str
+    finished_at: str
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of a webhook, in the shape that Standard Webhooks 1.0.0 recommends."""
+
+    type: str  # request.completed, request.discarded or request.canceled
+    timestamp: str
+    data: msgspec.Raw  # an Answer
+
+
+encode_entry = msgspec.msgpack.Encoder().encode
+decode_entry = msgspec.msgpack.Decoder(list[Envelope]).decode
+encode_wait = msgspec.msgpack.Encoder().encode
+decode_wait = msgspec.msgpack.Decoder(Wait).decode
+
+
+def mint_id(client: str, idempotency_key: str | None = None) -> str:
+    """Return a new id: UUIDv7 as 32 hex digits, or one that the client and its key determine.
+
+    A keyed id is a UUIDv8 (RFC 9562, section 5.8) over SHA-256, so the same key is the same row
+    wherever and whenever it is enqueued, with nothing to look up.
+    """
+    if idempotency_key is None:
+        return uuid_utils.uuid7().hex
+    digest = hashlib.sha256(f"{client}\0{idempotency_key}".encode()).hexdigest()
+    return f"{digest[:12]}8{digest[13:16]}a{digest[17:32]}"
+
+
+def batch_headers(
+    betas: Sequence[str] = (), user_profile_id: str | None = None, workspace_id: str | None = None
+) -> dict[str, str]:
+    """Return the per-batch headers in their one canonical form."""
+    headers = {
+        BETA_HEADER: ",".join(sorted(set(betas))),
+        USER_PROFILE_HEADER: user_profile_id,
+        WORKSPACE_HEADER: workspace_id,
+    }
+    return {name: value for name, value in headers.items() if value}
+
+
+def lane_of(model: str, headers: Mapping[str, str]) -> str:
+    """Return the lane: requests of one lane may share a batch."""
+    return " ".join([model, *(f"{name}={headers[name]}" for name in sorted(headers))])
+
+
+def to_json(value: Any) -> bytes:
+    """Encode as JSON, once; these bytes are what is stored and sent."""
+    return msgspec.json.encode(value)

@@ -1,0 +1,1 @@
+"""The half of Carpool that operators run: it pools, submits, polls, collects and delivers."""
