@@ -1,0 +1,90 @@
+"""The database: one engine a process, transactions that begin the way each database needs them to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from carpool_worker.settings import settings
+
+SQLITE_BUSY_TIMEOUT = 60.0
+"""Seconds a SQLite writer waits for another; one writes at a time."""
+
+POOL_SIZE = 5
+
+
+def now() -> int:
+    """Return the time in milliseconds since the epoch, as the tables keep it."""
+    return time.time_ns() // 1_000_000
+
+
+def open_engine(url: str) -> sa.Engine:
+    """Return an engine for `url`; for SQLite it makes the file's folder and turns the write-ahead log on."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _open_sqlite(parsed)
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return sa.create_engine(parsed, pool_size=POOL_SIZE, pool_pre_ping=True)
+
+
+def _open_sqlite(url: sa.URL) -> sa.Engine:
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT})
+
+    @sa.event.listens_for(engine, "connect")
+    def _prepare(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself; _begin does
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # a committed transaction survives a power cut
+        cursor.execute("PRAGMA cache_size = -32000")
+        cursor.execute("PRAGMA wal_autocheckpoint = 4000")
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        # IMMEDIATE: a transaction that reads before it writes would otherwise fail half way with SQLITE_BUSY.
+        reads = connection.get_execution_options().get("carpool_reads", False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+@cache
+def engine() -> sa.Engine:
+    """Return this process's engine."""
+    return open_engine(settings().database_url)
+
+
+@contextmanager
+def write(on: sa.Engine | None = None) -> Iterator[sa.Connection]:
+    """Open a transaction that commits at the end, or rolls back on an error."""
+    with (on or engine()).begin() as connection:
+        yield connection
+
+
+@contextmanager
+def read(on: sa.Engine | None = None) -> Iterator[sa.Connection]:
+    """Open a transaction that only reads: on SQLite it waits for no writer."""
+    with (on or engine()).connect().execution_options(carpool_reads=True) as connection:
+        yield connection
+
+
+def dispose_after_fork() -> None:
+    """Let go of connections inherited from the parent process; it still uses them."""
+    if engine.cache_info().currsize:
+        engine().dispose(close=False)
+        engine.cache_clear()
+
+
+def is_postgres(connection: sa.Connection) -> bool:
+    """Tell whether this is PostgreSQL (else SQLite)."""
+    return connection.dialect.name == "postgresql"

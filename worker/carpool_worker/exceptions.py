@@ -1,0 +1,45 @@
+"""What can go wrong in the worker: one tree, one sentence each, data as attributes."""
+
+from __future__ import annotations
+
+
+class WorkerError(Exception):
+    """Something went wrong in the worker."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.__doc__)
+
+
+class SettingsInvalid(WorkerError):
+    """A setting is unknown or breaks its rule."""
+
+
+class DatabaseNotMigrated(WorkerError):
+    """The database's tables are not those of this version: run `carpool migrate`."""
+
+
+class ClaudeError(WorkerError):
+    """The Message Batches API did not do what it was asked.
+
+    `status` is HTTP's (None: no answer came), `retry_after` seconds that the API asked to wait (None: it did not say),
+    `kind` the API's error type. `certain` is True where the request is known to have had no effect.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        kind: str | None = None,
+        retry_after: float | None = None,
+        certain: bool = True,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.retry_after = retry_after
+        self.certain = certain
+
+
+class ResultsCut(WorkerError):
+    """The stream of results ended before its last line did."""

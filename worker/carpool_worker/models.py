@@ -1,0 +1,262 @@
+"""The tables. Times are milliseconds since the epoch, money is exact (see Dollars), contents are bytes as they came.
+
+`requests` is hot and narrow; what a request says and what Claude answered stand apart in `params` and `answers`,
+so that both can be pruned alone. The bulk tables have no foreign keys: rows arrive by the ten thousand in one
+transaction with the batch they belong to, and a check for each would cost a fifth of the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from carpool_worker.states import (
+    FINAL_REQUEST_STATES,
+    FINISHED_BATCH_STATES,
+    BatchState,
+    DeliveryState,
+    RequestState,
+)
+
+DOLLAR = 10**12
+"""Money is stored in whole picodollars: the cheapest token known costs 15,000 of them."""
+
+
+class Dollars(sa.types.TypeDecorator[Decimal]):
+    """Decimal dollars, stored as an integer number of picodollars: exact on every database, and sums stay exact."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: sa.Dialect) -> int | None:
+        """Store dollars."""
+        return None if value is None else int(value * DOLLAR)
+
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> Decimal | None:
+        """Load dollars."""
+        return None if value is None else Decimal(value) / DOLLAR
+
+
+def state_column(states: type[StrEnum], name: str) -> Any:
+    """Return a column that stores a state's value (not its member's name) and lets no other value in."""
+    kind = sa.Enum(
+        states,
+        values_callable=lambda members: [member.value for member in members],
+        native_enum=False,
+        create_constraint=True,
+        name=name,
+        length=16,
+    )
+    return sa.Column("state", kind, nullable=False)
+
+
+def finished_check(states: Sequence[StrEnum], column: str, name: str) -> sa.CheckConstraint:
+    """Tie final states to their timestamp: neither is there without the other."""
+    final = ", ".join(f"'{state.value}'" for state in states)
+    return sa.CheckConstraint(f"(state IN ({final})) = ({column} IS NOT NULL)", name=name)
+
+
+def big() -> Any:
+    """Return a nullable 64-bit integer column."""
+    return sa.Column(sa.BigInteger)
+
+
+def count() -> Any:
+    """Return a 64-bit counter that starts at zero."""
+    return sa.Column(sa.BigInteger, nullable=False, server_default="0")
+
+
+class Batch(SQLModel, table=True):
+    """One Message Batch, from its first request on."""
+
+    __tablename__ = "batches"
+    __table_args__ = (
+        finished_check(FINISHED_BATCH_STATES, "finished_at", "ck_batches_finished"),
+        sa.Index(
+            "uq_batches_open_lane",
+            "lane",
+            unique=True,
+            sqlite_where=sa.text("state = 'open'"),
+            postgresql_where=sa.text("state = 'open'"),
+        ),
+        sa.Index(
+            "ix_batches_unfinished",
+            "state",
+            sqlite_where=sa.text("finished_at IS NULL"),
+            postgresql_where=sa.text("finished_at IS NULL"),
+        ),
+    )
+
+    id: str = Field(primary_key=True, max_length=32)
+    lane: str
+    model: str
+    headers: str  # JSON: the per-batch headers
+    state: BatchState = Field(sa_column=state_column(BatchState, "ck_batches_state"))
+    request_count: int = Field(default=0, sa_column=count())
+    body_bytes: int = Field(default=0, sa_column=count())  # of the JSON body that will be posted
+    claude_id: str | None = Field(default=None, unique=True)  # msgbatch_…
+    parent_id: str | None = Field(default=None, max_length=32)  # the rejected batch this one was split from
+
+    submissions: int = Field(default=0)  # how often it was posted, or tried to be
+    submit_after: int = Field(default=0, sa_column=count())  # not before then: back-off
+    cursor_id: str | None = None  # newest batch Anthropic knew before the last post
+    in_doubt_at: int | None = Field(default=None, sa_column=big())  # the last post's answer was lost then
+    strangers: str = "[]"  # JSON: ids adopted by mistake and let go
+    last_error: str | None = None
+
+    succeeded: int = Field(default=0)
+    errored: int = Field(default=0)
+    canceled: int = Field(default=0)
+    expired: int = Field(default=0)
+    cost: Decimal | None = Field(default=None, sa_column=sa.Column(Dollars))
+    list_price: Decimal | None = Field(default=None, sa_column=sa.Column(Dollars))
+
+    opened_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    sealed_at: int | None = Field(default=None, sa_column=big())
+    submitting_at: int | None = Field(default=None, sa_column=big())
+    in_progress_at: int | None = Field(default=None, sa_column=big())
+    expires_at: int | None = Field(default=None, sa_column=big())
+    ended_at: int | None = Field(default=None, sa_column=big())
+    finished_at: int | None = Field(default=None, sa_column=big())
+
+
+class Request(SQLModel, table=True):
+    """One Messages API call and what became of it."""
+
+    __tablename__ = "requests"
+    __table_args__ = (
+        finished_check(FINAL_REQUEST_STATES, "finished_at", "ck_requests_finished"),
+        sa.Index("ix_requests_batch", "batch_id"),
+        sa.Index(
+            "ix_requests_retryable",
+            "retry_at",
+            sqlite_where=sa.text("state = 'retryable'"),
+            postgresql_where=sa.text("state = 'retryable'"),
+        ),
+    )
+
+    id: str = Field(primary_key=True, max_length=32)
+    client: str
+    model: str
+    lane: str
+    batch_id: str = Field(max_length=32)
+    state: RequestState = Field(sa_column=state_column(RequestState, "ck_requests_state"))
+    attempt: int = Field(default=1)
+    outcome: str | None = None
+    headers: str  # JSON: the per-batch headers
+    callback: str | None = None  # JSON
+    request_metadata: str | None = Field(default=None, sa_column=sa.Column("metadata", sa.Text))  # JSON
+    idempotency_key: str | None = None
+    params_bytes: int
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cost: Decimal | None = Field(default=None, sa_column=sa.Column(Dollars))
+    list_price: Decimal | None = Field(default=None, sa_column=sa.Column(Dollars))
+
+    enqueued_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    batched_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    retry_at: int | None = Field(default=None, sa_column=big())
+    finished_at: int | None = Field(default=None, sa_column=big())
+
+
+class Params(SQLModel, table=True):
+    """What a request says: the params' JSON, byte for byte as the producer encoded it."""
+
+    __tablename__ = "params"
+
+    request_id: str = Field(primary_key=True, max_length=32)
+    body: bytes
+
+
+class AnswerRow(SQLModel, table=True):
+    """What Claude answered: the `result` of its line, byte for byte."""
+
+    __tablename__ = "answers"
+
+    request_id: str = Field(primary_key=True, max_length=32)
+    body: bytes
+
+
+class DeliveryRow(SQLModel, table=True):
+    """One answer on its way to one callback; a request has at most one."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        finished_check((DeliveryState.DELIVERED,), "delivered_at", "ck_deliveries_delivered"),
+        finished_check((DeliveryState.DISCARDED,), "discarded_at", "ck_deliveries_discarded"),
+        sa.Index(
+            "ix_deliveries_due",
+            "state",
+            "due_at",
+            sqlite_where=sa.text("state IN ('available', 'delivering', 'retryable')"),
+            postgresql_where=sa.text("state IN ('available', 'delivering', 'retryable')"),
+        ),
+    )
+
+    request_id: str = Field(primary_key=True, max_length=32)
+    channel: str
+    target: str  # a URL, or a task's name
+    state: DeliveryState = Field(sa_column=state_column(DeliveryState, "ck_deliveries_state"))
+    attempt: int = Field(default=0)  # tries so far
+    due_at: int = Field(
+        sa_column=sa.Column(sa.BigInteger, nullable=False)
+    )  # delivering: its courier's lease ends
+    last_error: str | None = None
+    delivered_at: int | None = Field(default=None, sa_column=big())
+    discarded_at: int | None = Field(default=None, sa_column=big())
+
+
+class DeliveryAttempt(SQLModel, table=True):
+    """One try to deliver."""
+
+    __tablename__ = "delivery_attempts"
+    __table_args__ = (sa.Index("ix_delivery_attempts_request", "request_id"),)
+
+    id: int | None = Field(
+        default=None,
+        sa_column=sa.Column(sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    )
+    request_id: str = Field(max_length=32)
+    attempt: int
+    at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    milliseconds: int
+    status: int | None = None  # HTTP's, for a webhook
+    detail: str | None = None  # the error, or the start of the receiver's answer
+
+
+class Endpoint(SQLModel, table=True):
+    """A webhook URL that asked for no more (410): nothing is sent there until an operator says so."""
+
+    __tablename__ = "endpoints"
+
+    url: str = Field(primary_key=True)
+    stopped_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    reason: str
+
+
+class UsageRow(SQLModel, table=True):
+    """What a client used of a model on a day (UTC). Never pruned."""
+
+    __tablename__ = "usage"
+
+    day: str = Field(primary_key=True, max_length=10)
+    client: str = Field(primary_key=True)
+    model: str = Field(primary_key=True)
+    requests: int = Field(default=0, sa_column=count())
+    input_tokens: int = Field(default=0, sa_column=count())
+    output_tokens: int = Field(default=0, sa_column=count())
+    cache_write_tokens: int = Field(default=0, sa_column=count())
+    cache_read_tokens: int = Field(default=0, sa_column=count())
+    unpriced: int = Field(
+        default=0, sa_column=count()
+    )  # of `requests`: those of a model without a known price
+    cost: Decimal = Field(default=Decimal(0), sa_column=sa.Column(Dollars, nullable=False))
+    list_price: Decimal = Field(default=Decimal(0), sa_column=sa.Column(Dollars, nullable=False))

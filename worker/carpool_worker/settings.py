@@ -1,0 +1,122 @@
+"""Settings: the defaults here < the TOML file < CARPOOL_* in the environment. `config/carpool.toml` explains each."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from carpool_worker.exceptions import SettingsInvalid
+
+API_MAX_REQUESTS = 100_000
+API_MAX_BYTES = 256_000_000
+"""Anthropic's limits for one batch; no setting can pass them."""
+
+DEFAULT_CONFIG = Path("config/carpool.toml")
+
+
+def split_commas(value: Any) -> Any:
+    """Accept 'a, b' from the environment where a list is meant."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Names = Annotated[list[str], NoDecode, BeforeValidator(split_commas)]
+Secrets = Annotated[list[SecretStr], NoDecode, BeforeValidator(split_commas)]
+Networks = Annotated[list[IPv4Network | IPv6Network], NoDecode, BeforeValidator(split_commas)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Every setting. Intervals are seconds, sizes bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="CARPOOL_", extra="forbid")
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    database_url: str = "sqlite:///.carpool/carpool.db"
+
+    flush_count: int = Field(default=API_MAX_REQUESTS, ge=1, le=API_MAX_REQUESTS)
+    flush_bytes: int = Field(default=250_000_000, ge=1_000, le=API_MAX_BYTES)
+    flush_interval: Annotated[float, Field(ge=0)] = 60
+
+    poll_interval: Seconds = 30
+    settle_interval: Seconds = 120
+    submit_timeout: Seconds = 600
+    claim_interval: Seconds = 30
+
+    max_attempts: int = Field(default=3, ge=1, le=100)
+
+    webhook_secret: Secrets = Field(default_factory=list)
+    webhook_allowed_networks: Networks = Field(default_factory=list)
+    webhook_timeout: Seconds = 20
+    webhook_concurrency: int = Field(default=100, ge=1, le=2_000)
+    webhook_host_concurrency: int = Field(default=20, ge=1, le=2_000)
+    webhook_schedule: list[Seconds] = Field(
+        default_factory=lambda: [
+            5.0,
+            300.0,
+            1_800.0,
+            7_200.0,
+            18_000.0,
+            36_000.0,
+            50_400.0,
+            72_000.0,
+            86_400.0,
+        ]
+    )
+
+    task_allowed: Names = Field(default_factory=lambda: ["*"])
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over file over defaults."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_path())
+
+
+def config_path() -> Path | None:
+    """Return the TOML file in force: CARPOOL_CONFIG, else config/carpool.toml here, else none."""
+    if named := os.environ.get("CARPOOL_CONFIG"):
+        if not Path(named).is_file():
+            raise SettingsInvalid(f"CARPOOL_CONFIG names {named}, which is not a file")
+        return Path(named)
+    return DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """Read the settings anew.
+
+    Raises:
+        SettingsInvalid: a setting is unknown or breaks its rule; the message names each.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsInvalid("; ".join(map(_sentence, error.errors()))) from error
+
+
+@cache
+def settings() -> Settings:
+    """Return this process's settings, read once."""
+    return read_settings()
+
+
+def _sentence(error: Any) -> str:
+    name = ".".join(map(str, error["loc"]))
+    return f"{name} (environment: CARPOOL_{name.upper().split('.')[0]}): {error['msg']}"
