@@ -1,0 +1,9 @@
+"""A Message Batches API that runs here, for tests, demos and benchmarks; its answers say that they are simulated."""
+
+from carpool_worker.simulator.background import running
+from carpool_worker.simulator.faults import Fault
+from carpool_worker.simulator.options import SimulatorOptions
+from carpool_worker.simulator.scripts import Script
+from carpool_worker.simulator.server import create_app, serve
+
+__all__ = ["Fault", "Script", "SimulatorOptions", "create_app", "running", "serve"]

@@ -1,0 +1,74 @@
+"""A batch as the simulator keeps it, and as the API shows it."""
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+ProcessingStatus = Literal["in_progress", "canceling", "ended"]
+
+
+class Counts(msgspec.Struct):
+    """How many requests of a batch are where; the API's `request_counts`."""
+
+    processing: int = 0
+    succeeded: int = 0
+    errored: int = 0
+    canceled: int = 0
+    expired: int = 0
+
+
+class Batch(msgspec.Struct, kw_only=True):
+    """A batch: times are seconds since the epoch, `latency` is the seconds it takes."""
+
+    id: str
+    sequence: int
+    size: int
+    created_at: float
+    expires_at: float
+    latency: float
+    betas: str
+    counts: Counts
+    cancel_initiated_at: float | None = None
+    ended_at: float | None = None
+
+    @property
+    def processing_status(self) -> ProcessingStatus:
+        """Return where the batch is, in the API's words."""
+        if self.ended_at is not None:
+            return "ended"
+        return "in_progress" if self.cancel_initiated_at is None else "canceling"
+
+    @property
+    def stops_at(self) -> float:
+        """Return when no further request of it runs: it is done, expired or canceled."""
+        return min(
+            self.created_at + self.latency, self.expires_at, self.cancel_initiated_at or self.expires_at
+        )
+
+    @property
+    def requests_run(self) -> int:
+        """Return how many of its requests get to run: as large a share as the time that it had."""
+        if self.latency == 0:
+            return self.size
+        return int(self.size * min(1.0, (self.stops_at - self.created_at) / self.latency))
+
+    def as_answer(self, origin: str) -> dict[str, Any]:
+        """Return the API's `message_batch` object; `origin` begins its absolute `results_url`."""
+        status = self.processing_status
+        return {
+            "id": self.id,
+            "type": "message_batch",
+            "processing_status": status,
+            "request_counts": msgspec.to_builtins(self.counts),
+            "created_at": _time(self.created_at),
+            "expires_at": _time(self.expires_at),
+            "ended_at": _time(self.ended_at),
+            "cancel_initiated_at": _time(self.cancel_initiated_at),
+            "archived_at": None,
+            "results_url": f"{origin}/v1/messages/batches/{self.id}/results" if status == "ended" else None,
+        }
+
+
+def _time(moment: float | None) -> str | None:
+    return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat(timespec="microseconds")

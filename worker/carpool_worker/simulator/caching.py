@@ -1,0 +1,61 @@
+"""Prompt caching by a simple rule: the first request with a prefix writes it, later ones read it.
+
+The prefix is all text of `system` and `messages` up to the last block that has a `cache_control`.
+"""
+
+from hashlib import blake2b
+from typing import NamedTuple
+
+from carpool_worker.simulator.params import Block, Params
+
+MIN_PREFIX_TOKENS = 1_024
+CHARS_PER_TOKEN = 4
+TTL_SECONDS = {"5m": 300, "1h": 3_600}
+
+
+class CacheTokens(NamedTuple):
+    """The tokens of a prompt's prefix that were written (for five minutes or an hour) or read."""
+
+    written_5m: int = 0
+    written_1h: int = 0
+    read: int = 0
+
+    @property
+    def total(self) -> int:
+        """Return all tokens of the prefix."""
+        return self.written_5m + self.written_1h + self.read
+
+
+class PrefixCache:
+    """Which prefixes are cached, and until when (seconds since the epoch)."""
+
+    def __init__(self) -> None:
+        self._valid_until: dict[bytes, float] = {}
+
+    def tokens(self, params: Params, now: float) -> CacheTokens:
+        """Read or write the prefix of the request, which most requests don't have."""
+        blocks = _prefix(params)
+        if not blocks:
+            return CacheTokens()
+        text = "\n".join(block.text for block in blocks)
+        ttl = str((blocks[-1].cache_control or {}).get("ttl", "5m"))
+        return self._look_up(f"{params.model}\n{text}", len(text) // CHARS_PER_TOKEN, ttl, now)
+
+    def _look_up(self, prefix: str, tokens: int, ttl: str, now: float) -> CacheTokens:
+        if tokens < MIN_PREFIX_TOKENS:
+            return CacheTokens()
+        key = blake2b(prefix.encode(), digest_size=16).digest()
+        was_valid_until = self._valid_until.get(key, 0.0)
+        self._valid_until[key] = now + TTL_SECONDS.get(ttl, TTL_SECONDS["5m"])
+        if was_valid_until > now:
+            return CacheTokens(read=tokens)
+        return CacheTokens(written_1h=tokens) if ttl == "1h" else CacheTokens(written_5m=tokens)
+
+
+def _prefix(params: Params) -> list[Block]:
+    contents = (params.system, *(turn.content for turn in params.messages or ()))
+    if all(isinstance(content, str) for content in contents):
+        return []
+    blocks = [b for c in contents for b in ([Block(text=c)] if isinstance(c, str) else c)]
+    marked = [number for number, block in enumerate(blocks) if block.cache_control]
+    return blocks[: marked[-1] + 1] if marked else []

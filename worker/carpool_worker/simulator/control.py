@@ -1,0 +1,80 @@
+"""The control API, `/simulator/…`: faults and scripts are set, the ledger is read.
+
+`POST` takes one object or a list (`Fault`, `Script`), `GET` shows what is set, `DELETE` clears it.
+"""
+
+import asyncio
+
+import msgspec
+from aiohttp import web
+
+from carpool_worker.simulator.endpoints import json_response
+from carpool_worker.simulator.faults import Fault
+from carpool_worker.simulator.scripts import Script
+from carpool_worker.simulator.simulator import SIMULATOR
+
+routes = web.RouteTableDef()
+
+
+@routes.post("/simulator/faults")
+async def arm_faults(request: web.Request) -> web.Response:
+    """Arm one fault or several."""
+    faults = msgspec.json.decode(_listed(await request.read()), type=list[Fault])
+    request.app[SIMULATOR].faults.arm(faults)
+    return json_response(request.app[SIMULATOR].faults.waiting())
+
+
+@routes.get("/simulator/faults")
+async def armed_faults(request: web.Request) -> web.Response:
+    """Answer the faults that wait to strike."""
+    return json_response(request.app[SIMULATOR].faults.waiting())
+
+
+@routes.delete("/simulator/faults")
+async def disarm_faults(request: web.Request) -> web.Response:
+    """Forget all faults."""
+    request.app[SIMULATOR].faults.disarm()
+    return json_response(request.app[SIMULATOR].faults.waiting())
+
+
+@routes.post("/simulator/scripts")
+async def add_scripts(request: web.Request) -> web.Response:
+    """Add one script or several."""
+    scripts = msgspec.json.decode(_listed(await request.read()), type=list[Script])
+    request.app[SIMULATOR].scripts.add(scripts)
+    return json_response(request.app[SIMULATOR].scripts.in_force())
+
+
+@routes.get("/simulator/scripts")
+async def scripts_in_force(request: web.Request) -> web.Response:
+    """Answer the scripts in force."""
+    return json_response(request.app[SIMULATOR].scripts.in_force())
+
+
+@routes.delete("/simulator/scripts")
+async def clear_scripts(request: web.Request) -> web.Response:
+    """Forget all scripts."""
+    request.app[SIMULATOR].scripts.clear()
+    return json_response(request.app[SIMULATOR].scripts.in_force())
+
+
+@routes.get("/simulator/ledger")
+async def ledger(request: web.Request) -> web.Response:
+    """Answer the ledger's sums."""
+    return json_response(await asyncio.to_thread(request.app[SIMULATOR].ledger.summary))
+
+
+@routes.get("/simulator/ledger/entries")
+async def ledger_entries(request: web.Request) -> web.StreamResponse:
+    """Stream the ledger, a JSON line an entry."""
+    response = web.StreamResponse(headers={"content-type": "application/x-jsonl"})
+    await response.prepare(request)
+    entries = request.app[SIMULATOR].ledger.entries()
+    while chunk := await asyncio.to_thread(next, entries, b""):
+        await response.write(chunk)
+    await response.write_eof()
+    return response
+
+
+def _listed(body: bytes) -> bytes:
+    return body if body.lstrip().startswith(b"[") else b"[" + body + b"]"

@@ -1,0 +1,72 @@
+"""Faults that are armed beforehand and strike the calls that they name."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+Operation = Literal["create", "retrieve", "list", "results", "cancel", "delete"]
+Kind = Literal["dropped", "lost", "error", "error_after", "stalled", "slow", "truncated"]
+
+RESULTS_ONLY: frozenset[Kind] = frozenset({"slow", "truncated"})
+
+
+class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What goes wrong, with which operation, how often.
+
+    Kinds: `dropped` cuts the connection and does nothing; `lost` does it, then cuts the connection; `error`
+    answers `status` and does nothing; `error_after` does it, then answers `status`; `stalled` does it and
+    answers `seconds` later. For results alone: `slow` spreads the body over `seconds`; `truncated` cuts the
+    connection in the middle of a line.
+
+    `skip` calls pass unharmed, then `times` are struck. A 429 without `retry_after` (seconds) is a spend cap.
+    """
+
+    operation: Operation
+    kind: Kind
+    status: int = 500
+    message: str | None = None
+    retry_after: float | None = None
+    seconds: float = 1.0
+    skip: int = 0
+    times: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kind in RESULTS_ONLY and self.operation != "results":
+            raise ValueError(f"a {self.kind} answer is possible for results only")
+
+
+class ArmedFaults:
+    """The faults that wait to strike; the first one that fits a call strikes it."""
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+        self._faults: list[Fault] = []
+        self.arm(faults)
+
+    def arm(self, faults: Iterable[Fault]) -> None:
+        """Add faults behind those that wait already."""
+        self._faults.extend(msgspec.structs.replace(fault) for fault in faults)
+
+    def disarm(self) -> None:
+        """Forget all faults."""
+        self._faults.clear()
+
+    def waiting(self) -> list[Fault]:
+        """Return the faults with the skips and times that are left of them."""
+        return list(self._faults)
+
+    def strike(self, operation: str) -> Fault | None:
+        """Return the fault that strikes this call, and count it."""
+        for fault in self._faults:
+            if fault.operation == operation:
+                return self._count(fault)
+        return None
+
+    def _count(self, fault: Fault) -> Fault | None:
+        if fault.skip > 0:
+            fault.skip -= 1
+            return None
+        fault.times -= 1
+        if fault.times <= 0:
+            self._faults.remove(fault)
+        return fault

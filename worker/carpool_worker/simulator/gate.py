@@ -1,0 +1,73 @@
+"""What every call passes: request ids, authentication, rate limits, armed faults, errors as JSON."""
+
+import secrets
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from carpool_worker.simulator.endpoints import json_response
+from carpool_worker.simulator.errors import ApiError, invalid
+from carpool_worker.simulator.mishaps import suffer
+from carpool_worker.simulator.simulator import SIMULATOR
+
+# What SDKs send: 2.x a Bearer token with the newer version, older ones X-Api-Key with the older.
+API_VERSIONS = frozenset({"2023-06-01", "2026-10-21"})
+API_PREFIX = "/v1/"
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the call its id, and turn errors into the API's error bodies."""
+    request[REQUEST_ID] = f"req_01{secrets.token_hex(11)}"
+    try:
+        return await handler(request)
+    except ApiError as error:
+        refusal = error
+    except msgspec.DecodeError as error:
+        refusal = invalid(str(error))
+    except web.HTTPException as error:
+        refusal = ApiError(error.status, error.reason)
+    await _drain(request)
+    response = json_response(refusal.body(request[REQUEST_ID]))
+    response.set_status(refusal.status)
+    response.headers.update(refusal.headers)
+    return response
+
+
+@web.middleware
+async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let authenticated calls within the rate limit pass to the API, unless a fault strikes them."""
+    if not request.path.startswith(API_PREFIX):
+        return await handler(request)
+    simulator = request.app[SIMULATOR]
+    _authenticate(request)
+    simulator.rate_limit.take()
+    fault = simulator.faults.strike(request.match_info.route.name or "")
+    return await handler(request) if fault is None else await suffer(fault, request, handler)
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the headers that every answer of the API has."""
+    response.headers["request-id"] = request[REQUEST_ID]
+    if request.path.startswith(API_PREFIX):
+        response.headers.update(request.app[SIMULATOR].rate_limit.headers())
+
+
+def _authenticate(request: web.Request) -> None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    is_bearer = scheme.lower() == "bearer" and bool(token.strip())
+    if not is_bearer and not request.headers.get("x-api-key"):
+        raise ApiError(401, "x-api-key header is required")
+    version = request.headers.get("anthropic-version")
+    if version is None:
+        raise invalid("anthropic-version: header is required")
+    if version not in API_VERSIONS:
+        raise invalid(f'anthropic-version: "{version}" is not a valid version')
+
+
+async def _drain(request: web.Request) -> None:
+    """Read what is left of the body, so that a client that is still sending gets the answer."""
+    async for _ in request.content.iter_any():
+        pass

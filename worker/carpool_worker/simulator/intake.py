@@ -1,0 +1,39 @@
+"""The body of a create, taken off the network and put on disk while other calls are answered."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from aiohttp import StreamReader
+
+from carpool_worker.simulator.bodies import BodySpool, Bounds
+from carpool_worker.simulator.errors import ApiError
+
+MAX_BODY_BYTES = 256_000_000
+BLOCK_BYTES = 1_000_000
+
+
+async def receive(content: StreamReader, path: Path) -> Bounds:
+    """Write the body to the path; return start and end of each request, in turn; raise ApiError."""
+    spool = BodySpool(path)
+    try:
+        async for block in _blocks(content):
+            await asyncio.to_thread(spool.feed, block)
+        return await asyncio.to_thread(spool.finish)
+    finally:
+        spool.close()
+
+
+async def _blocks(content: StreamReader) -> AsyncIterator[bytes]:
+    """Gather what arrives to blocks that are worth a thread's time."""
+    pieces: list[bytes] = []
+    waiting = total = 0
+    async for piece in content.iter_any():
+        pieces.append(piece)
+        waiting, total = waiting + len(piece), total + len(piece)
+        if total > MAX_BODY_BYTES:
+            raise ApiError(413, "Request exceeds the maximum size")
+        if waiting >= BLOCK_BYTES:
+            yield b"".join(pieces)
+            pieces, waiting = [], 0
+    yield b"".join(pieces)

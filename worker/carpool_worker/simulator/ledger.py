@@ -1,0 +1,96 @@
+"""The ledger: what became of each request of each batch, and what was billed; an SQLite file."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+MAX_NAMED = 100
+CHUNK_ROWS = 1_000
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    batch_id TEXT NOT NULL, custom_id TEXT NOT NULL, model TEXT, outcome TEXT NOT NULL, error_type TEXT,
+    input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
+    cache_creation_input_tokens INTEGER NOT NULL, cache_read_input_tokens INTEGER NOT NULL
+)"""
+OUTCOMES = "SELECT outcome, count(*) AS requests FROM runs GROUP BY outcome"
+DISTINCT = "SELECT count(DISTINCT batch_id) AS batches, count(DISTINCT custom_id) AS custom_ids FROM runs"
+RAN_TWICE = """
+SELECT custom_id FROM runs WHERE outcome = 'succeeded'
+GROUP BY custom_id HAVING count(*) > 1 ORDER BY custom_id"""
+TOKENS_BY_MODEL = """
+SELECT model, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
+    sum(cache_creation_input_tokens) AS cache_creation_input_tokens,
+    sum(cache_read_input_tokens) AS cache_read_input_tokens
+FROM runs WHERE outcome = 'succeeded' GROUP BY model"""
+
+
+class Entry(msgspec.Struct):
+    """What became of one request in one batch; succeeded ones, and no others, are billed."""
+
+    batch_id: str
+    custom_id: str
+    model: str | None
+    outcome: str
+    error_type: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+
+
+INSERT = f"INSERT INTO runs VALUES ({', '.join('?' * len(Entry.__struct_fields__))})"  # noqa: S608 (placeholders alone)
+
+
+class Ledger:
+    """Written by one thread, a transaction a batch; read by any."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with closing(self._connect()) as database:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute(SCHEMA)
+
+    def record(self, batch_id: str, chunks: Iterable[list[Entry]]) -> None:
+        """Write down a whole batch, or nothing of it; what an interrupted run of it left is replaced."""
+        with closing(self._connect()) as database, database:
+            database.execute("DELETE FROM runs WHERE batch_id = ?", (batch_id,))
+            for chunk in chunks:
+                database.executemany(INSERT, map(msgspec.structs.astuple, chunk))
+
+    def summary(self) -> dict[str, Any]:
+        """Return the sums; `ran_twice` names the custom_ids that were billed more than once (the first 100)."""
+        with closing(self._connect()) as database:
+            totals = database.execute(DISTINCT).fetchone()
+            outcomes = {row["outcome"]: row["requests"] for row in database.execute(OUTCOMES)}
+            twice = [row["custom_id"] for row in database.execute(RAN_TWICE)]
+            tokens = {row["model"]: dict(row) for row in database.execute(TOKENS_BY_MODEL)}
+        return {
+            "batches": totals["batches"],
+            "requests_run": outcomes.get("succeeded", 0) + outcomes.get("errored", 0),
+            "billed": outcomes.get("succeeded", 0),
+            "distinct_custom_ids": totals["custom_ids"],
+            "outcomes": outcomes,
+            "ran_twice_count": len(twice),
+            "ran_twice": twice[:MAX_NAMED],
+            "tokens_by_model": {
+                model: {k: v for k, v in row.items() if k != "model"} for model, row in tokens.items()
+            },
+        }
+
+    def entries(self) -> Iterator[bytes]:
+        """Yield all entries, oldest first, as chunks of JSON lines."""
+        with closing(self._connect()) as database:
+            rows = database.execute("SELECT * FROM runs ORDER BY rowid")
+            while chunk := rows.fetchmany(CHUNK_ROWS):
+                yield b"".join(msgspec.json.encode(dict(row)) + b"\n" for row in chunk)
+
+    def _connect(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path, check_same_thread=False)
+        database.row_factory = sqlite3.Row
+        database.execute("PRAGMA synchronous = OFF")  # outlives a killed process, which is all that is asked
+        return database

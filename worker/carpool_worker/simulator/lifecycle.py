@@ -1,0 +1,97 @@
+"""The way of a batch through time: made, run when it is due, canceled or expired, ended."""
+
+import asyncio
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+from time import time
+
+from carpool_worker.simulator.batches import Batch, Counts
+from carpool_worker.simulator.bodies import Bounds
+from carpool_worker.simulator.errors import invalid
+from carpool_worker.simulator.options import SimulatorOptions
+from carpool_worker.simulator.registry import Registry
+from carpool_worker.simulator.runs import INDEX, Engine, RunStopped
+from carpool_worker.simulator.spooled import save_index
+
+
+class Lifecycle:
+    """Sees every batch through to its end; one thread runs the requests, a batch at a time."""
+
+    def __init__(self, options: SimulatorOptions, registry: Registry, engine: Engine) -> None:
+        self._options = options
+        self._registry = registry
+        self._engine = engine
+        self._random = Random(options.seed)  # noqa: S311 (not a secret)
+        self._thread = ThreadPoolExecutor(1, "simulator-run")
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._canceled: dict[str, asyncio.Event] = {}
+
+    def resume(self) -> None:
+        """Watch the batches that were left unfinished when the simulator stopped."""
+        for batch in self._registry.unfinished():
+            self._watch(batch)
+
+    def begin(self, batch_id: str, bounds: Bounds, betas: str) -> Batch:
+        """Make a batch of the requests whose body lies in its folder."""
+        save_index(bounds, self._registry.folder(batch_id) / INDEX)
+        now, size = time(), len(bounds) // 2
+        batch = Batch(
+            id=batch_id,
+            sequence=self._registry.next_sequence(),
+            size=size,
+            created_at=now,
+            expires_at=now + self._options.expiry_after,
+            latency=self._draw_latency(),
+            betas=betas,
+            counts=Counts(processing=size),
+        )
+        self._registry.save(batch)
+        self._watch(batch)
+        return batch
+
+    def cancel(self, batch: Batch) -> None:
+        """Let no further request of the batch run; raise ApiError (400) when it has ended."""
+        if batch.ended_at is not None:
+            raise invalid("Ended batches cannot be canceled.")
+        if batch.cancel_initiated_at is None:
+            batch.cancel_initiated_at = time()
+            self._registry.save(batch)
+            self._canceled[batch.id].set()
+
+    async def stop(self) -> None:
+        """Stop watching; a run that is interrupted starts over when the simulator does."""
+        self._engine.stopping.set()
+        for watch in self._watches.values():
+            watch.cancel()
+        await asyncio.gather(*self._watches.values(), return_exceptions=True)
+        await asyncio.to_thread(self._thread.shutdown)
+
+    def _watch(self, batch: Batch) -> None:
+        self._canceled[batch.id] = asyncio.Event()
+        if batch.cancel_initiated_at is not None:
+            self._canceled[batch.id].set()
+        watch = asyncio.create_task(self._see_through(batch))
+        self._watches[batch.id] = watch
+        watch.add_done_callback(lambda _: self._watches.pop(batch.id, None))
+
+    async def _see_through(self, batch: Batch) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._canceled[batch.id].wait(), batch.stops_at - time())
+            await asyncio.sleep(self._options.cancel_latency)
+        folder = self._registry.folder(batch.id)
+        with contextlib.suppress(RunStopped):
+            counts = await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._engine.run, batch, folder
+            )
+            self._end(batch, counts)
+
+    def _end(self, batch: Batch, counts: Counts) -> None:
+        batch.counts = counts
+        batch.ended_at = time()
+        self._registry.save(batch)
+        del self._canceled[batch.id]
+
+    def _draw_latency(self) -> float:
+        latency = self._options.latency
+        return self._random.uniform(*latency) if isinstance(latency, tuple) else latency

@@ -1,0 +1,35 @@
+"""What can be set of the simulator."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from carpool_worker.simulator.faults import Fault
+from carpool_worker.simulator.scripts import Script
+
+DAY_SECONDS = 24 * 60 * 60
+
+# The rate limits of the tier "Start" (Anthropic's documentation of August 2026).
+START_QUEUED_REQUESTS = 200_000
+START_HTTP_REQUESTS_PER_MINUTE = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatorOptions:
+    """How the simulator behaves; all times are in seconds.
+
+    `latency` is how long a batch takes: a number, or a pair to draw from. `cancel_latency` is how long a
+    canceled one takes to end. Port 0 takes a free one. The data folder outlives a restart.
+    """
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    latency: float | tuple[float, float] = 0.0
+    cancel_latency: float = 1.0
+    expiry_after: float = DAY_SECONDS
+    queue_limit: int = START_QUEUED_REQUESTS
+    requests_per_minute: int = START_HTTP_REQUESTS_PER_MINUTE
+    seed: int = 0
+    faults: Sequence[Fault] = ()
+    scripts: Sequence[Script] = ()

@@ -1,0 +1,106 @@
+"""A batch is run: each request gets its outcome, its line in the results and its entry in the ledger."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from time import time
+from typing import BinaryIO
+
+from carpool_worker.simulator.answers import answer_to
+from carpool_worker.simulator.batches import Batch, Counts
+from carpool_worker.simulator.bodies import Item
+from carpool_worker.simulator.caching import PrefixCache
+from carpool_worker.simulator.ledger import Entry, Ledger
+from carpool_worker.simulator.params import Params, ParamsError, read_params
+from carpool_worker.simulator.results import Errored, Line, Succeeded, Unrun, errored, refused, succeeded
+from carpool_worker.simulator.scripts import Script, Scripts
+from carpool_worker.simulator.spooled import shuffled
+
+BODY, INDEX, RESULTS = "body.json", "index.bin", "results.jsonl"
+ANY_REQUEST = Script()
+Outcome = tuple[Params | None, Succeeded | Errored | Unrun]
+
+
+class RunStopped(Exception):
+    """The simulator is stopping; the batch runs from its beginning when it is started again."""
+
+
+@dataclass
+class Engine:
+    """What the runs of all batches share."""
+
+    ledger: Ledger
+    scripts: Scripts
+    seed: int
+    stopping: Event = field(default_factory=Event)
+    cache: PrefixCache = field(default_factory=PrefixCache)
+
+    def run(self, batch: Batch, folder: Path) -> Counts:
+        """Write the results of a batch into its folder and return what became of its requests."""
+        return BatchRun(self, batch, folder).perform()
+
+
+class BatchRun:
+    """One batch, run once."""
+
+    def __init__(self, engine: Engine, batch: Batch, folder: Path) -> None:
+        self._engine = engine
+        self._batch = batch
+        self._folder = folder
+        self._left_to_run = batch.requests_run
+        self._unrun = "expired" if batch.cancel_initiated_at is None else "canceled"
+        self._counts = Counts()
+
+    def perform(self) -> Counts:
+        """Write results and ledger and return the counts; raise RunStopped, having written neither."""
+        unfinished = self._folder / f"{RESULTS}.part"
+        with unfinished.open("wb") as results:
+            self._engine.ledger.record(self._batch.id, self._chunks(results))
+        unfinished.rename(self._folder / RESULTS)
+        return self._counts
+
+    def _chunks(self, results: BinaryIO) -> Iterator[list[Entry]]:
+        seed = f"{self._engine.seed} {self._batch.id}"
+        for items in shuffled(self._folder / BODY, self._folder / INDEX, seed):
+            if self._engine.stopping.is_set():
+                raise RunStopped
+            outcomes = [(item.custom_id, *self._outcome(item)) for item in items]
+            results.write(b"".join(Line(custom_id, result).encode() for custom_id, _, result in outcomes))
+            yield [self._entry(*outcome) for outcome in outcomes]
+
+    def _outcome(self, item: Item) -> Outcome:
+        if self._left_to_run <= 0:
+            return None, Unrun(self._unrun)
+        self._left_to_run -= 1
+        run_id = f"{self._batch.id} {item.custom_id}"
+        params = read_params(item.params, self._batch.betas)
+        if isinstance(params, ParamsError):
+            return None, errored(run_id, *params)
+        script = self._engine.scripts.use(item.custom_id, params) or ANY_REQUEST
+        return params, self._scripted(script, run_id, params)
+
+    def _scripted(self, script: Script, run_id: str, params: Params) -> Succeeded | Errored | Unrun:
+        match script.outcome:
+            case "errored":
+                return errored(run_id, script.error_type, script.message)
+            case "expired" | "canceled":
+                return Unrun(script.outcome)
+        cached = self._engine.cache.tokens(params, time())
+        if script.outcome == "refused":
+            return refused(run_id, params, cached)
+        text = answer_to(params.last_user_text()) if script.text is None else script.text
+        return succeeded(run_id, params, text, cached)
+
+    def _entry(self, custom_id: str, params: Params | None, result: Succeeded | Errored | Unrun) -> Entry:
+        setattr(self._counts, result.type, getattr(self._counts, result.type) + 1)
+        entry = Entry(self._batch.id, custom_id, params.model if params else None, result.type)
+        if isinstance(result, Succeeded):
+            usage = result.message.usage
+            entry.input_tokens = usage.input_tokens
+            entry.output_tokens = usage.output_tokens
+            entry.cache_creation_input_tokens = usage.cache_creation_input_tokens
+            entry.cache_read_input_tokens = usage.cache_read_input_tokens
+        elif isinstance(result, Errored):
+            entry.error_type = result.error.error.type
+        return entry

@@ -1,0 +1,44 @@
+"""The simulator's state: what all calls share."""
+
+from math import ceil
+from time import time
+
+from aiohttp import web
+
+from carpool_worker.simulator.errors import ApiError
+from carpool_worker.simulator.faults import ArmedFaults
+from carpool_worker.simulator.ledger import Ledger
+from carpool_worker.simulator.lifecycle import Lifecycle
+from carpool_worker.simulator.options import SimulatorOptions
+from carpool_worker.simulator.rates import RateLimit
+from carpool_worker.simulator.registry import Registry
+from carpool_worker.simulator.runs import Engine
+from carpool_worker.simulator.scripts import Scripts
+
+
+class Simulator:
+    """The parts of a simulator, put together."""
+
+    def __init__(self, options: SimulatorOptions) -> None:
+        self.registry = Registry(options.data / "batches")
+        self.ledger = Ledger(options.data / "ledger.sqlite3")
+        self.scripts = Scripts(options.scripts)
+        self.faults = ArmedFaults(options.faults)
+        self.rate_limit = RateLimit(options.requests_per_minute)
+        engine = Engine(self.ledger, self.scripts, options.seed)
+        self.lifecycle = Lifecycle(options, self.registry, engine)
+        self._queue_limit = options.queue_limit
+
+    def admit(self, requests: int) -> None:
+        """Raise ApiError (429) when so many more requests would be too many in the queue."""
+        if self.registry.queued_requests() + requests <= self._queue_limit:
+            return
+        message = f"This request would exceed the limit of {self._queue_limit} requests queued in batches."
+        raise ApiError(429, message, headers={"retry-after": str(self._seconds_to_next_end())})
+
+    def _seconds_to_next_end(self) -> int:
+        ends = [batch.stops_at for batch in self.registry.unfinished()]
+        return max(1, ceil(min(ends) - time())) if ends else 1
+
+
+SIMULATOR = web.AppKey("simulator", Simulator)
