@@ -1,1 +1,47 @@
-"""Carpool: single Claude requests, pooled into Message Batches at half the price."""
+"""Carpool: single Claude requests, pooled into Message Batches at half the price.
+
+producer = Producer()
+request_id = producer.enqueue({"model": …, "max_tokens": …, "messages": […]}, callback=Webhook("https://…"))
+result = producer.wait(request_id)
+"""
+
+from carpool.aio import AsyncProducer
+from carpool.callbacks import Callback, Task, Webhook
+from carpool.client import Producer
+from carpool.envelopes import Request
+from carpool.exceptions import (
+    CarpoolError,
+    InvalidAnswer,
+    InvalidRequest,
+    InvalidSetting,
+    InvalidSignature,
+    QueueFull,
+    RedisUnavailable,
+    RequestFailed,
+    SourceFailed,
+    WaitTimeout,
+)
+from carpool.request_ids import RequestIds
+from carpool.results import AnswerError, Result
+
+__all__ = [
+    "AnswerError",
+    "AsyncProducer",
+    "Callback",
+    "CarpoolError",
+    "InvalidAnswer",
+    "InvalidRequest",
+    "InvalidSetting",
+    "InvalidSignature",
+    "Producer",
+    "QueueFull",
+    "RedisUnavailable",
+    "Request",
+    "RequestFailed",
+    "RequestIds",
+    "Result",
+    "SourceFailed",
+    "Task",
+    "WaitTimeout",
+    "Webhook",
+]

@@ -1,0 +1,134 @@
+"""The producer for asyncio: as `carpool.client`, with await."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from contextlib import aclosing, suppress
+from time import monotonic
+from typing import Any, Self, Unpack
+
+import redis
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+
+from carpool.client import LOST
+from carpool.envelopes import Common, Params, Request
+from carpool.options import DEFAULT_MAX_QUEUED, ONE_RETRY, PATIENT_RETRY, SOCKET, Options
+from carpool.packer import Command, Packer
+from carpool.request_ids import RequestIds
+from carpool.results import Result
+from carpool.waiting import Waiting
+
+
+class AsyncProducer:
+    """Producer with await: the same arguments, results and errors. One event loop uses it."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        client: str | None = None,
+        max_queued: int = DEFAULT_MAX_QUEUED,
+        allow_http: bool = False,
+    ) -> None:
+        self._options = Options.resolve(url, client, max_queued, allow_http)
+        self._redis = Redis.from_url(self._options.url, retry=Retry(*ONE_RETRY), **SOCKET)
+        self._patient_redis = Redis.from_url(self._options.url, retry=Retry(*PATIENT_RETRY), **SOCKET)
+
+    async def enqueue(
+        self, params: Params, *, idempotency_key: str | None = None, **common: Unpack[Common]
+    ) -> str:
+        """Enqueue one request and return its id; see `Producer.enqueue`."""
+        packer = Packer(self._options, common)
+        packer.add(Request(params, idempotency_key=idempotency_key))
+        await self._append_rest(packer)
+        return packer.accepted[0]
+
+    async def enqueue_many(
+        self,
+        requests: Iterable[Params | Request] | AsyncIterable[Params | Request],
+        **common: Unpack[Common],
+    ) -> RequestIds:
+        """Enqueue any number of requests, from an async iterable too; see `Producer.enqueue_many`."""
+        packer = Packer(self._options, common)
+        with packer.holding_failure():
+            if isinstance(requests, AsyncIterable):
+                async for request in requests:
+                    if packer.add(request):
+                        await self._append(packer)
+            else:
+                for request in requests:
+                    if packer.add(request):
+                        await self._append(packer)
+        await self._append_rest(packer)
+        return packer.finish()
+
+    async def wait(self, request_id: str, timeout: float | None = None) -> Result:  # noqa: ASYNC109 (as in Producer)
+        """Return the result of a request of this client; see `Producer.wait`."""
+        async with aclosing(self.as_completed([request_id], timeout)) as results:
+            return await anext(results)
+
+    def as_completed(self, ids: Iterable[str], timeout: float | None = None) -> AsyncGenerator[Result, None]:
+        """Yield results as requests end; see `Producer.as_completed`."""
+        return self._results(Waiting(self._options, ids, timeout, monotonic()))
+
+    async def close(self) -> None:
+        """Close the connections; the producer opens new ones when it is used again."""
+        await self._redis.aclose()
+        await self._patient_redis.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    async def _append_rest(self, packer: Packer) -> None:
+        packer.close_entry()
+        await self._append(packer)
+
+    async def _append(self, packer: Packer) -> None:
+        while packer.pending:
+            try:
+                replies = await _execute(self._redis, packer.commands())
+            except LOST as error:
+                raise packer.unanswered(error) from error
+            packer.settle(replies)
+
+    async def _results(self, waiting: Waiting) -> AsyncGenerator[Result, None]:
+        try:
+            await self._register(waiting)
+            while not waiting.done:
+                for result in await self._read(waiting):
+                    yield result
+        finally:
+            with suppress(redis.RedisError):
+                await self._redis.delete(waiting.reply_to)
+
+    async def _register(self, waiting: Waiting) -> None:
+        try:
+            waiting.confirm(await _execute(self._redis, waiting.commands(monotonic())))
+        except LOST as error:
+            raise self._options.unavailable(error) from error
+
+    async def _read(self, waiting: Waiting) -> list[Result]:
+        try:
+            await _execute(self._redis, waiting.commands(monotonic()))
+            read = waiting.read_command(monotonic())
+            return waiting.take(await _execute(self._patient_redis, [read]))
+        except LOST:
+            waiting.repeat_all(monotonic())
+            return []
+
+
+async def _execute(connection: Redis, commands: Sequence[Command]) -> list[Any]:
+    """Return a reply for each command, with Redis' refusals as values; one round trip."""
+    if len(commands) == 1:
+        try:
+            return [await connection.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
+        except redis.ResponseError as error:
+            return [error]
+    async with connection.pipeline(transaction=False) as pipeline:
+        for command in commands:
+            pipeline.execute_command(*command)
+        return await pipeline.execute(raise_on_error=False)

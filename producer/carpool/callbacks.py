@@ -1,0 +1,93 @@
+"""Where an answer goes: the callbacks that a request can name, and their rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from carpool.contract import to_json
+from carpool.exceptions import InvalidRequest
+
+MAX_URL_LENGTH = 2048
+TASK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}")
+"""Names of Celery tasks and queues: dotted identifiers, with the dashes and colons seen in queue names."""
+
+
+class Webhook(msgspec.Struct, frozen=True, tag_field="kind", tag="webhook"):
+    """The answer is posted to `url`, signed by Standard Webhooks 1.0.0."""
+
+    url: str
+
+
+class Task(msgspec.Struct, frozen=True, tag_field="kind", tag="task"):
+    """The answer is sent as the one argument of the Celery task `name`, to `queue` of the same broker."""
+
+    name: str
+    queue: str = "celery"
+
+
+Callback = Webhook | Task
+
+decode = msgspec.json.Decoder(Callback).decode
+"""Read a callback from an Envelope's JSON."""
+
+
+def encode(callback: Callback | Mapping[str, Any], *, allow_http: bool = False) -> bytes:
+    """Return the checked callback as JSON; a mapping such as {"kind": "webhook", "url": …} will do.
+
+    Raises InvalidRequest naming the field. `allow_http` lets webhooks do without TLS.
+    """
+    return _encode(callback if isinstance(callback, Callback) else _from_mapping(callback), allow_http)
+
+
+def _from_mapping(callback: object) -> Callback:
+    try:
+        converted: Callback = msgspec.convert(callback, Callback)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest("callback", f"must be a Webhook or a Task: {error}") from None
+    return converted
+
+
+@lru_cache(maxsize=4096)
+def _encode(callback: Callback, allow_http: bool) -> bytes:
+    if isinstance(callback, Webhook):
+        _check_url(callback.url, allow_http)
+    else:
+        _check_name("callback.name", callback.name)
+        _check_name("callback.queue", callback.queue)
+    return to_json(callback)
+
+
+def _check_url(url: object, allow_http: bool) -> None:
+    rule = _broken_rule(url, allow_http) if isinstance(url, str) else "must be a string"
+    if rule:
+        raise InvalidRequest("callback.url", rule)
+
+
+def _broken_rule(url: str, allow_http: bool) -> str | None:
+    if len(url) > MAX_URL_LENGTH:
+        return f"must have {MAX_URL_LENGTH:,} characters at most"
+    if not url.isprintable() or " " in url:
+        return "must not contain spaces or control characters"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        return f"must be a URL: {error}"
+    if parts.scheme not in ("https", "http") or not parts.hostname or port == 0:
+        return "must be an absolute URL, such as https://example.com/claude"
+    if parts.scheme == "http" and not allow_http:
+        return "must be https (allow_http=True or CARPOOL_ALLOW_HTTP=1 allows http)"
+    if "@" in parts.netloc:
+        return "must not contain a user or a password; deliveries are signed instead"
+    return None
+
+
+def _check_name(field: str, name: object) -> None:
+    if not isinstance(name, str) or not TASK_NAME.fullmatch(name):
+        raise InvalidRequest(field, "must be a dotted name, such as 'billing.on_answer'")

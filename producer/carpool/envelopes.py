@@ -1,0 +1,142 @@
+"""From the arguments of an enqueue to a checked Envelope; the producers and the Celery door share it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from time import time_ns
+from typing import Any, TypedDict
+
+import msgspec
+
+from carpool import callbacks, params
+from carpool.callbacks import Callback
+from carpool.contract import Envelope, batch_headers, mint_id
+from carpool.encoding import encode
+from carpool.exceptions import InvalidRequest, InvalidSetting
+
+MAX_METADATA_BYTES = 16_384
+MAX_KEY_LENGTH = 256
+CLIENT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+HEADER_VALUE = re.compile(r"[!-+\--~]{1,256}")
+"""Visible ASCII without the comma, which separates the values of one header (RFC 9110, section 5.6.1)."""
+
+Params = Mapping[str, Any]
+
+
+class Common(TypedDict, total=False):
+    """What an enqueue can say besides the params; an `enqueue_many` says it for all of its requests."""
+
+    callback: Callback | None
+    """Where the answer goes: a Webhook, a Task, or None: it is kept for `wait`."""
+    metadata: Any
+    """JSON-able, MAX_METADATA_BYTES at most; comes back with the answer."""
+    betas: Sequence[str]
+    """Values of the `anthropic-beta` header. These headers choose the lane."""
+    user_profile_id: str | None
+    """On whose behalf the requests are made: the `anthropic-user-profile-id` header."""
+    workspace_id: str | None
+    """The `anthropic-workspace-id` header, for keys that can act on several workspaces."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One request of an `enqueue_many` with particulars of its own; None takes the call's default."""
+
+    params: Params
+    callback: Callback | None = None
+    metadata: Any = None
+    idempotency_key: str | None = None
+    betas: Sequence[str] | None = None
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What holds for every request of one call, checked and encoded once; see `terms`."""
+
+    client: str
+    allow_http: bool
+    callback: bytes | None
+    metadata: bytes | None
+    headers: dict[str, str]
+    user_profile_id: str | None
+    workspace_id: str | None
+
+    def seal(self, body: Params, idempotency_key: str | None = None) -> Envelope:
+        """Return the Envelope of one request; raises InvalidRequest."""
+        return self._seal(body, self.callback, self.metadata, self.headers, idempotency_key)
+
+    def seal_request(self, request: Request) -> Envelope:
+        """Return the Envelope of a Request, its particulars before these terms; raises InvalidRequest."""
+        callback, metadata, headers = self.callback, self.metadata, self.headers
+        if request.callback is not None:
+            callback = callbacks.encode(request.callback, allow_http=self.allow_http)
+        if request.metadata is not None:
+            metadata = encode("metadata", request.metadata, MAX_METADATA_BYTES)
+        if request.betas is not None:
+            headers = _headers(request.betas, self.user_profile_id, self.workspace_id)
+        return self._seal(request.params, callback, metadata, headers, request.idempotency_key)
+
+    def _seal(
+        self,
+        body: Params,
+        callback: bytes | None,
+        metadata: bytes | None,
+        headers: dict[str, str],
+        key: str | None,
+    ) -> Envelope:
+        checked = params.check(body)
+        if key is not None:
+            _check_key(key)
+        request_id, now = mint_id(self.client, key), time_ns() // 1_000_000
+        return Envelope(
+            request_id, self.client, body["model"], checked, headers, callback, metadata, key, now
+        )
+
+
+def terms(
+    client: str,
+    *,
+    callback: Callback | Mapping[str, Any] | None = None,
+    metadata: Any = None,
+    betas: Sequence[str] = (),
+    user_profile_id: str | None = None,
+    workspace_id: str | None = None,
+    allow_http: bool = False,
+) -> Terms:
+    """Check and encode what requests have in common; raises InvalidRequest naming field and rule."""
+    return Terms(
+        client,
+        allow_http,
+        None if callback is None else callbacks.encode(callback, allow_http=allow_http),
+        None if metadata is None else encode("metadata", metadata, MAX_METADATA_BYTES),
+        _headers(betas, user_profile_id, workspace_id),
+        user_profile_id,
+        workspace_id,
+    )
+
+
+def check_client(name: object) -> str:
+    """Return the name of a client; raises InvalidSetting unless it matches CLIENT_NAME."""
+    if not isinstance(name, str) or not CLIENT_NAME.fullmatch(name):
+        raise InvalidSetting("client", "must be 1 to 64 letters, digits, dots, dashes or underscores")
+    return name
+
+
+def _headers(betas: Sequence[str], user_profile_id: str | None, workspace_id: str | None) -> dict[str, str]:
+    if isinstance(betas, str) or not isinstance(betas, Sequence):
+        raise InvalidRequest("betas", "must be a list of strings")
+    for at, beta in enumerate(betas):
+        _check_header(f"betas[{at}]", beta)
+    for field, value in (("user_profile_id", user_profile_id), ("workspace_id", workspace_id)):
+        if value is not None:
+            _check_header(field, value)
+    return batch_headers(betas, user_profile_id, workspace_id)
+
+
+def _check_header(field: str, value: object) -> None:
+    if not isinstance(value, str) or not HEADER_VALUE.fullmatch(value):
+        raise InvalidRequest(field, "must be visible ASCII without spaces or commas")
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_LENGTH or not key.isprintable():
+        raise InvalidRequest("idempotency_key", f"must be 1 to {MAX_KEY_LENGTH} printable characters")

@@ -1,0 +1,102 @@
+"""Everything that Carpool raises by itself: one tree, its root CarpoolError."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from carpool.results import Result
+
+
+class CarpoolError(Exception):
+    """Something went wrong in Carpool.
+
+    From `enqueue_many`, `accepted` holds the ids that Redis acknowledged, and `unknown` those that it
+    may or may not have taken, as the connection broke before it answered.
+    """
+
+    accepted: Sequence[str] = ()
+    unknown: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        return super().__str__() or (self.__doc__ or "").partition("\n")[0]
+
+
+class InvalidRequest(CarpoolError, ValueError):
+    """A request breaks a rule. `index` is its place in an `enqueue_many`, from 0."""
+
+    def __init__(self, field: str, rule: str, index: int | None = None) -> None:
+        super().__init__(field, rule, index)
+        self.field = field
+        self.rule = rule
+        self.index = index
+
+    def __str__(self) -> str:
+        place = "" if self.index is None else f"request {self.index}: "
+        return f"{place}{self.field}: {self.rule}"
+
+
+class InvalidSetting(CarpoolError, ValueError):
+    """A setting of the producer or a receiver breaks a rule."""
+
+    def __init__(self, setting: str, rule: str) -> None:
+        super().__init__(setting, rule)
+        self.setting = setting
+        self.rule = rule
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.rule}"
+
+
+class SourceFailed(CarpoolError):
+    """The iterable given to enqueue_many raised; its own error is the cause (`__cause__`)."""
+
+
+class QueueFull(CarpoolError):
+    """The inbox takes no more requests for now; try again when the worker has caught up."""
+
+
+class RedisUnavailable(CarpoolError):
+    """Redis does not answer, or refuses. `url` is its URL without the password."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        self.url = url
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"Redis at {self.url} is unavailable: {self.reason}"
+
+
+class WaitTimeout(CarpoolError, TimeoutError):
+    """Not every answer came in time; `outstanding` holds the ids without one."""
+
+    def __init__(self, outstanding: Sequence[str], timeout: float) -> None:
+        super().__init__(outstanding, timeout)
+        self.outstanding = outstanding
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return f"no answer within {self.timeout:g} s for {len(self.outstanding):,} request(s)"
+
+
+class RequestFailed(CarpoolError):
+    """The request ended without a message; `result` says why."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result)
+        self.result = result
+
+    def __str__(self) -> str:
+        error = self.result.error
+        reason = f": {error.type}: {error.message}" if error else ""
+        return f"request {self.result.id} {self.result.outcome}{reason}"
+
+
+class InvalidSignature(CarpoolError):
+    """A webhook was not signed with this secret, or its headers are malformed or out of date."""
+
+
+class InvalidAnswer(CarpoolError, ValueError):
+    """What claims to be an answer of Carpool does not have its shape."""

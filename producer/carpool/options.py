@@ -1,0 +1,66 @@
+"""What a producer is set to, from its arguments, the environment and the defaults, in this order."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+
+from carpool.envelopes import check_client
+from carpool.exceptions import InvalidSetting, RedisUnavailable
+
+DEFAULT_URL = "redis://127.0.0.1:6379/0"
+DEFAULT_CLIENT = "default"
+DEFAULT_MAX_QUEUED = 1_000_000
+"""Requests in the inbox, of all clients together."""
+
+SCHEMES = ("redis", "rediss", "unix")
+
+SOCKET: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": 10}
+"""Seconds. An append takes a millisecond; ten seconds leave room for a Redis that rewrites its log."""
+
+ONE_RETRY: Final = (NoBackoff(), 1)
+"""Heals a connection that was closed while idle. An entry appended twice does no harm: its ids are the same."""
+
+PATIENT_RETRY: Final = (ExponentialWithJitterBackoff(base=0.1, cap=1.0), 3)
+"""Seconds. While waiting for answers, these retries go round until the wait's own timeout."""
+
+BLOCK_SECONDS = 5
+"""One blocking read for answers; less than the socket's timeout."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The settings of a producer, checked; `Options.resolve` makes them."""
+
+    url: str
+    client: str
+    max_queued: int
+    allow_http: bool
+
+    @classmethod
+    def resolve(cls, url: str | None, client: str | None, max_queued: int, allow_http: bool) -> Options:
+        """Fill in the environment (CARPOOL_REDIS_URL, CARPOOL_CLIENT, CARPOOL_ALLOW_HTTP) and the defaults.
+
+        Raises InvalidSetting.
+        """
+        url = url or os.environ.get("CARPOOL_REDIS_URL") or DEFAULT_URL
+        if urlsplit(url).scheme not in SCHEMES:
+            raise InvalidSetting("url", f"must begin with one of {', '.join(SCHEMES)}, then ://")
+        if type(max_queued) is not int or max_queued < 0:
+            raise InvalidSetting("max_queued", "must be an integer of 0 (no limit) or more")
+        client = check_client(client or os.environ.get("CARPOOL_CLIENT") or DEFAULT_CLIENT)
+        return cls(url, client, max_queued, allow_http or os.environ.get("CARPOOL_ALLOW_HTTP") == "1")
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without user, password and query."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    def unavailable(self, error: Exception) -> RedisUnavailable:
+        """Return what to raise for an error of redis-py."""
+        return RedisUnavailable(self.shown_url, str(error))

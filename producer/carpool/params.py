@@ -1,0 +1,78 @@
+"""The checks at the door: the parameters of a Messages API call that is to run in a batch.
+
+Only what would surely fail is refused; keys unknown here pass through, as the API grows faster than this.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from carpool.contract import MAX_PARAMS_BYTES
+from carpool.encoding import encode
+from carpool.exceptions import InvalidRequest
+
+ROLES = ("user", "assistant", "system")
+"""The Messages API's roles (`MessageParam` of its SDK 2.12)."""
+
+IMPOSSIBLE = frozenset({"stream", "speed", "store", "fallbacks"})
+"""Keys with values that the Message Batches API does not support, by its documentation."""
+
+MAX_MODEL_LENGTH = 256
+
+
+def check(params: object) -> bytes:
+    """Return the params as the JSON that is sent on, at most MAX_PARAMS_BYTES of it.
+
+    Raises InvalidRequest, naming field and rule, for what could only fail in a batch.
+    """
+    if not isinstance(params, dict):
+        raise InvalidRequest("params", "must be a dict, as for the Messages API")
+    model = params.get("model")
+    if not isinstance(model, str) or not _is_model(model):
+        raise InvalidRequest("model", "must be the name of a model, without spaces")
+    max_tokens = params.get("max_tokens")
+    if type(max_tokens) is not int or max_tokens < 1:
+        raise InvalidRequest("max_tokens", "must be an integer of 1 or more")
+    _check_messages(params.get("messages"))
+    if not IMPOSSIBLE.isdisjoint(params):
+        _check_possible(params)
+    return encode("params", params, MAX_PARAMS_BYTES)
+
+
+@lru_cache(maxsize=1024)
+def _is_model(name: str) -> bool:
+    # Spaces separate the parts of a lane's name, and the name goes to logs and labels.
+    return 0 < len(name) <= MAX_MODEL_LENGTH and name.isprintable() and " " not in name
+
+
+def _check_messages(messages: object) -> None:
+    if not isinstance(messages, list | tuple) or not messages:
+        raise InvalidRequest("messages", "must be a list of one message or more")
+    for at, message in enumerate(messages):
+        if not isinstance(message, dict):
+            raise InvalidRequest(f"messages[{at}]", "must be a dict with a role and a content")
+        if message.get("role") not in ROLES:
+            raise InvalidRequest(f"messages[{at}].role", "must be 'user', 'assistant' or 'system'")
+        content = message.get("content")
+        if not content or not isinstance(content, str):
+            _check_blocks(at, content)
+
+
+def _check_blocks(at: int, blocks: object) -> None:
+    field = f"messages[{at}].content"
+    if not isinstance(blocks, list | tuple) or not blocks:
+        raise InvalidRequest(field, "must be a text that is not empty, or a list of one block or more")
+    for number, block in enumerate(blocks):
+        if not isinstance(block, dict):
+            raise InvalidRequest(f"{field}[{number}]", "must be a dict with a type")
+        kind = block.get("type")
+        if not isinstance(kind, str) or not kind:
+            raise InvalidRequest(f"{field}[{number}].type", "must be a string, such as 'text'")
+
+
+def _check_possible(params: dict[str, object]) -> None:
+    if params.get("speed") == "fast":
+        raise InvalidRequest("speed", "must not be 'fast': a batch can't do that")
+    for key in ("stream", "store", "fallbacks"):
+        if params.get(key):
+            raise InvalidRequest(key, "must not be set: a batch can't do that")

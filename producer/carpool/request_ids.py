@@ -1,0 +1,44 @@
+"""The ids of many requests, 16 bytes each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import overload
+
+ID_BYTES = 16
+
+
+class RequestIds(Sequence[str]):
+    """A sequence of request ids (32 hex digits each) that keeps a million of them in 16 MB."""
+
+    __slots__ = ("_packed",)
+
+    def __init__(self, ids: Iterable[str] = ()) -> None:
+        self._packed = bytearray()
+        self.extend(ids)
+
+    def extend(self, ids: Iterable[str]) -> None:
+        """Add ids at the end; raises ValueError for what is not hex."""
+        self._packed += bytes.fromhex("".join(ids))
+
+    def __len__(self) -> int:
+        return len(self._packed) // ID_BYTES
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> RequestIds: ...
+    def __getitem__(self, at: int | slice) -> str | RequestIds:
+        if isinstance(at, slice):
+            return RequestIds(self[place] for place in range(*at.indices(len(self))))
+        start = range(len(self))[at] * ID_BYTES
+        return self._packed[start : start + ID_BYTES].hex()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RequestIds) and self._packed == other._packed
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(self[:3]) + (", …" if len(self) > 3 else "")
+        return f"<RequestIds {len(self):,}: {shown}>"

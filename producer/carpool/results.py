@@ -1,0 +1,161 @@
+"""What became of a request, read lazily: the answer's bytes are decoded when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+import msgspec
+
+from carpool.contract import Answer, Usage, to_json
+from carpool.exceptions import InvalidAnswer, RequestFailed
+
+_decode_answer = msgspec.json.Decoder(Answer).decode
+
+
+class AnswerError(msgspec.Struct, frozen=True):
+    """Why a request has no message: Anthropic's error type and its text."""
+
+    type: str
+    message: str = ""
+
+
+class _Block(msgspec.Struct):
+    type: str
+    text: str | None = None
+
+
+class _Blocks(msgspec.Struct):
+    content: list[_Block] = []
+
+
+class Result:
+    """The end of one request: its message or its error, what it used, and what it cost in dollars."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    @classmethod
+    def from_json(cls, data: bytes | str | Mapping[str, Any]) -> Result:
+        """Read what a callback got: the argument of a Task, or the `data` of a webhook's body.
+
+        Raises InvalidAnswer for anything else.
+        """
+        try:
+            return cls(_decode_answer(data if isinstance(data, bytes | str) else to_json(data)))
+        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+            raise InvalidAnswer(f"not an answer of Carpool: {error}") from None
+
+    @property
+    def id(self) -> str:
+        """The request's id, as `enqueue` returned it."""
+        return self._answer.id
+
+    @property
+    def client(self) -> str:
+        """The client that enqueued it."""
+        return self._answer.client
+
+    @property
+    def model(self) -> str:
+        """The model that was asked for."""
+        return self._answer.model
+
+    @property
+    def state(self) -> str:
+        """The request's final state: completed, discarded or canceled."""
+        return self._answer.state
+
+    @property
+    def outcome(self) -> str:
+        """Anthropic's word for the result: succeeded, errored, canceled or expired."""
+        return self._answer.outcome
+
+    @property
+    def usage(self) -> Usage | None:
+        """Token counts, where there is a message."""
+        return self._answer.usage
+
+    @property
+    def attempts(self) -> int:
+        """How many batches the request was part of."""
+        return self._answer.attempts
+
+    @property
+    def batch_id(self) -> str | None:
+        """Anthropic's id of the last of those batches, msgbatch_…."""
+        return self._answer.batch_id
+
+    @cached_property
+    def message(self) -> Any:
+        """The Message, as an `anthropic.types.Message` where that SDK is installed, else as a dict; or None."""
+        if self._answer.message is None:
+            return None
+        fields = msgspec.json.decode(self._answer.message)
+        try:
+            return import_module("anthropic.types").Message.construct(**fields)
+        except ModuleNotFoundError:
+            return fields
+
+    @property
+    def text(self) -> str:
+        """The texts of the message's content blocks, joined; "" if there are none."""
+        if self._answer.message is None:
+            return ""
+        blocks = msgspec.json.decode(self._answer.message, type=_Blocks).content
+        return "".join(block.text or "" for block in blocks if block.type == "text")
+
+    @cached_property
+    def error(self) -> AnswerError | None:
+        """Why there is no message; None if there is one."""
+        if self._answer.error is None:
+            return None
+        return msgspec.json.decode(self._answer.error, type=AnswerError)
+
+    @cached_property
+    def metadata(self) -> Any:
+        """What `enqueue` was given as metadata."""
+        return None if self._answer.metadata is None else msgspec.json.decode(self._answer.metadata)
+
+    @property
+    def cost(self) -> Decimal | None:
+        """Dollars billed; None where the model's price is unknown."""
+        return _dollars(self._answer.cost)
+
+    @property
+    def list_price(self) -> Decimal | None:
+        """Dollars that the same tokens cost outside a batch; None where unknown."""
+        return _dollars(self._answer.list_price)
+
+    @property
+    def saved(self) -> Decimal | None:
+        """Dollars saved: list price less cost; None where unknown."""
+        if self.list_price is None or self.cost is None:
+            return None
+        return self.list_price - self.cost
+
+    @property
+    def enqueued_at(self) -> datetime:
+        """When the producer took the request, in UTC."""
+        return datetime.fromisoformat(self._answer.enqueued_at)
+
+    @property
+    def finished_at(self) -> datetime:
+        """When the request reached its final state, in UTC."""
+        return datetime.fromisoformat(self._answer.finished_at)
+
+    def raise_for_error(self) -> None:
+        """Raise RequestFailed unless the request succeeded."""
+        if self.outcome != "succeeded":
+            raise RequestFailed(self)
+
+    def __repr__(self) -> str:
+        return f"<Result {self.id} {self.outcome} {self.model}>"
+
+
+def _dollars(amount: str | None) -> Decimal | None:
+    return None if amount is None else Decimal(amount)
