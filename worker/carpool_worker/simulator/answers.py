@@ -19,7 +19,7 @@ NEGATIVE = frozenset(
     )
 )
 # What is looked at of a prompt: enough for a plausible answer, and the same time for every length.
-INSTRUCTION_CHARS = 600
+INSTRUCTION_CHARS = 300
 EXCERPT_CHARS = 4_000
 ECHOED_CHARS = 80
 BULLET_WORDS = 8

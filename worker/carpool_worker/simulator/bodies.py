@@ -1,8 +1,8 @@
 """The requests of a create's body, found while it arrives and kept on disk.
 
-Bodies written without whitespace are cut at `,{"custom_id":`. Inside a JSON string that is impossible (its
-quotes would be escaped); where it occurs deeper in the params, the pieces are not valid JSON and it shows.
-All other bodies are read as a whole, which is slower and takes memory.
+Bodies without whitespace are cut before a `,{"custom_id":` and read part by part. Inside a JSON string that is
+impossible (its quotes would be escaped); where it stands deeper in the params, the part is not valid JSON and
+it shows. Such bodies, and all others, are read as a whole, which is slower and takes memory.
 """
 
 from array import array
@@ -20,11 +20,13 @@ CLOSING = b"]}"
 # Start and end of each request in the body, in turn.
 Bounds: TypeAlias = "array[int]"  # array is no generic at run time before Python 3.12
 MAX_REQUESTS = 100_000
-# A single request this long is left to the thorough way: cutting would search it over and over.
-MAX_PIECE_BYTES = 16_000_000
+# A request this long is left to the thorough way: waiting for its end would search it over and over.
+MAX_REST_BYTES = 16_000_000
+# What surrounds custom_id and params of a request without whitespace.
+WRAPPING_BYTES = len(b'{"custom_id":"","params":}')
 
 
-class Item(msgspec.Struct, forbid_unknown_fields=True):
+class Item(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """One request of a batch, its params unread."""
 
     custom_id: Annotated[str, msgspec.Meta(pattern=r"\A[a-zA-Z0-9_-]{1,64}\Z")]
@@ -32,6 +34,7 @@ class Item(msgspec.Struct, forbid_unknown_fields=True):
 
 
 decode_item = msgspec.json.Decoder(Item).decode
+decode_items = msgspec.json.Decoder(list[Item]).decode
 
 
 class BodySpool:
@@ -59,9 +62,7 @@ class BodySpool:
         if self._is_plain:
             self._take(self._rest.removesuffix(CLOSING))
         self.close()
-        if self._is_plain and len(self._custom_ids) <= MAX_REQUESTS:
-            return self._bounds
-        return self._start_over()
+        return self._bounds if self._is_plain else self._start_over()
 
     def close(self) -> None:
         """Close the file, also when the body never came to its end."""
@@ -71,28 +72,32 @@ class BodySpool:
         if not self._opened and len(text) >= len(OPENING):
             self._opened = True
             self._is_plain = text.startswith(OPENING)
-            text = text[len(OPENING) :]
-        if self._opened and self._is_plain:
-            *pieces, text = text.split(SEPARATOR)
-            for piece in pieces:
-                self._take(piece)
-        self._rest = text
-        self._is_plain = self._is_plain and len(text) <= MAX_PIECE_BYTES
+            text = text[self._next_start :]
+        cut = text.rfind(SEPARATOR) if self._opened and self._is_plain else -1
+        if cut > 0:
+            self._take(text[:cut])
+        self._rest = text[cut + 1 :]
+        self._is_plain = self._is_plain and len(self._rest) <= MAX_REST_BYTES
 
-    def _take(self, piece: bytes) -> None:
+    def _take(self, text: bytes) -> None:
+        """Read whole requests with commas between them, unless there is anything unusual about them."""
         try:
-            item = decode_item(ITEM_START + piece)
+            items = decode_items(b"[" + text + b"]")
         except msgspec.DecodeError:
             self._is_plain = False
             return
-        self._custom_ids.add(item.custom_id)
-        end = self._next_start + len(ITEM_START) + len(piece)
-        self._bounds.append(self._next_start)
-        self._bounds.append(end)
-        self._next_start = end + 1
-        self._is_plain &= 2 * len(self._custom_ids) == len(self._bounds) and memoryview(item.params)[
-            0
-        ] == ord("{")
+        start = self._next_start
+        for item in items:
+            params = memoryview(item.params)
+            end = start + WRAPPING_BYTES + len(item.custom_id) + len(params)
+            self._bounds.extend((start, end))
+            self._is_plain &= params[0] == ord("{")
+            start = end + 1
+        self._custom_ids.update([item.custom_id for item in items])
+        # Were there whitespace or escapes, the text would be longer than its requests in their shortest form.
+        self._is_plain &= start == self._next_start + len(text) + 1
+        self._is_plain &= len(self._custom_ids) == len(self._bounds) // 2 <= MAX_REQUESTS
+        self._next_start = start
 
     def _start_over(self) -> Bounds:
         """Read the body as a whole, and write it again, a request a line."""

@@ -1,6 +1,6 @@
 """Prompt caching by a simple rule: the first request with a prefix writes it, later ones read it.
 
-The prefix is all text of `system` and `messages` up to the last block that has a `cache_control`.
+The prefix is the text of all blocks of `system` and `messages` up to the last one that has a `cache_control`.
 """
 
 from hashlib import blake2b
@@ -20,10 +20,8 @@ class CacheTokens(NamedTuple):
     written_1h: int = 0
     read: int = 0
 
-    @property
-    def total(self) -> int:
-        """Return all tokens of the prefix."""
-        return self.written_5m + self.written_1h + self.read
+
+NOTHING_CACHED = CacheTokens()
 
 
 class PrefixCache:
@@ -36,14 +34,14 @@ class PrefixCache:
         """Read or write the prefix of the request, which most requests don't have."""
         blocks = _prefix(params)
         if not blocks:
-            return CacheTokens()
+            return NOTHING_CACHED
         text = "\n".join(block.text for block in blocks)
         ttl = str((blocks[-1].cache_control or {}).get("ttl", "5m"))
         return self._look_up(f"{params.model}\n{text}", len(text) // CHARS_PER_TOKEN, ttl, now)
 
     def _look_up(self, prefix: str, tokens: int, ttl: str, now: float) -> CacheTokens:
         if tokens < MIN_PREFIX_TOKENS:
-            return CacheTokens()
+            return NOTHING_CACHED
         key = blake2b(prefix.encode(), digest_size=16).digest()
         was_valid_until = self._valid_until.get(key, 0.0)
         self._valid_until[key] = now + TTL_SECONDS.get(ttl, TTL_SECONDS["5m"])
@@ -53,9 +51,9 @@ class PrefixCache:
 
 
 def _prefix(params: Params) -> list[Block]:
-    contents = (params.system, *(turn.content for turn in params.messages or ()))
-    if all(isinstance(content, str) for content in contents):
-        return []
-    blocks = [b for c in contents for b in ([Block(text=c)] if isinstance(c, str) else c)]
+    contents = [params.system, *[turn.content for turn in params.messages or ()]]
+    blocks = [block for content in contents if not isinstance(content, str) for block in content]
+    if not blocks:
+        return blocks
     marked = [number for number, block in enumerate(blocks) if block.cache_control]
     return blocks[: marked[-1] + 1] if marked else []

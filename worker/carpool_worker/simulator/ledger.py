@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -29,7 +29,7 @@ SELECT model, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_to
 FROM runs WHERE outcome = 'succeeded' GROUP BY model"""
 
 
-class Entry(msgspec.Struct):
+class Entry(NamedTuple):
     """What became of one request in one batch; succeeded ones, and no others, are billed."""
 
     batch_id: str
@@ -43,7 +43,7 @@ class Entry(msgspec.Struct):
     cache_read_input_tokens: int = 0
 
 
-INSERT = f"INSERT INTO runs VALUES ({', '.join('?' * len(Entry.__struct_fields__))})"  # noqa: S608 (placeholders alone)
+INSERT = f"INSERT INTO runs VALUES ({', '.join('?' * len(Entry._fields))})"  # noqa: S608 (placeholders alone)
 
 
 class Ledger:
@@ -60,7 +60,7 @@ class Ledger:
         with closing(self._connect()) as database, database:
             database.execute("DELETE FROM runs WHERE batch_id = ?", (batch_id,))
             for chunk in chunks:
-                database.executemany(INSERT, map(msgspec.structs.astuple, chunk))
+                database.executemany(INSERT, chunk)
 
     def summary(self) -> dict[str, Any]:
         """Return the sums; `ran_twice` names the custom_ids that were billed more than once (the first 100)."""

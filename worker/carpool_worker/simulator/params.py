@@ -1,5 +1,6 @@
 """The params of a request: read for the answer, and validated when the batch runs, not when it is made."""
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,7 +25,7 @@ class ParamsError(NamedTuple):
     message: str
 
 
-class Block(msgspec.Struct):
+class Block(msgspec.Struct, gc=False):
     """A content block, as far as the simulator reads it."""
 
     type: str = "text"
@@ -32,7 +33,7 @@ class Block(msgspec.Struct):
     cache_control: dict[str, Any] | None = None
 
 
-class Turn(msgspec.Struct):
+class Turn(msgspec.Struct, gc=False):
     """A message of the conversation."""
 
     role: str
@@ -40,10 +41,10 @@ class Turn(msgspec.Struct):
 
     def text(self) -> str:
         """Return the text of all its blocks."""
-        return self.content if isinstance(self.content, str) else "\n".join(b.text for b in self.content)
+        return text_of(self.content)
 
 
-class Params(msgspec.Struct):
+class Params(msgspec.Struct, gc=False):
     """The params of a Messages request, as far as the simulator reads them."""
 
     model: str | None = None
@@ -57,13 +58,22 @@ class Params(msgspec.Struct):
 
     def text_chars(self) -> int:
         """Return how many characters of text there are in the whole prompt."""
-        system = self.system if isinstance(self.system, str) else "".join(block.text for block in self.system)
-        return len(system) + sum(len(turn.text()) for turn in self.messages or ())
+        chars = len(text_of(self.system))
+        for turn in self.messages or ():
+            chars += len(turn.text())
+        return chars
 
     def last_user_text(self) -> str:
         """Return the text of the last user message, or nothing."""
-        turns = [turn for turn in self.messages or () if turn.role == "user"]
-        return turns[-1].text() if turns else ""
+        for turn in reversed(self.messages or ()):
+            if turn.role == "user":
+                return turn.text()
+        return ""
+
+
+def text_of(content: str | list[Block]) -> str:
+    """Return the text of all blocks."""
+    return content if isinstance(content, str) else "\n".join(block.text for block in content)
 
 
 _decoder = msgspec.json.Decoder(Params)
@@ -75,44 +85,53 @@ def read_params(raw: bytes | msgspec.Raw, betas: str) -> Params | ParamsError:
         params = _decoder.decode(raw)
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `$.")
-        return ParamsError("invalid_request_error", f"{path.rstrip('`') or 'params'}: {problem}")
+        return _invalid(f"{path.rstrip('`') or 'params'}: {problem}")
     return _forbidden(params) or _missing(params) or _beyond_model(params, betas) or params
 
 
 def _forbidden(params: Params) -> ParamsError | None:
-    wishes = {
-        "stream=True": params.stream,
-        "speed=fast": params.speed == "fast",
-        "store": params.store,
-        "fallbacks": params.fallbacks,
-    }
-    for wish, is_wanted in wishes.items():
-        if is_wanted:
-            return _invalid(f'"{wish}" is not supported in the Message Batches API')
-    return None
+    if params.stream:
+        return _unsupported("stream=True")
+    if params.speed == "fast":
+        return _unsupported("speed=fast")
+    if params.store:
+        return _unsupported("store")
+    return _unsupported("fallbacks") if params.fallbacks else None
 
 
 def _missing(params: Params) -> ParamsError | None:
-    for name in ("model", "max_tokens", "messages"):
-        if getattr(params, name) is None:
-            return _invalid(f"{name}: Field required")
+    if params.model is None:
+        return _invalid("model: Field required")
+    if params.max_tokens is None:
+        return _invalid("max_tokens: Field required")
+    if params.messages is None:
+        return _invalid("messages: Field required")
     if not params.messages:
         return _invalid("messages: at least one message is required")
-    if (params.max_tokens or 0) < 1:
-        return _invalid("max_tokens: must be greater than or equal to 1")
-    return None
+    return _invalid("max_tokens: must be greater than or equal to 1") if params.max_tokens < 1 else None
 
 
 def _beyond_model(params: Params, betas: str) -> ParamsError | None:
     model, wanted = params.model or "", params.max_tokens or 0
-    allowed = next((most for name, most in MAX_OUTPUT_TOKENS.items() if model.startswith(name)), None)
+    allowed = _max_output_tokens(model, LONG_OUTPUT_BETA in betas)
     if allowed is None:
         return ParamsError("not_found_error", f"model: {model}")
-    allowed = LONG_OUTPUT_TOKENS if LONG_OUTPUT_BETA in betas else allowed
     if wanted > allowed:
         limit = f"{wanted} > {allowed}, which is the maximum allowed number of output tokens for {model}"
         return _invalid(f"max_tokens: {limit}")
     return None
+
+
+@lru_cache
+def _max_output_tokens(model: str, is_long: bool) -> int | None:
+    for beginning, tokens in MAX_OUTPUT_TOKENS.items():
+        if model.startswith(beginning):
+            return LONG_OUTPUT_TOKENS if is_long else tokens
+    return None
+
+
+def _unsupported(wish: str) -> ParamsError:
+    return _invalid(f'"{wish}" is not supported in the Message Batches API')
 
 
 def _invalid(message: str) -> ParamsError:

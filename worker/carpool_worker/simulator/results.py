@@ -1,6 +1,5 @@
 """The lines of a batch's results, and the simulated messages in them."""
 
-from hashlib import blake2b
 from typing import Literal
 
 import msgspec
@@ -11,14 +10,14 @@ from carpool_worker.simulator.params import Params
 StopReason = Literal["end_turn", "max_tokens", "refusal"]
 
 
-class CacheCreation(msgspec.Struct):
+class CacheCreation(msgspec.Struct, gc=False):
     """Tokens written to the cache, by how long they stay."""
 
     ephemeral_5m_input_tokens: int
     ephemeral_1h_input_tokens: int
 
 
-class Usage(msgspec.Struct):
+class Usage(msgspec.Struct, gc=False):
     """What the answer is billed by; `input_tokens` leaves out the cached ones."""
 
     input_tokens: int
@@ -31,7 +30,7 @@ class Usage(msgspec.Struct):
     server_tool_use: None = None
 
 
-class TextBlock(msgspec.Struct):
+class TextBlock(msgspec.Struct, gc=False):
     """A content block of an answer."""
 
     text: str
@@ -39,7 +38,7 @@ class TextBlock(msgspec.Struct):
     citations: None = None
 
 
-class Message(msgspec.Struct):
+class Message(msgspec.Struct, gc=False):
     """A whole answer, as `anthropic.types.Message` has it."""
 
     id: str
@@ -54,21 +53,21 @@ class Message(msgspec.Struct):
     container: None = None
 
 
-class Succeeded(msgspec.Struct):
+class Succeeded(msgspec.Struct, gc=False):
     """The result of a request that was answered."""
 
     message: Message
     type: str = "succeeded"
 
 
-class ErrorDetail(msgspec.Struct):
+class ErrorDetail(msgspec.Struct, gc=False):
     """The error's type and message."""
 
     type: str
     message: str
 
 
-class ErrorBody(msgspec.Struct):
+class ErrorBody(msgspec.Struct, gc=False):
     """An error as every answer of the API has it."""
 
     error: ErrorDetail
@@ -76,57 +75,59 @@ class ErrorBody(msgspec.Struct):
     type: str = "error"
 
 
-class Errored(msgspec.Struct):
+class Errored(msgspec.Struct, gc=False):
     """The result of a request that failed."""
 
     error: ErrorBody
     type: str = "errored"
 
 
-class Unrun(msgspec.Struct):
+class Unrun(msgspec.Struct, gc=False):
     """The result of a request that never ran: `canceled` or `expired`."""
 
     type: str
 
 
-class Line(msgspec.Struct):
+class Line(msgspec.Struct, gc=False):
     """One line of the results."""
 
     custom_id: str
     result: Succeeded | Errored | Unrun
 
-    def encode(self) -> bytes:
-        """Return the line, newline included."""
-        return msgspec.json.encode(self) + b"\n"
+
+def encode_lines(lines: list[Line]) -> bytes:
+    """Return the lines as JSON, each with its newline."""
+    return msgspec.json.Encoder().encode_lines(lines)
 
 
-def succeeded(run_id: str, params: Params, text: str, cached: CacheTokens) -> Succeeded:
-    """Return an answer with this text, cut where `max_tokens` ends it."""
+WROTE_NOTHING = CacheCreation(0, 0)
+
+
+def succeeded(number: str, params: Params, text: str, cached: CacheTokens) -> Succeeded:
+    """Return an answer with this text, cut where `max_tokens` ends it; `number` is unique to this run."""
     budget = (params.max_tokens or 0) * CHARS_PER_TOKEN
-    stop_reason: StopReason = "max_tokens" if len(text) > budget else "end_turn"
-    return _message(run_id, params, text[:budget], stop_reason, cached)
+    if len(text) > budget:
+        return _message(number, params, text[:budget], "max_tokens", cached)
+    return _message(number, params, text, "end_turn", cached)
 
 
-def refused(run_id: str, params: Params, cached: CacheTokens) -> Succeeded:
+def refused(number: str, params: Params, cached: CacheTokens) -> Succeeded:
     """Return a refusal, which the API counts (and bills) as succeeded."""
-    return _message(run_id, params, "[simulated] I can't help with that.", "refusal", cached)
+    return _message(number, params, "[simulated] I can't help with that.", "refusal", cached)
 
 
-def errored(run_id: str, error_type: str, message: str) -> Errored:
+def errored(number: str, error_type: str, message: str) -> Errored:
     """Return a failure with this error."""
-    return Errored(ErrorBody(ErrorDetail(error_type, message), f"req_{_token(run_id)}"))
+    return Errored(ErrorBody(ErrorDetail(error_type, message), "req_" + number))
 
 
-def _message(run_id: str, params: Params, text: str, stop: StopReason, cached: CacheTokens) -> Succeeded:
+def _message(number: str, params: Params, text: str, stop: StopReason, cached: CacheTokens) -> Succeeded:
+    written = cached.written_5m + cached.written_1h
     usage = Usage(
-        input_tokens=max(params.text_chars() // CHARS_PER_TOKEN - cached.total, 1),
-        output_tokens=max(min(len(text) // CHARS_PER_TOKEN, params.max_tokens or 0), 1),
-        cache_creation_input_tokens=cached.written_5m + cached.written_1h,
-        cache_read_input_tokens=cached.read,
-        cache_creation=CacheCreation(cached.written_5m, cached.written_1h),
+        max(params.text_chars() // CHARS_PER_TOKEN - written - cached.read, 1),
+        max(len(text) // CHARS_PER_TOKEN, 1),
+        written,
+        cached.read,
+        CacheCreation(cached.written_5m, cached.written_1h) if written else WROTE_NOTHING,
     )
-    return Succeeded(Message(f"msg_{_token(run_id)}", params.model, [TextBlock(text)], stop, usage))
-
-
-def _token(run_id: str) -> str:
-    return "01" + blake2b(run_id.encode(), digest_size=11).hexdigest()
+    return Succeeded(Message("msg_" + number, params.model, [TextBlock(text)], stop, usage))

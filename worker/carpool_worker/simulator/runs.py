@@ -13,7 +13,16 @@ from carpool_worker.simulator.bodies import Item
 from carpool_worker.simulator.caching import PrefixCache
 from carpool_worker.simulator.ledger import Entry, Ledger
 from carpool_worker.simulator.params import Params, ParamsError, read_params
-from carpool_worker.simulator.results import Errored, Line, Succeeded, Unrun, errored, refused, succeeded
+from carpool_worker.simulator.results import (
+    Errored,
+    Line,
+    Succeeded,
+    Unrun,
+    encode_lines,
+    errored,
+    refused,
+    succeeded,
+)
 from carpool_worker.simulator.scripts import Script, Scripts
 from carpool_worker.simulator.spooled import shuffled
 
@@ -66,41 +75,45 @@ class BatchRun:
             if self._engine.stopping.is_set():
                 raise RunStopped
             outcomes = [(item.custom_id, *self._outcome(item)) for item in items]
-            results.write(b"".join(Line(custom_id, result).encode() for custom_id, _, result in outcomes))
+            results.write(encode_lines([Line(custom_id, result) for custom_id, _, result in outcomes]))
             yield [self._entry(*outcome) for outcome in outcomes]
 
     def _outcome(self, item: Item) -> Outcome:
         if self._left_to_run <= 0:
             return None, Unrun(self._unrun)
         self._left_to_run -= 1
-        run_id = f"{self._batch.id} {item.custom_id}"
+        number = f"{self._batch.id[9:19]}{self._left_to_run:012d}"  # fits ids of 24 characters
         params = read_params(item.params, self._batch.betas)
         if isinstance(params, ParamsError):
-            return None, errored(run_id, *params)
+            return None, errored(number, *params)
         script = self._engine.scripts.use(item.custom_id, params) or ANY_REQUEST
-        return params, self._scripted(script, run_id, params)
+        return params, self._scripted(script, number, params)
 
-    def _scripted(self, script: Script, run_id: str, params: Params) -> Succeeded | Errored | Unrun:
+    def _scripted(self, script: Script, number: str, params: Params) -> Succeeded | Errored | Unrun:
         match script.outcome:
             case "errored":
-                return errored(run_id, script.error_type, script.message)
+                return errored(number, script.error_type, script.message)
             case "expired" | "canceled":
                 return Unrun(script.outcome)
         cached = self._engine.cache.tokens(params, time())
         if script.outcome == "refused":
-            return refused(run_id, params, cached)
+            return refused(number, params, cached)
         text = answer_to(params.last_user_text()) if script.text is None else script.text
-        return succeeded(run_id, params, text, cached)
+        return succeeded(number, params, text, cached)
 
     def _entry(self, custom_id: str, params: Params | None, result: Succeeded | Errored | Unrun) -> Entry:
-        setattr(self._counts, result.type, getattr(self._counts, result.type) + 1)
-        entry = Entry(self._batch.id, custom_id, params.model if params else None, result.type)
+        model = params.model if params else None
         if isinstance(result, Succeeded):
+            self._counts.succeeded += 1
             usage = result.message.usage
-            entry.input_tokens = usage.input_tokens
-            entry.output_tokens = usage.output_tokens
-            entry.cache_creation_input_tokens = usage.cache_creation_input_tokens
-            entry.cache_read_input_tokens = usage.cache_read_input_tokens
-        elif isinstance(result, Errored):
-            entry.error_type = result.error.error.type
-        return entry
+            written, read = usage.cache_creation_input_tokens, usage.cache_read_input_tokens
+            tokens = (usage.input_tokens, usage.output_tokens, written, read)
+            return Entry(self._batch.id, custom_id, model, "succeeded", None, *tokens)
+        if isinstance(result, Errored):
+            self._counts.errored += 1
+            return Entry(self._batch.id, custom_id, model, "errored", result.error.error.type)
+        if result.type == "canceled":
+            self._counts.canceled += 1
+        else:
+            self._counts.expired += 1
+        return Entry(self._batch.id, custom_id, model, result.type)

@@ -2,14 +2,15 @@
 
 from array import array
 from collections.abc import Iterator
-from itertools import islice
-from mmap import ACCESS_READ, MADV_DONTNEED, mmap
 from pathlib import Path
 from random import Random
+from typing import BinaryIO
 
 from carpool_worker.simulator.bodies import Bounds, Item, decode_item
 
-CHUNK_REQUESTS = 500
+# Neighbours are read together, and mixed with those read from elsewhere: no read a request, little memory.
+STRETCH_BYTES = 128_000
+STRETCHES_AT_ONCE = 8
 
 
 def save_index(bounds: Bounds, path: Path) -> None:
@@ -21,14 +22,29 @@ def save_index(bounds: Bounds, path: Path) -> None:
 def shuffled(body: Path, index: Path, seed: str) -> Iterator[list[Item]]:
     """Yield the requests in an order that the seed decides, in chunks, without keeping any in memory."""
     bounds = array("Q", index.read_bytes())
-    order = iter(_order(len(bounds) // 2, seed))
-    with body.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as text:
-        while places := list(islice(order, CHUNK_REQUESTS)):
-            yield [decode_item(text[bounds[2 * place] : bounds[2 * place + 1]]) for place in places]
-            text.madvise(MADV_DONTNEED)  # else all that was read counts as this process' memory
+    random = Random(seed)  # noqa: S311 (not a secret)
+    stretches = list(_stretches(bounds))
+    random.shuffle(stretches)
+    with body.open("rb") as file:
+        for start in range(0, len(stretches), STRETCHES_AT_ONCE):
+            together = stretches[start : start + STRETCHES_AT_ONCE]
+            items = [item for stretch in together for item in _read(file, stretch)]
+            random.shuffle(items)
+            yield items
 
 
-def _order(size: int, seed: str) -> list[int]:
-    order = list(range(size))
-    Random(seed).shuffle(order)  # noqa: S311 (not a secret)
-    return order
+def _stretches(bounds: Bounds) -> Iterator[Bounds]:
+    """Cut the index where about so many bytes have come together."""
+    first = 0
+    for end in range(2, len(bounds) + 1, 2):
+        if bounds[end - 1] - bounds[first] >= STRETCH_BYTES or end == len(bounds):
+            yield bounds[first:end]
+            first = end
+
+
+def _read(file: BinaryIO, stretch: Bounds) -> Iterator[Item]:
+    origin = stretch[0]
+    file.seek(origin)
+    text = file.read(stretch[-1] - origin)
+    for start, end in zip(stretch[::2], stretch[1::2], strict=True):
+        yield decode_item(text[start - origin : end - origin])
