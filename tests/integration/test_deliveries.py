@@ -1,0 +1,232 @@
+"""Deliveries in SQL, on both databases: claimed once, recorded once, never lost."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import sqlalchemy as sa
+
+from carpool_worker import database
+from carpool_worker.models import DeliveryAttempt, DeliveryRow, Request
+from carpool_worker.states import DeliveryState, RequestState
+from carpool_worker.store import deliveries
+from carpool_worker.store.deliveries import Claimed, Outcome
+
+NOW = 1_800_000_000_000
+LEASE = 30_000
+CALLBACK = '{"kind":"webhook","url":"https://billing.example.com/claude"}'
+
+
+def request_row(id_: str, **columns: Any) -> dict[str, Any]:
+    row = {
+        "id": id_,
+        "client": "billing",
+        "model": "claude-haiku-4-5",
+        "lane": "claude-haiku-4-5",
+        "batch_id": "b" * 32,
+        "state": RequestState.COMPLETED,
+        "attempt": 1,
+        "outcome": "succeeded",
+        "headers": "{}",
+        "callback": CALLBACK,
+        "params_bytes": 2,
+        "enqueued_at": NOW,
+        "batched_at": NOW,
+        "finished_at": NOW,
+    }
+    return row | columns
+
+
+def given_deliveries(engine: sa.Engine, count: int, callback: str = CALLBACK) -> list[str]:
+    ids = [f"{number:032x}" for number in range(count)]
+    with database.write(engine) as connection:
+        rows = [request_row(id_, callback=callback) for id_ in ids]
+        connection.execute(sa.insert(Request), rows)
+        deliveries.insert(connection, [(id_, callback) for id_ in ids], NOW)
+    return ids
+
+
+def claim(engine: sa.Engine, limit: int = 1_000, now: int = NOW) -> list[Claimed]:
+    with database.write(engine) as connection:
+        return deliveries.claim(connection, limit, LEASE, now)
+
+
+def record(engine: sa.Engine, *outcomes: Outcome, now: int = NOW) -> None:
+    with database.write(engine) as connection:
+        deliveries.record(connection, outcomes, now)
+
+
+def rows(engine: sa.Engine, model: type[Any]) -> list[Any]:
+    with database.read(engine) as connection:
+        return list(connection.execute(sa.select(model.__table__)))
+
+
+def delivered(claimed: Claimed, **fields: Any) -> Outcome:
+    return Outcome(claimed.request_id, claimed.attempt, DeliveryState.DELIVERED, NOW, **fields)
+
+
+def test_claim_returns_what_a_channel_needs(engine: sa.Engine) -> None:
+    # Given
+    task = '{"kind":"task","name":"billing.on_answer","queue":"billing"}'
+    [id_] = given_deliveries(engine, 1, task)
+
+    # When
+    claimed = claim(engine)
+
+    # Then
+    assert claimed == [Claimed(id_, "task", "billing.on_answer", 1, task)]
+
+
+def test_a_second_insert_changes_nothing(engine: sa.Engine) -> None:
+    # Given
+    [id_] = given_deliveries(engine, 1)
+    record(engine, delivered(*claim(engine)))
+
+    # When
+    with database.write(engine) as connection:
+        deliveries.insert(connection, [(id_, CALLBACK)], NOW + 5)
+
+    # Then
+    [row] = rows(engine, DeliveryRow)
+    assert (row.state, row.due_at) == (DeliveryState.DELIVERED, NOW)
+
+
+def test_two_couriers_at_once_never_get_the_same_delivery(engine: sa.Engine) -> None:
+    # Given
+    ids = given_deliveries(engine, 300)
+
+    # When
+    with ThreadPoolExecutor(4) as couriers:
+        chunks = list(couriers.map(lambda _: claim(engine, limit=30), range(12)))
+
+    # Then
+    taken = [claimed.request_id for chunk in chunks for claimed in chunk]
+    assert len(taken) == len(set(taken))
+    assert set(taken) | {claimed.request_id for claimed in claim(engine)} == set(ids)
+
+
+def test_claim_takes_the_oldest_first_and_no_more_than_the_limit(engine: sa.Engine) -> None:
+    # Given
+    ids = given_deliveries(engine, 3)
+    with database.write(engine) as connection:
+        late = sa.update(DeliveryRow).where(DeliveryRow.request_id == ids[0]).values(due_at=NOW + 9)  # type: ignore[arg-type]
+        connection.execute(late)
+
+    # When
+    claimed = claim(engine, limit=2)
+
+    # Then
+    assert {one.request_id for one in claimed} == set(ids[1:])
+
+
+def test_outcomes_are_recorded_with_their_tries(engine: sa.Engine) -> None:
+    # Given
+    given_deliveries(engine, 3)
+    first, second, third = claim(engine)
+    later = Outcome(
+        second.request_id,
+        1,
+        DeliveryState.RETRYABLE,
+        NOW,
+        due_at=NOW + 5_000,
+        error="answered 500",
+        status=500,
+    )
+    never = Outcome(third.request_id, 1, DeliveryState.DISCARDED, NOW, error="gone", status=410, detail="no")
+
+    # When
+    record(engine, delivered(first, status=200, milliseconds=12, detail="ok"), later, never)
+
+    # Then
+    by_id = {row.request_id: row for row in rows(engine, DeliveryRow)}
+    assert by_id[first.request_id].delivered_at == NOW
+    assert by_id[second.request_id].due_at == NOW + 5_000
+    assert by_id[second.request_id].last_error == "answered 500"
+    assert by_id[third.request_id].discarded_at == NOW
+    assert {(row.request_id, row.attempt, row.status) for row in rows(engine, DeliveryAttempt)} == {
+        (first.request_id, 1, 200),
+        (second.request_id, 1, 500),
+        (third.request_id, 1, 410),
+    }
+
+
+def test_what_was_not_tried_does_not_count_as_a_try(engine: sa.Engine) -> None:
+    # Given
+    given_deliveries(engine, 1)
+    [claimed] = claim(engine)
+
+    # When
+    held = Outcome(claimed.request_id, 1, DeliveryState.RETRYABLE, NOW, due_at=NOW, error="wait", tried=False)
+    record(engine, held)
+
+    # Then
+    [row] = rows(engine, DeliveryRow)
+    assert row.attempt == 0
+    assert rows(engine, DeliveryAttempt) == []
+
+
+def test_a_courier_whose_lease_ended_changes_nothing_of_a_newer_claim(engine: sa.Engine) -> None:
+    # Given
+    given_deliveries(engine, 1)
+    [stale] = claim(engine)
+    with database.write(engine) as connection:
+        assert deliveries.rescue(connection, NOW + LEASE) == 1
+    [newer] = claim(engine, now=NOW + LEASE)
+
+    # When
+    record(engine, delivered(stale))
+
+    # Then
+    [row] = rows(engine, DeliveryRow)
+    assert (row.state, row.attempt) == (DeliveryState.DELIVERING, 2)
+    record(engine, delivered(newer))
+    [row] = rows(engine, DeliveryRow)
+    assert row.state is DeliveryState.DELIVERED
+
+
+def test_a_lease_that_has_not_ended_is_respected(engine: sa.Engine) -> None:
+    # Given
+    given_deliveries(engine, 1)
+    claim(engine)
+
+    # When
+    with database.write(engine) as connection:
+        rescued = deliveries.rescue(connection, NOW + LEASE - 1)
+
+    # Then
+    assert rescued == 0
+    assert claim(engine, now=NOW + LEASE - 1) == []
+
+
+def test_retryable_deliveries_are_staged_when_due_and_not_before(engine: sa.Engine) -> None:
+    # Given
+    given_deliveries(engine, 1)
+    [claimed] = claim(engine)
+    record(
+        engine, Outcome(claimed.request_id, 1, DeliveryState.RETRYABLE, NOW, due_at=NOW + 5_000, error="no")
+    )
+
+    # When
+    with database.write(engine) as connection:
+        early, none = deliveries.stage(connection, NOW + 4_999), deliveries.due(connection, NOW + 4_999)
+        one, staged = deliveries.due(connection, NOW + 5_000), deliveries.stage(connection, NOW + 5_000)
+
+    # Then
+    assert (early, none, one, staged) == (0, 0, 1, 1)
+    assert [again.attempt for again in claim(engine)] == [2]
+
+
+def test_a_stopped_endpoint_stays_stopped(engine: sa.Engine) -> None:
+    # Given
+    gone, fine = "https://gone.example.com/", "https://fine.example.com/"
+
+    # When
+    with database.write(engine) as connection:
+        deliveries.stop_endpoint(connection, gone, "answered 410", NOW)
+        deliveries.stop_endpoint(connection, gone, "answered 410 again", NOW + 1)
+
+    # Then
+    with database.read(engine) as connection:
+        assert deliveries.stopped(connection, [gone, fine]) == {gone}
+        assert deliveries.stopped(connection, []) == set()

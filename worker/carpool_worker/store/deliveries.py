@@ -1,0 +1,136 @@
+"""The only SQL for deliveries, their attempts and stopped endpoints. Times are milliseconds since the epoch.
+
+Whoever moves rows does it with one UPDATE guarded by the transition's source states. On PostgreSQL many rows travel
+as arrays, several times faster than a statement each; SQLite is in this process, where a statement each is fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from carpool.callbacks import Webhook
+from carpool.callbacks import decode as decode_callback
+from carpool_worker.database import insert_rows, is_postgres
+from carpool_worker.states import DELIVER, GIVE_UP, DeliveryState
+from carpool_worker.store import delivery_statements as sql
+
+MAX_TEXT = 1_000
+"""Characters kept of an error, or of a receiver's answer."""
+
+TRY_COLUMNS = ("request_id", "attempt", "at", "milliseconds", "status", "detail")
+
+
+class Claimed(NamedTuple):
+    """A delivery that this courier holds until its lease ends."""
+
+    request_id: str
+    channel: str
+    target: str
+    attempt: int  # this try's number, from 1
+    callback: str  # JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a claimed delivery: delivered, retryable from `due_at` on, or discarded."""
+
+    request_id: str
+    attempt: int  # as claimed: what a newer courier claimed since is left alone
+    state: DeliveryState
+    at: int  # when it was tried
+    due_at: int | None = None
+    error: str | None = None
+    milliseconds: int = 0
+    status: int | None = None  # HTTP's
+    detail: str | None = None
+    tried: bool = True  # False: nothing was sent, and it does not count as a try
+
+
+def insert(connection: sa.Connection, rows: Iterable[tuple[str, str]], now: int) -> None:
+    """Make a delivery, due at once, for each (request id, callback JSON); one that exists stays as it is."""
+    _execute(connection, sql.INSERT, [_new(request_id, callback, now) for request_id, callback in rows])
+
+
+def claim(connection: sa.Connection, limit: int, lease: int, now: int) -> list[Claimed]:
+    """Take up to `limit` available deliveries, oldest first, for `lease` milliseconds; nobody else gets them."""
+    return [
+        Claimed._make(row) for row in connection.execute(sql.CLAIM, {"most": limit, "until": now + lease})
+    ]
+
+
+def record(connection: sa.Connection, outcomes: Sequence[Outcome], now: int) -> None:
+    """Write what became of claimed deliveries, and a row for each try.
+
+    A delivery whose lease ended and that was claimed anew since stays as it is.
+    """
+    _execute(connection, sql.RECORD, [_move(outcome, now) for outcome in outcomes])
+    tries = [_try(outcome) for outcome in outcomes if outcome.tried]
+    insert_rows(connection, "delivery_attempts", TRY_COLUMNS, tries)
+
+
+def stage(connection: sa.Connection, now: int) -> int:
+    """Make retryable deliveries available whose time has come; return how many."""
+    return connection.execute(sql.STAGE, {"now": now}).rowcount
+
+
+def rescue(connection: sa.Connection, now: int) -> int:
+    """Make deliveries available again whose courier let its lease end; return how many."""
+    return connection.execute(sql.RESCUE, {"now": now}).rowcount
+
+
+def due(connection: sa.Connection, now: int) -> int:
+    """Count the deliveries that somebody should move now: a courier, the stager or the rescuer."""
+    return connection.execute(sql.DUE, {"now": now}).scalar_one()
+
+
+def stop_endpoint(connection: sa.Connection, url: str, reason: str, now: int) -> None:
+    """Send nothing to `url` from now on."""
+    statement = sql.STOP.arrays if is_postgres(connection) else sql.STOP.each
+    connection.execute(statement, {"url": url, "stopped_at": now, "reason": reason})
+
+
+def stopped(connection: sa.Connection, urls: Collection[str]) -> set[str]:
+    """Return those of `urls` that are stopped."""
+    return set(connection.scalars(sql.STOPPED, {"urls": list(urls)}))
+
+
+def _execute(connection: sa.Connection, bulk: sql.Bulk, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    if is_postgres(connection):
+        connection.execute(bulk.arrays, _columns(rows))
+    else:
+        connection.execute(bulk.each, rows)
+
+
+def _columns(rows: list[dict[str, Any]]) -> Mapping[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _new(request_id: str, callback: str, now: int) -> dict[str, Any]:
+    to = decode_callback(callback)
+    channel, target = ("webhook", to.url) if isinstance(to, Webhook) else ("task", to.name)
+    return {"request_id": request_id, "channel": channel, "target": target, "due_at": now}
+
+
+def _move(outcome: Outcome, now: int) -> dict[str, Any]:
+    return {
+        "key": outcome.request_id,
+        "claimed": outcome.attempt,
+        "state": outcome.state.value,
+        "attempt": outcome.attempt - (not outcome.tried),
+        "due_at": outcome.due_at if outcome.due_at is not None else now,
+        "last_error": outcome.error and outcome.error[:MAX_TEXT],
+        "delivered_at": now if outcome.state is DELIVER.target else None,
+        "discarded_at": now if outcome.state is GIVE_UP.target else None,
+    }
+
+
+def _try(outcome: Outcome) -> tuple[Any, ...]:
+    detail = outcome.detail and outcome.detail[:MAX_TEXT]
+    numbers = (outcome.attempt, outcome.at, outcome.milliseconds, outcome.status)
+    return (outcome.request_id, *numbers, detail)
