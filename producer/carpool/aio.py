@@ -11,8 +11,8 @@ import redis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 
-from carpool.client import LOST
 from carpool.envelopes import Common, Params, Request
+from carpool.flight import LOST
 from carpool.options import DEFAULT_MAX_QUEUED, ONE_RETRY, PATIENT_RETRY, SOCKET, Options
 from carpool.packer import Command, Packer
 from carpool.request_ids import RequestIds
@@ -88,7 +88,7 @@ class AsyncProducer:
         await self._append(packer)
 
     async def _append(self, packer: Packer) -> None:
-        while packer.pending:
+        while packer.unsettled:
             try:
                 replies = await _execute(self._redis, packer.commands())
             except LOST as error:

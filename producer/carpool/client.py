@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import closing, suppress
 from time import monotonic
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
 import redis
 from redis.retry import Retry
 
 from carpool.envelopes import Common, Params, Request
+from carpool.flight import LOST, Flight, execute
 from carpool.options import DEFAULT_MAX_QUEUED, ONE_RETRY, PATIENT_RETRY, SOCKET, Options
-from carpool.packer import Command, Packer
+from carpool.packer import Packer
 from carpool.request_ids import RequestIds
 from carpool.results import Result
 from carpool.waiting import Waiting
-
-LOST = (redis.ConnectionError, redis.TimeoutError)
 
 
 class Producer:
@@ -50,7 +49,8 @@ class Producer:
         """
         packer = Packer(self._options, common)
         packer.add(Request(params, idempotency_key=idempotency_key))
-        self._append_rest(packer)
+        with Flight(self._redis, packer) as flight:
+            flight.finish()
         return packer.accepted[0]
 
     def enqueue_many(self, requests: Iterable[Params | Request], **common: Unpack[Common]) -> RequestIds:
@@ -61,11 +61,12 @@ class Producer:
         requests Redis has. All before an invalid request are enqueued, none after it.
         """
         packer = Packer(self._options, common)
-        with packer.holding_failure():
-            for request in requests:
-                if packer.add(request):
-                    self._append(packer)
-        self._append_rest(packer)
+        with Flight(self._redis, packer) as flight:
+            with packer.holding_failure():
+                for request in requests:
+                    if packer.add(request):
+                        flight.relaunch()
+            flight.finish()
         return packer.finish()
 
     def wait(self, request_id: str, timeout: float | None = None) -> Result:
@@ -96,18 +97,6 @@ class Producer:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _append_rest(self, packer: Packer) -> None:
-        packer.close_entry()
-        self._append(packer)
-
-    def _append(self, packer: Packer) -> None:
-        while packer.pending:
-            try:
-                replies = _execute(self._redis, packer.commands())
-            except LOST as error:
-                raise packer.unanswered(error) from error
-            packer.settle(replies)
-
     def _results(self, waiting: Waiting) -> Generator[Result, None, None]:
         try:
             self._register(waiting)
@@ -119,27 +108,14 @@ class Producer:
 
     def _register(self, waiting: Waiting) -> None:
         try:
-            waiting.confirm(_execute(self._redis, waiting.commands(monotonic())))
+            waiting.confirm(execute(self._redis, waiting.commands(monotonic())))
         except LOST as error:
             raise self._options.unavailable(error) from error
 
     def _read(self, waiting: Waiting) -> list[Result]:
         try:
-            _execute(self._redis, waiting.commands(monotonic()))
-            return waiting.take(_execute(self._patient_redis, [waiting.read_command(monotonic())]))
+            execute(self._redis, waiting.commands(monotonic()))
+            return waiting.take(execute(self._patient_redis, [waiting.read_command(monotonic())]))
         except LOST:
             waiting.repeat_all(monotonic())
             return []
-
-
-def _execute(connection: redis.Redis, commands: Sequence[Command]) -> list[Any]:
-    """Return a reply for each command, with Redis' refusals as values; one round trip."""
-    if len(commands) == 1:
-        try:
-            return [connection.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
-        except redis.ResponseError as error:
-            return [error]
-    with connection.pipeline(transaction=False) as pipeline:
-        for command in commands:
-            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-        return pipeline.execute(raise_on_error=False)

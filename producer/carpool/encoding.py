@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from carpool.contract import to_json
 from carpool.exceptions import InvalidRequest
+
+PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def encode(field: str, value: object, limit: int) -> bytes:
@@ -22,12 +25,25 @@ def encode(field: str, value: object, limit: int) -> bytes:
         raise InvalidRequest(field, "is nested too deeply, or contains itself") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidRequest(_culprit(field, value), f"can't be JSON: {error}") from None
-    # msgspec writes NaN and infinities as null, so only a body with a null needs the search.
-    if b"null" in body:
+    # msgspec writes NaN and infinities as null.
+    if not _is_surely_finite(value):
         _refuse_non_finite(field, msgspec.to_builtins(value))
     if len(body) > limit:
         raise InvalidRequest(field, f"is {len(body):,} bytes of JSON; the limit is {limit:,}")
     return body
+
+
+def _is_surely_finite(value: object) -> bool:
+    """Whether there is no NaN and no infinity in `value`, by a quick look at plain types only."""
+    unseen: list[Any] = [[value]]
+    for parent in unseen:
+        for child in parent.values() if type(parent) is dict else parent:
+            kind = type(child)
+            if kind is dict or kind is list:
+                unseen.append(child)
+            elif (kind is float and not math.isfinite(child)) or kind not in PLAIN:
+                return False
+    return True
 
 
 def _culprit(field: str, value: object) -> str:

@@ -9,11 +9,12 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from carpool import callbacks, params
+from carpool import callbacks
 from carpool.callbacks import Callback
 from carpool.contract import Envelope, batch_headers, mint_id
 from carpool.encoding import encode
 from carpool.exceptions import InvalidRequest, InvalidSetting
+from carpool.params import check
 
 MAX_METADATA_BYTES = 16_384
 MAX_KEY_LENGTH = 256
@@ -60,36 +61,21 @@ class Terms(msgspec.Struct, frozen=True):
     user_profile_id: str | None
     workspace_id: str | None
 
-    def seal(self, body: Params, idempotency_key: str | None = None) -> Envelope:
-        """Return the Envelope of one request; raises InvalidRequest."""
-        return self._seal(body, self.callback, self.metadata, self.headers, idempotency_key)
-
-    def seal_request(self, request: Request) -> Envelope:
-        """Return the Envelope of a Request, its particulars before these terms; raises InvalidRequest."""
-        callback, metadata, headers = self.callback, self.metadata, self.headers
-        if request.callback is not None:
-            callback = callbacks.encode(request.callback, allow_http=self.allow_http)
-        if request.metadata is not None:
-            metadata = encode("metadata", request.metadata, MAX_METADATA_BYTES)
-        if request.betas is not None:
-            headers = _headers(request.betas, self.user_profile_id, self.workspace_id)
-        return self._seal(request.params, callback, metadata, headers, request.idempotency_key)
-
-    def _seal(
-        self,
-        body: Params,
-        callback: bytes | None,
-        metadata: bytes | None,
-        headers: dict[str, str],
-        key: str | None,
-    ) -> Envelope:
-        checked = params.check(body)
-        if key is not None:
-            _check_key(key)
-        request_id, now = mint_id(self.client, key), time_ns() // 1_000_000
-        return Envelope(
-            request_id, self.client, body["model"], checked, headers, callback, metadata, key, now
-        )
+    def seal(self, request: Request | Params) -> Envelope:
+        """Return the Envelope of one request, its particulars before these terms; raises InvalidRequest."""
+        callback, metadata, headers, key = self.callback, self.metadata, self.headers, None
+        if isinstance(request, Request):
+            key = None if request.idempotency_key is None else _checked_key(request.idempotency_key)
+            if request.callback is not None:
+                callback = callbacks.encode(request.callback, allow_http=self.allow_http)
+            if request.metadata is not None:
+                metadata = encode("metadata", request.metadata, MAX_METADATA_BYTES)
+            if request.betas is not None:
+                headers = _headers(request.betas, self.user_profile_id, self.workspace_id)
+            request = request.params
+        body, client, now = check(request), self.client, time_ns() // 1_000_000
+        request_id, model = mint_id(client, key), request["model"]
+        return Envelope(request_id, client, model, body, headers, callback, metadata, key, now)
 
 
 def terms(
@@ -137,6 +123,7 @@ def _check_header(field: str, value: object) -> None:
         raise InvalidRequest(field, "must be visible ASCII without spaces or commas")
 
 
-def _check_key(key: object) -> None:
+def _checked_key(key: object) -> str:
     if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_LENGTH or not key.isprintable():
         raise InvalidRequest("idempotency_key", f"must be 1 to {MAX_KEY_LENGTH} printable characters")
+    return key

@@ -1,7 +1,7 @@
 """Packs checked requests into inbox entries, and keeps account of which of them Redis took.
 
 It does no input or output, so that Producer and AsyncProducer share it: they send `commands()` as one
-pipeline, hand the replies to `settle`, and repeat until nothing is `pending`.
+pipeline, hand the replies to `settle`, and repeat while anything is `unsettled`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from carpool.options import Options
 from carpool.request_ids import RequestIds
 
 PIPELINE_ENTRIES = 8
-PIPELINE_BYTES = 2_000_000
-"""Entries that travel in one round trip: enough to hide it, few enough to keep memory low."""
+PIPELINE_BYTES = 500_000
+"""What travels in one round trip: enough to hide it, and small enough to stay in the processor's cache."""
 
 ENVELOPE_BYTES = 150
 """About what an Envelope takes besides its contents."""
@@ -51,7 +51,8 @@ class Packer:
 
     def __init__(self, options: Options, common: Common) -> None:
         self.accepted = RequestIds()
-        self.pending: list[_Entry] = []
+        self._pending: list[_Entry] = []
+        self._sent: list[_Entry] = []
         self._terms = terms(options.client, allow_http=options.allow_http, **common)
         self._options = options
         self._failure: CarpoolError | None = None
@@ -66,58 +67,54 @@ class Packer:
 
         Raises InvalidRequest; what was added before stays.
         """
-        common = self._terms
-        envelope = common.seal_request(item) if isinstance(item, Request) else common.seal(item)
+        envelope = self._terms.seal(item)
         size = ENVELOPE_BYTES + len(envelope.params) + len(envelope.metadata or b"")
         if self._open_bytes + size > MAX_ENTRY_BYTES or len(self._open) == MAX_ENTRY_REQUESTS:
             self.close_entry()
         self._open.append(envelope)
         self._open_bytes += size
         self._added += 1
-        return len(self.pending) >= PIPELINE_ENTRIES or self._pending_bytes >= PIPELINE_BYTES
+        return len(self._pending) >= PIPELINE_ENTRIES or self._pending_bytes >= PIPELINE_BYTES
 
     def close_entry(self) -> None:
         """Move the requests of the open entry to `pending`."""
         if self._open:
             packed = encode_entry(self._open)
-            self.pending.append(_Entry([envelope.id for envelope in self._open], packed))
+            self._pending.append(_Entry([envelope.id for envelope in self._open], packed))
             self._pending_bytes += len(packed)
             self._open, self._open_bytes = [], 0
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether there are closed entries that Redis has not answered for."""
+        return bool(self._pending or self._sent)
+
     def commands(self) -> list[Command]:
-        """Return the Redis commands, one pipeline, that append the pending entries."""
+        """Return the Redis commands, one pipeline, that append the unsettled entries."""
+        self._sent, self._pending, self._pending_bytes = self._sent + self._pending, [], 0
         load: list[Command] = [("SCRIPT LOAD", APPEND_SCRIPT)] if self._load_script else []
-        return load + [
-            (
-                "EVALSHA",
-                SCRIPT_SHA,
-                2,
-                INBOX,
-                QUEUED,
-                len(entry.ids),
-                self._options.max_queued,
-                ENTRY_FIELD,
-                entry.packed,
-            )
-            for entry in self.pending
-        ]
+        return load + [self._append(entry) for entry in self._sent]
+
+    def _append(self, entry: _Entry) -> Command:
+        limit = self._options.max_queued
+        return "EVALSHA", SCRIPT_SHA, 2, INBOX, QUEUED, len(entry.ids), limit, ENTRY_FIELD, entry.packed
 
     def settle(self, replies: Sequence[Any]) -> None:
         """Take the replies to `commands()`, errors among them as values, and account for each entry.
 
-        What met a Redis that has not got the script stays pending, to be sent together with it.
+        What met a Redis that has not got the script stays, to be sent again together with it.
         Raises QueueFull where the inbox or Redis' memory is full, RedisUnavailable for other refusals.
         """
-        entries, self.pending, self._pending_bytes = self.pending, [], 0
+        entries, self._sent = self._sent, []
         refusals = []
         for entry, reply in zip(entries, replies[-len(entries) :], strict=True):
             if isinstance(reply, int) and reply >= 0:
                 self.accepted.extend(entry.ids)
             elif isinstance(reply, NoScriptError) and not self._load_script:
-                self.pending.append(entry)
+                self._sent.append(entry)
             else:
                 refusals.append(reply)
-        self._load_script = bool(self.pending)
+        self._load_script = bool(self._sent)
         if refusals:
             refusal = self._refusal(refusals[0])
             refusal.accepted = self.accepted
@@ -127,7 +124,7 @@ class Packer:
         """Return the error to raise when no replies to `commands()` came: those requests are unknown."""
         failure = self._options.unavailable(error)
         failure.accepted = self.accepted
-        failure.unknown = RequestIds(one for entry in self.pending for one in entry.ids)
+        failure.unknown = RequestIds(one for entry in self._sent for one in entry.ids)
         return failure
 
     @contextmanager
