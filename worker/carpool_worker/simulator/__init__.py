@@ -3,7 +3,8 @@
 from carpool_worker.simulator.background import running
 from carpool_worker.simulator.faults import Fault
 from carpool_worker.simulator.options import SimulatorOptions
+from carpool_worker.simulator.remote import RemoteSimulator
 from carpool_worker.simulator.scripts import Script
 from carpool_worker.simulator.server import create_app, serve
 
-__all__ = ["Fault", "Script", "SimulatorOptions", "create_app", "running", "serve"]
+__all__ = ["Fault", "RemoteSimulator", "Script", "SimulatorOptions", "create_app", "running", "serve"]

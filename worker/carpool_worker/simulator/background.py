@@ -7,21 +7,22 @@ from contextlib import contextmanager
 from threading import Thread
 
 from carpool_worker.simulator.options import SimulatorOptions
+from carpool_worker.simulator.remote import RemoteSimulator
 from carpool_worker.simulator.server import serving
 
 START_SECONDS = 10.0
 
 
 @contextmanager
-def running(options: SimulatorOptions) -> Iterator[str]:
-    """Serve in a thread while inside; yields the URL."""
+def running(options: SimulatorOptions) -> Iterator[RemoteSimulator]:
+    """Serve in a thread while inside; yields what drives it, `.url` first of all."""
     ready: Future[str] = Future()
     stopped = asyncio.Event()
     loop = asyncio.new_event_loop()
     thread = Thread(target=_run, args=(loop, options, ready, stopped), name="simulator")
     thread.start()
     try:
-        yield ready.result(START_SECONDS)
+        yield RemoteSimulator(ready.result(START_SECONDS))
     finally:
         loop.call_soon_threadsafe(stopped.set)
         thread.join()

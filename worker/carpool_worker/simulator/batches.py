@@ -51,7 +51,7 @@ class Batch(msgspec.Struct, kw_only=True):
         """Return how many of its requests get to run: as large a share as the time that it had."""
         if self.latency == 0:
             return self.size
-        return int(self.size * min(1.0, (self.stops_at - self.created_at) / self.latency))
+        return round(self.size * (self.stops_at - self.created_at) / self.latency)
 
     def as_answer(self, origin: str) -> dict[str, Any]:
         """Return the API's `message_batch` object; `origin` begins its absolute `results_url`."""

@@ -1,0 +1,164 @@
+"""The ledger tells the truth, and nothing is forgotten when the simulator stops."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anthropic import Anthropic
+
+from carpool_worker.simulator import RemoteSimulator, SimulatorOptions, running
+
+Connect = Callable[[RemoteSimulator], Anthropic]
+Write = Callable[..., dict[str, Any]]
+Read = Callable[[Anthropic, str], Any]
+
+SERVE = """
+import sys
+from pathlib import Path
+from carpool_worker.simulator import SimulatorOptions, serve
+serve(SimulatorOptions(data=Path(sys.argv[1]), latency=float(sys.argv[2])))
+"""
+
+
+class Server:
+    """A simulator in a process of its own."""
+
+    def __init__(self, data: Path, latency: float) -> None:
+        command = [sys.executable, "-c", SERVE, str(data), str(latency)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.simulator = RemoteSimulator(self.process.stdout.readline().split()[-1])
+
+    def stop(self, number: int) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return self.process.wait(10)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path, float], Server]]:
+    with ExitStack() as stack:
+
+        def start_one(data: Path, latency: float) -> Server:
+            server = Server(data, latency)
+            stack.callback(server.stop, signal.SIGKILL)
+            return server
+
+        yield start_one
+
+
+def test_the_ledger_names_requests_that_were_billed_twice(
+    simulator: RemoteSimulator, claude: Anthropic, request_of: Write, ended: Read
+) -> None:
+    # Given
+    first: Any = [request_of("a"), request_of("b"), request_of("bad", max_tokens=0)]
+    second: Any = [request_of("b"), request_of("c", model="claude-opus-5"), request_of("bad", max_tokens=0)]
+    # When
+    for requests in (first, second):
+        ended(claude, claude.messages.batches.create(requests=requests).id)
+    ledger = simulator.ledger()
+    # Then
+    assert ledger["ran_twice"] == ["b"]
+    assert ledger["ran_twice_count"] == 1
+    assert (ledger["batches"], ledger["requests_run"], ledger["billed"]) == (2, 6, 4)
+    assert ledger["distinct_custom_ids"] == 4
+    assert ledger["outcomes"] == {"succeeded": 4, "errored": 2}
+    assert set(ledger["tokens_by_model"]) == {"claude-haiku-4-5", "claude-opus-5"}
+
+
+def test_the_ledger_has_an_entry_for_each_request_of_each_batch(
+    simulator: RemoteSimulator, claude: Anthropic, request_of: Write, results: Read
+) -> None:
+    # Given
+    requests: Any = [request_of(f"r{number}") for number in range(1_500)]
+    batch = claude.messages.batches.create(requests=requests)
+    usages = {name: answer.message.usage for name, answer in results(claude, batch.id).items()}
+    # When
+    entries = simulator.ledger_entries()
+    # Then
+    assert {entry["custom_id"]: entry["input_tokens"] for entry in entries} == {
+        name: usage.input_tokens for name, usage in usages.items()
+    }
+    assert {entry["batch_id"] for entry in entries} == {batch.id}
+    assert simulator.ledger()["tokens_by_model"]["claude-haiku-4-5"]["output_tokens"] == sum(
+        usage.output_tokens for usage in usages.values()
+    )
+
+
+def test_a_request_is_billed_although_nobody_fetches_its_answer(
+    simulator: RemoteSimulator, claude: Anthropic, request_of: Write, ended: Read
+) -> None:
+    # Given
+    requests: Any = [request_of("r")]
+    batch = claude.messages.batches.create(requests=requests)
+    ended(claude, batch.id)
+    # When
+    claude.messages.batches.delete(batch.id)
+    # Then
+    assert simulator.ledger()["billed"] == 1
+
+
+def test_batches_and_ledger_outlive_a_restart(
+    tmp_path: Path, connect: Connect, request_of: Write, ended: Read, results: Read
+) -> None:
+    # Given
+    requests: Any = [request_of("a"), request_of("b")]
+    with running(SimulatorOptions(data=tmp_path)) as before:
+        claude = connect(before)
+        old = ended(claude, claude.messages.batches.create(requests=requests).id)
+    # When
+    with running(SimulatorOptions(data=tmp_path)) as after:
+        claude = connect(after)
+        new = claude.messages.batches.create(requests=requests)
+        listed = [batch.id for batch in claude.messages.batches.list()]
+        answers = results(claude, old.id)
+        ended(claude, new.id)
+        # Then
+        assert listed == [new.id, old.id]
+        assert sorted(answers) == ["a", "b"]
+        assert after.ledger()["ran_twice"] == ["a", "b"]
+
+
+def test_a_killed_simulator_runs_its_batches_once_when_it_is_started_again(
+    tmp_path: Path,
+    serve: Callable[[Path, float], Server],
+    connect: Connect,
+    request_of: Write,
+    results: Read,
+) -> None:
+    # Given
+    killed = serve(tmp_path, 0.3)
+    requests: Any = [request_of(f"r{number}") for number in range(100)]
+    batch = connect(killed.simulator).messages.batches.create(requests=requests)
+    # When
+    killed.stop(signal.SIGKILL)
+    restarted = serve(tmp_path, 0.3).simulator
+    answers = results(connect(restarted), batch.id)
+    ledger = restarted.ledger()
+    # Then
+    assert len(answers) == ledger["billed"] == 100
+    assert ledger["ran_twice"] == []
+
+
+def test_a_server_stops_on_sigterm_in_the_middle_of_a_run(
+    tmp_path: Path, serve: Callable[[Path, float], Server], connect: Connect, request_of: Write, results: Read
+) -> None:
+    # Given
+    server = serve(tmp_path, 0)
+    requests: Any = [request_of(f"r{number}", "word " * 500) for number in range(5_000)]
+    batch = connect(server.simulator).messages.batches.create(requests=requests)
+    # When
+    exit_code = server.stop(signal.SIGTERM)
+    restarted = serve(tmp_path, 0).simulator
+    # Then
+    assert exit_code == 0
+    assert len(results(connect(restarted), batch.id)) == restarted.ledger()["billed"] == 5_000

@@ -1,0 +1,60 @@
+"""A client of the control API, for tests: arms faults, sets scripts, reads the ledger."""
+
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from carpool_worker.simulator.faults import Fault
+from carpool_worker.simulator.scripts import Script
+
+TIMEOUT_SECONDS = 30.0
+
+
+class RemoteSimulator:
+    """A simulator that runs at `url`, in this process or another."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def arm(self, *faults: Fault) -> None:
+        """Arm faults behind those that wait already."""
+        self._call("POST", "/simulator/faults", msgspec.json.encode(faults))
+
+    def disarm(self) -> None:
+        """Forget all faults."""
+        self._call("DELETE", "/simulator/faults")
+
+    def waiting_faults(self) -> list[Fault]:
+        """Return the faults that have not struck as often as they shall."""
+        return msgspec.json.decode(self._call("GET", "/simulator/faults"), type=list[Fault])
+
+    def script(self, *scripts: Script) -> None:
+        """Add scripts behind those in force."""
+        self._call("POST", "/simulator/scripts", msgspec.json.encode(scripts))
+
+    def clear_scripts(self) -> None:
+        """Forget all scripts."""
+        self._call("DELETE", "/simulator/scripts")
+
+    def ledger(self) -> dict[str, Any]:
+        """Return the ledger's sums."""
+        return msgspec.json.decode(self._call("GET", "/simulator/ledger"), type=dict[str, Any])
+
+    def ledger_entries(self) -> list[dict[str, Any]]:
+        """Return the whole ledger, an entry for each request of each batch that ended."""
+        lines = self._call("GET", "/simulator/ledger/entries").splitlines()
+        return [msgspec.json.decode(line, type=dict[str, Any]) for line in lines]
+
+    def _call(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=TIMEOUT_SECONDS)
+        try:
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            answer = response.read()
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise RuntimeError(f"{method} {path}: {response.status} {answer.decode()}")
+        return answer
