@@ -103,7 +103,7 @@ class Batch(SQLModel, table=True):
     parent_id: str | None = Field(default=None, max_length=32)  # the rejected batch this one was split from
 
     submissions: int = Field(default=0)  # how often it was posted, or tried to be
-    submit_after: int = Field(default=0, sa_column=count())  # not before then: back-off
+    due_at: int = Field(default=0, sa_column=count())  # nothing is done with it before then: back-off
     cursor_id: str | None = None  # newest batch Anthropic knew before the last post
     in_doubt_at: int | None = Field(default=None, sa_column=big())  # the last post's answer was lost then
     strangers: str = "[]"  # JSON: ids adopted by mistake and let go

@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     claim_interval: Seconds = 30
 
     max_attempts: int = Field(default=3, ge=1, le=100)
+    retry_interval: Seconds = 60
 
     webhook_secret: Secrets = Field(default_factory=list)
     webhook_allowed_networks: Networks = Field(default_factory=list)

@@ -1,0 +1,259 @@
+"""The whole way with the agents in this process: real Valkey, real SQL, the real SDK against the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import sqlalchemy as sa
+
+from carpool import Producer, Webhook
+from carpool_worker import aggregator, collector, poller, rescuer, stager, submitter
+from carpool_worker.claude import Claude
+from carpool_worker.database import now, read, write
+from carpool_worker.inbox import Inbox
+from carpool_worker.lanes import Limits
+from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
+from carpool_worker.store import batches
+
+MODEL = "claude-haiku-4-5"
+AT_ONCE = Limits(count=100_000, body_bytes=250_000_000, seconds=0.0)
+NO_PATIENCE = rescuer.Patience(submit_timeout=0.0, settle_interval=0.0)
+
+
+@pytest.fixture
+def simulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RemoteSimulator]:
+    with running(SimulatorOptions(data=tmp_path / "simulator")) as remote:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", remote.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-simulated")
+        yield remote
+
+
+@dataclass
+class Carpool:
+    """The agents, called one by one instead of by Celery."""
+
+    engine: sa.Engine
+    server: redis.Redis
+    claude: Claude
+    limits: Limits = AT_ONCE
+    patience: rescuer.Patience = NO_PATIENCE
+    announced: list[str] = field(default_factory=list)
+
+    def aggregate(self) -> None:
+        aggregator.aggregate(self.engine, Inbox(self.server, 30), self.limits, lambda _: None)
+
+    def submit(self) -> None:
+        with read(self.engine) as connection:
+            due = batches.due_to_submit(connection, now())
+        for batch_id in due:
+            submitter.submit(self.engine, self.claude, batch_id, 60)
+
+    def poll(self) -> None:
+        poller.poll(self.engine, self.claude)
+
+    def collect(self) -> None:
+        with read(self.engine) as connection:
+            due = batches.due_to_collect(connection, now())
+        for batch_id in due:
+            collector.collect(self.engine, self.claude, batch_id, 3, 0.001, self.announced.extend)
+
+    def go_round(self) -> None:
+        for step in (self.aggregate, self.submit, self.poll, self.collect, self.stage):
+            step()
+
+    def stage(self) -> None:
+        stager.stage(self.engine, self.limits)
+
+    def rows(self, query: str) -> list[Any]:
+        with read(self.engine) as connection:
+            return list(connection.execute(sa.text(query)))
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        deadline = now() + 20_000
+        while not condition():
+            assert now() < deadline, self.rows("SELECT state, count(*) FROM requests GROUP BY state")
+            self.forget_waiting()
+            self.go_round()
+
+    def forget_waiting(self) -> None:
+        with write(self.engine) as connection:
+            connection.execute(sa.update(batches.batches).values(due_at=0))
+
+    def ended(self, count: int) -> bool:
+        return bool(self.rows("SELECT count(*) FROM requests WHERE finished_at IS NOT NULL")[0][0] == count)
+
+
+@pytest.fixture
+def carpool(engine: sa.Engine, redis_url: str, simulator: RemoteSimulator) -> Iterator[Carpool]:
+    claude = Claude()
+    with redis.Redis.from_url(redis_url) as server:
+        yield Carpool(engine, server, claude)
+    claude.close()
+
+
+@pytest.fixture
+def producer(redis_url: str) -> Iterator[Producer]:
+    with Producer(redis_url, client="tests", allow_http=True) as producer:
+        yield producer
+
+
+def request(text: str = "Hello", model: str = MODEL) -> dict[str, Any]:
+    return {"model": model, "max_tokens": 64, "messages": [{"role": "user", "content": text}]}
+
+
+def test_a_request_comes_back_answered_priced_and_with_a_delivery(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    request_id = producer.enqueue(request(), callback=Webhook("http://127.0.0.1:9/hook"), metadata={"n": 1})
+
+    carpool.until(lambda: carpool.ended(1))
+
+    [row] = carpool.rows("SELECT * FROM requests")
+    assert (row.id, row.state, row.outcome, row.attempt) == (request_id, "completed", "succeeded", 1)
+    assert row.cost > 0
+    assert row.list_price == 2 * row.cost
+    [delivery] = carpool.rows("SELECT * FROM deliveries")
+    assert (delivery.request_id, delivery.state) == (request_id, "available")
+    [usage] = carpool.rows("SELECT * FROM usage")
+    assert (usage.client, usage.model, usage.requests, usage.cost) == ("tests", MODEL, 1, row.cost)
+    [batch] = carpool.rows("SELECT * FROM batches")
+    assert (batch.state, batch.succeeded, batch.cost) == ("completed", 1, row.cost)
+    assert carpool.announced == [request_id]
+    assert simulator.ledger()["billed"] == 1
+
+
+def test_requests_of_different_lanes_never_share_a_batch(carpool: Carpool, producer: Producer) -> None:
+    producer.enqueue(request())
+    producer.enqueue(request(model="claude-sonnet-4-5"))
+    producer.enqueue(request(), betas=["output-300k-2026-03-24"])
+
+    carpool.until(lambda: carpool.ended(3))
+
+    assert sorted(carpool.rows("SELECT lane, request_count FROM batches")) == [
+        (MODEL, 1),
+        (f"{MODEL} anthropic-beta=output-300k-2026-03-24", 1),
+        ("claude-sonnet-4-5", 1),
+    ]
+
+
+def test_the_same_idempotency_key_is_one_request_before_and_after_it_ended(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    first = producer.enqueue(request(), idempotency_key="invoice-1")
+    second = producer.enqueue(request(), idempotency_key="invoice-1")
+    carpool.until(lambda: carpool.ended(1))
+    third = producer.enqueue(request("another text"), idempotency_key="invoice-1")
+    carpool.go_round()
+
+    assert first == second == third
+    assert simulator.ledger()["billed"] == 1
+    assert carpool.server.xlen("carpool:inbox") == 0
+    assert carpool.server.get("carpool:queued") == b"0"
+
+
+def test_a_create_whose_answer_was_lost_is_adopted_and_not_sent_again(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    simulator.arm(Fault(operation="create", kind="lost"))
+    producer.enqueue_many([request(f"{n}") for n in range(5)])
+    carpool.aggregate()
+    carpool.submit()
+    [batch] = carpool.rows("SELECT state, last_error, in_doubt_at FROM batches")
+    assert batch.state == "submitting"
+    assert batch.in_doubt_at
+
+    rescuer.rescue(carpool.engine, carpool.claude, carpool.patience)
+    carpool.until(lambda: carpool.ended(5))
+
+    ledger = simulator.ledger()
+    assert (ledger["batches"], ledger["billed"], ledger["ran_twice"]) == (1, 5, [])
+
+
+def test_a_create_that_made_nothing_is_sent_again_after_the_settling_time(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    simulator.arm(Fault(operation="create", kind="error", status=500))
+    producer.enqueue(request())
+    carpool.aggregate()
+    carpool.submit()
+
+    patient = rescuer.Patience(submit_timeout=60, settle_interval=60)
+    assert rescuer.rescue(carpool.engine, carpool.claude, patient) == []
+    carpool.until(lambda: bool(rescuer.rescue(carpool.engine, carpool.claude, carpool.patience)))
+    carpool.until(lambda: carpool.ended(1))
+
+    assert simulator.ledger()["billed"] == 1
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 429, 529])
+def test_a_refusal_for_now_puts_the_batch_back_and_loses_nothing(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, status: int
+) -> None:
+    simulator.arm(Fault(operation="create", kind="error", status=status))
+    producer.enqueue(request())
+    carpool.aggregate()
+    before = now()
+    carpool.submit()
+
+    [batch] = carpool.rows("SELECT state, last_error, due_at FROM batches")
+    assert batch.state == "sealed"
+    assert str(status) in batch.last_error
+    assert batch.due_at > before
+    carpool.until(lambda: carpool.ended(1))
+    assert simulator.ledger()["billed"] == 1
+
+
+def test_a_rejected_batch_is_halved_until_the_offender_stands_alone(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    simulator.arm(Fault(operation="create", kind="error", status=400))
+    producer.enqueue_many([request(f"{n}") for n in range(5)])
+
+    carpool.until(lambda: carpool.ended(5))
+
+    states = carpool.rows("SELECT state, request_count FROM batches ORDER BY id")
+    assert states == [("rejected", 5), ("completed", 2), ("completed", 3)]
+    assert simulator.ledger()["ran_twice"] == []
+
+
+def test_a_retryable_outcome_runs_again_and_an_incurable_one_does_not(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    simulator.script(
+        Script(contains="flaky", outcome="errored", error_type="overloaded_error", times=1),
+        Script(contains="wrong", outcome="errored", error_type="invalid_request_error"),
+        Script(contains="hopeless", outcome="errored", error_type="api_error"),
+        Script(contains="late", outcome="expired", times=1),
+    )
+    ids = producer.enqueue_many([request(t) for t in ("flaky", "wrong", "hopeless", "late")])
+
+    carpool.until(lambda: carpool.ended(4))
+
+    rows = {
+        row.id: (row.state, row.attempt) for row in carpool.rows("SELECT id, state, attempt FROM requests")
+    }
+    assert [rows[request_id] for request_id in ids] == [
+        ("completed", 2),
+        ("discarded", 1),
+        ("discarded", 3),
+        ("completed", 2),
+    ]
+    assert simulator.ledger()["ran_twice"] == []
+
+
+def test_results_cut_within_a_line_are_read_again_and_nothing_is_counted_twice(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    simulator.arm(Fault(operation="results", kind="truncated"))
+    producer.enqueue_many([request(f"{n}") for n in range(50)])
+
+    carpool.until(lambda: carpool.ended(50))
+
+    [usage] = carpool.rows("SELECT requests FROM usage")
+    assert usage.requests == 50
+    assert len(set(carpool.announced)) == len(carpool.announced) == 50

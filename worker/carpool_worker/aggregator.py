@@ -1,0 +1,92 @@
+"""Pools the inbox's requests into the open batch of their lane, and seals batches that are full or due.
+
+Rows and counters go in with one transaction, and only then are the entries acknowledged and deleted. A kill in between
+leaves them pending; whoever takes them over finds their requests in the table and adds nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import sqlalchemy as sa
+
+from carpool.contract import Envelope, lane_of
+from carpool_worker.database import now, write
+from carpool_worker.inbox import Inbox
+from carpool_worker.lanes import Filled, Lane, Limits, fill
+from carpool_worker.store import batches, requests
+
+log = logging.getLogger(__name__)
+
+RUN_SECONDS = 20.0
+"""How long one run goes on while the inbox isn't empty; the next run takes over."""
+
+RACES = 5
+"""How often a chunk is tried again after another aggregator inserted one of its requests first."""
+
+
+def aggregate(engine: sa.Engine, inbox: Inbox, limits: Limits, report: Callable[[Filled], None]) -> int:
+    """Take everything from the inbox, seal what is due, and return how many requests were read.
+
+    `report` is called after each commit with the batches that it opened and sealed.
+    """
+    deadline = time.monotonic() + RUN_SECONDS
+    taken = 0
+    report(seal_due(engine, limits))
+    for chunk in inbox.chunks():
+        report(take(engine, chunk.envelopes, limits))
+        inbox.acknowledge(chunk)
+        taken += len(chunk.envelopes)
+        if time.monotonic() > deadline:
+            break
+    else:
+        inbox.leave()
+    report(seal_due(engine, limits))
+    return taken
+
+
+def take(engine: sa.Engine, envelopes: Sequence[Envelope], limits: Limits) -> Filled:
+    """Commit the requests that are new to batches, each once, whoever else takes the same ones now."""
+    for _ in range(RACES - 1):
+        try:
+            with write(engine) as connection:
+                return pool(connection, envelopes, limits, now())
+        except sa.exc.IntegrityError:
+            log.info("another aggregator took some of these requests first: looking again")
+    with write(engine) as connection:
+        return pool(connection, envelopes, limits, now())
+
+
+def pool(connection: sa.Connection, envelopes: Sequence[Envelope], limits: Limits, at: int) -> Filled:
+    """Put the requests that are not yet in the table into the open batches of their lanes."""
+    known = requests.known(connection, [envelope.id for envelope in envelopes])
+    fresh = {envelope.id: envelope for envelope in reversed(envelopes) if envelope.id not in known}
+    lanes: defaultdict[str, list[Envelope]] = defaultdict(list)
+    for envelope in reversed(fresh.values()):  # the first of those that share an id counts
+        lanes[lane_of(envelope.model, envelope.headers)].append(envelope)
+    filled = Filled()
+    for name in sorted(lanes):  # one order for all aggregators: no deadlock over open batches
+        first = lanes[name][0]
+        lane = Lane(name, first.model, first.headers)
+        place = partial(_insert, connection, at)
+        fill(connection, lane, lanes[name], _params_bytes, place, limits, at, filled)
+    return filled
+
+
+def seal_due(engine: sa.Engine, limits: Limits) -> Filled:
+    """Seal the open batches whose first request has waited long enough."""
+    at = now()
+    with write(engine) as connection:
+        return Filled(sealed=batches.seal_opened_before(connection, at - int(limits.seconds * 1000), at))
+
+
+def _insert(connection: sa.Connection, at: int, batch_id: str, envelopes: Sequence[Envelope]) -> None:
+    requests.insert(connection, batch_id, envelopes, at)
+
+
+def _params_bytes(envelope: Envelope) -> int:
+    return len(envelope.params)

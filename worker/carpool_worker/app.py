@@ -1,0 +1,99 @@
+"""The Celery app: its queues, its clock, and its settings as a careful operator would have them.
+
+SQL is the truth and a message only a nudge: every task takes ids or nothing, may run twice and may be lost, and beat
+drives each state on again from what the tables say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery, signals
+from kombu.entity import Queue
+
+from carpool_worker.database import dispose_after_fork
+from carpool_worker.settings import Settings, settings
+
+AGENTS = ("aggregate", "submit", "poll", "collect", "deliver", "enqueue")
+"""One queue for each, so that each scales by itself."""
+
+TICK = 1.0
+"""Seconds between the looks at the inbox, and at what is due."""
+
+RESCUE_INTERVAL = 10.0
+MEMORY_BOUND = 200_000
+"""Kilobytes of resident memory after which a child is replaced, once its task is done."""
+
+VISIBILITY_TIMEOUT = 3_600
+"""Seconds after which Redis hands an unacknowledged message out again; longer than any task runs."""
+
+SHUTDOWN_TIMEOUT = 30.0
+"""Seconds that running tasks get to end after the first SIGTERM."""
+
+
+def queue(agent: str) -> str:
+    """Return the name of an agent's queue."""
+    return f"carpool.{agent}"
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """Return Celery's settings."""
+    return {
+        "broker_url": settings.redis_url,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": {
+            "visibility_timeout": VISIBILITY_TIMEOUT,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+        },
+        "result_backend": None,
+        "task_ignore_result": True,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "event_serializer": "json",
+        "task_acks_late": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_soft_shutdown_timeout": SHUTDOWN_TIMEOUT,
+        "worker_enable_soft_shutdown_on_idle": False,
+        "worker_max_memory_per_child": MEMORY_BOUND,
+        "worker_hijack_root_logger": True,
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": False,
+        "task_default_queue": queue("aggregate"),
+        "task_create_missing_queues": False,
+        "task_queues": [Queue(queue(agent)) for agent in AGENTS],
+        "task_time_limit": settings.submit_timeout * 2 + 60,
+        "enable_utc": True,
+        "beat_schedule": schedule(settings),
+        "beat_max_loop_interval": TICK,
+    }
+
+
+def schedule(settings: Settings) -> dict[str, Any]:
+    """Return beat's schedule; a tick that no worker took within its interval expires."""
+    ticks = {
+        "aggregate": ("aggregate", TICK),
+        "reply": ("deliver", TICK),
+        "stage": ("poll", TICK),
+        "poll": ("poll", settings.poll_interval),
+        "rescue": ("poll", min(RESCUE_INTERVAL, settings.settle_interval)),
+    }
+    return {
+        f"carpool.{task}": {
+            "task": f"carpool.{task}",
+            "schedule": every,
+            "options": {"queue": queue(agent), "expires": max(every, TICK)},
+        }
+        for task, (agent, every) in ticks.items()
+    }
+
+
+app = Celery("carpool", include=["carpool_worker.tasks"])
+app.config_from_object(configuration(settings()))
+
+
+@signals.worker_process_init.connect
+def _after_fork(**_: Any) -> None:
+    dispose_after_fork()

@@ -1,0 +1,200 @@
+"""The Message Batches API as Carpool uses it. The only module that imports anthropic.
+
+The SDK would post a create three times when its answer is lost, and sends no idempotency key: three bills. So it
+never retries here; who calls decides, from the ClaudeError, what may be sent again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import IO
+
+import anthropic
+import httpx2
+from anthropic.types.messages import MessageBatch
+
+from carpool_worker.exceptions import ClaudeError, ResultsCut
+
+BATCHES = "/v1/messages/batches"
+LIST_LIMIT = 1_000
+UPLOAD_CHUNK = 1 << 20
+DOWNLOAD_CHUNK = 1 << 18
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 60.0
+"""Seconds without a byte before an answer counts as lost."""
+
+CERTAIN_STATUSES = frozenset({400, 401, 402, 403, 404, 413, 422, 429, 529})
+"""Refusals: the API did nothing. After any other error a batch may have been made all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A batch as Anthropic shows it. Times are milliseconds since the epoch, by Anthropic's clock."""
+
+    id: str
+    processing_status: str
+    request_count: int
+    succeeded: int
+    errored: int
+    canceled: int
+    expired: int
+    created_at: int
+    expires_at: int
+
+
+class Claude:
+    """A client of the Message Batches API; reads ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, as the SDK does."""
+
+    def __init__(self) -> None:
+        timeout = httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT)
+        self._client = anthropic.Anthropic(max_retries=0, timeout=timeout)
+
+    def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], seconds: float) -> Seen:
+        """Post a batch whose JSON body is the `length` bytes of `body`, uploaded within `seconds`.
+
+        Raises:
+            ClaudeError: it was refused (`certain`), or nobody knows whether it was made (not `certain`).
+        """
+        sent = {**headers, "Content-Type": "application/json", "Content-Length": str(length)}
+        with _translated():
+            made = self._client.post(
+                BATCHES,
+                content=_chunks(body, time.monotonic() + seconds),
+                cast_to=MessageBatch,
+                options={"headers": sent},
+            )
+        return _seen(made)
+
+    def retrieve(self, claude_id: str, headers: Mapping[str, str]) -> Seen:
+        """Return one batch. A 404 may pass: it is never final by itself."""
+        with _translated():
+            return _seen(self._client.messages.batches.retrieve(claude_id, extra_headers=headers))
+
+    def newest_id(self, headers: Mapping[str, str]) -> str | None:
+        """Return the id of the newest batch of the workspace, or None where it has none."""
+        with _translated():
+            page = self._client.messages.batches.list(limit=1, extra_headers=headers)
+        return page.data[0].id if page.data else None
+
+    def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[Seen]:
+        """Yield the batches made after `cursor_id` (all of the workspace where it is None)."""
+        with _translated():
+            if cursor_id is None:
+                page = self._client.messages.batches.list(limit=LIST_LIMIT, extra_headers=headers)
+            else:
+                page = self._client.messages.batches.list(
+                    limit=LIST_LIMIT, before_id=cursor_id, extra_headers=headers
+                )
+            yield from map(_seen, page)
+
+    def list_newest(self, headers: Mapping[str, str]) -> Iterator[Seen]:
+        """Yield the workspace's batches, newest first, a call for each thousand."""
+        return self.list_newer(None, headers)
+
+    def results(self, claude_id: str, headers: Mapping[str, str]) -> Iterator[bytes]:
+        """Yield the result lines of an ended batch, byte for byte, without their newline.
+
+        Raises:
+            ResultsCut: the stream ended within a line.
+            ClaudeError: there are no results (yet).
+        """
+        with _translated():
+            streaming = self._client.messages.batches.with_streaming_response
+            with streaming.results(claude_id, extra_headers=headers) as response:
+                yield from split_lines(response.iter_bytes(DOWNLOAD_CHUNK))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a stream of bytes; an empty one is skipped.
+
+    Raises:
+        ResultsCut: the last line has no newline and is no whole object.
+    """
+    rest: list[bytes] = []
+    for chunk in chunks:
+        first, *others = chunk.split(b"\n")
+        rest.append(first)
+        if others:
+            yield from filter(None, (b"".join(rest), *others[:-1]))
+            rest = [others[-1]]
+    if last := b"".join(rest).strip():
+        if not last.endswith(b"}"):
+            raise ResultsCut
+        yield last
+
+
+def _chunks(body: IO[bytes], deadline: float) -> Iterator[bytes]:
+    # httpx bounds each write but not their sum; an upload without end could outlive the search for its batch.
+    while chunk := body.read(UPLOAD_CHUNK):
+        if time.monotonic() > deadline:
+            raise TimeoutError("the upload took too long")
+        yield chunk
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except anthropic.APIStatusError as error:
+        raise _from_status(error) from error
+    except anthropic.APIConnectionError as error:
+        never_sent = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
+        reason = type(error.__cause__ or error).__name__
+        raise ClaudeError(f"no answer: {reason}", certain=never_sent) from error
+    except (httpx2.HTTPError, TimeoutError, anthropic.APIResponseValidationError, ValueError) as error:
+        raise ClaudeError(f"no whole answer: {type(error).__name__}", certain=False) from error
+    except anthropic.AnthropicError as error:
+        raise ClaudeError(f"the SDK refused to send: {error}", status=401) from error
+
+
+def _from_status(error: anthropic.APIStatusError) -> ClaudeError:
+    body = error.body if isinstance(error.body, dict) else {}
+    inner = body.get("error")
+    inner = inner if isinstance(inner, dict) else {}
+    kind = str(inner.get("type") or "error")
+    text = str(inner.get("message") or error.response.reason_phrase)
+    return ClaudeError(
+        f"{error.status_code} {kind}: {text}"[:500],
+        status=error.status_code,
+        kind=kind,
+        retry_after=_seconds(error.response.headers.get("retry-after")),
+        certain=error.status_code in CERTAIN_STATUSES,
+    )
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    try:
+        return max(0.0, float(retry_after or ""))
+    except ValueError:
+        return None
+
+
+def _seen(batch: MessageBatch) -> Seen:
+    counts = batch.request_counts
+    return Seen(
+        id=batch.id,
+        processing_status=batch.processing_status,
+        request_count=counts.processing
+        + counts.succeeded
+        + counts.errored
+        + counts.canceled
+        + counts.expired,
+        succeeded=counts.succeeded,
+        errored=counts.errored,
+        canceled=counts.canceled,
+        expired=counts.expired,
+        created_at=_milliseconds(batch.created_at),
+        expires_at=_milliseconds(batch.expires_at),
+    )
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)

@@ -1,0 +1,137 @@
+"""Brings an ended batch's results in: streams them, and commits them in chunks.
+
+A chunk's transaction holds everything that follows from its lines: the requests' final states and answers, their usage
+and cost, and a delivery for each callback. Killed half way, the collector starts again and skips what is done.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from carpool_worker.claude import Claude
+from carpool_worker.database import now, read, write
+from carpool_worker.exceptions import ClaudeError, ResultsCut
+from carpool_worker.models import Batch
+from carpool_worker.rejecter import discard
+from carpool_worker.results import Conclusions, Policy, conclude, in_chunks, parse
+from carpool_worker.retries import backoff
+from carpool_worker.states import COMPLETE_BATCH, RELEASE, BatchState
+from carpool_worker.store import batches, deliveries, requests, usage
+
+log = logging.getLogger(__name__)
+
+MISSING_CHUNK = 500
+"""Requests discarded in one transaction when the results, read to their end, have no line for them."""
+
+Announce = Callable[[Sequence[str]], None]
+"""Called after each commit with the ids of the requests that reached a final state in it."""
+
+
+def collect(
+    engine: sa.Engine,
+    claude: Claude,
+    batch_id: str,
+    max_attempts: int,
+    retry_interval: float,
+    announce: Announce,
+) -> bool:
+    """Collect one ended batch; return whether it is completed now."""
+    with read(engine) as connection:
+        batch = batches.get(connection, batch_id)
+    if batch is None or batch.state != BatchState.ENDED or batch.due_at > now():
+        return False
+    day = datetime.fromtimestamp((batch.ended_at or now()) / 1000, UTC).date()
+    policy = Policy(max_attempts, retry_interval, day)
+    try:
+        lines = claude.results(str(batch.claude_id), json.loads(batch.headers))
+        return _take(engine, batch, lines, policy, announce)
+    except (ClaudeError, ResultsCut) as error:
+        _come_back(engine, batch, error)
+        return False
+
+
+def _take(
+    engine: sa.Engine, batch: Batch, lines: Iterable[bytes], policy: Policy, announce: Announce
+) -> bool:
+    count = 0
+    for chunk in in_chunks(lines):
+        results = parse(chunk)
+        if count == 0 and _is_strange(engine, list(results)):
+            _let_go(engine, batch)
+            return False
+        count += len(chunk)
+        announce(_commit(engine, batch.id, results, policy))
+    if count < batch.request_count:
+        raise ResultsCut(f"{count} lines for {batch.request_count} requests")
+    announce(_discard_missing(engine, batch.id))
+    with write(engine) as connection:
+        return batches.move(connection, COMPLETE_BATCH, batch.id, finished_at=now(), last_error=None)
+
+
+def _commit(engine: sa.Engine, batch_id: str, results: dict[str, bytes], policy: Policy) -> list[str]:
+    at = now()
+    with write(engine) as connection:
+        waiting = requests.pending(connection, batch_id, list(results))
+        conclusions = conclude(results, waiting.values(), policy, at)
+        _record(connection, batch_id, conclusions, at)
+    return [one.id for one in conclusions.finished]
+
+
+def _record(connection: sa.Connection, batch_id: str, conclusions: Conclusions, at: int) -> None:
+    requests.finish(connection, conclusions.finished, at)
+    requests.postpone(connection, conclusions.retried)
+    called_back = [(one.id, one.callback) for one in conclusions.finished if one.callback]
+    deliveries.insert(connection, called_back, at)
+    usage.add(connection, conclusions.used.values())
+    if conclusions.used:
+        batches.add_cost(connection, batch_id, conclusions.cost, conclusions.list_price)
+
+
+def _is_strange(engine: sa.Engine, custom_ids: Sequence[str]) -> bool:
+    # A batch that the rescuer adopted may be another program's, made in the same second with as many requests.
+    with read(engine) as connection:
+        return bool(custom_ids) and not requests.known(connection, custom_ids)
+
+
+def _let_go(engine: sa.Engine, batch: Batch) -> None:
+    strangers = json.dumps([*json.loads(batch.strangers), batch.claude_id])
+    log.warning(
+        "batch %s had adopted %s, which is another program's: looking again", batch.id, batch.claude_id
+    )
+    with write(engine) as connection:
+        batches.move(
+            connection,
+            RELEASE,
+            batch.id,
+            claude_id=None,
+            strangers=strangers,
+            in_doubt_at=now(),
+            ended_at=None,
+        )
+
+
+def _discard_missing(engine: sa.Engine, batch_id: str) -> list[str]:
+    # As many lines as requests came, but none that names these: they may have been paid for, so none is sent again.
+    error = ClaudeError("The results have no readable line for this request.", kind="result_missing")
+    gone: list[str] = []
+    while True:
+        with write(engine) as connection:
+            ids = requests.pending_ids(connection, batch_id, MISSING_CHUNK)
+            for request_id in ids:
+                discard(connection, batch_id, request_id, error, now())
+        if not ids:
+            return gone
+        log.error("%d requests of batch %s have no readable result", len(ids), batch_id)
+        gone += ids
+
+
+def _come_back(engine: sa.Engine, batch: Batch, error: ClaudeError | ResultsCut) -> None:
+    wait = backoff(1, getattr(error, "retry_after", None))
+    log.warning("results of batch %s stopped short, reading on in %.0f s: %s", batch.id, wait, error)
+    with write(engine) as connection:
+        batches.note(connection, batch.id, due_at=now() + int(wait * 1000), last_error=str(error))

@@ -1,0 +1,158 @@
+"""The worker's end of the inbox: reads entries as a consumer group, hands them out in chunks, acknowledges them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import redis
+from redis.exceptions import ResponseError
+
+from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, Envelope, decode_entry
+
+log = logging.getLogger(__name__)
+
+GROUP = "aggregators"
+QUARANTINE = "carpool:quarantine"
+"""Stream of the entries that hold no envelopes: kept as they came, for an operator to look at."""
+
+READ_ENTRIES = 8
+"""Entries a read. Producers keep an entry below 256 kB, but a single large request may have 32 MB."""
+
+CHUNK_REQUESTS = 4_000
+CHUNK_BYTES = 8_000_000
+"""One transaction's worth: small enough to bound memory, large enough to make its commit cheap."""
+
+ACKNOWLEDGE_SCRIPT = """
+local gone = 0
+for i = 2, #ARGV, 2 do
+  redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
+  if redis.call('XDEL', KEYS[1], ARGV[i]) == 1 then gone = gone + tonumber(ARGV[i + 1]) end
+end
+if gone > 0 then redis.call('DECRBY', KEYS[2], gone) end
+return gone
+"""
+"""KEYS: INBOX, QUEUED. ARGV: GROUP, then an entry's id and its number of requests, for each entry.
+The counter goes down only for entries that this call deleted, so it stays exact whoever else acknowledges."""
+
+CUSTOM_ID = re.compile("[0-9a-f]{32}")
+
+Entry = tuple[bytes, dict[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class Chunk:
+    """The requests of some entries, to be taken in one transaction."""
+
+    entries: list[tuple[bytes, int]] = field(default_factory=list)  # id, number of requests
+    envelopes: list[Envelope] = field(default_factory=list)
+    size: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to take it."""
+        return len(self.envelopes) >= CHUNK_REQUESTS or self.size >= CHUNK_BYTES
+
+
+class Inbox:
+    """One consumer of the inbox's group."""
+
+    def __init__(self, server: redis.Redis, claim_interval: float) -> None:
+        self._redis = server
+        self._claim_after = int(claim_interval * 1000)
+        self._consumer = f"{socket.gethostname()}-{os.getpid()}"
+        self._acknowledge = server.register_script(ACKNOWLEDGE_SCRIPT)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield what dead consumers left behind, then what is new, until the inbox is empty."""
+        self._create_group()
+        yield from self._chunks(self._abandoned())
+        yield from self._chunks(self._new())
+
+    def acknowledge(self, chunk: Chunk) -> None:
+        """Take the chunk's entries out of the inbox; call it once their requests are committed."""
+        arguments = [part for entry in chunk.entries for part in entry]
+        self._acknowledge(keys=[INBOX, QUEUED], args=[GROUP, *arguments])
+
+    def leave(self) -> None:
+        """Forget this consumer, so that their list doesn't grow; only after all it read was acknowledged."""
+        self._redis.xgroup_delconsumer(INBOX, GROUP, self._consumer)
+
+    def _create_group(self) -> None:
+        try:
+            self._redis.xgroup_create(INBOX, GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    def _chunks(self, reads: Iterator[list[Entry]]) -> Iterator[Chunk]:
+        chunk = Chunk()
+        for entries in reads:
+            for entry in entries:
+                self._add(chunk, entry)
+            if chunk.full:
+                yield chunk
+                chunk = Chunk()
+        if chunk.entries:
+            yield chunk
+
+    def _abandoned(self) -> Iterator[list[Entry]]:
+        cursor: Any = "0-0"
+        while True:
+            cursor, entries, *_ = self._redis.xautoclaim(
+                INBOX, GROUP, self._consumer, self._claim_after, start_id=cursor, count=READ_ENTRIES
+            )
+            yield entries
+            if cursor == b"0-0":
+                return
+
+    def _new(self) -> Iterator[list[Entry]]:
+        while True:
+            answer = self._redis.xreadgroup(GROUP, self._consumer, {INBOX: ">"}, count=READ_ENTRIES)
+            entries = [entry for part in _streams(answer) for entry in part]
+            if not entries:
+                return
+            yield entries
+
+    def _add(self, chunk: Chunk, entry: Entry) -> None:
+        entry_id, fields = entry
+        try:
+            packed = fields[ENTRY_FIELD]
+            envelopes = decode_entry(packed)
+            _check(envelopes)
+        except (KeyError, ValueError) as error:  # msgspec's errors are ValueErrors
+            self._quarantine(entry_id, fields, error)
+            return
+        chunk.entries.append((entry_id, len(envelopes)))
+        chunk.envelopes += envelopes
+        chunk.size += len(packed)
+
+    def _quarantine(self, entry_id: bytes, fields: dict[bytes, bytes], error: Exception) -> None:
+        with self._redis.pipeline(transaction=True) as pipe:
+            reason = f"{type(error).__name__}: {error}"[:300].encode()
+            pipe.xadd(QUARANTINE, cast(Any, {**fields, b"error": reason}))
+            pipe.xack(INBOX, GROUP, entry_id)
+            pipe.xdel(INBOX, entry_id)
+            pipe.execute()
+        log.error("inbox entry %s is no list of envelopes: moved to %s", entry_id.decode(), QUARANTINE)
+
+
+def _check(envelopes: list[Envelope]) -> None:
+    # What a producer of ours never sends, and what would make a database or the API refuse a whole chunk or batch.
+    for envelope in envelopes:
+        if not CUSTOM_ID.fullmatch(envelope.id):
+            raise ValueError("id: must be 32 hexadecimal digits")
+        if "\0" in envelope.client + envelope.model + (envelope.idempotency_key or ""):
+            raise ValueError("client, model, idempotency_key: must hold no NUL character")
+
+
+def _streams(answer: Any) -> list[list[Entry]]:
+    # RESP3 answers a mapping, RESP2 a list of pairs.
+    if isinstance(answer, dict):
+        return [entry for value in answer.values() for entry in value]
+    return [entries for _, entries in answer or []]

@@ -1,0 +1,91 @@
+"""How requests fill the batches of a lane, for the aggregator and for the stager: `fitting` decides, `fill` acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from carpool_worker.states import SEAL
+from carpool_worker.store import batches
+
+BODY_FRAME_BYTES = len(b'{"requests":[]}')
+ITEM_FRAME_BYTES = len(b'{"custom_id":"","params":},') + 32
+"""What a batch's JSON body adds to the params: once, and for each request (its id has 32 digits)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a batch is full (requests, bytes of its body) or due (seconds since its first request)."""
+
+    count: int
+    body_bytes: int
+    seconds: float
+
+
+def item_bytes(params_bytes: int) -> int:
+    """Return what a request takes of a batch's body."""
+    return params_bytes + ITEM_FRAME_BYTES
+
+
+def fitting(sizes: Sequence[int], held_count: int, held_bytes: int, limits: Limits) -> int:
+    """Return how many of the next requests, with params of `sizes` bytes, still fit into a batch.
+
+    A batch that holds nothing takes the first request whatever its size, or that request would wait for ever.
+    """
+    room = limits.count - held_count
+    total = BODY_FRAME_BYTES + held_bytes
+    for n, size in enumerate(sizes[:room]):
+        total += item_bytes(size)
+        if total > limits.body_bytes and held_count + n > 0:
+            return n
+    return max(0, min(room, len(sizes)))
+
+
+Item = TypeVar("Item")
+
+
+@dataclass(slots=True)
+class Filled:
+    """The batches that a transaction opened and those that it sealed."""
+
+    opened: list[str] = field(default_factory=list)
+    sealed: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The requests that may share a batch: one model, one set of per-batch headers."""
+
+    name: str
+    model: str
+    headers: Mapping[str, str]
+
+
+def fill(
+    connection: sa.Connection,
+    lane: Lane,
+    items: Sequence[Item],
+    size_of: Callable[[Item], int],
+    place: Callable[[str, Sequence[Item]], None],
+    limits: Limits,
+    now: int,
+    filled: Filled,
+) -> None:
+    """Put `items` into the lane's open batch, sealing it and opening the next whenever it is full."""
+    sizes = [size_of(item) for item in items]
+    start = 0
+    while start < len(items):
+        batch = batches.open_in(connection, lane.name, lane.model, lane.headers, now)
+        if batch.request_count == 0:
+            filled.opened.append(batch.id)
+        n = fitting(sizes[start:], batch.request_count, batch.body_bytes, limits)
+        if n:
+            place(batch.id, items[start : start + n])
+            batches.grow(connection, batch.id, n, sum(map(item_bytes, sizes[start : start + n])))
+        start += n
+        if start < len(items) or batch.request_count + n >= limits.count:
+            batches.move(connection, SEAL, batch.id, sealed_at=now)
+            filled.sealed.append(batch.id)

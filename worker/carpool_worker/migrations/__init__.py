@@ -1,0 +1,57 @@
+"""Alembic migrations: they make and change the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from carpool_worker.database import open_engine
+from carpool_worker.exceptions import DatabaseNotMigrated
+
+UPGRADE_LOCK = 0x0CA2_9001
+"""PostgreSQL's advisory lock that lets one process migrate at a time."""
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the tables of the database at `url` up to `revision`; nothing happens where they are there already."""
+    _run(url, lambda config: command.upgrade(config, revision))
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Take the tables of the database at `url` back to `revision`."""
+    _run(url, lambda config: command.downgrade(config, revision))
+
+
+def check_migrated(engine: sa.Engine) -> None:
+    """Raise DatabaseNotMigrated unless the tables are those of this version."""
+    with engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    if found != (wanted := ScriptDirectory.from_config(_config()).get_current_head()):
+        raise DatabaseNotMigrated(
+            f"The database is at revision {found}, not {wanted}: run `carpool migrate`."
+        )
+
+
+def _run(url: str, act: Callable[[Config], None]) -> None:
+    engine = open_engine(url)
+    try:
+        with engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})"))
+            config = _config()
+            config.attributes["connection"] = connection
+            act(config)
+    finally:
+        engine.dispose()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    return config

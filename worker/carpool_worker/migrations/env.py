@@ -1,0 +1,15 @@
+"""What Alembic runs: always online, on the connection that migrations/__init__.py hands in."""
+
+from alembic import context
+from sqlmodel import SQLModel
+
+import carpool_worker.models  # noqa: F401  (fills SQLModel.metadata)
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=SQLModel.metadata,
+    render_as_batch=True,
+    compare_server_default=False,
+)
+with context.begin_transaction():
+    context.run_migrations()

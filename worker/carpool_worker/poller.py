@@ -1,0 +1,72 @@
+"""Asks Anthropic how the batches that are out are doing, and moves on those that have ended."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import sqlalchemy as sa
+
+from carpool_worker.claude import Claude, Seen
+from carpool_worker.database import now, read, write
+from carpool_worker.exceptions import ClaudeError
+from carpool_worker.models import Batch
+from carpool_worker.states import CANCEL_BATCH, END
+from carpool_worker.store import batches
+
+log = logging.getLogger(__name__)
+
+RETRIEVE_AT_MOST = 3
+"""With more batches out than this, one list call is cheaper than a retrieve for each."""
+
+LIFETIME = 24 * 3_600_000
+"""Milliseconds from a batch's creation to its expiry, by Anthropic's clock."""
+
+
+def poll(engine: sa.Engine, claude: Claude) -> list[str]:
+    """Look at every batch that is out; return the ids of those that have ended."""
+    with read(engine) as connection:
+        out = batches.out(connection)
+    ended = []
+    for headers, group in _by_headers(out).items():
+        for batch, seen in _look(claude, group, json.loads(headers)):
+            if _apply(engine, batch, seen):
+                ended.append(batch.id)
+    return ended
+
+
+def _by_headers(out: Sequence[Batch]) -> dict[str, list[Batch]]:
+    # The headers may name a workspace, and a batch is only seen from its own.
+    groups: defaultdict[str, list[Batch]] = defaultdict(list)
+    for batch in out:
+        groups[batch.headers].append(batch)
+    return groups
+
+
+def _look(claude: Claude, out: Sequence[Batch], headers: dict[str, str]) -> Iterable[tuple[Batch, Seen]]:
+    wanted = {batch.claude_id: batch for batch in out}
+    if len(wanted) > RETRIEVE_AT_MOST:
+        oldest = min(batch.expires_at or 0 for batch in out) - LIFETIME
+        for seen in claude.list_newest(headers):
+            if batch := wanted.pop(seen.id, None):
+                yield batch, seen
+            if not wanted or seen.created_at < oldest:
+                break
+    for claude_id, batch in wanted.items():
+        try:
+            yield batch, claude.retrieve(str(claude_id), headers)
+        except ClaudeError as error:
+            # A 404 seconds after the create is known to pass, so no answer is final here.
+            log.warning("batch %s (%s) can't be seen now: %s", batch.id, claude_id, error)
+
+
+def _apply(engine: sa.Engine, batch: Batch, seen: Seen) -> bool:
+    with write(engine) as connection:
+        if seen.processing_status == "canceling":
+            batches.move(connection, CANCEL_BATCH, batch.id)
+        if seen.processing_status != "ended":
+            return False
+        counts = {name: getattr(seen, name) for name in ("succeeded", "errored", "canceled", "expired")}
+        return batches.move(connection, END, batch.id, ended_at=now(), due_at=0, **counts)

@@ -1,0 +1,47 @@
+"""Splits a batch that Anthropic will never take as it is, until what makes it so stands alone and fails alone."""
+
+from __future__ import annotations
+
+import msgspec
+import sqlalchemy as sa
+
+from carpool_worker.database import now
+from carpool_worker.exceptions import ClaudeError
+from carpool_worker.lanes import item_bytes
+from carpool_worker.models import Batch
+from carpool_worker.states import DISCARD, REJECT
+from carpool_worker.store import batches, deliveries, requests
+
+
+def reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> list[str]:
+    """Reject the batch: its halves become sealed batches (returned); a request alone is discarded with the error."""
+    at = now()
+    batches.move(connection, REJECT, batch.id, finished_at=at, last_error=str(error))
+    waiting = requests.sizes(connection, batch.id)
+    if len(waiting) <= 1:
+        for request_id, _ in waiting:
+            discard(connection, batch.id, request_id, error, at)
+        return []
+    middle = len(waiting) // 2
+    return [_hand_over(connection, batch, half, at) for half in (waiting[:middle], waiting[middle:])]
+
+
+def discard(connection: sa.Connection, batch_id: str, request_id: str, error: ClaudeError, at: int) -> None:
+    """Discard one request that waits in this batch, with an error in the shape of the API's own."""
+    held = requests.pending(connection, batch_id, [request_id]).get(request_id)
+    if held is None:
+        return
+    body = msgspec.json.encode(
+        {"type": "errored", "error": {"type": "error", "error": {"type": error.kind, "message": str(error)}}}
+    )
+    finished = requests.Finish(request_id, DISCARD.target, "errored", body, held.callback)
+    requests.finish(connection, [finished], at)
+    if held.callback:
+        deliveries.insert(connection, [(request_id, held.callback)], at)
+
+
+def _hand_over(connection: sa.Connection, batch: Batch, half: list[tuple[str, int]], at: int) -> str:
+    size = sum(item_bytes(params_bytes) for _, params_bytes in half)
+    heir = batches.insert_sealed(connection, batch, len(half), size, at)
+    requests.hand_over(connection, [request_id for request_id, _ in half], heir)
+    return heir

@@ -1,0 +1,153 @@
+"""What follows from a batch's result lines. Pure: the collector writes it down.
+
+Only the envelope and `usage` are parsed; the answer's bytes are kept as they came.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+
+import msgspec
+
+from carpool_worker.costs import Tokens, price_of
+from carpool_worker.retries import after_outcome, retry_delay
+from carpool_worker.states import RETRY
+from carpool_worker.store.requests import Finish, Pending
+from carpool_worker.store.usage import Used
+
+log = logging.getLogger(__name__)
+
+CHUNK_LINES = 2_000
+CHUNK_BYTES = 8_000_000
+"""One transaction's worth of lines."""
+
+
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """One line of the results; `result` stays as it came."""
+
+    custom_id: str
+    result: msgspec.Raw
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """What must be known of a Message."""
+
+    model: str
+    usage: Tokens
+
+
+class ErrorDetail(msgspec.Struct, frozen=True, gc=False):
+    """The API's error type."""
+
+    type: str = "unknown"
+
+
+class ErrorEnvelope(msgspec.Struct, frozen=True, gc=False):
+    """An error as it stands in a result."""
+
+    error: ErrorDetail = ErrorDetail()
+
+
+class Result(msgspec.Struct, frozen=True, gc=False):
+    """What must be known of a result."""
+
+    type: str
+    message: Message | None = None
+    error: ErrorEnvelope | None = None
+
+
+decode_line = msgspec.json.Decoder(Line).decode
+decode_result = msgspec.json.Decoder(Result).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How often a request is tried, how long after an error, and whose day's prices count (UTC)."""
+
+    max_attempts: int
+    retry_interval: float
+    day: date
+
+
+@dataclass(slots=True)
+class Conclusions:
+    """What follows from some results."""
+
+    finished: list[Finish] = field(default_factory=list)
+    retried: list[tuple[str, str, int]] = field(default_factory=list)  # id, outcome, when
+    used: dict[tuple[str, str], Used] = field(default_factory=dict)
+
+    @property
+    def cost(self) -> Decimal:
+        """Dollars that these results cost."""
+        return sum((used.cost for used in self.used.values()), Decimal(0))
+
+    @property
+    def list_price(self) -> Decimal:
+        """Dollars that the same would have cost outside a batch."""
+        return sum((used.list_price for used in self.used.values()), Decimal(0))
+
+
+def in_chunks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield lines by the transaction."""
+    chunk: list[bytes] = []
+    size = 0
+    for line in lines:
+        chunk.append(line)
+        size += len(line)
+        if len(chunk) == CHUNK_LINES or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def parse(lines: Iterable[bytes]) -> dict[str, bytes]:
+    """Return the result's bytes by custom_id; a line that is none is left out, and logged by its length alone."""
+    results = {}
+    for line in lines:
+        try:
+            parsed = decode_line(line)
+            results[parsed.custom_id] = bytes(parsed.result)
+        except msgspec.MsgspecError as error:
+            log.error("a result line of %d bytes can't be read: %s", len(line), type(error).__name__)
+    return results
+
+
+def conclude(
+    results: Mapping[str, bytes], waiting: Iterable[Pending], policy: Policy, at: int
+) -> Conclusions:
+    """Decide what becomes of each waiting request, `at` being now in milliseconds."""
+    conclusions = Conclusions()
+    for held in waiting:
+        try:
+            _conclude(conclusions, held, results[held.id], policy, at)
+        except msgspec.MsgspecError as error:
+            log.error("the result of request %s can't be read: %s", held.id, error)
+    return conclusions
+
+
+def _conclude(conclusions: Conclusions, held: Pending, body: bytes, policy: Policy, at: int) -> None:
+    result = decode_result(body)
+    error_type = result.error.error.type if result.error else None
+    transition = after_outcome(result.type, error_type, held.attempt, policy.max_attempts)
+    if transition is RETRY:
+        delay = retry_delay(result.type, held.attempt, policy.retry_interval)
+        conclusions.retried.append((held.id, result.type, at + int(delay * 1000)))
+    elif result.message is None:
+        conclusions.finished.append(Finish(held.id, transition.target, result.type, body, held.callback))
+    else:
+        _add_priced(conclusions, held, result.message, body, policy.day)
+
+
+def _add_priced(conclusions: Conclusions, held: Pending, message: Message, body: bytes, day: date) -> None:
+    tokens = message.usage
+    price = price_of(tokens, message.model, day) or price_of(tokens, held.model, day)
+    key = held.client, held.model
+    used = conclusions.used.get(key) or conclusions.used.setdefault(key, Used(day.isoformat(), *key))
+    used.add(tokens, price)
+    conclusions.finished.append(Finish.succeeded(held.id, body, held.callback, tokens, price))

@@ -1,0 +1,86 @@
+"""Decides what follows a failure. Pure: whoever asks acts on the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from carpool_worker.exceptions import ClaudeError
+from carpool_worker.states import CANCEL as CANCEL_REQUEST
+from carpool_worker.states import COMPLETE, DISCARD, RETRY, RequestState, Transition
+
+FIRST_BACKOFF = 5.0
+LONGEST_BACKOFF = 300.0
+LONGEST_RETRY_AFTER = 3_600.0
+OPERATOR_BACKOFF = 60.0
+"""Seconds. Each further refusal doubles the wait; what only an operator can mend is asked again every minute."""
+
+REJECTING_STATUSES = frozenset({400, 413, 422})
+OPERATOR_STATUSES = frozenset({401, 402, 403, 404})
+
+INCURABLE_ERRORS = frozenset({"invalid_request_error", "not_found_error", "request_too_large"})
+"""Error types that come again however often a request is sent (api docs: they need a changed request)."""
+
+jitter = Random()  # noqa: S311 - spreads load, keeps no secret
+
+
+@dataclass(frozen=True, slots=True)
+class Postpone:
+    """Refused for now: try again in `seconds`. `operator` is True where somebody has to mend something first."""
+
+    seconds: float
+    operator: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Refused for good: this body will never be taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Nobody knows whether the batch was made: it must not be sent again before that is known."""
+
+
+def before_submission(error: ClaudeError, submissions: int) -> Postpone:
+    """Decide how long a batch waits when the API can't even be asked; nothing was posted, so nothing is in doubt."""
+    if error.status in OPERATOR_STATUSES:
+        return Postpone(OPERATOR_BACKOFF, operator=True)
+    return Postpone(backoff(submissions, error.retry_after))
+
+
+def after_submission(error: ClaudeError, submissions: int) -> Postpone | Reject | Doubt:
+    """Decide what follows a create that failed; `submissions` counts the tries so far, this one included."""
+    if not error.certain:
+        return Doubt()
+    if error.status in REJECTING_STATUSES:
+        return Reject()
+    if error.status in OPERATOR_STATUSES:
+        return Postpone(OPERATOR_BACKOFF, operator=True)
+    return Postpone(backoff(submissions, error.retry_after))
+
+
+def backoff(failures: int, retry_after: float | None = None) -> float:
+    """Return the seconds to wait after so many failures; never less than the API asked for, up to an hour."""
+    doubled = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures - 1, 10)) * jitter.uniform(0.8, 1.2)
+    return max(doubled, min(retry_after or 0.0, LONGEST_RETRY_AFTER))
+
+
+def after_outcome(
+    outcome: str, error_type: str | None, attempt: int, max_attempts: int
+) -> Transition[RequestState]:
+    """Decide what becomes of a request whose line says `outcome`, at its `attempt`-th attempt (from 1)."""
+    if outcome == "succeeded":
+        return COMPLETE
+    if outcome == "errored" and error_type in INCURABLE_ERRORS:
+        return DISCARD
+    if attempt < max_attempts:
+        return RETRY
+    return CANCEL_REQUEST if outcome == "canceled" else DISCARD
+
+
+def retry_delay(outcome: str, attempt: int, interval: float) -> float:
+    """Return the seconds until a retryable request goes into a new batch: at once unless the API had trouble."""
+    if outcome != "errored":
+        return 0.0
+    return interval * 2.0 ** min(attempt - 1, 6) * jitter.uniform(0.8, 1.2)

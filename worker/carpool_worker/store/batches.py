@@ -1,0 +1,170 @@
+"""Batches in SQL: whoever moves one does it with a guarded UPDATE and goes on only if it moved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+import uuid_utils
+
+from carpool_worker.models import Batch
+from carpool_worker.states import OUT_BATCH_STATES, SEAL, BatchState, Transition
+
+batches = Batch.__table__  # type: ignore[attr-defined]
+
+FRESH = {
+    "request_count": 0,
+    "body_bytes": 0,
+    "submissions": 0,
+    "due_at": 0,
+    "strangers": "[]",
+    "succeeded": 0,
+    "errored": 0,
+    "canceled": 0,
+    "expired": 0,
+}
+
+
+def new_id() -> str:
+    """Return an id for a batch: ids sort by the time they were made."""
+    return uuid_utils.uuid7().hex
+
+
+def get(connection: sa.Connection, batch_id: str) -> Batch | None:
+    """Return the batch, or None."""
+    row = connection.execute(sa.select(batches).where(batches.c.id == batch_id)).one_or_none()
+    return None if row is None else _batch(row)
+
+
+def open_in(connection: sa.Connection, lane: str, model: str, headers: Mapping[str, str], now: int) -> Batch:
+    """Return the lane's open batch, locked until the transaction ends; one is opened where there is none."""
+    current = sa.select(batches).where(batches.c.lane == lane, batches.c.state == BatchState.OPEN)
+    while (row := connection.execute(current.with_for_update()).one_or_none()) is None:
+        insert = _insert_unless_open(connection)
+        connection.execute(
+            insert,
+            FRESH
+            | {
+                "id": new_id(),
+                "lane": lane,
+                "model": model,
+                "headers": json.dumps(dict(headers)),
+                "state": BatchState.OPEN,
+                "opened_at": now,
+            },
+        )
+    return _batch(row)
+
+
+def insert_sealed(
+    connection: sa.Connection, parent: Batch, request_count: int, body_bytes: int, now: int
+) -> str:
+    """Insert a sealed batch that takes over some of a rejected one's requests; return its id."""
+    batch_id = new_id()
+    row = {
+        "id": batch_id,
+        "lane": parent.lane,
+        "model": parent.model,
+        "headers": parent.headers,
+        "state": BatchState.SEALED,
+        "parent_id": parent.id,
+        "request_count": request_count,
+        "body_bytes": body_bytes,
+        "opened_at": parent.opened_at,
+        "sealed_at": now,
+    }
+    connection.execute(sa.insert(batches), FRESH | row)
+    return batch_id
+
+
+def grow(connection: sa.Connection, batch_id: str, requests: int, body_bytes: int) -> None:
+    """Count requests that were put into an open batch."""
+    connection.execute(
+        sa.update(batches)
+        .where(batches.c.id == batch_id)
+        .values(
+            request_count=batches.c.request_count + requests, body_bytes=batches.c.body_bytes + body_bytes
+        )
+    )
+
+
+def move(connection: sa.Connection, transition: Transition[BatchState], batch_id: str, **values: Any) -> bool:
+    """Apply a transition to one batch and set `values`; return False where another was faster."""
+    guarded = sa.update(batches).where(batches.c.id == batch_id, batches.c.state.in_(transition.sources))
+    return connection.execute(guarded.values(state=transition.target, **values)).rowcount == 1
+
+
+def note(connection: sa.Connection, batch_id: str, **values: Any) -> None:
+    """Set columns of a batch that are not its state."""
+    connection.execute(sa.update(batches).where(batches.c.id == batch_id).values(**values))
+
+
+def add_cost(connection: sa.Connection, batch_id: str, cost: Decimal, list_price: Decimal) -> None:
+    """Add dollars to what a batch cost, and to what it would have cost outside a batch."""
+    row = batches.c
+    connection.execute(
+        sa.update(batches)
+        .where(row.id == batch_id)
+        .values(
+            cost=sa.func.coalesce(row.cost, Decimal(0)) + cost,
+            list_price=sa.func.coalesce(row.list_price, Decimal(0)) + list_price,
+        )
+    )
+
+
+def seal_opened_before(connection: sa.Connection, opened_before: int, now: int) -> list[str]:
+    """Seal every open batch whose first request came before then; return their ids."""
+    due = sa.select(batches.c.id).where(
+        batches.c.state == BatchState.OPEN, batches.c.opened_at <= opened_before, batches.c.request_count > 0
+    )
+    ids = connection.scalars(due).all()
+    return [batch_id for batch_id in ids if move(connection, SEAL, batch_id, sealed_at=now)]
+
+
+def due_to_submit(connection: sa.Connection, now: int) -> list[str]:
+    """Return the sealed batches whose back-off is over, oldest first."""
+    return _due(connection, BatchState.SEALED, now)
+
+
+def due_to_collect(connection: sa.Connection, now: int) -> list[str]:
+    """Return the ended batches whose results wait to be collected, oldest first."""
+    return _due(connection, BatchState.ENDED, now)
+
+
+def _due(connection: sa.Connection, state: BatchState, now: int) -> list[str]:
+    due = sa.select(batches.c.id).where(batches.c.state == state, batches.c.due_at <= now)
+    return list(connection.scalars(due.order_by(batches.c.opened_at)))
+
+
+def in_states(connection: sa.Connection, states: Iterable[BatchState]) -> list[Batch]:
+    """Return the batches that are in one of `states`, oldest first."""
+    found = sa.select(batches).where(batches.c.state.in_(list(states))).order_by(batches.c.id)
+    return [_batch(row) for row in connection.execute(found)]
+
+
+def out(connection: sa.Connection) -> list[Batch]:
+    """Return the batches that Anthropic has and has not ended."""
+    return in_states(connection, OUT_BATCH_STATES)
+
+
+def known(connection: sa.Connection, claude_ids: Sequence[str]) -> set[str]:
+    """Return those of Anthropic's ids that belong to a batch of ours."""
+    return set(connection.scalars(sa.select(batches.c.claude_id).where(batches.c.claude_id.in_(claude_ids))))
+
+
+def _insert_unless_open(connection: sa.Connection) -> Any:
+    # The partial unique index keeps one open batch a lane; another aggregator may have opened it just now.
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as postgres_insert
+
+        return postgres_insert(batches).on_conflict_do_nothing()
+    from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+    return sqlite_insert(batches).on_conflict_do_nothing()
+
+
+def _batch(row: sa.Row[Any]) -> Batch:
+    return Batch(**row._mapping)

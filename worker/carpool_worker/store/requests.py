@@ -1,0 +1,287 @@
+"""Requests, their params and their answers in SQL. The bulk statements are written for each database's fast way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from carpool.contract import Envelope, lane_of
+from carpool_worker.costs import Price, Tokens
+from carpool_worker.database import insert_rows, is_postgres, update_rows
+from carpool_worker.models import DOLLAR, Params, Request
+from carpool_worker.states import RETRY, STAGE, RequestState, Transition
+
+requests = Request.__table__  # type: ignore[attr-defined]
+params = Params.__table__  # type: ignore[attr-defined]
+
+SPOOL_ROWS = 500
+"""Requests read at a time while a batch's body is written: about a megabyte."""
+
+COLUMNS = (
+    "id",
+    "client",
+    "model",
+    "lane",
+    "batch_id",
+    "state",
+    "attempt",
+    "headers",
+    "callback",
+    "metadata",
+    "idempotency_key",
+    "params_bytes",
+    "enqueued_at",
+    "batched_at",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What the collector must know of a request that waits for its answer."""
+
+    id: str
+    client: str
+    model: str
+    attempt: int
+    callback: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A request that is due to be tried again."""
+
+    id: str
+    model: str
+    lane: str
+    headers: str
+    params_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How one request ends: the columns of `requests`, and the answer's bytes."""
+
+    id: str
+    state: RequestState
+    outcome: str
+    body: bytes
+    callback: str | None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cost: Decimal | None = None
+    list_price: Decimal | None = None
+
+    @classmethod
+    def succeeded(
+        cls, request_id: str, body: bytes, callback: str | None, tokens: Tokens, price: Price | None
+    ) -> Finish:
+        """Return the end of a request that was answered."""
+        return cls(
+            request_id,
+            RequestState.COMPLETED,
+            "succeeded",
+            body,
+            callback,
+            tokens.input_tokens,
+            tokens.output_tokens,
+            tokens.cache_write_tokens,
+            tokens.cache_read_tokens,
+            price.cost if price else None,
+            price.list_price if price else None,
+        )
+
+
+FINISH_COLUMNS = {
+    "state": "text",
+    "outcome": "text",
+    "input_tokens": "int",
+    "output_tokens": "int",
+    "cache_write_tokens": "int",
+    "cache_read_tokens": "int",
+    "cost": "bigint",
+    "list_price": "bigint",
+    "finished_at": "bigint",
+}
+
+
+def known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
+    """Return those of `ids` that are in the table."""
+    return set(connection.scalars(sa.select(requests.c.id).where(_among(connection, ids))))
+
+
+def insert(connection: sa.Connection, batch_id: str, envelopes: Sequence[Envelope], now: int) -> None:
+    """Insert requests, batched, with their params.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: another aggregator has just inserted one of them.
+    """
+    insert_rows(connection, "requests", COLUMNS, [_row(envelope, batch_id, now) for envelope in envelopes])
+    insert_rows(
+        connection,
+        "params",
+        ("request_id", "body"),
+        [(envelope.id, envelope.params) for envelope in envelopes],
+    )
+
+
+def bodies(connection: sa.Connection, batch_id: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the id and the params of each request of a batch, in order of id, a few at a time."""
+    joined = (
+        sa.select(requests.c.id, params.c.body)
+        .join(params, params.c.request_id == requests.c.id)
+        .where(requests.c.batch_id == batch_id)
+        .order_by(requests.c.id)
+    )
+    streamed = connection.execution_options(stream_results=True, yield_per=SPOOL_ROWS).execute(joined)
+    for row in streamed:
+        yield row.id, bytes(row.body)
+
+
+def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dict[str, Pending]:
+    """Return those of `ids` that wait in this batch, locked until the transaction ends."""
+    waiting = (
+        sa.select(*(requests.c[name] for name in Pending.__slots__))
+        .where(_among(connection, ids), requests.c.batch_id == batch_id)
+        .where(requests.c.state == RequestState.BATCHED)
+        .with_for_update()
+    )
+    return {row.id: Pending(*row) for row in connection.execute(waiting)}
+
+
+def batch_of(connection: sa.Connection, request_id: str) -> str | None:
+    """Return the id of the batch that a request is in, or None where there is no such request."""
+    return connection.scalar(sa.select(requests.c.batch_id).where(requests.c.id == request_id))
+
+
+def pending_ids(connection: sa.Connection, batch_id: str, limit: int) -> list[str]:
+    """Return up to `limit` ids of requests that wait in this batch."""
+    waiting = sa.select(requests.c.id).where(
+        requests.c.batch_id == batch_id, requests.c.state == RequestState.BATCHED
+    )
+    return list(connection.scalars(waiting.order_by(requests.c.id).limit(limit)))
+
+
+def finish(connection: sa.Connection, finished: Sequence[Finish], now: int) -> None:
+    """Put requests that are locked by `pending` into their final states, with their answers."""
+    update_rows(
+        connection,
+        "requests",
+        "id",
+        FINISH_COLUMNS,
+        [_finish_row(one, now) for one in finished],
+        _state_in(RequestState.BATCHED),
+    )
+    insert_rows(connection, "answers", ("request_id", "body"), [(one.id, one.body) for one in finished])
+
+
+def postpone(connection: sa.Connection, retried: Sequence[tuple[str, str, int]]) -> None:
+    """Make requests retryable: (id, outcome, when) each."""
+    rows = [(id_, RETRY.target.value, outcome, at) for id_, outcome, at in retried]
+    columns = {"state": "text", "outcome": "text", "retry_at": "bigint"}
+    update_rows(connection, "requests", "id", columns, rows, _guard(RETRY))
+
+
+def due_to_retry(connection: sa.Connection, now: int, limit: int) -> list[Retry]:
+    """Return up to `limit` requests whose next try is due, oldest first, locked until the transaction ends."""
+    due = (
+        sa.select(*(requests.c[name] for name in Retry.__slots__))
+        .where(requests.c.state == RequestState.RETRYABLE, requests.c.retry_at <= now)
+        .order_by(requests.c.retry_at, requests.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [Retry(*row) for row in connection.execute(due)]
+
+
+def stage(connection: sa.Connection, batch_id: str, ids: Sequence[str], now: int) -> None:
+    """Put retryable requests into a batch for another attempt."""
+    connection.execute(
+        sa.update(requests)
+        .where(_among(connection, ids), requests.c.state.in_(STAGE.sources))
+        .values(
+            state=STAGE.target,
+            batch_id=batch_id,
+            attempt=requests.c.attempt + 1,
+            outcome=None,
+            retry_at=None,
+            batched_at=now,
+        )
+    )
+
+
+def hand_over(connection: sa.Connection, ids: Sequence[str], batch_id: str) -> None:
+    """Move requests that wait into another batch."""
+    connection.execute(
+        sa.update(requests)
+        .where(_among(connection, ids), requests.c.state == RequestState.BATCHED)
+        .values(batch_id=batch_id)
+    )
+
+
+def sizes(connection: sa.Connection, batch_id: str) -> list[tuple[str, int]]:
+    """Return the id and the params' size of each request that waits in a batch, in order of id."""
+    waiting = sa.select(requests.c.id, requests.c.params_bytes).where(
+        requests.c.batch_id == batch_id, requests.c.state == RequestState.BATCHED
+    )
+    return [(row.id, row.params_bytes) for row in connection.execute(waiting.order_by(requests.c.id))]
+
+
+def _row(envelope: Envelope, batch_id: str, now: int) -> tuple[Any, ...]:
+    return (
+        envelope.id,
+        envelope.client,
+        envelope.model,
+        lane_of(envelope.model, envelope.headers),
+        batch_id,
+        RequestState.BATCHED.value,
+        1,
+        json.dumps(envelope.headers) if envelope.headers else "{}",
+        envelope.callback.decode() if envelope.callback else None,
+        envelope.metadata.decode() if envelope.metadata else None,
+        envelope.idempotency_key,
+        len(envelope.params),
+        envelope.enqueued_at,
+        now,
+    )
+
+
+def _finish_row(one: Finish, now: int) -> tuple[Any, ...]:
+    return (
+        one.id,
+        one.state.value,
+        one.outcome,
+        one.input_tokens,
+        one.output_tokens,
+        one.cache_write_tokens,
+        one.cache_read_tokens,
+        _picodollars(one.cost),
+        _picodollars(one.list_price),
+        now,
+    )
+
+
+def _picodollars(dollars: Decimal | None) -> int | None:
+    return None if dollars is None else int(dollars * DOLLAR)
+
+
+def _guard(transition: Transition[RequestState]) -> str:
+    return _state_in(*transition.sources)
+
+
+def _state_in(*states: RequestState) -> str:
+    return f"requests.state IN ({', '.join(repr(state.value) for state in states)})"
+
+
+def _among(connection: sa.Connection, ids: Iterable[str]) -> sa.ColumnElement[bool]:
+    # One parameter however many ids: neither database has to parse or cache a statement per length.
+    if is_postgres(connection):
+        return cast(Any, requests.c.id == sa.any_(sa.cast(list(ids), sa.ARRAY(sa.Text))))
+    each = sa.func.json_each(json.dumps(list(ids))).table_valued("value")
+    return cast(Any, requests.c.id.in_(sa.select(each.c.value)))

@@ -1,0 +1,221 @@
+"""The Celery tasks: thin. Each holds a lease, calls one agent, then nudges whoever comes next and tells Flower."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, cast
+
+import redis
+from celery import Task
+
+from carpool.client import Producer
+from carpool.exceptions import InvalidRequest, InvalidSetting, QueueFull, RedisUnavailable
+from carpool_worker import (
+    aggregator,
+    collector,
+    courier,
+    flower_events,
+    poller,
+    rescuer,
+    stager,
+    submitter,
+)
+from carpool_worker.app import app, queue
+from carpool_worker.channels import reply
+from carpool_worker.claude import Claude
+from carpool_worker.database import engine, now, read, write
+from carpool_worker.inbox import Inbox
+from carpool_worker.lanes import Filled, Limits
+from carpool_worker.leases import lease
+from carpool_worker.settings import settings
+from carpool_worker.states import BatchState
+from carpool_worker.store import batches, deliveries
+from carpool_worker.store.answers import load_answers
+
+log = logging.getLogger(__name__)
+
+SHORT = 15.0
+LONG = 120.0
+"""Seconds that a lease lasts unless it is renewed: those that are renewed at every commit are short."""
+
+NUDGE_EXPIRES = 10.0
+"""Seconds after which a nudge is worthless: the next tick sends another."""
+
+
+class Nudge(Task):  # type: ignore[misc]
+    """A task that may be lost or run twice; Flower shows batches, not ticks."""
+
+    abstract = True
+    send_events = False
+
+
+@cache
+def server() -> redis.Redis:
+    """Return this process's connections to Redis."""
+    return redis.Redis.from_url(settings().redis_url)
+
+
+@cache
+def claude() -> Claude:
+    """Return this process's client of the API."""
+    return Claude()
+
+
+def limits() -> Limits:
+    """Return when a batch is full or due."""
+    return Limits(settings().flush_count, settings().flush_bytes, settings().flush_interval)
+
+
+@app.task(name="carpool.aggregate", base=Nudge)
+def aggregate() -> None:
+    """Pool what is in the inbox."""
+    with lease(server(), "aggregate", SHORT) as renew:
+        if renew:
+            inbox = Inbox(server(), settings().claim_interval)
+            aggregator.aggregate(engine(), inbox, limits(), _reporting(renew))
+
+
+@app.task(name="carpool.stage", base=Nudge)
+def stage() -> None:
+    """Put what is due back on its way: retries into batches, deliveries to the courier, batches to their agents."""
+    with lease(server(), "stage", SHORT) as renew:
+        if not renew:
+            return
+        _report(stager.stage(engine(), limits()))
+        with write(engine()) as connection:
+            deliveries.stage(connection, now())
+            deliveries.rescue(connection, now())
+        with read(engine()) as connection:
+            to_submit = batches.due_to_submit(connection, now())
+            to_collect = batches.due_to_collect(connection, now())
+            to_deliver = deliveries.due(connection, now())
+        _nudge("submit", to_submit)
+        _nudge("collect", to_collect)
+        if to_deliver:
+            _nudge("deliver")
+
+
+@app.task(name="carpool.submit", base=Nudge)
+def submit(batch_id: str) -> None:
+    """Post one sealed batch."""
+    with lease(server(), f"submit:{batch_id}", LONG) as renew:
+        if not renew:
+            return
+        submitted = submitter.submit(engine(), claude(), batch_id, settings().submit_timeout)
+        if submitted:
+            _show([batch_id, *submitted.replacements])
+            _nudge("submit", submitted.replacements)
+            if submitted.state == BatchState.REJECTED:
+                _nudge("deliver")
+
+
+@app.task(name="carpool.poll", base=Nudge)
+def poll() -> None:
+    """Look at the batches that are out."""
+    with lease(server(), "poll", LONG) as renew:
+        if renew:
+            flower_events.beat(app)
+            ended = poller.poll(engine(), claude())
+            _nudge("collect", ended)
+
+
+@app.task(name="carpool.rescue", base=Nudge)
+def rescue() -> None:
+    """Settle doubts about creates whose answer was lost."""
+    with lease(server(), "rescue", LONG) as renew:
+        if renew:
+            patience = rescuer.Patience(settings().submit_timeout, settings().settle_interval)
+            _show(rescuer.rescue(engine(), claude(), patience))
+
+
+@app.task(name="carpool.collect", base=Nudge)
+def collect(batch_id: str) -> None:
+    """Bring one ended batch's results in."""
+    with lease(server(), f"collect:{batch_id}", SHORT) as renew:
+        if not renew:
+            return
+
+        def announce(request_ids: Sequence[str]) -> None:
+            renew()
+            _answer(request_ids)
+            _nudge("deliver")
+
+        policy = settings().max_attempts, settings().retry_interval
+        collector.collect(engine(), claude(), batch_id, *policy, announce)
+        _show([batch_id])
+
+
+@app.task(name="carpool.deliver", base=Nudge)
+def deliver() -> None:
+    """Bring answers to their callbacks."""
+    courier.deliver(engine(), app, settings())
+
+
+@app.task(name="carpool.reply", base=Nudge)
+def answer_waits() -> None:
+    """Answer the producers that wait for requests which have ended already."""
+    with lease(server(), "reply", SHORT) as renew:
+        if renew:
+            reply.answer_waits(server(), engine())
+
+
+@app.task(
+    name="carpool.enqueue",
+    base=Nudge,
+    bind=True,
+    reject_on_worker_lost=True,
+    autoretry_for=(QueueFull, RedisUnavailable),
+    retry_backoff=True,
+    retry_backoff_max=60,
+    max_retries=None,
+)
+def enqueue(
+    self: Task,
+    params: Mapping[str, Any],
+    callback: Mapping[str, Any] | None = None,
+    metadata: Any = None,
+    idempotency_key: str | None = None,
+    client: str = "default",
+) -> None:
+    """Take a request from a service that knows only Celery; bad params fail with the field and the rule.
+
+    A message that Celery hands out twice is one request: without a key of its own, the task's id is the key.
+    """
+    key = f"celery {self.request.id}" if idempotency_key is None else idempotency_key
+    try:
+        with Producer(settings().redis_url, client=client, allow_http=True) as producer:
+            producer.enqueue(params, callback=cast(Any, callback), metadata=metadata, idempotency_key=key)
+    except (InvalidRequest, InvalidSetting) as error:
+        flower_events.refuse(app, self.request.id, client, error)
+        raise
+
+
+def _reporting(renew: Callable[[], None]) -> Callable[[Filled], None]:
+    def report(filled: Filled) -> None:
+        renew()
+        _report(filled)
+
+    return report
+
+
+def _report(filled: Filled) -> None:
+    _show([*filled.opened, *filled.sealed])
+    _nudge("submit", filled.sealed)
+
+
+def _answer(request_ids: Sequence[str]) -> None:
+    """Push the answers that somebody waits for."""
+    if waited := reply.waited(server(), request_ids):
+        with read(engine()) as connection:
+            reply.push(server(), load_answers(connection, list(waited)))
+
+
+def _nudge(agent: str, batch_ids: Iterable[str] | None = None) -> None:
+    for args in [()] if batch_ids is None else [(batch_id,) for batch_id in batch_ids]:
+        app.send_task(f"carpool.{agent}", args, queue=queue(agent), expires=NUDGE_EXPIRES)
+
+
+def _show(batch_ids: Iterable[str]) -> None:
+    flower_events.show(app, engine(), batch_ids)
