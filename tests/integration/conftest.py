@@ -1,17 +1,21 @@
-"""Fixtures for the database: one real PostgreSQL per pytest process, a database of its own per test."""
+"""Fixtures: one real PostgreSQL per pytest process, a database of its own per test, a receiver of webhooks."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import tempfile
+import threading
 import warnings
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+from aiohttp import web
 from sqlmodel import SQLModel
 
 from carpool_worker import models  # noqa: F401  (declares the tables)
@@ -66,6 +70,58 @@ def engine(database_url: str) -> Iterator[sa.Engine]:
     SQLModel.metadata.create_all(engine)
     yield engine
     engine.dispose()
+
+
+class Receiver:
+    """A real HTTP server in a thread: it keeps what is posted, and answers as `answers` says for the path."""
+
+    def __init__(self) -> None:
+        self.posts: defaultdict[str, list[tuple[dict[str, str], bytes]]] = defaultdict(list)
+        self.answers: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {}
+        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()))
+        self._thread.start()
+        self._started.wait(10)
+
+    def url(self, path: str, host: str = "127.0.0.1") -> str:
+        return f"http://{host}:{self.port}{path}"
+
+    def answer(self, path: str, status: int, headers: dict[str, str] | None = None, text: str = "") -> None:
+        async def respond(request: web.Request) -> web.StreamResponse:
+            return web.Response(status=status, headers=headers, text=text)
+
+        self.answers[path] = respond
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        self._over = asyncio.Event()
+        app = web.Application(client_max_size=100_000_000)
+        app.router.add_route("*", "/{path:.*}", self._take)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.port = runner.addresses[0][1]
+        self._started.set()
+        await self._over.wait()
+        await runner.cleanup()
+
+    async def _take(self, request: web.Request) -> web.StreamResponse:
+        self.posts[request.path].append((dict(request.headers), await request.read()))
+        answer = self.answers.get(request.path)
+        return await answer(request) if answer else web.Response(text="thanks")
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver of webhooks on a free port of 127.0.0.1; paths it has no answer for are answered with 200."""
+    server = Receiver()
+    yield server
+    server.close()
 
 
 def _administer(server: Any, *statements: str) -> None:

@@ -124,13 +124,17 @@ def _move(outcome: Outcome, now: int) -> dict[str, Any]:
         "state": outcome.state.value,
         "attempt": outcome.attempt - (not outcome.tried),
         "due_at": outcome.due_at if outcome.due_at is not None else now,
-        "last_error": outcome.error and outcome.error[:MAX_TEXT],
+        "last_error": _text(outcome.error),
         "delivered_at": now if outcome.state is DELIVER.target else None,
         "discarded_at": now if outcome.state is GIVE_UP.target else None,
     }
 
 
 def _try(outcome: Outcome) -> tuple[Any, ...]:
-    detail = outcome.detail and outcome.detail[:MAX_TEXT]
     numbers = (outcome.attempt, outcome.at, outcome.milliseconds, outcome.status)
-    return (outcome.request_id, *numbers, detail)
+    return (outcome.request_id, *numbers, _text(outcome.detail))
+
+
+def _text(text: str | None) -> str | None:
+    # A receiver chooses these characters: PostgreSQL takes no NUL, and UTF-8 has no lone surrogates.
+    return text and text[:MAX_TEXT].replace("\0", "\ufffd").encode(errors="replace").decode()

@@ -1,0 +1,140 @@
+"""Webhooks by Standard Webhooks 1.0.0: signed posts, no redirects, no private addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import msgspec
+from aiohttp.abc import AbstractResolver
+from standardwebhooks import Webhook as Signer
+from standardwebhooks.webhooks import EmptyWebhookSecretError
+from yarl import URL
+
+from carpool.contract import Delivery, to_json
+from carpool_worker.channels import Event, Outgoing, Sent
+from carpool_worker.channels.targets import TargetRefused, socket_factory
+from carpool_worker.exceptions import SettingsInvalid
+from carpool_worker.settings import Settings
+
+KEPT_ANSWER = 1_024
+"""Bytes read of a receiver's answer; the connection of one that sends more is closed."""
+
+UNSIGNED = Sent(Event.HELD, "not sent: set CARPOOL_WEBHOOK_SECRET, webhooks are never sent unsigned")
+PLAIN = Sent(Event.REFUSED, "not sent: plain http goes only to CARPOOL_WEBHOOK_ALLOWED_NETWORKS")
+PRIVATE = Sent(Event.REFUSED, f"not sent: {TargetRefused.__doc__}")
+NO_URL = Sent(Event.REFUSED, "not sent: the callback is no http or https URL with a host")
+BAD_SECRET = "webhook_secret (environment: CARPOOL_WEBHOOK_SECRET): each must be whsec_ followed by base64"  # noqa: S105 - a sentence
+
+
+class WebhookChannel:
+    """Posts answers to URLs; used as an asynchronous context manager, which holds the connections."""
+
+    def __init__(self, settings: Settings, resolver: AbstractResolver | None = None) -> None:
+        self._settings = settings
+        self._resolver = resolver
+        self._signers = [_signer(secret.get_secret_value()) for secret in settings.webhook_secret]
+
+    async def __aenter__(self) -> Self:
+        self._sessions = {"https": self._session(public=True), "http": self._session(public=False)}
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for session in self._sessions.values():
+            await session.close()
+
+    def lane(self, target: str) -> str:
+        """Return the host and port: a receiver gets a bounded number of posts at a time."""
+        try:
+            return URL(target).authority
+        except ValueError:
+            return ""
+
+    async def send(self, outgoing: Outgoing) -> Sent:
+        """Sign and post one answer."""
+        if not self._signers:
+            return UNSIGNED
+        try:
+            url = URL(outgoing.target)
+            session = self._sessions[url.scheme]
+            return await self._post(session, url, outgoing)
+        except (KeyError, ValueError, aiohttp.InvalidURL):
+            return NO_URL
+        except TimeoutError:
+            return Sent(Event.FAILED, f"no answer within {self._settings.webhook_timeout:g} s")
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, TargetRefused):
+                return PLAIN if url.scheme == "http" else PRIVATE
+            return Sent(Event.FAILED, str(error))
+        except (aiohttp.ClientError, OSError) as error:
+            return Sent(Event.FAILED, f"{type(error).__name__}: {error}")
+
+    async def _post(self, session: aiohttp.ClientSession, url: URL, outgoing: Outgoing) -> Sent:
+        body = _body(outgoing)
+        headers = signed_headers(self._signers, outgoing.request_id, body, datetime.now(UTC))
+        async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            retry_after = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
+            return Sent(Event.ANSWERED, await _start(response), response.status, retry_after)
+
+    def _session(self, public: bool) -> aiohttp.ClientSession:
+        factory = socket_factory(self._settings.webhook_allowed_networks, public)
+        connector = aiohttp.TCPConnector(
+            limit=self._settings.webhook_concurrency, resolver=self._resolver, socket_factory=factory
+        )
+        timeout = aiohttp.ClientTimeout(total=self._settings.webhook_timeout)
+        return aiohttp.ClientSession(
+            connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+        )
+
+
+def signed_headers(signers: Sequence[Signer], id_: str, body: bytes, at: datetime) -> dict[str, str]:
+    """Return the three headers of Standard Webhooks, with a signature by each secret; `at` is aware and in UTC."""
+    text = body.decode()
+    return {
+        "webhook-id": id_,
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": " ".join(signer.sign(id_, at, text) for signer in signers),
+        "content-type": "application/json",
+        "user-agent": "carpool",
+    }
+
+
+def parse_retry_after(value: str | None, now: datetime) -> float | None:
+    """Return the seconds that a Retry-After header asks for (a number or an HTTP date, RFC 9110), None if neither."""
+    if value is None:
+        return None
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())
+
+
+async def _start(response: aiohttp.ClientResponse) -> str:
+    try:
+        return (await response.content.read(KEPT_ANSWER)).decode(errors="replace")
+    except (aiohttp.ClientError, TimeoutError):
+        return ""  # the status has come, and it alone decides
+
+
+def _signer(secret: str) -> Signer:
+    try:
+        return Signer(secret)
+    except (ValueError, EmptyWebhookSecretError):
+        raise SettingsInvalid(BAD_SECRET) from None  # without the cause, which might show the secret
+
+
+def _body(outgoing: Outgoing) -> bytes:
+    kind = f"request.{outgoing.state}"
+    return to_json(Delivery(type=kind, timestamp=outgoing.finished_at, data=msgspec.Raw(outgoing.answer)))

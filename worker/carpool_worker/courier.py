@@ -1,0 +1,162 @@
+"""The courier: claims deliveries that are due and hands each to its channel, many at once.
+
+At least once, not exactly once: a courier killed between sending and recording leaves its deliveries claimed; when
+their lease ends the rescuer makes them available again, and receivers see the same `webhook-id` a second time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import monotonic
+
+import celery
+import sqlalchemy as sa
+
+from carpool_worker import parcels
+from carpool_worker.channels import Channel, Channels, Event, Sent
+from carpool_worker.channels.celery_task import TaskChannel
+from carpool_worker.channels.turns import Turns
+from carpool_worker.channels.webhook import WebhookChannel
+from carpool_worker.courier_window import CHUNK, Window
+from carpool_worker.parcels import Parcel
+from carpool_worker.settings import Settings
+from carpool_worker.states import DELIVER
+
+RUN = 60.0
+DRAIN = 5.0
+"""Seconds. A run claims for so long, and so much later puts back what still waits for its turn."""
+
+LEASE_MARGIN = 30.0
+"""Seconds that a lease goes on after a run's last post must have ended."""
+
+PAUSE = 0.03
+"""Seconds between two looks at what has finished: outcomes are recorded in groups."""
+
+LULL = 1.0
+"""Seconds until a run that found no more due asks again, while its last deliveries are out."""
+
+STALL = 1.0
+"""Seconds without room for a chunk; then the receiver that most deliveries wait for gives way."""
+
+BUSY = Sent(Event.HELD, "not sent yet: its receiver is slow, and others came first")
+STOPPED = Sent(Event.REFUSED, "not sent: the endpoint answered 410 before")
+GONE = Sent(Event.REFUSED, "not sent: the request is no longer kept")
+
+logger = logging.getLogger(__name__)
+
+
+def deliver(engine: sa.Engine, app: celery.Celery, settings: Settings) -> int:
+    """Deliver what is due, for about a minute at most; return how many deliveries their callbacks took.
+
+    Webhooks go out by `settings`, tasks through `app`.
+    """
+    return asyncio.run(_deliver(engine, app, settings))
+
+
+async def _deliver(engine: sa.Engine, app: celery.Celery, settings: Settings) -> int:
+    async with WebhookChannel(settings) as webhook:
+        channels: Channels = {"webhook": webhook, "task": TaskChannel(app, settings.task_allowed)}
+        return await Run(engine, channels, settings).run()
+
+
+class Run:
+    """One run of the courier."""
+
+    def __init__(self, engine: sa.Engine, channels: Channels, settings: Settings) -> None:
+        self._engine = engine
+        self._channels = channels
+        self._settings = settings
+        self._window = Window(settings.webhook_schedule)
+        limits = (settings.webhook_concurrency, settings.webhook_host_concurrency)
+        self._turns = Turns[Parcel](*limits, self._start)
+        self._began = self._had_room = monotonic()
+        self._asks_at = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> int:
+        """Claim, send and record until nothing is due or the time is up; return how many were delivered."""
+        while await self._fill() or self._window.count:
+            await asyncio.sleep(PAUSE)
+            await self._record()
+            self._give_way()
+        await self._record()
+        self._report()
+        return self._window.tally[DELIVER.target]
+
+    async def _fill(self) -> bool:
+        """Claim while there is room and anything due; tell whether anything was claimed."""
+        filled = False
+        while self._may_claim():
+            chunk = await asyncio.to_thread(parcels.claim, self._engine, CHUNK, self._lease())
+            if len(chunk) < CHUNK:
+                self._asks_at = monotonic() + LULL
+            for parcel in chunk:
+                self._take(parcel)
+            filled = filled or bool(chunk)
+        return filled
+
+    def _may_claim(self) -> bool:
+        if not self._window.has_room:
+            return False
+        self._had_room = monotonic()
+        return self._asks_at <= self._had_room < self._began + RUN
+
+    def _lease(self) -> float:
+        rest = self._began + RUN + DRAIN - monotonic()
+        return rest + self._settings.webhook_timeout + LEASE_MARGIN
+
+    def _take(self, parcel: Parcel) -> None:
+        self._window.take(parcel)
+        if parcel.outgoing is None:
+            self._window.settle(parcel, GONE)
+        elif parcel.stopped:
+            self._window.settle(parcel, STOPPED)
+        else:
+            self._turns.add(self._channels[parcel.claimed.channel].lane(parcel.claimed.target), parcel)
+
+    def _start(self, lane: str, parcel: Parcel) -> None:
+        task = asyncio.create_task(self._send(lane, parcel))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, lane: str, parcel: Parcel) -> None:
+        start = monotonic()
+        sent = await send(self._channels[parcel.claimed.channel], parcel)
+        self._window.settle(parcel, sent, monotonic() - start)
+        self._turns.finish(lane)
+
+    async def _record(self) -> None:
+        outcomes, stops = self._window.drain()
+        if outcomes:
+            await asyncio.to_thread(parcels.record, self._engine, outcomes, stops)
+
+    def _give_way(self) -> None:
+        """Put back what waits for a receiver that holds up the others, and all that waits when the time is up."""
+        late: list[Parcel] = []
+        if monotonic() > self._began + RUN + DRAIN:
+            late = self._turns.take_back_all()
+        elif monotonic() > self._had_room + STALL:
+            late = self._turns.take_back_longest()
+            self._had_room = monotonic()
+        for parcel in late:
+            self._window.settle(parcel, BUSY)
+
+    def _report(self) -> None:
+        counts = [f"{count:,} {state}" for state, count in self._window.tally.items()]
+        if counts:
+            logger.info("deliveries: %s", ", ".join(counts))
+        for notice, count in self._window.notices.items():
+            logger.warning("%s deliveries: %s", f"{count:,}", notice)
+
+
+async def send(channel: Channel, parcel: Parcel) -> Sent:
+    """Send one parcel; an error that the channel did not foresee counts as a failed try."""
+    if parcel.outgoing is None:
+        return GONE
+    try:
+        return await channel.send(parcel.outgoing)
+    except Exception as error:
+        # Its type alone: what the error says could quote the answer.
+        logger.error("delivery %s: its channel failed: %s", parcel.claimed.request_id, type(error).__name__)
+        return Sent(Event.FAILED, type(error).__name__)
