@@ -1,0 +1,194 @@
+"""The command line. Each command imports what it needs when it runs, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from carpool_worker.exceptions import WorkerError
+
+QUEUES = "carpool.aggregate,carpool.submit,carpool.poll,carpool.collect,carpool.deliver,carpool.enqueue"
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+FLOWER_CONFIG = Path("config/flower.py")
+
+
+class OneLineErrors(TyperGroup):
+    """Commands whose expected errors are one line on stderr and exit code 1, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except WorkerError as error:
+            typer.echo(f"carpool: {error}", err=True)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Data = Annotated[Path, typer.Option(help="The folder for embedded servers, logs and secrets.")]
+Latency = Annotated[float, typer.Option(min=0, help="Seconds that a simulated batch takes.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="Tasks that the worker runs at once, a process each.")]
+
+
+@app.callback()
+def carpool() -> None:
+    """Pools single Claude requests from many services into Message Batches, at half the price.
+
+    **carpool demo** shows it working; **carpool up** runs everything on this machine; **worker**, **beat**
+    and **flower** are its parts for a deployment of your own.
+
+    Settings come from CARPOOL_* in the environment, else from the file that CARPOOL_CONFIG names (config/carpool.toml
+    where there is one), which explains each. The ones to know: CARPOOL_REDIS_URL, CARPOOL_DATABASE_URL,
+    CARPOOL_FLUSH_INTERVAL, CARPOOL_WEBHOOK_SECRET, ANTHROPIC_API_KEY.
+    """
+
+
+@app.command()
+def up(
+    data: Data = Path(".carpool"),
+    latency: Latency = 10.0,
+    concurrency: Concurrency = 4,
+    any_port: Annotated[
+        bool,
+        typer.Option(
+            "--any-port", help="Take any free ports, not 5555, 8082 and 6399 or the next free ones."
+        ),
+    ] = False,
+) -> None:
+    """Run everything on this machine until Ctrl-C.
+
+    That is the worker, beat and Flower, migrations first; a Valkey server and a SQLite database in the data folder
+    unless CARPOOL_REDIS_URL or CARPOOL_DATABASE_URL name others; and a simulator of the Message Batches API unless
+    ANTHROPIC_API_KEY is set. Example, for services in another shell:
+
+        carpool up --latency 5
+        source .carpool/env
+    """
+    from carpool_worker.up import run
+
+    raise typer.Exit(run(data, latency=latency, concurrency=concurrency, any_port=any_port))
+
+
+@app.command()
+def demo(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Text files to summarise.", show_default=False)
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask before spending on the real API.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Stay up at the end, to look around in Flower.")
+    ] = False,
+) -> None:
+    """See it work: three clients, two models, and a table of what it saved.
+
+    Summarises FILES (this project's own texts by default) and classifies 200 short reviews, on a `carpool up` of its
+    own in a temporary folder. With ANTHROPIC_API_KEY set it asks the real API, once you agree to what that costs.
+    """
+    from carpool_worker.demo import run
+
+    raise typer.Exit(run(files or [], yes=yes, keep=keep))
+
+
+@app.command()
+def worker(
+    queues: Annotated[str, typer.Option(help="The queues to work on, comma-separated.")] = QUEUES,
+    concurrency: Concurrency = 4,
+) -> None:
+    """Run a Celery worker for some or all of the agents.
+
+    Any number may run, on any number of machines. Example, a machine for deliveries alone:
+
+        carpool worker --queues carpool.deliver --concurrency 2
+    """
+    from carpool_worker import preflight
+    from carpool_worker.worker_process import run
+
+    preflight.check_redis()
+    preflight.check_tables()
+
+    run(queues, concurrency)
+
+
+@app.command()
+def beat() -> None:
+    """Run the clock: it tells the agents to look for work, and keeps no state. Run one."""
+    from carpool_worker import preflight
+    from carpool_worker.app import app as celery
+
+    preflight.check_redis()
+    celery.start(["beat", "--scheduler=celery.beat:Scheduler", "--loglevel=WARNING"])
+
+
+@app.command()
+def flower(
+    address: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 5555,
+) -> None:
+    """Run Flower, where each batch is a row.
+
+    Beyond this machine it needs a password: FLOWER_BASIC_AUTH=user:password. Options come from config/flower.py here,
+    or from FLOWER_* in the environment. Example:
+
+        FLOWER_BASIC_AUTH=ops:… carpool flower --address 0.0.0.0
+    """
+    if address not in LOOPBACK_HOSTS and not (
+        os.environ.get("FLOWER_BASIC_AUTH") or os.environ.get("FLOWER_AUTH")
+    ):
+        raise WorkerError(f"Flower on {address} needs a password: set FLOWER_BASIC_AUTH=user:password")
+    from carpool_worker import preflight
+    from carpool_worker.app import app as celery
+
+    preflight.check_port(address, port)
+    preflight.check_redis()
+
+    config = [f"--conf={FLOWER_CONFIG}"] if FLOWER_CONFIG.is_file() else []
+    celery.start(["flower", f"--address={address}", f"--port={port}", *config])
+
+
+@app.command()
+def simulator(
+    data: Data = Path(".carpool/simulator"),
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port to listen on; 0: any free one.")
+    ] = 8082,
+    latency: Latency = 10.0,
+) -> None:
+    """Serve a Message Batches API that runs here, costs nothing and says so in its answers.
+
+    The anthropic SDK talks to it as to the real one. Example:
+
+        carpool simulator --latency 5
+        ANTHROPIC_BASE_URL=http://127.0.0.1:8082 ANTHROPIC_API_KEY=simulated python your_program.py
+    """
+    from carpool_worker import preflight
+    from carpool_worker.simulator import SimulatorOptions, serve
+
+    preflight.check_port(host, port)
+
+    serve(SimulatorOptions(data=data, host=host, port=port, latency=latency))
+
+
+@app.command()
+def migrate() -> None:
+    """Make the database's tables, or bring them up to this version; where they are, nothing happens."""
+    from carpool_worker import preflight
+
+    preflight.migrate()
+    typer.echo("The tables are up to date.")
+
+
+if __name__ == "__main__":
+    app()

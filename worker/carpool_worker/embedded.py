@@ -1,0 +1,204 @@
+"""The data folder of `carpool up`: its lock, its secrets, its ports, and the environment that its programs get."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import os
+import secrets
+import shlex
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from carpool_worker.exceptions import WorkerError
+from carpool_worker.settings import read_settings
+
+LOOPBACK = "127.0.0.1"
+VALKEY_PORT = 6399
+FLOWER_PORT = 5555
+SIMULATOR_PORT = 8082
+"""Preferred ports; where one is taken, the next free one serves."""
+
+PORTS_TRIED = 100
+WEBHOOK_SECRET_BYTES = 32
+"""Standard Webhooks 1.0.0 asks for 24 to 64."""
+
+FLOWER_USER = "carpool"
+CHOOSABLE = {
+    "redis_url": "CARPOOL_REDIS_URL",
+    "database_url": "CARPOOL_DATABASE_URL",
+    "webhook_secret": "CARPOOL_WEBHOOK_SECRET",
+}
+"""Settings that choose something else than what is embedded."""
+
+EMBEDDED = "# embedded here"
+"""Marks, in the `env` file, the values that `carpool up` chose itself."""
+
+SIMULATOR_KEY = "simulated"
+
+
+class AlreadyRunning(WorkerError):
+    """Another `carpool up` runs on this data folder."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where everything of one `carpool up` is; a port is None where the program isn't needed."""
+
+    data: Path
+    redis_url: str
+    database_url: str
+    valkey_port: int | None
+    simulator_port: int | None
+    flower_port: int
+    flower_password: str
+    webhook_secret: str
+    embedded: frozenset[str]  # the settings that this instance chose, in capitals; the others were given
+
+    @property
+    def logs(self) -> Path:
+        """The folder with a log file for each program."""
+        return self.data / "logs"
+
+    @property
+    def flower_url(self) -> str:
+        """Flower's address, user and password included."""
+        return f"http://{FLOWER_USER}:{self.flower_password}@{LOOPBACK}:{self.flower_port}"
+
+    @property
+    def simulator_url(self) -> str | None:
+        """The simulator's address; None where the real API is used."""
+        return f"http://{LOOPBACK}:{self.simulator_port}" if self.simulator_port else None
+
+    def for_services(self) -> dict[str, str]:
+        """Return the environment variables that a service beside this instance needs, and those that lead to it."""
+        found = {
+            "CARPOOL_REDIS_URL": self.redis_url,
+            "CARPOOL_DATABASE_URL": self.database_url,
+            "CARPOOL_WEBHOOK_SECRET": self.webhook_secret,
+            "CARPOOL_FLOWER_URL": self.flower_url,
+            "CARPOOL_SIMULATOR_URL": self.simulator_url,
+        }
+        return {name: value for name, value in found.items() if value}
+
+    def for_programs(self) -> dict[str, str]:
+        """Return the environment variables that the programs get on top of this process's."""
+        found = {**self.for_services(), "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{self.flower_password}"}
+        if self.simulator_url:
+            found |= {"ANTHROPIC_BASE_URL": self.simulator_url, "ANTHROPIC_API_KEY": SIMULATOR_KEY}
+        return found
+
+
+def prepare(data: Path, *, any_port: bool) -> Plan:
+    """Decide where everything goes, and make what is missing in the data folder."""
+    (data / "logs").mkdir(parents=True, exist_ok=True)
+    given = _given(read_env(data, comment=EMBEDDED))
+    valkey_port = None if "CARPOOL_REDIS_URL" in given else free_port(VALKEY_PORT, any_port)
+    simulator = not os.environ.get("ANTHROPIC_API_KEY")
+    plan = Plan(
+        data=data,
+        redis_url=given.get("CARPOOL_REDIS_URL") or f"redis://{LOOPBACK}:{valkey_port}/0",
+        database_url=given.get("CARPOOL_DATABASE_URL") or f"sqlite:///{data}/carpool.db",
+        valkey_port=valkey_port,
+        simulator_port=free_port(SIMULATOR_PORT, any_port) if simulator else None,
+        flower_port=free_port(FLOWER_PORT, any_port),
+        flower_password=secret(data / "flower_password", lambda: secrets.token_urlsafe(18)),
+        webhook_secret=given.get("CARPOOL_WEBHOOK_SECRET") or secret(data / "webhook_secret", webhook_secret),
+        embedded=frozenset(CHOOSABLE.values()) - given.keys(),
+    )
+    write_env(plan)
+    return plan
+
+
+def _given(remembered: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that choose other servers than the embedded ones.
+
+    A shell that sourced this folder's `env` file has them all set to what is embedded here: those don't count.
+    """
+    settings = read_settings()
+    values = {
+        "redis_url": settings.redis_url,
+        "database_url": settings.database_url,
+        "webhook_secret": ",".join(secret.get_secret_value() for secret in settings.webhook_secret),
+    }
+    chosen = {CHOOSABLE[name]: values[name] for name in CHOOSABLE if name in settings.model_fields_set}
+    return {name: value for name, value in chosen.items() if value != remembered.get(name)}
+
+
+def free_port(preferred: int, any_port: bool) -> int:
+    """Return a free port of the loopback address: `preferred` or one soon after it, or just any.
+
+    Raises:
+        WorkerError: 100 ports in a row are taken.
+    """
+    for port in [0] if any_port else range(preferred, preferred + PORTS_TRIED):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    raise WorkerError(f"The ports {preferred} to {preferred + PORTS_TRIED - 1} are all taken.")
+
+
+def lock(data: Path) -> IO[str]:
+    """Return the data folder's lock; it holds while the file is open here or in a process that inherited it.
+
+    Raises:
+        AlreadyRunning: another process holds it; the message says which.
+    """
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = (data / "lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        pid = file.read().strip()
+        file.close()
+        raise AlreadyRunning(
+            f"Carpool runs on {data} already (process {pid}); to stop it: kill {pid}"
+        ) from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def webhook_secret() -> str:
+    """Return a new secret for signing webhooks, in the form of Standard Webhooks 1.0.0."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(WEBHOOK_SECRET_BYTES)).decode()
+
+
+def secret(path: Path, make: Callable[[], str]) -> str:
+    """Return the secret kept in the file, which is made once, for its owner's eyes only."""
+    if not path.exists():
+        _write_private(path, make() + "\n")
+    return path.read_text().strip()
+
+
+def write_env(plan: Plan) -> None:
+    """Write the file that a service's shell sources, for its owner's eyes only."""
+    lines = [
+        f"export {name}={shlex.quote(value)}{f'  {EMBEDDED}' if name in plan.embedded else ''}\n"
+        for name, value in plan.for_services().items()
+    ]
+    _write_private(plan.data / "env", "".join(lines))
+
+
+def read_env(data: Path, comment: str = "") -> dict[str, str]:
+    """Return the variables of the `env` file whose line ends with `comment`; none where there is no file yet."""
+    path = data / "env"
+    lines = path.read_text().splitlines() if path.exists() else []
+    pairs = [shlex.split(line, comments=True)[1] for line in lines if line.endswith(comment)]
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
