@@ -51,8 +51,10 @@ class PrefixCache:
 
 
 def _prefix(params: Params) -> list[Block]:
-    contents = [params.system, *[turn.content for turn in params.messages or ()]]
-    blocks = [block for content in contents if not isinstance(content, str) for block in content]
+    blocks = [] if isinstance(params.system, str) else params.system
+    for turn in params.messages or ():
+        if not isinstance(turn.content, str):
+            blocks = blocks + turn.content
     if not blocks:
         return blocks
     marked = [number for number, block in enumerate(blocks) if block.cache_control]

@@ -24,13 +24,13 @@ async def create(request: web.Request) -> web.Response:
     simulator = request.app[SIMULATOR]
     batch_id = simulator.registry.new_id()
     try:
-        bounds = await receive(request.content, simulator.registry.folder(batch_id) / BODY)
-        simulator.admit(len(bounds) // 2)
+        spooled = await receive(request.content, simulator.registry.folder(batch_id) / BODY)
+        simulator.admit(spooled.size)
     except BaseException:
         simulator.registry.delete(batch_id)
         raise
     betas = request.headers.get("anthropic-beta", "")
-    return _answer(request, simulator.lifecycle.begin(batch_id, bounds, betas))
+    return _answer(request, simulator.lifecycle.begin(batch_id, spooled, betas))
 
 
 @routes.get("/v1/messages/batches", name="list")

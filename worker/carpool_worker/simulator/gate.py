@@ -29,6 +29,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         refusal = invalid(str(error))
     except web.HTTPException as error:
         refusal = ApiError(error.status, error.reason)
+    except ConnectionError:
+        return web.Response()  # to a client that has left
     await _drain(request)
     response = json_response(refusal.body(request[REQUEST_ID]))
     response.set_status(refusal.status)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from aiohttp import StreamReader
 
-from carpool_worker.simulator.bodies import BodySpool, Bounds
+from carpool_worker.simulator.bodies import BodySpool, Spooled
 from carpool_worker.simulator.errors import ApiError
 
 MAX_BODY_BYTES = 256_000_000
-BLOCK_BYTES = 1_000_000
+BLOCK_BYTES = 256_000
 
 
-async def receive(content: StreamReader, path: Path) -> Bounds:
-    """Write the body to the path; return start and end of each request, in turn; raise ApiError."""
+async def receive(content: StreamReader, path: Path) -> Spooled:
+    """Write the body to the path; return what is on disk; raise ApiError."""
     spool = BodySpool(path)
     try:
         async for block in _blocks(content):

@@ -7,12 +7,12 @@ from random import Random
 from time import time
 
 from carpool_worker.simulator.batches import Batch, Counts
-from carpool_worker.simulator.bodies import Bounds
+from carpool_worker.simulator.bodies import Spooled
 from carpool_worker.simulator.errors import invalid
 from carpool_worker.simulator.options import SimulatorOptions
 from carpool_worker.simulator.registry import Registry
 from carpool_worker.simulator.runs import INDEX, Engine, RunStopped
-from carpool_worker.simulator.spooled import save_index
+from carpool_worker.simulator.spooled import save_parts
 
 
 class Lifecycle:
@@ -32,19 +32,19 @@ class Lifecycle:
         for batch in self._registry.unfinished():
             self._watch(batch)
 
-    def begin(self, batch_id: str, bounds: Bounds, betas: str) -> Batch:
+    def begin(self, batch_id: str, spooled: Spooled, betas: str) -> Batch:
         """Make a batch of the requests whose body lies in its folder."""
-        save_index(bounds, self._registry.folder(batch_id) / INDEX)
-        now, size = time(), len(bounds) // 2
+        save_parts(spooled.parts, self._registry.folder(batch_id) / INDEX)
+        now = time()
         batch = Batch(
             id=batch_id,
             sequence=self._registry.next_sequence(),
-            size=size,
+            size=spooled.size,
             created_at=now,
             expires_at=now + self._options.expiry_after,
             latency=self._draw_latency(),
             betas=betas,
-            counts=Counts(processing=size),
+            counts=Counts(processing=spooled.size),
         )
         self._registry.save(batch)
         self._watch(batch)

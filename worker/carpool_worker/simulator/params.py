@@ -79,14 +79,18 @@ def text_of(content: str | list[Block]) -> str:
 _decoder = msgspec.json.Decoder(Params)
 
 
-def read_params(raw: bytes | msgspec.Raw, betas: str) -> Params | ParamsError:
-    """Return the params, or the error that the documented API gives for them."""
+def read_params(raw: msgspec.Raw) -> Params | ParamsError:
+    """Return the params, or the error for a field of the wrong type."""
     try:
-        params = _decoder.decode(raw)
+        return _decoder.decode(raw)
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `$.")
         return _invalid(f"{path.rstrip('`') or 'params'}: {problem}")
-    return _forbidden(params) or _missing(params) or _beyond_model(params, betas) or params
+
+
+def find_error(params: Params, betas: str) -> ParamsError | None:
+    """Return the error that the documented API gives for these params."""
+    return _forbidden(params) or _missing(params) or _beyond_model(params, betas)
 
 
 def _forbidden(params: Params) -> ParamsError | None:

@@ -9,10 +9,9 @@ from typing import BinaryIO
 
 from carpool_worker.simulator.answers import answer_to
 from carpool_worker.simulator.batches import Batch, Counts
-from carpool_worker.simulator.bodies import Item
 from carpool_worker.simulator.caching import PrefixCache
 from carpool_worker.simulator.ledger import Entry, Ledger
-from carpool_worker.simulator.params import Params, ParamsError, read_params
+from carpool_worker.simulator.params import Params, ParamsError, find_error
 from carpool_worker.simulator.results import (
     Errored,
     Line,
@@ -71,22 +70,23 @@ class BatchRun:
 
     def _chunks(self, results: BinaryIO) -> Iterator[list[Entry]]:
         seed = f"{self._engine.seed} {self._batch.id}"
-        for items in shuffled(self._folder / BODY, self._folder / INDEX, seed):
+        for requests in shuffled(self._folder / BODY, self._folder / INDEX, seed):
             if self._engine.stopping.is_set():
                 raise RunStopped
-            outcomes = [(item.custom_id, *self._outcome(item)) for item in items]
+            outcomes = [(custom_id, *self._outcome(custom_id, params)) for custom_id, params in requests]
             results.write(encode_lines([Line(custom_id, result) for custom_id, _, result in outcomes]))
             yield [self._entry(*outcome) for outcome in outcomes]
 
-    def _outcome(self, item: Item) -> Outcome:
+    def _outcome(self, custom_id: str, params: Params | ParamsError) -> Outcome:
         if self._left_to_run <= 0:
             return None, Unrun(self._unrun)
         self._left_to_run -= 1
         number = f"{self._batch.id[9:19]}{self._left_to_run:012d}"  # fits ids of 24 characters
-        params = read_params(item.params, self._batch.betas)
         if isinstance(params, ParamsError):
             return None, errored(number, *params)
-        script = self._engine.scripts.use(item.custom_id, params) or ANY_REQUEST
+        if error := find_error(params, self._batch.betas):
+            return None, errored(number, *error)
+        script = self._engine.scripts.use(custom_id, params) or ANY_REQUEST
         return params, self._scripted(script, number, params)
 
     def _scripted(self, script: Script, number: str, params: Params) -> Succeeded | Errored | Unrun:

@@ -1,50 +1,54 @@
-"""The requests of a batch on disk: the body as it came, and an index of where each begins and ends."""
+"""The requests of a batch read back from disk, mixed."""
 
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import BinaryIO
 
-from carpool_worker.simulator.bodies import Bounds, Item, decode_item
+import msgspec
 
-# Neighbours are read together, and mixed with those read from elsewhere: no read a request, little memory.
-STRETCH_BYTES = 128_000
-STRETCHES_AT_ONCE = 8
+from carpool_worker.simulator.bodies import Bounds, decode_items
+from carpool_worker.simulator.params import Params, ParamsError, read_params
+
+# So many parts, from anywhere in the body, are in memory at once and their requests mixed.
+PARTS_AT_ONCE = 16
 
 
-def save_index(bounds: Bounds, path: Path) -> None:
-    """Write the index: start and end of each request, 8 bytes each."""
+class ReadableItem(msgspec.Struct, gc=False):
+    """A request whose params have the types that they should have."""
+
+    custom_id: str
+    params: Params
+
+
+Request = tuple[str, Params | ParamsError]
+_decode_readable = msgspec.json.Decoder(list[ReadableItem]).decode
+
+
+def save_parts(parts: Bounds, path: Path) -> None:
+    """Write where each part of the body begins and ends, 8 bytes each."""
     with path.open("wb") as file:
-        bounds.tofile(file)
+        parts.tofile(file)
 
 
-def shuffled(body: Path, index: Path, seed: str) -> Iterator[list[Item]]:
-    """Yield the requests in an order that the seed decides, in chunks, without keeping any in memory."""
+def shuffled(body: Path, index: Path, seed: str) -> Iterator[list[Request]]:
+    """Yield the requests in an order that the seed decides, some parts' requests at a time."""
     bounds = array("Q", index.read_bytes())
     random = Random(seed)  # noqa: S311 (not a secret)
-    stretches = list(_stretches(bounds))
-    random.shuffle(stretches)
+    parts = list(zip(bounds[::2], bounds[1::2], strict=True))
+    random.shuffle(parts)
     with body.open("rb") as file:
-        for start in range(0, len(stretches), STRETCHES_AT_ONCE):
-            together = stretches[start : start + STRETCHES_AT_ONCE]
-            items = [item for stretch in together for item in _read(file, stretch)]
-            random.shuffle(items)
-            yield items
+        for first in range(0, len(parts), PARTS_AT_ONCE):
+            requests: list[Request] = []
+            for start, end in parts[first : first + PARTS_AT_ONCE]:
+                file.seek(start)
+                requests += _read(b"[" + file.read(end - start) + b"]")
+            random.shuffle(requests)
+            yield requests
 
 
-def _stretches(bounds: Bounds) -> Iterator[Bounds]:
-    """Cut the index where about so many bytes have come together."""
-    first = 0
-    for end in range(2, len(bounds) + 1, 2):
-        if bounds[end - 1] - bounds[first] >= STRETCH_BYTES or end == len(bounds):
-            yield bounds[first:end]
-            first = end
-
-
-def _read(file: BinaryIO, stretch: Bounds) -> Iterator[Item]:
-    origin = stretch[0]
-    file.seek(origin)
-    text = file.read(stretch[-1] - origin)
-    for start, end in zip(stretch[::2], stretch[1::2], strict=True):
-        yield decode_item(text[start - origin : end - origin])
+def _read(part: bytes) -> list[Request]:
+    try:
+        return [(item.custom_id, item.params) for item in _decode_readable(part)]
+    except msgspec.ValidationError:
+        return [(item.custom_id, read_params(item.params)) for item in decode_items(part)]
