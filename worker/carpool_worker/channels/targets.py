@@ -16,8 +16,14 @@ Networks = Sequence[IPv4Network | IPv6Network]
 NAT64 = IPv6Network("64:ff9b::/96")
 """RFC 6052: the last 32 bits are the IPv4 address that is reached."""
 
-METADATA = frozenset({IPv4Address("168.63.129.16")})
-"""Metadata servers of clouds on public addresses (Azure); the others are link-local, private or shared."""
+REFUSED: Networks = (
+    IPv4Network("168.63.129.16/32"),  # a cloud's metadata server (Azure) on a public address
+    IPv4Network("192.0.0.0/24"),  # another's (Oracle), and protocol assignments: RFC 6890
+    IPv4Network("192.88.99.0/24"),  # 6to4 relays: RFC 7526
+    IPv6Network("3fff::/20"),  # documentation: RFC 9637
+    IPv6Network("5f00::/16"),  # segment routing: RFC 9602
+)
+"""Not for webhooks, though `ipaddress` calls them global in some versions of Python."""
 
 
 class TargetRefused(OSError):
@@ -56,7 +62,7 @@ def _innermost(address: Address) -> Address:
 
 
 def _is_public(address: Address) -> bool:
-    if address.is_multicast or address.is_reserved or address in METADATA:
+    if address.is_multicast or address.is_reserved or any(address in network for network in REFUSED):
         return False
     site_local = isinstance(address, IPv6Address) and address.is_site_local
     return address.is_global and not site_local

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from io import BytesIO
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +24,9 @@ from carpool_worker.settings import Settings
 
 KEPT_ANSWER = 1_024
 """Bytes read of a receiver's answer; the connection of one that sends more is closed."""
+
+LARGE_BODY = 1_000_000
+"""Bytes from which a body is written piece by piece, so that other deliveries go on meanwhile."""
 
 UNSIGNED = Sent(Event.HELD, "not sent: set CARPOOL_WEBHOOK_SECRET, webhooks are never sent unsigned")
 PLAIN = Sent(Event.REFUSED, "not sent: plain http goes only to CARPOOL_WEBHOOK_ALLOWED_NETWORKS")
@@ -81,7 +85,8 @@ class WebhookChannel:
     async def _post(self, session: aiohttp.ClientSession, url: URL, outgoing: Outgoing) -> Sent:
         body = _body(outgoing)
         headers = signed_headers(self._signers, outgoing.request_id, body, datetime.now(UTC))
-        async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+        data = body if len(body) < LARGE_BODY else BytesIO(body)
+        async with session.post(url, data=data, headers=headers, allow_redirects=False) as response:
             retry_after = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
             return Sent(Event.ANSWERED, await _start(response), response.status, retry_after)
 

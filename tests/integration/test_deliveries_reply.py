@@ -1,0 +1,196 @@
+"""Replies through a real Valkey: asked before or after the end, answered once each, only to the request's client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+import sqlalchemy as sa
+
+from carpool.contract import WAITS, Wait, encode_wait
+from carpool_worker import database
+from carpool_worker.channels import reply
+from carpool_worker.models import AnswerRow, Request
+from carpool_worker.states import RequestState
+from carpool_worker.store.answers import load_answers
+
+NOW = 1_800_000_000_000
+ID, OTHER_ID = "a" * 32, "b" * 32
+
+
+@pytest.fixture
+def server(redis_url: str) -> Any:
+    with redis.Redis.from_url(redis_url) as connection:
+        yield connection
+
+
+def given_final(engine: sa.Engine, *ids: str, client: str = "billing") -> None:
+    with database.write(engine) as connection:
+        for id_ in ids:
+            request = {
+                "id": id_,
+                "client": client,
+                "model": "m",
+                "lane": "m",
+                "batch_id": "b",
+                "state": RequestState.COMPLETED,
+                "outcome": "succeeded",
+                "headers": "{}",
+                "params_bytes": 2,
+                "attempt": 1,
+                "enqueued_at": NOW,
+                "batched_at": NOW,
+                "finished_at": NOW,
+            }
+            connection.execute(sa.insert(Request).values(request))
+            body = b'{"type":"succeeded","message":{"id":"msg_1"}}'
+            connection.execute(sa.insert(AnswerRow).values(request_id=id_, body=body))
+
+
+def wait(server: redis.Redis, *ids: str, client: str = "billing", reply_to: str = "carpool:reply:1") -> None:
+    server.rpush(WAITS, encode_wait(Wait(client, reply_to, list(ids))))
+
+
+def replies(server: redis.Redis, reply_to: str = "carpool:reply:1") -> list[str]:
+    items: Any = server.lrange(reply_to, 0, -1)
+    return [msgspec.json.decode(item)["id"] for item in items]
+
+
+def collect(server: redis.Redis, engine: sa.Engine, *ids: str) -> int:
+    """Do what the collector does after each commit."""
+    waited = reply.waited(server, ids)
+    with database.read(engine) as connection:
+        answers = load_answers(connection, sorted(waited))
+    return reply.push(server, answers)
+
+
+def test_a_wait_after_the_end_is_answered_at_once(server: redis.Redis, engine: sa.Engine) -> None:
+    # Given
+    given_final(engine, ID)
+    wait(server, ID, OTHER_ID)
+
+    # When
+    pushed = reply.answer_waits(server, engine)
+
+    # Then
+    assert (pushed, replies(server)) == (1, [ID])
+    assert reply.waited(server, [ID, OTHER_ID]) == {OTHER_ID}
+
+
+def test_a_wait_before_the_end_is_answered_when_it_comes(server: redis.Redis, engine: sa.Engine) -> None:
+    # Given
+    wait(server, ID)
+    assert reply.answer_waits(server, engine) == 0
+
+    # When
+    given_final(engine, ID, OTHER_ID)
+    pushed = collect(server, engine, ID, OTHER_ID)
+
+    # Then
+    assert (pushed, replies(server)) == (1, [ID])
+    assert collect(server, engine, ID, OTHER_ID) == 0
+
+
+def test_a_repeated_wait_is_answered_once(server: redis.Redis, engine: sa.Engine) -> None:
+    # Given
+    wait(server, ID)
+    wait(server, ID)
+    reply.answer_waits(server, engine)
+
+    # When
+    given_final(engine, ID)
+    collect(server, engine, ID)
+
+    # Then
+    assert replies(server) == [ID]
+
+
+def test_everyone_who_waits_for_a_request_is_answered(server: redis.Redis, engine: sa.Engine) -> None:
+    # Given
+    wait(server, ID)
+    wait(server, ID, reply_to="carpool:reply:2")
+    reply.answer_waits(server, engine)
+
+    # When
+    given_final(engine, ID)
+    collect(server, engine, ID)
+
+    # Then
+    assert replies(server) == replies(server, "carpool:reply:2") == [ID]
+
+
+def test_another_client_is_not_answered_before_or_after_the_end(
+    server: redis.Redis, engine: sa.Engine
+) -> None:
+    # Given
+    wait(server, ID, client="thief", reply_to="carpool:reply:thief")
+    reply.answer_waits(server, engine)
+
+    # When
+    given_final(engine, ID)
+    collect(server, engine, ID)
+    wait(server, ID, client="thief", reply_to="carpool:reply:thief")
+    reply.answer_waits(server, engine)
+
+    # Then
+    assert replies(server, "carpool:reply:thief") == []
+
+
+def test_an_answer_committed_right_after_the_look_is_not_missed(
+    server: redis.Redis, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given: a collector that commits, and looks for waiters, right after the waits' look at the tables
+    @contextmanager
+    def commit_first(on: sa.Engine) -> Iterator[sa.Connection]:
+        monkeypatch.undo()
+        with database.read(on) as connection:
+            yield connection
+        given_final(on, ID)
+        collect(server, on, ID)
+
+    monkeypatch.setattr(database, "read", commit_first)
+    wait(server, ID)
+
+    # When
+    reply.answer_waits(server, engine)
+
+    # Then
+    assert replies(server) == [ID]
+
+
+def test_many_ids_are_answered_in_slices(server: redis.Redis, engine: sa.Engine) -> None:
+    # Given
+    ids = [f"{number:032x}" for number in range(reply.IDS_AT_A_TIME + 7)]
+    given_final(engine, *ids)
+    wait(server, *ids)
+
+    # When
+    reply.answer_waits(server, engine)
+
+    # Then
+    assert sorted(replies(server)) == ids
+
+
+def test_reply_lists_and_waiters_expire_when_nobody_reads_them(
+    server: redis.Redis, engine: sa.Engine
+) -> None:
+    # Given
+    given_final(engine, ID)
+    wait(server, ID, OTHER_ID)
+
+    # When
+    reply.answer_waits(server, engine)
+
+    # Then
+    assert 0 < int(server.ttl("carpool:reply:1")) <= 3_600
+    assert 0 < int(server.ttl(reply.WAITING)) <= 3_600
+
+
+def test_with_nobody_waiting_nothing_is_asked_of_redis_but_that(server: redis.Redis) -> None:
+    assert reply.waited(server, [ID]) == set()
+    assert reply.waited(server, []) == set()
+    assert reply.push(server, {}) == 0
