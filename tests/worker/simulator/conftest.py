@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,6 +20,13 @@ from carpool_worker.simulator import RemoteSimulator, SimulatorOptions, running
 
 DEADLINE_SECONDS = 20.0
 PAUSE_SECONDS = 0.01
+
+SERVE = """
+import sys
+from pathlib import Path
+from carpool_worker.simulator import SimulatorOptions, serve
+serve(SimulatorOptions(data=Path(sys.argv[1]), latency=float(sys.argv[2])))
+"""
 
 
 @pytest.fixture
@@ -99,3 +109,38 @@ def results(ended: Callable[[Anthropic, str], MessageBatch]) -> Callable[[Anthro
         return {line.custom_id: line.result for line in claude.messages.batches.results(batch_id)}
 
     return read
+
+
+class Server:
+    """A simulator in a process of its own."""
+
+    def __init__(self, data: Path, latency: float) -> None:
+        command = [sys.executable, "-c", SERVE, str(data), str(latency)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.simulator = RemoteSimulator(self.process.stdout.readline().split()[-1])
+
+    def peak_memory(self) -> int:
+        """Bytes that the process has had in memory at most, by the kernel's account."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
+
+    def stop(self, number: int) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return self.process.wait(10)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path, float], Server]]:
+    """Start simulators in processes of their own, on this data and with this latency; all are killed in the end."""
+    with ExitStack() as stack:
+
+        def start_one(data: Path, latency: float) -> Server:
+            server = Server(data, latency)
+            stack.callback(server.stop, signal.SIGKILL)
+            return server
+
+        yield start_one

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from anthropic import Anthropic
+from anthropic.types.messages import MessageBatch
 
 from carpool_worker.simulator import RemoteSimulator
 
@@ -126,19 +128,52 @@ def test_bodies_may_be_written_in_any_way(
     }
 
 
-def test_a_large_batch_neither_swells_the_simulator_nor_stops_other_calls(
+def test_a_large_batch_does_not_swell_the_simulator(
+    tmp_path: Path,
+    serve: Callable[[Path, float], Any],
+    connect: Callable[[RemoteSimulator], Anthropic],
+    request_of: Write,
+    ended: Read,
+) -> None:
+    # Given
+    server = serve(tmp_path, 0)
+    claude = connect(server.simulator)
+    requests = [request_of(f"r{number}", "word " * 450) for number in range(20_000)]
+    body = json.dumps({"requests": requests}, separators=(",", ":")).encode()
+    before = server.peak_memory()
+    # When
+    batch = claude.post(BATCHES, content=body, cast_to=MessageBatch)
+    over = ended(claude, batch.id)
+    with claude.messages.batches.with_streaming_response.results(batch.id) as response:
+        lines = sum(1 for _ in response.iter_lines())
+    # Then
+    assert over.request_counts.succeeded == lines == 20_000
+    assert len(body) > 45_000_000
+    assert server.peak_memory() - before < 45_000_000
+
+
+def test_other_calls_are_answered_while_a_batch_arrives_and_runs(
     simulator: RemoteSimulator, http: httpx2.Client, claude: Anthropic, request_of: Write, ended: Read
 ) -> None:
     # Given
-    requests = [request_of(f"r{number}", "word " * 400) for number in range(20_000)]
+    requests = [request_of(f"r{number}") for number in range(5_000)]
     body = json.dumps({"requests": requests}, separators=(",", ":")).encode()
+    middle = len(body) // 2
+    listed: list[int] = []
+
+    def body_with_a_pause() -> Iterator[bytes]:
+        yield body[:middle]
+        listed.append(len(claude.messages.batches.list().data))
+        yield body[middle:]
+
     # When
-    batch = http.post(BATCHES, content=body).json()
-    over = ended(claude, batch["id"])
-    names = {line.custom_id for line in claude.messages.batches.results(batch["id"])}
+    batch = http.post(BATCHES, content=body_with_a_pause()).json()
+    early = http.get(f"{BATCHES}/{batch['id']}").json()
     # Then
-    assert over.request_counts.succeeded == len(names) == 20_000
-    assert simulator.ledger()["ran_twice"] == []
+    assert listed == [0]
+    assert early["id"] == batch["id"]
+    assert ended(claude, batch["id"]).request_counts.succeeded == 5_000
+    assert simulator.ledger()["billed"] == 5_000
 
 
 def test_a_create_that_breaks_off_leaves_no_batch(simulator: RemoteSimulator, http: httpx2.Client) -> None:

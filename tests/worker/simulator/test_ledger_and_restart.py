@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from anthropic import Anthropic
 
 from carpool_worker.simulator import RemoteSimulator, SimulatorOptions, running
@@ -19,41 +15,7 @@ Connect = Callable[[RemoteSimulator], Anthropic]
 Write = Callable[..., dict[str, Any]]
 Read = Callable[[Anthropic, str], Any]
 
-SERVE = """
-import sys
-from pathlib import Path
-from carpool_worker.simulator import SimulatorOptions, serve
-serve(SimulatorOptions(data=Path(sys.argv[1]), latency=float(sys.argv[2])))
-"""
-
-
-class Server:
-    """A simulator in a process of its own."""
-
-    def __init__(self, data: Path, latency: float) -> None:
-        command = [sys.executable, "-c", SERVE, str(data), str(latency)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.simulator = RemoteSimulator(self.process.stdout.readline().split()[-1])
-
-    def stop(self, number: int) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return self.process.wait(10)
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Path, float], Server]]:
-    with ExitStack() as stack:
-
-        def start_one(data: Path, latency: float) -> Server:
-            server = Server(data, latency)
-            stack.callback(server.stop, signal.SIGKILL)
-            return server
-
-        yield start_one
+Serve = Callable[[Path, float], Any]
 
 
 def test_the_ledger_names_requests_that_were_billed_twice(
@@ -130,7 +92,7 @@ def test_batches_and_ledger_outlive_a_restart(
 
 def test_a_killed_simulator_runs_its_batches_once_when_it_is_started_again(
     tmp_path: Path,
-    serve: Callable[[Path, float], Server],
+    serve: Serve,
     connect: Connect,
     request_of: Write,
     results: Read,
@@ -150,7 +112,7 @@ def test_a_killed_simulator_runs_its_batches_once_when_it_is_started_again(
 
 
 def test_a_server_stops_on_sigterm_in_the_middle_of_a_run(
-    tmp_path: Path, serve: Callable[[Path, float], Server], connect: Connect, request_of: Write, results: Read
+    tmp_path: Path, serve: Serve, connect: Connect, request_of: Write, results: Read
 ) -> None:
     # Given
     server = serve(tmp_path, 0)

@@ -11,7 +11,7 @@ from carpool_worker.simulator.bodies import Bounds, decode_items
 from carpool_worker.simulator.params import Params, ParamsError, read_params
 
 # So many parts, from anywhere in the body, are in memory at once and their requests mixed.
-PARTS_AT_ONCE = 16
+PARTS_AT_ONCE = 4
 
 
 class ReadableItem(msgspec.Struct, gc=False):
