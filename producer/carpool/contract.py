@@ -52,6 +52,10 @@ USER_PROFILE_HEADER = "anthropic-user-profile-id"
 WORKSPACE_HEADER = "anthropic-workspace-id"
 
 
+ABSENT = msgspec.Raw(b"null")
+"""JSON's null; msgspec can't read a field that is either Raw or None."""
+
+
 class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One request on its way to the worker."""
 
@@ -91,12 +95,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     state: str  # completed, discarded or canceled
     outcome: str  # Anthropic's word: succeeded, errored, canceled, expired
-    message: msgspec.Raw | None = None  # the Message, byte for byte
-    error: msgspec.Raw | None = None  # {"type", "message"}
+    message: msgspec.Raw = ABSENT  # the Message, byte for byte
+    error: msgspec.Raw = ABSENT  # {"type", "message"}
     usage: Usage | None = None
     cost: str | None = None  # dollars billed; None where the model's price is unknown
     list_price: str | None = None  # dollars the same tokens cost outside a batch
-    metadata: msgspec.Raw | None = None
+    metadata: msgspec.Raw = ABSENT
     attempts: int = 1
     batch_id: str | None = None  # Anthropic's id, msgbatch_…
     enqueued_at: str

@@ -93,9 +93,9 @@ class Result:
     @cached_property
     def message(self) -> Any:
         """The Message, as an `anthropic.types.Message` where that SDK is installed, else as a dict; or None."""
-        if self._answer.message is None:
-            return None
         fields = msgspec.json.decode(self._answer.message)
+        if fields is None:
+            return None
         try:
             return import_module("anthropic.types").Message.construct(**fields)
         except ModuleNotFoundError:
@@ -104,22 +104,19 @@ class Result:
     @property
     def text(self) -> str:
         """The texts of the message's content blocks, joined; "" if there are none."""
-        if self._answer.message is None:
-            return ""
-        blocks = msgspec.json.decode(self._answer.message, type=_Blocks).content
+        message = msgspec.json.decode(self._answer.message, type=_Blocks | None)
+        blocks = message.content if message else []
         return "".join(block.text or "" for block in blocks if block.type == "text")
 
     @cached_property
     def error(self) -> AnswerError | None:
         """Why there is no message; None if there is one."""
-        if self._answer.error is None:
-            return None
-        return msgspec.json.decode(self._answer.error, type=AnswerError)
+        return msgspec.json.decode(self._answer.error, type=AnswerError | None)
 
     @cached_property
     def metadata(self) -> Any:
         """What `enqueue` was given as metadata."""
-        return None if self._answer.metadata is None else msgspec.json.decode(self._answer.metadata)
+        return msgspec.json.decode(self._answer.metadata)
 
     @property
     def cost(self) -> Decimal | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery, signals
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 
 from carpool_worker.database import dispose_after_fork
 from carpool_worker.settings import Settings, settings
@@ -63,7 +63,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_send_task_events": False,
         "task_default_queue": queue("aggregate"),
         "task_create_missing_queues": False,
-        "task_queues": [Queue(queue(agent)) for agent in AGENTS],
+        "task_queues": [
+            Queue(queue(agent), Exchange(queue(agent)), routing_key=queue(agent)) for agent in AGENTS
+        ],
         "task_time_limit": settings.submit_timeout * 2 + 60,
         "enable_utc": True,
         "beat_schedule": schedule(settings),

@@ -6,7 +6,6 @@ No prompt, answer or key is ever part of an event. Events are a view: where none
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
@@ -106,4 +105,4 @@ def _send(app: Celery, shown: Iterable[Batch]) -> None:
     with app.events.default_dispatcher(hostname=HOSTNAME) as dispatcher:
         for batch in shown:
             kind, fields = describe(batch)
-            dispatcher.send(kind, uuid=batch.id, pid=os.getpid(), **fields)
+            dispatcher.send(kind, uuid=batch.id, **fields)

@@ -10,17 +10,17 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from carpool.contract import Answer, Usage
+from carpool.contract import ABSENT, Answer, Usage
 from carpool_worker.models import AnswerRow, Batch, Request
 from carpool_worker.states import FINAL_REQUEST_STATES
 
 
 class _Error(msgspec.Struct, frozen=True):
-    error: msgspec.Raw = msgspec.Raw(b"")  # msgspec cannot read a Raw that may also be None
+    error: msgspec.Raw = ABSENT
 
 
 class _Result(msgspec.Struct, frozen=True):
-    message: msgspec.Raw = msgspec.Raw(b"")
+    message: msgspec.Raw = ABSENT
     error: _Error = _Error()
 
 
@@ -65,12 +65,12 @@ def _answer(row: Any) -> Answer:
         model=row.model,
         state=row.state.value,
         outcome=row.outcome,
-        message=result.message or None,
-        error=result.error.error or None,
+        message=result.message,
+        error=result.error.error,
         usage=_usage(row),
         cost=_dollars(row.cost),
         list_price=_dollars(row.list_price),
-        metadata=None if row.metadata is None else msgspec.Raw(row.metadata),
+        metadata=ABSENT if row.metadata is None else msgspec.Raw(row.metadata),
         attempts=row.attempt,
         batch_id=row.claude_id,
         enqueued_at=_time(row.enqueued_at),

@@ -1,0 +1,65 @@
+"""Answers made up for tests, in the shape that the worker delivers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from standardwebhooks import Webhook
+
+from carpool.contract import ABSENT, Answer, Delivery, Envelope, Usage, to_json
+
+
+def succeeded(envelope: Envelope, text: str, usage: Usage | None, cost: str | None) -> Answer:
+    """Return the answer of a request whose message is this text; `cost` is dollars as a decimal string."""
+    usage = usage or Usage(input_tokens=1, output_tokens=1)
+    message = {
+        "id": f"msg_{envelope.id}",
+        "type": "message",
+        "role": "assistant",
+        "model": envelope.model,
+        "content": [{"type": "text", "text": text}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": usage,
+    }
+    body = msgspec.Raw(to_json(message))
+    return _answer(envelope, "completed", outcome="succeeded", message=body, usage=usage, cost=cost)
+
+
+def failed(envelope: Envelope, kind: str, message: str, outcome: str) -> Answer:
+    """Return the answer of a request that ended without a message: errored, canceled or expired."""
+    error = msgspec.Raw(to_json({"type": kind, "message": message}))
+    state = "canceled" if outcome == "canceled" else "discarded"
+    return _answer(envelope, state, outcome=outcome, error=error)
+
+
+def signed_webhook(answer: Answer, secret: str) -> tuple[bytes, dict[str, str]]:
+    """Return body and headers of a delivery, signed now by Standard Webhooks 1.0.0."""
+    now, data = datetime.now(UTC), msgspec.Raw(to_json(answer))
+    body = to_json(Delivery(type=f"request.{answer.state}", timestamp=answer.finished_at, data=data))
+    return body, {
+        "content-type": "application/json",
+        "webhook-id": answer.id,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": Webhook(secret).sign(answer.id, now, body.decode()),
+    }
+
+
+def _answer(envelope: Envelope, state: str, **ending: Any) -> Answer:
+    return Answer(
+        id=envelope.id,
+        client=envelope.client,
+        model=envelope.model,
+        state=state,
+        metadata=ABSENT if envelope.metadata is None else msgspec.Raw(envelope.metadata),
+        batch_id="msgbatch_in_memory",
+        enqueued_at=_rfc3339(datetime.fromtimestamp(envelope.enqueued_at / 1000, UTC)),
+        finished_at=_rfc3339(datetime.now(UTC)),
+        **ending,
+    )
+
+
+def _rfc3339(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
