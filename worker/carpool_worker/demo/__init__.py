@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -67,11 +68,11 @@ def _play(data: Path, clients: Sequence[Client], timeout: float, keep: bool) -> 
     with running(data) as instance:
         console.print(f"Up. Its batches are rows in Flower: {instance.flower_url}", soft_wrap=True)
         started = time.monotonic()
-        for client in clients:
-            client.start(instance)
-        _watch(instance, clients, started + timeout)
-        for client in clients:
-            client.stop()
+        with ExitStack() as stack:
+            for client in clients:
+                stack.callback(client.stop)
+                client.start(instance)
+            _watch(instance, clients, started + timeout)
         _report(instance, clients, time.monotonic() - started)
         if keep:
             console.print(f"Still up: {instance.flower_url} (Ctrl-C ends it)", soft_wrap=True)
@@ -84,7 +85,7 @@ def _watch(instance: Instance, clients: Sequence[Client], deadline: float) -> No
             progress.refresh()
             instance.check()
             if time.monotonic() > deadline:
-                raise WorkerError("The answers did not come in time.")
+                raise WorkerError("The answers did not come in time; the logs may say why.")
             time.sleep(GLANCE_SECONDS)
         progress.refresh()
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Empty
 from typing import ClassVar
 
 from kombu.connection import Connection
 
-from carpool import Callback, Producer, Request, Result, Task, Webhook
+from carpool import Callback, Producer, RedisUnavailable, Request, Result, Task, Webhook
 from carpool.webhooks import verify
 from carpool_worker.demo.instance import Instance
 
@@ -31,6 +32,7 @@ class Client:
         self.requests = requests
         self.answers: dict[str, Result] = {}
         self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
 
     @property
     def done(self) -> bool:
@@ -44,6 +46,13 @@ class Client:
     def stop(self) -> None:
         """Stop listening."""
         self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, target: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=target, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _take(self, result: Result) -> None:
         self.answers[result.id] = result
@@ -75,13 +84,14 @@ class Shop(Client):
                 return
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._run(self._server.serve_forever)
         self._enqueue(instance, Webhook(f"http://127.0.0.1:{self._server.server_port}/claude"))
 
     def stop(self) -> None:
         """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
+        super().stop()
 
 
 class Support(Client):
@@ -92,7 +102,7 @@ class Support(Client):
 
     def start(self, instance: Instance) -> None:
         """Consume the queue, then enqueue."""
-        threading.Thread(target=self._consume, args=[instance.redis_url], daemon=True).start()
+        self._run(self._consume, instance.redis_url)
         self._enqueue(instance, Task("support.on_answer", queue=QUEUE))
 
     def _consume(self, redis_url: str) -> None:
@@ -121,6 +131,7 @@ class Library(Client):
         threading.Thread(target=self._wait, args=[instance.redis_url, ids], daemon=True).start()
 
     def _wait(self, redis_url: str, ids: Sequence[str]) -> None:
-        with Producer(redis_url, client=self.name) as producer:
+        # Redis goes away under it when the demo is stopped half way
+        with suppress(RedisUnavailable), Producer(redis_url, client=self.name) as producer:
             for result in producer.as_completed(ids):
                 self._take(result)

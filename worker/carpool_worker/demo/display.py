@@ -18,6 +18,7 @@ from carpool_worker.demo.clients import Client
 
 INBOX, CALLED_BACK = "inbox", "called back"
 STAGES = (INBOX, *queries.REQUEST_STAGES, CALLED_BACK)
+FACTS = ("batches", "requests", "outcomes", "tokens in", "tokens out", "cost", "list price", "saved")
 CLASSES = ("positive", "negative", "neutral")
 
 
@@ -86,26 +87,29 @@ def _verdicts(client: Client) -> Text:
 
 
 def savings(engine: sa.Engine) -> Table:
-    """Return the table of what was done and what it cost; dollars."""
-    numbers = ("batches", "requests", "outcomes", "tokens in", "tokens out", "cost", "list price", "saved")
-    table = Table("model", *(Column(name, justify="right") for name in numbers), title="What it took")
-    rows = queries.used(engine)
-    for row in rows:
-        table.add_row(*_cells(row), end_section=row is rows[-1])
-    table.add_row(*_cells(_sum(rows)), style="bold")
+    """Return the table of what was done and what it cost, a column a model; dollars."""
+    models = queries.used(engine)
+    columns = [*models, _sum(models)]
+    table = Table(title="What it took")
+    table.add_column("")
+    for column in columns:
+        table.add_column(column.model, justify="right")
+    for name, *cells in zip(FACTS, *map(_cells, columns), strict=True):
+        table.add_row(name, *cells, style="bold" if name == FACTS[-1] else "")
     return table
 
 
-def _cells(row: queries.Used) -> list[str]:
-    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in row.outcomes.items())
-    counts = [f"{count:,}" for count in (row.input_tokens, row.output_tokens)]
-    money = [f"${amount:.4f}" for amount in (row.cost, row.list_price, row.list_price - row.cost)]
-    return [row.model, str(row.batches), str(row.requests), outcomes, *counts, *money]
+def _cells(used: queries.Used) -> list[str]:
+    outcomes = "\n".join(f"{count} {outcome}" for outcome, count in used.outcomes.items())
+    counts = [f"{count:,}" for count in (used.batches, used.requests)]
+    tokens = [f"{count:,}" for count in (used.input_tokens, used.output_tokens)]
+    money = [f"${amount:.4f}" for amount in (used.cost, used.list_price, used.list_price - used.cost)]
+    return [*counts, outcomes, *tokens, *money]
 
 
 def _sum(rows: Sequence[queries.Used]) -> queries.Used:
     return queries.Used(
-        model="all",
+        model="together",
         batches=sum(row.batches for row in rows),
         requests=sum(row.requests for row in rows),
         outcomes=sum((Counter(row.outcomes) for row in rows), Counter[str]()),
