@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from carpool.contract import ABSENT, Answer, Usage
+from carpool_worker.costs import DOLLAR
 from carpool_worker.models import AnswerRow, Batch, Request
 from carpool_worker.states import FINAL_REQUEST_STATES
 
@@ -30,17 +32,17 @@ requests = Request.__table__  # type: ignore[attr-defined]
 answers = AnswerRow.__table__  # type: ignore[attr-defined]
 batches = Batch.__table__  # type: ignore[attr-defined]
 
-COLUMNS = (
-    *("id", "client", "model", "state", "outcome", "attempt", "metadata"),
-    *("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens"),
-    *("cost", "list_price", "enqueued_at", "finished_at"),
-)
-
+# States as text and dollars as stored: made into objects, they would cost as much as all the rest.
 _FINAL = (
     sa.select(
-        *(requests.c[name] for name in COLUMNS),
+        *(requests.c[name] for name in ("id", "client", "model")),
+        sa.type_coerce(requests.c.state, sa.Text),
+        *(requests.c[name] for name in ("outcome", "attempt", "metadata", "enqueued_at", "finished_at")),
+        *(sa.type_coerce(requests.c[name], sa.BigInteger) for name in ("cost", "list_price")),
         batches.c.claude_id,
         answers.c.body,
+        *(requests.c[name] for name in ("input_tokens", "output_tokens")),
+        *(requests.c[name] for name in ("cache_write_tokens", "cache_read_tokens")),
     )
     .join_from(requests, answers, answers.c.request_id == requests.c.id, isouter=True)
     .join(batches, batches.c.id == requests.c.batch_id, isouter=True)
@@ -54,45 +56,55 @@ def load_answers(
 ) -> dict[str, Answer]:
     """Return the answers of those requests of `ids` that are final, and of `client` where one is named."""
     query = _FINAL if client is None else _FINAL.where(requests.c.client == client)
-    return {row.id: _answer(row) for row in connection.execute(query, {"ids": list(ids)})}
+    rows: Iterable[Any] = connection.execute(query, {"ids": list(ids)})
+    found = (_answer(*row) for row in rows)
+    return {answer.id: answer for answer in found}
 
 
-def _answer(row: Any) -> Answer:
-    result = _decode_result(row.body) if row.body else _Result()
+def _answer(
+    id_: str,
+    client: str,
+    model: str,
+    state: str,
+    outcome: str,
+    attempt: int,
+    metadata: str | None,
+    enqueued_at: int,
+    finished_at: int,
+    cost: int | None,
+    list_price: int | None,
+    claude_id: str | None,
+    body: bytes | None,
+    *tokens: int | None,
+) -> Answer:
+    result = _decode_result(body) if body else _Result()
     return Answer(
-        id=row.id,
-        client=row.client,
-        model=row.model,
-        state=row.state.value,
-        outcome=row.outcome,
+        id=id_,
+        client=client,
+        model=model,
+        state=state,
+        outcome=outcome,
         message=result.message,
         error=result.error.error,
-        usage=_usage(row),
-        cost=_dollars(row.cost),
-        list_price=_dollars(row.list_price),
-        metadata=ABSENT if row.metadata is None else msgspec.Raw(row.metadata),
-        attempts=row.attempt,
-        batch_id=row.claude_id,
-        enqueued_at=_time(row.enqueued_at),
-        finished_at=_time(row.finished_at),
+        usage=None if tokens[0] is None else Usage(*(number or 0 for number in tokens)),
+        cost=_dollars(cost),
+        list_price=_dollars(list_price),
+        metadata=ABSENT if metadata is None else msgspec.Raw(metadata),
+        attempts=attempt,
+        batch_id=claude_id,
+        enqueued_at=_time(enqueued_at),
+        finished_at=_time(finished_at),
     )
 
 
-def _usage(row: Any) -> Usage | None:
-    if row.input_tokens is None:
-        return None
-    return Usage(
-        input_tokens=row.input_tokens,
-        output_tokens=row.output_tokens or 0,
-        cache_creation_input_tokens=row.cache_write_tokens or 0,
-        cache_read_input_tokens=row.cache_read_tokens or 0,
-    )
-
-
-def _dollars(amount: Decimal | None) -> str | None:
-    return None if amount is None else f"{amount:f}"
+def _dollars(picodollars: int | None) -> str | None:
+    return None if picodollars is None else f"{Decimal(picodollars) / DOLLAR:f}"
 
 
 def _time(milliseconds: int) -> str:
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{_second(milliseconds // 1_000)}.{milliseconds % 1_000:03d}Z"
+
+
+@lru_cache(maxsize=1_024)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

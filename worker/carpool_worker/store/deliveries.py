@@ -6,7 +6,7 @@ as arrays, several times faster than a statement each; SQLite is in this process
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -52,7 +52,7 @@ class Outcome:
 
 def insert(connection: sa.Connection, rows: Iterable[tuple[str, str]], now: int) -> None:
     """Make a delivery, due at once, for each (request id, callback JSON); one that exists stays as it is."""
-    _execute(connection, sql.INSERT, [_new(request_id, callback, now) for request_id, callback in rows])
+    sql.INSERT.run(connection, [_new(request_id, callback, now) for request_id, callback in rows])
 
 
 def claim(connection: sa.Connection, limit: int, lease: int, now: int) -> list[Claimed]:
@@ -67,7 +67,7 @@ def record(connection: sa.Connection, outcomes: Sequence[Outcome], now: int) -> 
 
     A delivery whose lease ended and that was claimed anew since stays as it is.
     """
-    _execute(connection, sql.RECORD, [_move(outcome, now) for outcome in outcomes])
+    sql.RECORD.run(connection, [_move(outcome, now) for outcome in outcomes])
     tries = [_try(outcome) for outcome in outcomes if outcome.tried]
     insert_rows(connection, "delivery_attempts", TRY_COLUMNS, tries)
 
@@ -89,26 +89,13 @@ def due(connection: sa.Connection, now: int) -> int:
 
 def stop_endpoint(connection: sa.Connection, url: str, reason: str, now: int) -> None:
     """Send nothing to `url` from now on."""
-    statement = sql.STOP.arrays if is_postgres(connection) else sql.STOP.each
+    statement = sql.STOP_POSTGRESQL if is_postgres(connection) else sql.STOP_SQLITE
     connection.execute(statement, {"url": url, "stopped_at": now, "reason": reason})
 
 
 def stopped(connection: sa.Connection, urls: Collection[str]) -> set[str]:
     """Return those of `urls` that are stopped."""
     return set(connection.scalars(sql.STOPPED, {"urls": list(urls)}))
-
-
-def _execute(connection: sa.Connection, bulk: sql.Bulk, rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    if is_postgres(connection):
-        connection.execute(bulk.arrays, _columns(rows))
-    else:
-        connection.execute(bulk.each, rows)
-
-
-def _columns(rows: list[dict[str, Any]]) -> Mapping[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def _new(request_id: str, callback: str, now: int) -> dict[str, Any]:

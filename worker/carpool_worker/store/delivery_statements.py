@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from carpool_worker.database import is_postgres
 from carpool_worker.models import DeliveryRow, Endpoint, Request
 from carpool_worker.states import CLAIM as CLAIMING
 from carpool_worker.states import DELIVER, GIVE_UP, MAKE_AVAILABLE, SNOOZE, DeliveryState, Transition
@@ -17,11 +20,24 @@ endpoints = Endpoint.__table__  # type: ignore[attr-defined]
 requests = Request.__table__  # type: ignore[attr-defined]
 
 
-class Bulk(NamedTuple):
+class Bulk:
     """One statement for many rows: run for each row (SQLite), or once with an array a column (PostgreSQL)."""
 
-    each: sa.Executable
-    arrays: sa.Executable
+    def __init__(self, each: sa.ClauseElement, arrays: sa.Executable) -> None:
+        compiled: Any = each.compile(dialect=sqlite.dialect())
+        self._each = str(compiled)
+        self._names = itemgetter(*compiled.positiontup)
+        self._arrays = arrays
+
+    def run(self, connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+        """Execute the statement for these rows, which all have the same keys."""
+        if not rows:
+            return
+        if is_postgres(connection):
+            columns = {name: [row[name] for row in rows] for name in rows[0]}
+            connection.execute(self._arrays, columns)
+        else:  # past SQLAlchemy, whose handling of parameters would take longer than SQLite itself
+            connection.exec_driver_sql(self._each, list(map(self._names, rows)))
 
 
 def _may(*transitions: Transition[DeliveryState]) -> sa.ColumnElement[bool]:
@@ -40,10 +56,11 @@ def _given(columns: dict[str, Any]) -> sa.TableValuedAlias:
 
 
 def _insert() -> Bulk:
-    fixed = {"state": DeliveryState.AVAILABLE.value, "attempt": 0}
+    fixed: dict[str, Any] = {"state": DeliveryState.AVAILABLE.value, "attempt": 0}
     columns = {"request_id": sa.Text, "channel": sa.Text, "target": sa.Text, "due_at": sa.BigInteger}
-    each = sqlite.insert(deliveries).values(fixed | {name: sa.bindparam(name) for name in columns})
-    rows = sa.select(*_given(columns).c, *(sa.literal_column(repr(value)) for value in fixed.values()))
+    literals: dict[str, Any] = {name: sa.literal_column(repr(value)) for name, value in fixed.items()}
+    each = sqlite.insert(deliveries).values(literals | {name: sa.bindparam(name) for name in columns})
+    rows = sa.select(*_given(columns).c, *literals.values())
     arrays = postgresql.insert(deliveries).from_select([*columns, *fixed], rows, include_defaults=False)
     return Bulk(each.on_conflict_do_nothing(), arrays.on_conflict_do_nothing())
 
@@ -96,7 +113,6 @@ RESCUE = _make_available(RESCUING)
 DUE = sa.select(sa.func.count(deliveries.c.request_id)).where(
     sa.or_(_may(CLAIMING), sa.and_(_may(MAKE_AVAILABLE, RESCUING), _ENDED))
 )
-STOP = Bulk(
-    sqlite.insert(endpoints).on_conflict_do_nothing(), postgresql.insert(endpoints).on_conflict_do_nothing()
-)
+STOP_SQLITE = sqlite.insert(endpoints).on_conflict_do_nothing()
+STOP_POSTGRESQL = postgresql.insert(endpoints).on_conflict_do_nothing()
 STOPPED = sa.select(endpoints.c.url).where(endpoints.c.url.in_(sa.bindparam("urls", expanding=True)))
