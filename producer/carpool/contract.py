@@ -147,6 +147,8 @@ def batch_headers(
 
 def lane_of(model: str, headers: Mapping[str, str]) -> str:
     """Return the lane: requests of one lane may share a batch."""
+    if not headers:
+        return model
     return " ".join([model, *(f"{name}={headers[name]}" for name in sorted(headers))])
 
 

@@ -72,7 +72,7 @@ def pool(connection: sa.Connection, envelopes: Sequence[Envelope], limits: Limit
     for name in sorted(lanes):  # one order for all aggregators: no deadlock over open batches
         first = lanes[name][0]
         lane = Lane(name, first.model, first.headers)
-        place = partial(_insert, connection, at)
+        place = partial(_insert, connection, name, at)
         fill(connection, lane, lanes[name], _params_bytes, place, limits, at, filled)
     return filled
 
@@ -84,8 +84,10 @@ def seal_due(engine: sa.Engine, limits: Limits) -> Filled:
         return Filled(sealed=batches.seal_opened_before(connection, at - int(limits.seconds * 1000), at))
 
 
-def _insert(connection: sa.Connection, at: int, batch_id: str, envelopes: Sequence[Envelope]) -> None:
-    requests.insert(connection, batch_id, envelopes, at)
+def _insert(
+    connection: sa.Connection, lane: str, at: int, batch_id: str, envelopes: Sequence[Envelope]
+) -> None:
+    requests.insert(connection, lane, batch_id, envelopes, at)
 
 
 def _params_bytes(envelope: Envelope) -> int:

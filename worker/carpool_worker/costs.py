@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgspec
 from genai_prices import Usage, calc_price
@@ -51,24 +51,8 @@ class Tokens(msgspec.Struct, frozen=True):
         return self.cache_read_input_tokens or 0
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What one answer cost in a batch, and what it would have cost outside one. Dollars."""
-
-    cost: Decimal
-    list_price: Decimal
-
-
-def price_of(tokens: Tokens, model: str, day: date) -> Price | None:
-    """Return what these tokens cost on that day (UTC), or None where the model has no known price."""
-    thresholds = _thresholds(model, day)
-    if thresholds is None:
-        return None
-    counts = _counts(tokens)
-    total_input = counts[0] + counts[2] + counts[3] + counts[4]
-    tier = max(start for start in thresholds if start <= total_input)
-    return Price(_sum(counts, _rates(model, day, True, tier)), _sum(counts, _rates(model, day, False, tier)))
-
+DOLLAR = 10**12
+"""Money is counted in whole picodollars: the cheapest token known costs 15,000 of them. Integers, so sums are exact."""
 
 Counts = tuple[int, int, int, int, int, int]
 KINDS = (
@@ -81,54 +65,75 @@ KINDS = (
 )
 
 
-def _sum(counts: Counts, rates: tuple[Decimal, ...]) -> Decimal:
-    return sum((rate * count for count, rate in zip(counts, rates, strict=True) if count), Decimal(0))
+class Price(NamedTuple):
+    """What one answer cost in a batch, and what it would have cost outside one. Picodollars."""
+
+    cost: int
+    list_price: int
+
+
+def price_of(tokens: Tokens, model: str, day: date) -> Price | None:
+    """Return what these tokens cost on that day (UTC), or None where the model has no known price."""
+    tariff = tariff_of(model, day)
+    return None if tariff is None else tariff.price(_counts(tokens))
 
 
 def _counts(tokens: Tokens) -> Counts:
     longer = tokens.cache_creation.ephemeral_1h_input_tokens if tokens.cache_creation else 0
     searches = tokens.server_tool_use.web_search_requests if tokens.server_tool_use else 0
-    return (
-        tokens.input_tokens,
-        tokens.output_tokens,
-        tokens.cache_read_tokens,
-        tokens.cache_write_tokens - longer,
-        longer,
-        searches,
-    )
+    shorter = tokens.cache_write_tokens - longer
+    return tokens.input_tokens, tokens.output_tokens, tokens.cache_read_tokens, shorter, longer, searches
 
 
-@lru_cache(maxsize=512)
-def _rates(model: str, day: date, in_batch: bool, total_input: int) -> tuple[Decimal, ...]:
-    """Return dollars a unit, in the order of KINDS, for a request whose input is just above `total_input`.
-
-    The library takes 0.3 ms a price; within a tier prices are linear, so they are learnt from it once.
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """A model's prices on a day. The library takes 0.3 ms a price; within a tier prices are linear, so they are
+    learnt from it once.
     """
-    at = _noon(day)
-    anchor = (total_input, 0, 0, 0, 0, 0)
-    floor = _ask(model, at, in_batch, anchor)
-    probes = [tuple(n + (kind == probed) for n, kind in zip(anchor, KINDS, strict=True)) for probed in KINDS]
-    return tuple(_ask(model, at, in_batch, cast(Counts, probe)) - floor for probe in probes)
+
+    thresholds: tuple[int, ...]  # input tokens from which a tier holds, the highest first
+    in_batch: tuple[Counts, ...]  # picodollars a unit, in the order of KINDS, for each tier
+    standard: tuple[Counts, ...]
+
+    def price(self, counts: Counts) -> Price:
+        """Return the price of these counts."""
+        uncached, _, read, write, longer, _ = counts
+        total = uncached + read + write + longer
+        tier = next(n for n, threshold in enumerate(self.thresholds) if total >= threshold)
+        return Price(_sum(counts, self.in_batch[tier]), _sum(counts, self.standard[tier]))
 
 
 @lru_cache(maxsize=512)
-def _thresholds(model: str, day: date) -> tuple[int, ...] | None:
-    """Return the input lengths above which other prices hold (none but 0 for most models), or None: unknown."""
+def tariff_of(model: str, day: date) -> Tariff | None:
+    """Return a model's prices on a day (UTC), or None where they are unknown."""
+    at = datetime.combine(day, time(12), UTC)
     try:
-        known = calc_price(
-            Usage(input_tokens=1), model, provider_id="anthropic", genai_request_timestamp=_noon(day)
-        )
+        known = calc_price(Usage(input_tokens=1), model, provider_id="anthropic", genai_request_timestamp=at)
     except LookupError:
         return None
     tiered = [price for price in vars(known.model_price).values() if isinstance(price, TieredPrices)]
-    return tuple(sorted({0, *(tier.start + 1 for price in tiered for tier in price.tiers)}))
+    starts = {0, *(tier.start + 1 for price in tiered for tier in price.tiers)}
+    thresholds = tuple(sorted(starts, reverse=True))
+    in_batch, standard = (
+        tuple(_rates(model, at, batch, threshold) for threshold in thresholds) for batch in (True, False)
+    )
+    return Tariff(thresholds, in_batch, standard)
 
 
-def _noon(day: date) -> datetime:
-    return datetime.combine(day, time(12), UTC)
+def _rates(model: str, at: datetime, in_batch: bool, total_input: int) -> Counts:
+    anchor = (total_input, 0, 0, 0, 0, 0)
+    floor = ask(model, at, in_batch, anchor)
+    probes = [tuple(n + (kind == probed) for n, kind in zip(anchor, KINDS, strict=True)) for probed in KINDS]
+    rates = tuple(ask(model, at, in_batch, cast(Counts, probe)) - floor for probe in probes)
+    return cast(Counts, tuple(int(rate * DOLLAR) for rate in rates))
 
 
-def _ask(model: str, at: datetime, in_batch: bool, counts: Counts) -> Decimal:
+def _sum(n: Counts, rate: Counts) -> int:
+    return n[0] * rate[0] + n[1] * rate[1] + n[2] * rate[2] + n[3] * rate[3] + n[4] * rate[4] + n[5] * rate[5]
+
+
+def ask(model: str, at: datetime, in_batch: bool, counts: Counts) -> Decimal:
+    """Return the library's own price of these counts, in dollars."""
     uncached, output, read, write, write_longer, searches = counts
     usage = Usage(
         input_tokens=uncached + read + write + write_longer,

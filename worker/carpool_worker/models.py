@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
+from carpool_worker.costs import DOLLAR
 from carpool_worker.states import (
     FINAL_REQUEST_STATES,
     FINISHED_BATCH_STATES,
@@ -22,9 +23,6 @@ from carpool_worker.states import (
     DeliveryState,
     RequestState,
 )
-
-DOLLAR = 10**12
-"""Money is stored in whole picodollars: the cheapest token known costs 15,000 of them."""
 
 
 class Dollars(sa.types.TypeDecorator[Decimal]):
@@ -138,6 +136,7 @@ class Request(SQLModel, table=True):
             sqlite_where=sa.text("state = 'retryable'"),
             postgresql_where=sa.text("state = 'retryable'"),
         ),
+        {"sqlite_with_rowid": False},  # one tree to walk for a row instead of two
     )
 
     id: str = Field(primary_key=True, max_length=32)

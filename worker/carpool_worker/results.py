@@ -13,7 +13,7 @@ from decimal import Decimal
 
 import msgspec
 
-from carpool_worker.costs import Tokens, price_of
+from carpool_worker.costs import DOLLAR, Tokens, price_of
 from carpool_worker.retries import after_outcome, retry_delay
 from carpool_worker.states import RETRY
 from carpool_worker.store.requests import Finish, Pending
@@ -84,12 +84,12 @@ class Conclusions:
     @property
     def cost(self) -> Decimal:
         """Dollars that these results cost."""
-        return sum((used.cost for used in self.used.values()), Decimal(0))
+        return Decimal(sum(used.cost for used in self.used.values())) / DOLLAR
 
     @property
     def list_price(self) -> Decimal:
         """Dollars that the same would have cost outside a batch."""
-        return sum((used.list_price for used in self.used.values()), Decimal(0))
+        return Decimal(sum(used.list_price for used in self.used.values())) / DOLLAR
 
 
 def in_chunks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, cast
 
 import sqlalchemy as sa
 
-from carpool.contract import Envelope, lane_of
+from carpool.contract import Envelope
 from carpool_worker.costs import Price, Tokens
 from carpool_worker.database import insert_rows, is_postgres, update_rows
-from carpool_worker.models import DOLLAR, Params, Request
+from carpool_worker.models import Params, Request
 from carpool_worker.states import RETRY, STAGE, RequestState, Transition
 
 requests = Request.__table__  # type: ignore[attr-defined]
 params = Params.__table__  # type: ignore[attr-defined]
+
+BATCHED = RequestState.BATCHED.value
 
 SPOOL_ROWS = 500
 """Requests read at a time while a batch's body is written: about a megabyte."""
@@ -75,8 +76,8 @@ class Finish:
     output_tokens: int | None = None
     cache_write_tokens: int | None = None
     cache_read_tokens: int | None = None
-    cost: Decimal | None = None
-    list_price: Decimal | None = None
+    cost: int | None = None  # picodollars
+    list_price: int | None = None
 
     @classmethod
     def succeeded(
@@ -93,8 +94,7 @@ class Finish:
             tokens.output_tokens,
             tokens.cache_write_tokens,
             tokens.cache_read_tokens,
-            price.cost if price else None,
-            price.list_price if price else None,
+            *(price or (None, None)),
         )
 
 
@@ -116,13 +116,17 @@ def known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
     return set(connection.scalars(sa.select(requests.c.id).where(_among(connection, ids))))
 
 
-def insert(connection: sa.Connection, batch_id: str, envelopes: Sequence[Envelope], now: int) -> None:
-    """Insert requests, batched, with their params.
+def insert(
+    connection: sa.Connection, lane: str, batch_id: str, envelopes: Sequence[Envelope], now: int
+) -> None:
+    """Insert requests of a lane, batched, with their params.
 
     Raises:
         sqlalchemy.exc.IntegrityError: another aggregator has just inserted one of them.
     """
-    insert_rows(connection, "requests", COLUMNS, [_row(envelope, batch_id, now) for envelope in envelopes])
+    insert_rows(
+        connection, "requests", COLUMNS, [_row(envelope, lane, batch_id, now) for envelope in envelopes]
+    )
     insert_rows(
         connection,
         "params",
@@ -152,7 +156,7 @@ def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dic
         .where(requests.c.state == RequestState.BATCHED)
         .with_for_update()
     )
-    return {row.id: Pending(*row) for row in connection.execute(waiting)}
+    return {row.id: Pending(*row) for row in connection.execute(waiting).all()}
 
 
 def batch_of(connection: sa.Connection, request_id: str) -> str | None:
@@ -233,14 +237,14 @@ def sizes(connection: sa.Connection, batch_id: str) -> list[tuple[str, int]]:
     return [(row.id, row.params_bytes) for row in connection.execute(waiting.order_by(requests.c.id))]
 
 
-def _row(envelope: Envelope, batch_id: str, now: int) -> tuple[Any, ...]:
+def _row(envelope: Envelope, lane: str, batch_id: str, now: int) -> tuple[Any, ...]:
     return (
         envelope.id,
         envelope.client,
         envelope.model,
-        lane_of(envelope.model, envelope.headers),
+        lane,
         batch_id,
-        RequestState.BATCHED.value,
+        BATCHED,
         1,
         json.dumps(envelope.headers) if envelope.headers else "{}",
         envelope.callback.decode() if envelope.callback else None,
@@ -261,14 +265,10 @@ def _finish_row(one: Finish, now: int) -> tuple[Any, ...]:
         one.output_tokens,
         one.cache_write_tokens,
         one.cache_read_tokens,
-        _picodollars(one.cost),
-        _picodollars(one.list_price),
+        one.cost,
+        one.list_price,
         now,
     )
-
-
-def _picodollars(dollars: Decimal | None) -> int | None:
-    return None if dollars is None else int(dollars * DOLLAR)
 
 
 def _guard(transition: Transition[RequestState]) -> str:

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
-from carpool_worker.costs import Price, Tokens
+from carpool_worker.costs import DOLLAR, Price, Tokens
 from carpool_worker.models import UsageRow
 
 usage = UsageRow.__table__  # type: ignore[attr-defined]
@@ -27,8 +27,8 @@ class Used:
     cache_write_tokens: int = 0
     cache_read_tokens: int = 0
     unpriced: int = 0
-    cost: Decimal = Decimal(0)
-    list_price: Decimal = Decimal(0)
+    cost: int = 0  # picodollars
+    list_price: int = 0
 
     def add(self, tokens: Tokens, price: Price | None) -> None:
         """Count one answer."""
@@ -60,7 +60,8 @@ def _upsert(connection: sa.Connection, row: Used) -> sa.Executable:
 
         insert = sqlite_insert(usage)  # type: ignore[assignment]
     counted = [column for column in usage.c if not column.primary_key]
-    return insert.values(**vars(row)).on_conflict_do_update(
+    dollars = {"cost": Decimal(row.cost) / DOLLAR, "list_price": Decimal(row.list_price) / DOLLAR}
+    return insert.values(**vars(row) | dollars).on_conflict_do_update(
         index_elements=["day", "client", "model"],
         set_={column.name: column + insert.excluded[column.name] for column in counted},
     )

@@ -198,6 +198,7 @@ def upgrade() -> None:
             name="ck_requests_finished",
         ),
         sa.PrimaryKeyConstraint("id"),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_requests_batch", "requests", ["batch_id"], unique=False)
     op.create_index(
