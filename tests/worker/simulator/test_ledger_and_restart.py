@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from anthropic import Anthropic
 
 from carpool_worker.simulator import RemoteSimulator, SimulatorOptions, running
+from carpool_worker.simulator.ledger import Entry, Ledger
+from carpool_worker.simulator.runs import RunStopped
 
 Connect = Callable[[RemoteSimulator], Anthropic]
 Write = Callable[..., dict[str, Any]]
@@ -76,16 +79,16 @@ def test_batches_and_ledger_outlive_a_restart(
     requests: Any = [request_of("a"), request_of("b")]
     with running(SimulatorOptions(data=tmp_path)) as before:
         claude = connect(before)
-        old = ended(claude, claude.messages.batches.create(requests=requests).id)
+        old = [ended(claude, claude.messages.batches.create(requests=requests).id).id for _ in range(4)]
     # When
     with running(SimulatorOptions(data=tmp_path)) as after:
         claude = connect(after)
         new = claude.messages.batches.create(requests=requests)
         listed = [batch.id for batch in claude.messages.batches.list()]
-        answers = results(claude, old.id)
+        answers = results(claude, old[0])
         ended(claude, new.id)
         # Then
-        assert listed == [new.id, old.id]
+        assert listed == [new.id, *reversed(old)]
         assert sorted(answers) == ["a", "b"]
         assert after.ledger()["ran_twice"] == ["a", "b"]
 
@@ -124,3 +127,24 @@ def test_a_server_stops_on_sigterm_in_the_middle_of_a_run(
     # Then
     assert exit_code == 0
     assert len(results(connect(restarted), batch.id)) == restarted.ledger()["billed"] == 5_000
+
+
+def test_a_batch_that_was_interrupted_is_written_down_once(tmp_path: Path) -> None:
+    # Given
+    ledger = Ledger(tmp_path / "ledger.sqlite3")
+    entries = [Entry("batch", name, "claude-haiku-4-5", "succeeded") for name in ("a", "b")]
+
+    def interrupted() -> Iterator[list[Entry]]:
+        yield entries
+        raise RunStopped
+
+    # When
+    with pytest.raises(RunStopped):
+        ledger.record("batch", interrupted())
+    after_interruption = ledger.summary()
+    for _ in range(2):
+        ledger.record("batch", [entries])
+    # Then
+    assert after_interruption["billed"] == 0
+    assert ledger.summary()["billed"] == 2
+    assert ledger.summary()["ran_twice"] == []
