@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -15,10 +16,17 @@ DATABASES = 10_000
 _databases = itertools.count()
 
 
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that the kernel gave out just now, so that parallel runs don't collide."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[ValkeyServer]:
     """A real Valkey on a free port of 127.0.0.1, gone with its data when the session ends."""
-    with ValkeyServer(databases=DATABASES) as server:
+    with ValkeyServer(port=free_port(), databases=DATABASES) as server:
         yield server
 
 
