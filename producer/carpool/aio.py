@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from time import monotonic
@@ -13,7 +14,7 @@ from redis.asyncio.retry import Retry
 
 from carpool.envelopes import Common, Params, Request
 from carpool.flight import LOST
-from carpool.options import DEFAULT_MAX_QUEUED, ONE_RETRY, PATIENT_RETRY, SOCKET, Options
+from carpool.options import DEFAULT_MAX_QUEUED, NO_RETRY, ONE_RETRY, RECONNECT_SECONDS, SOCKET, Options
 from carpool.packer import Command, Packer
 from carpool.request_ids import RequestIds
 from carpool.results import Result
@@ -33,7 +34,7 @@ class AsyncProducer:
     ) -> None:
         self._options = Options.resolve(url, client, max_queued, allow_http)
         self._redis = Redis.from_url(self._options.url, retry=Retry(*ONE_RETRY), **SOCKET)
-        self._patient_redis = Redis.from_url(self._options.url, retry=Retry(*PATIENT_RETRY), **SOCKET)
+        self._reader = Redis.from_url(self._options.url, retry=Retry(*NO_RETRY), **SOCKET)
 
     async def enqueue(
         self, params: Params, *, idempotency_key: str | None = None, **common: Unpack[Common]
@@ -75,7 +76,7 @@ class AsyncProducer:
     async def close(self) -> None:
         """Close the connections; the producer opens new ones when it is used again."""
         await self._redis.aclose()
-        await self._patient_redis.aclose()
+        await self._reader.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -115,9 +116,10 @@ class AsyncProducer:
         try:
             await _execute(self._redis, waiting.commands(monotonic()))
             read = waiting.read_command(monotonic())
-            return waiting.take(await _execute(self._patient_redis, [read]))
+            return waiting.take(await _execute(self._reader, [read]))
         except LOST:
             waiting.repeat_all(monotonic())
+            await asyncio.sleep(RECONNECT_SECONDS)
             return []
 
 

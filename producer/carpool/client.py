@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from contextlib import closing, suppress
-from time import monotonic
+from time import monotonic, sleep
 from typing import Self, Unpack
 
 import redis
@@ -12,7 +12,7 @@ from redis.retry import Retry
 
 from carpool.envelopes import Common, Params, Request
 from carpool.flight import LOST, Flight, execute
-from carpool.options import DEFAULT_MAX_QUEUED, ONE_RETRY, PATIENT_RETRY, SOCKET, Options
+from carpool.options import DEFAULT_MAX_QUEUED, NO_RETRY, ONE_RETRY, RECONNECT_SECONDS, SOCKET, Options
 from carpool.packer import Packer
 from carpool.request_ids import RequestIds
 from carpool.results import Result
@@ -37,7 +37,7 @@ class Producer:
     ) -> None:
         self._options = Options.resolve(url, client, max_queued, allow_http)
         self._redis = redis.Redis.from_url(self._options.url, retry=Retry(*ONE_RETRY), **SOCKET)
-        self._patient_redis = redis.Redis.from_url(self._options.url, retry=Retry(*PATIENT_RETRY), **SOCKET)
+        self._reader = redis.Redis.from_url(self._options.url, retry=Retry(*NO_RETRY), **SOCKET)
 
     def enqueue(self, params: Params, *, idempotency_key: str | None = None, **common: Unpack[Common]) -> str:
         """Enqueue one request and return its id, 32 hex digits.
@@ -89,7 +89,7 @@ class Producer:
     def close(self) -> None:
         """Close the connections; the producer opens new ones when it is used again."""
         self._redis.close()
-        self._patient_redis.close()
+        self._reader.close()
 
     def __enter__(self) -> Self:
         return self
@@ -115,7 +115,8 @@ class Producer:
     def _read(self, waiting: Waiting) -> list[Result]:
         try:
             execute(self._redis, waiting.commands(monotonic()))
-            return waiting.take(execute(self._patient_redis, [waiting.read_command(monotonic())]))
+            return waiting.take(execute(self._reader, [waiting.read_command(monotonic())]))
         except LOST:
             waiting.repeat_all(monotonic())
+            sleep(RECONNECT_SECONDS)
             return []

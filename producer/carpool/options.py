@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.backoff import NoBackoff
 
 from carpool.envelopes import check_client
 from carpool.exceptions import InvalidSetting, RedisUnavailable
@@ -25,8 +25,11 @@ SOCKET: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": 10}
 ONE_RETRY: Final = (NoBackoff(), 1)
 """Heals a connection that was closed while idle. An entry appended twice does no harm: its ids are the same."""
 
-PATIENT_RETRY: Final = (ExponentialWithJitterBackoff(base=0.1, cap=1.0), 3)
-"""Seconds. While waiting for answers, these retries go round until the wait's own timeout."""
+NO_RETRY: Final = (NoBackoff(), 0)
+"""For reading answers: a read that broke off may have lost some, so they are asked for again first."""
+
+RECONNECT_SECONDS = 0.5
+"""Between the tries to reach a Redis that went away during a wait."""
 
 BLOCK_SECONDS = 5
 """One blocking read for answers; less than the socket's timeout."""

@@ -68,7 +68,8 @@ class Packer:
         Raises InvalidRequest; what was added before stays.
         """
         envelope = self._terms.seal(item)
-        size = ENVELOPE_BYTES + len(envelope.params) + len(envelope.metadata or b"")
+        carried = len(envelope.metadata or b"") + len(envelope.callback or b"")
+        size = ENVELOPE_BYTES + len(envelope.params) + carried
         if self._open_bytes + size > MAX_ENTRY_BYTES or len(self._open) == MAX_ENTRY_REQUESTS:
             self.close_entry()
         self._open.append(envelope)

@@ -57,7 +57,11 @@ class Waiting:
         return not self._outstanding and not self._ahead
 
     def commands(self, now: float) -> list[Command]:
-        """Return the Redis commands, one pipeline, that ask the worker for what is due now."""
+        """Return the Redis commands, one pipeline, that ask the worker for what is due now.
+
+        Raises WaitTimeout when the time is up.
+        """
+        self._remaining(now)
         self._top_up(now)
         waits = [self._wait(group, now) for group in self._groups if group.due <= now]
         if not waits:
@@ -69,11 +73,8 @@ class Waiting:
 
         Raises WaitTimeout when the time is up.
         """
-        remaining = BLOCK_SECONDS if self._timeout is None else self._started + self._timeout - now
-        if self._timeout is not None and remaining <= 0:
-            raise WaitTimeout([*self._outstanding, *self._ahead], self._timeout)
         next_repeat = min((group.due for group in self._groups), default=now) - now
-        seconds = max(0.001, min(remaining, next_repeat, BLOCK_SECONDS))
+        seconds = max(0.001, min(self._remaining(now), next_repeat, BLOCK_SECONDS))
         return ("BLMPOP", seconds, 1, self.reply_to, "LEFT", "COUNT", READ_ANSWERS)
 
     def confirm(self, replies: Sequence[object]) -> None:
@@ -98,6 +99,14 @@ class Waiting:
         """Ask for everything again with the next `commands`: the connection broke."""
         for group in self._groups:
             group.due = now
+
+    def _remaining(self, now: float) -> float:
+        if self._timeout is None:
+            return float("inf")
+        remaining = self._started + self._timeout - now
+        if remaining <= 0:
+            raise WaitTimeout([*self._outstanding, *self._ahead], self._timeout)
+        return remaining
 
     def _settle(self, request_id: str) -> bool:
         was_outstanding = request_id in self._outstanding

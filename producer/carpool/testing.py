@@ -1,0 +1,144 @@
+"""A producer for services' own tests: the same checks and answers, without Redis, worker or Claude."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, Self, Unpack
+
+import msgspec
+
+from carpool import callbacks
+from carpool.callbacks import Callback
+from carpool.contract import Answer, Envelope, Usage, decode_entry, to_json
+from carpool.envelopes import Common, Params, Request
+from carpool.exceptions import CarpoolError, WaitTimeout
+from carpool.options import DEFAULT_MAX_QUEUED, Options
+from carpool.packer import Command, Packer
+from carpool.request_ids import RequestIds
+from carpool.results import Result
+from carpool.testing_answers import failed, signed_webhook, succeeded
+
+
+class Enqueued(msgspec.Struct, frozen=True):
+    """What a test may want to look at of a request that was enqueued."""
+
+    id: str
+    params: dict[str, Any]
+    callback: Callback | None
+    metadata: Any
+    idempotency_key: str | None
+    headers: dict[str, str]
+
+
+class InMemoryProducer:
+    """Takes Producer's place in tests: records what is enqueued, and gives the answers the test wants.
+
+    `reply`, a function from params to text, answers requests by itself; others wait for `answer` or `fail`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        client: str | None = None,
+        max_queued: int = DEFAULT_MAX_QUEUED,
+        allow_http: bool = False,
+        reply: Callable[[dict[str, Any]], str] | None = None,
+    ) -> None:
+        self._options = Options.resolve(url, client, max_queued, allow_http)
+        self._reply = reply
+        self._envelopes: dict[str, Envelope] = {}
+        self._answers: dict[str, Answer] = {}
+
+    @property
+    def enqueued(self) -> list[Enqueued]:
+        """The requests so far, in order; one enqueued again with its idempotency key stands there once."""
+        return [_enqueued(envelope) for envelope in self._envelopes.values()]
+
+    def enqueue(self, params: Params, *, idempotency_key: str | None = None, **common: Unpack[Common]) -> str:
+        """Record one request after the checks of `Producer.enqueue`; returns its id."""
+        packer = Packer(self._options, common)
+        packer.add(Request(params, idempotency_key=idempotency_key))
+        self._append(packer)
+        return packer.accepted[0]
+
+    def enqueue_many(self, requests: Iterable[Params | Request], **common: Unpack[Common]) -> RequestIds:
+        """Record requests after the checks of `Producer.enqueue_many`; returns their ids."""
+        packer = Packer(self._options, common)
+        with packer.holding_failure():
+            for request in requests:
+                packer.add(request)
+        self._append(packer)
+        return packer.finish()
+
+    def answer(
+        self, request_id: str, text: str, *, usage: Usage | None = None, cost: str | None = None
+    ) -> Result:
+        """Let a request succeed with a message of this text; returns what its callback would get."""
+        return self._end(succeeded(self._envelopes[request_id], text, usage, cost))
+
+    def fail(
+        self, request_id: str, kind: str = "api_error", message: str = "", outcome: str = "errored"
+    ) -> Result:
+        """Let a request end with this error instead of a message; returns what its callback would get."""
+        return self._end(failed(self._envelopes[request_id], kind, message, outcome))
+
+    def webhook(self, request_id: str, secret: str) -> tuple[bytes, dict[str, str]]:
+        """Return body and signed headers of the webhook that a receiver would get for an ended request."""
+        return signed_webhook(self._answers[request_id], secret)
+
+    def wait(self, request_id: str, timeout: float | None = None) -> Result:
+        """Return the result of a request; raises WaitTimeout at once where the test gave none."""
+        return next(self.as_completed([request_id], timeout))
+
+    def as_completed(self, ids: Iterable[str], timeout: float | None = None) -> Generator[Result, None, None]:
+        """Yield the results that there are, then raise WaitTimeout if some are missing."""
+        distinct = list(dict.fromkeys(ids))
+        for request_id in distinct:
+            if request_id in self._answers:
+                yield _result(self._answers[request_id])
+        missing = [request_id for request_id in distinct if request_id not in self._answers]
+        if missing:
+            raise WaitTimeout(missing, timeout or 0.0)
+
+    def close(self) -> None:
+        """Nothing to close; records and answers stay."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _append(self, packer: Packer) -> None:
+        packer.close_entry()
+        packer.settle([self._take(command) for command in packer.commands()])
+
+    def _take(self, command: Command) -> int:
+        for envelope in decode_entry(command[-1]):  # type: ignore[arg-type]
+            if envelope.id not in self._envelopes:
+                self._envelopes[envelope.id] = envelope
+                if self._reply:
+                    self.answer(envelope.id, self._reply(msgspec.json.decode(envelope.params)))
+        return len(self._envelopes)
+
+    def _end(self, answer: Answer) -> Result:
+        if answer.id in self._answers:
+            raise CarpoolError(f"request {answer.id} has ended already")
+        self._answers[answer.id] = answer
+        return _result(answer)
+
+
+def _enqueued(envelope: Envelope) -> Enqueued:
+    return Enqueued(
+        id=envelope.id,
+        params=msgspec.json.decode(envelope.params),
+        callback=None if envelope.callback is None else callbacks.decode(envelope.callback),
+        metadata=None if envelope.metadata is None else msgspec.json.decode(envelope.metadata),
+        idempotency_key=envelope.idempotency_key,
+        headers=envelope.headers,
+    )
+
+
+def _result(answer: Answer) -> Result:
+    return Result.from_json(to_json(answer))

@@ -1,0 +1,205 @@
+"""What is refused at the door, and how the refusal reads."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+
+from carpool import CarpoolError, InvalidRequest, InvalidSetting, Producer, Request, Task, Webhook, callbacks
+from carpool import params as checks
+from carpool.contract import MAX_PARAMS_BYTES
+from carpool.envelopes import check_client, terms
+
+
+def changed(params: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**params, **changes}
+
+
+def test_the_json_is_the_params_unchanged(params: dict[str, Any]) -> None:
+    params |= {"temperature": 0.5, "top_k": None, "future_key": {"nested": [1, "two", None]}}
+    assert msgspec.json.decode(checks.check(params)) == params
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"model": ""}, "model"),
+        ({"model": None}, "model"),
+        ({"model": "two words"}, "model"),
+        ({"model": 4}, "model"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"max_tokens": 1.0}, "max_tokens"),
+        ({"max_tokens": None}, "max_tokens"),
+        ({"messages": []}, "messages"),
+        ({"messages": "Hello"}, "messages"),
+        ({"messages": None}, "messages"),
+        ({"messages": ["Hello"]}, "messages[0]"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": ""}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "user", "content": [{"text": "x"}]}]}, "messages[0].content[0].type"),
+        ({"stream": True}, "stream"),
+        ({"speed": "fast"}, "speed"),
+        ({"store": True}, "store"),
+        ({"fallbacks": [{"model": "other"}]}, "fallbacks"),
+        ({"temperature": math.nan}, "params.temperature"),
+        ({"tools": [{"input_schema": {"maximum": math.inf}}]}, "params.tools[0].input_schema.maximum"),
+        ({"system": object()}, "params.system"),
+        ({"metadata": {"user_id": "\ud800"}}, "params.metadata.user_id"),
+    ],
+)
+def test_a_bad_param_is_refused_by_the_name_of_its_field(
+    params: dict[str, Any], change: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        checks.check(changed(params, **change))
+    assert refusal.value.field == field
+    assert str(refusal.value) == f"{field}: {refusal.value.rule}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stream": False},
+        {"speed": "standard"},
+        {"store": None},
+        {"temperature": 0.0},
+        {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]},
+        {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
+        {"messages": ({"role": "user", "content": "null"},)},
+    ],
+)
+def test_what_the_api_takes_in_a_batch_passes(params: dict[str, Any], change: dict[str, Any]) -> None:
+    assert checks.check(changed(params, **change))
+
+
+def test_params_that_are_no_dict_are_refused() -> None:
+    for params in (None, [1], "{}", b"{}"):
+        with pytest.raises(InvalidRequest, match="params: must be a dict"):
+            checks.check(params)
+
+
+def test_params_that_contain_themselves_are_refused(params: dict[str, Any]) -> None:
+    params["loop"] = [params]
+    with pytest.raises(InvalidRequest, match="contains itself"):
+        checks.check(params)
+
+
+def test_params_over_the_limit_of_the_api_are_refused(params: dict[str, Any]) -> None:
+    params["messages"][0]["content"] = "x" * MAX_PARAMS_BYTES
+    with pytest.raises(InvalidRequest, match="the limit is 32,000,000"):
+        checks.check(params)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "billing.example.com/claude",
+        "http://billing.example.com",
+        "ftp://billing.example.com",
+        "https://",
+        "https://user:secret@billing.example.com",
+        "https://billing.example.com/a b",
+        "https://billing.example.com/\nHost: x",
+        "https://billing.example.com:99999",
+        "https://[::1",
+        "https://billing.example.com/" + "x" * 2048,
+    ],
+)
+def test_a_webhook_that_could_not_be_posted_to_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        callbacks.encode(Webhook(url))
+    assert refusal.value.field == "callback.url"
+
+
+def test_plain_http_needs_to_be_allowed(monkeypatch: pytest.MonkeyPatch, params: dict[str, Any]) -> None:
+    hook = Webhook("http://127.0.0.1:8000/claude")
+    assert callbacks.encode(hook, allow_http=True)
+    with pytest.raises(InvalidRequest, match="must be https"):
+        callbacks.encode(hook)
+    monkeypatch.setenv("CARPOOL_ALLOW_HTTP", "1")
+    assert Producer()._options.allow_http
+
+
+@pytest.mark.parametrize("task", [Task(""), Task("a b"), Task("x", queue=""), Task("x", queue="q\n")])
+def test_a_task_without_a_proper_name_or_queue_is_refused(task: Task) -> None:
+    with pytest.raises(InvalidRequest, match=r"callback\.(name|queue): must be a dotted name"):
+        callbacks.encode(task)
+
+
+def test_callbacks_go_over_the_wire_as_tagged_json() -> None:
+    assert (
+        callbacks.encode(Webhook("https://a.example/x")) == b'{"kind":"webhook","url":"https://a.example/x"}'
+    )
+    body = callbacks.encode({"kind": "task", "name": "billing.on_answer", "queue": "billing"})
+    assert body == b'{"kind":"task","name":"billing.on_answer","queue":"billing"}'
+    assert callbacks.decode(body) == Task("billing.on_answer", queue="billing")
+
+
+@pytest.mark.parametrize("callback", [{}, {"kind": "email"}, {"kind": "webhook"}, "https://a.example", 7])
+def test_a_callback_of_another_kind_is_refused(callback: Any) -> None:
+    with pytest.raises(InvalidRequest, match="callback: must be a Webhook or a Task"):
+        callbacks.encode(callback)
+
+
+@pytest.mark.parametrize(
+    ("common", "field"),
+    [
+        ({"betas": ["a,b"]}, "betas[0]"),
+        ({"betas": ["ok", "a\r\nX-Evil: 1"]}, "betas[1]"),
+        ({"betas": [""]}, "betas[0]"),
+        ({"betas": "output-300k-2026-03-24"}, "betas"),
+        ({"betas": [7]}, "betas[0]"),
+        ({"user_profile_id": "a b"}, "user_profile_id"),
+        ({"workspace_id": 7}, "workspace_id"),
+        ({"metadata": {"a": object()}}, "metadata.a"),
+        ({"metadata": {"a": math.nan}}, "metadata.a"),
+        ({"metadata": "x" * 17_000}, "metadata"),
+    ],
+)
+def test_a_bad_keyword_is_refused_by_its_name(common: Any, field: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        terms("tests", **common)
+    assert refusal.value.field == field
+
+
+@pytest.mark.parametrize("key", ["", "x" * 257, 7, "a\0b", "\ud800"])
+def test_a_bad_idempotency_key_is_refused(params: dict[str, Any], key: Any) -> None:
+    with pytest.raises(InvalidRequest, match="idempotency_key: must be"):
+        terms("tests").seal(Request(params, idempotency_key=key))
+
+
+def test_a_request_goes_before_the_terms_of_its_call(params: dict[str, Any]) -> None:
+    # Given
+    common = terms("tests", callback=Task("a"), metadata=1, betas=["b"], workspace_id="w")
+    # When
+    plain = common.seal(params)
+    own = common.seal(Request(params, callback=Task("c"), metadata=2, betas=["d", "a"]))
+    # Then
+    assert (plain.callback, plain.metadata) == (callbacks.encode(Task("a")), b"1")
+    assert (own.callback, own.metadata) == (callbacks.encode(Task("c")), b"2")
+    assert plain.headers == {"anthropic-beta": "b", "anthropic-workspace-id": "w"}
+    assert own.headers == {"anthropic-beta": "a,d", "anthropic-workspace-id": "w"}
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x" * 65, "é", 7])
+def test_a_bad_client_name_is_refused(name: Any) -> None:
+    with pytest.raises(InvalidSetting, match="client: must be"):
+        check_client(name)
+
+
+def test_a_url_that_is_not_of_redis_is_refused_as_a_setting() -> None:
+    with pytest.raises(InvalidSetting, match="url: must begin with"):
+        Producer("http://127.0.0.1")
+
+
+def test_every_error_says_something_by_default() -> None:
+    assert str(CarpoolError()) == "Something went wrong in Carpool."

@@ -1,0 +1,171 @@
+"""Waiting for answers: with a worker played by hand, and by a clock that is given."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from carpool import InvalidRequest, Producer, RedisUnavailable, WaitTimeout
+from carpool.contract import WAITS, Wait, decode_wait, mint_id, to_json
+from carpool.options import Options
+from carpool.waiting import MAX_OUTSTANDING, WAIT_IDS, Waiting
+
+if TYPE_CHECKING:
+    from tests.producer.conftest import HandWorker, LossyProxy
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as threads:
+        yield threads
+
+
+def ids_of(count: int) -> list[str]:
+    return [mint_id("tests") for _ in range(count)]
+
+
+def a_waiting(ids: list[str], timeout: float | None = None) -> Waiting:
+    return Waiting(Options.resolve(None, "tests", 0, False), ids, timeout, now=0.0)
+
+
+def asked_for(waiting: Waiting, now: float) -> list[Wait]:
+    return [decode_wait(item) for item in waiting.commands(now)[0][2:] if isinstance(item, bytes)]
+
+
+def reply(*request_ids: str) -> list[object]:
+    fields = {"client": "tests", "model": "m", "state": "completed", "outcome": "succeeded"}
+    times = {"enqueued_at": "2026-08-01T12:00:00Z", "finished_at": "2026-08-01T12:00:00Z"}
+    return [[b"carpool:reply:x", [to_json({"id": one, **fields, **times}) for one in request_ids]]]
+
+
+def test_wait_returns_the_answer_that_the_worker_pushes(
+    producer: Producer, worker: HandWorker, pool: ThreadPoolExecutor
+) -> None:
+    # Given
+    (request_id,) = ids_of(1)
+    result = pool.submit(producer.wait, request_id, 20)
+    # When
+    wait = worker.next_wait()
+    worker.push(wait, request_id)
+    # Then
+    assert (wait.client, wait.ids) == ("tests", [request_id])
+    assert result.result().id == request_id
+    assert not worker.redis.exists(wait.reply_to)
+
+
+def test_several_waiters_for_one_request_all_get_its_answer(
+    producer: Producer, worker: HandWorker, pool: ThreadPoolExecutor
+) -> None:
+    (request_id,) = ids_of(1)
+    results = [pool.submit(producer.wait, request_id, 20) for _ in range(3)]
+    for wait in [worker.next_wait() for _ in results]:
+        worker.push(wait, request_id)
+    assert {result.result().id for result in results} == {request_id}
+
+
+def test_as_completed_yields_each_answer_once_in_the_order_they_come(
+    producer: Producer, worker: HandWorker, pool: ThreadPoolExecutor
+) -> None:
+    # Given
+    ids = ids_of(3)
+    results = pool.submit(lambda: [result.id for result in producer.as_completed([*ids, ids[0]], 20)])
+    # When
+    wait = worker.next_wait()
+    worker.push(wait, ids[2], ids[2], *ids_of(1), ids[0], ids[1])
+    # Then
+    assert results.result() == [ids[2], ids[0], ids[1]]
+
+
+def test_a_wait_that_is_over_leaves_nothing_behind(producer: Producer, worker: HandWorker) -> None:
+    ids = ids_of(2)
+    with pytest.raises(WaitTimeout) as timeout:
+        list(producer.as_completed(ids, timeout=0.05))
+    assert sorted(timeout.value.outstanding) == sorted(ids)
+    assert 0 < worker.redis.ttl(WAITS) <= 120
+    assert not worker.redis.keys("carpool:reply:*")
+
+
+def test_a_wait_outlives_a_broken_connection(
+    proxy: LossyProxy, proxy_url: str, worker: HandWorker, pool: ThreadPoolExecutor
+) -> None:
+    # Given
+    ids = ids_of(2)
+    with Producer(proxy_url, client="tests") as producer:
+        results = pool.submit(lambda: {result.id for result in producer.as_completed(ids, 20)})
+        worker.push(worker.next_wait(), ids[0])
+        # When
+        proxy.cut()
+        # Then
+        worker.push(worker.next_wait(), *ids)
+        assert results.result() == set(ids)
+
+
+def test_a_redis_that_is_away_at_the_start_is_told_at_once() -> None:
+    with Producer("redis://127.0.0.1:1/0") as producer, pytest.raises(RedisUnavailable):
+        producer.wait(ids_of(1)[0])
+
+
+def test_an_id_that_is_none_is_refused(producer: Producer) -> None:
+    with pytest.raises(InvalidRequest, match="request_id: must be 32 hexadecimal digits"):
+        producer.as_completed(["invoice-42"])
+
+
+def test_a_wait_is_repeated_for_what_is_outstanding_after_15_30_and_60_seconds() -> None:
+    # Given
+    ids = ids_of(3)
+    waiting = a_waiting(ids)
+    assert asked_for(waiting, 0.0)[0].ids == ids
+    waiting.take(reply(ids[1]))
+    # When
+    asked = [second for second in range(1, 200) if waiting.commands(float(second))]
+    # Then
+    assert asked == [15, 45, 105, 165]
+    waiting.repeat_all(200.0)
+    assert [wait.ids for wait in asked_for(waiting, 200.0)] == [[ids[0], ids[2]]]
+
+
+def test_no_more_than_the_limit_is_outstanding_and_the_rest_follows() -> None:
+    # Given
+    ids = ids_of(MAX_OUTSTANDING + 1500)
+    waiting = a_waiting(ids)
+    # When
+    first = asked_for(waiting, 0.0)
+    waiting.take(reply(*ids[: WAIT_IDS - 1]))
+    nothing = waiting.commands(1.0)
+    waiting.take(reply(ids[WAIT_IDS]))
+    second = asked_for(waiting, 1.0)
+    # Then
+    assert [one for wait in first for one in wait.ids] == ids[:MAX_OUTSTANDING]
+    assert nothing == []
+    assert [one for wait in second for one in wait.ids] == ids[MAX_OUTSTANDING:][:WAIT_IDS]
+
+
+def test_a_read_never_blocks_for_longer_than_the_timeout_or_for_ever() -> None:
+    waiting = a_waiting(ids_of(1), timeout=3.0)
+    waiting.commands(0.0)
+    assert waiting.read_command(0.0)[1] == 3.0
+    assert waiting.read_command(2.9999)[1] == 0.001
+    with pytest.raises(WaitTimeout, match="no answer within 3 s for 1 request"):
+        waiting.read_command(3.0)
+
+
+def test_a_wait_gives_up_in_time_while_redis_is_away(
+    proxy: LossyProxy, proxy_url: str, worker: HandWorker, pool: ThreadPoolExecutor
+) -> None:
+    # Given
+    ids = ids_of(2)
+    with Producer(proxy_url, client="tests") as producer:
+        results = producer.as_completed(ids, timeout=2.0)
+        pool.submit(lambda: worker.push(worker.next_wait(), ids[0]))
+        assert next(results).id == ids[0]
+        # When
+        proxy.close()
+        started = time.monotonic()
+        # Then
+        with pytest.raises(WaitTimeout):
+            next(results)
+        assert time.monotonic() - started < 10
