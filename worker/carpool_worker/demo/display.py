@@ -10,7 +10,7 @@ from typing import Self
 import sqlalchemy as sa
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from carpool_worker.demo import queries
@@ -58,11 +58,12 @@ class Progress:
 
 
 def _table(counts: dict[Client, Counter[str]]) -> Table:
-    table = Table(
-        "client", "callback", *(Column(stage, justify="right") for stage in STAGES), title="Requests by state"
-    )
-    for client, found in counts.items():
-        table.add_row(client.name, client.way, *(str(found[stage] or "") for stage in STAGES))
+    table = Table(title="Requests by state")
+    table.add_column("")
+    for client in counts:
+        table.add_column(f"{client.name}\n{client.way}", justify="right")
+    for stage in STAGES:
+        table.add_row(stage, *(str(found[stage] or "") for found in counts.values()))
     return table
 
 
