@@ -7,10 +7,10 @@ from time import perf_counter
 from typing import Any
 
 import redis
+from tests.bench.rows import Row
 
 from carpool import Producer, Webhook
 from carpool.contract import ENTRY_FIELD, INBOX, QUEUED
-from tests.bench.rows import Row
 
 ENQUEUE_AIM = 12_000.0
 ENQUEUE_MANY_AIM = 120_000.0
@@ -53,7 +53,7 @@ def _one(producer: Producer, connection: redis.Redis, count: int) -> Row:
     singles = list(requests(count))
     seconds = _timed(lambda: [producer.enqueue(single, callback=CALLBACK) for single in singles])
     entries = _drained(connection)
-    bare_seconds = _timed(lambda: [_append_raw(connection, [entry]) for entry in entries])
+    bare_seconds = _timed(lambda: _append_raw(connection, entries))
     return Row("enqueue", count, seconds, "one XADD", bare_seconds, ENQUEUE_AIM)
 
 

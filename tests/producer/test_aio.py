@@ -1,0 +1,95 @@
+"""The producer for asyncio, on a real event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from carpool import (
+    AsyncProducer,
+    InvalidRequest,
+    QueueFull,
+    RedisUnavailable,
+    RequestIds,
+    SourceFailed,
+    WaitTimeout,
+)
+from carpool.contract import mint_id
+
+if TYPE_CHECKING:
+    from tests.producer.conftest import HandWorker
+
+
+def test_one_and_many_arrive_in_order(redis_url: str, worker: HandWorker, params: dict[str, Any]) -> None:
+    async def rows() -> AsyncIterator[dict[str, Any]]:
+        for _ in range(450):
+            yield params
+
+    async def enqueue() -> list[str]:
+        async with AsyncProducer(redis_url, client="tests") as producer:
+            one = await producer.enqueue(params, metadata={"a": 1})
+            return [one, *await producer.enqueue_many(rows()), *await producer.enqueue_many([params] * 50)]
+
+    ids = asyncio.run(enqueue())
+    assert [envelope.id for envelope in worker.envelopes()] == ids
+    assert worker.queued() == len(ids) == 501
+
+
+def test_errors_tell_what_was_accepted(redis_url: str, params: dict[str, Any]) -> None:
+    async def broken_rows() -> AsyncIterator[dict[str, Any]]:
+        yield params
+        raise OSError("gone")
+
+    async def enqueue() -> None:
+        async with AsyncProducer(redis_url, max_queued=6) as producer:
+            with pytest.raises(InvalidRequest, match="request 2: model") as refusal:
+                await producer.enqueue_many([params, params, {}])
+            assert len(refusal.value.accepted) == 2
+            with pytest.raises(SourceFailed) as failure:
+                await producer.enqueue_many(broken_rows())
+            assert isinstance(failure.value.accepted, RequestIds)
+            with pytest.raises(QueueFull):
+                await producer.enqueue_many([params] * 10)
+        async with AsyncProducer("redis://127.0.0.1:1/0") as away:
+            with pytest.raises(RedisUnavailable) as unavailable:
+                await away.enqueue(params)
+            assert len(unavailable.value.unknown) == 1
+
+    asyncio.run(enqueue())
+
+
+def test_answers_are_waited_for(redis_url: str, worker: HandWorker) -> None:
+    ids = [mint_id("tests") for _ in range(2)]
+
+    async def collect(producer: AsyncProducer) -> list[str]:
+        async with aclosing(producer.as_completed(ids, timeout=20)) as results:
+            return [result.id async for result in results]
+
+    async def wait() -> None:
+        async with AsyncProducer(redis_url, client="tests") as producer:
+            collecting = asyncio.create_task(collect(producer))
+            wait = await asyncio.to_thread(worker.next_wait)
+            worker.push(wait, ids[1], ids[0])
+            assert await collecting == [ids[1], ids[0]]
+            assert not worker.redis.exists(wait.reply_to)
+            with pytest.raises(WaitTimeout):
+                await producer.wait(ids[0], timeout=0.05)
+
+    asyncio.run(wait())
+
+
+def test_a_wait_that_is_cancelled_leaves_nothing_behind(redis_url: str, worker: HandWorker) -> None:
+    async def wait() -> None:
+        async with AsyncProducer(redis_url, client="tests") as producer:
+            waiting = asyncio.create_task(producer.wait(mint_id("tests")))
+            reply_to = (await asyncio.to_thread(worker.next_wait)).reply_to
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            assert not worker.redis.exists(reply_to)
+
+    asyncio.run(wait())

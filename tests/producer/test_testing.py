@@ -1,0 +1,75 @@
+"""The in-memory producer, as a service's own test uses it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from carpool import (
+    AsyncProducer,
+    CarpoolError,
+    InvalidRequest,
+    Producer,
+    Request,
+    RequestFailed,
+    Task,
+    WaitTimeout,
+    webhooks,
+)
+from carpool.testing import InMemoryProducer
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def test_what_was_enqueued_is_recorded_after_the_same_checks(params: dict[str, Any]) -> None:
+    with InMemoryProducer(client="tests") as producer:
+        request_id = producer.enqueue(params, callback=Task("a.b"), metadata={"a": 1}, betas=["x"])
+        with pytest.raises(InvalidRequest, match="request 1: model"):
+            producer.enqueue_many([params, {}])
+        first, second = producer.enqueued
+    assert (first.id, first.params, first.callback) == (request_id, params, Task("a.b"))
+    assert (first.metadata, first.headers, second.metadata) == ({"a": 1}, {"anthropic-beta": "x"}, None)
+
+
+def test_the_test_says_the_answers(params: dict[str, Any]) -> None:
+    # Given
+    producer = InMemoryProducer()
+    good, bad = producer.enqueue_many([Request(params, metadata="first"), params])
+    with pytest.raises(WaitTimeout):
+        producer.wait(good)
+    # When
+    producer.answer(good, "Positive.", cost="0.5")
+    producer.fail(bad, "invalid_request_error", "no")
+    # Then
+    assert (producer.wait(good).text, producer.wait(good).metadata) == ("Positive.", "first")
+    assert [result.outcome for result in producer.as_completed([bad, good])] == ["errored", "succeeded"]
+    with pytest.raises(RequestFailed, match="invalid_request_error: no"):
+        producer.wait(bad).raise_for_error()
+    with pytest.raises(CarpoolError, match="has ended already"):
+        producer.answer(good, "Negative.")
+
+
+def test_a_function_can_answer(params: dict[str, Any]) -> None:
+    producer = InMemoryProducer(reply=lambda asked: asked["model"].upper())
+    assert producer.wait(producer.enqueue(params)).text == "CLAUDE-HAIKU-4-5"
+
+
+def test_an_idempotency_key_is_one_request(params: dict[str, Any]) -> None:
+    producer = InMemoryProducer(reply=lambda asked: "once")
+    ids = {producer.enqueue(params, idempotency_key="a") for _ in range(3)}
+    assert len(ids) == len(producer.enqueued) == 1
+
+
+def test_the_webhook_of_an_answer_verifies(params: dict[str, Any]) -> None:
+    producer = InMemoryProducer(reply=lambda asked: "Hello")
+    body, headers = producer.webhook(producer.enqueue(params), SECRET)
+    assert webhooks.verify(body, headers, SECRET).text == "Hello"
+
+
+@pytest.mark.parametrize("double", [InMemoryProducer, AsyncProducer])
+def test_every_producer_has_the_same_interface(double: type) -> None:
+    for name in ("enqueue", "enqueue_many", "wait", "as_completed", "close"):
+        real, other = (inspect.signature(getattr(one, name)) for one in (Producer, double))
+        assert list(real.parameters) == list(other.parameters)
