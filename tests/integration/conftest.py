@@ -1,4 +1,4 @@
-"""Fixtures: one real PostgreSQL per pytest process, a database of its own per test, a receiver of webhooks."""
+"""Fixtures: a real PostgreSQL per pytest process, a database of its own per test, the agents, a webhook receiver."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from aiohttp import web
-from sqlmodel import SQLModel
+from tests.integration.agents import carpool, producer, simulator
 
-from carpool_worker import models  # noqa: F401  (declares the tables)
+from carpool_worker import migrations
 from carpool_worker.database import open_engine
+
+__all__ = ["carpool", "producer", "simulator"]
 
 _names = (f"test_{number}" for number in itertools.count())
 
@@ -43,11 +45,11 @@ def postgres_server() -> Iterator[Any]:
 
 @pytest.fixture
 def postgres_url(postgres_server: Any) -> Iterator[str]:
-    """The URL of an empty database that no other test uses."""
+    """The URL of an empty schema that no other test uses: to a test it is a database, made in a tenth of the time."""
     name = next(_names)
-    _administer(postgres_server, f"CREATE DATABASE {name}")
-    yield postgres_server.get_uri(name)
-    _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    _administer(postgres_server, f"CREATE SCHEMA {name}")
+    yield f"{postgres_server.get_uri()}&options=-csearch_path%3D{name}"
+    _administer(postgres_server, f"DROP SCHEMA {name} CASCADE")
 
 
 @pytest.fixture
@@ -66,8 +68,8 @@ def database_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def engine(database_url: str) -> Iterator[sa.Engine]:
     """An engine on an empty database that has its tables: every test that uses it runs on each kind."""
+    migrations.upgrade(database_url)
     engine = open_engine(database_url)
-    SQLModel.metadata.create_all(engine)
     yield engine
     engine.dispose()
 

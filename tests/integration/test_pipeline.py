@@ -2,108 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
 import pytest
-import redis
-import sqlalchemy as sa
+from tests.integration.agents import MODEL, Carpool, request
 
 from carpool import Producer, Webhook
-from carpool_worker import aggregator, collector, poller, rescuer, stager, submitter
-from carpool_worker.claude import Claude
-from carpool_worker.database import now, read, write
-from carpool_worker.inbox import Inbox
-from carpool_worker.lanes import Limits
-from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
-from carpool_worker.store import batches
-
-MODEL = "claude-haiku-4-5"
-AT_ONCE = Limits(count=100_000, body_bytes=250_000_000, seconds=0.0)
-NO_PATIENCE = rescuer.Patience(submit_timeout=0.0, settle_interval=0.0)
-
-
-@pytest.fixture
-def simulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RemoteSimulator]:
-    with running(SimulatorOptions(data=tmp_path / "simulator")) as remote:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", remote.url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-simulated")
-        yield remote
-
-
-@dataclass
-class Carpool:
-    """The agents, called one by one instead of by Celery."""
-
-    engine: sa.Engine
-    server: redis.Redis
-    claude: Claude
-    limits: Limits = AT_ONCE
-    patience: rescuer.Patience = NO_PATIENCE
-    announced: list[str] = field(default_factory=list)
-
-    def aggregate(self) -> None:
-        aggregator.aggregate(self.engine, Inbox(self.server, 30), self.limits, lambda _: None)
-
-    def submit(self) -> None:
-        with read(self.engine) as connection:
-            due = batches.due_to_submit(connection, now())
-        for batch_id in due:
-            submitter.submit(self.engine, self.claude, batch_id, 60)
-
-    def poll(self) -> None:
-        poller.poll(self.engine, self.claude)
-
-    def collect(self) -> None:
-        with read(self.engine) as connection:
-            due = batches.due_to_collect(connection, now())
-        for batch_id in due:
-            collector.collect(self.engine, self.claude, batch_id, 3, 0.001, self.announced.extend)
-
-    def go_round(self) -> None:
-        for step in (self.aggregate, self.submit, self.poll, self.collect, self.stage):
-            step()
-
-    def stage(self) -> None:
-        stager.stage(self.engine, self.limits)
-
-    def rows(self, query: str) -> list[Any]:
-        with read(self.engine) as connection:
-            return list(connection.execute(sa.text(query)))
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        deadline = now() + 20_000
-        while not condition():
-            assert now() < deadline, self.rows("SELECT state, count(*) FROM requests GROUP BY state")
-            self.forget_waiting()
-            self.go_round()
-
-    def forget_waiting(self) -> None:
-        with write(self.engine) as connection:
-            connection.execute(sa.update(batches.batches).values(due_at=0))
-
-    def ended(self, count: int) -> bool:
-        return bool(self.rows("SELECT count(*) FROM requests WHERE finished_at IS NOT NULL")[0][0] == count)
-
-
-@pytest.fixture
-def carpool(engine: sa.Engine, redis_url: str, simulator: RemoteSimulator) -> Iterator[Carpool]:
-    claude = Claude()
-    with redis.Redis.from_url(redis_url) as server:
-        yield Carpool(engine, server, claude)
-    claude.close()
-
-
-@pytest.fixture
-def producer(redis_url: str) -> Iterator[Producer]:
-    with Producer(redis_url, client="tests", allow_http=True) as producer:
-        yield producer
-
-
-def request(text: str = "Hello", model: str = MODEL) -> dict[str, Any]:
-    return {"model": model, "max_tokens": 64, "messages": [{"role": "user", "content": text}]}
+from carpool_worker import rescuer
+from carpool_worker.database import now
+from carpool_worker.simulator import Fault, RemoteSimulator, Script
 
 
 def test_a_request_comes_back_answered_priced_and_with_a_delivery(
