@@ -1,0 +1,98 @@
+"""Webhooks end to end, database included, against bare aiohttp posts of the same bytes in the same run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import aiohttp
+import celery
+import sqlalchemy as sa
+from tests.bench.rows import Row
+from tests.bench.webhook_receiver import receiving
+
+from carpool.contract import mint_id, to_json
+from carpool_worker import courier, database
+from carpool_worker.models import AnswerRow, Request
+from carpool_worker.settings import read_settings
+from carpool_worker.states import RequestState
+from carpool_worker.store import deliveries
+from carpool_worker.store.answers import load_answers
+
+AIM = 6_000.0
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+TEXT = "A sentence of an answer, about sixty characters long, no more. " * 25
+RESULT = to_json(
+    {"type": "succeeded", "message": {"role": "assistant", "content": [{"type": "text", "text": TEXT}]}}
+)
+
+
+def run(engine: sa.Engine, count: int = 10_000) -> list[Row]:
+    """Deliver `count` answers of about 2 KB to a receiver in its own process; the engine's tables must be empty."""
+    with receiving() as port:
+        url = f"http://127.0.0.1:{port}/claude"
+        ids = _fill(engine, url, count)
+        cpu = time.process_time()
+        seconds = _deliver(engine, count)
+        cpu = time.process_time() - cpu
+        bare_seconds = asyncio.run(_post_bare(url, _bodies(engine, ids)))
+    name = f"webhooks ({engine.dialect.name})"
+    return [Row(name, count, seconds, "aiohttp posts of the same bytes", bare_seconds, AIM, cpu)]
+
+
+def _fill(engine: sa.Engine, url: str, count: int) -> list[str]:
+    callback = to_json({"kind": "webhook", "url": url}).decode()
+    now = database.now()
+    ids = [mint_id("bench") for _ in range(count)]
+    fixed: dict[str, Any] = {
+        "client": "bench",
+        "model": "claude-haiku-4-5",
+        "lane": "claude-haiku-4-5",
+        "batch_id": "b" * 32,
+        "state": RequestState.COMPLETED,
+        "attempt": 1,
+        "outcome": "succeeded",
+        "headers": "{}",
+        "callback": callback,
+        "params_bytes": 2_000,
+        "enqueued_at": now,
+        "batched_at": now,
+        "finished_at": now,
+    }
+    with database.write(engine) as connection:
+        connection.execute(sa.insert(Request), [fixed | {"id": id_} for id_ in ids])
+        connection.execute(sa.insert(AnswerRow), [{"request_id": id_, "body": RESULT} for id_ in ids])
+        deliveries.insert(connection, [(id_, callback) for id_ in ids], now)
+    return ids
+
+
+def _deliver(engine: sa.Engine, count: int) -> float:
+    settings = read_settings(webhook_secret=SECRET, webhook_allowed_networks="127.0.0.0/8")
+    start = time.perf_counter()
+    delivered = courier.deliver(engine, celery.Celery(broker="memory://"), settings)
+    seconds = time.perf_counter() - start
+    if delivered != count:
+        raise AssertionError(f"{delivered:,} of {count:,} were delivered")
+    return seconds
+
+
+def _bodies(engine: sa.Engine, ids: list[str]) -> list[bytes]:
+    with database.read(engine) as connection:
+        answers = load_answers(connection, ids[:1_000])
+    bodies = [to_json(answer) for answer in answers.values()]
+    return [bodies[number % len(bodies)] for number in range(len(ids))]
+
+
+async def _post_bare(url: str, bodies: list[bytes]) -> float:
+    waiting = iter(bodies)
+
+    async def post(session: aiohttp.ClientSession) -> None:
+        for body in waiting:
+            async with session.post(url, data=body) as response:
+                await response.read()
+
+    async with aiohttp.ClientSession() as session:
+        start = time.perf_counter()
+        await asyncio.gather(*(post(session) for _ in range(20)))
+        return time.perf_counter() - start
