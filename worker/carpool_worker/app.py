@@ -62,7 +62,6 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         "worker_send_task_events": False,
         "task_default_queue": queue("aggregate"),
-        "task_create_missing_queues": False,
         "task_queues": [
             Queue(queue(agent), Exchange(queue(agent)), routing_key=queue(agent)) for agent in AGENTS
         ],

@@ -94,6 +94,8 @@ def outcome(batch: Batch) -> str:
 
 
 def _dollars(amount: Decimal) -> str:
+    if 0 < amount < Decimal("0.0001"):
+        return "<$0.0001"
     return f"${amount:.2f}" if amount >= Decimal("0.995") else f"${amount:.4f}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, cast
 
@@ -36,10 +36,6 @@ from carpool_worker.store.answers import load_answers
 
 log = logging.getLogger(__name__)
 
-SHORT = 15.0
-LONG = 120.0
-"""Seconds that a lease lasts unless it is renewed: those that are renewed at every commit are short."""
-
 NUDGE_EXPIRES = 10.0
 """Seconds after which a nudge is worthless: the next tick sends another."""
 
@@ -71,17 +67,17 @@ def limits() -> Limits:
 @app.task(name="carpool.aggregate", base=Nudge)
 def aggregate() -> None:
     """Pool what is in the inbox."""
-    with lease(server(), "aggregate", SHORT) as renew:
-        if renew:
+    with lease(server(), "aggregate") as held:
+        if held:
             inbox = Inbox(server(), settings().claim_interval)
-            aggregator.aggregate(engine(), inbox, limits(), _reporting(renew))
+            aggregator.aggregate(engine(), inbox, limits(), _report)
 
 
 @app.task(name="carpool.stage", base=Nudge)
 def stage() -> None:
     """Put what is due back on its way: retries into batches, deliveries to the courier, batches to their agents."""
-    with lease(server(), "stage", SHORT) as renew:
-        if not renew:
+    with lease(server(), "stage") as held:
+        if not held:
             return
         _report(stager.stage(engine(), limits()))
         with write(engine()) as connection:
@@ -100,8 +96,8 @@ def stage() -> None:
 @app.task(name="carpool.submit", base=Nudge)
 def submit(batch_id: str) -> None:
     """Post one sealed batch."""
-    with lease(server(), f"submit:{batch_id}", LONG) as renew:
-        if not renew:
+    with lease(server(), f"submit:{batch_id}") as held:
+        if not held:
             return
         submitted = submitter.submit(engine(), claude(), batch_id, settings().submit_timeout)
         if submitted:
@@ -114,8 +110,8 @@ def submit(batch_id: str) -> None:
 @app.task(name="carpool.poll", base=Nudge)
 def poll() -> None:
     """Look at the batches that are out."""
-    with lease(server(), "poll", LONG) as renew:
-        if renew:
+    with lease(server(), "poll") as held:
+        if held:
             flower_events.beat(app)
             ended = poller.poll(engine(), claude())
             _nudge("collect", ended)
@@ -124,8 +120,8 @@ def poll() -> None:
 @app.task(name="carpool.rescue", base=Nudge)
 def rescue() -> None:
     """Settle doubts about creates whose answer was lost."""
-    with lease(server(), "rescue", LONG) as renew:
-        if renew:
+    with lease(server(), "rescue") as held:
+        if held:
             patience = rescuer.Patience(settings().submit_timeout, settings().settle_interval)
             _show(rescuer.rescue(engine(), claude(), patience))
 
@@ -133,12 +129,11 @@ def rescue() -> None:
 @app.task(name="carpool.collect", base=Nudge)
 def collect(batch_id: str) -> None:
     """Bring one ended batch's results in."""
-    with lease(server(), f"collect:{batch_id}", SHORT) as renew:
-        if not renew:
+    with lease(server(), f"collect:{batch_id}") as held:
+        if not held:
             return
 
         def announce(request_ids: Sequence[str]) -> None:
-            renew()
             _answer(request_ids)
             _nudge("deliver")
 
@@ -156,8 +151,8 @@ def deliver() -> None:
 @app.task(name="carpool.reply", base=Nudge)
 def answer_waits() -> None:
     """Answer the producers that wait for requests which have ended already."""
-    with lease(server(), "reply", SHORT) as renew:
-        if renew:
+    with lease(server(), "reply") as held:
+        if held:
             reply.answer_waits(server(), engine())
 
 
@@ -190,14 +185,6 @@ def enqueue(
     except (InvalidRequest, InvalidSetting) as error:
         flower_events.refuse(app, self.request.id, client, error)
         raise
-
-
-def _reporting(renew: Callable[[], None]) -> Callable[[Filled], None]:
-    def report(filled: Filled) -> None:
-        renew()
-        _report(filled)
-
-    return report
 
 
 def _report(filled: Filled) -> None:
