@@ -57,8 +57,13 @@ def _supervise(conf: Path, held: IO[str]) -> int:
     # holds the lock too, so that the folder stays locked for as long as anything is still being stopped.
     supervisor = subprocess.Popen(command, stdin=held, process_group=0)  # noqa: S603
     stopping = _stop_on_signals(supervisor)
-    _wait_until_ready(supervisor, stopping)
-    code = supervisor.wait()
+    try:
+        _wait_until_ready(supervisor, stopping)
+    except BaseException:
+        supervisor.terminate()
+        raise
+    finally:
+        code = supervisor.wait()
     if stopping:
         console.print("Stopped.")
         return 0
