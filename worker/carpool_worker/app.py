@@ -91,7 +91,7 @@ def schedule(settings: Settings) -> dict[str, Any]:
     }
 
 
-app = Celery("carpool", include=["carpool_worker.tasks"])
+app = Celery("carpool")  # the tasks are imported by the worker alone; the clock and Flower need their names
 app.config_from_object(configuration(settings()))
 
 

@@ -125,10 +125,9 @@ def worker(
 def beat() -> None:
     """Run the clock: it tells the agents to look for work, and keeps no state. Run one."""
     from carpool_worker import preflight
-    from carpool_worker.app import app as celery
 
     preflight.check_redis()
-    celery.start(["beat", "--scheduler=celery.beat:Scheduler", "--loglevel=WARNING"])
+    _celery_without_tasks().start(["beat", "--scheduler=carpool_worker.clock:Clock", "--loglevel=WARNING"])
 
 
 @app.command()
@@ -148,13 +147,11 @@ def flower(
     ):
         raise WorkerError(f"Flower on {address} needs a password: set FLOWER_BASIC_AUTH=user:password")
     from carpool_worker import preflight
-    from carpool_worker.app import app as celery
 
     preflight.check_port(address, port)
     preflight.check_redis()
-
     config = [f"--conf={FLOWER_CONFIG}"] if FLOWER_CONFIG.is_file() else []
-    celery.start(["flower", f"--address={address}", f"--port={port}", *config])
+    _celery_without_tasks().start(["flower", f"--address={address}", f"--port={port}", *config])
 
 
 @app.command()
@@ -188,6 +185,14 @@ def migrate() -> None:
 
     preflight.migrate()
     typer.echo("The tables are up to date.")
+
+
+def _celery_without_tasks() -> Any:
+    """Return the Celery app for who only sends and sees names of tasks: what the agents import takes seconds."""
+    from carpool_worker.app import app as celery
+
+    celery.conf.include = ()
+    return celery
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from carpool_worker import (
 from carpool_worker.app import app, queue
 from carpool_worker.channels import reply
 from carpool_worker.claude import Claude
+from carpool_worker.clock import is_behind
 from carpool_worker.database import engine, now, read, write
 from carpool_worker.inbox import Inbox
 from carpool_worker.lanes import Filled, Limits
@@ -200,6 +201,8 @@ def _answer(request_ids: Sequence[str]) -> None:
 
 
 def _nudge(agent: str, batch_ids: Iterable[str] | None = None) -> None:
+    if is_behind(server(), queue(agent)):
+        return  # the next tick nudges again
     for args in [()] if batch_ids is None else [(batch_id,) for batch_id in batch_ids]:
         app.send_task(f"carpool.{agent}", args, queue=queue(agent), expires=NUDGE_EXPIRES)
 

@@ -7,17 +7,18 @@ import signal
 
 from celery.signals import worker_process_init
 
+from carpool_worker import tasks  # noqa: F401  (registers them)
 from carpool_worker.app import app
 from carpool_worker.end_with_parent import end_with_parent
 
-PER_TASK_LOGGERS = ("celery.worker.strategy", "celery.app.trace")
-"""They log each task twice, and beat sends three a second; failures are still logged."""
+TALKATIVE_LOGGERS = ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "httpx2")
+"""They log each task twice and each call of the API, and beat sends three a second; failures are still logged."""
 
 
 def run(queues: str, concurrency: int) -> None:
     """Work on `queues` (comma-separated) with `concurrency` processes, until SIGTERM or SIGINT."""
     worker_process_init.connect(_leave_nothing_behind)
-    for name in PER_TASK_LOGGERS:
+    for name in TALKATIVE_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     app.worker_main(["worker", f"--queues={queues}", f"--concurrency={concurrency}", "--loglevel=INFO"])
 
