@@ -15,6 +15,7 @@ from typing import IO
 
 import anthropic
 import httpx2
+import msgspec
 from anthropic.types.messages import MessageBatch
 
 from carpool_worker.exceptions import ClaudeError, ResultsCut
@@ -116,7 +117,7 @@ def split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Yield the lines of a stream of bytes; an empty one is skipped.
 
     Raises:
-        ResultsCut: the last line has no newline and is no whole object.
+        ResultsCut: the last line has no newline and is no whole JSON value.
     """
     rest: list[bytes] = []
     for chunk in chunks:
@@ -126,9 +127,17 @@ def split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
             yield from filter(None, (b"".join(rest), *others[:-1]))
             rest = [others[-1]]
     if last := b"".join(rest).strip():
-        if not last.endswith(b"}"):
+        if not _is_whole(last):
             raise ResultsCut
         yield last
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def _chunks(body: IO[bytes], deadline: float) -> Iterator[bytes]:

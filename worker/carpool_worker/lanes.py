@@ -35,13 +35,13 @@ def fitting(sizes: Sequence[int], held_count: int, held_bytes: int, limits: Limi
 
     A batch that holds nothing takes the first request whatever its size, or that request would wait for ever.
     """
-    room = limits.count - held_count
+    room = max(0, limits.count - held_count)
     total = BODY_FRAME_BYTES + held_bytes
     for n, size in enumerate(sizes[:room]):
         total += item_bytes(size)
         if total > limits.body_bytes and held_count + n > 0:
             return n
-    return max(0, min(room, len(sizes)))
+    return min(room, len(sizes))
 
 
 Item = TypeVar("Item")

@@ -52,6 +52,12 @@ class ErrorEnvelope(msgspec.Struct, frozen=True, gc=False):
     error: ErrorDetail = ErrorDetail()
 
 
+class Kind(msgspec.Struct, frozen=True, gc=False):
+    """What is known of a result of which nothing else can be read."""
+
+    type: str
+
+
 class Result(msgspec.Struct, frozen=True, gc=False):
     """What must be known of a result."""
 
@@ -62,6 +68,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
 
 decode_line = msgspec.json.Decoder(Line).decode
 decode_result = msgspec.json.Decoder(Result).decode
+decode_kind = msgspec.json.Decoder(Kind).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +139,7 @@ def conclude(
 
 
 def _conclude(conclusions: Conclusions, held: Pending, body: bytes, policy: Policy, at: int) -> None:
-    result = decode_result(body)
+    result = _read(held.id, body)
     error_type = result.error.error.type if result.error else None
     transition = after_outcome(result.type, error_type, held.attempt, policy.max_attempts)
     if transition is RETRY:
@@ -142,6 +149,16 @@ def _conclude(conclusions: Conclusions, held: Pending, body: bytes, policy: Poli
         conclusions.finished.append(Finish(held.id, transition.target, result.type, body, held.callback))
     else:
         _add_priced(conclusions, held, result.message, body, policy.day)
+
+
+def _read(request_id: str, body: bytes) -> Result:
+    # A paid answer must not be lost over a field that only its price needs.
+    try:
+        return decode_result(body)
+    except msgspec.ValidationError as error:
+        kind = decode_kind(body)
+        log.error("the usage or the error of request %s can't be read: %s", request_id, error)
+        return Result(kind.type)
 
 
 def _add_priced(conclusions: Conclusions, held: Pending, message: Message, body: bytes, day: date) -> None:

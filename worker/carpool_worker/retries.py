@@ -21,6 +21,9 @@ OPERATOR_STATUSES = frozenset({401, 402, 403, 404})
 INCURABLE_ERRORS = frozenset({"invalid_request_error", "not_found_error", "request_too_large"})
 """Error types that come again however often a request is sent (api docs: they need a changed request)."""
 
+UNBILLED_OUTCOMES = frozenset({"errored", "canceled", "expired"})
+"""Outcomes that cost nothing (api docs). After one that nobody knows, another try could be a second bill."""
+
 jitter = Random()  # noqa: S311 - spreads load, keeps no secret
 
 
@@ -74,7 +77,7 @@ def after_outcome(
         return COMPLETE
     if outcome == "errored" and error_type in INCURABLE_ERRORS:
         return DISCARD
-    if attempt < max_attempts:
+    if outcome in UNBILLED_OUTCOMES and attempt < max_attempts:
         return RETRY
     return CANCEL_REQUEST if outcome == "canceled" else DISCARD
 

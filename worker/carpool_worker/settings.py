@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -34,7 +35,8 @@ def split_commas(value: Any) -> Any:
 Names = Annotated[list[str], NoDecode, BeforeValidator(split_commas)]
 Secrets = Annotated[list[SecretStr], NoDecode, BeforeValidator(split_commas)]
 Networks = Annotated[list[IPv4Network | IPv6Network], NoDecode, BeforeValidator(split_commas)]
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Schedule = Annotated[list[Seconds], NoDecode, BeforeValidator(split_commas)]
 
 
 class Settings(BaseSettings):
@@ -47,7 +49,7 @@ class Settings(BaseSettings):
 
     flush_count: int = Field(default=API_MAX_REQUESTS, ge=1, le=API_MAX_REQUESTS)
     flush_bytes: int = Field(default=250_000_000, ge=1_000, le=API_MAX_BYTES)
-    flush_interval: Annotated[float, Field(ge=0)] = 60
+    flush_interval: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60
 
     poll_interval: Seconds = 30
     settle_interval: Seconds = 120
@@ -62,7 +64,7 @@ class Settings(BaseSettings):
     webhook_timeout: Seconds = 20
     webhook_concurrency: int = Field(default=100, ge=1, le=2_000)
     webhook_host_concurrency: int = Field(default=20, ge=1, le=2_000)
-    webhook_schedule: list[Seconds] = Field(
+    webhook_schedule: Schedule = Field(
         default_factory=lambda: [
             5.0,
             300.0,
@@ -104,12 +106,14 @@ def read_settings(**overrides: Any) -> Settings:
     """Read the settings anew.
 
     Raises:
-        SettingsInvalid: a setting is unknown or breaks its rule; the message names each.
+        SettingsInvalid: a setting is unknown or breaks its rule, the message names each; or the file is no TOML.
     """
     try:
         return Settings(**overrides)
     except ValidationError as error:
         raise SettingsInvalid("; ".join(map(_sentence, error.errors()))) from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsInvalid(f"{config_path()}: {error}") from error
 
 
 @cache

@@ -1,0 +1,68 @@
+"""Celery is set as a careful operator would have it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from carpool_worker.app import AGENTS, VISIBILITY_TIMEOUT, app, configuration, queue
+from carpool_worker.settings import read_settings
+
+
+@pytest.fixture
+def configured() -> dict[str, Any]:
+    return configuration(read_settings(redis_url="redis://example:6379/3"))
+
+
+def test_a_message_is_acknowledged_late_and_one_is_taken_at_a_time(configured: dict[str, Any]) -> None:
+    assert configured["task_acks_late"]
+    assert configured["worker_prefetch_multiplier"] == 1
+
+
+def test_messages_are_json_and_results_are_kept_nowhere(configured: dict[str, Any]) -> None:
+    assert configured["task_serializer"] == configured["event_serializer"] == "json"
+    assert configured["accept_content"] == ["json"]
+    assert configured["result_backend"] is None
+    assert configured["task_ignore_result"]
+
+
+def test_a_broker_that_is_away_is_waited_for_without_end(configured: dict[str, Any]) -> None:
+    assert configured["broker_url"] == "redis://example:6379/3"
+    assert configured["broker_connection_retry_on_startup"]
+    assert configured["broker_connection_max_retries"] is None
+    assert configured["broker_transport_options"]["visibility_timeout"] == VISIBILITY_TIMEOUT
+
+
+def test_a_worker_stops_softly_and_its_children_are_bound_in_memory(configured: dict[str, Any]) -> None:
+    assert configured["worker_soft_shutdown_timeout"] > 0
+    assert 0 < configured["worker_max_memory_per_child"] <= 256_000
+
+
+def test_no_task_outlives_the_visibility_timeout(configured: dict[str, Any]) -> None:
+    assert configured["task_time_limit"] < VISIBILITY_TIMEOUT
+
+
+def test_each_agent_has_a_queue_and_an_exchange_of_its_own(configured: dict[str, Any]) -> None:
+    names = [(one.name, one.exchange.name, one.routing_key) for one in configured["task_queues"]]
+
+    assert names == [(queue(agent),) * 3 for agent in AGENTS]
+
+
+def test_beat_drives_every_state_on_and_its_ticks_dont_pile_up(configured: dict[str, Any]) -> None:
+    ticks = configured["beat_schedule"]
+
+    assert set(ticks) == {f"carpool.{name}" for name in ("aggregate", "reply", "stage", "poll", "rescue")}
+    for name, tick in ticks.items():
+        assert tick["task"] == name
+        assert tick["options"]["queue"] in {queue(agent) for agent in AGENTS}
+        assert tick["options"]["expires"] >= tick["schedule"] > 0
+
+
+def test_every_tick_is_a_task_and_none_of_carpools_tasks_is_shown_in_flower() -> None:
+    app.loader.import_default_modules()
+    tasks = {name: task for name, task in app.tasks.items() if name.startswith("carpool.")}
+
+    assert set(app.conf.beat_schedule) < set(tasks)
+    assert not any(task.send_events for task in tasks.values())
+    assert all(task.acks_late for task in tasks.values())

@@ -1,0 +1,149 @@
+"""From result lines to what becomes of their requests, without a database."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from carpool_worker.results import CHUNK_LINES, Conclusions, Policy, conclude, in_chunks, parse
+from carpool_worker.states import RequestState
+from carpool_worker.store.requests import Pending
+
+MODEL = "claude-haiku-4-5"
+DAY = date(2026, 11, 1)
+POLICY = Policy(max_attempts=3, retry_interval=60.0, day=DAY)
+NOW = 1_800_000_000_000
+USAGE = {"input_tokens": 10, "output_tokens": 5, "cache_creation": None, "service_tier": "batch"}
+
+
+def held(id_: str = "a", attempt: int = 1, model: str = MODEL, client: str = "billing") -> Pending:
+    return Pending(id_, client, model, attempt, '{"kind":"webhook"}')
+
+
+def succeeded(usage: Any = USAGE, model: str = MODEL) -> bytes:
+    message = {"id": "msg_1", "model": model, "content": [{"text": "SECRET"}], "usage": usage}
+    return json.dumps({"type": "succeeded", "message": message}).encode()
+
+
+def errored(kind: str) -> bytes:
+    error = {"type": "error", "error": {"type": kind, "message": "no"}, "request_id": "req_1"}
+    return json.dumps({"type": "errored", "error": error}).encode()
+
+
+def concluded(body: bytes, *waiting: Pending) -> Conclusions:
+    waiting = waiting or (held(),)
+    return conclude({one.id: body for one in waiting}, waiting, POLICY, NOW)
+
+
+def test_a_lines_result_is_kept_byte_for_byte() -> None:
+    lines = [
+        b'{"custom_id":"a","result": {"type" :"succeeded", "x":1.0e2,"y":"\\u00e9\\/"} }',
+        b'{"result":{"type":"expired"},"custom_id":"b"}',
+    ]
+    assert parse(lines) == {
+        "a": b'{"type" :"succeeded", "x":1.0e2,"y":"\\u00e9\\/"}',
+        "b": b'{"type":"expired"}',
+    }
+
+
+def test_a_line_that_is_none_is_left_out_and_nothing_of_it_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lines = [b'{"custom_id":"a","result":{"text":"SECRET"', b"SECRET", b'{"custom_id":"b"}', b"\xff"]
+
+    assert parse([*lines, b'{"custom_id":"c","result":{}}']) == {"c": b"{}"}
+    assert len(caplog.records) == len(lines)
+    assert "SECRET" not in caplog.text
+
+
+def test_a_success_is_completed_with_its_tokens_and_its_price() -> None:
+    body = succeeded(USAGE | {"cache_read_input_tokens": 3, "cache_creation_input_tokens": 2})
+
+    [finish] = concluded(body).finished
+
+    assert (finish.state, finish.outcome, finish.body) == (RequestState.COMPLETED, "succeeded", body)
+    assert (finish.input_tokens, finish.output_tokens) == (10, 5)
+    assert (finish.cache_write_tokens, finish.cache_read_tokens) == (2, 3)
+    assert finish.cost
+    assert finish.list_price == 2 * finish.cost
+
+
+def test_usage_is_summed_by_client_and_model() -> None:
+    waiting = [held("a"), held("b"), held("c", client="search"), held("d", model="no-such-model")]
+    bodies = {one.id: succeeded(model=one.model) for one in waiting}
+
+    conclusions = conclude(bodies, waiting, POLICY, NOW)
+
+    sums = {key: (one.requests, one.unpriced, one.input_tokens) for key, one in conclusions.used.items()}
+    assert sums == {
+        ("billing", MODEL): (2, 0, 20),
+        ("search", MODEL): (1, 0, 10),
+        ("billing", "no-such-model"): (1, 1, 10),
+    }
+    assert conclusions.cost == sum(Decimal(one.cost or 0) for one in conclusions.finished) / 10**12
+    assert conclusions.list_price == 2 * conclusions.cost
+
+
+def test_an_alias_is_priced_by_the_model_that_answered() -> None:
+    [finish] = concluded(succeeded(model=MODEL), held(model="an-alias")).finished
+
+    assert finish.cost
+
+
+def test_an_incurable_error_is_final_and_another_is_tried_again() -> None:
+    assert [one.state for one in concluded(errored("invalid_request_error")).finished] == ["discarded"]
+    [(id_, outcome, when)] = concluded(errored("overloaded_error")).retried
+    assert (id_, outcome) == ("a", "errored")
+    assert NOW + 48_000 <= when <= NOW + 72_000
+
+
+def test_the_last_attempts_failure_is_final_and_keeps_its_error() -> None:
+    body = errored("overloaded_error")
+
+    [finish] = concluded(body, held(attempt=3)).finished
+
+    assert (finish.state, finish.outcome, finish.body, finish.cost) == ("discarded", "errored", body, None)
+
+
+def test_an_outcome_of_tomorrow_is_final_as_it_may_have_been_billed() -> None:
+    conclusions = concluded(b'{"type":"half_succeeded","message":null}')
+
+    assert conclusions.retried == []
+    assert [(one.state, one.outcome) for one in conclusions.finished] == [("discarded", "half_succeeded")]
+
+
+@pytest.mark.parametrize("usage", [None, {"input_tokens": "many"}, [1]])
+def test_a_success_whose_usage_cant_be_read_keeps_its_answer(
+    usage: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = succeeded(usage)
+
+    with caplog.at_level(logging.ERROR):
+        [finish] = concluded(body).finished
+
+    assert (finish.state, finish.body, finish.cost) == (RequestState.COMPLETED, body, None)
+    assert "SECRET" not in caplog.text
+    assert len(caplog.records) == 1
+
+
+def test_a_result_without_a_type_concludes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    assert concluded(b'{"message":"SECRET"}') == Conclusions()
+    assert "SECRET" not in caplog.text
+
+
+def test_lines_come_in_chunks_and_none_is_lost() -> None:
+    lines = [b"%d" % n for n in range(CHUNK_LINES * 2 + 1)]
+
+    chunks = list(in_chunks(lines))
+
+    assert [len(chunk) for chunk in chunks] == [CHUNK_LINES, CHUNK_LINES, 1]
+    assert [line for chunk in chunks for line in chunk] == lines
+
+
+def test_long_lines_make_a_chunk_sooner() -> None:
+    assert [len(chunk) for chunk in in_chunks([b"x" * 5_000_000] * 3)] == [2, 1]

@@ -1,0 +1,113 @@
+"""What follows from which failure."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carpool_worker import states
+from carpool_worker.exceptions import ClaudeError
+from carpool_worker.retries import (
+    LONGEST_BACKOFF,
+    LONGEST_RETRY_AFTER,
+    OPERATOR_BACKOFF,
+    Doubt,
+    Postpone,
+    Reject,
+    after_outcome,
+    after_submission,
+    backoff,
+    before_submission,
+    retry_delay,
+)
+from carpool_worker.states import RequestState, Transition
+
+
+def refusal(status: int | None, retry_after: float | None = None, certain: bool = True) -> ClaudeError:
+    return ClaudeError("refused", status=status, retry_after=retry_after, certain=certain)
+
+
+@pytest.mark.parametrize("status", [None, 400, 401, 429, 500, 504, 529])
+def test_a_failure_that_may_have_made_a_batch_is_a_doubt_whatever_its_status(status: int | None) -> None:
+    assert after_submission(refusal(status, certain=False), 1) == Doubt()
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_body_that_will_never_be_taken_is_rejected(status: int) -> None:
+    assert after_submission(refusal(status), 1) == Reject()
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+def test_what_only_an_operator_can_mend_is_asked_again_every_minute(status: int) -> None:
+    waiting = Postpone(OPERATOR_BACKOFF, operator=True)
+
+    assert after_submission(refusal(status), 7) == waiting
+    assert before_submission(refusal(status), 7) == waiting
+
+
+@pytest.mark.parametrize("status", [None, 429, 529])
+def test_a_refusal_for_now_backs_off(status: int | None) -> None:
+    first, later = after_submission(refusal(status), 1), after_submission(refusal(status), 5)
+
+    assert isinstance(first, Postpone)
+    assert isinstance(later, Postpone)
+    assert 4 <= first.seconds <= 6
+    assert 64 <= later.seconds <= 96
+    assert not first.operator
+
+
+@pytest.mark.parametrize("status", [400, 413, 500, None])
+def test_before_anything_was_posted_nothing_is_rejected_and_nothing_in_doubt(status: int | None) -> None:
+    assert isinstance(before_submission(refusal(status, certain=False), 1), Postpone)
+
+
+@given(failures=st.integers(0, 10_000), retry_after=st.none() | st.floats(0, allow_nan=False))
+def test_a_backoff_is_bounded_and_never_shorter_than_asked_for(
+    failures: int, retry_after: float | None
+) -> None:
+    seconds = backoff(failures, retry_after)
+
+    assert min(retry_after or 0.0, LONGEST_RETRY_AFTER) <= seconds
+    assert 0 < seconds <= max(LONGEST_BACKOFF * 1.2, LONGEST_RETRY_AFTER)
+
+
+LAST, EARLIER = 3, 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error_type", "attempt", "expected"),
+    [
+        ("succeeded", None, EARLIER, states.COMPLETE),
+        ("succeeded", None, LAST, states.COMPLETE),
+        ("errored", "invalid_request_error", EARLIER, states.DISCARD),
+        ("errored", "not_found_error", EARLIER, states.DISCARD),
+        ("errored", "request_too_large", EARLIER, states.DISCARD),
+        ("errored", "overloaded_error", EARLIER, states.RETRY),
+        ("errored", "api_error", EARLIER, states.RETRY),
+        ("errored", "an_error_of_tomorrow", EARLIER, states.RETRY),
+        ("errored", None, EARLIER, states.RETRY),
+        ("errored", "api_error", LAST, states.DISCARD),
+        ("expired", None, EARLIER, states.RETRY),
+        ("expired", None, LAST, states.DISCARD),
+        ("canceled", None, EARLIER, states.RETRY),
+        ("canceled", None, LAST, states.CANCEL),
+    ],
+)
+def test_the_outcome_and_the_attempts_decide_what_becomes_of_a_request(
+    outcome: str, error_type: str | None, attempt: int, expected: Transition[RequestState]
+) -> None:
+    assert after_outcome(outcome, error_type, attempt, LAST) is expected
+
+
+@pytest.mark.parametrize("attempt", [EARLIER, LAST])
+def test_an_outcome_nobody_knows_is_never_run_again_as_it_may_have_been_billed(attempt: int) -> None:
+    assert after_outcome("half_succeeded", None, attempt, LAST) is states.DISCARD
+
+
+def test_only_an_error_makes_a_request_wait_before_it_is_tried_again() -> None:
+    assert retry_delay("expired", 2, 60) == 0
+    assert retry_delay("canceled", 2, 60) == 0
+    assert 48 <= retry_delay("errored", 1, 60) <= 72
+    assert 96 <= retry_delay("errored", 2, 60) <= 144
+    assert retry_delay("errored", 1_000, 60) <= 60 * 64 * 1.2
