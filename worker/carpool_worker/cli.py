@@ -59,7 +59,7 @@ def carpool() -> None:
 def up(
     data: Data = Path(".carpool"),
     latency: Latency = 10.0,
-    concurrency: Concurrency = 4,
+    concurrency: Concurrency = 8,
     any_port: Annotated[
         bool,
         typer.Option(
@@ -104,7 +104,7 @@ def demo(
 @app.command()
 def worker(
     queues: Annotated[str, typer.Option(help="The queues to work on, comma-separated.")] = QUEUES,
-    concurrency: Concurrency = 4,
+    concurrency: Concurrency = 8,
 ) -> None:
     """Run a Celery worker for some or all of the agents.
 

@@ -29,7 +29,7 @@ from carpool_worker.clock import is_behind
 from carpool_worker.database import engine, now, read, write
 from carpool_worker.inbox import Inbox
 from carpool_worker.lanes import Filled, Limits
-from carpool_worker.leases import lease
+from carpool_worker.leases import lease, slot
 from carpool_worker.settings import settings
 from carpool_worker.states import BatchState
 from carpool_worker.store import batches, deliveries
@@ -97,8 +97,8 @@ def stage() -> None:
 @app.task(name="carpool.submit", base=Nudge)
 def submit(batch_id: str) -> None:
     """Post one sealed batch."""
-    with lease(server(), f"submit:{batch_id}") as held:
-        if not held:
+    with slot(server(), "submit") as free, lease(server(), f"submit:{batch_id}") as held:
+        if not (free and held):
             return
         submitted = submitter.submit(engine(), claude(), batch_id, settings().submit_timeout)
         if submitted:
@@ -130,8 +130,8 @@ def rescue() -> None:
 @app.task(name="carpool.collect", base=Nudge)
 def collect(batch_id: str) -> None:
     """Bring one ended batch's results in."""
-    with lease(server(), f"collect:{batch_id}") as held:
-        if not held:
+    with slot(server(), "collect") as free, lease(server(), f"collect:{batch_id}") as held:
+        if not (free and held):
             return
 
         def announce(request_ids: Sequence[str]) -> None:
@@ -146,7 +146,9 @@ def collect(batch_id: str) -> None:
 @app.task(name="carpool.deliver", base=Nudge)
 def deliver() -> None:
     """Bring answers to their callbacks."""
-    courier.deliver(engine(), app, settings())
+    with slot(server(), "deliver") as free:
+        if free:
+            courier.deliver(engine(), app, settings())
 
 
 @app.task(name="carpool.reply", base=Nudge)
