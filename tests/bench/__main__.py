@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.table import Table
-from tests.bench import courier, places, producer
+from tests.bench import by_hand, courier, places, producer
 from tests.bench.agents import COUNT, Agents
 from tests.bench.rows import Row
+from tests.bench.traffic import SIZE
+from tests.bench.whole_way import run
 
 MEGABYTE = 1_000_000
 WIDTH = 170
@@ -42,10 +44,24 @@ def webhooks(count: int) -> Iterator[Row]:
             yield from courier.run(engine, count)
 
 
+def whole_way(count: int) -> Iterator[Row]:
+    """Enqueue in one process and take the answers there, everything of `carpool up` in between."""
+    for kind, new_databases in places.DATABASES.items():
+        with new_databases() as new_database:
+            with (
+                places.valkey() as server,
+                places.simulator() as simulator,
+                places.engines(new_database, 1) as (spare,),
+            ):
+                bare_seconds = by_hand.seconds(server, spare, simulator.url, count, SIZE)
+            yield run(new_database() if kind == "postgresql" else None, bare_seconds, count)
+
+
 STAGES: dict[str, tuple[Callable[[int], Iterator[Row]], int]] = {
     "enqueue": (enqueue, COUNT),
     "agents": (agents, COUNT),
     "webhooks": (webhooks, 10_000),
+    "way": (whole_way, COUNT),
 }
 """What runs by default, and how many requests it takes."""
 

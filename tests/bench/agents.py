@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 
 import redis
@@ -12,6 +11,7 @@ from tests.bench import bare, payloads
 from tests.bench.meter import Measured, measured
 from tests.bench.places import url_of
 from tests.bench.rows import Row
+from tests.bench.waiting import until
 
 from carpool import Producer
 from carpool_worker import aggregator, collector, poller, submitter
@@ -29,8 +29,6 @@ COUNT = 100_000
 AGGREGATE_AIM, COLLECT_AIM = 35_000.0, 30_000.0
 SUBMIT_AIM = 100_000 / 3.0
 AT_ONCE = Limits(count=API_MAX_REQUESTS, body_bytes=250_000_000, seconds=0.0)
-END_SECONDS = 120.0
-LOOK_SECONDS = 0.2
 
 
 class Agents:
@@ -103,12 +101,3 @@ class Agents:
     ) -> Row:
         name = f"{stage} ({self._kind})"
         return Row(name, count, spent.seconds, what, bare_seconds, aim, spent.cpu_seconds, spent.peaks)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until the simulator has come so far."""
-    deadline = time.monotonic() + END_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"the simulator has not ended the batch in {END_SECONDS:.0f} s")
-        time.sleep(LOOK_SECONDS)
