@@ -16,7 +16,7 @@ from typing import TypeVar
 import psutil
 import pytest
 
-from carpool_worker.embedded import read_env
+from carpool_worker.data_folder import read_env
 from carpool_worker.up import READY
 
 READY_WITHIN = 150.0

@@ -1,18 +1,16 @@
-"""The data folder of `carpool up`: its lock, its secrets, its ports, and the environment that its programs get."""
+"""What `carpool up` brings along, where each part is, and the environment that its programs get."""
 
 from __future__ import annotations
 
 import base64
-import fcntl
 import os
 import secrets
-import shlex
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
+from carpool_worker.data_folder import EMBEDDED, read_env, secret, write_env
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.settings import read_settings
 
@@ -27,21 +25,15 @@ WEBHOOK_SECRET_BYTES = 32
 """Standard Webhooks 1.0.0 asks for 24 to 64."""
 
 FLOWER_USER = "carpool"
+SIMULATOR_KEY = "simulated"
+"""The simulator takes any key."""
+
 CHOOSABLE = {
     "redis_url": "CARPOOL_REDIS_URL",
     "database_url": "CARPOOL_DATABASE_URL",
     "webhook_secret": "CARPOOL_WEBHOOK_SECRET",
 }
 """Settings that choose something else than what is embedded."""
-
-EMBEDDED = "# embedded here"
-"""Marks, in the `env` file, the values that `carpool up` chose itself."""
-
-SIMULATOR_KEY = "simulated"
-
-
-class AlreadyRunning(WorkerError):
-    """Another `carpool up` runs on this data folder."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +101,7 @@ def prepare(data: Path, *, any_port: bool) -> Plan:
         webhook_secret=given.get("CARPOOL_WEBHOOK_SECRET") or secret(data / "webhook_secret", webhook_secret),
         embedded=frozenset(CHOOSABLE.values()) - given.keys(),
     )
-    write_env(plan)
+    write_env(data, plan.for_services(), plan.embedded)
     return plan
 
 
@@ -146,59 +138,6 @@ def free_port(preferred: int, any_port: bool) -> int:
     raise WorkerError(f"The ports {preferred} to {preferred + PORTS_TRIED - 1} are all taken.")
 
 
-def lock(data: Path) -> IO[str]:
-    """Return the data folder's lock; it holds while the file is open here or in a process that inherited it.
-
-    Raises:
-        AlreadyRunning: another process holds it; the message says which.
-    """
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = (data / "lock").open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        pid = file.read().strip()
-        file.close()
-        raise AlreadyRunning(
-            f"Carpool runs on {data} already (process {pid}); to stop it: kill {pid}"
-        ) from None
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
-    return file
-
-
 def webhook_secret() -> str:
     """Return a new secret for signing webhooks, in the form of Standard Webhooks 1.0.0."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(WEBHOOK_SECRET_BYTES)).decode()
-
-
-def secret(path: Path, make: Callable[[], str]) -> str:
-    """Return the secret kept in the file, which is made once, for its owner's eyes only."""
-    if not path.exists():
-        _write_private(path, make() + "\n")
-    return path.read_text().strip()
-
-
-def write_env(plan: Plan) -> None:
-    """Write the file that a service's shell sources, for its owner's eyes only."""
-    lines = [
-        f"export {name}={shlex.quote(value)}{f'  {EMBEDDED}' if name in plan.embedded else ''}\n"
-        for name, value in plan.for_services().items()
-    ]
-    _write_private(plan.data / "env", "".join(lines))
-
-
-def read_env(data: Path, comment: str = "") -> dict[str, str]:
-    """Return the variables of the `env` file whose line ends with `comment`; none where there is no file yet."""
-    path = data / "env"
-    lines = path.read_text().splitlines() if path.exists() else []
-    pairs = [shlex.split(line, comments=True)[1] for line in lines if line.endswith(comment)]
-    return dict(pair.split("=", 1) for pair in pairs)
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)

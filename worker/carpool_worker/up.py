@@ -16,7 +16,8 @@ from kombu.exceptions import OperationalError
 from rich.console import Console
 from sqlalchemy import make_url
 
-from carpool_worker.embedded import FLOWER_PORT, SIMULATOR_PORT, VALKEY_PORT, Plan, lock, prepare
+from carpool_worker.data_folder import lock
+from carpool_worker.embedded import FLOWER_PORT, SIMULATOR_PORT, VALKEY_PORT, Plan, prepare
 from carpool_worker.end_with_parent import wrapped
 from carpool_worker.preflight import migrate
 from carpool_worker.supervision import configuration, programs

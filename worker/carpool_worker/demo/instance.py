@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from carpool_worker.embedded import read_env
+from carpool_worker.data_folder import read_env
 from carpool_worker.end_with_parent import wrapped
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.up import READY

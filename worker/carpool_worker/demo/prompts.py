@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from carpool import Request
 from carpool.contract import to_json
-from carpool_worker.costs import Tokens, price_of
+from carpool_worker.costs import DOLLAR, Tokens, price_of
 from carpool_worker.exceptions import WorkerError
 
 CLASSIFIER = "claude-haiku-4-5"
@@ -95,10 +95,10 @@ def _read(path: Path) -> str:
 def highest_cost(requests: Iterable[Request]) -> Decimal:
     """Return what the requests can cost at most in batches, in dollars."""
     today = datetime.now(UTC).date()
-    total = Decimal(0)
+    picodollars = 0
     for request in requests:
         size = len(to_json(request.params)) // CHARS_PER_TOKEN + 1
         tokens = Tokens(input_tokens=size, output_tokens=request.params["max_tokens"])
         price = price_of(tokens, request.params["model"], today)
-        total += price.cost if price else 0
-    return total
+        picodollars += price.cost if price else 0
+    return Decimal(picodollars) / DOLLAR

@@ -1,0 +1,72 @@
+"""The data folder of `carpool up`: its lock, its secrets, and the `env` file that leads services to it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import IO
+
+from carpool_worker.exceptions import WorkerError
+
+EMBEDDED = "# embedded here"
+"""Marks, in the `env` file, the values that `carpool up` chose itself."""
+
+
+class AlreadyRunning(WorkerError):
+    """Another `carpool up` runs on this data folder."""
+
+
+def lock(data: Path) -> IO[str]:
+    """Return the data folder's lock; it holds while the file is open here or in a process that inherited it.
+
+    Raises:
+        AlreadyRunning: another process holds it; the message says which.
+    """
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = (data / "lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        pid = file.read().strip()
+        file.close()
+        raise AlreadyRunning(
+            f"Carpool runs on {data} already (process {pid}); to stop it: kill {pid}"
+        ) from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def secret(path: Path, make: Callable[[], str]) -> str:
+    """Return the secret kept in the file, which is made once, for its owner's eyes only."""
+    if not path.exists():
+        _write_private(path, make() + "\n")
+    return path.read_text().strip()
+
+
+def write_env(data: Path, values: Mapping[str, str], embedded: Collection[str]) -> None:
+    """Write the file that a service's shell sources, for its owner's eyes only; `embedded` names values to mark."""
+    lines = [
+        f"export {name}={shlex.quote(value)}{f'  {EMBEDDED}' if name in embedded else ''}\n"
+        for name, value in values.items()
+    ]
+    _write_private(data / "env", "".join(lines))
+
+
+def read_env(data: Path, comment: str = "") -> dict[str, str]:
+    """Return the variables of the `env` file whose line ends with `comment`; none where there is no file yet."""
+    path = data / "env"
+    lines = path.read_text().splitlines() if path.exists() else []
+    pairs = [shlex.split(line, comments=True)[1] for line in lines if line.endswith(comment)]
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
