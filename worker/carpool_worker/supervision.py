@@ -74,7 +74,7 @@ def _program(plan: Plan, program: Program) -> str:
         "stopwaitsecs": program.stop_wait,
         "killasgroup": "true",  # not stopasgroup: the worker lets its children finish their tasks
         "redirect_stderr": "true",
-        "stdout_logfile": _escaped(str(plan.logs / f"{program.name}.log")),
+        "stdout_logfile": _escaped(_escaped(str(plan.logs / f"{program.name}.log"))),  # expanded twice
         "stdout_logfile_maxbytes": LOG_BYTES,
         "stdout_logfile_backups": LOG_BACKUPS,
     }
