@@ -43,8 +43,7 @@ def aggregate(engine: sa.Engine, inbox: Inbox, limits: Limits, report: Callable[
         taken += len(chunk.envelopes)
         if time.monotonic() > deadline:
             break
-    else:
-        inbox.leave()
+    inbox.leave()
     report(seal_due(engine, limits))
     return taken
 

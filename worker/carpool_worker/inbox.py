@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import socket
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -14,6 +14,7 @@ import redis
 from redis.exceptions import ResponseError
 
 from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, Envelope, decode_entry
+from carpool_worker.envelope_checks import check
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +41,6 @@ return gone
 """KEYS: INBOX, QUEUED. ARGV: GROUP, then an entry's id and its number of requests, for each entry.
 The counter goes down only for entries that this call deleted, so it stays exact whoever else acknowledges."""
 
-CUSTOM_ID = re.compile("[0-9a-f]{32}")
-
 Entry = tuple[bytes, dict[bytes, bytes]]
 
 
@@ -65,7 +64,8 @@ class Inbox:
     def __init__(self, server: redis.Redis, claim_interval: float) -> None:
         self._redis = server
         self._claim_after = int(claim_interval * 1000)
-        self._consumer = f"{socket.gethostname()}-{os.getpid()}"
+        # Unique: leaving drops whatever the name still holds, and a restarted container has its old host and pid.
+        self._consumer = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
         self._acknowledge = server.register_script(ACKNOWLEDGE_SCRIPT)
 
     def chunks(self) -> Iterator[Chunk]:
@@ -121,34 +121,25 @@ class Inbox:
 
     def _add(self, chunk: Chunk, entry: Entry) -> None:
         entry_id, fields = entry
+        envelopes: list[Envelope] = []
         try:
             packed = fields[ENTRY_FIELD]
             envelopes = decode_entry(packed)
-            _check(envelopes)
+            check(envelopes)
         except (KeyError, ValueError) as error:  # msgspec's errors are ValueErrors
-            self._quarantine(entry_id, fields, error)
+            self._quarantine(entry_id, fields, len(envelopes), error)
             return
         chunk.entries.append((entry_id, len(envelopes)))
         chunk.envelopes += envelopes
         chunk.size += len(packed)
 
-    def _quarantine(self, entry_id: bytes, fields: dict[bytes, bytes], error: Exception) -> None:
-        with self._redis.pipeline(transaction=True) as pipe:
-            reason = f"{type(error).__name__}: {error}"[:300].encode()
-            pipe.xadd(QUARANTINE, cast(Any, {**fields, b"error": reason}))
-            pipe.xack(INBOX, GROUP, entry_id)
-            pipe.xdel(INBOX, entry_id)
-            pipe.execute()
-        log.error("inbox entry %s is no list of envelopes: moved to %s", entry_id.decode(), QUARANTINE)
-
-
-def _check(envelopes: list[Envelope]) -> None:
-    # What a producer of ours never sends, and what would make a database or the API refuse a whole chunk or batch.
-    for envelope in envelopes:
-        if not CUSTOM_ID.fullmatch(envelope.id):
-            raise ValueError("id: must be 32 hexadecimal digits")
-        if "\0" in envelope.client + envelope.model + (envelope.idempotency_key or ""):
-            raise ValueError("client, model, idempotency_key: must hold no NUL character")
+    def _quarantine(
+        self, entry_id: bytes, fields: dict[bytes, bytes], requests: int, error: Exception
+    ) -> None:
+        reason = f"{type(error).__name__}: {error}"[:300].encode()
+        self._redis.xadd(QUARANTINE, cast(Any, {**fields, b"error": reason}))
+        self._acknowledge(keys=[INBOX, QUEUED], args=[GROUP, entry_id, requests])
+        log.error("inbox entry %s can't be taken: moved to %s", entry_id.decode(), QUARANTINE)
 
 
 def _streams(answer: Any) -> list[list[Entry]]:
