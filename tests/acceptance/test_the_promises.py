@@ -21,8 +21,13 @@ from carpool import Producer, Request, Task, Webhook
 from carpool_worker.database import open_engine
 from carpool_worker.simulator import RemoteSimulator
 
-EACH = 170  # requests of each client: 5,100 in all
+EACH = 1_700  # requests of each client: 5,100 in all
 MODELS = ("claude-haiku-4-5", "claude-sonnet-4-5")
+QUICK_TO_RECOVER = {
+    "CARPOOL_CLAIM_INTERVAL": "3",
+    "CARPOOL_SUBMIT_TIMEOUT": "5",
+    "CARPOOL_SETTLE_INTERVAL": "2",
+}
 TASK_QUEUE = "bookkeeping"
 
 pytestmark = [pytest.mark.xdist_group("acceptance"), pytest.mark.timeout(300)]
@@ -112,9 +117,7 @@ def states(database_url: str) -> dict[str, int]:
 @pytest.mark.parametrize("killed", [False, True], ids=["undisturbed", "a worker killed with -9"])
 def test_every_request_is_answered_once_and_run_once(running_carpool: RunningCarpool, killed: bool) -> None:
     with (
-        running_carpool(
-            latency=2.0, concurrency=3, CARPOOL_CLAIM_INTERVAL="3", CARPOOL_SUBMIT_TIMEOUT="20"
-        ) as carpool,
+        running_carpool(latency=2.0, concurrency=3, **QUICK_TO_RECOVER) as carpool,
         webhook_receiver(carpool.webhook_secret) as (url, hooked),
         task_consumer(carpool.redis_url) as tasked,
         Producer(carpool.redis_url, client="web", allow_http=True) as web,

@@ -51,8 +51,7 @@ class Claude:
     """A client of the Message Batches API; reads ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, as the SDK does."""
 
     def __init__(self) -> None:
-        timeout = httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT)
-        self._client = anthropic.Anthropic(max_retries=0, timeout=timeout)
+        self._client = anthropic.Anthropic(max_retries=0, timeout=_timeout(READ_TIMEOUT))
 
     def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], seconds: float) -> Seen:
         """Post a batch whose JSON body is the `length` bytes of `body`, uploaded within `seconds`.
@@ -66,7 +65,7 @@ class Claude:
                 BATCHES,
                 content=_chunks(body, time.monotonic() + seconds),
                 cast_to=MessageBatch,
-                options={"headers": sent},
+                options={"headers": sent, "timeout": _timeout(seconds)},
             )
         return _seen(made)
 
@@ -138,6 +137,15 @@ def _is_whole(line: bytes) -> bool:
     except msgspec.DecodeError:
         return False
     return True
+
+
+def longest_post(seconds: float) -> float:
+    """Return the seconds after which a create that has `seconds` to upload is over, whatever happens to it."""
+    return CONNECT_TIMEOUT + seconds + min(seconds, READ_TIMEOUT)
+
+
+def _timeout(seconds: float) -> httpx2.Timeout:
+    return httpx2.Timeout(min(seconds, READ_TIMEOUT), connect=CONNECT_TIMEOUT)
 
 
 def _chunks(body: IO[bytes], deadline: float) -> Iterator[bytes]:

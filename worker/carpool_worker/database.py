@@ -114,8 +114,10 @@ def insert_rows(
         with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
             for row in rows:
                 copy.write_row(row)
-    except psycopg.errors.IntegrityError as error:
-        raise sa.exc.IntegrityError(f"COPY {table}", None, error) from error
+    except (psycopg.errors.IntegrityError, psycopg.DataError) as error:
+        # Its text quotes the row that it failed on, which may be a prompt: only its kind goes on, into the log.
+        kind = sa.exc.IntegrityError if isinstance(error, psycopg.errors.IntegrityError) else sa.exc.DataError
+        raise kind(f"COPY {table}", None, type(error)()) from None
 
 
 def update_rows(

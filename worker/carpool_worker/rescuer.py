@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from carpool_worker.claude import Claude, Seen
+from carpool_worker.claude import Claude, Seen, longest_post
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError, ResultsCut
 from carpool_worker.models import Batch
@@ -31,7 +31,7 @@ HEADSTART = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a post can last, and how long after its end the list is asked for its batch. Seconds."""
+    """How long an upload can last, and how long after the post's end the list is asked for its batch. Seconds."""
 
     submit_timeout: float
     settle_interval: float
@@ -39,7 +39,9 @@ class Patience:
     def ends(self, batch: Batch) -> int:
         """Return when a batch that no list shows is known not to exist, in milliseconds since the epoch."""
         # Without a doubt on record the submitter died, or still posts: it has until its timeout, and then some.
-        posted = batch.in_doubt_at or (batch.submitting_at or 0) + int(self.submit_timeout * 1000)
+        posted = batch.in_doubt_at or (batch.submitting_at or 0) + int(
+            longest_post(self.submit_timeout) * 1000
+        )
         return posted + int(self.settle_interval * 1000)
 
 
