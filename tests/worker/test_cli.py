@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from carpool_worker.app import AGENTS, queue
+from carpool_worker.cli import QUEUES
+
 CARPOOL = [sys.executable, "-m", "carpool_worker.cli"]
 
 
@@ -86,3 +89,7 @@ def test_help_is_quick_because_it_imports_no_agent() -> None:
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "[]\n"
     )
+
+
+def test_a_worker_works_on_all_queues_by_default() -> None:
+    assert ",".join(map(queue, AGENTS)) == QUEUES
