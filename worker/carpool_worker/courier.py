@@ -23,11 +23,11 @@ from carpool_worker.parcels import Parcel
 from carpool_worker.settings import Settings
 from carpool_worker.states import DELIVER
 
-RUN = 60.0
+RUN = 20.0
 DRAIN = 5.0
 """Seconds. A run claims for so long, and so much later puts back what still waits for its turn."""
 
-LEASE_MARGIN = 30.0
+LEASE_MARGIN = 10.0
 """Seconds that a lease goes on after a run's last post must have ended."""
 
 PAUSE = 0.03
