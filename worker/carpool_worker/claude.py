@@ -31,6 +31,14 @@ READ_TIMEOUT = 60.0
 CERTAIN_STATUSES = frozenset({400, 401, 402, 403, 404, 413, 422, 429, 529})
 """Refusals: the API did nothing. After any other error a batch may have been made all the same."""
 
+MALFORMED = (
+    httpx2.HTTPError,
+    TimeoutError,
+    anthropic.APIResponseValidationError,
+    ValueError,
+    AttributeError,  # the SDK hands out the text of an answer that is no JSON
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -78,7 +86,8 @@ class Claude:
         """Return the id of the newest batch of the workspace, or None where it has none."""
         with _translated():
             page = self._client.messages.batches.list(limit=1, extra_headers=headers)
-        return page.data[0].id if page.data else None
+            newest = next(iter(page), None)
+        return _seen(newest).id if newest else None
 
     def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[Seen]:
         """Yield the batches made after `cursor_id` (all of the workspace where it is None)."""
@@ -166,10 +175,10 @@ def _translated() -> Iterator[None]:
         never_sent = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
         reason = type(error.__cause__ or error).__name__
         raise ClaudeError(f"no answer: {reason}", certain=never_sent) from error
-    except (httpx2.HTTPError, TimeoutError, anthropic.APIResponseValidationError, ValueError) as error:
+    except MALFORMED as error:
         raise ClaudeError(f"no whole answer: {type(error).__name__}", certain=False) from error
-    except anthropic.AnthropicError as error:
-        raise ClaudeError(f"the SDK refused to send: {error}", status=401) from error
+    except (anthropic.AnthropicError, TypeError) as error:  # TypeError: there is no key
+        raise ClaudeError(f"the SDK refused to send: {error}", status=401, certain=False) from error
 
 
 def _from_status(error: anthropic.APIStatusError) -> ClaudeError:
@@ -195,6 +204,13 @@ def _seconds(retry_after: str | None) -> float | None:
 
 
 def _seen(batch: MessageBatch) -> Seen:
+    try:
+        return _read(batch)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ClaudeError(f"no readable answer: {type(error).__name__}", certain=False) from error
+
+
+def _read(batch: MessageBatch) -> Seen:
     counts = batch.request_counts
     return Seen(
         id=batch.id,

@@ -61,7 +61,7 @@ def _take(
     count = 0
     for chunk in in_chunks(lines):
         results = parse(chunk)
-        if count == 0 and _is_strange(engine, list(results)):
+        if count == 0 and _is_strange(engine, batch, list(results)):
             _let_go(engine, batch)
             return False
         count += len(chunk)
@@ -92,17 +92,19 @@ def _record(connection: sa.Connection, batch_id: str, conclusions: Conclusions, 
         batches.add_cost(connection, batch_id, conclusions.cost, conclusions.list_price)
 
 
-def _is_strange(engine: sa.Engine, custom_ids: Sequence[str]) -> bool:
-    # A batch that the rescuer adopted may be another program's, made in the same second with as many requests.
+def _is_strange(engine: sa.Engine, batch: Batch, custom_ids: Sequence[str]) -> bool:
+    # A batch that the rescuer adopted may be another's, made in the same second with as many requests. Its own results
+    # name requests that wait in it, unless some were taken before.
+    if not custom_ids:
+        return False
     with read(engine) as connection:
-        return bool(custom_ids) and not requests.known(connection, custom_ids)
+        named = requests.pending(connection, batch.id, custom_ids)
+        return not named and requests.count_pending(connection, batch.id) == batch.request_count
 
 
 def _let_go(engine: sa.Engine, batch: Batch) -> None:
     strangers = json.dumps([*json.loads(batch.strangers), batch.claude_id])
-    log.warning(
-        "batch %s had adopted %s, which is another program's: looking again", batch.id, batch.claude_id
-    )
+    log.warning("batch %s had adopted %s, which is another's: looking again", batch.id, batch.claude_id)
     with write(engine) as connection:
         batches.move(
             connection,

@@ -51,7 +51,7 @@ def refuse(app: Celery, task_id: str, client: str, error: Exception) -> None:
     """Show a request that was refused at the Celery door: who sent it and which rule it broke, not what it says."""
     with app.events.default_dispatcher(hostname=HOSTNAME) as dispatcher:
         dispatcher.send(
-            RECEIVED, uuid=task_id, name="carpool.enqueue", args=f"client {client:.64}", kwargs=""
+            RECEIVED, uuid=task_id, name="carpool.enqueue", args=f"client {client!s:.64}", kwargs=""
         )
         dispatcher.send(FAILED, uuid=task_id, exception=str(error), traceback="")
 

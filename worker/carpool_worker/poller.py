@@ -31,9 +31,12 @@ def poll(engine: sa.Engine, claude: Claude) -> list[str]:
         out = batches.out(connection)
     ended = []
     for headers, group in _by_headers(out).items():
-        for batch, seen in _look(claude, group, json.loads(headers)):
-            if _apply(engine, batch, seen):
-                ended.append(batch.id)
+        try:
+            for batch, seen in _look(claude, group, json.loads(headers)):
+                if _apply(engine, batch, seen):
+                    ended.append(batch.id)
+        except ClaudeError as error:
+            log.warning("%d batches can't be seen now: %s", len(group), error)
     return ended
 
 

@@ -11,9 +11,11 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from carpool.contract import WORKSPACE_HEADER
 from carpool_worker.claude import Claude, Seen, longest_post
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError, ResultsCut
@@ -45,12 +47,29 @@ class Patience:
         return posted + int(self.settle_interval * 1000)
 
 
+class Kind(NamedTuple):
+    """What batches that can be taken for each other have in common; their other headers don't tell them apart."""
+
+    workspace: str | None
+    request_count: int
+
+    @classmethod
+    def of(cls, batch: Batch) -> Kind:
+        """Return a batch's kind."""
+        return cls(json.loads(batch.headers).get(WORKSPACE_HEADER), batch.request_count)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that show its workspace."""
+        return {WORKSPACE_HEADER: self.workspace} if self.workspace else {}
+
+
 def rescue(engine: sa.Engine, claude: Claude, patience: Patience) -> list[str]:
     """Look for every batch in doubt; return the ids of those whose doubt is over."""
     settled = []
-    for (headers, request_count), doubted in _by_kind(_in_doubt(engine)).items():
+    for kind, doubted in _by_kind(_in_doubt(engine)).items():
         try:
-            settled += _settle(engine, claude, doubted, json.loads(headers), request_count, patience)
+            settled += _settle(engine, claude, doubted, kind, patience)
         except (ClaudeError, ResultsCut) as error:
             log.warning("%d batches stay in doubt, the API can't be asked: %s", len(doubted), error)
     return settled
@@ -68,32 +87,22 @@ def _submitting(engine: sa.Engine) -> list[Batch]:
         return batches.in_states(connection, (BatchState.SUBMITTING,))
 
 
-def _by_kind(doubted: Sequence[Batch]) -> dict[tuple[str, int], list[Batch]]:
-    # Only batches of one workspace and one size can be taken for each other.
-    kinds: defaultdict[tuple[str, int], list[Batch]] = defaultdict(list)
+def _by_kind(doubted: Sequence[Batch]) -> dict[Kind, list[Batch]]:
+    kinds: defaultdict[Kind, list[Batch]] = defaultdict(list)
     for batch in doubted:
-        kinds[batch.headers, batch.request_count].append(batch)
+        kinds[Kind.of(batch)].append(batch)
     return kinds
 
 
 def _settle(
-    engine: sa.Engine,
-    claude: Claude,
-    doubted: Sequence[Batch],
-    headers: dict[str, str],
-    request_count: int,
-    patience: Patience,
+    engine: sa.Engine, claude: Claude, doubted: Sequence[Batch], kind: Kind, patience: Patience
 ) -> list[str]:
     asked_at = now()
-    shown = _list_since(claude, doubted, headers, request_count)
+    shown = _list_since(claude, doubted, kind)
     # The tables are read after the list: whatever it shows of ours has had its intent committed by now, so a batch
     # that is being posted this moment counts as a possible owner too.
-    owners = [
-        batch
-        for batch in _submitting(engine)
-        if batch.headers == doubted[0].headers and batch.request_count == request_count
-    ]
-    candidates = _unknown(engine, shown, doubted)
+    owners = [batch for batch in _submitting(engine) if Kind.of(batch) == kind]
+    candidates = _unknown(engine, shown, owners)
     if len(owners) == 1 and len(candidates) == 1:
         return _adopt(engine, owners[0], candidates[0])
     if candidates:
@@ -101,25 +110,25 @@ def _settle(
             batch_id
             for seen in candidates
             if seen.processing_status == "ended"
-            for batch_id in _adopt_by_content(engine, claude, owners, seen, headers)
+            for batch_id in _adopt_by_content(engine, claude, owners, seen, kind.headers)
         ]
     return [batch.id for batch in doubted if patience.ends(batch) < asked_at and _send_again(engine, batch)]
 
 
-def _list_since(
-    claude: Claude, doubted: Sequence[Batch], headers: dict[str, str], request_count: int
-) -> list[Seen]:
+def _list_since(claude: Claude, doubted: Sequence[Batch], kind: Kind) -> list[Seen]:
     # Cursors are Anthropic's own ids: no clock of ours is compared with one of theirs.
     oldest = min(doubted, key=lambda batch: batch.submitting_at or 0)
-    newer = claude.list_newer(oldest.cursor_id, headers)
-    return [seen for seen in newer if seen.request_count == request_count]
+    newer = claude.list_newer(oldest.cursor_id, kind.headers)
+    return [seen for seen in newer if seen.request_count == kind.request_count]
 
 
-def _unknown(engine: sa.Engine, shown: Sequence[Seen], doubted: Sequence[Batch]) -> list[Seen]:
-    strangers = {stranger for batch in doubted for stranger in json.loads(batch.strangers)}
+def _unknown(engine: sa.Engine, shown: Sequence[Seen], owners: Sequence[Batch]) -> list[Seen]:
+    # What one owner let go may be another's: only what is strange to all of them is nobody's.
+    strange = [set(json.loads(batch.strangers)) for batch in owners]
+    nobodys = set.intersection(*strange) if strange else set()
     with read(engine) as connection:
         known = batches.known(connection, [seen.id for seen in shown])
-    return [seen for seen in shown if seen.id not in known | strangers]
+    return [seen for seen in shown if seen.id not in known | nobodys]
 
 
 def _adopt(engine: sa.Engine, batch: Batch, seen: Seen) -> list[str]:
@@ -130,10 +139,13 @@ def _adopt(engine: sa.Engine, batch: Batch, seen: Seen) -> list[str]:
 def _adopt_by_content(
     engine: sa.Engine, claude: Claude, owners: Sequence[Batch], seen: Seen, headers: dict[str, str]
 ) -> list[str]:
-    """Tell whose batch an ended one is by a custom_id in its results; nobody's is not looked at again."""
+    """Tell whose batch an ended one is by a custom_id in its results; one that is nobody's is not looked at again."""
     first = next(iter(claude.results(seen.id, headers)), b"")
+    custom_id = next(iter(parse([first])), None)
+    if custom_id is None:
+        return []
     with read(engine) as connection:
-        owner = requests.batch_of(connection, next(iter(parse([first])), ""))
+        owner = requests.batch_of(connection, custom_id)
     for batch in owners:
         if batch.id == owner:
             return _adopt(engine, batch, seen)
@@ -150,6 +162,7 @@ def _send_again(engine: sa.Engine, batch: Batch) -> bool:
             connection,
             POSTPONE,
             batch.id,
+            batch.submissions,
             due_at=0,
             in_doubt_at=None,
             last_error="its last post made no batch",

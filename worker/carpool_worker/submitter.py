@@ -50,12 +50,12 @@ def submit(engine: sa.Engine, claude: Claude, batch_id: str, seconds: float) -> 
             newest = claude.newest_id(json.loads(batch.headers))  # finds a bad key before 240 MB have left
         except ClaudeError as error:
             return _hold(engine, batch, error)
-        if not _intend(engine, batch_id, newest):
+        if not _intend(engine, batch, newest):
             return None
         try:
             seen = claude.create(body, length, json.loads(batch.headers), seconds)
         except ClaudeError as error:
-            return _settle(engine, batch_id, error)
+            return _settle(engine, batch_id, batch.submissions + 1, error)
     return accept(engine, batch_id, seen)
 
 
@@ -79,16 +79,17 @@ def accept(engine: sa.Engine, batch_id: str, seen: Seen) -> Submitted | None:
     return Submitted(ACCEPT.target)
 
 
-def _intend(engine: sa.Engine, batch_id: str, cursor_id: str | None) -> bool:
+def _intend(engine: sa.Engine, batch: Batch, cursor_id: str | None) -> bool:
     with write(engine) as connection:
         return batches.move(
             connection,
             SUBMIT,
-            batch_id,
+            batch.id,
+            batch.submissions,
             cursor_id=cursor_id,
             submitting_at=now(),
             in_doubt_at=None,
-            submissions=batches.batches.c.submissions + 1,
+            submissions=batch.submissions + 1,
         )
 
 
@@ -101,10 +102,12 @@ def _hold(engine: sa.Engine, batch: Batch, error: ClaudeError) -> Submitted:
     return Submitted(BatchState.SEALED, error=str(error))
 
 
-def _settle(engine: sa.Engine, batch_id: str, error: ClaudeError) -> Submitted:
+def _settle(engine: sa.Engine, batch_id: str, submission: int, error: ClaudeError) -> Submitted | None:
     with write(engine) as connection:
-        batch = batches.get(connection, batch_id)
-        assert batch is not None  # noqa: S101 - rows of batches are never deleted
+        batch = batches.undecided(connection, batch_id, submission)
+        if batch is None:
+            log.warning("batch %s went on without the post that failed: %s", batch_id, error)
+            return None
         decision = after_submission(error, batch.submissions)
         if isinstance(decision, Reject):
             replacements = reject(connection, batch, error)

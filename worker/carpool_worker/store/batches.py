@@ -39,6 +39,17 @@ def get(connection: sa.Connection, batch_id: str) -> Batch | None:
     return None if row is None else _batch(row)
 
 
+def undecided(connection: sa.Connection, batch_id: str, submission: int) -> Batch | None:
+    """Return the batch, locked until the transaction ends; None unless this post of it waits for its outcome."""
+    undecided = sa.select(batches).where(
+        batches.c.id == batch_id,
+        batches.c.state == BatchState.SUBMITTING,
+        batches.c.submissions == submission,
+    )
+    row = connection.execute(undecided.with_for_update()).one_or_none()
+    return None if row is None else _batch(row)
+
+
 def open_in(connection: sa.Connection, lane: str, model: str, headers: Mapping[str, str], now: int) -> Batch:
     """Return the lane's open batch, locked until the transaction ends; one is opened where there is none."""
     current = sa.select(batches).where(batches.c.lane == lane, batches.c.state == BatchState.OPEN)
@@ -91,9 +102,20 @@ def grow(connection: sa.Connection, batch_id: str, requests: int, body_bytes: in
     )
 
 
-def move(connection: sa.Connection, transition: Transition[BatchState], batch_id: str, **values: Any) -> bool:
-    """Apply a transition to one batch and set `values`; return False where another was faster."""
+def move(
+    connection: sa.Connection,
+    transition: Transition[BatchState],
+    batch_id: str,
+    submission: int | None = None,
+    **values: Any,
+) -> bool:
+    """Apply a transition to one batch and set `values`; return False where another was faster.
+
+    `submission` is the number of the post that the move is about: after a later one it is not made.
+    """
     guarded = sa.update(batches).where(batches.c.id == batch_id, batches.c.state.in_(transition.sources))
+    if submission is not None:
+        guarded = guarded.where(batches.c.submissions == submission)
     return connection.execute(guarded.values(state=transition.target, **values)).rowcount == 1
 
 

@@ -164,6 +164,14 @@ def batch_of(connection: sa.Connection, request_id: str) -> str | None:
     return connection.scalar(sa.select(requests.c.batch_id).where(requests.c.id == request_id))
 
 
+def count_pending(connection: sa.Connection, batch_id: str) -> int:
+    """Return how many requests wait in this batch."""
+    waiting = sa.select(sa.func.count()).where(
+        requests.c.batch_id == batch_id, requests.c.state == RequestState.BATCHED
+    )
+    return connection.scalar(waiting) or 0
+
+
 def pending_ids(connection: sa.Connection, batch_id: str, limit: int) -> list[str]:
     """Return up to `limit` ids of requests that wait in this batch."""
     waiting = sa.select(requests.c.id).where(
@@ -282,6 +290,6 @@ def _state_in(*states: RequestState) -> str:
 def _among(connection: sa.Connection, ids: Iterable[str]) -> sa.ColumnElement[bool]:
     # One parameter however many ids: neither database has to parse or cache a statement per length.
     if is_postgres(connection):
-        return cast(Any, requests.c.id == sa.any_(sa.cast(list(ids), sa.ARRAY(sa.Text))))
+        return cast(sa.ColumnElement[bool], requests.c.id == sa.any_(sa.cast(list(ids), sa.ARRAY(sa.Text))))
     each = sa.func.json_each(json.dumps(list(ids))).table_valued("value")
-    return cast(Any, requests.c.id.in_(sa.select(each.c.value)))
+    return cast(sa.ColumnElement[bool], requests.c.id.in_(sa.select(each.c.value)))
