@@ -77,6 +77,10 @@ class Carpool:
         with read(self.engine) as connection:
             return list(connection.execute(sa.text(query)))
 
+    def change(self, statement: str) -> None:
+        with write(self.engine) as connection:
+            connection.execute(sa.text(statement))
+
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = now() + 20_000
         while not condition():
