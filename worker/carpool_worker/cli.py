@@ -112,6 +112,9 @@ def worker(
 
         carpool worker --queues carpool.deliver --concurrency 2
     """
+    # SIGTERM bounds how long running tasks may still take, where Celery would wait for them without end; it reads
+    # this when it is imported. What is stopped so is done again.
+    os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     from carpool_worker import preflight
     from carpool_worker.worker_process import run
 
