@@ -81,6 +81,12 @@ class Carpool:
         with write(self.engine) as connection:
             connection.execute(sa.text(statement))
 
+    def until_polled(self, state: str, count: int = 1) -> None:
+        deadline = now() + 20_000
+        while self.rows(f"SELECT count(*) FROM batches WHERE state = '{state}'")[0][0] < count:
+            assert now() < deadline, self.rows("SELECT id, state FROM batches")
+            self.poll()
+
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = now() + 20_000
         while not condition():

@@ -15,13 +15,13 @@ import msgspec
 
 from carpool_worker.costs import DOLLAR, Tokens, price_of
 from carpool_worker.retries import after_outcome, retry_delay
-from carpool_worker.states import RETRY
+from carpool_worker.states import COMPLETE, RETRY
 from carpool_worker.store.requests import Finish, Pending
 from carpool_worker.store.usage import Used
 
 log = logging.getLogger(__name__)
 
-CHUNK_LINES = 2_000
+CHUNK_LINES = 4_000
 CHUNK_BYTES = 8_000_000
 """One transaction's worth of lines."""
 
@@ -145,10 +145,10 @@ def _conclude(conclusions: Conclusions, held: Pending, body: bytes, policy: Poli
     if transition is RETRY:
         delay = retry_delay(result.type, held.attempt, policy.retry_interval)
         conclusions.retried.append((held.id, result.type, at + int(delay * 1000)))
-    elif result.message is None:
-        conclusions.finished.append(Finish(held.id, transition.target, result.type, body, held.callback))
-    else:
+    elif transition is COMPLETE and result.message:
         _add_priced(conclusions, held, result.message, body, policy.day)
+    else:
+        conclusions.finished.append(Finish(held.id, transition.target, result.type, body, held.callback))
 
 
 def _read(request_id: str, body: bytes) -> Result:

@@ -1,0 +1,111 @@
+"""The poller: few calls, no answer final by itself, and what was canceled at the console is put right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anthropic
+import pytest
+from tests.integration.agents import Carpool, request
+
+from carpool import Producer
+from carpool_worker import poller
+from carpool_worker.claude import Claude
+from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
+
+
+class Counting(Claude):
+    """Counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lists = self.retrieves = 0
+
+    def list_newer(self, *arguments: Any) -> Any:
+        self.lists += 1
+        return super().list_newer(*arguments)
+
+    def retrieve(self, *arguments: Any) -> Any:
+        self.retrieves += 1
+        return super().retrieve(*arguments)
+
+
+def given_batches_out(carpool: Carpool, producer: Producer, count: int, **options: Any) -> None:
+    producer.enqueue_many([request(model=f"claude-haiku-4-5-{n}") for n in range(count)], **options)
+    carpool.aggregate()
+    carpool.submit()
+
+
+def states(carpool: Carpool) -> list[str]:
+    return [row.state for row in carpool.rows("SELECT state FROM batches ORDER BY id")]
+
+
+@pytest.mark.parametrize(("out", "lists", "retrieves"), [(0, 0, 0), (3, 0, 3), (6, 1, 0)])
+def test_many_batches_out_take_one_call(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, out: int, lists: int, retrieves: int
+) -> None:
+    given_batches_out(carpool, producer, out)
+    counting = Counting()
+
+    poller.poll(carpool.engine, counting)
+    counting.close()
+
+    assert (counting.lists, counting.retrieves) == (lists, retrieves)
+    carpool.until(lambda: set(states(carpool)) <= {"ended", "completed"})
+
+
+def test_a_404_passes(carpool: Carpool, producer: Producer, simulator: RemoteSimulator) -> None:
+    given_batches_out(carpool, producer, 1)
+    simulator.arm(Fault(operation="retrieve", kind="error", status=404, times=2))
+
+    for _ in range(2):
+        carpool.poll()
+        assert states(carpool) == ["in_progress"]
+
+    carpool.until(lambda: carpool.ended(1))
+
+
+def test_a_workspace_that_cant_be_seen_does_not_hide_the_others(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    given_batches_out(carpool, producer, 4, workspace_id="wrkspc_closed")
+    given_batches_out(carpool, producer, 4, workspace_id="wrkspc_open")
+    simulator.arm(Fault(operation="list", kind="error", status=403))
+
+    carpool.until_polled("ended", 4)
+
+    assert states(carpool).count("ended") >= 4
+
+
+def test_what_a_canceled_batch_had_finished_is_kept_and_the_rest_runs_again(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    simulator.script(Script(contains="cut off", outcome="canceled", times=1))
+    ids = producer.enqueue_many([request("finished"), request("cut off")])
+
+    carpool.until(lambda: carpool.ended(2))
+
+    rows = {row.id: row for row in carpool.rows("SELECT id, state, attempt FROM requests")}
+    assert [(rows[id_].state, rows[id_].attempt) for id_ in ids] == [("completed", 1), ("completed", 2)]
+    assert simulator.ledger()["ran_twice"] == []
+
+
+def test_a_batch_canceled_at_the_console_is_canceling_until_it_ends(
+    carpool: Carpool, producer: Producer, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = SimulatorOptions(data=tmp_path / "slow", latency=3_600, cancel_latency=0.3)
+    with running(options) as slow, anthropic.Anthropic(base_url=slow.url, api_key="k") as console:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", slow.url)
+        carpool.claude = Claude()
+        given_batches_out(carpool, producer, 1)
+        [batch] = carpool.rows("SELECT claude_id FROM batches")
+
+        console.messages.batches.cancel(batch.claude_id)
+        carpool.poll()
+        assert states(carpool) == ["canceling"]
+        carpool.until_polled("ended")
+        carpool.collect()
+        carpool.claude.close()
+
+    [row] = carpool.rows("SELECT state, outcome FROM requests")
+    assert (row.state, row.outcome) == ("retryable", "canceled")
