@@ -21,7 +21,14 @@ from carpool_worker.store import delivery_statements as sql
 MAX_TEXT = 1_000
 """Characters kept of an error, or of a receiver's answer."""
 
-TRY_COLUMNS = ("request_id", "attempt", "at", "milliseconds", "status", "detail")
+TRY_COLUMNS = {
+    "request_id": "text",
+    "attempt": "integer",
+    "at": "bigint",
+    "milliseconds": "integer",
+    "status": "integer",
+    "detail": "text",
+}
 
 
 class Claimed(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
@@ -23,26 +23,27 @@ BATCHED = RequestState.BATCHED.value
 SPOOL_ROWS = 500
 """Requests read at a time while a batch's body is written: about a megabyte."""
 
-COLUMNS = (
-    "id",
-    "client",
-    "model",
-    "lane",
-    "batch_id",
-    "state",
-    "attempt",
-    "headers",
-    "callback",
-    "metadata",
-    "idempotency_key",
-    "params_bytes",
-    "enqueued_at",
-    "batched_at",
-)
+COLUMNS = {
+    "id": "text",
+    "client": "text",
+    "model": "text",
+    "lane": "text",
+    "batch_id": "text",
+    "state": "text",
+    "attempt": "integer",
+    "headers": "text",
+    "callback": "text",
+    "metadata": "text",
+    "idempotency_key": "text",
+    "params_bytes": "integer",
+    "enqueued_at": "bigint",
+    "batched_at": "bigint",
+}
+BODY = {"request_id": "text", "body": "bytea"}
+"""The columns of `params` and of `answers`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(NamedTuple):
     """What the collector must know of a request that waits for its answer."""
 
     id: str
@@ -63,8 +64,7 @@ class Retry:
     params_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(NamedTuple):
     """How one request ends: the columns of `requests`, and the answer's bytes."""
 
     id: str
@@ -130,7 +130,7 @@ def insert(
     insert_rows(
         connection,
         "params",
-        ("request_id", "body"),
+        BODY,
         [(envelope.id, envelope.params) for envelope in envelopes],
     )
 
@@ -151,12 +151,12 @@ def bodies(connection: sa.Connection, batch_id: str) -> Iterator[tuple[str, byte
 def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dict[str, Pending]:
     """Return those of `ids` that wait in this batch, locked until the transaction ends."""
     waiting = (
-        sa.select(*(requests.c[name] for name in Pending.__slots__))
+        sa.select(*(requests.c[name] for name in Pending._fields))
         .where(_among(connection, ids), requests.c.batch_id == batch_id)
         .where(requests.c.state == RequestState.BATCHED)
         .with_for_update()
     )
-    return {row.id: Pending(*row) for row in connection.execute(waiting).all()}
+    return {row.id: Pending._make(row) for row in connection.execute(waiting).all()}
 
 
 def batch_of(connection: sa.Connection, request_id: str) -> str | None:
@@ -190,7 +190,7 @@ def finish(connection: sa.Connection, finished: Sequence[Finish], now: int) -> N
         [_finish_row(one, now) for one in finished],
         _state_in(RequestState.BATCHED),
     )
-    insert_rows(connection, "answers", ("request_id", "body"), [(one.id, one.body) for one in finished])
+    insert_rows(connection, "answers", BODY, [(one.id, one.body) for one in finished])
 
 
 def postpone(connection: sa.Connection, retried: Sequence[tuple[str, str, int]]) -> None:
