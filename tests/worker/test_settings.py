@@ -11,6 +11,8 @@ import pytest
 from carpool_worker.exceptions import SettingsInvalid
 from carpool_worker.settings import API_MAX_BYTES, API_MAX_REQUESTS, Settings, read_settings
 
+OLD = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+NEW = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 SHIPPED = Path(__file__).parents[2] / "config" / "carpool.toml"
 
 
@@ -102,14 +104,14 @@ def test_all_errors_are_told_at_once_and_no_secret_is(monkeypatch: pytest.Monkey
 
 
 def test_lists_come_from_the_environment_with_commas_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CARPOOL_WEBHOOK_SECRET", "whsec_new, whsec_old")
+    monkeypatch.setenv("CARPOOL_WEBHOOK_SECRET", f"{NEW}, {OLD}")
     monkeypatch.setenv("CARPOOL_WEBHOOK_ALLOWED_NETWORKS", "10.0.0.0/8,::1/128")
     monkeypatch.setenv("CARPOOL_WEBHOOK_SCHEDULE", "1, 2.5")
     monkeypatch.setenv("CARPOOL_TASK_ALLOWED", "billing.*")
 
     found = read_settings()
 
-    assert [secret.get_secret_value() for secret in found.webhook_secret] == ["whsec_new", "whsec_old"]
+    assert [secret.get_secret_value() for secret in found.webhook_secret] == [NEW, OLD]
     assert [str(network) for network in found.webhook_allowed_networks] == ["10.0.0.0/8", "::1/128"]
     assert found.webhook_schedule == [1, 2.5]
     assert found.task_allowed == ["billing.*"]
