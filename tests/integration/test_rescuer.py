@@ -99,6 +99,20 @@ def test_while_the_list_fails_every_doubt_stays(
     assert states(carpool) == {batch_id: "submitting"}
 
 
+def test_a_cursor_whose_batch_was_deleted_since_does_not_keep_a_doubt_open(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given a lost create, and that the batch which was the newest before it is gone
+    simulator.arm(LOST)
+    [batch_id] = given_doubts(carpool, producer, MODEL)
+    carpool.change("UPDATE batches SET cursor_id = 'msgbatch_deleted'")
+
+    # When, Then
+    assert rescue(carpool) == [batch_id]
+    carpool.until(lambda: carpool.ended(2))
+    assert_each_ran_once(simulator, 2)
+
+
 def test_two_lost_batches_of_one_size_are_told_apart_by_their_results(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:

@@ -38,6 +38,12 @@ def test_a_body_that_will_never_be_taken_is_rejected(status: int) -> None:
     assert after_submission(refusal(status), 1) == Reject()
 
 
+def test_a_400_about_the_account_waits_for_an_operator_as_no_request_is_at_fault() -> None:
+    error = ClaudeError("400 invalid_request_error: Your credit balance is too low", status=400)
+
+    assert after_submission(error, 1) == Postpone(OPERATOR_BACKOFF, operator=True)
+
+
 @pytest.mark.parametrize("status", [401, 402, 403, 404])
 def test_what_only_an_operator_can_mend_is_asked_again_every_minute(status: int) -> None:
     waiting = Postpone(OPERATOR_BACKOFF, operator=True)

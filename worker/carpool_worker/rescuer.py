@@ -27,6 +27,9 @@ from carpool_worker.submitter import accept
 
 log = logging.getLogger(__name__)
 
+GONE_STATUSES = frozenset({400, 404})
+"""What a list answers whose cursor is no batch any more."""
+
 HEADSTART = 5_000
 """Milliseconds that a post is left alone before anybody looks for its batch."""
 
@@ -118,7 +121,12 @@ def _settle(
 def _list_since(claude: Claude, doubted: Sequence[Batch], kind: Kind) -> list[Seen]:
     # Cursors are Anthropic's own ids: no clock of ours is compared with one of theirs.
     oldest = min(doubted, key=lambda batch: batch.submitting_at or 0)
-    newer = claude.list_newer(oldest.cursor_id, kind.headers)
+    try:
+        newer = list(claude.list_newer(oldest.cursor_id, kind.headers))
+    except ClaudeError as error:
+        if error.status not in GONE_STATUSES:
+            raise
+        newer = list(claude.list_newest(kind.headers))  # the cursor's batch was deleted since
     return [seen for seen in newer if seen.request_count == kind.request_count]
 
 

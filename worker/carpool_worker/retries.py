@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from random import Random
 
@@ -17,6 +18,8 @@ OPERATOR_BACKOFF = 60.0
 
 REJECTING_STATUSES = frozenset({400, 413, 422})
 OPERATOR_STATUSES = frozenset({401, 402, 403, 404})
+ACCOUNT_TROUBLE = re.compile(r"credit balance|billing|spend", re.IGNORECASE)
+"""What a refusal says that is about the account, whatever its status: no request of the batch is at fault."""
 
 INCURABLE_ERRORS = frozenset({"invalid_request_error", "not_found_error", "request_too_large"})
 """Error types that come again however often a request is sent (api docs: they need a changed request)."""
@@ -56,10 +59,10 @@ def after_submission(error: ClaudeError, submissions: int) -> Postpone | Reject 
     """Decide what follows a create that failed; `submissions` counts the tries so far, this one included."""
     if not error.certain:
         return Doubt()
+    if error.status in OPERATOR_STATUSES or (error.status == 400 and ACCOUNT_TROUBLE.search(str(error))):
+        return Postpone(OPERATOR_BACKOFF, operator=True)
     if error.status in REJECTING_STATUSES:
         return Reject()
-    if error.status in OPERATOR_STATUSES:
-        return Postpone(OPERATOR_BACKOFF, operator=True)
     return Postpone(backoff(submissions, error.retry_after))
 
 
