@@ -125,6 +125,16 @@ class AsyncProducer:
 
 async def _execute(connection: Redis, commands: Sequence[Command]) -> list[Any]:
     """Return a reply for each command, with Redis' refusals as values; one round trip."""
+    task = asyncio.current_task()
+    cancelled = task.cancelling() if task else 0
+    replies = await _replies(connection, commands)
+    # redis-py sends through asyncio.wait_for, which before Python 3.12 can swallow a cancellation (its issue 86296).
+    if task and task.cancelling() > cancelled:
+        raise asyncio.CancelledError
+    return replies
+
+
+async def _replies(connection: Redis, commands: Sequence[Command]) -> list[Any]:
     if len(commands) == 1:
         try:
             return [await connection.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
