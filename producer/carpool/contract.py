@@ -41,11 +41,22 @@ local limit = tonumber(ARGV[2])
 if limit > 0 and queued + tonumber(ARGV[1]) > limit then
   return -1
 end
+if queued >= 1000 or #ARGV[4] >= 100000 then
+  local memory = redis.pcall('INFO', 'memory')
+  if type(memory) == 'string' then
+    local used, most = string.match(memory, 'used_memory:(%d+)'), string.match(memory, 'maxmemory:(%d+)')
+    if used and most and tonumber(most) > 0 and tonumber(used) > 0.9 * tonumber(most) then
+      return -2
+    end
+  end
+end
 redis.call('XADD', KEYS[1], '*', ARGV[3], ARGV[4])
 return redis.call('INCRBY', KEYS[2], ARGV[1])
 """
 """KEYS: INBOX, QUEUED. ARGV: requests in the entry, max_queued (0: none), ENTRY_FIELD, the packed entry.
-Returns the requests now queued, or -1 when the inbox is full and nothing was appended."""
+Returns the requests now queued, or, when nothing was appended: -1, the inbox is full; -2, it has filled nine tenths of
+Redis' memory. The last tenth is for the worker: without memory for its ticks and leases it could never empty the inbox.
+Where a user may not ask INFO, nothing is reserved."""
 
 BETA_HEADER = "anthropic-beta"
 USER_PROFILE_HEADER = "anthropic-user-profile-id"

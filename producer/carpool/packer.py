@@ -38,6 +38,9 @@ ENVELOPE_BYTES = 150
 
 SCRIPT_SHA = hashlib.sha1(APPEND_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
+OUT_OF_MEMORY = -2
+"""APPEND_SCRIPT's answer where the rest of Redis' memory is for the worker."""
+
 Command = tuple[str | bytes | int | float, ...]
 
 
@@ -150,7 +153,7 @@ class Packer:
         return self.accepted
 
     def _refusal(self, reply: object) -> CarpoolError:
-        if isinstance(reply, OutOfMemoryError):
+        if isinstance(reply, OutOfMemoryError) or reply == OUT_OF_MEMORY:
             return QueueFull("Redis is out of memory, so the inbox takes no more requests for now")
         if isinstance(reply, Exception):
             return self._options.unavailable(reply)

@@ -149,6 +149,23 @@ def test_a_redis_without_memory_is_a_full_queue(params: dict[str, Any]) -> None:
             assert int(connection.get("carpool:queued") or 0) == len(refusal.value.accepted) > 0
 
 
+def test_a_full_inbox_leaves_the_worker_memory_to_empty_it(params: dict[str, Any]) -> None:
+    limits = {"maxmemory": "10mb", "maxmemory-policy": "noeviction"}
+    with ValkeyServer(port=free_port(), config=limits) as server:
+        url = f"redis://127.0.0.1:{server.port}/0"
+        # Given
+        with Producer(url) as producer:
+            with pytest.raises(QueueFull):
+                producer.enqueue_many({**params, "system": "x" * 1_000} for _ in range(20_000))
+            with pytest.raises(QueueFull):
+                for _ in range(20_000):
+                    producer.enqueue(params)
+        # When / Then
+        with redis.Redis.from_url(url) as connection:
+            connection.lpush("a queue of ticks", "x" * 100_000)
+            connection.set("a lease", "mine", nx=True, px=9_000)
+
+
 def test_a_redis_that_forgot_the_script_is_taught_it_again(
     producer: Producer, worker: HandWorker, params: dict[str, Any]
 ) -> None:
