@@ -14,8 +14,13 @@ from carpool.contract import to_json
 from carpool.exceptions import InvalidRequest
 
 MAX_URL_LENGTH = 2048
+"""Bytes of UTF-8: where a URL is a database's key, the key has a limit."""
+
 TASK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}")
 """Names of Celery tasks and queues: dotted identifiers, with the dashes and colons seen in queue names."""
+
+OWN_NAMES = ("carpool.", "carpool:")
+"""Prefixes of Carpool's own tasks, queues and Redis keys: no client sets those off or writes there."""
 
 
 class Webhook(msgspec.Struct, frozen=True, tag_field="kind", tag="webhook"):
@@ -42,7 +47,10 @@ def encode(callback: Callback | Mapping[str, Any], *, allow_http: bool = False) 
 
     Raises InvalidRequest naming the field. `allow_http` lets webhooks do without TLS.
     """
-    return _encode(callback if isinstance(callback, Callback) else _from_mapping(callback), allow_http)
+    try:
+        return _encode(callback if isinstance(callback, Callback) else _from_mapping(callback), allow_http)
+    except TypeError:  # not hashable, so not a string
+        raise InvalidRequest("callback", "must hold strings only") from None
 
 
 def _from_mapping(callback: object) -> Callback:
@@ -70,10 +78,10 @@ def _check_url(url: object, allow_http: bool) -> None:
 
 
 def _broken_rule(url: str, allow_http: bool) -> str | None:
-    if len(url) > MAX_URL_LENGTH:
-        return f"must have {MAX_URL_LENGTH:,} characters at most"
     if not url.isprintable() or " " in url:
         return "must not contain spaces or control characters"
+    if len(url.encode()) > MAX_URL_LENGTH:
+        return f"must have {MAX_URL_LENGTH:,} bytes at most"
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -91,3 +99,5 @@ def _broken_rule(url: str, allow_http: bool) -> str | None:
 def _check_name(field: str, name: object) -> None:
     if not isinstance(name, str) or not TASK_NAME.fullmatch(name):
         raise InvalidRequest(field, "must be a dotted name, such as 'billing.on_answer'")
+    if name.startswith(OWN_NAMES):
+        raise InvalidRequest(field, "must not be one of Carpool's own, which begin with 'carpool'")

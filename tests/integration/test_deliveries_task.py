@@ -43,6 +43,28 @@ def test_the_answer_arrives_as_the_tasks_one_argument_on_its_queue(redis_url: st
     app.close()
 
 
+def test_what_flower_is_told_of_the_task_holds_no_answer(redis_url: str) -> None:
+    # Given
+    app = celery.Celery(broker=redis_url)
+
+    # When
+    send(app, outgoing("billing.on_answer"))
+
+    # Then
+    with app.connection_for_read() as connection, connection.SimpleQueue("billing") as queue:
+        message = queue.get(timeout=10)
+        message.ack()
+    assert (message.headers["argsrepr"], message.headers["kwargsrepr"]) == (f"(answer of {'a' * 32},)", "{}")
+    app.close()
+
+
+@pytest.mark.parametrize("queue", ["carpool.deliver", "carpool:waits"])
+def test_nothing_is_sent_to_carpools_own_queues(redis_url: str, queue: str) -> None:
+    app = celery.Celery(broker=redis_url)
+    assert send(app, outgoing("billing.on_answer", queue)).event is Event.REFUSED
+    app.close()
+
+
 @pytest.mark.parametrize("name", ["carpool.submit", "shipping.on_answer"])
 def test_tasks_that_are_not_allowed_are_not_sent(redis_url: str, name: str) -> None:
     app = celery.Celery(broker=redis_url)

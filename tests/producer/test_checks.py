@@ -135,6 +135,25 @@ def test_a_task_without_a_proper_name_or_queue_is_refused(task: Task) -> None:
         callbacks.encode(task)
 
 
+@pytest.mark.parametrize(
+    "task", [Task("carpool.submit"), Task("a", "carpool.deliver"), Task("a", "carpool:waits")]
+)
+def test_a_callback_to_carpool_itself_is_refused(task: Task) -> None:
+    with pytest.raises(InvalidRequest, match=r"callback\.(name|queue): must not be one of Carpool's own"):
+        callbacks.encode(task)
+
+
+def test_a_url_is_limited_in_bytes_as_a_databases_key_is() -> None:
+    with pytest.raises(InvalidRequest, match="2,048 bytes"):
+        callbacks.encode(Webhook(f"https://a.example/{'字' * 1_000}"))
+
+
+@pytest.mark.parametrize("callback", [Webhook(["https://a.example"]), Task({}), Task("a", [])])  # type: ignore[arg-type]
+def test_a_callback_of_something_else_than_strings_is_refused(callback: Any) -> None:
+    with pytest.raises(InvalidRequest, match="callback: must hold strings only"):
+        callbacks.encode(callback)
+
+
 def test_callbacks_go_over_the_wire_as_tagged_json() -> None:
     assert (
         callbacks.encode(Webhook("https://a.example/x")) == b'{"kind":"webhook","url":"https://a.example/x"}'

@@ -10,12 +10,9 @@ from fnmatch import fnmatchcase
 import celery
 from kombu.exceptions import OperationalError
 
-from carpool.callbacks import Task
+from carpool.callbacks import OWN_NAMES, Task
 from carpool.callbacks import decode as decode_callback
 from carpool_worker.channels import Event, Outgoing, Sent
-
-OWN_TASKS = "carpool."
-"""Prefix of Carpool's own tasks: a client must not set those off."""
 
 
 class TaskChannel:
@@ -34,16 +31,21 @@ class TaskChannel:
         callback = decode_callback(outgoing.callback)
         if not isinstance(callback, Task) or not permitted(callback.name, self._allowed):
             return Sent(Event.REFUSED, f"not sent: the task {outgoing.target} is not in CARPOOL_TASK_ALLOWED")
+        if callback.queue.startswith(OWN_NAMES):
+            return Sent(Event.REFUSED, f"not sent: the queue {callback.queue} is one of Carpool's own")
         try:
-            await asyncio.to_thread(self._send, callback, outgoing.answer)
+            await asyncio.to_thread(self._send, callback, outgoing)
         except (OperationalError, OSError) as error:
             return Sent(Event.FAILED, f"the broker did not take it: {error}")
         return Sent(Event.ACCEPTED)
 
-    def _send(self, callback: Task, answer: bytes) -> None:
-        self._app.send_task(callback.name, args=[json.loads(answer)], queue=callback.queue)
+    def _send(self, callback: Task, outgoing: Outgoing) -> None:
+        # What Flower shows of the argument, which would be the answer's text: its worker tells of all that it takes.
+        shown = f"(answer of {outgoing.request_id},)"
+        answer = json.loads(outgoing.answer)
+        self._app.send_task(callback.name, args=[answer], queue=callback.queue, argsrepr=shown)
 
 
 def permitted(name: str, allowed: Sequence[str]) -> bool:
     """Tell whether a client may have this task sent: it matches a pattern and is none of Carpool's own."""
-    return not name.startswith(OWN_TASKS) and any(fnmatchcase(name, pattern) for pattern in allowed)
+    return not name.startswith(OWN_NAMES) and any(fnmatchcase(name, pattern) for pattern in allowed)
