@@ -6,9 +6,11 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+import pytest
 import sqlalchemy as sa
 
 from carpool.contract import to_json
+from carpool.results import Result
 from carpool_worker import database
 from carpool_worker.models import AnswerRow, Batch, Request
 from carpool_worker.states import BatchState, RequestState
@@ -116,6 +118,22 @@ def test_an_error_is_unwrapped(engine: sa.Engine) -> None:
     # Then
     assert (answer.state, bytes(answer.error)) == ("discarded", inner)
     assert b'"message":null' in to_json(answer)
+
+
+@pytest.mark.parametrize(
+    "error", [b"null", b'"overloaded"', b'{"error":null}', b'{"error":"overloaded"}', b"[]"]
+)
+def test_an_error_of_a_strange_shape_holds_nothing_up(engine: sa.Engine, error: bytes) -> None:
+    # Given
+    body = b'{"type":"errored","error":' + error + b"}"
+    given_request(engine, body, state=RequestState.DISCARDED, outcome="errored")
+
+    # When
+    result = Result.from_json(to_json(load(engine)[ID]))
+
+    # Then
+    assert result.outcome == "errored"
+    assert result.error is None or result.error.type == "unknown"
 
 
 def test_expired_requests_have_neither_message_nor_error_nor_cost(engine: sa.Engine) -> None:

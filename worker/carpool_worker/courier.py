@@ -136,7 +136,7 @@ class Run:
         late: list[Parcel] = []
         if monotonic() > self._began + RUN + DRAIN:
             late = self._turns.take_back_all()
-        elif monotonic() > self._had_room + STALL:
+        elif not self._window.has_room and monotonic() > self._had_room + STALL:
             late = self._turns.take_back_longest()
             self._had_room = monotonic()
         for parcel in late:

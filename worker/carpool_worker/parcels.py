@@ -47,7 +47,7 @@ def record(engine: sa.Engine, outcomes: Sequence[Outcome], stops: Collection[str
     """Record what became of parcels, and which URLs want no more."""
     with database.write(engine) as connection:
         deliveries.record(connection, outcomes, database.now())
-        for url in stops:
+        for url in sorted(stops):  # one order for all couriers: no deadlock
             deliveries.stop_endpoint(connection, url, STOP_REASON, database.now())
 
 

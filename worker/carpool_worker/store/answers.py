@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from carpool.contract import ABSENT, Answer, Usage
+from carpool.contract import ABSENT, Answer, Usage, to_json
+from carpool.results import AnswerError
 from carpool_worker.costs import DOLLAR
 from carpool_worker.models import AnswerRow, Batch, Request
 from carpool_worker.states import FINAL_REQUEST_STATES
@@ -23,10 +24,16 @@ class _Error(msgspec.Struct, frozen=True):
 
 class _Result(msgspec.Struct, frozen=True):
     message: msgspec.Raw = ABSENT
-    error: _Error = _Error()
+    error: msgspec.Raw = ABSENT
 
 
 _decode_result = msgspec.json.Decoder(_Result).decode
+_decode_error = msgspec.json.Decoder(_Error | None).decode
+_check_error = msgspec.json.Decoder(AnswerError | None).decode
+
+UNREADABLE = msgspec.Raw(
+    to_json(AnswerError("unknown", "The API told of an error in a form that can't be read."))
+)
 
 requests = Request.__table__  # type: ignore[attr-defined]
 answers = AnswerRow.__table__  # type: ignore[attr-defined]
@@ -85,7 +92,7 @@ def _answer(
         state=state,
         outcome=outcome,
         message=result.message,
-        error=result.error.error,
+        error=_unwrapped(result.error),
         usage=None if tokens[0] is None else Usage(*(number or 0 for number in tokens)),
         cost=_dollars(cost),
         list_price=_dollars(list_price),
@@ -95,6 +102,18 @@ def _answer(
         enqueued_at=_time(enqueued_at),
         finished_at=_time(finished_at),
     )
+
+
+def _unwrapped(error: msgspec.Raw) -> msgspec.Raw:
+    # One error of a strange shape must not keep back the deliveries that were claimed together with it.
+    if error is ABSENT:
+        return ABSENT
+    try:
+        inner = (_decode_error(error) or _Error()).error
+        _check_error(inner)
+    except msgspec.ValidationError:
+        return UNREADABLE
+    return inner
 
 
 def _dollars(picodollars: int | None) -> str | None:
