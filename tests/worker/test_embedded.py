@@ -44,7 +44,7 @@ def test_given_servers_and_an_api_key_take_the_place_of_embedded_ones(
     given = {
         "CARPOOL_REDIS_URL": "redis://:secret@redis.example.com/0",
         "CARPOOL_DATABASE_URL": "postgresql://db.example.com/carpool",
-        "CARPOOL_WEBHOOK_SECRET": "whsec_bmV3,whsec_b2xk",
+        "CARPOOL_WEBHOOK_SECRET": f"whsec_{'A' * 32},whsec_{'B' * 32}",
         "ANTHROPIC_API_KEY": "sk-ant-not-a-key",
     }
     for name, value in given.items():

@@ -127,3 +127,11 @@ def test_the_shipped_file_explains_every_setting_with_its_default() -> None:
         name: value for name, value in read_settings().model_dump(mode="json").items() if name in commented
     }
     assert set(tomllib.loads(commented)) == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("secret", ["whsec_", "whsec_!!!!", "whsec_YWJj", "A" * 32, f"whsec_{'A' * 88}"])
+def test_a_secret_that_could_be_guessed_is_refused(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    monkeypatch.setenv("CARPOOL_WEBHOOK_SECRET", secret)
+
+    with pytest.raises(SettingsInvalid, match="whsec_ and the base64 of 24 to 64 random bytes"):
+        read_settings()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import tomllib
+from base64 import b64decode
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -32,8 +33,22 @@ def split_commas(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def check_secret(secret: SecretStr) -> SecretStr:
+    """Accept whsec_ and the base64 of 24 to 64 bytes, as Standard Webhooks 1.0.0 has it; raises ValueError."""
+    prefix, encoded = secret.get_secret_value()[:6], secret.get_secret_value()[6:]
+    try:
+        key = b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except ValueError:
+        key = b""
+    if prefix != "whsec_" or not 24 <= len(key) <= 64:
+        raise ValueError("each must be whsec_ and the base64 of 24 to 64 random bytes")
+    return secret
+
+
 Names = Annotated[list[str], NoDecode, BeforeValidator(split_commas)]
-Secrets = Annotated[list[SecretStr], NoDecode, BeforeValidator(split_commas)]
+Secrets = Annotated[
+    list[Annotated[SecretStr, AfterValidator(check_secret)]], NoDecode, BeforeValidator(split_commas)
+]
 Networks = Annotated[list[IPv4Network | IPv6Network], NoDecode, BeforeValidator(split_commas)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Schedule = Annotated[list[Seconds], NoDecode, BeforeValidator(split_commas)]
@@ -42,7 +57,7 @@ Schedule = Annotated[list[Seconds], NoDecode, BeforeValidator(split_commas)]
 class Settings(BaseSettings):
     """Every setting. Intervals are seconds, sizes bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="CARPOOL_", extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="CARPOOL_", extra="forbid", hide_input_in_errors=True)
 
     redis_url: str = "redis://127.0.0.1:6379/0"
     database_url: str = "sqlite:///.carpool/carpool.db"

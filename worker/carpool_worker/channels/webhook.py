@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from io import BytesIO
@@ -13,13 +13,11 @@ import aiohttp
 import msgspec
 from aiohttp.abc import AbstractResolver
 from standardwebhooks import Webhook as Signer
-from standardwebhooks.webhooks import EmptyWebhookSecretError
 from yarl import URL
 
 from carpool.contract import Delivery, to_json
 from carpool_worker.channels import Event, Outgoing, Sent
 from carpool_worker.channels.targets import TargetRefused, socket_factory
-from carpool_worker.exceptions import SettingsInvalid
 from carpool_worker.settings import Settings
 
 KEPT_ANSWER = 1_024
@@ -32,7 +30,6 @@ UNSIGNED = Sent(Event.HELD, "not sent: set CARPOOL_WEBHOOK_SECRET, webhooks are 
 PLAIN = Sent(Event.REFUSED, "not sent: plain http goes only to CARPOOL_WEBHOOK_ALLOWED_NETWORKS")
 PRIVATE = Sent(Event.REFUSED, f"not sent: {TargetRefused.__doc__}")
 NO_URL = Sent(Event.REFUSED, "not sent: the callback is no http or https URL with a host")
-BAD_SECRET = "webhook_secret (environment: CARPOOL_WEBHOOK_SECRET): each must be whsec_ followed by base64"  # noqa: S105 - a sentence
 
 
 class WebhookChannel:
@@ -41,7 +38,7 @@ class WebhookChannel:
     def __init__(self, settings: Settings, resolver: AbstractResolver | None = None) -> None:
         self._settings = settings
         self._resolver = resolver
-        self._signers = [_signer(secret.get_secret_value()) for secret in settings.webhook_secret]
+        self._signers = [Signer(secret.get_secret_value()) for secret in settings.webhook_secret]
 
     async def __aenter__(self) -> Self:
         self._sessions = {"https": self._session(public=True), "http": self._session(public=False)}
@@ -67,10 +64,11 @@ class WebhookChannel:
         """Sign and post one answer."""
         if not self._signers:
             return UNSIGNED
+        body = _body(outgoing)
+        headers = signed_headers(self._signers, outgoing.request_id, body, datetime.now(UTC))
         try:
             url = URL(outgoing.target)
-            session = self._sessions[url.scheme]
-            return await self._post(session, url, outgoing)
+            return await self._post(self._sessions[url.scheme], url, body, headers)
         except (KeyError, ValueError, aiohttp.InvalidURL):
             return NO_URL
         except TimeoutError:
@@ -82,9 +80,9 @@ class WebhookChannel:
         except (aiohttp.ClientError, OSError) as error:
             return Sent(Event.FAILED, f"{type(error).__name__}: {error}")
 
-    async def _post(self, session: aiohttp.ClientSession, url: URL, outgoing: Outgoing) -> Sent:
-        body = _body(outgoing)
-        headers = signed_headers(self._signers, outgoing.request_id, body, datetime.now(UTC))
+    async def _post(
+        self, session: aiohttp.ClientSession, url: URL, body: bytes, headers: Mapping[str, str]
+    ) -> Sent:
         data = body if len(body) < LARGE_BODY else BytesIO(body)
         async with session.post(url, data=data, headers=headers, allow_redirects=False) as response:
             retry_after = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
@@ -131,13 +129,6 @@ async def _start(response: aiohttp.ClientResponse) -> str:
         return (await response.content.read(KEPT_ANSWER)).decode(errors="replace")
     except (aiohttp.ClientError, TimeoutError):
         return ""  # the status has come, and it alone decides
-
-
-def _signer(secret: str) -> Signer:
-    try:
-        return Signer(secret)
-    except (ValueError, EmptyWebhookSecretError):
-        raise SettingsInvalid(BAD_SECRET) from None  # without the cause, which might show the secret
 
 
 def _body(outgoing: Outgoing) -> bytes:
