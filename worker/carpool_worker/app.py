@@ -20,6 +20,9 @@ AGENTS = ("aggregate", "submit", "poll", "collect", "deliver", "enqueue")
 TICK = 1.0
 """Seconds between the looks at the inbox, and at what is due."""
 
+CLOCK_SKEW = 10.0
+"""Seconds that beat's clock may be behind a worker's: by so much a tick seems older than it is."""
+
 RESCUE_INTERVAL = 10.0
 MEMORY_BOUND = 200_000
 """Kilobytes of resident memory after which a child is replaced, once its task is done."""
@@ -65,7 +68,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_queues": [
             Queue(queue(agent), Exchange(queue(agent)), routing_key=queue(agent)) for agent in AGENTS
         ],
-        "task_time_limit": settings.submit_timeout * 2 + 60,
+        "task_time_limit": max(settings.submit_timeout * 2, settings.webhook_timeout) + 60,
         "enable_utc": True,
         "beat_schedule": schedule(settings),
         "beat_max_loop_interval": TICK,
@@ -73,7 +76,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 
 def schedule(settings: Settings) -> dict[str, Any]:
-    """Return beat's schedule; a tick that no worker took within its interval expires."""
+    """Return beat's schedule; a tick that no worker took soon after its interval expires."""
     ticks = {
         "aggregate": ("aggregate", TICK),
         "reply": ("deliver", TICK),
@@ -85,7 +88,7 @@ def schedule(settings: Settings) -> dict[str, Any]:
         f"carpool.{task}": {
             "task": f"carpool.{task}",
             "schedule": every,
-            "options": {"queue": queue(agent), "expires": max(every, TICK)},
+            "options": {"queue": queue(agent), "expires": every + CLOCK_SKEW},
         }
         for task, (agent, every) in ticks.items()
     }

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from time import sleep
 from typing import Any, cast
 
 import redis
 from celery import Task
+from celery.exceptions import Reject
+from celery.worker.request import Request
 
 from carpool.client import Producer
 from carpool.exceptions import InvalidRequest, InvalidSetting, QueueFull, RedisUnavailable
@@ -40,12 +43,24 @@ log = logging.getLogger(__name__)
 NUDGE_EXPIRES = 10.0
 """Seconds after which a nudge is worthless: the next tick sends another."""
 
+DOOR_PAUSE = 1.0
+"""Seconds until a request that the inbox could not take is handed out again."""
+
+
+class Unshown(Request):  # type: ignore[misc]
+    """A task that the worker has in hand: who inspects the worker, as Flower does, is not shown its arguments."""
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """Return what is shown of it; at the Celery door the arguments are prompts."""
+        return {**super().info(safe), "args": "", "kwargs": ""}
+
 
 class Nudge(Task):  # type: ignore[misc]
     """A task that may be lost or run twice; Flower shows batches, not ticks."""
 
     abstract = True
     send_events = False
+    Request = Unshown
 
 
 @cache
@@ -159,16 +174,7 @@ def answer_waits() -> None:
             reply.answer_waits(server(), engine())
 
 
-@app.task(
-    name="carpool.enqueue",
-    base=Nudge,
-    bind=True,
-    reject_on_worker_lost=True,
-    autoretry_for=(QueueFull, RedisUnavailable),
-    retry_backoff=True,
-    retry_backoff_max=60,
-    max_retries=None,
-)
+@app.task(name="carpool.enqueue", base=Nudge, bind=True, reject_on_worker_lost=True)
 def enqueue(
     self: Task,
     params: Mapping[str, Any],
@@ -183,11 +189,19 @@ def enqueue(
     """
     key = f"celery {self.request.id}" if idempotency_key is None else idempotency_key
     try:
-        with Producer(settings().redis_url, client=client, allow_http=True) as producer:
+        with Producer(settings().redis_url, client=client, allow_http=_may_be_http()) as producer:
             producer.enqueue(params, callback=cast(Any, callback), metadata=metadata, idempotency_key=key)
+    except (QueueFull, RedisUnavailable) as error:
+        # Not retry(), which publishes a new message and drops this one where Redis does not take that.
+        sleep(DOOR_PAUSE)
+        raise Reject(str(error), requeue=True) from error
     except (InvalidRequest, InvalidSetting) as error:
         flower_events.refuse(app, self.request.id, client, error)
         raise
+
+
+def _may_be_http() -> bool:
+    return bool(settings().webhook_allowed_networks)  # plain http goes nowhere else
 
 
 def _report(filled: Filled) -> None:

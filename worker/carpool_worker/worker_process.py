@@ -6,6 +6,13 @@ import logging
 import signal
 
 from celery.signals import worker_process_init
+from celery.worker.consumer.consumer import (
+    INVALID_TASK_ERROR,
+    MESSAGE_DECODE_ERROR,
+    UNKNOWN_FORMAT,
+    UNKNOWN_TASK_ERROR,
+)
+from celery.worker.consumer.consumer import logger as consumer_log
 
 from carpool_worker import tasks  # noqa: F401  (registers them)
 from carpool_worker.app import app
@@ -14,13 +21,30 @@ from carpool_worker.end_with_parent import end_with_parent
 TALKATIVE_LOGGERS = ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "httpx2")
 """They log each task twice and each call of the API, and beat sends three a second; failures are still logged."""
 
+QUOTING = (UNKNOWN_TASK_ERROR, INVALID_TASK_ERROR, MESSAGE_DECODE_ERROR, UNKNOWN_FORMAT)
+"""What Celery logs of a message that is no task of ours, with the message's body: that can be a prompt or an answer."""
+
 
 def run(queues: str, concurrency: int) -> None:
     """Work on `queues` (comma-separated) with `concurrency` processes, until SIGTERM or SIGINT."""
     worker_process_init.connect(_leave_nothing_behind)
     for name in TALKATIVE_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+    consumer_log.addFilter(quote_nothing)
     app.worker_main(["worker", f"--queues={queues}", f"--concurrency={concurrency}", "--loglevel=INFO"])
+
+
+def quote_nothing(record: logging.LogRecord) -> bool:
+    """Take what a message says out of a log record; a filter for Celery's consumer that lets every record pass."""
+    if record.msg in QUOTING:
+        error = record.args[0] if isinstance(record.args, tuple) else None
+        reason = repr(error) if isinstance(error, KeyError) else type(error).__name__
+        record.msg, record.args, record.exc_info = (
+            "a message that is no task of ours was dropped: %s",
+            (reason,),
+            None,
+        )
+    return True
 
 
 def _leave_nothing_behind(**_: object) -> None:

@@ -1,0 +1,59 @@
+"""What becomes of a Celery message at the door, and what a worker tells of the messages that it has in hand."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from celery.exceptions import Reject
+from celery.worker.consumer.consumer import INVALID_TASK_ERROR, MESSAGE_DECODE_ERROR, UNKNOWN_TASK_ERROR
+from celery.worker.request import Request
+
+from carpool import Producer, QueueFull, RedisUnavailable
+from carpool_worker import tasks
+from carpool_worker.worker_process import quote_nothing
+
+PROMPT = "a secret"
+
+
+@pytest.mark.parametrize("error", [QueueFull(), RedisUnavailable("redis://example", "away")])
+def test_a_request_that_the_inbox_cant_take_goes_back_to_its_queue(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    # Given
+    def refuse(*_: Any, **__: Any) -> str:
+        raise error
+
+    monkeypatch.setattr(Producer, "enqueue", refuse)
+    monkeypatch.setattr(tasks, "DOOR_PAUSE", 0.0)
+
+    # When
+    with pytest.raises(Reject) as rejected:
+        tasks.enqueue.run({"model": "m"})
+
+    # Then
+    assert rejected.value.requeue
+
+
+def test_who_inspects_a_worker_is_not_shown_what_its_tasks_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Request, "info", lambda *_: {"id": "1", "args": [], "kwargs": {"params": PROMPT}})
+
+    shown = tasks.enqueue.Request.__new__(tasks.enqueue.Request).info()
+
+    assert shown == {"id": "1", "args": "", "kwargs": ""}
+
+
+@pytest.mark.parametrize("complaint", [UNKNOWN_TASK_ERROR, INVALID_TASK_ERROR, MESSAGE_DECODE_ERROR])
+def test_the_log_quotes_no_message(complaint: str) -> None:
+    # Given what Celery logs of a message that it can't run
+    arguments = (KeyError("carpool.enqeue"), *[PROMPT] * (complaint.count("%") - 1))
+    record = logging.LogRecord("celery", logging.ERROR, "", 1, complaint, arguments, None)
+
+    # When
+    passes = quote_nothing(record)
+
+    # Then
+    assert passes
+    assert PROMPT not in record.getMessage()
+    assert "carpool.enqeue" in record.getMessage()
