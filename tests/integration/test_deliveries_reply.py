@@ -81,6 +81,19 @@ def test_a_wait_after_the_end_is_answered_at_once(server: redis.Redis, engine: s
     assert reply.waited(server, [ID, OTHER_ID]) == {OTHER_ID}
 
 
+def test_one_run_answers_however_many_wait(server: redis.Redis, engine: sa.Engine) -> None:
+    # Given
+    given_final(engine, ID)
+    for number in range(2 * reply.WAITS_AT_A_TIME + 1):
+        wait(server, ID, reply_to=f"carpool:reply:{number}")
+
+    # When
+    pushed = reply.answer_waits(server, engine)
+
+    # Then
+    assert (pushed, server.llen(WAITS)) == (2 * reply.WAITS_AT_A_TIME + 1, 0)
+
+
 def test_a_wait_before_the_end_is_answered_when_it_comes(server: redis.Redis, engine: sa.Engine) -> None:
     # Given
     wait(server, ID)

@@ -110,7 +110,7 @@ def worker(
 
     Any number may run, on any number of machines. Example, a machine for deliveries alone:
 
-        carpool worker --queues carpool.deliver --concurrency 2
+        carpool worker --queues carpool.deliver --concurrency 3
     """
     # SIGTERM bounds how long running tasks may still take, where Celery would wait for them without end; it reads
     # this when it is imported. What is stopped so is done again.

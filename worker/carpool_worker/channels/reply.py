@@ -7,6 +7,7 @@ whether somebody waits for it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from time import monotonic
 from typing import Any, cast
 
 import redis
@@ -23,6 +24,8 @@ WAITING_TTL = 3_600
 """Seconds that the hash is kept when nobody waits any more; producers repeat their waits every minute."""
 
 WAITS_AT_A_TIME = 100
+RUN_SECONDS = 10.0
+"""How long one run goes on while there are waits; the next tick takes over."""
 
 IDS_AT_A_TIME = 250
 """Answers in memory at a time."""
@@ -66,8 +69,12 @@ is dropped unanswered. Returns the answers pushed."""
 
 def answer_waits(connection: redis.Redis, engine: sa.Engine) -> int:
     """Take the producers' waits, register them, and push the answers that are there; return how many were pushed."""
-    taken = cast("list[bytes] | None", connection.lpop(WAITS, WAITS_AT_A_TIME)) or []
-    return sum(_answer_wait(connection, engine, decode_wait(wait)) for wait in taken)
+    pushed, deadline = 0, monotonic() + RUN_SECONDS
+    while monotonic() < deadline and (taken := connection.lpop(WAITS, WAITS_AT_A_TIME)):
+        pushed += sum(
+            _answer_wait(connection, engine, decode_wait(wait)) for wait in cast("list[bytes]", taken)
+        )
+    return pushed
 
 
 def push(connection: redis.Redis, answers: Mapping[str, Answer]) -> int:
