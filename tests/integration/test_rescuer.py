@@ -252,6 +252,7 @@ def test_a_batch_that_is_being_posted_now_is_left_alone(
     posting.close()
 
     assert claude_ids(carpool)[batch_id] not in (None, stranger.id)
+    carpool.until(lambda: carpool.ended(2))
     assert_each_ran_once(simulator, 2)
 
 
