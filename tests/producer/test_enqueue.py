@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -157,8 +158,8 @@ def test_a_full_inbox_leaves_the_worker_memory_to_empty_it(params: dict[str, Any
         with Producer(url) as producer:
             with pytest.raises(QueueFull):
                 producer.enqueue_many({**params, "system": "x" * 1_000} for _ in range(20_000))
-            with pytest.raises(QueueFull):
-                for _ in range(20_000):
+            with suppress(QueueFull):
+                while True:
                     producer.enqueue(params)
         # When / Then
         with redis.Redis.from_url(url) as connection:
