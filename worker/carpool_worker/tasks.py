@@ -194,7 +194,7 @@ def enqueue(
     except (QueueFull, RedisUnavailable) as error:
         # Not retry(), which publishes a new message and drops this one where Redis does not take that.
         sleep(DOOR_PAUSE)
-        raise Reject(str(error), requeue=True) from error
+        raise Reject(str(error), requeue=True) from None
     except (InvalidRequest, InvalidSetting) as error:
         flower_events.refuse(app, self.request.id, client, error)
         raise
