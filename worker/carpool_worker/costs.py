@@ -99,7 +99,9 @@ class Tariff:
         """Return the price of these counts."""
         uncached, _, read, write, longer, _ = counts
         total = uncached + read + write + longer
-        tier = next(n for n, threshold in enumerate(self.thresholds) if total >= threshold)
+        tier = 0
+        while total < self.thresholds[tier]:  # the last one is 0
+            tier += 1
         return Price(_sum(counts, self.in_batch[tier]), _sum(counts, self.standard[tier]))
 
 

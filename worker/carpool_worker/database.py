@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 import sqlalchemy as sa
 
@@ -155,9 +156,11 @@ def update_rows(
             connection.exec_driver_sql(f"WITH v({names}) AS (VALUES {marks}) {update}", values).rowcount
             for values, marks in _sqlite_values(rows)
         )
-    arrays = ", ".join(["%s::text[]", *(f"%s::{kind}[]" for kind in columns.values())])
-    statement = f"UPDATE {table} SET {sets} FROM unnest({arrays}) AS v({names}) WHERE {matches}"  # noqa: S608
-    return connection.exec_driver_sql(statement, tuple(map(list, zip(*rows, strict=True)))).rowcount
+    # One JSON document: arrays would take psycopg four times as long, item by item.
+    document = msgspec.json.encode([dict(zip(("key", *columns), row, strict=True)) for row in rows]).decode()
+    kinds = ", ".join(["key text", *(f"{column} {kind}" for column, kind in columns.items())])
+    statement = f"UPDATE {table} SET {sets} FROM json_to_recordset(%s::json) AS v({kinds}) WHERE {matches}"  # noqa: S608
+    return connection.exec_driver_sql(statement, (document,)).rowcount
 
 
 def _sqlite_values(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[tuple[Any, ...], str]]:
