@@ -115,6 +115,16 @@ def states(database_url: str) -> dict[str, int]:
     return counts
 
 
+def assert_nothing_was_quoted(carpool: Carpool) -> None:
+    """No prompt, answer or secret in any log."""
+    logs = list((carpool.data / "logs").iterdir())
+    assert {"worker.log", "beat.log", "flower.log", "simulator.log"} <= {log.name for log in logs}
+    for log in logs:
+        said = log.read_text()
+        for content in ("is this review", "[simulated]", carpool.webhook_secret):
+            assert content not in said, log.name
+
+
 @pytest.mark.parametrize("killed", [False, True], ids=["undisturbed", "a worker killed with -9"])
 def test_every_request_is_answered_once_and_run_once(running_carpool: RunningCarpool, killed: bool) -> None:
     with (
@@ -151,6 +161,7 @@ def test_every_request_is_answered_once_and_run_once(running_carpool: RunningCar
         assert states(carpool.database_url) == {"completed": 3 * EACH}
         ledger = RemoteSimulator(carpool.simulator_url).ledger()
         assert ledger["ran_twice"] == []
+        assert_nothing_was_quoted(carpool)
         assert ledger["billed"] == ledger["requests_run"] == ledger["distinct_custom_ids"] == 3 * EACH
 
 
@@ -173,5 +184,5 @@ def test_a_request_of_a_service_that_knows_only_celery_is_answered(running_carpo
         until(lambda: len(tasked) == 1)
         log = carpool.data / "logs" / "worker.log"
         until(lambda: refused.id in log.read_text() and "max_tokens" in log.read_text())
-        assert "is this review" not in log.read_text()
+        assert_nothing_was_quoted(carpool)
         celery.close()
