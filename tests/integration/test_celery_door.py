@@ -151,3 +151,5 @@ def test_a_broker_that_is_away_stops_no_work(engine: sa.Engine, caplog: pytest.L
 
     flower_events.show(away, engine, ["b" * 32])
     away.close()
+
+    assert "Flower was not told: OperationalError" in caplog.text

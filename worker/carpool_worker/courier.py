@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
+from typing import TypeVar
 
 import celery
 import sqlalchemy as sa
@@ -45,6 +48,8 @@ GONE = Sent(Event.REFUSED, "not sent: the request is no longer kept")
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 
 def deliver(engine: sa.Engine, app: celery.Celery, settings: Settings) -> int:
     """Deliver what is due, for about a minute at most; return how many deliveries their callbacks took.
@@ -73,9 +78,15 @@ class Run:
         self._began = self._had_room = monotonic()
         self._asks_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
+        # A thread of its own: the loop's others may all be looking up the names of hosts that don't answer.
+        self._database = ThreadPoolExecutor(1, "courier-database")
 
     async def run(self) -> int:
         """Claim, send and record until nothing is due or the time is up; return how many were delivered."""
+        with self._database:
+            return await self._run()
+
+    async def _run(self) -> int:
         while await self._fill() or self._window.count:
             await asyncio.sleep(PAUSE)
             await self._record()
@@ -88,7 +99,7 @@ class Run:
         """Claim while there is room and anything due; tell whether anything was claimed."""
         filled = False
         while self._may_claim():
-            chunk = await asyncio.to_thread(parcels.claim, self._engine, CHUNK, self._lease())
+            chunk = await self._in_database(parcels.claim, CHUNK, self._lease())
             if len(chunk) < CHUNK:
                 self._asks_at = monotonic() + LULL
             for parcel in chunk:
@@ -126,10 +137,13 @@ class Run:
         self._window.settle(parcel, sent, monotonic() - start)
         self._turns.finish(lane)
 
+    async def _in_database(self, act: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._database, act, self._engine, *arguments)
+
     async def _record(self) -> None:
         outcomes, stops = self._window.drain()
         if outcomes:
-            await asyncio.to_thread(parcels.record, self._engine, outcomes, stops)
+            await self._in_database(parcels.record, outcomes, stops)
 
     def _give_way(self) -> None:
         """Put back what waits for a receiver that holds up the others, and all that waits when the time is up."""

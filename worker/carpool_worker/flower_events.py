@@ -6,7 +6,7 @@ No prompt, answer or key is ever part of an event. Events are a view: where none
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -32,28 +32,37 @@ RETRIED = "task-retried"
 
 def show(app: Celery, engine: sa.Engine, batch_ids: Iterable[str]) -> None:
     """Send the events that bring these batches' rows up to date."""
-    try:
-        with read(engine) as connection:
-            found = [batches.get(connection, batch_id) for batch_id in dict.fromkeys(batch_ids)]
-        if found:
-            _send(app, [batch for batch in found if batch is not None])
-    except Exception as error:  # whatever is wrong with the view, the work is done
-        log.warning("Flower was not told about its batches: %s", type(error).__name__)
+    if wanted := dict.fromkeys(batch_ids):
+        _tell(app, _rows(engine, wanted))
 
 
 def beat(app: Celery) -> None:
     """Tell Flower that the host of the batches is alive."""
-    with app.events.default_dispatcher(hostname=HOSTNAME) as dispatcher:
-        dispatcher.send("worker-heartbeat", freq=60)
+    _tell(app, [("worker-heartbeat", {"freq": 60})])
 
 
 def refuse(app: Celery, task_id: str, client: str, error: Exception) -> None:
     """Show a request that was refused at the Celery door: who sent it and which rule it broke, not what it says."""
-    with app.events.default_dispatcher(hostname=HOSTNAME) as dispatcher:
-        dispatcher.send(
-            RECEIVED, uuid=task_id, name="carpool.enqueue", args=f"client {client!s:.64}", kwargs=""
-        )
-        dispatcher.send(FAILED, uuid=task_id, exception=str(error), traceback="")
+    received = {"name": "carpool.enqueue", "args": f"client {client!s:.64}", "kwargs": ""}
+    failed = {"exception": str(error), "traceback": ""}
+    _tell(app, [(RECEIVED, {"uuid": task_id, **received}), (FAILED, {"uuid": task_id, **failed})])
+
+
+def _rows(engine: sa.Engine, batch_ids: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    with read(engine) as connection:
+        found = [batches.get(connection, batch_id) for batch_id in batch_ids]
+    for batch in filter(None, found):
+        kind, fields = describe(batch)
+        yield kind, {"uuid": batch.id, **fields}
+
+
+def _tell(app: Celery, events: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    try:
+        with app.events.default_dispatcher(hostname=HOSTNAME) as dispatcher:
+            for kind, fields in events:
+                dispatcher.send(kind, **fields)
+    except Exception as error:  # whatever is wrong with the view, the work that it shows is done
+        log.warning("Flower was not told: %s", type(error).__name__)
 
 
 def describe(batch: Batch) -> tuple[str, dict[str, Any]]:
@@ -101,10 +110,3 @@ def _dollars(amount: Decimal) -> str:
 
 def _runtime(batch: Batch) -> float:
     return ((batch.ended_at or 0) - (batch.in_progress_at or 0)) / 1000
-
-
-def _send(app: Celery, shown: Iterable[Batch]) -> None:
-    with app.events.default_dispatcher(hostname=HOSTNAME) as dispatcher:
-        for batch in shown:
-            kind, fields = describe(batch)
-            dispatcher.send(kind, uuid=batch.id, **fields)

@@ -19,8 +19,8 @@ STOP_WAIT = 20
 START_SECONDS = 2
 """A program that runs that long counts as started."""
 
-START_RETRIES = 20
-"""How often a program that can't start is tried, a second later each time."""
+START_RETRIES = 1_000_000
+"""A program that can't start is tried for ever, a second later each time: its database may come back."""
 
 LOG_BYTES = 10_000_000
 LOG_BACKUPS = 3
