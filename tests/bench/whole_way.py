@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -81,17 +81,15 @@ class Programs:
         """Return those that run now; the worker's children are `worker` as it is."""
         found = defaultdict(list, {"service": [self._service]})
         for process in self._up.children(recursive=True):
-            found[self._name(process)].append(process)
+            with suppress(psutil.Error):  # it has just ended
+                found[self._name(process)].append(process)
         return found
 
     def _name(self, process: psutil.Process) -> str:
         if process.pid not in self._names:
-            try:
-                # Valkey writes its title over its environment
-                name = process.environ().get("SUPERVISOR_PROCESS_NAME")
-                self._names[process.pid] = name or process.name().removesuffix("-server")
-            except psutil.Error:
-                return "ended"
+            # Valkey writes its title over its environment; what has no program's name is the supervisor
+            name = process.environ().get("SUPERVISOR_PROCESS_NAME") or process.name().removesuffix("-server")
+            self._names[process.pid] = name
         return self._names[process.pid]
 
 
