@@ -40,23 +40,34 @@ class Dollars(sa.types.TypeDecorator[Decimal]):
         return None if value is None else Decimal(value) / DOLLAR
 
 
-def state_column(states: type[StrEnum], name: str) -> Any:
-    """Return a column that stores a state's value (not its member's name) and lets no other value in."""
+def state_column(states: type[StrEnum]) -> Any:
+    """Return a column that stores a state's value (not its member's name)."""
     kind = sa.Enum(
         states,
         values_callable=lambda members: [member.value for member in members],
         native_enum=False,
-        create_constraint=True,
-        name=name,
         length=16,
     )
     return sa.Column("state", kind, nullable=False)
 
 
-def finished_check(states: Sequence[StrEnum], column: str, name: str) -> sa.CheckConstraint:
-    """Tie final states to their timestamp: neither is there without the other."""
-    final = ", ".join(f"'{state.value}'" for state in states)
-    return sa.CheckConstraint(f"(state IN ({final})) = ({column} IS NOT NULL)", name=name)
+def state_checks(
+    table: str, states: type[StrEnum], **finished: Sequence[StrEnum]
+) -> list[sa.CheckConstraint]:
+    """Let no other state in, and tie final states to their timestamp: neither is there without the other.
+
+    `finished` names the timestamps' columns. The states are compared one by one, as SQLite builds the list of an IN
+    anew for every row that it writes.
+    """
+    checks = [sa.CheckConstraint(_one_of(list(states)), name=f"ck_{table}_state")]
+    for column, final in finished.items():
+        check = f"({_one_of(final)}) = ({column} IS NOT NULL)"
+        checks.append(sa.CheckConstraint(check, name=f"ck_{table}_{column}"))
+    return checks
+
+
+def _one_of(states: Sequence[StrEnum]) -> str:
+    return " OR ".join(f"state = '{state.value}'" for state in states)
 
 
 def big() -> Any:
@@ -74,7 +85,7 @@ class Batch(SQLModel, table=True):
 
     __tablename__ = "batches"
     __table_args__ = (
-        finished_check(FINISHED_BATCH_STATES, "finished_at", "ck_batches_finished"),
+        *state_checks("batches", BatchState, finished_at=FINISHED_BATCH_STATES),
         sa.Index(
             "uq_batches_open_lane",
             "lane",
@@ -94,7 +105,7 @@ class Batch(SQLModel, table=True):
     lane: str
     model: str
     headers: str  # JSON: the per-batch headers
-    state: BatchState = Field(sa_column=state_column(BatchState, "ck_batches_state"))
+    state: BatchState = Field(sa_column=state_column(BatchState))
     request_count: int = Field(default=0, sa_column=count())
     body_bytes: int = Field(default=0, sa_column=count())  # of the JSON body that will be posted
     claude_id: str | None = Field(default=None, unique=True)  # msgbatch_…
@@ -128,7 +139,7 @@ class Request(SQLModel, table=True):
 
     __tablename__ = "requests"
     __table_args__ = (
-        finished_check(FINAL_REQUEST_STATES, "finished_at", "ck_requests_finished"),
+        *state_checks("requests", RequestState, finished_at=FINAL_REQUEST_STATES),
         sa.Index("ix_requests_batch", "batch_id"),
         sa.Index(
             "ix_requests_retryable",
@@ -144,7 +155,7 @@ class Request(SQLModel, table=True):
     model: str
     lane: str
     batch_id: str = Field(max_length=32)
-    state: RequestState = Field(sa_column=state_column(RequestState, "ck_requests_state"))
+    state: RequestState = Field(sa_column=state_column(RequestState))
     attempt: int = Field(default=1)
     outcome: str | None = None
     headers: str  # JSON: the per-batch headers
@@ -189,8 +200,12 @@ class DeliveryRow(SQLModel, table=True):
 
     __tablename__ = "deliveries"
     __table_args__ = (
-        finished_check((DeliveryState.DELIVERED,), "delivered_at", "ck_deliveries_delivered"),
-        finished_check((DeliveryState.DISCARDED,), "discarded_at", "ck_deliveries_discarded"),
+        *state_checks(
+            "deliveries",
+            DeliveryState,
+            delivered_at=(DeliveryState.DELIVERED,),
+            discarded_at=(DeliveryState.DISCARDED,),
+        ),
         sa.Index(
             "ix_deliveries_due",
             "state",
@@ -203,7 +218,7 @@ class DeliveryRow(SQLModel, table=True):
     request_id: str = Field(primary_key=True, max_length=32)
     channel: str
     target: str  # a URL, or a task's name
-    state: DeliveryState = Field(sa_column=state_column(DeliveryState, "ck_deliveries_state"))
+    state: DeliveryState = Field(sa_column=state_column(DeliveryState))
     attempt: int = Field(default=0)  # tries so far
     due_at: int = Field(
         sa_column=sa.Column(sa.BigInteger, nullable=False)

@@ -24,20 +24,7 @@ def upgrade() -> None:
         sa.Column("headers", sa.String(), nullable=False),
         sa.Column(
             "state",
-            sa.Enum(
-                "open",
-                "sealed",
-                "submitting",
-                "in_progress",
-                "canceling",
-                "ended",
-                "completed",
-                "rejected",
-                name="ck_batches_state",
-                native_enum=False,
-                create_constraint=True,
-                length=16,
-            ),
+            sa.String(16),
             nullable=False,
         ),
         sa.Column("request_count", sa.BigInteger(), server_default="0", nullable=False),
@@ -64,7 +51,13 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint(
-            "(state IN ('completed', 'rejected')) = (finished_at IS NOT NULL)", name="ck_batches_finished"
+            "state = 'open' OR state = 'sealed' OR state = 'submitting' OR state = 'in_progress' "
+            "OR state = 'canceling' OR state = 'ended' OR state = 'completed' OR state = 'rejected'",
+            name="ck_batches_state",
+        ),
+        sa.CheckConstraint(
+            "(state = 'completed' OR state = 'rejected') = (finished_at IS NOT NULL)",
+            name="ck_batches_finished_at",
         ),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("claude_id"),
@@ -93,17 +86,7 @@ def upgrade() -> None:
         sa.Column("target", sa.String(), nullable=False),
         sa.Column(
             "state",
-            sa.Enum(
-                "available",
-                "delivering",
-                "retryable",
-                "delivered",
-                "discarded",
-                name="ck_deliveries_state",
-                native_enum=False,
-                create_constraint=True,
-                length=16,
-            ),
+            sa.String(16),
             nullable=False,
         ),
         sa.Column("attempt", sa.Integer(), nullable=False),
@@ -112,10 +95,15 @@ def upgrade() -> None:
         sa.Column("delivered_at", sa.BigInteger(), nullable=True),
         sa.Column("discarded_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint(
-            "(state IN ('delivered')) = (delivered_at IS NOT NULL)", name="ck_deliveries_delivered"
+            "state = 'available' OR state = 'delivering' OR state = 'retryable' OR state = 'delivered' "
+            "OR state = 'discarded'",
+            name="ck_deliveries_state",
         ),
         sa.CheckConstraint(
-            "(state IN ('discarded')) = (discarded_at IS NOT NULL)", name="ck_deliveries_discarded"
+            "(state = 'delivered') = (delivered_at IS NOT NULL)", name="ck_deliveries_delivered_at"
+        ),
+        sa.CheckConstraint(
+            "(state = 'discarded') = (discarded_at IS NOT NULL)", name="ck_deliveries_discarded_at"
         ),
         sa.PrimaryKeyConstraint("request_id"),
     )
@@ -163,17 +151,7 @@ def upgrade() -> None:
         sa.Column("batch_id", sa.String(32), nullable=False),
         sa.Column(
             "state",
-            sa.Enum(
-                "batched",
-                "retryable",
-                "completed",
-                "discarded",
-                "canceled",
-                name="ck_requests_state",
-                native_enum=False,
-                create_constraint=True,
-                length=16,
-            ),
+            sa.String(16),
             nullable=False,
         ),
         sa.Column("attempt", sa.Integer(), nullable=False),
@@ -194,8 +172,13 @@ def upgrade() -> None:
         sa.Column("retry_at", sa.BigInteger(), nullable=True),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint(
-            "(state IN ('completed', 'discarded', 'canceled')) = (finished_at IS NOT NULL)",
-            name="ck_requests_finished",
+            "state = 'batched' OR state = 'retryable' OR state = 'completed' OR state = 'discarded' "
+            "OR state = 'canceled'",
+            name="ck_requests_state",
+        ),
+        sa.CheckConstraint(
+            "(state = 'completed' OR state = 'discarded' OR state = 'canceled') = (finished_at IS NOT NULL)",
+            name="ck_requests_finished_at",
         ),
         sa.PrimaryKeyConstraint("id"),
         sqlite_with_rowid=False,
