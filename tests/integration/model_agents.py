@@ -1,0 +1,131 @@
+"""The agents as the model runs them: in any order, as often as it likes, on stale ids too, interrupted anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import redis
+import sqlalchemy as sa
+from tests.integration.model_courier import Courier
+from tests.integration.model_interruptions import Crash, Fuse, PorousClaude, PorousInbox, crash
+
+from carpool_worker import aggregator, collector, poller, rescuer, stager, submitter
+from carpool_worker.database import now, read, write
+from carpool_worker.lanes import Limits
+from carpool_worker.store import batches, deliveries
+
+LIMITS = Limits(count=4, body_bytes=600, seconds=60)
+PATIENCE = rescuer.Patience(submit_timeout=60, settle_interval=120)
+MAX_ATTEMPTS = 3
+RETRY_INTERVAL = 60.0
+
+HOURS = 3 * 3_600_000
+"""Milliseconds: longer than any wait of an agent."""
+
+CLOCKS = {
+    "batches": ("due_at", "opened_at", "submitting_at", "in_doubt_at"),
+    "requests": ("retry_at",),
+    "deliveries": ("due_at",),
+}
+
+
+@dataclass
+class Agents:
+    """All agents on one database, one Redis and one API."""
+
+    engine: sa.Engine
+    server: redis.Redis
+    claude: PorousClaude
+    fuse: Fuse
+    courier: Courier
+
+    def aggregate(self) -> None:
+        self._aggregate(claim_interval=30)
+
+    def aggregate_for_the_dead(self) -> None:
+        self._aggregate(claim_interval=0)
+
+    def submit(self) -> None:
+        self._submit(self._ids(batches.due_to_submit))
+
+    def submit_anything(self) -> None:
+        self._submit(self._all_ids())
+
+    def rescue(self) -> None:
+        rescuer.rescue(self.engine, self.claude, PATIENCE)
+
+    def poll(self) -> None:
+        poller.poll(self.engine, self.claude)
+
+    def collect(self) -> None:
+        self._collect(self._ids(batches.due_to_collect))
+
+    def collect_anything(self) -> None:
+        self._collect(self._all_ids())
+
+    def stage(self) -> None:
+        stager.stage(self.engine, LIMITS)
+        with write(self.engine) as connection:
+            deliveries.stage(connection, now())
+            deliveries.rescue(connection, now())
+
+    def deliver(self) -> None:
+        self.courier.deliver()
+
+    def deliver_in_vain(self) -> None:
+        self.courier.deliver_in_vain()
+
+    def deliver_and_hang(self) -> None:
+        self.courier.deliver_and_hang()
+
+    def record_late(self) -> None:
+        self.courier.record_late()
+
+    def time_passes(self) -> None:
+        with write(self.engine) as connection:
+            for table, clocks in CLOCKS.items():
+                back = ", ".join(f"{clock} = {clock} - {HOURS}" for clock in clocks)
+                connection.execute(sa.text(f"UPDATE {table} SET {back}"))
+
+    def run(self, names: Iterable[str], after: int | None = None, by: str = "crash") -> None:
+        """Run these agents in turn; after so many points a crash, or another agent, comes in between."""
+        if after is not None:
+            self.fuse.light(after, crash if by == "crash" else lambda: AGENTS[by](self))
+        try:
+            for name in names:
+                AGENTS[name](self)
+        except Crash:
+            pass
+        finally:
+            self.fuse.put_out()
+
+    def _aggregate(self, claim_interval: float) -> None:
+        inbox = PorousInbox(self.server, claim_interval)
+        inbox.fuse = self.fuse
+        aggregator.aggregate(self.engine, inbox, LIMITS, lambda _: self.fuse.burn())
+
+    def _submit(self, ids: Iterable[str]) -> None:
+        for batch_id in ids:
+            submitter.submit(self.engine, self.claude, batch_id, PATIENCE.submit_timeout)
+
+    def _collect(self, ids: Iterable[str]) -> None:
+        policy = MAX_ATTEMPTS, RETRY_INTERVAL
+        for batch_id in ids:
+            collector.collect(self.engine, self.claude, batch_id, *policy, lambda _: self.fuse.burn())
+
+    def _ids(self, due: Callable[[sa.Connection, int], list[str]]) -> list[str]:
+        with read(self.engine) as connection:
+            return due(connection, now())
+
+    def _all_ids(self) -> list[str]:
+        with read(self.engine) as connection:
+            return list(connection.scalars(sa.select(batches.batches.c.id)))
+
+
+AGENTS: dict[str, Callable[[Agents], None]] = {
+    name: agent
+    for name, agent in vars(Agents).items()
+    if callable(agent) and not name.startswith("_") and name not in ("run", "time_passes")
+}
+ROUND = ("aggregate_for_the_dead", "submit", "rescue", "poll", "collect", "stage", "deliver")

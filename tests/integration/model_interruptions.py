@@ -1,0 +1,114 @@
+"""Points at which an agent's run can be interrupted: before and after every effect on a database, Redis or the API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import IO, Any
+
+import sqlalchemy as sa
+
+from carpool_worker.claude import Claude, Seen
+from carpool_worker.exceptions import ClaudeError
+from carpool_worker.inbox import Chunk, Inbox
+
+
+class Crash(BaseException):
+    """The process died here; no `except Exception` of an agent may see it."""
+
+
+def crash() -> None:
+    raise Crash
+
+
+@dataclass
+class Fuse:
+    """Burns down by one at each point; at the last it crashes the agent, or runs what comes in between."""
+
+    left: int | None = None
+    act: Callable[[], None] = crash
+
+    def light(self, left: int, act: Callable[[], None]) -> None:
+        self.left, self.act = left, act
+
+    def put_out(self) -> None:
+        self.left = None
+
+    def burn(self, *, in_transaction: bool = False) -> None:
+        if self.left is None:
+            return
+        if self.left > 0:
+            self.left -= 1
+        elif self.act is crash or not in_transaction:  # SQLite has one writer: no other comes in
+            self.left = None
+            self.act()
+
+
+def make_porous(engine: sa.Engine, fuse: Fuse) -> None:
+    """Let every commit on this engine be interrupted, just before and just after it."""
+    commit = engine.dialect.do_commit
+
+    def do_commit(connection: Any) -> None:
+        fuse.burn(in_transaction=True)
+        commit(connection)
+        fuse.burn()
+
+    engine.dialect.do_commit = do_commit  # type: ignore[method-assign,assignment]
+
+
+class PorousInbox(Inbox):
+    """An inbox whose acknowledgements can be interrupted."""
+
+    fuse: Fuse
+
+    def acknowledge(self, chunk: Chunk) -> None:
+        self.fuse.burn()
+        super().acknowledge(chunk)
+        self.fuse.burn()
+
+
+class PorousClaude(Claude):
+    """A client whose calls can be interrupted; batches end when the model says so, not when the simulator does."""
+
+    def __init__(self, fuse: Fuse) -> None:
+        super().__init__()
+        self._fuse = fuse
+        self.ended: set[str] = set()
+        self.canceling: set[str] = set()
+
+    def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], seconds: float) -> Seen:
+        self._fuse.burn()
+        made = super().create(body, length, headers, seconds)
+        self._fuse.burn()
+        return self._shown(made)
+
+    def retrieve(self, claude_id: str, headers: Mapping[str, str]) -> Seen:
+        self._fuse.burn()
+        return self._shown(super().retrieve(claude_id, headers))
+
+    def newest_id(self, headers: Mapping[str, str]) -> str | None:
+        newest = super().newest_id(headers)
+        self._fuse.burn()
+        return newest
+
+    def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[Seen]:
+        shown = list(super().list_newer(cursor_id, headers))
+        self._fuse.burn()
+        yield from map(self._shown, shown)
+
+    def results(self, claude_id: str, headers: Mapping[str, str]) -> Iterator[bytes]:
+        if claude_id not in self.ended:
+            raise ClaudeError("no results yet", status=404)
+        for line in super().results(claude_id, headers):
+            self._fuse.burn()
+            yield line
+
+    def really(self, cursor_id: str | None) -> list[Seen]:
+        """Return the batches made after the cursor as the simulator shows them."""
+        return list(super().list_newer(cursor_id, {}))
+
+    def _shown(self, seen: Seen) -> Seen:
+        if seen.id in self.ended:
+            return seen
+        status = "canceling" if seen.id in self.canceling else "in_progress"
+        return replace(seen, processing_status=status)

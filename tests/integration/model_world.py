@@ -1,0 +1,130 @@
+"""The world that the model lives in: what clients ask for, how it ends, what goes wrong, and where it all runs."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import sqlalchemy as sa
+from tests.integration.agents import request
+from tests.integration.model_interruptions import Fuse, PorousClaude, make_porous
+
+from carpool import Request, Task, Webhook
+from carpool_worker import inbox, migrations, results, stager
+from carpool_worker.claude import Seen
+from carpool_worker.database import now, open_engine
+from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
+
+LANES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("claude-haiku-4-5", ()),
+    ("claude-sonnet-4-5", ()),
+    ("claude-haiku-4-5", ("output-300k-2026-03-24",)),
+)
+CALLBACKS = (None, Webhook("https://example.com/answers"), Task("billing.on_answer"))
+FATES = {
+    "fine": "completed",
+    "refusing": "completed",
+    "flaky": "completed",
+    "late": "completed",
+    "wrong": "discarded",
+    "hopeless": "discarded",
+    "unwanted": "canceled",
+}
+"""How requests of that text end."""
+
+SCRIPTS = (
+    Script(contains="refusing", outcome="refused"),
+    Script(contains="flaky", outcome="errored", error_type="overloaded_error", times=1),
+    Script(contains="late", outcome="expired", times=1),
+    Script(contains="wrong", outcome="errored", error_type="invalid_request_error"),
+    Script(contains="hopeless", outcome="errored"),
+    Script(contains="unwanted", outcome="canceled"),
+)
+FAULTS = (
+    *(Fault(operation="create", kind=kind) for kind in ("lost", "lost", "dropped", "dropped")),
+    *(Fault(operation="create", kind="error_after", status=status) for status in (500, 504)),
+    *(Fault(operation="create", kind="error", status=s) for s in (400, 401, 403, 413, 429, 500, 529)),
+    *(Fault(operation=name, kind="dropped") for name in ("list", "retrieve", "results")),
+    *(Fault(operation=name, kind="error", status=500) for name in ("list", "retrieve", "results")),
+    *(Fault(operation=name, kind="error", status=404) for name in ("retrieve", "results")),
+    *(Fault(operation="results", kind="truncated"),),
+)
+
+
+class Wanted(NamedTuple):
+    """A request that a client enqueues."""
+
+    fate: str
+    lane: int
+    callback: int
+    keyed: bool
+
+    def request(self, number: int) -> Request:
+        model, betas = LANES[self.lane]
+        key = f"{self.fate} {self.lane} {self.callback}" if self.keyed else None
+        text = self.fate if self.keyed else f"{self.fate} {number}"
+        return Request(
+            request(text, model), callback=CALLBACKS[self.callback], idempotency_key=key, betas=betas
+        )
+
+
+@dataclass
+class World:
+    """What the examples share; each has a database, an inbox and clients of its own."""
+
+    folder: Path
+    redis_url: str
+    simulator: RemoteSimulator
+    claude: PorousClaude
+    fuse: Fuse
+    numbers: Iterator[int]
+
+    def new_engine(self, number: int) -> sa.Engine:
+        path = self.folder / f"{number}.db"
+        with sqlite3.connect(self.folder / "empty.db") as empty:
+            empty.execute("VACUUM INTO ?", (str(path),))
+        empty.close()
+        engine = open_engine(f"sqlite:///{path}")
+        sa.event.listen(engine, "connect", lambda one, _: one.execute("PRAGMA synchronous = OFF"))
+        make_porous(engine, self.fuse)
+        return engine
+
+    def made_since(self, cursor_id: str | None) -> list[Seen]:
+        """Wait until the simulator has ended all batches made after that one; return them, the newest first."""
+        deadline = now() + 20_000
+        with self.without_faults():
+            while any(seen.processing_status != "ended" for seen in self.claude.really(cursor_id)):
+                assert now() < deadline
+            return self.claude.really(cursor_id)
+
+    @contextmanager
+    def without_faults(self) -> Iterator[None]:
+        """Let what the model itself asks for succeed."""
+        faults = self.simulator.waiting_faults()
+        self.simulator.disarm()
+        yield
+        self.simulator.arm(*faults)
+
+
+@pytest.fixture
+def world(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    # Small transactions, so that few requests take several.
+    monkeypatch.setattr(inbox, "READ_ENTRIES", 2)
+    monkeypatch.setattr(inbox, "CHUNK_REQUESTS", 3)
+    monkeypatch.setattr(results, "CHUNK_LINES", 2)
+    monkeypatch.setattr(stager, "CHUNK_REQUESTS", 2)
+    migrations.upgrade(f"sqlite:///{tmp_path}/empty.db")
+    fuse = Fuse()
+    options = SimulatorOptions(data=tmp_path / "simulator", requests_per_minute=10_000_000, scripts=SCRIPTS)
+    with running(options) as simulator:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", simulator.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-simulated")
+        claude = PorousClaude(fuse)
+        yield World(tmp_path, redis_url, simulator, claude, fuse, itertools.count())
+        claude.close()

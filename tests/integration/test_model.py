@@ -1,0 +1,156 @@
+"""A model of the promises: any agents in any order, crashes and faults at any point, and at rest all is as it must be.
+
+CARPOOL_MODEL_EXAMPLES sets how many histories are tried; then each run tries others.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+
+import hypothesis.strategies as st
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from tests.integration.agents import request
+from tests.integration.model_agents import AGENTS, ROUND, Agents
+from tests.integration.model_courier import Courier
+from tests.integration.model_promises import Books
+from tests.integration.model_world import FATES, FAULTS, Wanted, World, world
+
+from carpool import Producer
+from carpool_worker.simulator import Fault
+
+__all__ = ["world"]
+
+EXAMPLES = os.environ.get("CARPOOL_MODEL_EXAMPLES")
+PROFILE = settings(
+    max_examples=int(EXAMPLES or 20),
+    stateful_step_count=25,
+    derandomize=EXAMPLES is None,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+ROUNDS = 40
+"""Rounds, each with hours in between, after which everything accepted has come to its end."""
+
+CLIENTS = ("billing", "search")
+
+wanted = st.builds(
+    Wanted, st.sampled_from(list(FATES)), st.sampled_from([0, 0, 1, 2]), st.integers(0, 2), st.booleans()
+)
+interrupted = st.none() | st.tuples(st.integers(0, 30), st.just("crash") | st.sampled_from(list(AGENTS)))
+
+
+class Promises(RuleBasedStateMachine):
+    """Clients, agents, Anthropic, time and mishaps."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        number = next(world.numbers)
+        self.server = redis.Redis.from_url(world.redis_url)
+        self.server.flushdb()
+        self.engine = world.new_engine(number)
+        self.agents = Agents(
+            self.engine, self.server, world.claude, world.fuse, Courier(self.engine, world.fuse)
+        )
+        self.books = Books(self.engine, self.server, world.simulator)
+        self.producers = [
+            Producer(world.redis_url, client=f"{client}-{os.getpid()}-{number}") for client in CLIENTS
+        ]
+        self.first_cursor = world.claude.newest_id({})
+        self.accepted: dict[str, str] = {}
+        self.keys: dict[tuple[int, Wanted], str] = {}
+
+    @initialize(wanted=st.lists(wanted, min_size=3, max_size=10), faults=st.lists(st.sampled_from(FAULTS)))
+    def begin(self, wanted: list[Wanted], faults: list[Fault]) -> None:
+        self.enqueue(0, wanted)
+        self.something_will_go_wrong(faults)
+
+    @rule(client=st.integers(0, 1), wanted=st.lists(wanted, min_size=1, max_size=5))
+    def enqueue(self, client: int, wanted: list[Wanted]) -> None:
+        requests = [one.request(next(self.world.numbers)) for one in wanted]
+        for one, request_id in zip(wanted, self.producers[client].enqueue_many(requests), strict=True):
+            if one.keyed:
+                assert self.keys.setdefault((client, one), request_id) == request_id
+            else:
+                assert request_id not in self.accepted
+            self.accepted[request_id] = FATES[one.fate]
+
+    @rule(agent=st.sampled_from(list(AGENTS)), interrupted=interrupted)
+    def one_agent_runs(self, agent: str, interrupted: tuple[int, str] | None) -> None:
+        self.agents.run([agent], *interrupted or ())
+
+    @rule(hours_later=st.booleans(), ended=st.booleans(), interrupted=interrupted)
+    def all_agents_run(self, hours_later: bool, ended: bool, interrupted: tuple[int, str] | None) -> None:
+        if hours_later:
+            self.time_passes()
+        if ended:
+            self.anthropic_ends(newest_alone=False)
+        self.agents.run(ROUND, *interrupted or ())
+
+    @rule()
+    def time_passes(self) -> None:
+        self.agents.time_passes()
+
+    @rule(newest_alone=st.booleans())
+    def anthropic_ends(self, newest_alone: bool) -> None:
+        made = self.world.made_since(self.first_cursor)
+        self.world.claude.ended |= {seen.id for seen in (made[:1] if newest_alone else made)}
+
+    @rule()
+    def somebody_cancels_at_the_console(self) -> None:
+        self.world.claude.canceling |= {seen.id for seen in self.world.made_since(self.first_cursor)}
+
+    @rule(faults=st.lists(st.sampled_from(FAULTS), min_size=1, max_size=4))
+    def something_will_go_wrong(self, faults: list[Fault]) -> None:
+        self.world.simulator.arm(*faults)
+
+    @rule(count=st.integers(1, 4))
+    def another_program_posts_a_batch(self, count: int) -> None:
+        names = [f"stranger-{next(self.world.numbers)}" for _ in range(count)]
+        items = [{"custom_id": name, "params": request()} for name in names]
+        body = json.dumps({"requests": items}).encode()
+        with self.world.without_faults():
+            self.world.claude.create(io.BytesIO(body), len(body), {}, 60)
+
+    @invariant()
+    def nothing_is_lost_or_changed_afterwards(self) -> None:
+        self.books.assert_nothing_accepted_is_lost(self.accepted)
+        self.books.assert_the_tables_are_sound()
+        self.books.assert_what_is_final_stays()
+
+    def teardown(self) -> None:
+        try:
+            self._come_to_rest()
+            self.nothing_is_lost_or_changed_afterwards()
+            self.books.assert_each_request_ended_as_it_must(self.accepted)
+            self.books.assert_nothing_is_paid_for_twice()
+            self.books.assert_the_books_balance()
+            self.books.assert_each_callback_has_its_delivery()
+        finally:
+            self.world.simulator.disarm()
+            self._close()
+
+    def _come_to_rest(self) -> None:
+        for _ in range(ROUNDS):
+            if self.books.at_rest:
+                return
+            self.all_agents_run(hours_later=True, ended=True, interrupted=None)
+        raise AssertionError(self.books.rows("SELECT id, state, request_count, last_error FROM batches"))
+
+    def _close(self) -> None:
+        for producer in self.producers:
+            producer.close()
+        self.server.close()
+        self.engine.dispose()
+
+
+def test_whatever_happens_nothing_accepted_is_lost_and_nothing_is_paid_for_twice(world: World) -> None:
+    def history() -> Promises:
+        return Promises(world)
+
+    run_state_machine_as_test(history, settings=PROFILE)  # type: ignore[arg-type]
