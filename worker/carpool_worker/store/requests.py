@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from carpool.contract import Envelope
 from carpool_worker.costs import Price, Tokens
-from carpool_worker.database import insert_rows, is_postgres, update_rows
+from carpool_worker.database import driver_connection, insert_rows, is_postgres, update_rows
 from carpool_worker.models import Params, Request
 from carpool_worker.states import RETRY, STAGE, RequestState, Transition
 
@@ -143,9 +143,20 @@ def bodies(connection: sa.Connection, batch_id: str) -> Iterator[tuple[str, byte
         .where(requests.c.batch_id == batch_id)
         .order_by(requests.c.id)
     )
+    if is_postgres(connection):
+        yield from _streamed_binary(connection, joined)
+        return
     streamed = connection.execution_options(stream_results=True, yield_per=SPOOL_ROWS).execute(joined)
     for row in streamed:
-        yield row.id, bytes(row.body)
+        yield row.id, row.body
+
+
+def _streamed_binary(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[tuple[str, bytes]]:
+    # Through SQLAlchemy the bytes come as hexadecimal text, twice as long and to be decoded.
+    compiled = query.compile(connection.engine)
+    with driver_connection(connection).cursor("bodies", binary=True) as cursor:
+        cursor.itersize = SPOOL_ROWS
+        yield from cursor.execute(str(compiled), compiled.params)
 
 
 def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dict[str, Pending]:
