@@ -142,7 +142,7 @@ class Request(SQLModel, table=True):
         *state_checks("requests", RequestState, finished_at=FINAL_REQUEST_STATES),
         sa.Index("ix_requests_batch", "batch_id"),
         sa.Index(
-            # Not by the state: where an index names a column that changes, PostgreSQL writes all indexes of the row anew.
+            # Not by the state: when a column that an index names changes, PostgreSQL writes all indexes of the row.
             "ix_requests_retryable",
             "retry_at",
             sqlite_where=sa.text("retry_at IS NOT NULL"),
