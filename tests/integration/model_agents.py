@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import redis
 import sqlalchemy as sa
@@ -16,10 +17,12 @@ from carpool_worker.lanes import Limits
 from carpool_worker.store import batches, deliveries
 
 LIMITS = Limits(count=4, body_bytes=600, seconds=60)
-PATIENCE = rescuer.Patience(submit_timeout=60, settle_interval=120)
+PATIENCE = rescuer.Patience(submit_timeout=60, settle_interval=600)
 MAX_ATTEMPTS = 3
 RETRY_INTERVAL = 60.0
 
+MOMENT = 6_000
+"""Milliseconds: longer than the rescuer's head start for posts, far shorter than its patience."""
 HOURS = 3 * 3_600_000
 """Milliseconds: longer than any wait of an agent."""
 
@@ -28,6 +31,17 @@ CLOCKS = {
     "requests": ("retry_at",),
     "deliveries": ("due_at",),
 }
+
+
+CRASH = "crash"
+
+
+class Interruption(NamedTuple):
+    """After so many points `by` comes in between: a crash, or another agent; that one again after `again` more."""
+
+    after: int
+    by: str
+    again: int | None = None
 
 
 @dataclass
@@ -54,6 +68,10 @@ class Agents:
 
     def rescue(self) -> None:
         rescuer.rescue(self.engine, self.claude, PATIENCE)
+
+    def rescue_a_moment_later(self) -> None:
+        self._turn_back({"batches": CLOCKS["batches"]}, MOMENT)
+        self.rescue()
 
     def poll(self) -> None:
         poller.poll(self.engine, self.claude)
@@ -82,16 +100,14 @@ class Agents:
     def record_late(self) -> None:
         self.courier.record_late()
 
-    def time_passes(self) -> None:
-        with write(self.engine) as connection:
-            for table, clocks in CLOCKS.items():
-                back = ", ".join(f"{clock} = {clock} - {HOURS}" for clock in clocks)
-                connection.execute(sa.text(f"UPDATE {table} SET {back}"))
+    def hours_pass(self) -> None:
+        self._turn_back(CLOCKS, HOURS)
 
-    def run(self, names: Iterable[str], after: int | None = None, by: str = "crash") -> None:
-        """Run these agents in turn; after so many points a crash, or another agent, comes in between."""
-        if after is not None:
-            self.fuse.light(after, crash if by == "crash" else lambda: AGENTS[by](self))
+    def run(self, names: Iterable[str], interruption: Interruption | None) -> None:
+        """Run these agents in turn; a crash ends them all."""
+        if interruption:
+            after, by, again = interruption
+            self.fuse.light(after, crash if by == CRASH else lambda: AGENTS[by](self), again)
         try:
             for name in names:
                 AGENTS[name](self)
@@ -114,6 +130,12 @@ class Agents:
         for batch_id in ids:
             collector.collect(self.engine, self.claude, batch_id, *policy, lambda _: self.fuse.burn())
 
+    def _turn_back(self, clocks: Mapping[str, Sequence[str]], milliseconds: int) -> None:
+        with write(self.engine) as connection:
+            for table, columns in clocks.items():
+                back = ", ".join(f"{column} = {column} - {milliseconds}" for column in columns)
+                connection.execute(sa.text(f"UPDATE {table} SET {back}"))
+
     def _ids(self, due: Callable[[sa.Connection, int], list[str]]) -> list[str]:
         with read(self.engine) as connection:
             return due(connection, now())
@@ -126,6 +148,16 @@ class Agents:
 AGENTS: dict[str, Callable[[Agents], None]] = {
     name: agent
     for name, agent in vars(Agents).items()
-    if callable(agent) and not name.startswith("_") and name not in ("run", "time_passes")
+    if callable(agent) and not name.startswith("_") and name not in ("run", "hours_pass")
 }
 ROUND = ("aggregate_for_the_dead", "submit", "rescue", "poll", "collect", "stage", "deliver")
+RIVALS = (
+    "aggregate_for_the_dead",
+    "submit_anything",
+    "rescue_a_moment_later",
+    "poll",
+    "collect_anything",
+    "stage",
+    "deliver",
+)
+"""What comes in between other agents, themselves included."""

@@ -23,13 +23,14 @@ def crash() -> None:
 
 @dataclass
 class Fuse:
-    """Burns down by one at each point; at the last it crashes the agent, or runs what comes in between."""
+    """Burns down by one at each point; at the last it crashes the agent, or lets another run, once or again and again."""
 
     left: int | None = None
+    again: int | None = None
     act: Callable[[], None] = crash
 
-    def light(self, left: int, act: Callable[[], None]) -> None:
-        self.left, self.act = left, act
+    def light(self, left: int, act: Callable[[], None], again: int | None) -> None:
+        self.left, self.act, self.again = left, act, again
 
     def put_out(self) -> None:
         self.left = None
@@ -42,6 +43,7 @@ class Fuse:
         elif self.act is crash or not in_transaction:  # SQLite has one writer: no other comes in
             self.left = None
             self.act()
+            self.left = self.again
 
 
 def make_porous(engine: sa.Engine, fuse: Fuse) -> None:
@@ -75,6 +77,8 @@ class PorousClaude(Claude):
         self._fuse = fuse
         self.ended: set[str] = set()
         self.canceling: set[str] = set()
+        self.list_lags = False
+        self.listed: set[str] = set()
 
     def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], seconds: float) -> Seen:
         self._fuse.burn()
@@ -87,14 +91,13 @@ class PorousClaude(Claude):
         return self._shown(super().retrieve(claude_id, headers))
 
     def newest_id(self, headers: Mapping[str, str]) -> str | None:
-        newest = super().newest_id(headers)
-        self._fuse.burn()
-        return newest
+        newest = next(self.list_newest(headers), None)
+        return newest.id if newest else None
 
     def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[Seen]:
-        shown = list(super().list_newer(cursor_id, headers))
+        listed = [seen for seen in super().list_newer(cursor_id, headers) if not self._is_late(seen)]
         self._fuse.burn()
-        yield from map(self._shown, shown)
+        yield from map(self._shown, listed)
 
     def results(self, claude_id: str, headers: Mapping[str, str]) -> Iterator[bytes]:
         if claude_id not in self.ended:
@@ -106,6 +109,9 @@ class PorousClaude(Claude):
     def really(self, cursor_id: str | None) -> list[Seen]:
         """Return the batches made after the cursor as the simulator shows them."""
         return list(super().list_newer(cursor_id, {}))
+
+    def _is_late(self, seen: Seen) -> bool:
+        return self.list_lags and seen.id not in self.listed
 
     def _shown(self, seen: Seen) -> Seen:
         if seen.id in self.ended:

@@ -95,6 +95,9 @@ class World:
         make_porous(engine, self.fuse)
         return engine
 
+    def newest_id(self) -> str | None:
+        return next((seen.id for seen in self.claude.really(None)), None)
+
     def made_since(self, cursor_id: str | None) -> list[Seen]:
         """Wait until the simulator has ended all batches made after that one; return them, the newest first."""
         deadline = now() + 20_000

@@ -14,7 +14,7 @@ import redis
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from tests.integration.agents import request
-from tests.integration.model_agents import AGENTS, ROUND, Agents
+from tests.integration.model_agents import AGENTS, CRASH, RIVALS, ROUND, Agents, Interruption
 from tests.integration.model_courier import Courier
 from tests.integration.model_promises import Books
 from tests.integration.model_world import FATES, FAULTS, Wanted, World, world
@@ -41,7 +41,12 @@ CLIENTS = ("billing", "search")
 wanted = st.builds(
     Wanted, st.sampled_from(list(FATES)), st.sampled_from([0, 0, 1, 2]), st.integers(0, 2), st.booleans()
 )
-interrupted = st.none() | st.tuples(st.integers(0, 30), st.just("crash") | st.sampled_from(list(AGENTS)))
+interrupted = st.builds(
+    Interruption,
+    after=st.integers(0, 40),
+    by=st.just(CRASH) | st.sampled_from(RIVALS),
+    again=st.none() | st.integers(0, 4),
+)
 
 
 class Promises(RuleBasedStateMachine):
@@ -61,12 +66,17 @@ class Promises(RuleBasedStateMachine):
         self.producers = [
             Producer(world.redis_url, client=f"{client}-{os.getpid()}-{number}") for client in CLIENTS
         ]
-        self.first_cursor = world.claude.newest_id({})
+        self.first_cursor = world.newest_id()
         self.accepted: dict[str, str] = {}
         self.keys: dict[tuple[int, Wanted], str] = {}
 
-    @initialize(wanted=st.lists(wanted, min_size=3, max_size=10), faults=st.lists(st.sampled_from(FAULTS)))
-    def begin(self, wanted: list[Wanted], faults: list[Fault]) -> None:
+    @initialize(
+        wanted=st.lists(wanted, min_size=3, max_size=10),
+        faults=st.lists(st.sampled_from(FAULTS)),
+        list_lags=st.booleans(),
+    )
+    def begin(self, wanted: list[Wanted], faults: list[Fault], list_lags: bool) -> None:
+        self.world.claude.list_lags = list_lags
         self.enqueue(0, wanted)
         self.something_will_go_wrong(faults)
 
@@ -80,21 +90,22 @@ class Promises(RuleBasedStateMachine):
                 assert request_id not in self.accepted
             self.accepted[request_id] = FATES[one.fate]
 
-    @rule(agent=st.sampled_from(list(AGENTS)), interrupted=interrupted)
-    def one_agent_runs(self, agent: str, interrupted: tuple[int, str] | None) -> None:
-        self.agents.run([agent], *interrupted or ())
+    @rule(agent=st.sampled_from(list(AGENTS)), interruption=st.none() | interrupted)
+    def one_agent_runs(self, agent: str, interruption: Interruption | None) -> None:
+        self.agents.run([agent], interruption)
 
-    @rule(hours_later=st.booleans(), ended=st.booleans(), interrupted=interrupted)
-    def all_agents_run(self, hours_later: bool, ended: bool, interrupted: tuple[int, str] | None) -> None:
+    @rule(hours_later=st.booleans(), ended=st.booleans(), interruption=interrupted)
+    def all_agents_run(self, hours_later: bool, ended: bool, interruption: Interruption | None) -> None:
         if hours_later:
-            self.time_passes()
+            self.hours_pass()
         if ended:
             self.anthropic_ends(newest_alone=False)
-        self.agents.run(ROUND, *interrupted or ())
+        self.agents.run(ROUND, interruption)
 
     @rule()
-    def time_passes(self) -> None:
-        self.agents.time_passes()
+    def hours_pass(self) -> None:
+        self.agents.hours_pass()
+        self.world.claude.listed |= {seen.id for seen in self.world.made_since(self.first_cursor)}
 
     @rule(newest_alone=st.booleans())
     def anthropic_ends(self, newest_alone: bool) -> None:
@@ -139,7 +150,7 @@ class Promises(RuleBasedStateMachine):
         for _ in range(ROUNDS):
             if self.books.at_rest:
                 return
-            self.all_agents_run(hours_later=True, ended=True, interrupted=None)
+            self.all_agents_run(hours_later=True, ended=True, interruption=None)
         raise AssertionError(self.books.rows("SELECT id, state, request_count, last_error FROM batches"))
 
     def _close(self) -> None:

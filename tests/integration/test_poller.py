@@ -8,7 +8,7 @@ import anthropic
 import pytest
 from tests.integration.agents import Carpool, request
 
-from carpool import Producer
+from carpool import Producer, Webhook
 from carpool_worker import poller
 from carpool_worker.claude import Claude
 from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
@@ -63,6 +63,37 @@ def test_a_404_passes(carpool: Carpool, producer: Producer, simulator: RemoteSim
         assert states(carpool) == ["in_progress"]
 
     carpool.until(lambda: carpool.ended(1))
+
+
+def test_a_batch_that_was_deleted_ends_its_requests_with_a_clear_error_and_no_loop(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given a batch that ended and was deleted at the console before anybody collected it
+    given_batches_out(carpool, producer, 1, callback=Webhook("http://127.0.0.1:9/hook"))
+    [claude_id] = [row.claude_id for row in carpool.rows("SELECT claude_id FROM batches")]
+    with anthropic.Anthropic(max_retries=0) as console:
+        carpool.until_polled("ended", 1)
+        console.messages.batches.delete(claude_id)
+    carpool.change("UPDATE batches SET state = 'in_progress', ended_at = NULL")
+
+    # When it can't be seen, Then it is waited for, until long after it must have expired
+    carpool.poll()
+    assert states(carpool) == ["in_progress"]
+    carpool.change("UPDATE batches SET expires_at = 1")
+    carpool.poll()
+    assert states(carpool) == ["ended"]
+
+    # And its results are waited for as well, ever more slowly, before they count as gone
+    carpool.collect()
+    assert states(carpool) == ["ended"]
+    carpool.change("UPDATE batches SET ended_at = 1, due_at = 0")
+    carpool.collect()
+    assert states(carpool) == ["completed"]
+    [row] = carpool.rows("SELECT r.state, a.body FROM requests r JOIN answers a ON a.request_id = r.id")
+    assert row.state == "discarded"
+    assert b"deleted before they could be collected" in bytes(row.body)
+    assert [d.state for d in carpool.rows("SELECT state FROM deliveries")] == ["available"]
+    assert simulator.ledger()["ran_twice"] == []
 
 
 def test_a_workspace_that_cant_be_seen_does_not_hide_the_others(

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carpool_worker import states
-from carpool_worker.exceptions import ClaudeError
+from carpool_worker.exceptions import ClaudeError, ResultsCut
 from carpool_worker.retries import (
+    FIRST_BACKOFF,
+    GONE_AFTER,
     LONGEST_BACKOFF,
     LONGEST_RETRY_AFTER,
     OPERATOR_BACKOFF,
@@ -16,6 +18,7 @@ from carpool_worker.retries import (
     Postpone,
     Reject,
     after_outcome,
+    after_results,
     after_submission,
     backoff,
     before_submission,
@@ -42,6 +45,16 @@ def test_a_400_about_the_account_waits_for_an_operator_as_no_request_is_at_fault
     error = ClaudeError("400 invalid_request_error: Your credit balance is too low", status=400)
 
     assert after_submission(error, 1) == Postpone(OPERATOR_BACKOFF, operator=True)
+
+
+def test_results_are_read_again_ever_more_slowly_and_given_up_only_when_gone_for_an_hour() -> None:
+    missing = refusal(404)
+
+    assert after_results(missing, GONE_AFTER + 1) is None
+    assert after_results(refusal(500), GONE_AFTER + 1) == LONGEST_BACKOFF
+    assert after_results(ResultsCut(), GONE_AFTER + 1) == LONGEST_BACKOFF
+    assert FIRST_BACKOFF * 0.8 <= (after_results(missing, 0.0) or 0.0) <= FIRST_BACKOFF * 1.2
+    assert after_results(refusal(429, retry_after=1_000.0), 0.0) == 1_000.0
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404])

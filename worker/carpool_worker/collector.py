@@ -19,14 +19,20 @@ from carpool_worker.exceptions import ClaudeError, ResultsCut
 from carpool_worker.models import Batch
 from carpool_worker.rejecter import discard
 from carpool_worker.results import Conclusions, Policy, conclude, in_chunks, parse
-from carpool_worker.retries import backoff
+from carpool_worker.retries import after_results
 from carpool_worker.states import COMPLETE_BATCH, RELEASE, BatchState
 from carpool_worker.store import batches, deliveries, requests, usage
 
 log = logging.getLogger(__name__)
 
 MISSING_CHUNK = 500
-"""Requests discarded in one transaction when the results, read to their end, have no line for them."""
+"""Requests discarded in one transaction when there is no answer to be had for them."""
+
+MISSING = ClaudeError("The results have no readable line for this request.", kind="result_missing")
+GONE = ClaudeError(
+    "The results of the batch were deleted before they could be collected.", kind="results_gone"
+)
+"""What a request is told whose answer can't be had any more, though it may have been paid for."""
 
 Announce = Callable[[Sequence[str]], None]
 """Called after each commit with the ids of the requests that reached a final state in it."""
@@ -51,7 +57,10 @@ def collect(
         lines = claude.results(str(batch.claude_id), json.loads(batch.headers))
         return _take(engine, batch, lines, policy, announce)
     except (ClaudeError, ResultsCut) as error:
-        _come_back(engine, batch, error)
+        wait = after_results(error, (now() - (batch.ended_at or now())) / 1000)
+        if wait is None:
+            return _complete(engine, batch.id, GONE, announce)
+        _come_back(engine, batch.id, wait, error)
         return False
 
 
@@ -68,9 +77,14 @@ def _take(
         announce(_commit(engine, batch.id, results, policy))
     if count < batch.request_count:
         raise ResultsCut(f"{count} lines for {batch.request_count} requests")
-    announce(_discard_missing(engine, batch.id))
+    return _complete(engine, batch.id, MISSING, announce)
+
+
+def _complete(engine: sa.Engine, batch_id: str, without: ClaudeError, announce: Announce) -> bool:
+    """Complete the batch; requests that still wait in it are discarded with the error `without`."""
+    announce(_discard_waiting(engine, batch_id, without))
     with write(engine) as connection:
-        return batches.move(connection, COMPLETE_BATCH, batch.id, finished_at=now(), last_error=None)
+        return batches.move(connection, COMPLETE_BATCH, batch_id, finished_at=now(), last_error=None)
 
 
 def _commit(engine: sa.Engine, batch_id: str, results: dict[str, bytes], policy: Policy) -> list[str]:
@@ -117,9 +131,8 @@ def _let_go(engine: sa.Engine, batch: Batch) -> None:
         )
 
 
-def _discard_missing(engine: sa.Engine, batch_id: str) -> list[str]:
-    # As many lines as requests came, but none that names these: they may have been paid for, so none is sent again.
-    error = ClaudeError("The results have no readable line for this request.", kind="result_missing")
+def _discard_waiting(engine: sa.Engine, batch_id: str, error: ClaudeError) -> list[str]:
+    # They may have been run and paid for, so none of them is sent again.
     gone: list[str] = []
     while True:
         with write(engine) as connection:
@@ -128,12 +141,11 @@ def _discard_missing(engine: sa.Engine, batch_id: str) -> list[str]:
                 discard(connection, batch_id, request_id, error, now())
         if not ids:
             return gone
-        log.error("%d requests of batch %s have no readable result", len(ids), batch_id)
+        log.error("%d requests of batch %s are discarded: %s", len(ids), batch_id, error)
         gone += ids
 
 
-def _come_back(engine: sa.Engine, batch: Batch, error: ClaudeError | ResultsCut) -> None:
-    wait = backoff(1, getattr(error, "retry_after", None))
-    log.warning("results of batch %s stopped short, reading on in %.0f s: %s", batch.id, wait, error)
+def _come_back(engine: sa.Engine, batch_id: str, wait: float, error: ClaudeError | ResultsCut) -> None:
+    log.warning("results of batch %s stopped short, reading on in %.0f s: %s", batch_id, wait, error)
     with write(engine) as connection:
-        batches.note(connection, batch.id, due_at=now() + int(wait * 1000), last_error=str(error))
+        batches.note(connection, batch_id, due_at=now() + int(wait * 1000), last_error=str(error))

@@ -13,6 +13,7 @@ from carpool_worker.claude import Claude, Seen
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
+from carpool_worker.retries import is_gone
 from carpool_worker.states import CANCEL_BATCH, END
 from carpool_worker.store import batches
 
@@ -57,12 +58,22 @@ def _look(claude: Claude, out: Sequence[Batch], headers: dict[str, str]) -> Iter
                 yield batch, seen
             if not wanted or seen.created_at < oldest:
                 break
-    for claude_id, batch in wanted.items():
-        try:
-            yield batch, claude.retrieve(str(claude_id), headers)
-        except ClaudeError as error:
-            # A 404 seconds after the create is known to pass, so no answer is final here.
-            log.warning("batch %s (%s) can't be seen now: %s", batch.id, claude_id, error)
+    for batch in wanted.values():
+        if retrieved := _retrieve(claude, batch, headers):
+            yield batch, retrieved
+
+
+def _retrieve(claude: Claude, batch: Batch, headers: dict[str, str]) -> Seen | None:
+    claude_id = str(batch.claude_id)
+    try:
+        return claude.retrieve(claude_id, headers)
+    except ClaudeError as error:
+        expires_at = batch.expires_at or now()
+        if is_gone(error, (now() - expires_at) / 1000):
+            log.error("batch %s (%s) was deleted before its results were collected", batch.id, claude_id)
+            return Seen(claude_id, "ended", batch.request_count, 0, 0, 0, 0, expires_at, expires_at)
+        log.warning("batch %s (%s) can't be seen now: %s", batch.id, claude_id, error)
+        return None
 
 
 def _apply(engine: sa.Engine, batch: Batch, seen: Seen) -> bool:

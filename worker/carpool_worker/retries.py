@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from random import Random
 
-from carpool_worker.exceptions import ClaudeError
+from carpool_worker.exceptions import ClaudeError, ResultsCut
 from carpool_worker.states import CANCEL as CANCEL_REQUEST
 from carpool_worker.states import COMPLETE, DISCARD, RETRY, RequestState, Transition
 
@@ -26,6 +26,10 @@ INCURABLE_ERRORS = frozenset({"invalid_request_error", "not_found_error", "reque
 
 UNBILLED_OUTCOMES = frozenset({"errored", "canceled", "expired"})
 """Outcomes that cost nothing (api docs). After one that nobody knows, another try could be a second bill."""
+
+GONE_AFTER = 3_600.0
+"""Seconds after which a 404 is believed: counted from a batch's end for its results, from its expiry for the batch
+itself. Seconds after the create or the end, a 404 is known to pass."""
 
 jitter = Random()  # noqa: S311 - spreads load, keeps no secret
 
@@ -70,6 +74,19 @@ def backoff(failures: int, retry_after: float | None = None) -> float:
     """Return the seconds to wait after so many failures; never less than the API asked for, up to an hour."""
     doubled = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures - 1, 10)) * jitter.uniform(0.8, 1.2)
     return max(doubled, min(retry_after or 0.0, LONGEST_RETRY_AFTER))
+
+
+def after_results(error: ClaudeError | ResultsCut, seconds_since_end: float) -> float | None:
+    """Return the seconds until results that stopped short are read again, or None where they are gone for good."""
+    if isinstance(error, ClaudeError) and error.status == 404 and seconds_since_end > GONE_AFTER:
+        return None
+    retry_after = error.retry_after if isinstance(error, ClaudeError) else None
+    return max(backoff(1, retry_after), min(seconds_since_end / 10, LONGEST_BACKOFF))
+
+
+def is_gone(error: ClaudeError, seconds_since_expiry: float) -> bool:
+    """Tell whether a batch that can't be retrieved was deleted, whoever did that."""
+    return error.status == 404 and seconds_since_expiry > GONE_AFTER
 
 
 def after_outcome(

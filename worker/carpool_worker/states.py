@@ -79,7 +79,7 @@ POSTPONE = Transition("postpone", (_B.SUBMITTING,), _B.SEALED)
 REJECT = Transition("reject", (_B.SUBMITTING,), _B.REJECTED)
 CANCEL_BATCH = Transition("cancel", (_B.IN_PROGRESS,), _B.CANCELING)
 END = Transition("end", (_B.IN_PROGRESS, _B.CANCELING), _B.ENDED)
-RELEASE = Transition("release", (_B.IN_PROGRESS, _B.CANCELING, _B.ENDED), _B.SUBMITTING)
+RELEASE = Transition("release", (_B.ENDED,), _B.SUBMITTING)
 COMPLETE_BATCH = Transition("complete", (_B.ENDED,), _B.COMPLETED)
 
 COMPLETE = Transition("complete", (_R.BATCHED,), _R.COMPLETED)
