@@ -67,6 +67,15 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         assert f"127.0.0.1:{port} can't be listened on" in run.stderr
 
 
+def test_a_fault_that_the_simulator_does_not_know_is_named(tmp_path: Path) -> None:
+    # When a fault is misspelt, Then the option and the word are named
+    run = carpool(
+        "simulator", "--port", "0", "--fault", '{"operation": "creat", "kind": "lost"}', folder=tmp_path
+    )
+    assert run.returncode == 1
+    assert "--fault: Invalid enum value 'creat'" in run.stderr
+
+
 def test_a_worker_refuses_tables_of_another_version(tmp_path: Path, redis_url: str) -> None:
     # Given a database without tables
     # When a worker is started on it, Then it names the command that makes them
