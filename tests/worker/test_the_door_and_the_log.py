@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from celery.exceptions import Reject
 from celery.worker.consumer.consumer import INVALID_TASK_ERROR, MESSAGE_DECODE_ERROR, UNKNOWN_TASK_ERROR
 from celery.worker.request import Request
@@ -57,3 +58,19 @@ def test_the_log_quotes_no_message(complaint: str) -> None:
     assert passes
     assert PROMPT not in record.getMessage()
     assert "carpool.enqeue" in record.getMessage()
+
+
+def test_a_database_that_is_away_costs_a_line_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    # Given a task whose database has gone
+    class Away(tasks.Nudge):
+        name = "carpool.away"
+
+        def run(self) -> None:
+            raise sa.exc.OperationalError("SELECT 1", None, Exception("connection refused\nDETAIL: more"))
+
+    # When it runs, Then the log says so in one line, and nothing is raised
+    Away()()
+    assert [record.getMessage() for record in caplog.records] == [
+        "carpool.away can't work now, the next tick tries again: connection refused"
+    ]
+    assert caplog.records[0].exc_info is None

@@ -9,9 +9,12 @@ from time import sleep
 from typing import Any, cast
 
 import redis
+import sqlalchemy as sa
 from celery import Task
 from celery.exceptions import Reject
 from celery.worker.request import Request
+from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import RedisError
 
 from carpool.client import Producer
 from carpool.exceptions import InvalidRequest, InvalidSetting, QueueFull, RedisUnavailable
@@ -47,6 +50,10 @@ DOOR_PAUSE = 1.0
 """Seconds until a request that the inbox could not take is handed out again."""
 
 
+AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, RedisError, BrokerError)
+"""What is raised while the database or Redis can't be reached, or has no room."""
+
+
 class Unshown(Request):  # type: ignore[misc]
     """A task that the worker has in hand: who inspects the worker, as Flower does, is not shown its arguments."""
 
@@ -61,6 +68,15 @@ class Nudge(Task):  # type: ignore[misc]
     abstract = True
     send_events = False
     Request = Unshown
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run; a database or a Redis that is away costs a line in the log, and the next tick tries again."""
+        try:
+            return super().__call__(*args, **kwargs)
+        except AWAY as error:
+            reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+            log.warning("%s can't work now, the next tick tries again: %s", self.name, reason)
+            return None
 
 
 @cache
