@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from celery import Celery
 from celery.exceptions import Reject
 from celery.worker.consumer.consumer import INVALID_TASK_ERROR, MESSAGE_DECODE_ERROR, UNKNOWN_TASK_ERROR
 from celery.worker.request import Request
@@ -69,7 +70,7 @@ def test_a_database_that_is_away_costs_a_line_and_no_traceback(caplog: pytest.Lo
             raise sa.exc.OperationalError("SELECT 1", None, Exception("connection refused\nDETAIL: more"))
 
     # When it runs, Then the log says so in one line, and nothing is raised
-    Away()()
+    Celery("away").register_task(Away())()
     assert [record.getMessage() for record in caplog.records] == [
         "carpool.away can't work now, the next tick tries again: connection refused"
     ]
