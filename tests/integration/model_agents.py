@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from carpool_worker.database import now, read, write
 from carpool_worker.lanes import Limits
 from carpool_worker.store import batches, deliveries
 
-LIMITS = Limits(count=4, body_bytes=600, seconds=60)
+LIMITS = Limits(count=5, body_bytes=800, seconds=60)
 PATIENCE = rescuer.Patience(submit_timeout=60, settle_interval=600)
 MAX_ATTEMPTS = 3
 RETRY_INTERVAL = 60.0
@@ -37,7 +38,7 @@ CRASH = "crash"
 
 
 class Interruption(NamedTuple):
-    """After so many points `by` comes in between: a crash, or another agent; that one again after `again` more."""
+    """After so many points `by` comes in between: a crash, or another agent; again after `again` more."""
 
     after: int
     by: str
@@ -104,15 +105,14 @@ class Agents:
         self._turn_back(CLOCKS, HOURS)
 
     def run(self, names: Iterable[str], interruption: Interruption | None) -> None:
-        """Run these agents in turn; a crash ends them all."""
+        """Run these agents in turn; a crash ends one, and the next goes on."""
         if interruption:
             after, by, again = interruption
             self.fuse.light(after, crash if by == CRASH else lambda: AGENTS[by](self), again)
         try:
             for name in names:
-                AGENTS[name](self)
-        except Crash:
-            pass
+                with suppress(Crash):
+                    AGENTS[name](self)
         finally:
             self.fuse.put_out()
 

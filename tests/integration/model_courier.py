@@ -12,7 +12,7 @@ from carpool_worker.states import DeliveryState
 from carpool_worker.store import deliveries
 from carpool_worker.store.deliveries import Claimed, Outcome
 
-CHUNK = 5
+CHUNK = 10
 LEASE = 60_000
 """Milliseconds."""
 TRIES = 3

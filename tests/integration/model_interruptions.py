@@ -23,7 +23,7 @@ def crash() -> None:
 
 @dataclass
 class Fuse:
-    """Burns down by one at each point; at the last it crashes the agent, or lets another run, once or again and again."""
+    """Burns down by one at each point; at the last it crashes the agent, or lets another run, perhaps repeatedly."""
 
     left: int | None = None
     again: int | None = None
@@ -42,8 +42,10 @@ class Fuse:
             self.left -= 1
         elif self.act is crash or not in_transaction:  # SQLite has one writer: no other comes in
             self.left = None
-            self.act()
-            self.left = self.again
+            try:
+                self.act()
+            finally:
+                self.left = self.again
 
 
 def make_porous(engine: sa.Engine, fuse: Fuse) -> None:
@@ -78,7 +80,7 @@ class PorousClaude(Claude):
         self.ended: set[str] = set()
         self.canceling: set[str] = set()
         self.list_lags = False
-        self.listed: set[str] = set()
+        self.listed: list[str] = []
 
     def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], seconds: float) -> Seen:
         self._fuse.burn()
@@ -91,8 +93,9 @@ class PorousClaude(Claude):
         return self._shown(super().retrieve(claude_id, headers))
 
     def newest_id(self, headers: Mapping[str, str]) -> str | None:
-        newest = next(self.list_newest(headers), None)
-        return newest.id if newest else None
+        newest = super().newest_id(headers)
+        self._fuse.burn()
+        return self.listed[-1] if self.list_lags and self.listed else newest
 
     def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[Seen]:
         listed = [seen for seen in super().list_newer(cursor_id, headers) if not self._is_late(seen)]
@@ -106,7 +109,7 @@ class PorousClaude(Claude):
             self._fuse.burn()
             yield line
 
-    def really(self, cursor_id: str | None) -> list[Seen]:
+    def really_newer(self, cursor_id: str | None) -> list[Seen]:
         """Return the batches made after the cursor as the simulator shows them."""
         return list(super().list_newer(cursor_id, {}))
 

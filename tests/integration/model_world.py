@@ -6,7 +6,7 @@ import itertools
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,6 @@ from tests.integration.model_interruptions import Fuse, PorousClaude, make_porou
 
 from carpool import Request, Task, Webhook
 from carpool_worker import inbox, migrations, results, stager
-from carpool_worker.claude import Seen
 from carpool_worker.database import now, open_engine
 from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
 
@@ -84,6 +83,7 @@ class World:
     claude: PorousClaude
     fuse: Fuse
     numbers: Iterator[int]
+    _made: list[str] = field(default_factory=list)
 
     def new_engine(self, number: int) -> sa.Engine:
         path = self.folder / f"{number}.db"
@@ -95,24 +95,27 @@ class World:
         make_porous(engine, self.fuse)
         return engine
 
-    def newest_id(self) -> str | None:
-        return next((seen.id for seen in self.claude.really(None)), None)
-
-    def made_since(self, cursor_id: str | None) -> list[Seen]:
-        """Wait until the simulator has ended all batches made after that one; return them, the newest first."""
+    def made(self) -> list[str]:
+        """Wait until the simulator has ended every batch; return their ids, the oldest first."""
         deadline = now() + 20_000
+        newest = self._made[-1] if self._made else None
         with self.without_faults():
-            while any(seen.processing_status != "ended" for seen in self.claude.really(cursor_id)):
+            newer = self.claude.really_newer(newest)
+            while any(seen.processing_status != "ended" for seen in newer):
                 assert now() < deadline
-            return self.claude.really(cursor_id)
+                newer = self.claude.really_newer(newest)
+        self._made += reversed([seen.id for seen in newer])
+        return self._made
 
     @contextmanager
     def without_faults(self) -> Iterator[None]:
         """Let what the model itself asks for succeed."""
         faults = self.simulator.waiting_faults()
-        self.simulator.disarm()
+        if faults:
+            self.simulator.disarm()
         yield
-        self.simulator.arm(*faults)
+        if faults:
+            self.simulator.arm(*faults)
 
 
 @pytest.fixture
@@ -120,7 +123,7 @@ def world(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> It
     # Small transactions, so that few requests take several.
     monkeypatch.setattr(inbox, "READ_ENTRIES", 2)
     monkeypatch.setattr(inbox, "CHUNK_REQUESTS", 3)
-    monkeypatch.setattr(results, "CHUNK_LINES", 2)
+    monkeypatch.setattr(results, "CHUNK_LINES", 1)
     monkeypatch.setattr(stager, "CHUNK_REQUESTS", 2)
     migrations.upgrade(f"sqlite:///{tmp_path}/empty.db")
     fuse = Fuse()

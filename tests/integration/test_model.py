@@ -26,8 +26,8 @@ __all__ = ["world"]
 
 EXAMPLES = os.environ.get("CARPOOL_MODEL_EXAMPLES")
 PROFILE = settings(
-    max_examples=int(EXAMPLES or 20),
-    stateful_step_count=25,
+    max_examples=int(EXAMPLES or 15),
+    stateful_step_count=20,
     derandomize=EXAMPLES is None,
     database=None,
     deadline=None,
@@ -45,7 +45,7 @@ interrupted = st.builds(
     Interruption,
     after=st.integers(0, 40),
     by=st.just(CRASH) | st.sampled_from(RIVALS),
-    again=st.none() | st.integers(0, 4),
+    again=st.none() | st.integers(0, 9),
 )
 
 
@@ -66,7 +66,8 @@ class Promises(RuleBasedStateMachine):
         self.producers = [
             Producer(world.redis_url, client=f"{client}-{os.getpid()}-{number}") for client in CLIENTS
         ]
-        self.first_cursor = world.newest_id()
+        world.claude.listed = list(world.made())
+        self.earlier = len(world.claude.listed)
         self.accepted: dict[str, str] = {}
         self.keys: dict[tuple[int, Wanted], str] = {}
 
@@ -105,16 +106,15 @@ class Promises(RuleBasedStateMachine):
     @rule()
     def hours_pass(self) -> None:
         self.agents.hours_pass()
-        self.world.claude.listed |= {seen.id for seen in self.world.made_since(self.first_cursor)}
+        self.world.claude.listed = list(self.world.made())
 
     @rule(newest_alone=st.booleans())
     def anthropic_ends(self, newest_alone: bool) -> None:
-        made = self.world.made_since(self.first_cursor)
-        self.world.claude.ended |= {seen.id for seen in (made[:1] if newest_alone else made)}
+        self.world.claude.ended.update(self._made()[-1:] if newest_alone else self._made())
 
     @rule()
     def somebody_cancels_at_the_console(self) -> None:
-        self.world.claude.canceling |= {seen.id for seen in self.world.made_since(self.first_cursor)}
+        self.world.claude.canceling.update(self._made())
 
     @rule(faults=st.lists(st.sampled_from(FAULTS), min_size=1, max_size=4))
     def something_will_go_wrong(self, faults: list[Fault]) -> None:
@@ -152,6 +152,9 @@ class Promises(RuleBasedStateMachine):
                 return
             self.all_agents_run(hours_later=True, ended=True, interruption=None)
         raise AssertionError(self.books.rows("SELECT id, state, request_count, last_error FROM batches"))
+
+    def _made(self) -> list[str]:
+        return self.world.made()[self.earlier :]
 
     def _close(self) -> None:
         for producer in self.producers:
