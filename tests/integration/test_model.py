@@ -41,12 +41,8 @@ CLIENTS = ("billing", "search")
 wanted = st.builds(
     Wanted, st.sampled_from(list(FATES)), st.sampled_from([0, 0, 1, 2]), st.integers(0, 2), st.booleans()
 )
-interrupted = st.builds(
-    Interruption,
-    after=st.integers(0, 40),
-    by=st.just(CRASH) | st.sampled_from(RIVALS),
-    again=st.none() | st.integers(0, 9),
-)
+crashes = st.builds(Interruption, st.integers(0, 20), st.just(CRASH), st.integers(0, 9))
+rivals = st.builds(Interruption, st.integers(0, 20), st.sampled_from(RIVALS), st.none() | st.integers(0, 4))
 
 
 class Promises(RuleBasedStateMachine):
@@ -91,17 +87,17 @@ class Promises(RuleBasedStateMachine):
                 assert request_id not in self.accepted
             self.accepted[request_id] = FATES[one.fate]
 
-    @rule(agent=st.sampled_from(list(AGENTS)), interruption=st.none() | interrupted)
+    @rule(agent=st.sampled_from(list(AGENTS)), interruption=st.none() | crashes | rivals)
     def one_agent_runs(self, agent: str, interruption: Interruption | None) -> None:
         self.agents.run([agent], interruption)
 
-    @rule(hours_later=st.booleans(), ended=st.booleans(), interruption=interrupted)
-    def all_agents_run(self, hours_later: bool, ended: bool, interruption: Interruption | None) -> None:
-        if hours_later:
-            self.hours_pass()
-        if ended:
-            self.anthropic_ends(newest_alone=False)
-        self.agents.run(ROUND, interruption)
+    @rule(ended=st.booleans(), crash=crashes)
+    def all_agents_run_and_crash(self, ended: bool, crash: Interruption) -> None:
+        self._go_round(ended, crash)
+
+    @rule(ended=st.booleans(), rival=rivals)
+    def all_agents_run_among_rivals(self, ended: bool, rival: Interruption) -> None:
+        self._go_round(ended, rival)
 
     @rule()
     def hours_pass(self) -> None:
@@ -150,8 +146,14 @@ class Promises(RuleBasedStateMachine):
         for _ in range(ROUNDS):
             if self.books.at_rest:
                 return
-            self.all_agents_run(hours_later=True, ended=True, interruption=None)
+            self._go_round(ended=True, interruption=None)
         raise AssertionError(self.books.rows("SELECT id, state, request_count, last_error FROM batches"))
+
+    def _go_round(self, ended: bool, interruption: Interruption | None) -> None:
+        self.hours_pass()
+        if ended:
+            self.anthropic_ends(newest_alone=False)
+        self.agents.run(ROUND, interruption)
 
     def _made(self) -> list[str]:
         return self.world.made()[self.earlier :]
