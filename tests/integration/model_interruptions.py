@@ -28,9 +28,10 @@ class Fuse:
     left: int | None = None
     again: int | None = None
     act: Callable[[], None] = crash
+    burnt: bool = False
 
     def light(self, left: int, act: Callable[[], None], again: int | None) -> None:
-        self.left, self.act, self.again = left, act, again
+        self.left, self.act, self.again, self.burnt = left, act, again, False
 
     def put_out(self) -> None:
         self.left = None
@@ -41,7 +42,7 @@ class Fuse:
         if self.left > 0:
             self.left -= 1
         elif self.act is crash or not in_transaction:  # SQLite has one writer: no other comes in
-            self.left = None
+            self.left, self.burnt = None, True
             try:
                 self.act()
             finally:

@@ -26,7 +26,7 @@ __all__ = ["world"]
 
 EXAMPLES = os.environ.get("CARPOOL_MODEL_EXAMPLES")
 PROFILE = settings(
-    max_examples=int(EXAMPLES or 15),
+    max_examples=int(EXAMPLES or 12),
     stateful_step_count=20,
     derandomize=EXAMPLES is None,
     database=None,
@@ -38,10 +38,12 @@ ROUNDS = 40
 
 CLIENTS = ("billing", "search")
 
-wanted = st.builds(
-    Wanted, st.sampled_from(list(FATES)), st.sampled_from([0, 0, 1, 2]), st.integers(0, 2), st.booleans()
+lanes, callbacks = st.sampled_from([0, 0, 1, 2]), st.integers(0, 2)
+fates, keyed_fates = st.sampled_from(list(FATES)), st.sampled_from(["fine", "flaky"])
+wanted = st.builds(Wanted, fates, lanes, callbacks, st.just(False)) | st.builds(
+    Wanted, keyed_fates, st.just(0), st.just(1), st.just(True)
 )
-crashes = st.builds(Interruption, st.integers(0, 20), st.just(CRASH), st.integers(0, 9))
+crashes = st.builds(Interruption, st.integers(0, 8), st.just(CRASH), st.integers(0, 9))
 rivals = st.builds(Interruption, st.integers(0, 20), st.sampled_from(RIVALS), st.none() | st.integers(0, 4))
 
 
@@ -93,11 +95,11 @@ class Promises(RuleBasedStateMachine):
 
     @rule(ended=st.booleans(), crash=crashes)
     def all_agents_run_and_crash(self, ended: bool, crash: Interruption) -> None:
-        self._go_round(ended, crash)
+        self.go_round(ended, crash)
 
     @rule(ended=st.booleans(), rival=rivals)
     def all_agents_run_among_rivals(self, ended: bool, rival: Interruption) -> None:
-        self._go_round(ended, rival)
+        self.go_round(ended, rival)
 
     @rule()
     def hours_pass(self) -> None:
@@ -146,10 +148,10 @@ class Promises(RuleBasedStateMachine):
         for _ in range(ROUNDS):
             if self.books.at_rest:
                 return
-            self._go_round(ended=True, interruption=None)
+            self.go_round(ended=True, interruption=None)
         raise AssertionError(self.books.rows("SELECT id, state, request_count, last_error FROM batches"))
 
-    def _go_round(self, ended: bool, interruption: Interruption | None) -> None:
+    def go_round(self, ended: bool, interruption: Interruption | None) -> None:
         self.hours_pass()
         if ended:
             self.anthropic_ends(newest_alone=False)
