@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from tests.integration.model_agents import CRASH, RIVALS, Interruption
+from tests.integration.model_agents import CRASH, RIVALS, ROUND, Interruption
 from tests.integration.model_world import Wanted, World, world
 from tests.integration.test_model import Promises
 
@@ -46,3 +46,17 @@ def test_a_crash_at_any_point_costs_nothing(world: World, interrupted: int) -> N
 @pytest.mark.parametrize("interrupted", ROUNDS.values(), ids=ROUNDS.keys())
 def test_a_rival_between_any_two_steps_costs_nothing(world: World, interrupted: int, rival: str) -> None:
     assert live_through(world, interrupted, Interruption(0, rival, again=0))
+
+
+def test_an_agent_that_meets_its_like_between_any_two_steps_costs_nothing(world: World) -> None:
+    history = Promises(world)
+    history.enqueue(0, WANTED)
+
+    for _ in ROUNDS:
+        history.hours_pass()
+        history.anthropic_ends(newest_alone=False)
+        for agent in ROUND:
+            history.agents.run([agent], Interruption(0, agent, again=0))
+            history.nothing_is_lost_or_changed_afterwards()
+
+    history.teardown()
