@@ -26,7 +26,7 @@ Machine = tuple[type[StrEnum], tuple[Transition[Any], ...], set[str]]
 MACHINES: list[Machine] = [
     (BatchState, BATCH_TRANSITIONS, {"completed", "rejected"}),
     (RequestState, REQUEST_TRANSITIONS, {"completed", "discarded", "canceled"}),
-    (DeliveryState, DELIVERY_TRANSITIONS, {"delivered", "discarded"}),
+    (DeliveryState, DELIVERY_TRANSITIONS, {"delivered"}),
 ]
 MODELS = [(Batch, BatchState), (Request, RequestState), (DeliveryRow, DeliveryState)]
 

@@ -132,6 +132,8 @@ class Batch(SQLModel, table=True):
     expires_at: int | None = Field(default=None, sa_column=big())
     ended_at: int | None = Field(default=None, sa_column=big())
     finished_at: int | None = Field(default=None, sa_column=big())
+    params_pruned_at: int | None = Field(default=None, sa_column=big())
+    answers_pruned_at: int | None = Field(default=None, sa_column=big())
 
 
 class Request(SQLModel, table=True):
@@ -147,6 +149,12 @@ class Request(SQLModel, table=True):
             "retry_at",
             sqlite_where=sa.text("retry_at IS NOT NULL"),
             postgresql_where=sa.text("retry_at IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_requests_cancel_requested",
+            "batch_id",
+            sqlite_where=sa.text("cancel_requested_at IS NOT NULL AND finished_at IS NULL"),
+            postgresql_where=sa.text("cancel_requested_at IS NOT NULL AND finished_at IS NULL"),
         ),
         {"sqlite_with_rowid": False},  # one tree to walk for a row instead of two
     )
@@ -175,6 +183,7 @@ class Request(SQLModel, table=True):
     enqueued_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
     batched_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
     retry_at: int | None = Field(default=None, sa_column=big())
+    cancel_requested_at: int | None = Field(default=None, sa_column=big())  # nobody wants its answer now
     finished_at: int | None = Field(default=None, sa_column=big())
 
 
@@ -248,13 +257,36 @@ class DeliveryAttempt(SQLModel, table=True):
 
 
 class Endpoint(SQLModel, table=True):
-    """A webhook URL that asked for no more (410): nothing is sent there until an operator says so."""
+    """A webhook URL that gives trouble: it fails since then, or nothing is sent there until an operator says so."""
 
     __tablename__ = "endpoints"
 
     url: str = Field(primary_key=True)
-    stopped_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    failing_since: int | None = Field(default=None, sa_column=big())  # no try has succeeded since
+    stopped_at: int | None = Field(default=None, sa_column=big())
+    reason: str | None = None  # why it was stopped
+
+
+class Cancellation(SQLModel, table=True):
+    """A wish to cancel what the tables don't hold (yet): a request, or all that a client enqueued until then."""
+
+    __tablename__ = "cancellations"
+
+    request_id: str = Field(primary_key=True, max_length=32)  # "": all of the client
+    client: str = Field(primary_key=True)
+    requested_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+
+
+class LanePause(SQLModel, table=True):
+    """A lane from which nothing is submitted for now."""
+
+    __tablename__ = "lane_pauses"
+
+    lane: str = Field(primary_key=True)
     reason: str
+    paused_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    probe_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))  # when one batch may try again
+    probes: int = Field(default=0)  # tries since
 
 
 class UsageRow(SQLModel, table=True):

@@ -51,11 +51,12 @@ Secrets = Annotated[
 ]
 Networks = Annotated[list[IPv4Network | IPv6Network], NoDecode, BeforeValidator(split_commas)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Days = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Schedule = Annotated[list[Seconds], NoDecode, BeforeValidator(split_commas)]
 
 
 class Settings(BaseSettings):
-    """Every setting. Intervals are seconds, sizes bytes."""
+    """Every setting. Intervals are seconds unless their name says days, sizes bytes."""
 
     model_config = SettingsConfigDict(env_prefix="CARPOOL_", extra="forbid", hide_input_in_errors=True)
 
@@ -70,6 +71,7 @@ class Settings(BaseSettings):
     settle_interval: Seconds = 120
     submit_timeout: Seconds = 600
     claim_interval: Seconds = 30
+    queue_limit: int = Field(default=200_000, ge=1)
 
     max_attempts: int = Field(default=3, ge=1, le=100)
     retry_interval: Seconds = 60
@@ -93,7 +95,12 @@ class Settings(BaseSettings):
         ]
     )
 
+    webhook_stop_days: Days = 5
+
     task_allowed: Names = Field(default_factory=lambda: ["*"])
+
+    params_retention_days: Days = 7
+    answers_retention_days: Days = 29
 
     @classmethod
     def settings_customise_sources(

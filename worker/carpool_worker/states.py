@@ -23,7 +23,7 @@ class BatchState(StrEnum):
     ENDED = "ended"
     """Anthropic is done with it. The collector brings its results in, then completes it."""
     COMPLETED = "completed"
-    """Every request of it was answered, or put back to be tried again."""
+    """Every request of it was answered, put back to be tried again, or canceled before the batch was sent."""
     REJECTED = "rejected"
     """Anthropic will never take it as it is. Its requests went into smaller batches, or failed."""
 
@@ -81,11 +81,12 @@ CANCEL_BATCH = Transition("cancel", (_B.IN_PROGRESS,), _B.CANCELING)
 END = Transition("end", (_B.IN_PROGRESS, _B.CANCELING), _B.ENDED)
 RELEASE = Transition("release", (_B.ENDED,), _B.SUBMITTING)
 COMPLETE_BATCH = Transition("complete", (_B.ENDED,), _B.COMPLETED)
+DISSOLVE = Transition("dissolve", (_B.SEALED,), _B.COMPLETED)
 
 COMPLETE = Transition("complete", (_R.BATCHED,), _R.COMPLETED)
 RETRY = Transition("retry", (_R.BATCHED,), _R.RETRYABLE)
 DISCARD = Transition("discard", (_R.BATCHED,), _R.DISCARDED)
-CANCEL = Transition("cancel", (_R.BATCHED,), _R.CANCELED)
+CANCEL = Transition("cancel", (_R.BATCHED, _R.RETRYABLE), _R.CANCELED)
 STAGE = Transition("stage", (_R.RETRYABLE,), _R.BATCHED)
 
 CLAIM = Transition("claim", (_D.AVAILABLE,), _D.DELIVERING)
@@ -94,6 +95,7 @@ SNOOZE = Transition("snooze", (_D.DELIVERING,), _D.RETRYABLE)
 GIVE_UP = Transition("give up", (_D.DELIVERING,), _D.DISCARDED)
 MAKE_AVAILABLE = Transition("stage", (_D.RETRYABLE,), _D.AVAILABLE)
 RESCUE = Transition("rescue", (_D.DELIVERING,), _D.AVAILABLE)
+REPLAY = Transition("replay", (_D.DISCARDED,), _D.AVAILABLE)
 
 BATCH_TRANSITIONS = (
     SEAL,
@@ -105,9 +107,10 @@ BATCH_TRANSITIONS = (
     END,
     RELEASE,
     COMPLETE_BATCH,
+    DISSOLVE,
 )
 REQUEST_TRANSITIONS = (COMPLETE, RETRY, DISCARD, CANCEL, STAGE)
-DELIVERY_TRANSITIONS = (CLAIM, DELIVER, SNOOZE, GIVE_UP, MAKE_AVAILABLE, RESCUE)
+DELIVERY_TRANSITIONS = (CLAIM, DELIVER, SNOOZE, GIVE_UP, MAKE_AVAILABLE, RESCUE, REPLAY)
 
 FINAL_REQUEST_STATES = (_R.COMPLETED, _R.DISCARDED, _R.CANCELED)
 FINISHED_BATCH_STATES = (_B.COMPLETED, _B.REJECTED)

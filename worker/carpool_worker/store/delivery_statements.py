@@ -115,4 +115,6 @@ DUE = sa.select(sa.func.count(deliveries.c.request_id)).where(
 )
 STOP_SQLITE = sqlite.insert(endpoints).on_conflict_do_nothing()
 STOP_POSTGRESQL = postgresql.insert(endpoints).on_conflict_do_nothing()
-STOPPED = sa.select(endpoints.c.url).where(endpoints.c.url.in_(sa.bindparam("urls", expanding=True)))
+STOPPED = sa.select(endpoints.c.url).where(
+    endpoints.c.url.in_(sa.bindparam("urls", expanding=True)), endpoints.c.stopped_at.is_not(None)
+)
