@@ -1,4 +1,4 @@
-"""What an answer costs is what the price library says it costs, to the picodollar."""
+"""What an answer costs is what the price library says it costs, to the picodollar; prices by hand: test_prices.py."""
 
 from __future__ import annotations
 
