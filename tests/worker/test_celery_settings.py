@@ -52,7 +52,8 @@ def test_each_agent_has_a_queue_and_an_exchange_of_its_own(configured: dict[str,
 def test_beat_drives_every_state_on_and_its_ticks_dont_pile_up(configured: dict[str, Any]) -> None:
     ticks = configured["beat_schedule"]
 
-    assert set(ticks) == {f"carpool.{name}" for name in ("aggregate", "reply", "stage", "poll", "rescue")}
+    agents = ("aggregate", "reply", "stage", "poll", "rescue", "prune")
+    assert set(ticks) == {f"carpool.{name}" for name in agents}
     for name, tick in ticks.items():
         assert tick["task"] == name
         assert tick["options"]["queue"] in {queue(agent) for agent in AGENTS}
@@ -60,7 +61,7 @@ def test_beat_drives_every_state_on_and_its_ticks_dont_pile_up(configured: dict[
 
 
 def test_every_tick_is_a_task_and_none_of_carpools_tasks_is_shown_in_flower() -> None:
-    app.loader.import_default_modules()
+    app.loader.import_task_module("carpool_worker.tasks")
     tasks = {name: task for name, task in app.tasks.items() if name.startswith("carpool.")}
 
     assert set(app.conf.beat_schedule) < set(tasks)

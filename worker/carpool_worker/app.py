@@ -24,6 +24,7 @@ CLOCK_SKEW = 10.0
 """Seconds that beat's clock may be behind a worker's: by so much a tick seems older than it is."""
 
 RESCUE_INTERVAL = 10.0
+PRUNE_INTERVAL = 60.0
 MEMORY_BOUND = 200_000
 """Kilobytes of resident memory after which a child is replaced, once its task is done."""
 
@@ -83,6 +84,7 @@ def schedule(settings: Settings) -> dict[str, Any]:
         "stage": ("poll", TICK),
         "poll": ("poll", settings.poll_interval),
         "rescue": ("poll", min(RESCUE_INTERVAL, settings.settle_interval)),
+        "prune": ("poll", PRUNE_INTERVAL),
     }
     return {
         f"carpool.{task}": {

@@ -99,6 +99,18 @@ class Batch(SQLModel, table=True):
             sqlite_where=sa.text("finished_at IS NULL"),
             postgresql_where=sa.text("finished_at IS NULL"),
         ),
+        sa.Index(
+            "ix_batches_params_kept",
+            "opened_at",
+            sqlite_where=sa.text("params_pruned_at IS NULL"),
+            postgresql_where=sa.text("params_pruned_at IS NULL"),
+        ),
+        sa.Index(
+            "ix_batches_answers_kept",
+            "opened_at",
+            sqlite_where=sa.text("answers_pruned_at IS NULL"),
+            postgresql_where=sa.text("answers_pruned_at IS NULL"),
+        ),
     )
 
     id: str = Field(primary_key=True, max_length=32)

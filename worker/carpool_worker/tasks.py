@@ -24,6 +24,7 @@ from carpool_worker import (
     courier,
     flower_events,
     poller,
+    pruner,
     rescuer,
     stager,
     submitter,
@@ -156,6 +157,15 @@ def rescue() -> None:
         if held:
             patience = rescuer.Patience(settings().submit_timeout, settings().settle_interval)
             _show(rescuer.rescue(engine(), claude(), patience))
+
+
+@app.task(name="carpool.prune", base=Nudge)
+def prune() -> None:
+    """Drop what has been kept for long enough."""
+    with lease(server(), "prune") as held:
+        if held:
+            days = settings().params_retention_days, settings().answers_retention_days
+            pruner.prune(engine(), *days)
 
 
 @app.task(name="carpool.collect", base=Nudge)

@@ -35,6 +35,11 @@ UNREADABLE = msgspec.Raw(
     to_json(AnswerError("unknown", "The API told of an error in a form that can't be read."))
 )
 
+PRUNED = msgspec.Raw(
+    to_json(AnswerError("answer_pruned", "The answer is no longer kept; what it used and cost still is."))
+)
+"""The error of a request that ended so long ago that its answer was dropped, or whose client was purged."""
+
 requests = Request.__table__  # type: ignore[attr-defined]
 answers = AnswerRow.__table__  # type: ignore[attr-defined]
 batches = Batch.__table__  # type: ignore[attr-defined]
@@ -92,7 +97,7 @@ def _answer(
         state=state,
         outcome=outcome,
         message=result.message,
-        error=_unwrapped(result.error),
+        error=_unwrapped(result.error) if body else PRUNED,
         usage=None if tokens[0] is None else Usage(*(number or 0 for number in tokens)),
         cost=_dollars(cost),
         list_price=_dollars(list_price),

@@ -14,6 +14,10 @@ CANCEL_REQUESTED = sa.text("cancel_requested_at IS NOT NULL AND finished_at IS N
 def upgrade() -> None:
     op.add_column("batches", sa.Column("params_pruned_at", sa.BigInteger(), nullable=True))
     op.add_column("batches", sa.Column("answers_pruned_at", sa.BigInteger(), nullable=True))
+    for content in ("params", "answers"):
+        kept = sa.text(f"{content}_pruned_at IS NULL")
+        name = f"ix_batches_{content}_kept"
+        op.create_index(name, "batches", ["opened_at"], sqlite_where=kept, postgresql_where=kept)
     op.add_column("requests", sa.Column("cancel_requested_at", sa.BigInteger(), nullable=True))
     op.create_index(
         "ix_requests_cancel_requested",
@@ -56,5 +60,7 @@ def downgrade() -> None:
     op.drop_table("cancellations")
     op.drop_index("ix_requests_cancel_requested", "requests")
     op.drop_column("requests", "cancel_requested_at")
+    op.drop_index("ix_batches_answers_kept", "batches")
+    op.drop_index("ix_batches_params_kept", "batches")
     op.drop_column("batches", "answers_pruned_at")
     op.drop_column("batches", "params_pruned_at")
