@@ -49,7 +49,7 @@ def test_each_agent_has_a_queue_and_an_exchange_of_its_own(configured: dict[str,
     assert names == [(queue(agent),) * 3 for agent in AGENTS]
 
 
-def test_beat_drives_every_state_on_and_its_ticks_dont_pile_up(configured: dict[str, Any]) -> None:
+def test_beat_drives_every_state_on_and_its_ticks_depend_on_no_clock(configured: dict[str, Any]) -> None:
     ticks = configured["beat_schedule"]
 
     agents = ("aggregate", "reply", "stage", "poll", "rescue", "prune")
@@ -57,7 +57,8 @@ def test_beat_drives_every_state_on_and_its_ticks_dont_pile_up(configured: dict[
     for name, tick in ticks.items():
         assert tick["task"] == name
         assert tick["options"]["queue"] in {queue(agent) for agent in AGENTS}
-        assert tick["options"]["expires"] >= tick["schedule"] > 0
+        assert tick["schedule"] > 0
+        assert "expires" not in tick["options"]  # a worker's clock may be ahead of beat's
 
 
 def test_every_tick_is_a_task_and_none_of_carpools_tasks_is_shown_in_flower() -> None:

@@ -20,9 +20,6 @@ AGENTS = ("aggregate", "submit", "poll", "collect", "deliver", "enqueue")
 TICK = 1.0
 """Seconds between the looks at the inbox, and at what is due."""
 
-CLOCK_SKEW = 10.0
-"""Seconds that beat's clock may be behind a worker's: by so much a tick seems older than it is."""
-
 RESCUE_INTERVAL = 10.0
 PRUNE_INTERVAL = 60.0
 MEMORY_BOUND = 200_000
@@ -77,7 +74,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 
 def schedule(settings: Settings) -> dict[str, Any]:
-    """Return beat's schedule; a tick that no worker took soon after its interval expires."""
+    """Return beat's schedule."""
     ticks = {
         "aggregate": ("aggregate", TICK),
         "reply": ("deliver", TICK),
@@ -90,7 +87,7 @@ def schedule(settings: Settings) -> dict[str, Any]:
         f"carpool.{task}": {
             "task": f"carpool.{task}",
             "schedule": every,
-            "options": {"queue": queue(agent), "expires": every + CLOCK_SKEW},
+            "options": {"queue": queue(agent)},
         }
         for task, (agent, every) in ticks.items()
     }

@@ -44,9 +44,6 @@ from carpool_worker.store.answers import load_answers
 
 log = logging.getLogger(__name__)
 
-NUDGE_EXPIRES = 10.0
-"""Seconds after which a nudge is worthless: the next tick sends another."""
-
 DOOR_PAUSE = 1.0
 """Seconds until a request that the inbox could not take is handed out again."""
 
@@ -246,7 +243,7 @@ def _nudge(agent: str, batch_ids: Iterable[str] | None = None) -> None:
     if is_behind(server(), queue(agent)):
         return  # the next tick nudges again
     for args in [()] if batch_ids is None else [(batch_id,) for batch_id in batch_ids]:
-        app.send_task(f"carpool.{agent}", args, queue=queue(agent), expires=NUDGE_EXPIRES)
+        app.send_task(f"carpool.{agent}", args, queue=queue(agent))
 
 
 def _show(batch_ids: Iterable[str]) -> None:
