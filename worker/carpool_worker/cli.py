@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
+from carpool_worker.commands import quarantine
 from carpool_worker.exceptions import WorkerError
 
 QUEUES = "carpool.aggregate,carpool.submit,carpool.poll,carpool.collect,carpool.deliver,carpool.enqueue"
@@ -225,6 +226,9 @@ def migrate() -> None:
 
     preflight.migrate()
     typer.echo("The tables are up to date.")
+
+
+app.add_typer(quarantine.app, name="quarantine")
 
 
 def _celery_without_tasks() -> Any:
