@@ -6,7 +6,7 @@ RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench readme clean setup
+.PHONY: help demo test check chaos bench readme clean setup
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ check: $(READY)  ## Everything static: ruff (lint, format), mypy strict, import-
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+chaos: $(READY)  ## Attack the promises with real crashes and outages, and count what became of them (CHAOS='--help')
+	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 bench: $(READY)  ## Measure each stage and the whole way, against the bare cost of the same work
 	@$(BIN)/python -m tests.bench

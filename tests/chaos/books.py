@@ -1,0 +1,160 @@
+"""The books of a run: what was accepted, what became of it, and every promise that was broken.
+
+Pure accounting: `Books` is filled by `reading.py` from the tables, the ledger and the receivers; `audit` compares.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from tests.chaos.prices import billed
+
+NAMED = 3
+"""Ids that a broken promise names."""
+
+CHANNELS = {"webhook": "webhook", "task": "task", "reply": None}
+"""What a request's callback is in the tables, by the way on which its answer arrives."""
+
+FINAL = frozenset({"completed", "discarded", "canceled"})
+ENDS = {"plain": "completed", "flaky": "completed", "expired": "completed", "poisoned": "discarded"}
+"""The only right end for each kind of request that traffic.py makes."""
+
+
+class Row(NamedTuple):
+    """A request as the tables have it in the end."""
+
+    id: str
+    client: str
+    model: str
+    state: str
+    kind: str
+    channel: str | None  # webhook, task, or None where the producer waits
+    delivery: str | None  # the state of its delivery
+
+
+class Used(NamedTuple):
+    """What a client used of a model; `cost` in dollars."""
+
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cost: Decimal
+
+    def plus(self, entry: Mapping[str, Any]) -> Used:
+        """Return this and one more billed entry of the ledger."""
+        return Used(
+            self.requests + 1,
+            self.input_tokens + entry["input_tokens"],
+            self.output_tokens + entry["output_tokens"],
+            self.cost + billed(entry),
+        )
+
+
+@dataclass
+class Books:
+    """Everything that the promises are about."""
+
+    accepted: set[str]
+    unknown: set[str]  # a producer could not tell whether it was accepted: either is fine
+    rows: list[Row]
+    entries: Sequence[Mapping[str, Any]]  # the simulator's ledger
+    usage: dict[tuple[str, str], Used]  # by client and model, as the tables have it
+    arrived: dict[str, Counter[str]]  # by channel ("webhook", "task", "reply"): how often each id arrived
+    killed_clients: frozenset[str] = (
+        frozenset()
+    )  # died while they enqueued: more than they vouched for may be there
+    canceled: set[str] = field(default_factory=set)
+    noted: list[str] = field(
+        default_factory=list
+    )  # broken promises that others saw: a bad signature, a quoted prompt
+
+    @property
+    def states(self) -> Counter[str]:
+        """Requests by state."""
+        return Counter(row.state for row in self.rows)
+
+    @property
+    def succeeded(self) -> list[Mapping[str, Any]]:
+        """The ledger's entries that were billed."""
+        return [entry for entry in self.entries if entry["outcome"] == "succeeded"]
+
+    @property
+    def ran_twice(self) -> list[str]:
+        """Ids that were billed more than once."""
+        counts = Counter(entry["custom_id"] for entry in self.succeeded)
+        return [id_ for id_, count in counts.items() if count > 1]
+
+    @property
+    def billed_dollars(self) -> Decimal:
+        """What Anthropic would bill, by the ledger's tokens."""
+        return sum(map(billed, self.succeeded), Decimal(0))
+
+    @property
+    def booked_dollars(self) -> Decimal:
+        """What the tables say was spent."""
+        return sum((used.cost for used in self.usage.values()), Decimal(0))
+
+    def expected(self, channel: str) -> set[str]:
+        """Return the ids that must have arrived on a channel."""
+        excused = {row.id for row in self.rows if row.client in self.killed_clients} | self.canceled
+        return {row.id for row in self.rows if row.channel == CHANNELS[channel]} - excused
+
+
+def audit(books: Books) -> list[str]:
+    """Return the promises that were broken, one sentence each; none is the only good answer."""
+    return [
+        sentence
+        for look in (_nothing_lost, _nothing_twice, _everybody_called, _every_cent)
+        for sentence in look(books)
+    ] + books.noted
+
+
+def _nothing_lost(books: Books) -> Iterator[str]:
+    there = {row.id for row in books.rows}
+    vouched = books.accepted | books.unknown
+    yield from _some("accepted, but in no table", books.accepted - there)
+    strange = {row.id for row in books.rows if row.client not in books.killed_clients} - vouched
+    yield from _some("in the tables, but never accepted", strange)
+    yield from _some("not final", _ids(books, lambda row: row.state not in FINAL))
+    wrong = _ids(books, lambda row: row.state in FINAL and row.state != ENDS.get(row.kind, "completed"))
+    yield from _some("ended in the wrong state", wrong - books.canceled)
+
+
+def _nothing_twice(books: Books) -> Iterator[str]:
+    yield from _some("billed twice", books.ran_twice)
+    paid = {entry["custom_id"] for entry in books.succeeded}
+    completed = _ids(books, lambda row: row.state == "completed")
+    yield from _some("billed, but not completed", paid - completed - books.canceled)
+    yield from _some("completed, but never run", completed - paid)
+
+
+def _everybody_called(books: Books) -> Iterator[str]:
+    yield from _some("not delivered", _ids(books, lambda row: row.delivery not in (None, "delivered")))
+    for channel, counts in books.arrived.items():
+        yield from _some(f"never arrived by {channel}", books.expected(channel) - counts.keys())
+        strange = counts.keys() - {row.id for row in books.rows if row.channel == CHANNELS[channel]}
+        yield from _some(f"arrived by {channel}, but were never asked for", strange)
+
+
+def _every_cent(books: Books) -> Iterator[str]:
+    client_of = {row.id: row.client for row in books.rows}
+    ledger: dict[tuple[str, str], Used] = {}
+    for entry in books.succeeded:
+        key = client_of.get(entry["custom_id"], "nobody"), entry["model"]
+        ledger[key] = ledger.get(key, Used(0, 0, 0, Decimal(0))).plus(entry)
+    for key in sorted(ledger.keys() | books.usage.keys()):
+        if ledger.get(key) != books.usage.get(key):
+            yield f"{'/'.join(key)}: the ledger has {ledger.get(key)}, the tables {books.usage.get(key)}"
+
+
+def _ids(books: Books, chosen: Callable[[Row], bool]) -> set[str]:
+    return {row.id for row in books.rows if chosen(row)}
+
+
+def _some(what: str, ids: Iterable[str]) -> Iterator[str]:
+    if found := sorted(ids):
+        yield f"{len(found)} {what}: {', '.join(found[:NAMED])}{' …' if len(found) > NAMED else ''}"

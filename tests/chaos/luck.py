@@ -1,0 +1,72 @@
+"""Minutes of luck: everything that can die dies at random, and everything that can answer wrongly does."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from tests.chaos.scenario import scenario
+from tests.chaos.stack import Stack
+
+from carpool_worker.simulator import Fault
+
+PAUSE = (0.5, 3.0)
+"""Seconds between two blows, at random."""
+
+MISBEHAVING = 0.25
+"""The share of webhooks that the receiver answers badly."""
+
+STATUSES = (400, 413, 429, 500, 502, 503, 504, 529)
+OPERATIONS = ("create", "retrieve", "list", "results")
+KINDS = ("dropped", "lost", "error", "error_after", "stalled")
+
+
+@scenario("luck", workers=2)
+def luck(stack: Stack) -> None:
+    """Strike at random until the time is up."""
+    flower = stack.flower()
+    flower.start()
+    blows: list[Callable[[Stack], None]] = [worker, child, child, child, other, fault, fault, fault, fault]
+    over = time.monotonic() + stack.minutes * 60
+    stack.receiver.misbehave(MISBEHAVING, stack.luck)
+    while time.monotonic() < over:
+        time.sleep(stack.luck.uniform(*PAUSE))
+        stack.luck.choice(blows)(stack)
+
+
+def worker(stack: Stack) -> None:
+    """Kill a worker, or ask it to stop."""
+    number = stack.luck.choice((signal.SIGKILL, signal.SIGTERM))
+    stack.luck.choice(stack.workers).kill(number)
+    stack.inject(f"worker: {number.name}")
+
+
+def child(stack: Stack) -> None:
+    """Kill one of a worker's children."""
+    stack.luck.choice(stack.workers).kill_child(stack.luck.randrange(100))
+    stack.inject("worker's child: SIGKILL")
+
+
+def other(stack: Stack) -> None:
+    """Kill beat, the simulator or Flower."""
+    number = stack.luck.choice((signal.SIGKILL, signal.SIGTERM))
+    program = stack.luck.choice((stack.beat, stack.simulator, stack.keeper.programs["flower"]))
+    program.kill(number)
+    stack.inject(f"{program.name}: {number.name}")
+
+
+def fault(stack: Stack) -> None:
+    """Arm a fault of the API."""
+    made = Fault(
+        operation=stack.luck.choice(OPERATIONS),  # type: ignore[arg-type]
+        kind=stack.luck.choice(KINDS),  # type: ignore[arg-type]
+        status=stack.luck.choice(STATUSES),
+        retry_after=stack.luck.choice((None, 1.0)),
+        seconds=stack.luck.uniform(0.1, 5.0),
+        times=stack.luck.randint(1, 3),
+    )
+    with suppress(OSError, RuntimeError):  # the simulator may be dead this moment
+        stack.remote.arm(made)
+        stack.inject(f"API: {made.operation} {made.kind}", made.times)

@@ -1,0 +1,134 @@
+"""`carpool` with crash points: `python -m tests.chaos.mortal worker …`; production code knows nothing of them.
+
+Before and after each commit, call of the API, command that takes from Redis, script that Redis runs, task sent and
+webhook posted there is a point, named by what happens there and by the function of Carpool that does it. The
+constants that keep a crash unnoticed for long are shortened, so that a run takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import celery
+import httpx2
+import redis
+from redis.commands.core import Script
+from sqlalchemy.engine.default import DefaultDialect
+from tests.chaos.points import Points
+
+from carpool_worker import claude, cli, courier, leases, rescuer, retries
+from carpool_worker.channels import verdicts
+from carpool_worker.channels.webhook import WebhookChannel
+
+IMPATIENCE: dict[ModuleType, dict[str, float]] = {
+    leases: {"LEASE_SECONDS": 2.0},
+    claude: {"CONNECT_TIMEOUT": 1.0},
+    rescuer: {"HEADSTART": 1_000},
+    retries: {"FIRST_BACKOFF": 0.3, "LONGEST_BACKOFF": 2.0, "FIRST_PROBE": 0.5, "LONGEST_PROBE": 1.0},
+    courier: {"RUN": 3.0, "DRAIN": 1.0, "LEASE_MARGIN": 1.0},
+    verdicts: {"HOLD": 1.0},
+}
+TRANSPARENT = frozenset({"carpool_worker.database", "carpool_worker.claude"})
+"""Modules through which everybody goes; the point is named by who goes."""
+
+MAIN = os.getpid()  # the children that it forks keep this
+
+points = Points(Path(os.environ["CHAOS_POINTS"]))
+
+
+def at(point: str) -> None:
+    """Pass a point, and die there where it is armed."""
+    match points.pass_by(point):
+        case "child":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "worker":
+            os.kill(MAIN, signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "term":
+            os.kill(MAIN, signal.SIGTERM)
+
+
+def caller() -> str:
+    """Return the function of Carpool that is at work: 'submitter._intend'."""
+    frame = sys._getframe(2)
+    while frame:
+        module = str(frame.f_globals.get("__name__"))
+        if module.startswith("carpool_worker.") and module not in TRANSPARENT:
+            return f"{module.removeprefix('carpool_worker.')}.{frame.f_code.co_name}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
+
+
+def porous(owner: Any, name: str, describe: Callable[..., str]) -> None:
+    """Make a function a point before and after, where Carpool's own code calls it from a worker's child."""
+    inner = getattr(owner, name)
+
+    @wraps(inner)
+    def outer(*args: Any, **kwargs: Any) -> Any:
+        who = caller()
+        if not who:
+            return inner(*args, **kwargs)
+        what = f"{describe(*args)} in {who}"
+        at(f"before {what}")
+        result = inner(*args, **kwargs)
+        at(f"after {what}")
+        return result
+
+    setattr(owner, name, outer)
+
+
+def porous_post() -> None:
+    """Make each webhook a point before and after; it is asynchronous."""
+    inner = WebhookChannel.send
+
+    async def send(self: WebhookChannel, outgoing: Any) -> Any:
+        at("before a webhook")
+        sent = await inner(self, outgoing)
+        at("after a webhook")
+        return sent
+
+    WebhookChannel.send = send  # type: ignore[method-assign]
+
+
+def call(transport: object, request: httpx2.Request) -> str:
+    """Name a call of the API by its kind, not by its ids."""
+    path = request.url.path.removeprefix("/v1/messages/").split("/")
+    return " ".join([request.method, *(part for part in path if not part.startswith("msgbatch_"))])
+
+
+def script(self: Script, *_: Any) -> str:
+    """Name a script by the commands in it."""
+    text = self.script if isinstance(self.script, str) else bytes(self.script).decode()
+    commands = [part.split("'")[0] for part in text.split("redis.call('")[1:]]
+    return f"script {' '.join(dict.fromkeys(commands))}"
+
+
+def make_porous() -> None:
+    """Put a point around every effect on the world."""
+    porous(DefaultDialect, "do_commit", lambda *_: "commit")
+    porous(httpx2.HTTPTransport, "handle_request", call)
+    porous(Script, "__call__", script)
+    porous(celery.Celery, "send_task", lambda self, name, *_: f"sending {name}")
+    for command in ("lpop", "xreadgroup", "xautoclaim", "xgroup_delconsumer", "xadd"):
+        porous(redis.Redis, command, lambda *_, command=command: command)
+    porous_post()
+
+
+def make_impatient() -> None:
+    """Shorten what a crash waits for."""
+    for module, constants in IMPATIENCE.items():
+        for name, value in constants.items():
+            setattr(module, name, value)
+
+
+if __name__ == "__main__":
+    make_impatient()
+    make_porous()
+    cli.app()

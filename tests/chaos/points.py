@@ -1,0 +1,58 @@
+"""Crash points by name, shared by all processes of a stack as files of a folder.
+
+A worker notes each point that it passes in `seen/`. A point is armed by a file in `armed/`; whoever passes it first
+moves the file to `struck/`, which only one can, and dies as the file says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+MODES = ("child", "worker", "term")
+"""kill -9 of the process itself, kill -9 of its worker with all children, SIGTERM for its worker."""
+
+
+class Points:
+    """The crash points of one stack."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("seen", "armed", "struck"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+
+    def arm(self, names: Iterable[str], mode: str) -> None:
+        """Let each point strike once."""
+        for name in names:
+            (self.folder / "struck" / name).unlink(missing_ok=True)
+            (self.folder / "armed" / name).write_text(mode)
+
+    def disarm(self) -> None:
+        """Let no point strike any more."""
+        for path in (self.folder / "armed").iterdir():
+            path.unlink(missing_ok=True)
+
+    def pass_by(self, name: str) -> str | None:
+        """Note that a process is at a point; return how it is to die there, or None."""
+        (self.folder / "seen" / name).touch()
+        struck = self.folder / "struck" / name
+        try:
+            (self.folder / "armed" / name).rename(struck)
+        except FileNotFoundError:
+            return None
+        return struck.read_text()
+
+    @property
+    def seen(self) -> list[str]:
+        """The points that any process has passed, sorted."""
+        return sorted(path.name for path in (self.folder / "seen").iterdir())
+
+    @property
+    def armed(self) -> list[str]:
+        """The points that have not struck yet, sorted."""
+        return sorted(path.name for path in (self.folder / "armed").iterdir())
+
+    @property
+    def struck(self) -> list[str]:
+        """The points that have struck, sorted."""
+        return sorted(path.name for path in (self.folder / "struck").iterdir())

@@ -1,0 +1,135 @@
+"""Programs that can be killed at any moment: a keeper starts again whatever is wanted and dead, as supervisors do."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import psutil
+
+from carpool_worker.end_with_parent import wrapped
+
+LOOK_SECONDS = 0.1
+START_SECONDS = 20.0
+STOP_SECONDS = 20.0
+LAST_LINES = 12
+
+
+class Program:
+    """One process of the stack, made and made again by the keeper."""
+
+    def __init__(self, name: str, command: list[str], environment: Mapping[str, str], folder: Path) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        self.wanted = False
+        self.deaths = -1
+        self._command = command
+        self._environment = environment
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id; None while it is dead."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def children(self) -> list[int]:
+        """Return the process ids of its children."""
+        try:
+            return [child.pid for child in psutil.Process(self.pid).children()] if self.pid else []
+        except psutil.NoSuchProcess:
+            return []
+
+    def start(self) -> None:
+        """Have it started, and kept; returns when it runs."""
+        self.wanted = True
+        until(lambda: self.pid, START_SECONDS, f"{self.name} to start")
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal; the keeper starts it again once it is dead."""
+        if pid := self.pid:
+            psutil.Process(pid).send_signal(number)
+
+    def kill_child(self, nth: int) -> None:
+        """Kill one of its children outright, chosen by a number; it starts another by itself."""
+        if children := self.children():
+            try:
+                psutil.Process(children[nth % len(children)]).kill()
+            except psutil.NoSuchProcess:
+                return
+
+    def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal and keep it dead, until `start`; returns when it and its children are gone."""
+        self.wanted = False
+        if not (pid := self.pid):
+            return
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        self.kill(number)
+        _, alive = psutil.wait_procs(family, STOP_SECONDS)
+        for process in alive:
+            process.kill()
+        psutil.wait_procs(alive, STOP_SECONDS)
+
+    def last_words(self) -> str:
+        """Return the end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-LAST_LINES:])
+
+    def revive(self) -> None:
+        """Start it where it is wanted and dead; the keeper calls this, from the one thread that starts programs."""
+        if self.wanted and not self.pid:
+            self.deaths += 1
+            with self.log.open("ab") as log:
+                # A group of its own: Ctrl-C reaches the harness alone, which stops everything in order.
+                self._process = subprocess.Popen(
+                    wrapped(self._command),
+                    cwd=self._folder,
+                    env=dict(self._environment),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    process_group=0,
+                )
+
+
+class Keeper:
+    """Starts the programs that are wanted and dead. The kernel ends them with this thread, whatever becomes of us."""
+
+    def __init__(self) -> None:
+        self.programs: dict[str, Program] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="keeper")
+        self._thread.start()
+
+    def add(self, program: Program) -> Program:
+        """Keep a program from now on."""
+        self.programs = {**self.programs, program.name: program}
+        return program
+
+    def close(self) -> None:
+        """Kill every program, the youngest first, and stop keeping."""
+        for program in reversed(self.programs.values()):
+            program.stop()
+        self._over.set()
+        self._thread.join()
+
+    def _keep(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            for program in self.programs.values():
+                program.revive()
+
+
+def until(true: Callable[[], object], seconds: float, what: str) -> None:
+    """Wait for a condition.
+
+    Raises:
+        TimeoutError: it has not come true within `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:.0f} s for {what}")
+        time.sleep(LOOK_SECONDS / 2)

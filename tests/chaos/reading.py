@@ -1,0 +1,95 @@
+"""Fills the books from the tables, the simulator's ledger, the receivers and the logs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from tests.chaos.books import Books, Row, Used
+from tests.chaos.traffic import SECRET
+
+from carpool_worker.simulator import RemoteSimulator
+
+PICODOLLARS = 10**12
+ROWS = """
+SELECT r.id, r.client, r.model, r.state, r.metadata, r.callback, d.state AS delivery
+FROM requests r LEFT JOIN deliveries d ON d.request_id = r.id"""
+USAGE = """
+SELECT client, model, sum(requests) AS requests, sum(input_tokens) AS input_tokens,
+    sum(output_tokens) AS output_tokens, sum(cost) AS cost FROM usage GROUP BY client, model"""
+OPEN = {
+    "requests": "SELECT state, count(*) FROM requests WHERE finished_at IS NULL GROUP BY state",
+    "batches": "SELECT state, count(*) FROM batches WHERE finished_at IS NULL GROUP BY state",
+    "deliveries": "SELECT state, count(*) FROM deliveries WHERE delivered_at IS NULL AND discarded_at IS NULL "
+    "GROUP BY state",
+}
+ANSWER_MARK = "[simulated]"
+
+
+def rows(engine: sa.Engine) -> list[Row]:
+    """Return every request as the tables have it."""
+    with engine.connect() as connection:
+        return [_row(found) for found in connection.execute(sa.text(ROWS))]
+
+
+def usage(engine: sa.Engine) -> dict[tuple[str, str], Used]:
+    """Return the ledger in SQL, by client and model; SQL sums exact integers."""
+    with engine.connect() as connection:
+        return {
+            (found.client, found.model): Used(
+                int(found.requests),
+                int(found.input_tokens),
+                int(found.output_tokens),
+                Decimal(int(found.cost)) / PICODOLLARS,
+            )
+            for found in connection.execute(sa.text(USAGE))
+        }
+
+
+def still_open(engine: sa.Engine) -> dict[str, int]:
+    """Return how many rows are on their way still, by table and state."""
+    with engine.connect() as connection:
+        return {
+            f"{table} {state}": count
+            for table, query in OPEN.items()
+            for state, count in connection.execute(sa.text(query))
+        }
+
+
+def states(engine: sa.Engine) -> Counter[str]:
+    """Return how many requests there are in each state."""
+    with engine.connect() as connection:
+        query = sa.text("SELECT state, count(*) AS n FROM requests GROUP BY state")
+        return Counter({found.state: found.n for found in connection.execute(query)})
+
+
+def fill(
+    engine: sa.Engine,
+    simulator: RemoteSimulator,
+    accepted: set[str],
+    unknown: set[str],
+    arrived: dict[str, Counter[str]],
+) -> Books:
+    """Return the books as they stand."""
+    return Books(accepted, unknown, rows(engine), simulator.ledger_entries(), usage(engine), arrived)
+
+
+def quoted(logs: Path, *secrets: str) -> Iterator[str]:
+    """Yield a sentence for each log that holds a prompt, an answer or a secret."""
+    for log in sorted(logs.glob("*.log")):
+        said = log.read_text(errors="replace")
+        for content in (SECRET, ANSWER_MARK, *secrets):
+            if content in said:
+                yield f"{log.name} quotes {content!r}"
+
+
+def _row(found: Any) -> Row:
+    callback = json.loads(found.callback) if found.callback else {}
+    channel = callback.get("kind")
+    kind = (json.loads(found.metadata) if found.metadata else {}).get("kind", "plain")
+    return Row(found.id, found.client, found.model, found.state, kind, channel, found.delivery)

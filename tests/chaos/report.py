@@ -1,0 +1,98 @@
+"""The report of a run of chaos: a table for the terminal, Markdown and JSON for whoever wants to see for themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.table import Table
+from tests.chaos.scenario import Outcome
+
+COLUMNS = (
+    "scenario",
+    "database",
+    "accepted",
+    "final",
+    "ran twice",
+    "billed / distinct",
+    "delivered",
+    "duplicates",
+    "ledger $ / booked $",
+    "faults",
+    "seconds",
+    "broken",
+)
+INTRODUCTION = """# What chaos did, and what became of the promises
+
+`make chaos` wrote this: real processes, a simulated Anthropic, everything on one machine. Requests that were *accepted*
+must be *final*; *billed* must equal *distinct* (nothing ran twice); what was *delivered* by webhook, task and reply
+arrived at least once (*duplicates*: again, with the same id); the ledger's tokens, priced by a list of their own, must
+equal what was booked.
+"""
+
+
+def table(outcomes: Sequence[Outcome]) -> Table:
+    """Return the table for the terminal: what fits 80 columns."""
+    found = Table("scenario", "accepted", "final", "twice", "again", "faults", "s", title="Chaos")
+    for one in outcomes:
+        verdict = "[red]" if one.broken else "[green]"
+        found.add_row(
+            f"{verdict}{one.scenario}[/]\n{one.database}",
+            f"{one.accepted:,}",
+            _listed(one.final, "\n"),
+            str(one.ran_twice),
+            f"{sum(one.duplicates.values()):,}",
+            f"{sum(one.faults.values()):,}",
+            f"{one.seconds:.0f}",
+        )
+    return found
+
+
+def write(folder: Path, outcomes: Sequence[Outcome], seed: int) -> Path:
+    """Write report.md and report.json into the folder; return the path of the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(
+        json.dumps({"seed": seed, "runs": [asdict(one) for one in outcomes]}, indent=2)
+    )
+    (folder / "report.md").write_text(markdown(outcomes, seed))
+    return folder / "report.md"
+
+
+def markdown(outcomes: Sequence[Outcome], seed: int) -> str:
+    """Return the report as Markdown."""
+    lines = [INTRODUCTION, f"Seed {seed}.", "", _line(COLUMNS), _line(["---"] * len(COLUMNS))]
+    lines += [_line(_cells(one)) for one in outcomes]
+    for one in outcomes:
+        lines += ["", f"## {one.scenario}, {one.database} (seed {one.seed})", ""]
+        lines += [f"- {count:,} × {fault}" for fault, count in sorted(one.faults.items())]
+        lines += [f"- producer: {count:,} × {refusal}" for refusal, count in sorted(one.refusals.items())]
+        lines += [f"- {note}" for note in one.notes]
+        lines += [f"- **broken**: {sentence}" for sentence in one.broken]
+    return "\n".join([*lines, ""])
+
+
+def _cells(one: Outcome) -> list[str]:
+    return [
+        one.scenario,
+        one.database,
+        f"{one.accepted:,}" + (f" (+ {one.unknown:,} unknown)" if one.unknown else ""),
+        _listed(one.final),
+        str(one.ran_twice),
+        f"{one.billed:,} / {one.distinct:,}",
+        _listed(one.delivered),
+        _listed(one.duplicates),
+        f"{one.billed_dollars} / {one.booked_dollars}",
+        f"{sum(one.faults.values()):,}",
+        f"{one.seconds:.0f}",
+        f"**{len(one.broken)}**" if one.broken else "none",
+    ]
+
+
+def _listed(counts: Mapping[str, int], between: str = ", ") -> str:
+    return between.join(f"{count:,} {name}" for name, count in sorted(counts.items()))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

