@@ -50,10 +50,10 @@ class Courier:
 
 
 def _delivered(one: Claimed) -> Outcome:
-    return Outcome(one.request_id, one.attempt, DeliveryState.DELIVERED, now())
+    return Outcome(one, DeliveryState.DELIVERED, now())
 
 
 def _failed(one: Claimed) -> Outcome:
     if one.attempt >= TRIES:
-        return Outcome(one.request_id, one.attempt, DeliveryState.DISCARDED, now(), error="tried too often")
-    return Outcome(one.request_id, one.attempt, DeliveryState.RETRYABLE, now(), due_at=now() + LEASE)
+        return Outcome(one, DeliveryState.DISCARDED, now(), error="tried too often")
+    return Outcome(one, DeliveryState.RETRYABLE, now(), due_at=now() + LEASE)

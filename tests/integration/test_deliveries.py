@@ -63,7 +63,7 @@ def rows(engine: sa.Engine, model: type[Any]) -> list[Any]:
 
 
 def delivered(claimed: Claimed, **fields: Any) -> Outcome:
-    return Outcome(claimed.request_id, claimed.attempt, DeliveryState.DELIVERED, NOW, **fields)
+    return Outcome(claimed, DeliveryState.DELIVERED, NOW, **fields)
 
 
 def test_claim_returns_what_a_channel_needs(engine: sa.Engine) -> None:
@@ -75,7 +75,7 @@ def test_claim_returns_what_a_channel_needs(engine: sa.Engine) -> None:
     claimed = claim(engine)
 
     # Then
-    assert claimed == [Claimed(id_, "task", "billing.on_answer", 1, task)]
+    assert claimed == [Claimed(id_, "task", "billing.on_answer", 1, 1, task)]
 
 
 def test_a_second_insert_changes_nothing(engine: sa.Engine) -> None:
@@ -125,15 +125,14 @@ def test_outcomes_are_recorded_with_their_tries(engine: sa.Engine) -> None:
     given_deliveries(engine, 3)
     first, second, third = claim(engine)
     later = Outcome(
-        second.request_id,
-        1,
+        second,
         DeliveryState.RETRYABLE,
         NOW,
         due_at=NOW + 5_000,
         error="answered 500",
         status=500,
     )
-    never = Outcome(third.request_id, 1, DeliveryState.DISCARDED, NOW, error="gone", status=410, detail="no")
+    never = Outcome(third, DeliveryState.DISCARDED, NOW, error="gone", status=410, detail="no")
 
     # When
     record(engine, delivered(first, status=200, milliseconds=12, detail="ok"), later, never)
@@ -157,7 +156,7 @@ def test_what_was_not_tried_does_not_count_as_a_try(engine: sa.Engine) -> None:
     [claimed] = claim(engine)
 
     # When
-    held = Outcome(claimed.request_id, 1, DeliveryState.RETRYABLE, NOW, due_at=NOW, error="wait", tried=False)
+    held = Outcome(claimed, DeliveryState.RETRYABLE, NOW, due_at=NOW, error="wait", tried=False)
     record(engine, held)
 
     # Then
@@ -179,7 +178,7 @@ def test_a_courier_whose_lease_ended_changes_nothing_of_a_newer_claim(engine: sa
 
     # Then
     [row] = rows(engine, DeliveryRow)
-    assert (row.state, row.attempt) == (DeliveryState.DELIVERING, 2)
+    assert row.state is DeliveryState.DELIVERING
     record(engine, delivered(newer))
     [row] = rows(engine, DeliveryRow)
     assert row.state is DeliveryState.DELIVERED
@@ -203,9 +202,7 @@ def test_retryable_deliveries_are_staged_when_due_and_not_before(engine: sa.Engi
     # Given
     given_deliveries(engine, 1)
     [claimed] = claim(engine)
-    record(
-        engine, Outcome(claimed.request_id, 1, DeliveryState.RETRYABLE, NOW, due_at=NOW + 5_000, error="no")
-    )
+    record(engine, Outcome(claimed, DeliveryState.RETRYABLE, NOW, due_at=NOW + 5_000, error="no"))
 
     # When
     with database.write(engine) as connection:
@@ -217,16 +214,21 @@ def test_retryable_deliveries_are_staged_when_due_and_not_before(engine: sa.Engi
     assert [again.attempt for again in claim(engine)] == [2]
 
 
-def test_a_stopped_endpoint_stays_stopped(engine: sa.Engine) -> None:
+def test_a_courier_that_dies_costs_no_try(engine: sa.Engine) -> None:
     # Given
-    gone, fine = "https://gone.example.com/", "https://fine.example.com/"
+    given_deliveries(engine, 1)
 
     # When
-    with database.write(engine) as connection:
-        deliveries.stop_endpoint(connection, gone, "answered 410", NOW)
-        deliveries.stop_endpoint(connection, gone, "answered 410 again", NOW + 1)
+    for crash in range(12):
+        claim(engine, now=NOW + crash * LEASE)
+        with database.write(engine) as connection:
+            assert deliveries.rescue(connection, NOW + (crash + 1) * LEASE) == 1
 
     # Then
-    with database.read(engine) as connection:
-        assert deliveries.stopped(connection, [gone, fine]) == {gone}
-        assert deliveries.stopped(connection, []) == set()
+    [claimed] = claim(engine)
+    assert (claimed.attempt, claimed.claim) == (1, 13)
+    record(
+        engine, Outcome(claimed, DeliveryState.RETRYABLE, NOW, due_at=NOW, error="answered 500", status=500)
+    )
+    assert [row.attempt for row in rows(engine, DeliveryRow)] == [1]
+    assert [row.attempt for row in rows(engine, DeliveryAttempt)] == [1]

@@ -12,6 +12,7 @@ import pytest
 
 from carpool_worker.channels import Event, Outgoing, Sent
 from carpool_worker.channels.celery_task import TaskChannel, permitted
+from carpool_worker.settings import read_settings
 
 
 def outgoing(name: str, queue: str = "billing") -> Outgoing:
@@ -21,8 +22,9 @@ def outgoing(name: str, queue: str = "billing") -> Outgoing:
     )
 
 
-def send(app: celery.Celery, parcel: Outgoing, allowed: tuple[str, ...] = ("*",)) -> Sent:
-    return asyncio.run(TaskChannel(app, allowed).send(parcel))
+def send(app: celery.Celery, parcel: Outgoing, **settings: Any) -> Sent:
+    with TaskChannel(app, read_settings(**settings)) as channel:
+        return asyncio.run(channel.send(parcel))
 
 
 def test_the_answer_arrives_as_the_tasks_one_argument_on_its_queue(redis_url: str) -> None:
@@ -68,7 +70,7 @@ def test_nothing_is_sent_to_carpools_own_queues(redis_url: str, queue: str) -> N
 @pytest.mark.parametrize("name", ["carpool.submit", "shipping.on_answer"])
 def test_tasks_that_are_not_allowed_are_not_sent(redis_url: str, name: str) -> None:
     app = celery.Celery(broker=redis_url)
-    sent = send(app, outgoing(name), allowed=("billing.*", "carpool.*"))
+    sent = send(app, outgoing(name), task_allowed=["billing.*", "carpool.*"])
     assert sent.event is Event.REFUSED
     app.close()
 

@@ -63,7 +63,9 @@ def test_retry_after_is_obeyed_up_to_a_day_and_never_hastens(asked: float | None
 
 
 def test_a_refused_target_is_given_up_on_at_once() -> None:
-    assert decide(Sent(Event.REFUSED, "private")) == Decision(DeliveryState.DISCARDED, error="private")
+    assert decide(Sent(Event.REFUSED, "private")) == Decision(
+        DeliveryState.DISCARDED, error="private", counts=False
+    )
 
 
 def test_what_was_not_sent_waits_and_does_not_count_however_often() -> None:

@@ -39,11 +39,19 @@ PAUSE = 0.03
 LULL = 1.0
 """Seconds until a run that found no more due asks again, while its last deliveries are out."""
 
+SLOW = 5.0
+"""Seconds from which on a receiver is slow: it gets one delivery at a time."""
+
+DAY = 86_400.0
+
+LOOKUPS = 64
+"""Names of hosts that are looked up at once, a thread each."""
+
 STALL = 1.0
 """Seconds without room for a chunk; then the receiver that most deliveries wait for gives way."""
 
 BUSY = Sent(Event.HELD, "not sent yet: its receiver is slow, and others came first")
-STOPPED = Sent(Event.REFUSED, "not sent: the endpoint answered 410 before")
+CLOGGED = Sent(Event.HELD, "not sent yet: its receiver is slow, and enough wait for it", retry_after=120.0)
 GONE = Sent(Event.REFUSED, "not sent: the request is no longer kept")
 
 logger = logging.getLogger(__name__)
@@ -60,9 +68,12 @@ def deliver(engine: sa.Engine, app: celery.Celery, settings: Settings) -> int:
 
 
 async def _deliver(engine: sa.Engine, app: celery.Celery, settings: Settings) -> int:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(LOOKUPS, "courier-lookup"))
     async with WebhookChannel(settings) as webhook:
-        channels: Channels = {"webhook": webhook, "task": TaskChannel(app, settings.task_allowed)}
-        return await Run(engine, channels, settings).run()
+        with TaskChannel(app, settings) as task:
+            channels: Channels = {"webhook": webhook, "task": task}
+            return await Run(engine, channels, settings).run()
 
 
 class Run:
@@ -76,7 +87,8 @@ class Run:
         limits = (settings.webhook_concurrency, settings.webhook_host_concurrency)
         self._turns = Turns[Parcel](*limits, self._start)
         self._began = self._had_room = monotonic()
-        self._asks_at = 0.0
+        self._lease_ends = self._began + RUN + DRAIN + settings.webhook_timeout + LEASE_MARGIN
+        self._asks_at = self._records_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         # A thread of its own: the loop's others may all be looking up the names of hosts that don't answer.
         self._database = ThreadPoolExecutor(1, "courier-database")
@@ -87,11 +99,10 @@ class Run:
             return await self._run()
 
     async def _run(self) -> int:
-        while await self._fill() or self._window.count:
+        while await self._fill() or not self._window.is_empty:
             await asyncio.sleep(PAUSE)
             await self._record()
             self._give_way()
-        await self._record()
         self._report()
         return self._window.tally[DELIVER.target]
 
@@ -99,7 +110,7 @@ class Run:
         """Claim while there is room and anything due; tell whether anything was claimed."""
         filled = False
         while self._may_claim():
-            chunk = await self._in_database(parcels.claim, CHUNK, self._lease())
+            chunk = await self._claim()
             if len(chunk) < CHUNK:
                 self._asks_at = monotonic() + LULL
             for parcel in chunk:
@@ -107,24 +118,33 @@ class Run:
             filled = filled or bool(chunk)
         return filled
 
+    async def _claim(self) -> list[Parcel]:
+        try:
+            return await self._in_database(parcels.claim, CHUNK, self._lease_ends - monotonic())
+        except parcels.AWAY:
+            if self._window.is_empty:
+                raise
+            return []
+
     def _may_claim(self) -> bool:
         if not self._window.has_room:
             return False
         self._had_room = monotonic()
         return self._asks_at <= self._had_room < self._began + RUN
 
-    def _lease(self) -> float:
-        rest = self._began + RUN + DRAIN - monotonic()
-        return rest + self._settings.webhook_timeout + LEASE_MARGIN
-
     def _take(self, parcel: Parcel) -> None:
         self._window.take(parcel)
+        lane = self._channels[parcel.claimed.channel].lane(parcel.claimed.target)
         if parcel.outgoing is None:
             self._window.settle(parcel, GONE)
         elif parcel.stopped:
-            self._window.settle(parcel, STOPPED)
+            self._window.settle(
+                parcel, Sent(Event.REFUSED, f"not sent: its endpoint was stopped, it {parcel.stopped}")
+            )
+        elif self._turns.is_clogged(lane):
+            self._window.settle(parcel, CLOGGED)
         else:
-            self._turns.add(self._channels[parcel.claimed.channel].lane(parcel.claimed.target), parcel)
+            self._turns.add(lane, parcel, parcel.fails)
 
     def _start(self, lane: str, parcel: Parcel) -> None:
         task = asyncio.create_task(self._send(lane, parcel))
@@ -134,16 +154,28 @@ class Run:
     async def _send(self, lane: str, parcel: Parcel) -> None:
         start = monotonic()
         sent = await send(self._channels[parcel.claimed.channel], parcel)
-        self._window.settle(parcel, sent, monotonic() - start)
-        self._turns.finish(lane)
+        seconds = monotonic() - start
+        self._window.settle(parcel, sent, seconds)
+        self._turns.finish(lane, quick=seconds < min(SLOW, self._settings.webhook_timeout))
 
     async def _in_database(self, act: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._database, act, self._engine, *arguments)
 
     async def _record(self) -> None:
-        outcomes, stops = self._window.drain()
-        if outcomes:
-            await self._in_database(parcels.record, outcomes, stops)
+        if monotonic() < self._records_at or not (outcomes := self._window.drain()):
+            return
+        try:
+            await self._in_database(parcels.record, outcomes, self._settings.webhook_stop_days * DAY)
+        except parcels.AWAY as error:
+            self._window.put_back(outcomes)
+            if monotonic() > self._lease_ends:
+                raise  # others may claim them now; receivers that had them will see them twice
+            self._records_at = monotonic() + LULL
+            logger.warning(
+                "%s outcomes of deliveries wait for the database: %s",
+                f"{len(outcomes):,}",
+                type(error).__name__,
+            )
 
     def _give_way(self) -> None:
         """Put back what waits for a receiver that holds up the others, and all that waits when the time is up."""

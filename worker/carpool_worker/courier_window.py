@@ -26,10 +26,14 @@ class Window:
         self._schedule = schedule
         self._bytes = 0
         self._outcomes: list[Outcome] = []
-        self._stops: set[str] = set()
         self.count = 0
         self.tally: Counter[DeliveryState] = Counter()
         self.notices: Counter[str] = Counter()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is out or waits, and nothing is left to be recorded."""
+        return not self.count and not self._outcomes
 
     @property
     def has_room(self) -> bool:
@@ -45,26 +49,26 @@ class Window:
         """Let go of a parcel: sending it took `seconds` and ended with `sent`."""
         decision = after_delivery(sent, parcel.claimed.attempt, self._schedule, random.random())  # noqa: S311
         self._outcomes.append(_outcome(parcel, sent, decision, round(seconds * 1_000)))
-        if decision.stops_endpoint:
-            self._stops.add(parcel.claimed.target)
         if sent.event is Event.HELD and sent.detail:
             self.notices[sent.detail] += 1
         self.tally[decision.state] += 1
         self.count -= 1
         self._bytes -= parcel.size
 
-    def drain(self) -> tuple[list[Outcome], set[str]]:
-        """Return the outcomes since the last time, and the URLs that want no more."""
-        outcomes, stops = self._outcomes, self._stops
-        self._outcomes, self._stops = [], set()
-        return outcomes, stops
+    def drain(self) -> list[Outcome]:
+        """Return the outcomes since the last time."""
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    def put_back(self, outcomes: list[Outcome]) -> None:
+        """Keep drained outcomes for another time, as they could not be recorded."""
+        self._outcomes = outcomes + self._outcomes
 
 
 def _outcome(parcel: Parcel, sent: Sent, decision: Decision, milliseconds: int) -> Outcome:
     now = database.now()
     return Outcome(
-        parcel.claimed.request_id,
-        parcel.claimed.attempt,
+        parcel.claimed,
         decision.state,
         at=now - milliseconds,
         due_at=now + round(decision.seconds * 1_000),
@@ -73,4 +77,5 @@ def _outcome(parcel: Parcel, sent: Sent, decision: Decision, milliseconds: int) 
         status=sent.status,
         detail=sent.detail,
         tried=decision.counts,
+        stops_endpoint=decision.stops_endpoint,
     )

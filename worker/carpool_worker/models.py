@@ -235,13 +235,20 @@ class DeliveryRow(SQLModel, table=True):
             sqlite_where=sa.text("state IN ('available', 'delivering', 'retryable')"),
             postgresql_where=sa.text("state IN ('available', 'delivering', 'retryable')"),
         ),
+        sa.Index(
+            "ix_deliveries_discarded",
+            "discarded_at",
+            sqlite_where=sa.text("discarded_at IS NOT NULL"),
+            postgresql_where=sa.text("discarded_at IS NOT NULL"),
+        ),
     )
 
     request_id: str = Field(primary_key=True, max_length=32)
     channel: str
     target: str  # a URL, or a task's name
     state: DeliveryState = Field(sa_column=state_column(DeliveryState))
-    attempt: int = Field(default=0)  # tries so far
+    attempt: int = Field(default=0)  # tries recorded so far; a replay starts anew
+    claims: int = Field(default=0, sa_column=sa.Column(sa.Integer, nullable=False, server_default="0"))
     due_at: int = Field(
         sa_column=sa.Column(sa.BigInteger, nullable=False)
     )  # delivering: its courier's lease ends

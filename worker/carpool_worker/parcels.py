@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import psycopg
 import sqlalchemy as sa
 
 from carpool.contract import Answer, to_json
 from carpool_worker import database
 from carpool_worker.channels import Outgoing
-from carpool_worker.store import deliveries
+from carpool_worker.states import DELIVER
+from carpool_worker.store import deliveries, endpoints
 from carpool_worker.store.answers import load_answers
 from carpool_worker.store.deliveries import Claimed, Outcome
+from carpool_worker.store.endpoints import Health, Trouble
 
-STOP_REASON = "answered 410"
+AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, psycopg.OperationalError)
+"""What is raised while the database can't be reached, is locked or has no room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,8 @@ class Parcel:
 
     claimed: Claimed
     outgoing: Outgoing | None
-    stopped: bool  # its endpoint wants no more
+    fails: bool = False  # its endpoint has taken nothing since it began to fail
+    stopped: str | None = None  # why nothing is sent to its endpoint any more
 
     @property
     def size(self) -> int:
@@ -39,21 +44,30 @@ def claim(engine: sa.Engine, limit: int, lease: float) -> list[Parcel]:
         return []
     with database.read(engine) as connection:
         answers = load_answers(connection, [one.request_id for one in claimed])
-        stopped = deliveries.stopped(connection, {one.target for one in claimed if one.channel == "webhook"})
-    return [_parcel(one, answers.get(one.request_id), one.target in stopped) for one in claimed]
+        urls = {one.target for one in claimed if one.channel == "webhook"}
+        troubles = {trouble.url: trouble for trouble in endpoints.troubles(connection, urls)}
+    return [_parcel(one, answers.get(one.request_id), troubles.get(one.target)) for one in claimed]
 
 
-def record(engine: sa.Engine, outcomes: Sequence[Outcome], stops: Collection[str]) -> None:
-    """Record what became of parcels, and which URLs want no more."""
+def record(engine: sa.Engine, outcomes: Sequence[Outcome], patience: float) -> None:
+    """Record what became of parcels; an endpoint that has failed for `patience` seconds is stopped."""
     with database.write(engine) as connection:
         deliveries.record(connection, outcomes, database.now())
-        for url in sorted(stops):  # one order for all couriers: no deadlock
-            deliveries.stop_endpoint(connection, url, STOP_REASON, database.now())
+        endpoints.note(connection, _health(outcomes), round(patience * 1_000), database.now())
 
 
-def _parcel(claimed: Claimed, answer: Answer | None, stopped: bool) -> Parcel:
+def _health(outcomes: Sequence[Outcome]) -> Health:
+    tries = [one for one in outcomes if one.tried and one.claimed.channel == "webhook"]
+    return Health(
+        well=frozenset(one.claimed.target for one in tries if one.state is DELIVER.target),
+        failing=frozenset(one.claimed.target for one in tries if one.state is not DELIVER.target),
+        gone=frozenset(one.claimed.target for one in tries if one.stops_endpoint),
+    )
+
+
+def _parcel(claimed: Claimed, answer: Answer | None, trouble: Trouble | None) -> Parcel:
     if answer is None:
-        return Parcel(claimed, None, stopped)
+        return Parcel(claimed, None)
     outgoing = Outgoing(
         claimed.request_id,
         answer.state,
@@ -62,4 +76,5 @@ def _parcel(claimed: Claimed, answer: Answer | None, stopped: bool) -> Parcel:
         answer.finished_at,
         to_json(answer),
     )
-    return Parcel(claimed, outgoing, stopped)
+    stopped = trouble and trouble.stopped_at and trouble.reason
+    return Parcel(claimed, outgoing, trouble is not None, stopped or None)

@@ -98,6 +98,7 @@ class Settings(BaseSettings):
     webhook_stop_days: Days = 5
 
     task_allowed: Names = Field(default_factory=lambda: ["*"])
+    task_queues_allowed: Names = Field(default_factory=lambda: ["*"])
 
     params_retention_days: Days = 7
     answers_retention_days: Days = 29

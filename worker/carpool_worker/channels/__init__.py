@@ -42,7 +42,7 @@ class Sent:
     event: Event
     detail: str | None = None  # the error, or the start of the receiver's answer
     status: int | None = None  # HTTP's
-    retry_after: float | None = None  # seconds that the receiver asked for
+    retry_after: float | None = None  # seconds until it may be tried again, at least
 
 
 class Channel(Protocol):

@@ -5,37 +5,66 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
+from types import TracebackType
+from typing import Self
 
 import celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
+from redis.exceptions import RedisError
 
 from carpool.callbacks import OWN_NAMES, Task
 from carpool.callbacks import decode as decode_callback
 from carpool_worker.channels import Event, Outgoing, Sent
+from carpool_worker.settings import Settings
+
+THREADS = 8
+"""Tasks that are sent at a time: Celery blocks."""
+
+BROKER_TIMEOUT = 5.0
+"""Seconds that the broker may take for one command."""
+
+AWAY = (OperationalError, ChannelError, RedisError, OSError)
+"""What is raised while the broker can't be reached, or has no room."""
 
 
 class TaskChannel:
-    """Sends answers as the one argument of a task."""
+    """Sends answers as the one argument of a task; used as a context manager, which holds the connections."""
 
-    def __init__(self, app: celery.Celery, allowed: Sequence[str]) -> None:
+    def __init__(self, app: celery.Celery, settings: Settings) -> None:
         self._app = app
-        self._allowed = allowed
+        self._settings = settings
+        # The worker's own connections wait for a broker without end, as they should.
+        timeouts = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), BROKER_TIMEOUT)
+        self._connections = app.connection_for_write(transport_options=timeouts).Pool(limit=THREADS)
+        self._threads = ThreadPoolExecutor(THREADS, "courier-broker")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._threads.shutdown()
+        self._connections.force_close_all()
 
     def lane(self, target: str) -> str:
         """Return the broker, which all tasks share."""
         return "broker"
 
     async def send(self, outgoing: Outgoing) -> Sent:
-        """Send one answer, in a thread, as Celery blocks."""
+        """Send one answer, in a thread."""
         callback = decode_callback(outgoing.callback)
-        if not isinstance(callback, Task) or not permitted(callback.name, self._allowed):
+        if not isinstance(callback, Task) or not permitted(callback.name, self._settings.task_allowed):
             return Sent(Event.REFUSED, f"not sent: the task {outgoing.target} is not in CARPOOL_TASK_ALLOWED")
-        if callback.queue.startswith(OWN_NAMES):
-            return Sent(Event.REFUSED, f"not sent: the queue {callback.queue} is one of Carpool's own")
+        if not permitted(callback.queue, self._settings.task_queues_allowed):
+            reason = f"not sent: the queue {callback.queue} is not in CARPOOL_TASK_QUEUES_ALLOWED, or is Carpool's own"
+            return Sent(Event.REFUSED, reason)
         try:
-            await asyncio.to_thread(self._send, callback, outgoing)
-        except (OperationalError, OSError) as error:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._threads, self._send, callback, outgoing)
+        except AWAY as error:
             return Sent(Event.FAILED, f"the broker did not take it: {error}")
         return Sent(Event.ACCEPTED)
 
@@ -43,9 +72,11 @@ class TaskChannel:
         # What Flower shows of the argument, which would be the answer's text: its worker tells of all that it takes.
         shown = f"(answer of {outgoing.request_id},)"
         answer = json.loads(outgoing.answer)
-        self._app.send_task(callback.name, args=[answer], queue=callback.queue, argsrepr=shown)
+        to = {"queue": callback.queue, "retry": False}  # the courier tries again, by its own schedule
+        with self._connections.acquire(block=True) as connection:
+            self._app.send_task(callback.name, args=[answer], argsrepr=shown, connection=connection, **to)
 
 
 def permitted(name: str, allowed: Sequence[str]) -> bool:
-    """Tell whether a client may have this task sent: it matches a pattern and is none of Carpool's own."""
+    """Tell whether a client may name this task or queue: it matches a pattern and is none of Carpool's own."""
     return not name.startswith(OWN_NAMES) and any(fnmatchcase(name, pattern) for pattern in allowed)

@@ -1,6 +1,7 @@
 """Which addresses webhooks may reach: public ones, and those that the operator allows.
 
-Checked where it cannot be evaded: when the socket to an address is made, after names were resolved.
+Checked where it cannot be evaded: when the socket to an address is made, after names were resolved. Of a name that
+has addresses of both kinds only the public ones are tried.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
+from aiohttp.abc import AbstractResolver, ResolveResult
+
 Address = IPv4Address | IPv6Address
 Networks = Sequence[IPv4Network | IPv6Network]
 
@@ -17,6 +20,8 @@ NAT64 = IPv6Network("64:ff9b::/96")
 """RFC 6052: the last 32 bits are the IPv4 address that is reached."""
 
 REFUSED: Networks = (
+    IPv6Network("64:ff9b:1::/48"),  # NAT64 for local use, whatever lies behind it: RFC 8215
+    IPv6Network("2001::/32"),  # Teredo, whose relays reach private addresses too: RFC 4380
     IPv4Network("168.63.129.16/32"),  # a cloud's metadata server (Azure) on a public address
     IPv4Network("192.0.0.0/24"),  # another's (Oracle), and protocol assignments: RFC 6890
     IPv4Network("192.88.99.0/24"),  # 6to4 relays: RFC 7526
@@ -39,6 +44,29 @@ def reachable(address: str, allowed: Networks, public: bool = True) -> bool:
     if any(plain in network for network in allowed):
         return True
     return public and _is_public(plain)
+
+
+class Sieve(AbstractResolver):
+    """Resolves names by `resolver` to those of their addresses that are within reach."""
+
+    def __init__(self, resolver: AbstractResolver, allowed: Networks, public: bool) -> None:
+        self._resolver = resolver
+        self._allowed = allowed
+        self._public = public
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Resolve a name; raises TargetRefused where none of its addresses is within reach, OSError if it has none."""
+        found = await self._resolver.resolve(host, port, family)
+        within = [one for one in found if reachable(one["host"], self._allowed, self._public)]
+        if found and not within:
+            raise TargetRefused
+        return within
+
+    async def close(self) -> None:
+        """Close the resolver."""
+        await self._resolver.close()
 
 
 def socket_factory(allowed: Networks, public: bool) -> Callable[[Any], socket.socket]:

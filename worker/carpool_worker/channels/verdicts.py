@@ -41,9 +41,10 @@ def after_delivery(sent: Sent, attempt: int, schedule: Sequence[float], chance: 
     `schedule` holds the seconds between tries: with nine there are ten tries.
     """
     if sent.event is Event.HELD:
-        return Decision(SNOOZE.target, HOLD * _jitter(chance), sent.detail, counts=False)
+        wait = max(HOLD, sent.retry_after or 0.0)
+        return Decision(SNOOZE.target, wait * _jitter(chance), sent.detail, counts=False)
     if sent.event is Event.REFUSED:
-        return Decision(GIVE_UP.target, error=sent.detail)
+        return Decision(GIVE_UP.target, error=sent.detail, counts=False)
     if _succeeded(sent):
         return Decision(DELIVER.target)
     if sent.status == GONE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -17,11 +18,14 @@ from yarl import URL
 
 from carpool.contract import Delivery, to_json
 from carpool_worker.channels import Event, Outgoing, Sent
-from carpool_worker.channels.targets import TargetRefused, socket_factory
+from carpool_worker.channels.targets import Sieve, TargetRefused, socket_factory
 from carpool_worker.settings import Settings
 
 KEPT_ANSWER = 1_024
 """Bytes read of a receiver's answer; the connection of one that sends more is closed."""
+
+ANSWER_PATIENCE = 1.0
+"""Seconds that the start of an answer is waited for once its status is there; the status alone decides."""
 
 LARGE_BODY = 1_000_000
 """Bytes from which a body is written piece by piece, so that other deliveries go on meanwhile."""
@@ -56,7 +60,7 @@ class WebhookChannel:
     def lane(self, target: str) -> str:
         """Return the host and port: a receiver gets a bounded number of posts at a time."""
         try:
-            return URL(target).authority
+            return _parsed(target).authority
         except ValueError:
             return ""
 
@@ -67,7 +71,7 @@ class WebhookChannel:
         body = _body(outgoing)
         headers = signed_headers(self._signers, outgoing.request_id, body, datetime.now(UTC))
         try:
-            url = URL(outgoing.target)
+            url = _parsed(outgoing.target)
             return await self._post(self._sessions[url.scheme], url, body, headers)
         except (KeyError, ValueError, aiohttp.InvalidURL):
             return NO_URL
@@ -89,9 +93,11 @@ class WebhookChannel:
             return Sent(Event.ANSWERED, await _start(response), response.status, retry_after)
 
     def _session(self, public: bool) -> aiohttp.ClientSession:
-        factory = socket_factory(self._settings.webhook_allowed_networks, public)
+        allowed = self._settings.webhook_allowed_networks
         connector = aiohttp.TCPConnector(
-            limit=self._settings.webhook_concurrency, resolver=self._resolver, socket_factory=factory
+            limit=self._settings.webhook_concurrency,
+            resolver=Sieve(self._resolver or aiohttp.DefaultResolver(), allowed, public),
+            socket_factory=socket_factory(allowed, public),
         )
         timeout = aiohttp.ClientTimeout(total=self._settings.webhook_timeout)
         return aiohttp.ClientSession(
@@ -116,7 +122,7 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     if value is None:
         return None
     if value.strip().isdecimal():
-        return float(value)
+        return float(value)  # of too many digits: infinite
     try:
         moment = parsedate_to_datetime(value)
     except ValueError:
@@ -124,9 +130,24 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())
 
 
+def _parsed(target: str) -> URL:
+    """Return the URL; a server gets its path as the client wrote it, for `%2F` is not `/` to every server.
+
+    Raises:
+        ValueError: it is no URL for webhooks.
+    """
+    if " " in target or not target.isprintable():
+        raise ValueError("holds spaces or control characters")
+    url = URL(target, encoded=target.isascii())
+    if url.user is not None or url.password is not None:
+        raise ValueError("holds a user or a password")
+    return url
+
+
 async def _start(response: aiohttp.ClientResponse) -> str:
     try:
-        return (await response.content.read(KEPT_ANSWER)).decode(errors="replace")
+        async with asyncio.timeout(ANSWER_PATIENCE):
+            return (await response.content.read(KEPT_ANSWER)).decode(errors="replace")
     except (aiohttp.ClientError, TimeoutError):
         return ""  # the status has come, and it alone decides
 

@@ -1,4 +1,4 @@
-"""The only SQL for deliveries, their attempts and stopped endpoints. Times are milliseconds since the epoch.
+"""The SQL of deliveries on their way, and of the tries to deliver them. Times are milliseconds since the epoch.
 
 Whoever moves rows does it with one UPDATE guarded by the transition's source states. On PostgreSQL many rows travel
 as arrays, several times faster than a statement each; SQLite is in this process, where a statement each is fast.
@@ -6,7 +6,7 @@ as arrays, several times faster than a statement each; SQLite is in this process
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from carpool.callbacks import Webhook
 from carpool.callbacks import decode as decode_callback
-from carpool_worker.database import insert_rows, is_postgres
+from carpool_worker.database import insert_rows
 from carpool_worker.states import DELIVER, GIVE_UP, DeliveryState
 from carpool_worker.store import delivery_statements as sql
 
@@ -38,6 +38,7 @@ class Claimed(NamedTuple):
     channel: str
     target: str
     attempt: int  # this try's number, from 1
+    claim: int  # how often it has been claimed by now: tells this courier from those before and after it
     callback: str  # JSON
 
 
@@ -45,8 +46,7 @@ class Claimed(NamedTuple):
 class Outcome:
     """What became of a claimed delivery: delivered, retryable from `due_at` on, or discarded."""
 
-    request_id: str
-    attempt: int  # as claimed: what a newer courier claimed since is left alone
+    claimed: Claimed  # what a newer courier claimed since is left alone
     state: DeliveryState
     at: int  # when it was tried
     due_at: int | None = None
@@ -55,6 +55,7 @@ class Outcome:
     status: int | None = None  # HTTP's
     detail: str | None = None
     tried: bool = True  # False: nothing was sent, and it does not count as a try
+    stops_endpoint: bool = False
 
 
 def insert(connection: sa.Connection, rows: Iterable[tuple[str, str]], now: int) -> None:
@@ -94,17 +95,6 @@ def due(connection: sa.Connection, now: int) -> int:
     return connection.execute(sql.DUE, {"now": now}).scalar_one()
 
 
-def stop_endpoint(connection: sa.Connection, url: str, reason: str, now: int) -> None:
-    """Send nothing to `url` from now on."""
-    statement = sql.STOP_POSTGRESQL if is_postgres(connection) else sql.STOP_SQLITE
-    connection.execute(statement, {"url": url, "stopped_at": now, "reason": reason})
-
-
-def stopped(connection: sa.Connection, urls: Collection[str]) -> set[str]:
-    """Return those of `urls` that are stopped."""
-    return set(connection.scalars(sql.STOPPED, {"urls": list(urls)}))
-
-
 def _new(request_id: str, callback: str, now: int) -> dict[str, Any]:
     to = decode_callback(callback)
     channel, target = ("webhook", to.url) if isinstance(to, Webhook) else ("task", to.name)
@@ -113,10 +103,10 @@ def _new(request_id: str, callback: str, now: int) -> dict[str, Any]:
 
 def _move(outcome: Outcome, now: int) -> dict[str, Any]:
     return {
-        "key": outcome.request_id,
-        "claimed": outcome.attempt,
+        "key": outcome.claimed.request_id,
+        "claim": outcome.claimed.claim,
         "state": outcome.state.value,
-        "attempt": outcome.attempt - (not outcome.tried),
+        "attempt": outcome.claimed.attempt - (not outcome.tried),
         "due_at": outcome.due_at if outcome.due_at is not None else now,
         "last_error": _text(outcome.error),
         "delivered_at": now if outcome.state is DELIVER.target else None,
@@ -125,8 +115,8 @@ def _move(outcome: Outcome, now: int) -> dict[str, Any]:
 
 
 def _try(outcome: Outcome) -> tuple[Any, ...]:
-    numbers = (outcome.attempt, outcome.at, outcome.milliseconds, outcome.status)
-    return (outcome.request_id, *numbers, _text(outcome.detail))
+    numbers = (outcome.claimed.attempt, outcome.at, outcome.milliseconds, outcome.status)
+    return (outcome.claimed.request_id, *numbers, _text(outcome.detail))
 
 
 def _text(text: str | None) -> str | None:

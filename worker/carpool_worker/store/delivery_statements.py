@@ -10,13 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from carpool_worker.database import is_postgres
-from carpool_worker.models import DeliveryRow, Endpoint, Request
+from carpool_worker.models import DeliveryRow, Request
 from carpool_worker.states import CLAIM as CLAIMING
 from carpool_worker.states import DELIVER, GIVE_UP, MAKE_AVAILABLE, SNOOZE, DeliveryState, Transition
 from carpool_worker.states import RESCUE as RESCUING
 
 deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
-endpoints = Endpoint.__table__  # type: ignore[attr-defined]
 requests = Request.__table__  # type: ignore[attr-defined]
 
 
@@ -56,7 +55,7 @@ def _given(columns: dict[str, Any]) -> sa.TableValuedAlias:
 
 
 def _insert() -> Bulk:
-    fixed: dict[str, Any] = {"state": DeliveryState.AVAILABLE.value, "attempt": 0}
+    fixed: dict[str, Any] = {"state": DeliveryState.AVAILABLE.value, "attempt": 0, "claims": 0}
     columns = {"request_id": sa.Text, "channel": sa.Text, "target": sa.Text, "due_at": sa.BigInteger}
     literals: dict[str, Any] = {name: sa.literal_column(repr(value)) for name, value in fixed.items()}
     each = sqlite.insert(deliveries).values(literals | {name: sa.bindparam(name) for name in columns})
@@ -66,14 +65,14 @@ def _insert() -> Bulk:
 
 
 def _record() -> Bulk:
-    keys = {"key": sa.Text, "claimed": sa.Integer}
+    keys = {"key": sa.Text, "claim": sa.Integer}
     columns = {"state": sa.Text, "attempt": sa.Integer, "due_at": sa.BigInteger, "last_error": sa.Text}
     columns |= {"delivered_at": sa.BigInteger, "discarded_at": sa.BigInteger}
     bound: dict[str, Any] = {name: sa.bindparam(name, type_=kind) for name, kind in (keys | columns).items()}
     given = _given(keys | columns).c
 
     def update(values: Any) -> sa.Update:
-        claimed = deliveries.c.attempt == values["claimed"]
+        claimed = deliveries.c.claims == values["claim"]
         guarded = sa.update(deliveries).where(deliveries.c.request_id == values["key"], claimed)
         return guarded.where(_may(DELIVER, SNOOZE, GIVE_UP)).values({name: values[name] for name in columns})
 
@@ -90,12 +89,12 @@ def _claim() -> sa.Executable:
         .cte("picked")
     )
     callback = sa.select(requests.c.callback).where(requests.c.id == deliveries.c.request_id)
-    returned = ("request_id", "channel", "target", "attempt")
+    returned = [deliveries.c[name] for name in ("request_id", "channel", "target")]
     return (
         sa.update(deliveries)
         .where(deliveries.c.request_id.in_(sa.select(picked.c.request_id)), _may(CLAIMING))
-        .values(state=CLAIMING.target, attempt=deliveries.c.attempt + 1, due_at=sa.bindparam("until"))
-        .returning(*(deliveries.c[name] for name in returned), callback.scalar_subquery())
+        .values(state=CLAIMING.target, claims=deliveries.c.claims + 1, due_at=sa.bindparam("until"))
+        .returning(*returned, deliveries.c.attempt + 1, deliveries.c.claims, callback.scalar_subquery())
     )
 
 
@@ -112,9 +111,4 @@ STAGE = _make_available(MAKE_AVAILABLE)
 RESCUE = _make_available(RESCUING)
 DUE = sa.select(sa.func.count(deliveries.c.request_id)).where(
     sa.or_(_may(CLAIMING), sa.and_(_may(MAKE_AVAILABLE, RESCUING), _ENDED))
-)
-STOP_SQLITE = sqlite.insert(endpoints).on_conflict_do_nothing()
-STOP_POSTGRESQL = postgresql.insert(endpoints).on_conflict_do_nothing()
-STOPPED = sa.select(endpoints.c.url).where(
-    endpoints.c.url.in_(sa.bindparam("urls", expanding=True)), endpoints.c.stopped_at.is_not(None)
 )

@@ -43,6 +43,15 @@ def upgrade() -> None:
         sa.Column("probes", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("lane"),
     )
+    op.add_column("deliveries", sa.Column("claims", sa.Integer(), nullable=False, server_default="0"))
+    discarded = sa.text("discarded_at IS NOT NULL")
+    op.create_index(
+        "ix_deliveries_discarded",
+        "deliveries",
+        ["discarded_at"],
+        sqlite_where=discarded,
+        postgresql_where=discarded,
+    )
     with op.batch_alter_table("endpoints") as endpoints:
         endpoints.add_column(sa.Column("failing_since", sa.BigInteger(), nullable=True))
         endpoints.alter_column("stopped_at", existing_type=sa.BigInteger(), nullable=True)
@@ -56,6 +65,8 @@ def downgrade() -> None:
         endpoints.alter_column("reason", existing_type=sa.String(), nullable=False)
         endpoints.alter_column("stopped_at", existing_type=sa.BigInteger(), nullable=False)
         endpoints.drop_column("failing_since")
+    op.drop_index("ix_deliveries_discarded", "deliveries")
+    op.drop_column("deliveries", "claims")
     op.drop_table("lane_pauses")
     op.drop_table("cancellations")
     op.drop_index("ix_requests_cancel_requested", "requests")

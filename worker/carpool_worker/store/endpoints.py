@@ -1,0 +1,105 @@
+"""The SQL of webhook URLs that give trouble. A URL has no row while all is well, so that a success writes nothing.
+
+Rows are locked in one order, that of their URLs: two couriers with the same receivers never wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from carpool_worker.database import is_postgres
+from carpool_worker.models import Endpoint
+
+ANSWERED_GONE = "answered 410"
+
+endpoints = Endpoint.__table__  # type: ignore[attr-defined]
+
+
+class Trouble(NamedTuple):
+    """A URL that fails since then (milliseconds since the epoch), and when and why it was stopped, if it was."""
+
+    url: str
+    failing_since: int | None
+    stopped_at: int | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Health:
+    """What tries told of URLs: which took a delivery, which did not, and which want no more."""
+
+    well: frozenset[str]
+    failing: frozenset[str]
+    gone: frozenset[str]
+
+
+def note(connection: sa.Connection, health: Health, patience: int, now: int) -> None:
+    """Keep what tries told; stop what wants no more, or has failed for `patience` milliseconds."""
+    _forget(connection, health.well)
+    _mark(connection, health.failing - health.well, now)
+    for url in sorted(health.gone):
+        _stop(connection, url, ANSWERED_GONE, now)
+    for url, failing_since in _overdue(connection, health.failing - health.well, now - patience):
+        _stop(connection, url, f"took no delivery since {_minute(failing_since)}", now)
+
+
+def start(connection: sa.Connection, urls: Iterable[str]) -> list[str]:
+    """Send to these URLs again; return those that were stopped."""
+    started = []
+    for url in sorted(set(urls)):
+        gone = sa.delete(endpoints).where(endpoints.c.url == url).returning(endpoints.c.stopped_at)
+        if connection.scalars(gone).one_or_none() is not None:
+            started.append(url)
+    return started
+
+
+def troubles(connection: sa.Connection, urls: Collection[str] | None = None) -> list[Trouble]:
+    """Return those of `urls` (None: all) that fail or are stopped, longest first."""
+    query = sa.select(*(endpoints.c[name] for name in Trouble._fields))
+    if urls is not None:
+        query = query.where(endpoints.c.url.in_(urls))
+    oldest = sa.func.coalesce(endpoints.c.failing_since, endpoints.c.stopped_at)
+    return [Trouble._make(row) for row in connection.execute(query.order_by(oldest, endpoints.c.url))]
+
+
+def _forget(connection: sa.Connection, urls: Collection[str]) -> None:
+    failing = sa.select(endpoints.c.url).where(endpoints.c.url.in_(urls), endpoints.c.stopped_at.is_(None))
+    for url in sorted(connection.scalars(failing) if urls else []):
+        fails = sa.delete(endpoints).where(endpoints.c.url == url, endpoints.c.stopped_at.is_(None))
+        connection.execute(fails)
+
+
+def _mark(connection: sa.Connection, urls: Collection[str], now: int) -> None:
+    if urls:
+        rows = [{"url": url, "failing_since": now} for url in sorted(urls)]
+        connection.execute(_insert(connection).on_conflict_do_nothing(), rows)
+
+
+def _stop(connection: sa.Connection, url: str, reason: str, now: int) -> None:
+    stop = _insert(connection).values(url=url, failing_since=now, stopped_at=now, reason=reason)
+    changes = {name: stop.excluded[name] for name in ("stopped_at", "reason")}
+    runs = endpoints.c.stopped_at.is_(None)
+    connection.execute(stop.on_conflict_do_update(index_elements=["url"], set_=changes, where=runs))
+
+
+def _overdue(connection: sa.Connection, urls: Collection[str], before: int) -> list[tuple[str, int]]:
+    if not urls:
+        return []
+    late = sa.and_(endpoints.c.stopped_at.is_(None), endpoints.c.failing_since <= before)
+    query = sa.select(endpoints.c.url, endpoints.c.failing_since).where(endpoints.c.url.in_(urls), late)
+    return [(url, since) for url, since in connection.execute(query.order_by(endpoints.c.url))]
+
+
+def _insert(connection: sa.Connection) -> Any:
+    # Two classes with the same methods and no common ancestor that has them.
+    return (postgresql if is_postgres(connection) else sqlite).insert(endpoints)
+
+
+def _minute(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
