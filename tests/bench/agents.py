@@ -15,6 +15,7 @@ from tests.bench.waiting import until
 
 from carpool import Producer
 from carpool_worker import aggregator, collector, poller, submitter
+from carpool_worker.admission import admitted
 from carpool_worker.claude import Claude
 from carpool_worker.database import now, read
 from carpool_worker.inbox import Inbox
@@ -60,7 +61,7 @@ class Agents:
         return self._row("aggregate", count, spent, "INSERT of the same rows", bare_seconds, AGGREGATE_AIM)
 
     def _submit(self, count: int) -> Row:
-        due = self._due(batches.due_to_submit)
+        due = self._due(admitted)
         with measured() as spent:
             for batch_id in due:
                 submitter.submit(self._engine, self._claude, batch_id, 600)

@@ -13,12 +13,13 @@ import sqlalchemy as sa
 
 from carpool import Producer
 from carpool_worker import aggregator, collector, poller, rescuer, stager, submitter
+from carpool_worker.admission import admitted
 from carpool_worker.claude import Claude
 from carpool_worker.database import now, read, write
 from carpool_worker.inbox import Inbox
 from carpool_worker.lanes import Limits
 from carpool_worker.simulator import RemoteSimulator, SimulatorOptions, running
-from carpool_worker.store import batches
+from carpool_worker.store import batches, lane_pauses
 
 MODEL = "claude-haiku-4-5"
 AT_ONCE = Limits(count=100_000, body_bytes=250_000_000, seconds=0.0)
@@ -53,7 +54,7 @@ class Carpool:
 
     def submit(self) -> None:
         with read(self.engine) as connection:
-            due = batches.due_to_submit(connection, now())
+            due = admitted(connection, now())
         for batch_id in due:
             submitter.submit(self.engine, self.claude, batch_id, 60)
 
@@ -97,6 +98,7 @@ class Carpool:
     def forget_waiting(self) -> None:
         with write(self.engine) as connection:
             connection.execute(sa.update(batches.batches).values(due_at=0))
+            connection.execute(sa.update(lane_pauses.pauses).values(probe_at=0))
 
     def ended(self, count: int) -> bool:
         return bool(self.rows("SELECT count(*) FROM requests WHERE finished_at IS NOT NULL")[0][0] == count)

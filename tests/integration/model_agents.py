@@ -13,6 +13,7 @@ from tests.integration.model_courier import Courier
 from tests.integration.model_interruptions import Crash, Fuse, PorousClaude, PorousInbox, crash
 
 from carpool_worker import aggregator, collector, poller, rescuer, stager, submitter
+from carpool_worker.admission import admitted
 from carpool_worker.database import now, read, write
 from carpool_worker.lanes import Limits
 from carpool_worker.store import batches, deliveries
@@ -31,6 +32,7 @@ CLOCKS = {
     "batches": ("due_at", "opened_at", "submitting_at", "in_doubt_at"),
     "requests": ("retry_at",),
     "deliveries": ("due_at",),
+    "lane_pauses": ("paused_at", "probe_at"),
 }
 
 
@@ -62,7 +64,7 @@ class Agents:
         self._aggregate(claim_interval=0)
 
     def submit(self) -> None:
-        self._submit(self._ids(batches.due_to_submit))
+        self._submit(self._ids(admitted))
 
     def submit_anything(self) -> None:
         self._submit(self._all_ids())

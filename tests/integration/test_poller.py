@@ -91,7 +91,7 @@ def test_a_batch_that_was_deleted_ends_its_requests_with_a_clear_error_and_no_lo
     assert states(carpool) == ["completed"]
     [row] = carpool.rows("SELECT r.state, a.body FROM requests r JOIN answers a ON a.request_id = r.id")
     assert row.state == "discarded"
-    assert b"deleted before they could be collected" in bytes(row.body)
+    assert b"deleted or archived before they could be collected" in bytes(row.body)
     assert [d.state for d in carpool.rows("SELECT state FROM deliveries")] == ["available"]
     assert simulator.ledger()["ran_twice"] == []
 

@@ -154,8 +154,8 @@ def test_what_is_due_comes_oldest_first_and_what_waits_does_not(engine: sa.Engin
         insert(engine, Batch, HEAD | changed)
 
     with read(engine) as connection:
-        assert batches.due_to_submit(connection, 98) == [f"{n:032x}" for n in (1, 0)]
-        assert batches.due_to_submit(connection, 99) == [f"{n:032x}" for n in (1, 2, 0)]
+        assert [one.id for one in batches.ready(connection, 98)] == [f"{n:032x}" for n in (1, 0)]
+        assert [one.id for one in batches.ready(connection, 99)] == [f"{n:032x}" for n in (1, 2, 0)]
         assert batches.due_to_collect(connection, 99) == []
 
 

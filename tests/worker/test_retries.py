@@ -7,14 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carpool_worker import states
-from carpool_worker.exceptions import ClaudeError, ResultsCut
+from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
 from carpool_worker.retries import (
     FIRST_BACKOFF,
+    FIRST_PROBE,
     GONE_AFTER,
     LONGEST_BACKOFF,
+    LONGEST_PROBE,
     LONGEST_RETRY_AFTER,
-    OPERATOR_BACKOFF,
     Doubt,
+    Pause,
     Postpone,
     Reject,
     after_outcome,
@@ -22,6 +24,7 @@ from carpool_worker.retries import (
     after_submission,
     backoff,
     before_submission,
+    probe_delay,
     retry_delay,
 )
 from carpool_worker.states import RequestState, Transition
@@ -41,39 +44,46 @@ def test_a_body_that_will_never_be_taken_is_rejected(status: int) -> None:
     assert after_submission(refusal(status), 1) == Reject()
 
 
-def test_a_400_about_the_account_waits_for_an_operator_as_no_request_is_at_fault() -> None:
-    error = ClaudeError("400 invalid_request_error: Your credit balance is too low", status=400)
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(refusal(status) for status in (401, 402, 403, 404)),
+        refusal(429),
+        ClaudeError("400 invalid_request_error: Your credit balance is too low", status=400),
+    ],
+    ids=str,
+)
+def test_what_only_an_operator_can_mend_pauses_the_lane_and_rejects_nothing(error: ClaudeError) -> None:
+    assert after_submission(error, 7) == Pause()
+    assert before_submission(error, 7) == Pause()
 
-    assert after_submission(error, 1) == Postpone(OPERATOR_BACKOFF, operator=True)
+
+def test_a_paused_lane_is_asked_ever_more_slowly_up_to_a_quarter_of_an_hour() -> None:
+    delays = [probe_delay(probes) for probes in range(6)]
+
+    assert delays == [FIRST_PROBE, 120, 240, 480, LONGEST_PROBE, LONGEST_PROBE]
+    assert probe_delay(10_000) == LONGEST_PROBE
 
 
 def test_results_are_read_again_ever_more_slowly_and_given_up_only_when_gone_for_an_hour() -> None:
     missing = refusal(404)
 
     assert after_results(missing, GONE_AFTER + 1) is None
+    assert after_results(ClaudeError("archived", status=404, kind=RESULTS_GONE), 0.0) is None
     assert after_results(refusal(500), GONE_AFTER + 1) == LONGEST_BACKOFF
     assert after_results(ResultsCut(), GONE_AFTER + 1) == LONGEST_BACKOFF
     assert FIRST_BACKOFF * 0.8 <= (after_results(missing, 0.0) or 0.0) <= FIRST_BACKOFF * 1.2
     assert after_results(refusal(429, retry_after=1_000.0), 0.0) == 1_000.0
 
 
-@pytest.mark.parametrize("status", [401, 402, 403, 404])
-def test_what_only_an_operator_can_mend_is_asked_again_every_minute(status: int) -> None:
-    waiting = Postpone(OPERATOR_BACKOFF, operator=True)
-
-    assert after_submission(refusal(status), 7) == waiting
-    assert before_submission(refusal(status), 7) == waiting
-
-
 @pytest.mark.parametrize("status", [None, 429, 529])
 def test_a_refusal_for_now_backs_off(status: int | None) -> None:
-    first, later = after_submission(refusal(status), 1), after_submission(refusal(status), 5)
+    first, later = (after_submission(refusal(status, retry_after=1.0), n) for n in (1, 5))
 
     assert isinstance(first, Postpone)
     assert isinstance(later, Postpone)
     assert 4 <= first.seconds <= 6
     assert 64 <= later.seconds <= 96
-    assert not first.operator
 
 
 @pytest.mark.parametrize("status", [400, 413, 500, None])

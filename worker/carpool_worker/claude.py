@@ -18,7 +18,8 @@ import httpx2
 import msgspec
 from anthropic.types.messages import MessageBatch
 
-from carpool_worker.exceptions import ClaudeError, ResultsCut
+from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
+from carpool_worker.pace import Pace
 
 BATCHES = "/v1/messages/batches"
 LIST_LIMIT = 1_000
@@ -56,10 +57,20 @@ class Seen:
 
 
 class Claude:
-    """A client of the Message Batches API; reads ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, as the SDK does."""
+    """A client of the Message Batches API; reads ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, as the SDK does.
 
-    def __init__(self) -> None:
-        self._client = anthropic.Anthropic(max_retries=0, timeout=_timeout(READ_TIMEOUT))
+    With a `pace` it makes no call while the API's rate limit leaves none: that is a ClaudeError, certain, with status
+    429 and `retry_after`.
+    """
+
+    def __init__(self, pace: Pace | None = None) -> None:
+        self._pace = pace
+        hooks = {"response": [self._learn]}
+        self._client = anthropic.Anthropic(
+            max_retries=0,
+            timeout=_timeout(READ_TIMEOUT),
+            http_client=anthropic.DefaultHttpxClient(event_hooks=hooks),
+        )
 
     def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], seconds: float) -> Seen:
         """Post a batch whose JSON body is the `length` bytes of `body`, uploaded within `seconds`.
@@ -68,7 +79,7 @@ class Claude:
             ClaudeError: it was refused (`certain`), or nobody knows whether it was made (not `certain`).
         """
         sent = {**headers, "Content-Type": "application/json", "Content-Length": str(length)}
-        with _translated():
+        with self._call():
             made = self._client.post(
                 BATCHES,
                 content=_chunks(body, time.monotonic() + seconds),
@@ -79,19 +90,19 @@ class Claude:
 
     def retrieve(self, claude_id: str, headers: Mapping[str, str]) -> Seen:
         """Return one batch. A 404 may pass: it is never final by itself."""
-        with _translated():
+        with self._call():
             return _seen(self._client.messages.batches.retrieve(claude_id, extra_headers=headers))
 
     def newest_id(self, headers: Mapping[str, str]) -> str | None:
         """Return the id of the newest batch of the workspace, or None where it has none."""
-        with _translated():
+        with self._call():
             page = self._client.messages.batches.list(limit=1, extra_headers=headers)
             newest = next(iter(page), None)
         return _seen(newest).id if newest else None
 
     def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[Seen]:
         """Yield the batches made after `cursor_id` (all of the workspace where it is None)."""
-        with _translated():
+        with self._call():
             if cursor_id is None:
                 page = self._client.messages.batches.list(limit=LIST_LIMIT, extra_headers=headers)
             else:
@@ -109,16 +120,39 @@ class Claude:
 
         Raises:
             ResultsCut: the stream ended within a line.
-            ClaudeError: there are no results (yet).
+            ClaudeError: there are no results (yet), or, of kind RESULTS_GONE, no more: after 29 days it is archived.
         """
-        with _translated():
+        with self._call():
             streaming = self._client.messages.batches.with_streaming_response
-            with streaming.results(claude_id, extra_headers=headers) as response:
-                yield from split_lines(response.iter_bytes(DOWNLOAD_CHUNK))
+            try:
+                with streaming.results(claude_id, extra_headers=headers) as response:
+                    yield from split_lines(response.iter_bytes(DOWNLOAD_CHUNK))
+            except anthropic.APIError:
+                raise
+            except anthropic.AnthropicError as error:  # the batch names no results_url
+                raise self._without_results(claude_id, headers) from error
+
+    def _without_results(self, claude_id: str, headers: Mapping[str, str]) -> ClaudeError:
+        batch = self._client.messages.batches.retrieve(claude_id, extra_headers=headers)
+        if batch.archived_at:
+            return ClaudeError("the batch is archived: its results are gone", status=404, kind=RESULTS_GONE)
+        return ClaudeError("the batch shows no results", status=404)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        if self._pace and (held := self._pace.held()):
+            waits = f"held back for {held:.0f} s: the API's rate limit leaves no call"
+            raise ClaudeError(waits, status=429, retry_after=held)
+        with _translated():
+            yield
+
+    def _learn(self, response: httpx2.Response) -> None:
+        if self._pace:
+            self._pace.learn(response.status_code, response.headers)
 
 
 def split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from carpool_worker.claude import Claude
 from carpool_worker.database import now, read, write
-from carpool_worker.exceptions import ClaudeError, ResultsCut
+from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
 from carpool_worker.models import Batch
 from carpool_worker.rejecter import discard
 from carpool_worker.results import Conclusions, Policy, conclude, in_chunks, parse
@@ -30,7 +30,7 @@ MISSING_CHUNK = 500
 
 MISSING = ClaudeError("The results have no readable line for this request.", kind="result_missing")
 GONE = ClaudeError(
-    "The results of the batch were deleted before they could be collected.", kind="results_gone"
+    "The results of the batch were deleted or archived before they could be collected.", kind=RESULTS_GONE
 )
 """What a request is told whose answer can't be had any more, though it may have been paid for."""
 

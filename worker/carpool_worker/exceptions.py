@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+RESULTS_GONE = "results_gone"
+"""A ClaudeError's kind where a batch's results were deleted or archived: nobody will ever read them."""
+
 
 class WorkerError(Exception):
     """Something went wrong in the worker."""

@@ -126,7 +126,7 @@ class Batch(SQLModel, table=True):
     submissions: int = Field(default=0)  # how often it was posted, or tried to be
     due_at: int = Field(default=0, sa_column=count())  # nothing is done with it before then: back-off
     cursor_id: str | None = None  # newest batch Anthropic knew before the last post
-    in_doubt_at: int | None = Field(default=None, sa_column=big())  # the last post's answer was lost then
+    in_doubt_at: int | None = Field(default=None, sa_column=big())  # the post's answer was lost then; kept if adopted
     strangers: str = "[]"  # JSON: ids adopted by mistake and let go
     last_error: str | None = None
 

@@ -16,14 +16,23 @@ from carpool_worker.store import batches, deliveries, requests
 def reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> list[str]:
     """Reject the batch: its halves become sealed batches (returned); a request alone is discarded with the error."""
     at = now()
-    batches.move(connection, REJECT, batch.id, finished_at=at, last_error=str(error))
     waiting = requests.sizes(connection, batch.id)
-    if len(waiting) <= 1:
-        for request_id, _ in waiting:
-            discard(connection, batch.id, request_id, error, at)
-        return []
+    if len(waiting) > 1:
+        return split(connection, batch, str(error))
+    batches.move(connection, REJECT, batch.id, finished_at=at, last_error=str(error))
+    for request_id, _ in waiting:
+        discard(connection, batch.id, request_id, error, at)
+    return []
+
+
+def split(connection: sa.Connection, batch: Batch, why: str) -> list[str]:
+    """Reject the batch for that reason; return the sealed batches, of its age, that hold half of its requests each."""
+    at = now()
+    batches.move(connection, REJECT, batch.id, finished_at=at, last_error=why)
+    waiting = requests.sizes(connection, batch.id)
     middle = len(waiting) // 2
-    return [_hand_over(connection, batch, half, at) for half in (waiting[:middle], waiting[middle:])]
+    halves = filter(None, (waiting[:middle], waiting[middle:]))
+    return [_hand_over(connection, batch, half, at) for half in halves]
 
 
 def discard(connection: sa.Connection, batch_id: str, request_id: str, error: ClaudeError, at: int) -> None:

@@ -107,7 +107,7 @@ def _settle(
     owners = [batch for batch in _submitting(engine) if Kind.of(batch) == kind]
     candidates = _unknown(engine, shown, owners)
     if len(owners) == 1 and len(candidates) == 1:
-        return _adopt(engine, owners[0], candidates[0])
+        return _adopt(engine, owners[0], candidates[0], in_doubt_at=owners[0].in_doubt_at or now())
     if candidates:
         return [
             batch_id
@@ -115,6 +115,8 @@ def _settle(
             if seen.processing_status == "ended"
             for batch_id in _adopt_by_content(engine, claude, owners, seen, kind.headers)
         ]
+    if _may_be_anothers(engine, shown):
+        return []
     return [batch.id for batch in doubted if patience.ends(batch) < asked_at and _send_again(engine, batch)]
 
 
@@ -139,9 +141,15 @@ def _unknown(engine: sa.Engine, shown: Sequence[Seen], owners: Sequence[Batch]) 
     return [seen for seen in shown if seen.id not in known | nobodys]
 
 
-def _adopt(engine: sa.Engine, batch: Batch, seen: Seen) -> list[str]:
+def _may_be_anothers(engine: sa.Engine, shown: Sequence[Seen]) -> bool:
+    # What one batch of ours has adopted may be the other's that is in doubt: its results will tell.
+    with read(engine) as connection:
+        return batches.any_adopted(connection, [seen.id for seen in shown])
+
+
+def _adopt(engine: sa.Engine, batch: Batch, seen: Seen, in_doubt_at: int | None = None) -> list[str]:
     log.warning("batch %s was made after all: it is %s", batch.id, seen.id)
-    return [batch.id] if accept(engine, batch.id, seen) else []
+    return [batch.id] if accept(engine, batch.id, seen, in_doubt_at) else []
 
 
 def _adopt_by_content(

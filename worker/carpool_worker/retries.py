@@ -6,15 +6,18 @@ import re
 from dataclasses import dataclass
 from random import Random
 
-from carpool_worker.exceptions import ClaudeError, ResultsCut
+from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
 from carpool_worker.states import CANCEL as CANCEL_REQUEST
 from carpool_worker.states import COMPLETE, DISCARD, RETRY, RequestState, Transition
 
 FIRST_BACKOFF = 5.0
 LONGEST_BACKOFF = 300.0
 LONGEST_RETRY_AFTER = 3_600.0
-OPERATOR_BACKOFF = 60.0
-"""Seconds. Each further refusal doubles the wait; what only an operator can mend is asked again every minute."""
+"""Seconds. Each further refusal doubles the wait."""
+
+FIRST_PROBE = 60.0
+LONGEST_PROBE = 900.0
+"""Seconds between the questions whether a paused lane is free again; each that fails doubles the wait."""
 
 REJECTING_STATUSES = frozenset({400, 413, 422})
 OPERATOR_STATUSES = frozenset({401, 402, 403, 404})
@@ -36,10 +39,14 @@ jitter = Random()  # noqa: S311 - spreads load, keeps no secret
 
 @dataclass(frozen=True, slots=True)
 class Postpone:
-    """Refused for now: try again in `seconds`. `operator` is True where somebody has to mend something first."""
+    """Refused for now: try again in `seconds`."""
 
     seconds: float
-    operator: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Refused for what somebody has to mend first, and for every batch of the lane: the key, the account, its limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +59,32 @@ class Doubt:
     """Nobody knows whether the batch was made: it must not be sent again before that is known."""
 
 
-def before_submission(error: ClaudeError, submissions: int) -> Postpone:
+def before_submission(error: ClaudeError, submissions: int) -> Postpone | Pause:
     """Decide how long a batch waits when the API can't even be asked; nothing was posted, so nothing is in doubt."""
-    if error.status in OPERATOR_STATUSES:
-        return Postpone(OPERATOR_BACKOFF, operator=True)
-    return Postpone(backoff(submissions, error.retry_after))
+    return Pause() if _needs_an_operator(error) else Postpone(backoff(submissions, error.retry_after))
 
 
-def after_submission(error: ClaudeError, submissions: int) -> Postpone | Reject | Doubt:
+def after_submission(error: ClaudeError, submissions: int) -> Postpone | Pause | Reject | Doubt:
     """Decide what follows a create that failed; `submissions` counts the tries so far, this one included."""
     if not error.certain:
         return Doubt()
-    if error.status in OPERATOR_STATUSES or (error.status == 400 and ACCOUNT_TROUBLE.search(str(error))):
-        return Postpone(OPERATOR_BACKOFF, operator=True)
+    if _needs_an_operator(error):
+        return Pause()
     if error.status in REJECTING_STATUSES:
         return Reject()
     return Postpone(backoff(submissions, error.retry_after))
+
+
+def _needs_an_operator(error: ClaudeError) -> bool:
+    if error.status == 429:
+        return error.retry_after is None  # a spend cap: the API can't say when it ends
+    about_the_account = error.status == 400 and bool(ACCOUNT_TROUBLE.search(str(error)))
+    return error.status in OPERATOR_STATUSES or about_the_account
+
+
+def probe_delay(probes: int) -> float:
+    """Return the seconds until a lane that is still paused after so many probes is asked again."""
+    return min(LONGEST_PROBE, FIRST_PROBE * 2.0 ** min(probes, 10))
 
 
 def backoff(failures: int, retry_after: float | None = None) -> float:
@@ -78,15 +95,15 @@ def backoff(failures: int, retry_after: float | None = None) -> float:
 
 def after_results(error: ClaudeError | ResultsCut, seconds_since_end: float) -> float | None:
     """Return the seconds until results that stopped short are read again, or None where they are gone for good."""
-    if isinstance(error, ClaudeError) and error.status == 404 and seconds_since_end > GONE_AFTER:
+    if isinstance(error, ClaudeError) and (error.kind == RESULTS_GONE or is_gone(error, seconds_since_end)):
         return None
     retry_after = error.retry_after if isinstance(error, ClaudeError) else None
     return max(backoff(1, retry_after), min(seconds_since_end / 10, LONGEST_BACKOFF))
 
 
-def is_gone(error: ClaudeError, seconds_since_expiry: float) -> bool:
-    """Tell whether a batch that can't be retrieved was deleted, whoever did that."""
-    return error.status == 404 and seconds_since_expiry > GONE_AFTER
+def is_gone(error: ClaudeError, seconds_overdue: float) -> bool:
+    """Tell whether what can't be retrieved was deleted, whoever did that."""
+    return error.status == 404 and seconds_overdue > GONE_AFTER
 
 
 def after_outcome(

@@ -25,6 +25,12 @@ API_MAX_REQUESTS = 100_000
 API_MAX_BYTES = 256_000_000
 """Anthropic's limits for one batch; no setting can pass them."""
 
+START_QUEUE_LIMIT = 200_000
+"""Requests that an account of the tier Start may have queued in all its batches (api docs, August 2026)."""
+
+LONGEST_SUBMIT_TIMEOUT = 1_500.0
+"""Seconds: the task that posts a batch is over long before its message is handed out again (an hour)."""
+
 DEFAULT_CONFIG = Path("config/carpool.toml")
 
 
@@ -43,6 +49,14 @@ def check_secret(secret: SecretStr) -> SecretStr:
     if prefix != "whsec_" or not 24 <= len(key) <= 64:
         raise ValueError("each must be whsec_ and the base64 of 24 to 64 random bytes")
     return secret
+
+
+def check_submit_timeout(seconds: float) -> float:
+    """Accept what leaves a post far shorter than the time after which its message goes out again; raises ValueError."""
+    if not seconds <= LONGEST_SUBMIT_TIMEOUT:
+        most = f"{LONGEST_SUBMIT_TIMEOUT:,.0f} s at most"
+        raise ValueError(f"{most}: a post must end long before its message is handed out again (an hour)")
+    return seconds
 
 
 Names = Annotated[list[str], NoDecode, BeforeValidator(split_commas)]
@@ -69,9 +83,9 @@ class Settings(BaseSettings):
 
     poll_interval: Seconds = 30
     settle_interval: Seconds = 120
-    submit_timeout: Seconds = 600
+    submit_timeout: Annotated[float, AfterValidator(check_submit_timeout), Field(gt=0)] = 600
     claim_interval: Seconds = 30
-    queue_limit: int = Field(default=200_000, ge=1)
+    queue_limit: int = Field(default=START_QUEUE_LIMIT, ge=1)
 
     max_attempts: int = Field(default=3, ge=1, le=100)
     retry_interval: Seconds = 60

@@ -8,59 +8,54 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import IO, Any
 
 import sqlalchemy as sa
 
-from carpool_worker.claude import Claude, Seen
+from carpool_worker import refusals
+from carpool_worker.admission import Turn, admitted, take_turn, waits_for_room
+from carpool_worker.claude import Claude, Seen, longest_post
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
-from carpool_worker.rejecter import reject
-from carpool_worker.retries import Postpone, Reject, after_submission, before_submission
-from carpool_worker.states import ACCEPT, POSTPONE, SUBMIT, BatchState
-from carpool_worker.store import batches, requests
+from carpool_worker.refusals import Submitted
+from carpool_worker.rejecter import split
+from carpool_worker.settings import START_QUEUE_LIMIT
+from carpool_worker.spool import spooled
+from carpool_worker.states import ACCEPT, SUBMIT, BatchState
+from carpool_worker.store import batches, lane_pauses
 
 log = logging.getLogger(__name__)
 
-SPOOL_BUFFER = 1 << 20
 
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """What a submission led to: the batch's state, and the batches made in its place where it was rejected."""
-
-    state: BatchState
-    replacements: tuple[str, ...] = ()
-    error: str | None = None
-
-
-def submit(engine: sa.Engine, claude: Claude, batch_id: str, seconds: float) -> Submitted | None:
-    """Post one sealed batch, within `seconds`; None where it isn't sealed (any more)."""
-    with read(engine) as connection:
-        batch = batches.get(connection, batch_id)
-    if batch is None or batch.state != BatchState.SEALED or batch.due_at > now():
-        return None
-    with _spooled(engine, batch_id) as (body, length):
+def submit(
+    engine: sa.Engine, claude: Claude, batch_id: str, seconds: float, queue_limit: int = START_QUEUE_LIMIT
+) -> Submitted | None:
+    """Post one sealed batch, within `seconds`; None where it isn't sealed (any more), or nothing is new."""
+    turn = take_turn(engine, batch_id, queue_limit, longest_post(seconds))
+    if turn is None:
+        return _note_wait(engine, batch_id, queue_limit)
+    batch, headers = turn.batch, json.loads(turn.batch.headers)
+    if batch.request_count > queue_limit:
+        return _split(engine, turn, queue_limit)
+    with spooled(engine, batch_id) as (body, length):
         try:
-            newest = claude.newest_id(json.loads(batch.headers))  # finds a bad key before 240 MB have left
+            newest = claude.newest_id(headers)  # finds a bad key before 240 MB have left
         except ClaudeError as error:
-            return _hold(engine, batch, error)
-        if not _intend(engine, batch, newest):
+            return refusals.hold(engine, turn, error)
+        if not _intend(engine, turn, newest, queue_limit):
             return None
         try:
-            seen = claude.create(body, length, json.loads(batch.headers), seconds)
+            seen = claude.create(body, length, headers, seconds)
         except ClaudeError as error:
-            return _settle(engine, batch_id, batch.submissions + 1, error)
+            return refusals.settle(engine, turn, error)
     return accept(engine, batch_id, seen)
 
 
-def accept(engine: sa.Engine, batch_id: str, seen: Seen) -> Submitted | None:
-    """Commit Anthropic's id of a batch that was posted; None where the rescuer was faster."""
+def accept(engine: sa.Engine, batch_id: str, seen: Seen, in_doubt_at: int | None = None) -> Submitted | None:
+    """Commit Anthropic's id of a batch that was posted; None where another was faster.
+
+    With `in_doubt_at` the batch is adopted: that it is ours is only known when its results name our requests.
+    """
     with write(engine) as connection:
         moved = batches.move(
             connection,
@@ -69,82 +64,63 @@ def accept(engine: sa.Engine, batch_id: str, seen: Seen) -> Submitted | None:
             claude_id=seen.id,
             in_progress_at=now(),
             expires_at=seen.expires_at,
-            in_doubt_at=None,
+            in_doubt_at=in_doubt_at,
             last_error=None,
         )
+        lifted = lane_pauses.lift(connection, batch_id) if moved else None
     if not moved:
         log.warning("batch %s was accepted as %s, but it is no longer submitting", batch_id, seen.id)
         return None
+    if lifted:
+        log.warning("lane %s goes on: a batch of it was taken", lifted)
     log.info("batch %s is in progress as %s", batch_id, seen.id)
     return Submitted(ACCEPT.target)
 
 
-def _intend(engine: sa.Engine, batch: Batch, cursor_id: str | None) -> bool:
-    with write(engine) as connection:
-        return batches.move(
-            connection,
-            SUBMIT,
-            batch.id,
-            batch.submissions,
-            cursor_id=cursor_id,
-            submitting_at=now(),
-            in_doubt_at=None,
-            submissions=batch.submissions + 1,
-        )
-
-
-def _hold(engine: sa.Engine, batch: Batch, error: ClaudeError) -> Submitted:
-    # Nothing was posted, so whatever went wrong the batch is still sealed and waits there.
-    wait = before_submission(error, batch.submissions + 1)
-    with write(engine) as connection:
-        batches.note(connection, batch.id, submissions=batch.submissions + 1, **_waiting(wait, error))
-    _tell(batch.id, wait, error)
-    return Submitted(BatchState.SEALED, error=str(error))
-
-
-def _settle(engine: sa.Engine, batch_id: str, submission: int, error: ClaudeError) -> Submitted | None:
-    with write(engine) as connection:
-        batch = batches.undecided(connection, batch_id, submission)
-        if batch is None:
-            log.warning("batch %s went on without the post that failed: %s", batch_id, error)
+def _note_wait(engine: sa.Engine, batch_id: str, queue_limit: int) -> Submitted | None:
+    """Say on a batch that waits for room, once, that it does."""
+    with read(engine) as connection:
+        batch = batches.get(connection, batch_id)
+        if batch is None or batch.state != BatchState.SEALED or batch.due_at > now() or batch.last_error:
             return None
-        decision = after_submission(error, batch.submissions)
-        if isinstance(decision, Reject):
-            replacements = reject(connection, batch, error)
-            log.error("batch %s was rejected: %s", batch_id, error)
-            return Submitted(BatchState.REJECTED, tuple(replacements), str(error))
-        if isinstance(decision, Postpone):
-            batches.move(connection, POSTPONE, batch_id, **_waiting(decision, error))
-            _tell(batch_id, decision, error)
-            return Submitted(BatchState.SEALED, error=str(error))
-        batches.note(connection, batch_id, in_doubt_at=now(), last_error=f"in doubt: {error}")
-        log.warning(
-            "batch %s is in doubt (%s): it waits until the API shows what became of it", batch_id, error
-        )
-        return Submitted(BatchState.SUBMITTING, error=f"in doubt: {error}")
+        if batch.lane in lane_pauses.by_lane(connection):
+            return None
+        why = waits_for_room(batches.queued(connection), queue_limit)
+    with write(engine) as connection:
+        batches.hold(connection, batch_id, batch.submissions, last_error=why)
+    log.info("batch %s %s", batch_id, why)
+    return Submitted(BatchState.SEALED, error=why)
 
 
-def _waiting(wait: Postpone, error: ClaudeError) -> dict[str, Any]:
-    return {"due_at": now() + int(wait.seconds * 1000), "last_error": str(error)}
+def _split(engine: sa.Engine, turn: Turn, queue_limit: int) -> Submitted | None:
+    why = f"{turn.batch.request_count:,} requests are more than queue_limit ({queue_limit:,}): split"
+    with write(engine) as connection:
+        if not _commit_intent(connection, turn.batch, None):
+            return None
+        halves = split(connection, turn.batch, why)
+        if turn.probing:
+            lane_pauses.probe_again(connection, turn.probing, now())
+    log.warning("batch %s: %s", turn.batch.id, why)
+    return Submitted(BatchState.REJECTED, tuple(halves), why)
 
 
-def _tell(batch_id: str, wait: Postpone, error: ClaudeError) -> None:
-    if wait.operator:
-        log.error("batch %s waits for an operator; asking again in %.0f s: %s", batch_id, wait.seconds, error)
-    else:
-        log.warning("batch %s waits %.0f s: %s", batch_id, wait.seconds, error)
+def _intend(engine: sa.Engine, turn: Turn, cursor_id: str | None, queue_limit: int) -> bool:
+    # Two submitters that see the same room must not both take it.
+    with write(engine) as connection:
+        batches.lock_queue(connection)
+        if turn.batch.id not in admitted(connection, now(), queue_limit, turn.probing):
+            return False
+        return _commit_intent(connection, turn.batch, cursor_id)
 
 
-@contextmanager
-def _spooled(engine: sa.Engine, batch_id: str) -> Iterator[tuple[IO[bytes], int]]:
-    """Write the batch's JSON body to a temporary file, the params byte for byte as they were enqueued."""
-    with tempfile.TemporaryFile(buffering=SPOOL_BUFFER) as body:
-        with read(engine) as connection:
-            frame = b'{"requests":['
-            for custom_id, params in requests.bodies(connection, batch_id):
-                body.write(b'%b{"custom_id":"%b","params":%b}' % (frame, custom_id.encode(), params))
-                frame = b","
-        body.write(b"]}")
-        length = body.tell()
-        body.seek(0)
-        yield body, length
+def _commit_intent(connection: sa.Connection, batch: Batch, cursor_id: str | None) -> bool:
+    return batches.move(
+        connection,
+        SUBMIT,
+        batch.id,
+        batch.submissions,
+        cursor_id=cursor_id,
+        submitting_at=now(),
+        in_doubt_at=None,
+        submissions=batch.submissions + 1,
+    )

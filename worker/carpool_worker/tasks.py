@@ -29,6 +29,7 @@ from carpool_worker import (
     stager,
     submitter,
 )
+from carpool_worker.admission import admitted
 from carpool_worker.app import app, queue
 from carpool_worker.channels import reply
 from carpool_worker.claude import Claude
@@ -37,6 +38,7 @@ from carpool_worker.database import engine, now, read, write
 from carpool_worker.inbox import Inbox
 from carpool_worker.lanes import Filled, Limits
 from carpool_worker.leases import lease, slot
+from carpool_worker.pace import Pace
 from carpool_worker.settings import settings
 from carpool_worker.states import BatchState
 from carpool_worker.store import batches, deliveries
@@ -86,12 +88,13 @@ def server() -> redis.Redis:
 @cache
 def claude() -> Claude:
     """Return this process's client of the API."""
-    return Claude()
+    return Claude(Pace(server()))
 
 
 def limits() -> Limits:
     """Return when a batch is full or due."""
-    return Limits(settings().flush_count, settings().flush_bytes, settings().flush_interval)
+    count = min(settings().flush_count, settings().queue_limit)  # a larger batch would never be admitted
+    return Limits(count, settings().flush_bytes, settings().flush_interval)
 
 
 @app.task(name="carpool.aggregate", base=Nudge)
@@ -114,7 +117,7 @@ def stage() -> None:
             deliveries.stage(connection, now())
             deliveries.rescue(connection, now())
         with read(engine()) as connection:
-            to_submit = batches.due_to_submit(connection, now())
+            to_submit = admitted(connection, now(), settings().queue_limit)
             to_collect = batches.due_to_collect(connection, now())
             to_deliver = deliveries.due(connection, now())
         _nudge("submit", to_submit)
@@ -129,7 +132,8 @@ def submit(batch_id: str) -> None:
     with slot(server(), "submit") as free, lease(server(), f"submit:{batch_id}") as held:
         if not (free and held):
             return
-        submitted = submitter.submit(engine(), claude(), batch_id, settings().submit_timeout)
+        bounds = settings().submit_timeout, settings().queue_limit
+        submitted = submitter.submit(engine(), claude(), batch_id, *bounds)
         if submitted:
             _show([batch_id, *submitted.replacements])
             _nudge("submit", submitted.replacements)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 import uuid_utils
 
+from carpool_worker.database import is_postgres
 from carpool_worker.models import Batch
-from carpool_worker.states import OUT_BATCH_STATES, SEAL, BatchState, Transition
+from carpool_worker.states import OUT_BATCH_STATES, QUEUED_BATCH_STATES, SEAL, BatchState, Transition
 
 batches = Batch.__table__  # type: ignore[attr-defined]
 
@@ -26,6 +27,18 @@ FRESH = {
     "canceled": 0,
     "expired": 0,
 }
+
+
+QUEUE_LOCK = 0x63617270
+"""PostgreSQL's advisory lock on how much is queued at Anthropic."""
+
+
+class Ready(NamedTuple):
+    """A sealed batch that could be posted now."""
+
+    id: str
+    lane: str
+    request_count: int
 
 
 def new_id() -> str:
@@ -119,6 +132,14 @@ def move(
     return connection.execute(guarded.values(state=transition.target, **values)).rowcount == 1
 
 
+def hold(connection: sa.Connection, batch_id: str, submission: int, **values: Any) -> bool:
+    """Set columns of a sealed batch that was tried so often; return False where it went on meanwhile."""
+    held = sa.update(batches).where(
+        batches.c.id == batch_id, batches.c.state == BatchState.SEALED, batches.c.submissions == submission
+    )
+    return connection.execute(held.values(**values)).rowcount == 1
+
+
 def note(connection: sa.Connection, batch_id: str, **values: Any) -> None:
     """Set columns of a batch that are not its state."""
     connection.execute(sa.update(batches).where(batches.c.id == batch_id).values(**values))
@@ -146,18 +167,29 @@ def seal_opened_before(connection: sa.Connection, opened_before: int, now: int) 
     return [batch_id for batch_id in ids if move(connection, SEAL, batch_id, sealed_at=now)]
 
 
-def due_to_submit(connection: sa.Connection, now: int) -> list[str]:
-    """Return the sealed batches whose back-off is over, oldest first."""
-    return _due(connection, BatchState.SEALED, now)
+def ready(connection: sa.Connection, now: int) -> list[Ready]:
+    """Return the sealed batches whose back-off is over, oldest first; parts of a split one keep its age."""
+    due = sa.select(*(batches.c[name] for name in Ready._fields)).where(
+        batches.c.state == BatchState.SEALED, batches.c.due_at <= now
+    )
+    return [Ready._make(row) for row in connection.execute(due.order_by(batches.c.opened_at, batches.c.id))]
+
+
+def queued(connection: sa.Connection) -> int:
+    """Return how many requests Anthropic has, or may have, in batches that have not ended."""
+    out = sa.select(sa.func.sum(batches.c.request_count)).where(batches.c.state.in_(QUEUED_BATCH_STATES))
+    return int(connection.scalar(out) or 0)
+
+
+def lock_queue(connection: sa.Connection) -> None:
+    """Let nobody else decide on room in the queue until this transaction ends; SQLite has one writer anyway."""
+    if is_postgres(connection):
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(QUEUE_LOCK)))
 
 
 def due_to_collect(connection: sa.Connection, now: int) -> list[str]:
     """Return the ended batches whose results wait to be collected, oldest first."""
-    return _due(connection, BatchState.ENDED, now)
-
-
-def _due(connection: sa.Connection, state: BatchState, now: int) -> list[str]:
-    due = sa.select(batches.c.id).where(batches.c.state == state, batches.c.due_at <= now)
+    due = sa.select(batches.c.id).where(batches.c.state == BatchState.ENDED, batches.c.due_at <= now)
     return list(connection.scalars(due.order_by(batches.c.opened_at)))
 
 
@@ -177,9 +209,19 @@ def known(connection: sa.Connection, claude_ids: Sequence[str]) -> set[str]:
     return set(connection.scalars(sa.select(batches.c.claude_id).where(batches.c.claude_id.in_(claude_ids))))
 
 
+def any_adopted(connection: sa.Connection, claude_ids: Sequence[str]) -> bool:
+    """Tell whether one of Anthropic's ids was adopted by a batch of ours, and its results have not confirmed it yet."""
+    adopted = sa.select(batches.c.id).where(
+        batches.c.claude_id.in_(claude_ids),
+        batches.c.in_doubt_at.is_not(None),
+        batches.c.finished_at.is_(None),
+    )
+    return connection.scalar(adopted.limit(1)) is not None
+
+
 def _insert_unless_open(connection: sa.Connection) -> Any:
     # The partial unique index keeps one open batch a lane; another aggregator may have opened it just now.
-    if connection.dialect.name == "postgresql":
+    if is_postgres(connection):
         from sqlalchemy.dialects.postgresql import insert as postgres_insert
 
         return postgres_insert(batches).on_conflict_do_nothing()

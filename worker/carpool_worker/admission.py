@@ -1,0 +1,78 @@
+"""Decides which sealed batches may be posted now: the oldest first, as many as the account's queue has room for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from carpool_worker.database import now, read, write
+from carpool_worker.models import Batch
+from carpool_worker.settings import START_QUEUE_LIMIT
+from carpool_worker.states import BatchState
+from carpool_worker.store import batches, lane_pauses
+from carpool_worker.store.batches import Ready
+
+
+class Turn(NamedTuple):
+    """A batch that may be posted; `probing` names its lane where that is paused and this post asks whether it is."""
+
+    batch: Batch
+    probing: str | None = None
+
+
+def take_turn(engine: sa.Engine, batch_id: str, queue_limit: int, seconds: float) -> Turn | None:
+    """Take a sealed batch's turn to be posted; None where it has none now.
+
+    The turn to ask for a paused lane is nobody else's for so many seconds.
+    """
+    at = now()
+    with read(engine) as connection:
+        batch = batches.get(connection, batch_id)
+        if batch is None or batch.state != BatchState.SEALED or batch.due_at > at:
+            return None
+        if batch_id not in admitted(connection, at, queue_limit):
+            return None
+        if batch.lane not in lane_pauses.by_lane(connection):
+            return Turn(batch)
+    with write(engine) as connection:
+        claimed = lane_pauses.claim_probe(connection, batch.lane, at, at + int(seconds * 1000))
+    return Turn(batch, probing=batch.lane) if claimed else None
+
+
+def admitted(
+    connection: sa.Connection, at: int, queue_limit: int = START_QUEUE_LIMIT, probing: str | None = None
+) -> list[str]:
+    """Return the ids of the batches that may be posted now, oldest first; `probing` has its turn to ask already."""
+    probes = {lane: pause.probe_at for lane, pause in lane_pauses.by_lane(connection).items()}
+    probes.pop(probing or "", None)
+    return next_up(batches.ready(connection, at), probes, batches.queued(connection), queue_limit, at)
+
+
+def next_up(
+    ready: Iterable[Ready], probes: Mapping[str, int], queued: int, queue_limit: int, at: int
+) -> list[str]:
+    """Return which of the `ready`, that come oldest first, may go while so many requests are `queued` at Anthropic.
+
+    None overtakes an older one that only waits for room. Of a paused lane the oldest goes alone, once its probe is
+    due (`probes`: lane and milliseconds since the epoch). One that never fits is let through too: to be split.
+    """
+    chosen: list[str] = []
+    room = queue_limit - queued
+    asking: set[str] = set()
+    for batch in ready:
+        if batch.lane in probes:
+            if batch.lane in asking or probes[batch.lane] > at:
+                continue
+            asking.add(batch.lane)
+        if batch.request_count > room:
+            return [*chosen, batch.id] if batch.request_count > queue_limit else chosen
+        room -= batch.request_count
+        chosen.append(batch.id)
+    return chosen
+
+
+def waits_for_room(queued: int, queue_limit: int) -> str:
+    """Say why a batch isn't posted that could be."""
+    return f"waits: {queued:,} of {queue_limit:,} requests are queued at Anthropic"

@@ -1,0 +1,73 @@
+"""The API's limit of calls a minute, obeyed by all of Carpool's processes: one that meets it tells the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import redis
+from redis.exceptions import RedisError
+
+HELD = "carpool:held"
+"""Redis key that is there, and expires, while nobody is to call."""
+
+LONGEST_HOLD = 60.0
+"""Seconds: the limits are by the minute."""
+
+RESERVE = 20
+"""One call in so many of the limit is left to the calls that are under way when the rest is used up."""
+
+PREFIX = "anthropic-ratelimit-requests-"
+
+
+class Pace:
+    """Holds calls back, in all processes that share a Redis. It spares calls: where Redis is away nothing is held."""
+
+    def __init__(self, server: redis.Redis) -> None:
+        self._server = server
+
+    def held(self) -> float:
+        """Return the seconds until a call may be made: 0 is now."""
+        with suppress(RedisError):
+            return max(0, int(self._server.pttl(HELD))) / 1000
+        return 0.0
+
+    def learn(self, status: int, headers: Mapping[str, str]) -> None:
+        """Take in what an answer says of the calls that are left."""
+        if seconds := hold_after(status, headers):
+            with suppress(RedisError):
+                self._server.set(HELD, 1, px=int(seconds * 1000))
+
+
+def hold_after(status: int, headers: Mapping[str, str]) -> float:
+    """Return the seconds for which nobody is to call after such an answer, 0 where calls are left.
+
+    The headers are Anthropic's `anthropic-ratelimit-requests-{limit,remaining,reset}` (RFC 3339) and `retry-after`. A
+    429 that leaves calls is about something else, such as the queue: it holds back its batch alone.
+    """
+    limit, remaining = (_number(headers.get(PREFIX + name)) for name in ("limit", "remaining"))
+    retry_after = _number(headers.get("retry-after")) if status == 429 else None
+    if remaining is None:
+        return min(LONGEST_HOLD, retry_after or 0.0)
+    if remaining > (limit or 0.0) // RESERVE:
+        return 0.0
+    return min(LONGEST_HOLD, max(1.0, _until_reset(headers), retry_after or 0.0))
+
+
+def _until_reset(headers: Mapping[str, str]) -> float:
+    # Compared with the answer's own date: both are of Anthropic's clock.
+    try:
+        reset = datetime.fromisoformat(headers[PREFIX + "reset"])
+        sent = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
+        return (reset - sent).total_seconds()
+    except (KeyError, ValueError, TypeError):
+        return 0.0
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:
+        return None

@@ -1,0 +1,111 @@
+"""Acts on what follows a post that failed: the batch waits, its lane pauses, it is split, or it is in doubt."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from carpool_worker.admission import Turn
+from carpool_worker.database import now, write
+from carpool_worker.exceptions import ClaudeError
+from carpool_worker.models import Batch
+from carpool_worker.rejecter import reject
+from carpool_worker.retries import Pause, Postpone, Reject, after_submission, before_submission, probe_delay
+from carpool_worker.states import POSTPONE, BatchState
+from carpool_worker.store import batches, lane_pauses
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What a submission led to: the batch's state, and the batches made in its place where it was rejected."""
+
+    state: BatchState
+    replacements: tuple[str, ...] = ()
+    error: str | None = None
+
+
+def hold(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | None:
+    """Let a batch wait that was not posted, as the API can't even be asked; None where that is no news."""
+    batch = turn.batch
+    decision = before_submission(error, batch.submissions + 1)
+    with write(engine) as connection:
+        if isinstance(decision, Pause):
+            batches.hold(connection, batch.id, batch.submissions, last_error=str(error))
+            return _pause(connection, batch, error)
+        waiting = _waiting(decision, error)
+        if not batches.hold(
+            connection, batch.id, batch.submissions, submissions=batch.submissions + 1, **waiting
+        ):
+            return None
+        _ask_again(connection, turn, waiting["due_at"])
+    log.warning("batch %s waits %.0f s: %s", batch.id, decision.seconds, error)
+    return Submitted(BatchState.SEALED, error=str(error))
+
+
+def settle(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | None:
+    """Decide on a batch whose post failed; None where it went on meanwhile, or where nothing is news."""
+    with write(engine) as connection:
+        batch = batches.undecided(connection, turn.batch.id, turn.batch.submissions + 1)
+        if batch is None:
+            log.warning("batch %s went on without the post that failed: %s", turn.batch.id, error)
+            return None
+        decision = after_submission(error, batch.submissions)
+        if isinstance(decision, Pause):
+            batches.move(connection, POSTPONE, batch.id, last_error=str(error))
+            return _pause(connection, batch, error)
+        if isinstance(decision, Reject):
+            _ask_again(connection, turn, now())
+            return _reject(connection, batch, error)
+        if isinstance(decision, Postpone):
+            return _postpone(connection, turn, decision, error)
+        _ask_again(connection, turn, _later(probe_delay(0)))
+        return _doubt(connection, batch.id, error)
+
+
+def _pause(connection: sa.Connection, batch: Batch, error: ClaudeError) -> Submitted | None:
+    if lane_pauses.pause(connection, batch.lane, str(error), now(), _later(probe_delay(0))):
+        log.error("lane %s pauses until an operator has mended this: %s", batch.lane, error)
+        return Submitted(BatchState.SEALED, error=str(error))
+    if pause := lane_pauses.by_lane(connection).get(batch.lane):
+        lane_pauses.probe_again(connection, batch.lane, _later(probe_delay(pause.probes)), str(error))
+        log.info("lane %s is still paused after %d probes: %s", batch.lane, pause.probes, error)
+    return None
+
+
+def _reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> Submitted:
+    replacements = reject(connection, batch, error)
+    log.error("batch %s was rejected: %s", batch.id, error)
+    return Submitted(BatchState.REJECTED, tuple(replacements), str(error))
+
+
+def _postpone(connection: sa.Connection, turn: Turn, decision: Postpone, error: ClaudeError) -> Submitted:
+    waiting = _waiting(decision, error)
+    batches.move(connection, POSTPONE, turn.batch.id, **waiting)
+    _ask_again(connection, turn, waiting["due_at"])
+    log.warning("batch %s waits %.0f s: %s", turn.batch.id, decision.seconds, error)
+    return Submitted(BatchState.SEALED, error=str(error))
+
+
+def _doubt(connection: sa.Connection, batch_id: str, error: ClaudeError) -> Submitted:
+    batches.note(connection, batch_id, in_doubt_at=now(), last_error=f"in doubt: {error}")
+    log.warning("batch %s is in doubt (%s): it waits until the API shows what became of it", batch_id, error)
+    return Submitted(BatchState.SUBMITTING, error=f"in doubt: {error}")
+
+
+def _ask_again(connection: sa.Connection, turn: Turn, at: int) -> None:
+    # A probe that failed for another reason says nothing about the pause.
+    if turn.probing:
+        lane_pauses.probe_again(connection, turn.probing, at)
+
+
+def _waiting(wait: Postpone, error: ClaudeError) -> dict[str, Any]:
+    return {"due_at": _later(wait.seconds), "last_error": str(error)}
+
+
+def _later(seconds: float) -> int:
+    return now() + int(seconds * 1000)

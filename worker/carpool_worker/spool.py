@@ -1,0 +1,30 @@
+"""Writes a batch's JSON body to a temporary file, so that posting 256 MB takes no memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+import sqlalchemy as sa
+
+from carpool_worker.database import read
+from carpool_worker.store import requests
+
+SPOOL_BUFFER = 1 << 20
+
+
+@contextmanager
+def spooled(engine: sa.Engine, batch_id: str) -> Iterator[tuple[IO[bytes], int]]:
+    """Yield the body, the params byte for byte as they were enqueued, and its length in bytes."""
+    with tempfile.TemporaryFile(buffering=SPOOL_BUFFER) as body:
+        with read(engine) as connection:
+            frame = b'{"requests":['
+            for custom_id, params in requests.bodies(connection, batch_id):
+                body.write(b'%b{"custom_id":"%b","params":%b}' % (frame, custom_id.encode(), params))
+                frame = b","
+        body.write(b"]}")
+        length = body.tell()
+        body.seek(0)
+        yield body, length
