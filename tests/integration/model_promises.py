@@ -60,6 +60,9 @@ class Books:
     def at_rest(self) -> bool:
         return self.rows(UNFINISHED) == [(0,)] and self._server.xlen(INBOX) == 0
 
+    def assert_all_is_at_rest(self) -> None:
+        assert self.at_rest, self.rows("SELECT id, state, request_count, last_error FROM batches")
+
     def assert_nothing_accepted_is_lost(self, accepted: Mapping[str, Any]) -> None:
         inbox = self._inbox()
         held = {request_id for (request_id,) in self.rows("SELECT id FROM requests")}

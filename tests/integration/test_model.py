@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Sequence
 
 import hypothesis.strategies as st
 import redis
@@ -134,33 +135,33 @@ class Promises(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            self._come_to_rest()
-            self.nothing_is_lost_or_changed_afterwards()
-            self.books.assert_each_request_ended_as_it_must(self.accepted)
-            self.books.assert_nothing_is_paid_for_twice()
-            self.books.assert_the_books_balance()
-            self.books.assert_each_callback_has_its_delivery()
+            self.come_to_rest()
         finally:
-            self.world.simulator.disarm()
-            self._close()
+            self.close()
 
-    def _come_to_rest(self) -> None:
+    def come_to_rest(self) -> None:
         for _ in range(ROUNDS):
             if self.books.at_rest:
-                return
+                break
             self.go_round(ended=True, interruption=None)
-        raise AssertionError(self.books.rows("SELECT id, state, request_count, last_error FROM batches"))
+        self.books.assert_all_is_at_rest()
+        self.nothing_is_lost_or_changed_afterwards()
+        self.books.assert_each_request_ended_as_it_must(self.accepted)
+        self.books.assert_nothing_is_paid_for_twice()
+        self.books.assert_the_books_balance()
+        self.books.assert_each_callback_has_its_delivery()
 
-    def go_round(self, ended: bool, interruption: Interruption | None) -> None:
+    def go_round(self, ended: bool, interruption: Interruption | None, agents: Sequence[str] = ROUND) -> None:
         self.hours_pass()
         if ended:
-            self.anthropic_ends(newest_alone=False)
-        self.agents.run(ROUND, interruption)
+            self.world.claude.ended.update(self.world.claude.listed)
+        self.agents.run(agents, interruption)
 
     def _made(self) -> list[str]:
         return self.world.made()[self.earlier :]
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        self.world.simulator.disarm()
         for producer in self.producers:
             producer.close()
         self.server.close()
