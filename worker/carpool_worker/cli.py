@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from carpool_worker.commands import quarantine
+from carpool_worker.commands.usage import usage
 from carpool_worker.exceptions import WorkerError
 
 QUEUES = "carpool.aggregate,carpool.submit,carpool.poll,carpool.collect,carpool.deliver,carpool.enqueue"
@@ -229,6 +230,7 @@ def migrate() -> None:
 
 
 app.add_typer(quarantine.app, name="quarantine")
+app.command()(usage)
 
 
 def _celery_without_tasks() -> Any:

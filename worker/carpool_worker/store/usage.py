@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -12,6 +13,18 @@ from carpool_worker.costs import DOLLAR, Price, Tokens
 from carpool_worker.models import UsageRow
 
 usage = UsageRow.__table__  # type: ignore[attr-defined]
+
+DIMENSIONS = ("client", "model", "day")
+COUNTS = (
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "cache_write_tokens",
+    "cache_read_tokens",
+    "unpriced",
+    "cost",
+    "list_price",
+)
 
 
 @dataclass
@@ -29,6 +42,16 @@ class Used:
     unpriced: int = 0
     cost: int = 0  # picodollars
     list_price: int = 0
+
+    @property
+    def saved(self) -> int:
+        """Picodollars that batches saved."""
+        return self.list_price - self.cost
+
+    @property
+    def is_priced(self) -> bool:
+        """Tell whether the cost of any of its answers is known, or there are none."""
+        return self.unpriced < self.requests or not self.requests
 
     def add(self, tokens: Tokens, price: Price | None) -> None:
         """Count one answer."""
@@ -48,6 +71,33 @@ def add(connection: sa.Connection, used: Iterable[Used]) -> None:
     """Add to the ledger; rows are written in one order, so that two collectors can't deadlock."""
     for row in sorted(used, key=lambda row: (row.day, row.client, row.model)):
         connection.execute(_upsert(connection, row))
+
+
+def totals(
+    connection: sa.Connection,
+    by: Sequence[str],
+    since: str | None = None,
+    until: str | None = None,
+    client: str | None = None,
+) -> list[Used]:
+    """Return what was used from day `since` to day `until`, both included, summed by some of DIMENSIONS; the others
+    are empty in the rows. Ordered by day where that is among them, then the dearest first.
+    """
+    kept = [usage.c[name] for name in by]
+    sums = [sa.type_coerce(sa.func.sum(usage.c[name]), sa.BigInteger).label(name) for name in COUNTS]
+    within = (
+        usage.c.day >= since if since else None,
+        usage.c.day <= until if until else None,
+        usage.c.client == client if client else None,
+    )
+    query = sa.select(*kept, *sums).where(*(limit for limit in within if limit is not None)).group_by(*kept)
+    rows = [_used(row._mapping) for row in connection.execute(query)]
+    return sorted(rows, key=lambda row: (row.day, -row.cost, row.client, row.model))
+
+
+def _used(row: sa.RowMapping) -> Used:
+    named: dict[str, Any] = dict.fromkeys(DIMENSIONS, "") | dict(row)
+    return Used(**named | {name: int(row[name]) for name in COUNTS})  # PostgreSQL sums into numeric
 
 
 def _upsert(connection: sa.Connection, row: Used) -> sa.Executable:
