@@ -12,6 +12,7 @@ import redis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 
+from carpool.canceling import Cancellation
 from carpool.envelopes import Common, Params, Request
 from carpool.flight import LOST
 from carpool.options import DEFAULT_MAX_QUEUED, NO_RETRY, ONE_RETRY, RECONNECT_SECONDS, SOCKET, Options
@@ -31,8 +32,9 @@ class AsyncProducer:
         client: str | None = None,
         max_queued: int = DEFAULT_MAX_QUEUED,
         allow_http: bool = False,
+        durable: bool = False,
     ) -> None:
-        self._options = Options.resolve(url, client, max_queued, allow_http)
+        self._options = Options.resolve(url, client, max_queued, allow_http, durable)
         self._redis = Redis.from_url(self._options.url, retry=Retry(*ONE_RETRY), **SOCKET)
         self._reader = Redis.from_url(self._options.url, retry=Retry(*NO_RETRY), **SOCKET)
 
@@ -63,6 +65,14 @@ class AsyncProducer:
                         await self._append(packer)
         await self._append_rest(packer)
         return packer.finish()
+
+    async def cancel(self, *request_ids: str) -> None:
+        """Cancel requests of this client; see `Producer.cancel`."""
+        await self._cancel(Cancellation(self._options, request_ids))
+
+    async def cancel_all(self) -> None:
+        """Cancel all that this client has enqueued until now; see `Producer.cancel_all`."""
+        await self._cancel(Cancellation(self._options, None))
 
     async def wait(self, request_id: str, timeout: float | None = None) -> Result:  # noqa: ASYNC109 (as in Producer)
         """Return the result of a request of this client; see `Producer.wait`."""
@@ -95,6 +105,14 @@ class AsyncProducer:
             except LOST as error:
                 raise packer.unanswered(error) from error
             packer.settle(replies)
+
+    async def _cancel(self, cancellation: Cancellation) -> None:
+        try:
+            if commands := cancellation.commands():
+                cancellation.confirm(await _execute(self._redis, commands))
+        except LOST as error:
+            raise self._options.unavailable(error) from error
+        await asyncio.sleep(cancellation.seconds_to_wait)
 
     async def _results(self, waiting: Waiting) -> AsyncGenerator[Result, None]:
         try:

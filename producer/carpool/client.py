@@ -10,6 +10,7 @@ from typing import Self, Unpack
 import redis
 from redis.retry import Retry
 
+from carpool.canceling import Cancellation
 from carpool.envelopes import Common, Params, Request
 from carpool.flight import LOST, Flight, execute
 from carpool.options import DEFAULT_MAX_QUEUED, NO_RETRY, ONE_RETRY, RECONNECT_SECONDS, SOCKET, Options
@@ -24,7 +25,9 @@ class Producer:
 
     `url` defaults to CARPOOL_REDIS_URL, else redis://127.0.0.1:6379/0; `client`, the name of the service,
     to CARPOOL_CLIENT, else "default". `max_queued` is the most requests that the inbox may hold
-    (0: no limit). `allow_http` allows webhooks without TLS. Raises InvalidSetting.
+    (0: no limit). `allow_http` allows webhooks without TLS. With `durable` a call returns only when Redis has
+    written to its disk what the call appended; that takes a tenth of a second to two, and Redis 7.2 or Valkey with
+    `appendonly yes`. Raises InvalidSetting.
     """
 
     def __init__(
@@ -34,8 +37,9 @@ class Producer:
         client: str | None = None,
         max_queued: int = DEFAULT_MAX_QUEUED,
         allow_http: bool = False,
+        durable: bool = False,
     ) -> None:
-        self._options = Options.resolve(url, client, max_queued, allow_http)
+        self._options = Options.resolve(url, client, max_queued, allow_http, durable)
         self._redis = redis.Redis.from_url(self._options.url, retry=Retry(*ONE_RETRY), **SOCKET)
         self._reader = redis.Redis.from_url(self._options.url, retry=Retry(*NO_RETRY), **SOCKET)
 
@@ -44,8 +48,9 @@ class Producer:
 
         `params` are those of the Messages API; the other keywords (`callback`, `metadata`, `betas`, …)
         stand in `Common`. The same `idempotency_key` from the same client is the same request.
-        Raises InvalidRequest, QueueFull or RedisUnavailable; then nothing is enqueued, save that the
-        request may be when the connection broke before Redis answered (`unknown` holds its id then).
+        Raises InvalidRequest, QueueFull, RedisUnavailable or NotDurable; then nothing is enqueued, save that
+        the request may be when the connection broke before Redis answered, or when Redis has it but could not
+        confirm that it is on disk (`unknown` holds its id then).
         """
         packer = Packer(self._options, common)
         packer.add(Request(params, idempotency_key=idempotency_key))
@@ -68,6 +73,25 @@ class Producer:
                         flight.relaunch()
             flight.finish()
         return packer.finish()
+
+    def cancel(self, *request_ids: str) -> None:
+        """Cancel requests of this client: nobody wants their answers any more.
+
+        Returns as soon as Redis has the wish; a full inbox takes it too, and to repeat it changes nothing. What
+        becomes of each request its end tells, in `wait` and at its callback: canceled, at no cost, where it was
+        not sent yet or Anthropic had not run it; canceled, with the true usage and cost, where its answer had been
+        made: that one is paid for and dropped; and as it ended, where it had ended before. A request that is
+        enqueued under this id later, by its idempotency key, is canceled too.
+        Raises InvalidRequest for what is no id (then nothing is canceled), RedisUnavailable or NotDurable.
+        """
+        self._cancel(Cancellation(self._options, request_ids))
+
+    def cancel_all(self) -> None:
+        """Cancel all that this client, by any of its processes, has enqueued until now; see `cancel`.
+
+        What counts is the time of each enqueue by its machine's clock: it is compared with this machine's.
+        """
+        self._cancel(Cancellation(self._options, None))
 
     def wait(self, request_id: str, timeout: float | None = None) -> Result:
         """Return the result of a request of this client, whichever process enqueued it.
@@ -96,6 +120,14 @@ class Producer:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _cancel(self, cancellation: Cancellation) -> None:
+        try:
+            if commands := cancellation.commands():
+                cancellation.confirm(execute(self._redis, commands))
+        except LOST as error:
+            raise self._options.unavailable(error) from error
+        sleep(cancellation.seconds_to_wait)
 
     def _results(self, waiting: Waiting) -> Generator[Result, None, None]:
         try:

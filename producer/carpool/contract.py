@@ -13,7 +13,7 @@ import msgspec
 import uuid_utils
 
 INBOX = "carpool:inbox"
-"""Stream. An entry has one field, ENTRY_FIELD: a msgpack array of Envelopes."""
+"""Stream. An entry has one field: ENTRY_FIELD, a msgpack array of Envelopes; or CANCEL_FIELD, a msgpack Cancel."""
 
 QUEUED = "carpool:queued"
 """Integer. Requests in the inbox, kept exact by APPEND_SCRIPT and the aggregator's acknowledgement."""
@@ -28,6 +28,10 @@ REPLY_TTL = 3600
 """Seconds that a reply list is kept when nobody reads it."""
 
 ENTRY_FIELD = b"v1"
+CANCEL_FIELD = b"cancel"
+MAX_CANCEL_IDS = 5_000
+"""Ids in one Cancel: an entry of some 170 kB."""
+
 MAX_ENTRY_REQUESTS = 200
 MAX_ENTRY_BYTES = 256_000
 """An entry is closed at either bound; a single larger request travels alone."""
@@ -81,6 +85,14 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
     enqueued_at: int  # milliseconds since the epoch, by the producer's clock
 
 
+class Cancel(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A client wants no answer to these of its requests, or (None) to any that it enqueued until then."""
+
+    client: str
+    ids: list[str] | None
+    at: int  # milliseconds since the epoch, by the producer's clock, as enqueued_at
+
+
 class Wait(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A producer asks that the answers of `ids` be pushed to the list `reply_to`."""
 
@@ -108,8 +120,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str  # Anthropic's word: succeeded, errored, canceled, expired
     message: msgspec.Raw = ABSENT  # the Message, byte for byte
     error: msgspec.Raw = ABSENT  # {"type", "message"}
-    usage: Usage | None = None
-    cost: str | None = None  # dollars billed; None where the model's price is unknown
+    usage: Usage | None = None  # of a canceled request: its answer was made all the same, and is paid for
+    cost: str | None = None  # dollars billed; None where nothing was, or the model's price is unknown
     list_price: str | None = None  # dollars the same tokens cost outside a batch
     metadata: msgspec.Raw = ABSENT
     attempts: int = 1
@@ -128,6 +140,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 encode_entry = msgspec.msgpack.Encoder().encode
 decode_entry = msgspec.msgpack.Decoder(list[Envelope]).decode
+encode_cancel = msgspec.msgpack.Encoder().encode
+decode_cancel = msgspec.msgpack.Decoder(Cancel).decode
 encode_wait = msgspec.msgpack.Encoder().encode
 decode_wait = msgspec.msgpack.Decoder(Wait).decode
 

@@ -69,6 +69,10 @@ class RedisUnavailable(CarpoolError):
         return f"Redis at {self.url} is unavailable: {self.reason}"
 
 
+class NotDurable(CarpoolError):
+    """Redis did not confirm that it has written to its disk; `unknown` holds what may run all the same."""
+
+
 class WaitTimeout(CarpoolError, TimeoutError):
     """Not every answer came in time; `outstanding` holds the ids without one."""
 

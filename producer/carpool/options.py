@@ -43,9 +43,17 @@ class Options:
     client: str
     max_queued: int
     allow_http: bool
+    durable: bool = False
 
     @classmethod
-    def resolve(cls, url: str | None, client: str | None, max_queued: int, allow_http: bool) -> Options:
+    def resolve(
+        cls,
+        url: str | None,
+        client: str | None,
+        max_queued: int,
+        allow_http: bool,
+        durable: bool = False,
+    ) -> Options:
         """Fill in the environment (CARPOOL_REDIS_URL, CARPOOL_CLIENT, CARPOOL_ALLOW_HTTP) and the defaults.
 
         Raises InvalidSetting.
@@ -56,7 +64,8 @@ class Options:
         if type(max_queued) is not int or max_queued < 0:
             raise InvalidSetting("max_queued", "must be an integer of 0 (no limit) or more")
         client = check_client(client or os.environ.get("CARPOOL_CLIENT") or DEFAULT_CLIENT)
-        return cls(url, client, max_queued, allow_http or os.environ.get("CARPOOL_ALLOW_HTTP") == "1")
+        allow_http = allow_http or os.environ.get("CARPOOL_ALLOW_HTTP") == "1"
+        return cls(url, client, max_queued, allow_http, durable)
 
     @property
     def shown_url(self) -> str:

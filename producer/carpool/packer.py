@@ -24,8 +24,16 @@ from carpool.contract import (
     Envelope,
     encode_entry,
 )
+from carpool.durability import PROBE, SYNC, confirm_probe, confirm_sync
 from carpool.envelopes import Common, Params, Request, terms
-from carpool.exceptions import CarpoolError, InvalidRequest, QueueFull, RedisUnavailable, SourceFailed
+from carpool.exceptions import (
+    CarpoolError,
+    InvalidRequest,
+    NotDurable,
+    QueueFull,
+    RedisUnavailable,
+    SourceFailed,
+)
 from carpool.options import Options
 from carpool.request_ids import RequestIds
 
@@ -61,6 +69,7 @@ class Packer:
         self._failure: CarpoolError | None = None
         self._added = 0
         self._load_script = False
+        self._probing = options.durable
         self._pending_bytes = 0
         self._open: list[Envelope] = []
         self._open_bytes = 0
@@ -95,9 +104,12 @@ class Packer:
 
     def commands(self) -> list[Command]:
         """Return the Redis commands, one pipeline, that append the unsettled entries."""
+        if self._probing and self.unsettled:
+            return [PROBE]
         self._sent, self._pending, self._pending_bytes = self._sent + self._pending, [], 0
         load: list[Command] = [("SCRIPT LOAD", APPEND_SCRIPT)] if self._load_script else []
-        return load + [self._append(entry) for entry in self._sent]
+        sync: list[Command] = [SYNC] if self._options.durable and self._sent else []
+        return [*load, *(self._append(entry) for entry in self._sent), *sync]
 
     def _append(self, entry: _Entry) -> Command:
         limit = self._options.max_queued
@@ -107,8 +119,16 @@ class Packer:
         """Take the replies to `commands()`, errors among them as values, and account for each entry.
 
         What met a Redis that has not got the script stays, to be sent again together with it.
-        Raises QueueFull where the inbox or Redis' memory is full, RedisUnavailable for other refusals.
+        Raises QueueFull where the inbox or Redis' memory is full, RedisUnavailable for other refusals; where the
+        requests are to be durable and can't be seen to be, NotDurable.
         """
+        if self._probing and replies:
+            self._probing = False
+            confirm_probe(replies[-1])
+            return
+        if self._options.durable and self._sent:
+            *replies, synced = replies
+            self._confirm_sync(synced)
         entries, self._sent = self._sent, []
         refusals = []
         for entry, reply in zip(entries, replies[-len(entries) :], strict=True):
@@ -124,11 +144,21 @@ class Packer:
             refusal.accepted = self.accepted
             raise refusal
 
+    def _confirm_sync(self, reply: object) -> None:
+        try:
+            confirm_sync(reply)
+        except NotDurable as failure:
+            failure.accepted, failure.unknown = self.accepted, self._sent_ids()
+            raise
+
+    def _sent_ids(self) -> RequestIds:
+        return RequestIds(one for entry in self._sent for one in entry.ids)
+
     def unanswered(self, error: Exception) -> RedisUnavailable:
         """Return the error to raise when no replies to `commands()` came: those requests are unknown."""
         failure = self._options.unavailable(error)
         failure.accepted = self.accepted
-        failure.unknown = RequestIds(one for entry in self._sent for one in entry.ids)
+        failure.unknown = self._sent_ids()
         return failure
 
     @contextmanager

@@ -77,7 +77,7 @@ class Result:
 
     @property
     def usage(self) -> Usage | None:
-        """Token counts, where there is a message."""
+        """Token counts, where an answer was made; that of a canceled request is paid for, though it was dropped."""
         return self._answer.usage
 
     @property
@@ -120,7 +120,7 @@ class Result:
 
     @property
     def cost(self) -> Decimal | None:
-        """Dollars billed; None where the model's price is unknown."""
+        """Dollars billed, also for an answer that was dropped; None where none was made, or its price is unknown."""
         return _dollars(self._answer.cost)
 
     @property

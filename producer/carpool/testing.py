@@ -16,7 +16,8 @@ from carpool.options import DEFAULT_MAX_QUEUED, Options
 from carpool.packer import Command, Packer
 from carpool.request_ids import RequestIds
 from carpool.results import Result
-from carpool.testing_answers import failed, signed_webhook, succeeded
+from carpool.testing_answers import canceled, failed, signed_webhook, succeeded
+from carpool.waiting import checked
 
 
 class Enqueued(msgspec.Struct, frozen=True):
@@ -33,7 +34,7 @@ class Enqueued(msgspec.Struct, frozen=True):
 class InMemoryProducer:
     """Takes Producer's place in tests: records what is enqueued, and gives the answers the test wants.
 
-    `reply`, a function from params to text, answers requests by itself; others wait for `answer` or `fail`.
+    `reply`, a function from params to text, answers requests by itself; others wait for `answer`, `fail` or `cancel`.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class InMemoryProducer:
         client: str | None = None,
         max_queued: int = DEFAULT_MAX_QUEUED,
         allow_http: bool = False,
+        durable: bool = False,
         reply: Callable[[dict[str, Any]], str] | None = None,
     ) -> None:
         self._options = Options.resolve(url, client, max_queued, allow_http)
         self._reply = reply
         self._envelopes: dict[str, Envelope] = {}
         self._answers: dict[str, Answer] = {}
+        self._unwanted: set[str] = set()
 
     @property
     def enqueued(self) -> list[Enqueued]:
@@ -82,6 +85,17 @@ class InMemoryProducer:
     ) -> Result:
         """Let a request end with this error instead of a message; returns what its callback would get."""
         return self._end(failed(self._envelopes[request_id], kind, message, outcome))
+
+    def cancel(self, *request_ids: str) -> None:
+        """Let requests that have not ended end canceled, at no cost; one that comes later, as soon as it does."""
+        self._unwanted.update(map(checked, request_ids))
+        for request_id in request_ids:
+            if request_id in self._envelopes and request_id not in self._answers:
+                self._end(canceled(self._envelopes[request_id]))
+
+    def cancel_all(self) -> None:
+        """Let all requests that have not ended end canceled, at no cost."""
+        self.cancel(*(self._envelopes.keys() - self._answers))
 
     def webhook(self, request_id: str, secret: str) -> tuple[bytes, dict[str, str]]:
         """Return body and signed headers of the webhook that a receiver would get for an ended request."""
@@ -118,7 +132,9 @@ class InMemoryProducer:
         for envelope in decode_entry(command[-1]):  # type: ignore[arg-type]
             if envelope.id not in self._envelopes:
                 self._envelopes[envelope.id] = envelope
-                if self._reply:
+                if envelope.id in self._unwanted:
+                    self._end(canceled(envelope))
+                elif self._reply:
                     self.answer(envelope.id, self._reply(msgspec.json.decode(envelope.params)))
         return len(self._envelopes)
 

@@ -35,6 +35,11 @@ def failed(envelope: Envelope, kind: str, message: str, outcome: str) -> Answer:
     return _answer(envelope, state, outcome=outcome, error=error)
 
 
+def canceled(envelope: Envelope) -> Answer:
+    """Return the answer of a request that was canceled before it was sent."""
+    return _answer(envelope, "canceled", outcome="canceled")
+
+
 def signed_webhook(answer: Answer, secret: str) -> tuple[bytes, dict[str, str]]:
     """Return body and headers of a delivery, signed now by Standard Webhooks 1.0.0."""
     now, data = datetime.now(UTC), msgspec.Raw(to_json(answer))

@@ -44,7 +44,7 @@ class Waiting:
     def __init__(self, options: Options, ids: Iterable[str], timeout: float | None, now: float) -> None:
         self.reply_to = f"carpool:reply:{uuid_utils.uuid7().hex}"
         self._options = options
-        self._ahead = list(dict.fromkeys(map(_checked, ids)))
+        self._ahead = list(dict.fromkeys(map(checked, ids)))
         self._ahead.reverse()
         self._outstanding: set[str] = set()
         self._groups: list[_Group] = []
@@ -127,7 +127,8 @@ class Waiting:
         return encode_wait(Wait(self._options.client, self.reply_to, group.ids))
 
 
-def _checked(request_id: object) -> str:
+def checked(request_id: object) -> str:
+    """Return a request's id; raises InvalidRequest for what is none."""
     if not isinstance(request_id, str) or not REQUEST_ID.fullmatch(request_id):
         raise InvalidRequest("request_id", "must be 32 hexadecimal digits, as enqueue returned them")
     return request_id

@@ -1,7 +1,8 @@
 """Pools the inbox's requests into the open batch of their lane, and seals batches that are full or due.
 
 Rows and counters go in with one transaction, and only then are the entries acknowledged and deleted. A kill in between
-leaves them pending; whoever takes them over finds their requests in the table and adds nothing.
+leaves them pending; whoever takes them over finds their requests in the table and adds nothing. What clients want
+canceled stands in the inbox too, behind the requests, and is acted on before it is acknowledged.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from functools import partial
 import sqlalchemy as sa
 
 from carpool.contract import Envelope, lane_of
+from carpool_worker import canceler
 from carpool_worker.database import now, write
-from carpool_worker.inbox import Inbox
+from carpool_worker.inbox import Chunk, Inbox
 from carpool_worker.lanes import Filled, Lane, Limits, fill
 from carpool_worker.store import batches, requests
 
@@ -32,13 +34,16 @@ RACES = 5
 def aggregate(engine: sa.Engine, inbox: Inbox, limits: Limits, report: Callable[[Filled], None]) -> int:
     """Take everything from the inbox, seal what is due, and return how many requests were read.
 
-    `report` is called after each commit with the batches that it opened and sealed.
+    `report` is called after each commit with the batches that it opened and sealed, and with what was canceled.
     """
     deadline = time.monotonic() + RUN_SECONDS
     taken = 0
+    report(_sweep(engine))
     report(seal_due(engine, limits))
     for chunk in inbox.chunks():
         report(take(engine, chunk.envelopes, limits))
+        if _mark(engine, chunk):
+            report(_sweep(engine))
         inbox.acknowledge(chunk)
         taken += len(chunk.envelopes)
         if time.monotonic() > deadline:
@@ -74,6 +79,17 @@ def pool(connection: sa.Connection, envelopes: Sequence[Envelope], limits: Limit
         place = partial(_insert, connection, name, at)
         fill(connection, lane, lanes[name], _params_bytes, place, limits, at, filled)
     return filled
+
+
+def _mark(engine: sa.Engine, chunk: Chunk) -> int:
+    return canceler.mark_arrived(engine, chunk.envelopes) + sum(
+        canceler.fulfil(engine, wish) for wish in chunk.wishes
+    )
+
+
+def _sweep(engine: sa.Engine) -> Filled:
+    canceled = canceler.sweep(engine)
+    return Filled(canceled=canceled.requests, dissolved=canceled.dissolved)
 
 
 def seal_due(engine: sa.Engine, limits: Limits) -> Filled:

@@ -93,6 +93,11 @@ class Claude:
         with self._call():
             return _seen(self._client.messages.batches.retrieve(claude_id, extra_headers=headers))
 
+    def cancel(self, claude_id: str, headers: Mapping[str, str]) -> Seen:
+        """Ask for the end of a batch that is in progress; what has run by then is kept, and paid for."""
+        with self._call():
+            return _seen(self._client.messages.batches.cancel(claude_id, extra_headers=headers))
+
     def newest_id(self, headers: Mapping[str, str]) -> str | None:
         """Return the id of the newest batch of the workspace, or None where it has none."""
         with self._call():

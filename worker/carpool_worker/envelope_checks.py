@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 from carpool.callbacks import decode as decode_callback
-from carpool.contract import Envelope
+from carpool.contract import Cancel, Envelope
 
 CUSTOM_ID = re.compile("[0-9a-f]{32}")
 LATEST = 2**63 - 1
@@ -34,6 +34,16 @@ def check(envelopes: Iterable[Envelope]) -> None:
             _check_callback(envelope.callback)
         if envelope.metadata:
             msgspec.json.decode(envelope.metadata, type=msgspec.Raw)  # goes into the answer as it is
+
+
+def check_cancel(wish: Cancel) -> None:
+    """Raise ValueError, with field and rule, for a wish that would do harm."""
+    if not all(map(CUSTOM_ID.fullmatch, wish.ids or ())):
+        raise ValueError("ids: each must be 32 hexadecimal digits")
+    if not wish.client or "\0" in wish.client:
+        raise ValueError("client: must be a name without NUL characters")
+    if not 0 <= wish.at <= LATEST:
+        raise ValueError("at: must be milliseconds since the epoch")
 
 
 def _check_callback(callback: bytes) -> None:

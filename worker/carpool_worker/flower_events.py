@@ -97,6 +97,8 @@ def outcome(batch: Batch) -> str:
         for name in ("succeeded", "errored", "canceled", "expired")
         if (count := getattr(batch, name))
     ]
+    if not counts:
+        return "not sent: every request of it was canceled"
     if batch.cost is None or batch.list_price is None:
         return ", ".join(counts)
     return f"{', '.join(counts)} · {_dollars(batch.cost)}, saved {_dollars(batch.list_price - batch.cost)}"

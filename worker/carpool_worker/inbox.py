@@ -13,8 +13,17 @@ from typing import Any, cast
 import redis
 from redis.exceptions import ResponseError
 
-from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, Envelope, decode_entry
-from carpool_worker.envelope_checks import check
+from carpool.contract import (
+    CANCEL_FIELD,
+    ENTRY_FIELD,
+    INBOX,
+    QUEUED,
+    Cancel,
+    Envelope,
+    decode_cancel,
+    decode_entry,
+)
+from carpool_worker.envelope_checks import check, check_cancel
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +55,11 @@ Entry = tuple[bytes, dict[bytes, bytes]]
 
 @dataclass(slots=True)
 class Chunk:
-    """The requests of some entries, to be taken in one transaction."""
+    """The requests of some entries, to be taken in one transaction, and what clients want canceled."""
 
     entries: list[tuple[bytes, int]] = field(default_factory=list)  # id, number of requests
     envelopes: list[Envelope] = field(default_factory=list)
+    wishes: list[Cancel] = field(default_factory=list)
     size: int = 0
 
     @property
@@ -123,6 +133,9 @@ class Inbox:
         entry_id, fields = entry
         envelopes: list[Envelope] = []
         try:
+            if wish := fields.get(CANCEL_FIELD):
+                self._add_wish(chunk, entry_id, decode_cancel(wish))
+                return
             packed = fields[ENTRY_FIELD]
             envelopes = decode_entry(packed)
             check(envelopes)
@@ -132,6 +145,11 @@ class Inbox:
         chunk.entries.append((entry_id, len(envelopes)))
         chunk.envelopes += envelopes
         chunk.size += len(packed)
+
+    def _add_wish(self, chunk: Chunk, entry_id: bytes, wish: Cancel) -> None:
+        check_cancel(wish)
+        chunk.entries.append((entry_id, 0))
+        chunk.wishes.append(wish)
 
     def _quarantine(
         self, entry_id: bytes, fields: dict[bytes, bytes], requests: int, error: Exception

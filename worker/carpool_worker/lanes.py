@@ -49,10 +49,12 @@ Item = TypeVar("Item")
 
 @dataclass(slots=True)
 class Filled:
-    """The batches that a transaction opened and those that it sealed."""
+    """Batches that were opened or sealed, requests that were canceled, and batches that this left without any."""
 
     opened: list[str] = field(default_factory=list)
     sealed: list[str] = field(default_factory=list)
+    canceled: list[str] = field(default_factory=list)
+    dissolved: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""Asks Anthropic how the batches that are out are doing, and moves on those that have ended."""
+"""Asks Anthropic how the batches that are out are doing, and moves on those that have ended.
+
+One whose requests were all canceled here it cancels there, so that what has not run yet costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
 from carpool_worker.retries import is_gone
 from carpool_worker.states import CANCEL_BATCH, END
-from carpool_worker.store import batches
+from carpool_worker.store import batches, cancellations
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +32,13 @@ LIFETIME = 24 * 3_600_000
 def poll(engine: sa.Engine, claude: Claude) -> list[str]:
     """Look at every batch that is out; return the ids of those that have ended."""
     with read(engine) as connection:
-        out = batches.out(connection)
+        out, unwanted = batches.out(connection), cancellations.unwanted(connection)
     ended = []
     for headers, group in _by_headers(out).items():
         try:
             for batch, seen in _look(claude, group, json.loads(headers)):
+                if batch.id in unwanted and seen.processing_status == "in_progress":
+                    seen = _cancel(claude, batch, seen)
                 if _apply(engine, batch, seen):
                     ended.append(batch.id)
         except ClaudeError as error:
@@ -74,6 +79,16 @@ def _retrieve(claude: Claude, batch: Batch, headers: dict[str, str]) -> Seen | N
             return Seen(claude_id, "ended", batch.request_count, 0, 0, 0, 0, expires_at, expires_at)
         log.warning("batch %s (%s) can't be seen now: %s", batch.id, claude_id, error)
         return None
+
+
+def _cancel(claude: Claude, batch: Batch, seen: Seen) -> Seen:
+    # Where the answer is lost the next poll asks again: to cancel twice is to cancel once.
+    log.info("batch %s (%s) is canceled at Anthropic: nobody wants its answers", batch.id, seen.id)
+    try:
+        return claude.cancel(seen.id, json.loads(batch.headers))
+    except ClaudeError as error:
+        log.warning("batch %s (%s) can't be canceled now: %s", batch.id, seen.id, error)
+        return seen
 
 
 def _apply(engine: sa.Engine, batch: Batch, seen: Seen) -> bool:

@@ -142,13 +142,15 @@ def _conclude(conclusions: Conclusions, held: Pending, body: bytes, policy: Poli
     result = _read(held.id, body)
     error_type = result.error.error.type if result.error else None
     transition = after_outcome(result.type, error_type, held.attempt, policy.max_attempts)
-    if transition is RETRY:
+    if transition is RETRY and not held.cancel_requested_at:
         delay = retry_delay(result.type, held.attempt, policy.retry_interval)
         conclusions.retried.append((held.id, result.type, at + int(delay * 1000)))
-    elif transition is COMPLETE and result.message:
-        _add_priced(conclusions, held, result.message, body, policy.day)
+        return
+    if transition is COMPLETE and result.message:
+        end = _priced(conclusions, held, result.message, body, policy.day)
     else:
-        conclusions.finished.append(Finish(held.id, transition.target, result.type, body, held.callback))
+        end = Finish(held.id, transition.target, result.type, body, held.callback)
+    conclusions.finished.append(end.dropped() if held.cancel_requested_at else end)
 
 
 def _read(request_id: str, body: bytes) -> Result:
@@ -161,10 +163,10 @@ def _read(request_id: str, body: bytes) -> Result:
         return Result(kind.type)
 
 
-def _add_priced(conclusions: Conclusions, held: Pending, message: Message, body: bytes, day: date) -> None:
+def _priced(conclusions: Conclusions, held: Pending, message: Message, body: bytes, day: date) -> Finish:
     tokens = message.usage
     price = price_of(tokens, message.model, day) or price_of(tokens, held.model, day)
     key = held.client, held.model
     used = conclusions.used.get(key) or conclusions.used.setdefault(key, Used(day.isoformat(), *key))
     used.add(tokens, price)
-    conclusions.finished.append(Finish.succeeded(held.id, body, held.callback, tokens, price))
+    return Finish.succeeded(held.id, body, held.callback, tokens, price)

@@ -11,7 +11,7 @@ import logging
 
 import sqlalchemy as sa
 
-from carpool_worker import refusals
+from carpool_worker import canceler, refusals
 from carpool_worker.admission import Turn, admitted, take_turn, waits_for_room
 from carpool_worker.claude import Claude, Seen, longest_post
 from carpool_worker.database import now, read, write
@@ -31,6 +31,7 @@ def submit(
     engine: sa.Engine, claude: Claude, batch_id: str, seconds: float, queue_limit: int = START_QUEUE_LIMIT
 ) -> Submitted | None:
     """Post one sealed batch, within `seconds`; None where it isn't sealed (any more), or nothing is new."""
+    canceler.sweep_batch(engine, batch_id)
     turn = take_turn(engine, batch_id, queue_limit, longest_post(seconds))
     if turn is None:
         return _note_wait(engine, batch_id, queue_limit)
@@ -119,6 +120,7 @@ def _commit_intent(connection: sa.Connection, batch: Batch, cursor_id: str | Non
         SUBMIT,
         batch.id,
         batch.submissions,
+        holding=batch.request_count,  # none was canceled since the body was spooled: a lost create is known by its size
         cursor_id=cursor_id,
         submitting_at=now(),
         in_doubt_at=None,

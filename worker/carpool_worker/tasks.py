@@ -232,8 +232,11 @@ def _may_be_http() -> bool:
 
 
 def _report(filled: Filled) -> None:
-    _show([*filled.opened, *filled.sealed])
+    _show([*filled.opened, *filled.sealed, *filled.dissolved])
     _nudge("submit", filled.sealed)
+    if filled.canceled:
+        _answer(filled.canceled)
+        _nudge("deliver")
 
 
 def _answer(request_ids: Sequence[str]) -> None:

@@ -120,15 +120,19 @@ def move(
     transition: Transition[BatchState],
     batch_id: str,
     submission: int | None = None,
+    holding: int | None = None,
     **values: Any,
 ) -> bool:
     """Apply a transition to one batch and set `values`; return False where another was faster.
 
-    `submission` is the number of the post that the move is about: after a later one it is not made.
+    `submission` is the number of the post that the move is about: after a later one it is not made. Nor is it where the
+    batch holds other than `holding` requests.
     """
     guarded = sa.update(batches).where(batches.c.id == batch_id, batches.c.state.in_(transition.sources))
     if submission is not None:
         guarded = guarded.where(batches.c.submissions == submission)
+    if holding is not None:
+        guarded = guarded.where(batches.c.request_count == holding)
     return connection.execute(guarded.values(state=transition.target, **values)).rowcount == 1
 
 

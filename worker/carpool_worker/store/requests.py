@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -13,7 +13,7 @@ from carpool.contract import Envelope
 from carpool_worker.costs import Price, Tokens
 from carpool_worker.database import driver_connection, insert_rows, is_postgres, update_rows
 from carpool_worker.models import Params, Request
-from carpool_worker.states import RETRY, STAGE, RequestState, Transition
+from carpool_worker.states import CANCEL, RETRY, STAGE, RequestState, Transition
 
 requests = Request.__table__  # type: ignore[attr-defined]
 params = Params.__table__  # type: ignore[attr-defined]
@@ -42,6 +42,9 @@ COLUMNS = {
 BODY = {"request_id": "text", "body": "bytea"}
 """The columns of `params` and of `answers`."""
 
+CANCELED_BODY = b'{"type":"canceled"}'
+"""The result kept of a request that was canceled: as the API says it, and no message."""
+
 
 class Pending(NamedTuple):
     """What the collector must know of a request that waits for its answer."""
@@ -51,6 +54,7 @@ class Pending(NamedTuple):
     model: str
     attempt: int
     callback: str | None
+    cancel_requested_at: int | None = None  # its answer is dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,10 @@ class Finish(NamedTuple):
             *(price or (None, None)),
         )
 
+    def dropped(self) -> Finish:
+        """Return the end of the same request where it is canceled: no answer, but what it used and cost stays."""
+        return self._replace(state=CANCEL.target, outcome="canceled", body=CANCELED_BODY)
+
 
 FINISH_COLUMNS = {
     "state": "text",
@@ -113,7 +121,7 @@ FINISH_COLUMNS = {
 
 def known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
     """Return those of `ids` that are in the table."""
-    return set(connection.scalars(sa.select(requests.c.id).where(_among(connection, ids))))
+    return set(connection.scalars(sa.select(requests.c.id).where(among(connection, ids))))
 
 
 def insert(
@@ -140,7 +148,7 @@ def bodies(connection: sa.Connection, batch_id: str) -> Iterator[tuple[str, byte
     joined = (
         sa.select(requests.c.id, params.c.body)
         .join(params, params.c.request_id == requests.c.id)
-        .where(requests.c.batch_id == batch_id)
+        .where(requests.c.batch_id == batch_id, sa.type_coerce(requests.c.state, sa.Text) == BATCHED)
         .order_by(requests.c.id)
     )
     if is_postgres(connection):
@@ -160,11 +168,12 @@ def _streamed_binary(connection: sa.Connection, query: sa.Select[Any]) -> Iterat
 
 
 def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dict[str, Pending]:
-    """Return those of `ids` that wait in this batch, locked until the transaction ends."""
+    """Return those of `ids` that wait in this batch, locked (in order of id) until the transaction ends."""
     waiting = (
         sa.select(*(requests.c[name] for name in Pending._fields))
-        .where(_among(connection, ids), requests.c.batch_id == batch_id)
+        .where(among(connection, ids), requests.c.batch_id == batch_id)
         .where(requests.c.state == RequestState.BATCHED)
+        .order_by(requests.c.id)
         .with_for_update()
     )
     return {row.id: Pending._make(row) for row in connection.execute(waiting).all()}
@@ -227,7 +236,7 @@ def stage(connection: sa.Connection, batch_id: str, ids: Sequence[str], now: int
     """Put retryable requests into a batch for another attempt."""
     connection.execute(
         sa.update(requests)
-        .where(_among(connection, ids), requests.c.state.in_(STAGE.sources))
+        .where(among(connection, ids), requests.c.state.in_(STAGE.sources))
         .values(
             state=STAGE.target,
             batch_id=batch_id,
@@ -243,17 +252,18 @@ def hand_over(connection: sa.Connection, ids: Sequence[str], batch_id: str) -> N
     """Move requests that wait into another batch."""
     connection.execute(
         sa.update(requests)
-        .where(_among(connection, ids), requests.c.state == RequestState.BATCHED)
+        .where(among(connection, ids), requests.c.state == RequestState.BATCHED)
         .values(batch_id=batch_id)
     )
 
 
 def sizes(connection: sa.Connection, batch_id: str) -> list[tuple[str, int]]:
-    """Return the id and the params' size of each request that waits in a batch, in order of id."""
+    """Return id and params' size of each request that waits in a batch, in order of id, locked as in `pending`."""
     waiting = sa.select(requests.c.id, requests.c.params_bytes).where(
         requests.c.batch_id == batch_id, requests.c.state == RequestState.BATCHED
     )
-    return [(row.id, row.params_bytes) for row in connection.execute(waiting.order_by(requests.c.id))]
+    locked = waiting.order_by(requests.c.id).with_for_update()
+    return [(row.id, row.params_bytes) for row in connection.execute(locked)]
 
 
 def _row(envelope: Envelope, lane: str, batch_id: str, now: int) -> tuple[Any, ...]:
@@ -298,11 +308,14 @@ def _state_in(*states: RequestState) -> str:
     return f"requests.state IN ({', '.join(repr(state.value) for state in states)})"
 
 
-def _among(connection: sa.Connection, ids: Iterable[str]) -> sa.ColumnElement[bool]:
+def among(
+    connection: sa.Connection, ids: Iterable[str], column: sa.ColumnElement[str] = requests.c.id
+) -> sa.ColumnElement[bool]:
+    """Return the condition that a column (the request's id) holds one of `ids`."""
     # One parameter however many ids: neither database has to parse or cache a statement per length. (As a list
     # psycopg would dump it id by id; of a set that comes from a function PostgreSQL's planner makes too little.)
     if is_postgres(connection):
         listed = sa.func.string_to_array(",".join(ids), ",", type_=sa.ARRAY(sa.Text))
-        return cast("sa.ColumnElement[bool]", requests.c.id == sa.any_(listed))
+        return column == sa.any_(listed)
     each = sa.func.json_each(json.dumps(list(ids))).table_valued("value")
-    return cast("sa.ColumnElement[bool]", requests.c.id.in_(sa.select(each.c.value)))
+    return column.in_(sa.select(each.c.value))

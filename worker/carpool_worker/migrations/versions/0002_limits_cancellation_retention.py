@@ -8,7 +8,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-CANCEL_REQUESTED = sa.text("cancel_requested_at IS NOT NULL AND finished_at IS NULL")
+CANCEL_REQUESTED = sa.text("cancel_requested_at IS NOT NULL")
 
 
 def upgrade() -> None:

@@ -1,0 +1,57 @@
+"""Cancelling by a producer: wishes that go into the inbox behind the requests.
+
+They wait for no room: a full inbox takes them too, as they hold no requests. It does no input or output, so that
+Producer and AsyncProducer share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import time_ns
+
+from carpool.contract import CANCEL_FIELD, INBOX, MAX_CANCEL_IDS, Cancel, encode_cancel
+from carpool.durability import SYNC, confirm_sync
+from carpool.options import Options
+from carpool.packer import Command
+from carpool.waiting import checked
+
+
+class Cancellation:
+    """One call of `cancel` or, where `ids` is None, of `cancel_all`. Raises InvalidRequest for what is no id."""
+
+    def __init__(self, options: Options, ids: Sequence[str] | None) -> None:
+        self._options = options
+        self._ids = ids if ids is None else list(dict.fromkeys(map(checked, ids)))
+        self._at = _milliseconds()
+
+    def commands(self) -> list[Command]:
+        """Return the Redis commands, one pipeline; none where there is nothing to cancel."""
+        entries: list[Command] = [
+            ("XADD", INBOX, "*", CANCEL_FIELD, encode_cancel(Cancel(self._options.client, ids, self._at)))
+            for ids in self._parts()
+        ]
+        return [*entries, SYNC] if entries and self._options.durable else entries
+
+    def confirm(self, replies: Sequence[object]) -> None:
+        """Take the replies; raises RedisUnavailable where Redis refused, NotDurable as an enqueue does."""
+        *appended, last = replies if self._options.durable else [*replies, None]
+        for reply in appended:
+            if isinstance(reply, Exception):
+                raise self._options.unavailable(reply)
+        if self._options.durable:
+            confirm_sync(last)
+
+    @property
+    def seconds_to_wait(self) -> float:
+        """How long until what is enqueued next bears a later millisecond, so that `cancel_all` can't mean it too."""
+        return 0.0 if self._ids is not None else max(0.0, (self._at + 1) / 1_000 - time_ns() / 1e9)
+
+    def _parts(self) -> list[list[str] | None]:
+        if self._ids is None:
+            return [None]
+        starts = range(0, len(self._ids), MAX_CANCEL_IDS)
+        return [self._ids[start : start + MAX_CANCEL_IDS] for start in starts]
+
+
+def _milliseconds() -> int:
+    return time_ns() // 1_000_000
