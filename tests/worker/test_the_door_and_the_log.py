@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -61,17 +62,43 @@ def test_the_log_quotes_no_message(complaint: str) -> None:
     assert "carpool.enqeue" in record.getMessage()
 
 
-def test_a_database_that_is_away_costs_a_line_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    # Given a task whose database has gone
-    class Away(tasks.Nudge):
-        name = "carpool.away"
+class Away(tasks.Nudge):
+    """A task whose database has gone."""
 
-        def run(self) -> None:
-            raise sa.exc.OperationalError("SELECT 1", None, Exception("connection refused\nDETAIL: more"))
+    name = "carpool.away"
 
-    # When it runs, Then the log says so in one line, and nothing is raised
-    Celery("away").register_task(Away())()
+    def run(self) -> None:
+        raise sa.exc.OperationalError("SELECT 1", None, Exception("connection refused\nDETAIL: more"))
+
+
+@pytest.fixture
+def away() -> Any:
+    tasks._complained.clear()
+    return Celery("away").register_task(Away())
+
+
+def test_a_database_that_is_away_costs_a_line_and_no_traceback(
+    away: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    # When a task's database has gone, and it runs again and again
+    for _ in range(20):
+        away()
+
+    # Then the log says so in one line, and nothing is raised
     assert [record.getMessage() for record in caplog.records] == [
-        "carpool.away can't work now, the next tick tries again: connection refused"
+        "carpool.away can't work now, each tick tries again: connection refused"
     ]
     assert caplog.records[0].exc_info is None
+
+
+def test_an_outage_that_lasts_is_told_again(
+    away: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a task that has said that its database is away
+    away()
+
+    # When that is some time ago, Then it says so again
+    later = monotonic() + tasks.SILENCE
+    monkeypatch.setattr(tasks, "monotonic", lambda: later)
+    away()
+    assert len(caplog.records) == 2

@@ -120,9 +120,11 @@ def insert_rows(
         for values, marks in _sqlite_values(rows):
             connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES {marks}", values)  # noqa: S608
         return
-    cursor = driver_connection(connection).cursor()
     try:
-        with cursor.copy(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)") as copy:
+        with (
+            psycopg_connection(connection) as driver,
+            driver.cursor().copy(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)") as copy,
+        ):
             copy.set_types(list(columns.values()))
             for row in rows:
                 copy.write_row(row)
@@ -171,6 +173,17 @@ def _sqlite_values(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[tuple[Any, .
         yield tuple(chain.from_iterable(some)), ", ".join([mark] * len(some))
 
 
-def driver_connection(connection: sa.Connection) -> Any:
-    """Return the psycopg or sqlite3 connection underneath, for what SQLAlchemy has no words for."""
-    return connection.connection.driver_connection
+@contextmanager
+def psycopg_connection(connection: sa.Connection) -> Iterator[Any]:
+    """Lend the psycopg connection underneath, for what SQLAlchemy has no words for.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: the server or the connection failed; psycopg's own error is its `orig`, without
+            the lines that could quote a row.
+    """
+    try:
+        yield connection.connection.driver_connection
+    except (psycopg.OperationalError, psycopg.InternalError, psycopg.InterfaceError) as error:
+        connection.invalidate(error)  # it may be broken, and SQLAlchemy has not seen why
+        reason = type(error)(str(error).partition("\n")[0])
+        raise sa.exc.OperationalError("past SQLAlchemy", None, reason) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, cast
 
 import redis
@@ -50,8 +50,18 @@ DOOR_PAUSE = 1.0
 """Seconds until a request that the inbox could not take is handed out again."""
 
 
-AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, RedisError, BrokerError)
-"""What is raised while the database or Redis can't be reached, or has no room."""
+AWAY = (
+    sa.exc.OperationalError,
+    sa.exc.InterfaceError,
+    sa.exc.InternalError,  # PostgreSQL: read-only, after a failover
+    RedisError,
+    BrokerError,
+    OSError,
+)
+"""What is raised while the database, Redis or the disk can't be reached, refuses, or has no room."""
+
+SILENCE = 60.0
+"""Seconds until a process says again that a task can't work."""
 
 
 class Unshown(Request):  # type: ignore[misc]
@@ -74,9 +84,19 @@ class Nudge(Task):  # type: ignore[misc]
         try:
             return super().__call__(*args, **kwargs)
         except AWAY as error:
-            reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-            log.warning("%s can't work now, the next tick tries again: %s", self.name, reason)
+            _complain(self.name, error)
             return None
+
+
+def _complain(task: str, error: Exception) -> None:
+    if monotonic() < _complained.get(task, -SILENCE) + SILENCE:
+        return
+    _complained[task] = monotonic()
+    reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    log.warning("%s can't work now, each tick tries again: %s", task, reason)
+
+
+_complained: dict[str, float] = {}
 
 
 @cache

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from carpool.contract import Envelope
 from carpool_worker.costs import Price, Tokens
-from carpool_worker.database import driver_connection, insert_rows, is_postgres, update_rows
+from carpool_worker.database import insert_rows, is_postgres, psycopg_connection, update_rows
 from carpool_worker.models import Params, Request
 from carpool_worker.states import CANCEL, RETRY, STAGE, RequestState, Transition
 
@@ -162,7 +162,7 @@ def bodies(connection: sa.Connection, batch_id: str) -> Iterator[tuple[str, byte
 def _streamed_binary(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[tuple[str, bytes]]:
     # Through SQLAlchemy the bytes come as hexadecimal text, twice as long and to be decoded.
     compiled = query.compile(connection.engine)
-    with driver_connection(connection).cursor("bodies", binary=True) as cursor:
+    with psycopg_connection(connection) as driver, driver.cursor("bodies", binary=True) as cursor:
         cursor.itersize = SPOOL_ROWS
         yield from cursor.execute(str(compiled), compiled.params)
 
