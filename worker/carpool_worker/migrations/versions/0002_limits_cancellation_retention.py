@@ -1,4 +1,8 @@
-"""Cancellation, paused lanes, endpoints that fail, and what was pruned."""
+"""Cancellation, paused lanes, endpoints that fail, and what was pruned.
+
+Going back, what the older tables can't say is dropped: wishes to cancel that are not fulfilled yet, paused lanes, since
+when an endpoint fails, how often a delivery was claimed, and which batches were pruned.
+"""
 
 import sqlalchemy as sa
 from alembic import op

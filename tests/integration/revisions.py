@@ -1,0 +1,148 @@
+"""Rows as each released revision of the tables had them: a value in every column of every table.
+
+A revision that changes the tables needs an entry here, or the tests of the migrations fail.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Rows = dict[str, list[dict[str, Any]]]
+
+NOW = 1_800_000_000_000
+HELD = "b" * 32
+OVER = "c" * 32
+ANSWERED, WAITING, AGAIN = "1" * 32, "2" * 32, "3" * 32
+MODEL = "claude-haiku-4-5"
+CALLBACK = '{"kind": "webhook", "url": "https://example.com/hook"}'
+BODY = b'{"type":"succeeded","message":{"content":[{"type":"text","text":"four"}]}}'
+
+_BATCH: dict[str, Any] = {
+    "lane": MODEL,
+    "model": MODEL,
+    "headers": "{}",
+    "request_count": 2,
+    "body_bytes": 200,
+    "due_at": 0,
+    "strangers": "[]",
+    "opened_at": NOW,
+    "submissions": 0,
+    "succeeded": 0,
+    "errored": 0,
+    "canceled": 0,
+    "expired": 0,
+}
+_REQUEST: dict[str, Any] = {
+    "client": "billing",
+    "model": MODEL,
+    "lane": MODEL,
+    "headers": "{}",
+    "attempt": 1,
+    "params_bytes": 2,
+    "enqueued_at": NOW,
+    "batched_at": NOW,
+    "callback": CALLBACK,
+}
+_DELIVERY = {"channel": "webhook", "target": "https://example.com/hook", "attempt": 0, "due_at": NOW}
+
+FIRST: Rows = {
+    "batches": [
+        _BATCH | {"id": HELD, "state": "open"},
+        _BATCH
+        | {
+            "id": OVER,
+            "state": "completed",
+            "claude_id": "msgbatch_01",
+            "parent_id": "d" * 32,
+            "submissions": 2,
+            "cursor_id": "msgbatch_00",
+            "in_doubt_at": NOW,
+            "strangers": '["msgbatch_02"]',
+            "last_error": "overloaded",
+            "succeeded": 1,
+            "errored": 1,
+            "cost": 500_000_000_000,
+            "list_price": 2**62,
+            "sealed_at": NOW,
+            "submitting_at": NOW,
+            "in_progress_at": NOW,
+            "expires_at": NOW,
+            "ended_at": NOW,
+            "finished_at": NOW,
+        },
+    ],
+    "requests": [
+        _REQUEST
+        | {
+            "id": ANSWERED,
+            "batch_id": OVER,
+            "state": "completed",
+            "outcome": "succeeded",
+            "metadata": '{"invoice": 42}',
+            "idempotency_key": "invoice-42",
+            "input_tokens": 3,
+            "output_tokens": 4,
+            "cache_write_tokens": 5,
+            "cache_read_tokens": 6,
+            "cost": 500_000_000_000,
+            "list_price": 1_000_000_000_000,
+            "finished_at": NOW,
+        },
+        _REQUEST | {"id": WAITING, "batch_id": HELD, "state": "batched"},
+        _REQUEST | {"id": AGAIN, "batch_id": OVER, "state": "retryable", "outcome": "errored", "retry_at": 1},
+    ],
+    "params": [{"request_id": id_, "body": b"{}"} for id_ in (ANSWERED, WAITING, AGAIN)],
+    "answers": [{"request_id": ANSWERED, "body": BODY}],
+    "deliveries": [
+        _DELIVERY | {"request_id": ANSWERED, "state": "available"},
+        _DELIVERY | {"request_id": "4" * 32, "state": "delivered", "attempt": 1, "delivered_at": NOW},
+        _DELIVERY
+        | {"request_id": "5" * 32, "state": "discarded", "last_error": "answered 410", "discarded_at": NOW},
+    ],
+    "delivery_attempts": [
+        {
+            "id": 7,
+            "request_id": ANSWERED,
+            "attempt": 1,
+            "at": NOW,
+            "milliseconds": 5,
+            "status": 500,
+            "detail": "sorry",
+        }
+    ],
+    "endpoints": [{"url": "https://example.com/gone", "stopped_at": NOW, "reason": "answered 410"}],
+    "usage": [
+        {
+            "day": "2027-01-15",
+            "client": "billing",
+            "model": MODEL,
+            "requests": 1,
+            "input_tokens": 3,
+            "output_tokens": 4,
+            "cache_write_tokens": 5,
+            "cache_read_tokens": 6,
+            "unpriced": 0,
+            "cost": 500_000_000_000,
+            "list_price": 2**62,
+        }
+    ],
+}
+
+
+def _with(rows: Rows, table: str, **values: Any) -> list[dict[str, Any]]:
+    return [row | values for row in rows[table]]
+
+
+SECOND: Rows = FIRST | {
+    "batches": _with(FIRST, "batches", params_pruned_at=NOW, answers_pruned_at=NOW),
+    "requests": _with(FIRST, "requests", cancel_requested_at=NOW),
+    "deliveries": _with(FIRST, "deliveries", claims=2),
+    "endpoints": [
+        *_with(FIRST, "endpoints", failing_since=NOW),
+        {"url": "https://example.com/slow", "failing_since": NOW},
+    ],
+    "cancellations": [{"request_id": "6" * 32, "client": "billing", "requested_at": NOW}],
+    "lane_pauses": [{"lane": MODEL, "reason": "401", "paused_at": NOW, "probe_at": NOW, "probes": 1}],
+}
+
+ROWS: dict[str, Rows] = {"0001": FIRST, "0002": SECOND}
