@@ -13,7 +13,15 @@ from tests.integration.agents import request
 from typer.testing import CliRunner
 
 from carpool import Producer
-from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, encode_entry
+from carpool.contract import (
+    CANCEL_FIELD,
+    ENTRY_FIELD,
+    INBOX,
+    QUEUED,
+    Cancel,
+    encode_cancel,
+    encode_entry,
+)
 from carpool_worker import aggregator
 from carpool_worker.cli import app
 from carpool_worker.inbox import QUARANTINE, Inbox
@@ -120,6 +128,17 @@ def test_an_entry_that_can_be_read_now_is_taken_once(
     assert (second.exit_code, server.get(QUEUED), server.xlen(QUARANTINE)) == (1, b"0", 0)
     with engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM requests")) == 1
+
+
+def test_a_wish_to_cancel_that_can_be_read_now_is_put_back(server: Any, carpool: Carpool) -> None:
+    # Given
+    wish = {CANCEL_FIELD: encode_cancel(Cancel("billing", None, 1))}
+    entry_id = server.xadd(QUARANTINE, wish).decode()
+
+    # When / Then
+    assert carpool("retry", entry_id).output == "1 entry put back into the inbox.\n"
+    assert [fields for _, fields in server.xrange(INBOX)] == [wish]
+    assert server.get(QUEUED) == b"0"
 
 
 @pytest.mark.parametrize("fields", [{ENTRY_FIELD: SECRET}, {b"v9": b"1"}, {ENTRY_FIELD: encode_entry([1])}])

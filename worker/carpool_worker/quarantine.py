@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import redis
 
-from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, decode_entry
-from carpool_worker.envelope_checks import check
+from carpool.contract import CANCEL_FIELD, ENTRY_FIELD, INBOX, QUEUED, decode_cancel, decode_entry
+from carpool_worker.envelope_checks import check, check_cancel
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.inbox import QUARANTINE
 
@@ -124,6 +124,9 @@ def put_back(server: redis.Redis, entry: Held) -> bool:
 
 
 def _requests(entry: Held) -> int:
+    if wish := entry.fields.get(CANCEL_FIELD):
+        check_cancel(decode_cancel(wish))
+        return 0
     if ENTRY_FIELD not in entry.fields:
         raise ValueError("it has no field that this version knows")
     envelopes = decode_entry(entry.fields[ENTRY_FIELD])

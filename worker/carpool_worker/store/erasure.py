@@ -1,0 +1,92 @@
+"""Erases what a client said and was told, in SQL. Usage, cost, times, models and ids are the ledger: they stay."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from carpool_worker.models import AnswerRow, DeliveryAttempt, DeliveryRow, Params, Request
+from carpool_worker.states import RequestState
+from carpool_worker.store.requests import among
+from carpool_worker.store.retention import FINAL_DELIVERIES
+
+requests = Request.__table__  # type: ignore[attr-defined]
+params = Params.__table__  # type: ignore[attr-defined]
+answers = AnswerRow.__table__  # type: ignore[attr-defined]
+deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
+attempts = DeliveryAttempt.__table__  # type: ignore[attr-defined]
+
+UNWANTED = sa.or_(requests.c.finished_at.is_not(None), requests.c.cancel_requested_at.is_not(None))
+"""Requests that will not be sent to Anthropic any more: nobody needs their params."""
+
+ANSWERED = sa.and_(requests.c.finished_at.is_not(None), requests.c.state != RequestState.CANCELED)
+"""Requests with an answer. What is kept of a canceled one says only that."""
+
+
+def count(connection: sa.Connection, client: str) -> int:
+    """Return how many requests a client has in the ledger."""
+    theirs = sa.select(sa.func.count()).select_from(requests).where(requests.c.client == client)
+    return connection.scalar(theirs) or 0
+
+
+def page(connection: sa.Connection, client: str, after: str, limit: int) -> list[str]:
+    """Return the ids of up to `limit` requests of a client, those that follow the id `after`."""
+    theirs = sa.select(requests.c.id).where(requests.c.client == client, requests.c.id > after)
+    return list(connection.scalars(theirs.order_by(requests.c.id).limit(limit)))
+
+
+def erase(connection: sa.Connection, ids: Sequence[str]) -> Counter[str]:
+    """Erase all content of these requests; return how many params, answers and deliveries went.
+
+    A delivery that is still due stays, with the callback that says where to, and is made without the content.
+    """
+    given = among(connection, ids)
+    unwanted = sa.select(requests.c.id).where(given, UNWANTED)
+    answered = sa.select(requests.c.id).where(given, ANSWERED)
+    theirs = sa.select(requests.c.id).where(given)
+    delivered = sa.and_(deliveries.c.request_id.in_(theirs), deliveries.c.state.in_(FINAL_DELIVERIES))
+    gone = Counter(
+        params=_delete(connection, params, params.c.request_id.in_(unwanted)),
+        answers=_delete(connection, answers, answers.c.request_id.in_(answered)),
+        deliveries=_delete(connection, deliveries, delivered),
+    )
+    _delete(connection, attempts, attempts.c.request_id.in_(theirs))
+    due = deliveries.c.request_id.in_(theirs)
+    connection.execute(sa.update(deliveries).where(due).values(last_error=None))
+    _erase_words(connection, given)
+    return gone
+
+
+def scrub(engine: sa.Engine) -> bool:
+    """Take what was deleted out of SQLite's files too; return False where others at work or a full disk forbid it.
+
+    SQLite leaves deleted bytes in its pages and its log until it needs the room: VACUUM writes the file anew, which
+    takes as much room again on the disk, and the checkpoint cuts the log (sqlite.org, lang_vacuum and wal).
+    """
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute("VACUUM")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        [busy, *_] = cursor.fetchone() or [1]
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.close()
+    return bool(busy == 0)
+
+
+def _delete(connection: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> int:
+    return connection.execute(sa.delete(table).where(where)).rowcount
+
+
+def _erase_words(connection: sa.Connection, given: sa.ColumnElement[bool]) -> None:
+    row = requests.c
+    said = sa.or_(row.metadata.is_not(None), row.idempotency_key.is_not(None))
+    connection.execute(sa.update(requests).where(given, said).values(metadata=None, idempotency_key=None))
+    called_back = sa.and_(row.finished_at.is_not(None), ~sa.exists().where(deliveries.c.request_id == row.id))
+    over = sa.update(requests).where(given, row.callback.is_not(None), called_back)
+    connection.execute(over.values(callback=None))
