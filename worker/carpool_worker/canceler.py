@@ -41,7 +41,7 @@ def fulfil(engine: sa.Engine, wish: Cancel) -> int:
     if wish.ids is None:
         return mark_client(engine, wish.client, wish.at)
     marked = 0
-    for ids in _chunks(wish.ids):
+    for ids in in_chunks(wish.ids):
         with write(engine) as connection:
             unknown = set(ids) - requests.known(connection, ids)
             cancellations.remember(connection, wish.client, unknown, wish.at)
@@ -51,11 +51,11 @@ def fulfil(engine: sa.Engine, wish: Cancel) -> int:
 
 
 def mark_client(engine: sa.Engine, client: str, until: int) -> int:
-    """Mark all requests that a client enqueued until then (milliseconds); return how many have not ended."""
+    """Mark all requests that a client enqueued until then (milliseconds); return how many were not marked before."""
     with write(engine) as connection:
         cancellations.remember(connection, client, [ALL], until)
     with read(engine) as connection:
-        ids = cancellations.unmarked_of_client(connection, client, until)
+        ids = cancellations.waiting_of_client(connection, client, until)
     return mark(engine, ids, client)
 
 
@@ -69,7 +69,7 @@ def mark_arrived(engine: sa.Engine, envelopes: Sequence[Envelope]) -> int:
 def mark(engine: sa.Engine, ids: Sequence[str], client: str | None = None) -> int:
     """Mark requests that have not ended, of this client where one is named; return how many were not marked before."""
     marked = 0
-    for chunk in _chunks(ids):
+    for chunk in in_chunks(ids):
         with write(engine) as connection:
             marked += cancellations.mark(connection, chunk, client, now())
     return marked
@@ -130,5 +130,6 @@ def _dissolve(connection: sa.Connection, batch_id: str, state: BatchState) -> No
     batches.move(connection, DISSOLVE, batch_id, finished_at=at, last_error=None)
 
 
-def _chunks(ids: Sequence[str]) -> Iterator[list[str]]:
+def in_chunks(ids: Sequence[str]) -> Iterator[list[str]]:
+    """Yield ids by the transaction."""
     return (list(ids[start : start + CHUNK_REQUESTS]) for start in range(0, len(ids), CHUNK_REQUESTS))

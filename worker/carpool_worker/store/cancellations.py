@@ -43,6 +43,18 @@ class Marked(NamedTuple):
     params_bytes: int
 
 
+class Standing(NamedTuple):
+    """How a request stands; `answered`: an answer was made, and is paid for."""
+
+    state: RequestState
+    answered: bool
+
+    @property
+    def final(self) -> bool:
+        """Whether it has ended."""
+        return self.state in FINAL_REQUEST_STATES
+
+
 def remember(connection: sa.Connection, client: str, ids: Iterable[str], at: int) -> None:
     """Keep a client's wish for requests (or ALL) that are not in the table yet; the latest time counts."""
     insert = (postgresql if is_postgres(connection) else sqlite).insert(cancellations)
@@ -83,16 +95,14 @@ def mark(connection: sa.Connection, ids: Sequence[str], client: str | None, at: 
     return len(locked)
 
 
-def unmarked_of_client(connection: sa.Connection, client: str, until: int) -> RequestIds:
-    """Return the ids of a client's requests, enqueued until then, that have neither ended nor been marked."""
-    theirs = sa.select(requests.c.id).where(
-        requests.c.client == client, requests.c.enqueued_at <= until, UNMARKED
-    )
+def waiting_of_client(connection: sa.Connection, client: str, until: int) -> RequestIds:
+    """Return the ids of a client's requests, enqueued until then, that have not ended."""
+    theirs = sa.select(requests.c.id).where(requests.c.client == client, requests.c.finished_at.is_(None))
+    until_then = theirs.where(requests.c.enqueued_at <= until)
     unfinished = sa.select(batches.c.id).where(batches.c.finished_at.is_(None))
     # Two queries of one snapshot: each has an index, where an OR of both would read the whole table.
-    found = sa.union(
-        theirs.where(requests.c.batch_id.in_(unfinished)), theirs.where(requests.c.retry_at.is_not(None))
-    )
+    in_batches = until_then.where(requests.c.batch_id.in_(unfinished))
+    found = sa.union(in_batches, until_then.where(requests.c.retry_at.is_not(None)))
     streamed = connection.execution_options(stream_results=True, yield_per=READ_ROWS).scalars(found)
     return RequestIds(streamed)
 
@@ -103,10 +113,11 @@ def waiting_in(connection: sa.Connection, batch_id: str) -> RequestIds:
     return RequestIds(connection.scalars(held.order_by(requests.c.id)))
 
 
-def ended(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
-    """Return those of `ids` that are final."""
-    final = sa.select(requests.c.id).where(among(connection, ids), requests.c.state.in_(FINAL_REQUEST_STATES))
-    return set(connection.scalars(final))
+def standing(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Standing]:
+    """Return how those of `ids` stand that are in the table."""
+    answered = requests.c.output_tokens.is_not(None)
+    found = sa.select(requests.c.id, requests.c.state, answered).where(among(connection, ids))
+    return {id_: Standing(state, bool(made)) for id_, state, made in connection.execute(found)}
 
 
 def unsent_with_marks(connection: sa.Connection) -> list[str]:
