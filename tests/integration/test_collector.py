@@ -16,7 +16,7 @@ from carpool import Producer, Webhook
 from carpool_worker import collector, results
 from carpool_worker.claude import Claude
 from carpool_worker.costs import DOLLAR
-from carpool_worker.simulator import Fault, RemoteSimulator, Script
+from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
 
 HOOK = Webhook("http://127.0.0.1:9/hook")
 
@@ -266,3 +266,39 @@ def test_resuming_after_its_first_lines_went_into_another_batch_is_no_stranger(
     assert state(carpool) == "completed"
     carpool.until(lambda: carpool.ended(10))
     assert simulator.ledger()["ran_twice"] == []
+
+
+def test_results_that_were_archived_end_their_requests_with_a_clear_error_at_once(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given a batch that ended, and was archived before anybody collected it
+    given_an_ended_batch(carpool, producer, 2)
+    [row] = carpool.rows("SELECT claude_id FROM batches")
+    simulator.archive(row.claude_id)
+
+    # When it is collected, Then it is over
+    assert collect(carpool)
+    assert state(carpool) == "completed"
+    rows = carpool.rows("SELECT r.state, a.body FROM requests r JOIN answers a ON a.request_id = r.id")
+    assert [row.state for row in rows] == ["discarded"] * 2
+    assert all(json.loads(row.body)["error"]["error"]["type"] == "results_gone" for row in rows)
+    assert len(carpool.announced) == 2
+
+
+def test_results_that_are_not_shown_yet_are_waited_for(
+    carpool: Carpool, producer: Producer, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(SimulatorOptions(data=tmp_path / "slow", latency=3_600)) as slow:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", slow.url)
+        carpool.claude = Claude()
+        # Given a batch whose end is believed too early
+        producer.enqueue(request("a"))
+        carpool.aggregate()
+        carpool.submit()
+        carpool.change("UPDATE batches SET state = 'ended', ended_at = in_progress_at")
+
+        # When it shows no results, Then the collector comes back
+        assert not collect(carpool)
+        [row] = carpool.rows("SELECT state, last_error FROM batches")
+        assert (row.state, row.last_error) == ("ended", "the batch shows no results")
+        carpool.claude.close()

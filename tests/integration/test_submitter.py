@@ -20,8 +20,8 @@ from carpool_worker import submitter
 from carpool_worker.claude import Claude, Seen
 from carpool_worker.database import now
 from carpool_worker.exceptions import ClaudeError
+from carpool_worker.refusals import Submitted
 from carpool_worker.simulator import Fault, RemoteSimulator
-from carpool_worker.submitter import Submitted
 
 
 def given_a_sealed_batch(carpool: Carpool, producer: Producer, requests: int = 2, **options: Any) -> str:
@@ -286,3 +286,29 @@ def test_a_late_refusal_does_not_put_back_what_is_posted_again_already(
     slow.close()
 
     assert batch(carpool).state == "submitting"
+
+
+class Asked(Claude):
+    """Can't be asked, and lets something happen before it says so."""
+
+    def __init__(self, meanwhile: Any) -> None:
+        super().__init__()
+        self._meanwhile = meanwhile
+
+    def newest_id(self, *arguments: Any) -> str | None:
+        self._meanwhile()
+        raise ClaudeError("529 overloaded_error", status=529)
+
+
+def test_a_late_failure_to_ask_says_nothing_about_a_batch_that_another_has_posted(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given a submitter that is slow to ask, while another posts the batch
+    batch_id = given_a_sealed_batch(carpool, producer)
+    asked = Asked(lambda: submit(carpool, batch_id))
+
+    # When it fails, Then the batch is as the other has left it
+    assert submit(carpool, batch_id, asked) is None
+    asked.close()
+    assert (batch(carpool).state, batch(carpool).submissions) == ("in_progress", 1)
+    assert (batch(carpool).due_at, batch(carpool).last_error) == (0, None)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from carpool_worker.app import AGENTS, VISIBILITY_TIMEOUT, app, configuration, queue
-from carpool_worker.settings import read_settings
+from carpool_worker.claude import longest_post
+from carpool_worker.settings import LONGEST_SUBMIT_TIMEOUT, read_settings
 
 
 @pytest.fixture
@@ -41,6 +42,13 @@ def test_a_worker_stops_softly_and_its_children_are_bound_in_memory(configured: 
 
 def test_no_task_outlives_the_visibility_timeout(configured: dict[str, Any]) -> None:
     assert configured["task_time_limit"] < VISIBILITY_TIMEOUT
+
+
+def test_the_longest_post_that_settings_allow_ends_long_before_its_message_goes_out_again() -> None:
+    slowest = configuration(read_settings(submit_timeout=LONGEST_SUBMIT_TIMEOUT))
+
+    assert longest_post(LONGEST_SUBMIT_TIMEOUT) < VISIBILITY_TIMEOUT / 2
+    assert slowest["task_time_limit"] < VISIBILITY_TIMEOUT
 
 
 def test_each_agent_has_a_queue_and_an_exchange_of_its_own(configured: dict[str, Any]) -> None:

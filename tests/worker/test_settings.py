@@ -135,3 +135,14 @@ def test_a_secret_that_could_be_guessed_is_refused(monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(SettingsInvalid, match="whsec_ and the base64 of 24 to 64 random bytes"):
         read_settings()
+
+
+def test_a_post_that_could_outlive_its_message_is_refused_with_the_rule(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CARPOOL_SUBMIT_TIMEOUT", "1501")
+
+    with pytest.raises(
+        SettingsInvalid, match=r"submit_timeout.*1,500 s at most: a post must end long before"
+    ):
+        read_settings()

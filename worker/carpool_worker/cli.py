@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from carpool_worker.commands import deliveries, quarantine
+from carpool_worker.commands import batches, deliveries, quarantine
 from carpool_worker.commands.purge import purge
 from carpool_worker.commands.usage import usage
 from carpool_worker.exceptions import WorkerError
@@ -230,6 +230,7 @@ def migrate() -> None:
     typer.echo("The tables are up to date.")
 
 
+app.add_typer(batches.app, name="batches")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(quarantine.app, name="quarantine")
 app.command()(purge)

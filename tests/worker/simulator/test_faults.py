@@ -136,6 +136,34 @@ def test_results_can_break_off_in_the_middle_of_a_line(
     assert len(list(claude.messages.batches.results(batch.id))) == 100
 
 
+def test_the_answer_to_a_create_can_be_cut_short(
+    simulator: RemoteSimulator, claude: Anthropic, request_of: Write
+) -> None:
+    # Given
+    simulator.arm(Fault(operation="create", kind="truncated"))
+    requests: Any = [request_of("r")]
+    # When
+    with pytest.raises(anthropic.APIConnectionError):
+        claude.messages.batches.create(requests=requests)
+    # Then
+    assert len(claude.messages.batches.list().data) == 1
+
+
+def test_an_archived_batch_is_shown_without_its_results(
+    simulator: RemoteSimulator, http: httpx2.Client, claude: Anthropic, request_of: Write, ended: Read
+) -> None:
+    # Given
+    requests: Any = [request_of("r")]
+    batch = ended(claude, claude.messages.batches.create(requests=requests).id)
+    # When
+    simulator.archive(batch.id)
+    # Then
+    archived = claude.messages.batches.retrieve(batch.id)
+    assert (archived.processing_status, archived.results_url) == ("ended", None)
+    assert archived.archived_at
+    assert http.get(f"{BATCHES}/{batch.id}/results").status_code == 404
+
+
 def test_results_can_come_slowly_and_are_whole(
     simulator: RemoteSimulator, claude: Anthropic, request_of: Write, ended: Read
 ) -> None:
@@ -168,7 +196,8 @@ def test_a_create_can_be_answered_later_than_the_client_waits(
     ("path", "body"),
     [
         ("faults", '{"operation": "create", "kind": "unheard of"}'),
-        ("faults", '{"operation": "create", "kind": "truncated"}'),
+        ("faults", '{"operation": "list", "kind": "truncated"}'),
+        ("faults", '{"operation": "create", "kind": "slow"}'),
         ("scripts", '{"outcome": "errored", "shard": 1}'),
         ("scripts", "nonsense"),
     ],

@@ -31,6 +31,7 @@ class Batch(msgspec.Struct, kw_only=True):
     counts: Counts
     cancel_initiated_at: float | None = None
     ended_at: float | None = None
+    archived_at: float | None = None
 
     @property
     def processing_status(self) -> ProcessingStatus:
@@ -38,6 +39,11 @@ class Batch(msgspec.Struct, kw_only=True):
         if self.ended_at is not None:
             return "ended"
         return "in_progress" if self.cancel_initiated_at is None else "canceling"
+
+    @property
+    def has_results(self) -> bool:
+        """Tell whether its results can be had: they come with its end, and go when it is archived."""
+        return self.ended_at is not None and self.archived_at is None
 
     @property
     def stops_at(self) -> float:
@@ -65,8 +71,8 @@ class Batch(msgspec.Struct, kw_only=True):
             "expires_at": _time(self.expires_at),
             "ended_at": _time(self.ended_at),
             "cancel_initiated_at": _time(self.cancel_initiated_at),
-            "archived_at": None,
-            "results_url": f"{origin}/v1/messages/batches/{self.id}/results" if status == "ended" else None,
+            "archived_at": _time(self.archived_at),
+            "results_url": f"{origin}/v1/messages/batches/{self.id}/results" if self.has_results else None,
         }
 
 

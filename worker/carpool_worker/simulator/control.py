@@ -58,6 +58,15 @@ async def clear_scripts(request: web.Request) -> web.Response:
     return json_response(request.app[SIMULATOR].scripts.in_force())
 
 
+@routes.post("/simulator/batches/{id}/archive")
+async def archive(request: web.Request) -> web.Response:
+    """Archive a batch now, 29 days early: its results can't be had any more."""
+    simulator = request.app[SIMULATOR]
+    batch = simulator.registry.find(request.match_info["id"])
+    simulator.lifecycle.archive(batch)
+    return json_response(batch)
+
+
 @routes.get("/simulator/ledger")
 async def ledger(request: web.Request) -> web.Response:
     """Answer the ledger's sums."""

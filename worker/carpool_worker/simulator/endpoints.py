@@ -73,9 +73,9 @@ async def delete(request: web.Request) -> web.Response:
 
 @routes.get("/v1/messages/batches/{id}/results", name="results")
 async def results(request: web.Request) -> web.StreamResponse:
-    """Answer the results of an ended batch, a JSON line a request, in no order."""
+    """Answer the results of an ended batch that isn't archived, a JSON line a request, in no order."""
     batch = _batch(request)
-    if batch.ended_at is None:
+    if not batch.has_results:
         refusal = {"x-should-retry": "false"}
         raise ApiError(404, "Message Batch ID has no available results.", headers=refusal)
     path = request.app[SIMULATOR].registry.folder(batch.id) / RESULTS

@@ -8,7 +8,7 @@ import msgspec
 Operation = Literal["create", "retrieve", "list", "results", "cancel", "delete"]
 Kind = Literal["dropped", "lost", "error", "error_after", "stalled", "slow", "truncated"]
 
-RESULTS_ONLY: frozenset[Kind] = frozenset({"slow", "truncated"})
+TRUNCATABLE: frozenset[Operation] = frozenset({"create", "results"})
 
 
 class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -16,8 +16,8 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defau
 
     Kinds: `dropped` cuts the connection and does nothing; `lost` does it, then cuts the connection; `error`
     answers `status` and does nothing; `error_after` does it, then answers `status`; `stalled` does it and
-    answers `seconds` later. For results alone: `slow` spreads the body over `seconds`; `truncated` cuts the
-    connection in the middle of a line.
+    answers `seconds` later. For results alone: `slow` spreads the body over `seconds`. For results and creates:
+    `truncated` does it, begins the answer and cuts the connection in the middle of a line.
 
     `skip` calls pass unharmed, then `times` are struck. A 429 without `retry_after` (seconds) is a spend cap.
     """
@@ -32,8 +32,10 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defau
     times: int = 1
 
     def __post_init__(self) -> None:
-        if self.kind in RESULTS_ONLY and self.operation != "results":
-            raise ValueError(f"a {self.kind} answer is possible for results only")
+        if self.kind == "slow" and self.operation != "results":
+            raise ValueError("a slow answer is possible for results only")
+        if self.kind == "truncated" and self.operation not in TRUNCATABLE:
+            raise ValueError("a truncated answer is possible for results and creates only")
 
 
 class ArmedFaults:

@@ -59,6 +59,11 @@ class Lifecycle:
             self._registry.save(batch)
             self._canceled[batch.id].set()
 
+    def archive(self, batch: Batch) -> None:
+        """Take a batch's results away, as Anthropic does 29 days after its creation."""
+        batch.archived_at = time()
+        self._registry.save(batch)
+
     async def stop(self) -> None:
         """Stop watching; a run that is interrupted starts over when the simulator does."""
         self._engine.stopping.set()

@@ -43,7 +43,7 @@ async def suffer(fault: Fault, request: web.Request, handler: Handler) -> web.St
         case "slow":
             return await _send_slowly(request, fault.seconds)
         case "truncated":
-            return await _send_half(request)
+            return await _send_half(request, response)
 
 
 def _error(fault: Fault) -> ApiError:
@@ -73,20 +73,23 @@ async def _send_slowly(request: web.Request, seconds: float) -> web.StreamRespon
     return response
 
 
-async def _send_half(request: web.Request) -> web.StreamResponse:
-    """Send about half of the results, up to the middle of a line, and cut the connection."""
-    body = await asyncio.to_thread(Path(request[RESULTS_PATH]).read_bytes)
+async def _send_half(request: web.Request, whole: web.StreamResponse) -> web.StreamResponse:
+    """Send about half of the answer, up to the middle of a line, and cut the connection."""
+    if isinstance(whole, web.Response):
+        body = bytes(whole.body or b"")  # type: ignore[arg-type]
+    else:
+        body = await asyncio.to_thread(Path(request[RESULTS_PATH]).read_bytes)
     line_start = body.rfind(b"\n", 0, len(body) // 2) + 1
-    line_end = body.find(b"\n", line_start)
-    response = await _begin(request)
+    line_end = body.find(b"\n", line_start) % (len(body) + 1)
+    response = await _begin(request, whole.content_type)
     await response.write(body[: (line_start + line_end) // 2])
     await asyncio.sleep(0.05)  # an aborted transport drops what it has not sent yet
     _cut(request)
     return response
 
 
-async def _begin(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"content-type": "application/x-jsonl"})
+async def _begin(request: web.Request, content_type: str = "application/x-jsonl") -> web.StreamResponse:
+    response = web.StreamResponse(headers={"content-type": content_type})
     response.enable_chunked_encoding()
     await response.prepare(request)
     return response

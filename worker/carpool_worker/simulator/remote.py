@@ -38,6 +38,10 @@ class RemoteSimulator:
         """Forget all scripts."""
         self._call("DELETE", "/simulator/scripts")
 
+    def archive(self, batch_id: str) -> None:
+        """Take an ended batch's results away, as happens 29 days after its creation."""
+        self._call("POST", f"/simulator/batches/{batch_id}/archive", b"")
+
     def ledger(self) -> dict[str, Any]:
         """Return the ledger's sums."""
         return msgspec.json.decode(self._call("GET", "/simulator/ledger"), type=dict[str, Any])

@@ -1,0 +1,46 @@
+"""What an answer's headers say of the calls that are left."""
+
+from __future__ import annotations
+
+import pytest
+
+from carpool_worker.pace import LONGEST_HOLD, hold_after
+
+DATE = {"date": "Sun, 22 Nov 2026 12:00:00 GMT"}
+
+
+def left(remaining: int, reset: str = "2026-11-22T12:00:30Z", limit: int = 1_000) -> dict[str, str]:
+    names = {"limit": f"{limit}", "remaining": f"{remaining}", "reset": reset}
+    return DATE | {f"anthropic-ratelimit-requests-{name}": value for name, value in names.items()}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "seconds"),
+    [
+        (200, left(999), 0),
+        (200, left(51), 0),
+        (200, left(50), 30),
+        (200, left(0), 30),
+        (200, left(1, limit=10), 0),
+        (200, left(0, limit=10), 30),
+        (200, left(0, reset="2026-11-22T11:59:00Z"), 1),
+        (200, left(0, reset="2026-11-23T12:00:00Z"), LONGEST_HOLD),
+        (200, left(0, reset="soon"), 1),
+        (200, DATE, 0),
+        (200, DATE | {"retry-after": "10"}, 0),
+        (429, left(0) | {"retry-after": "45"}, 45),
+        (429, left(0) | {"retry-after": "9"}, 30),
+        (429, left(900) | {"retry-after": "3000"}, 0),
+        (429, DATE | {"retry-after": "7"}, 7),
+        (429, DATE | {"retry-after": "3000"}, LONGEST_HOLD),
+        (429, DATE, 0),
+    ],
+)
+def test_calls_are_held_back_until_the_reset_by_the_answers_own_clock(
+    status: int, headers: dict[str, str], seconds: float
+) -> None:
+    assert hold_after(status, headers) == seconds
+
+
+def test_headers_that_are_no_numbers_hold_back_nobody() -> None:
+    assert hold_after(200, left(0) | {"anthropic-ratelimit-requests-remaining": "plenty"}) == 0

@@ -1,0 +1,87 @@
+"""What a batch waits for, in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from carpool_worker.lanes import Limits
+from carpool_worker.models import Batch, LanePause
+from carpool_worker.rescuer import Patience
+from carpool_worker.states import BatchState
+from carpool_worker.waiting import Scene, waits_for
+
+NOON = 1_795_435_200_000
+SCENE = Scene(
+    at=NOON,
+    limits=Limits(count=10_000, body_bytes=1_000_000, seconds=60),
+    patience=Patience(submit_timeout=600, settle_interval=120),
+    queue_limit=200_000,
+    queued=180_000,
+    pauses={},
+    admitted=(),
+)
+PAUSE = LanePause(lane="lane", reason="401 no key", paused_at=NOON, probe_at=NOON + 60_000, probes=0)
+
+
+def batch(state: BatchState, **columns: Any) -> Batch:
+    row = {"id": "b", "lane": "lane", "model": "m", "headers": "{}", "opened_at": NOON, "request_count": 500}
+    return Batch(state=state, **{"due_at": 0, **row, **columns})
+
+
+@pytest.mark.parametrize(
+    ("one", "words"),
+    [
+        (batch(BatchState.OPEN), "more requests: until 12:01:00 UTC, or 9,500 more"),
+        (batch(BatchState.SEALED), "room: 180,000 of 200,000 requests are queued at Anthropic"),
+        (
+            batch(BatchState.SEALED, due_at=NOON + 5_000, last_error="529 Overloaded"),
+            "a back-off, until 12:00:05 UTC: 529 Overloaded",
+        ),
+        (
+            batch(BatchState.SUBMITTING, submitting_at=NOON - 1_000),
+            "the answer to its post; should that be lost, Anthropic's list until 12:13:09 UTC, then it is sent again",
+        ),
+        (
+            batch(BatchState.SUBMITTING, submitting_at=NOON - 9_000, in_doubt_at=NOON),
+            "Anthropic's list to show whether it was made, until 12:02:00 UTC, then it is sent again",
+        ),
+        (
+            batch(BatchState.SUBMITTING, submitting_at=1, in_doubt_at=1),
+            "Anthropic's list: a batch there may be this one, and its results will tell, or the list can't be had",
+        ),
+        (
+            batch(BatchState.IN_PROGRESS, expires_at=NOON + 86_400_000),
+            "Anthropic, until 2026-11-24 12:00:00 UTC at most",
+        ),
+        (
+            batch(BatchState.IN_PROGRESS, expires_at=NOON + 1_000, in_doubt_at=1),
+            "Anthropic, until 12:00:01 UTC at most (taken for this batch by its size; its results will tell)",
+        ),
+        (batch(BatchState.CANCELING), "Anthropic to end it: it was canceled, what has run is kept"),
+        (batch(BatchState.ENDED), "a worker to collect its results"),
+        (
+            batch(BatchState.ENDED, due_at=NOON + 5_000, last_error="cut"),
+            "its results, read again at 12:00:05 UTC: cut",
+        ),
+        (batch(BatchState.COMPLETED), ""),
+        (batch(BatchState.REJECTED), ""),
+    ],
+    ids=lambda value: str(value.state) if isinstance(value, Batch) else "",
+)
+def test_each_state_has_its_words(one: Batch, words: str) -> None:
+    assert waits_for(one, SCENE) == words
+
+
+def test_a_batch_that_may_be_posted_waits_for_a_worker_alone() -> None:
+    assert waits_for(batch(BatchState.SEALED), replace(SCENE, admitted=("b",))) == "a worker to post it"
+
+
+def test_a_paused_lane_says_why_and_when_it_is_asked_again() -> None:
+    paused = replace(SCENE, pauses={"lane": PAUSE}, admitted=("b",))
+
+    assert waits_for(batch(BatchState.SEALED), paused) == (
+        "its lane, paused: 401 no key (asked again at 12:01:00 UTC)"
+    )

@@ -1,0 +1,105 @@
+"""Batches as `carpool batches` shows them: as facts for programs, as a table, and one as a story."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import humanize
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from carpool_worker.flower_events import contents, outcome
+from carpool_worker.models import Batch
+from carpool_worker.waiting import Scene, waits_for
+
+OUTCOMES = ("succeeded", "errored", "canceled", "expired")
+
+
+def facts(batch: Batch, scene: Scene) -> dict[str, Any]:
+    """Return what a program wants to know of a batch; times are ISO 8601, the age in seconds, money in dollars."""
+    return {
+        "id": batch.id,
+        "model": batch.model,
+        "lane": batch.lane,
+        "state": str(batch.state),
+        "age": (scene.at - batch.opened_at) // 1000,
+        "requests": batch.request_count,
+        "bytes": batch.body_bytes,
+        "waiting_for": waits_for(batch, scene),
+        "last_error": batch.last_error,
+        "claude_id": batch.claude_id,
+        "submissions": batch.submissions,
+        "opened_at": _iso(batch.opened_at),
+        "finished_at": _iso(batch.finished_at),
+        **{name: getattr(batch, name) for name in OUTCOMES},
+        "cost": None if batch.cost is None else str(batch.cost),
+    }
+
+
+def show_table(found: Sequence[Batch], scene: Scene, limit: int) -> None:
+    """Print the batches, newest last."""
+    if not found:
+        typer.echo("No such batch.")
+        return
+    table = Table("Batch, model", "State, age", "Waiting for", show_lines=True)
+    for batch in found:
+        table.add_row(
+            Text(f"{batch.id}\n{batch.model}"),
+            Text(f"{batch.state}\n{humanize.naturaldelta((scene.at - batch.opened_at) / 1000)}"),
+            Text(f"{contents(batch)}\n{waits_for(batch, scene) or outcome(batch) or batch.last_error or ''}"),
+        )
+    Console().print(table)
+    if len(found) == limit:
+        typer.echo(f"Older ones: carpool batches --before {found[0].id}")
+
+
+def story(batch: Batch, parts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return what happened to a batch, in order of time: (ISO 8601, words)."""
+    return [
+        (_iso(at) or "", words) for at, words in sorted(_events(batch, parts), key=lambda event: event[0])
+    ]
+
+
+def show_story(known: Mapping[str, Any], events: Sequence[tuple[str, str]]) -> None:
+    """Print the story of one batch."""
+    typer.echo(f"{known['id']}  {known['model']}  {known['state']}")
+    for at, words in events:
+        typer.echo(f"{at}  {words}")
+    for name in ("waiting_for", "last_error"):
+        if known[name]:
+            typer.echo(f"{name.replace('_', ' ')}: {known[name]}")
+    states = ", ".join(f"{count:,} {state}" for state, count in sorted(known["request_states"].items()))
+    typer.echo(f"requests in it: {states or 'none'}")
+
+
+def _events(batch: Batch, parts: Sequence[str]) -> Iterator[tuple[int, str]]:
+    yield batch.opened_at, f"opened in lane {batch.lane}"
+    if batch.sealed_at:
+        origin = f", a part of {batch.parent_id}" if batch.parent_id else ""
+        yield batch.sealed_at, f"sealed: {contents(batch)}{origin}"
+    if batch.submitting_at:
+        yield batch.submitting_at, f"post {batch.submissions} began"
+    if batch.in_doubt_at:
+        strangers = len(json.loads(batch.strangers))
+        let_go = f"; {strangers} of others were looked at and let go" if strangers else ""
+        yield batch.in_doubt_at, f"in doubt: nobody knows whether the post made a batch{let_go}"
+    if batch.in_progress_at and batch.claude_id:
+        how = "found and adopted" if batch.in_doubt_at else "taken by Anthropic"
+        yield batch.in_progress_at, f"{how} as {batch.claude_id}"
+    if batch.ended_at:
+        yield batch.ended_at, f"ended: {', '.join(f'{getattr(batch, name):,} {name}' for name in OUTCOMES)}"
+    if batch.finished_at:
+        into = f" into {', '.join(parts)}" if parts else ""
+        yield (
+            batch.finished_at,
+            f"{batch.state}{into}: {outcome(batch) or batch.last_error or 'nothing in it'}",
+        )
+
+
+def _iso(at: int | None) -> str | None:
+    return None if at is None else f"{datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
