@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from carpool_worker.commands import batches, deliveries, quarantine
+from carpool_worker.commands.advise import advise
 from carpool_worker.commands.purge import purge
 from carpool_worker.commands.usage import usage
 from carpool_worker.exceptions import WorkerError
@@ -235,6 +236,7 @@ app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(quarantine.app, name="quarantine")
 app.command()(purge)
 app.command()(usage)
+app.command()(advise)
 
 
 def _celery_without_tasks() -> Any:

@@ -1,0 +1,47 @@
+"""What would cost less, from what was really used: one module for each kind of advice, each a pure decision."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import sqlalchemy as sa
+
+from carpool_worker.advisor import answer_lengths, shared_prefixes, small_batches, smaller_models
+from carpool_worker.advisor.advice import Advice, Pace
+from carpool_worker.advisor.sampling import by_client_and_model, take
+from carpool_worker.database import now, read
+from carpool_worker.store import usage
+from carpool_worker.store.samples import opened_since
+
+__all__ = ["Advice", "advise"]
+
+MOST_BATCHES = 20_000
+"""Batches that are looked at, the newest."""
+
+
+def advise(engine: sa.Engine, since: str, client: str | None, flush_interval: float) -> list[Advice]:
+    """Return what to change, the dearest first, from what was used since that day (UTC).
+
+    `client` limits it to one; then nothing is said of lanes, which clients share.
+    """
+    with read(engine) as connection:
+        used = usage.totals(connection, ("client", "model"), since, client=client)
+        first = min(
+            (row.day for row in usage.totals(connection, ("day",), since, client=client)), default=since
+        )
+        batches = opened_since(connection, _milliseconds(since), MOST_BATCHES)
+        samples = by_client_and_model(take(connection, batches, client))
+    pace = Pace((now() - _milliseconds(first)) / 1000)
+    today = datetime.now(UTC).date()
+    advice = [
+        *smaller_models.advise(used, pace, today),
+        *shared_prefixes.advise(used, samples, batches, pace, today),
+        *answer_lengths.advise(samples, today),
+        *([] if client else small_batches.advise(batches, flush_interval)),
+    ]
+    return sorted(advice, key=lambda one: -one.saves_per_month)
+
+
+def _milliseconds(day: str) -> int:
+    at = date.fromisoformat(day)
+    return int(datetime(at.year, at.month, at.day, tzinfo=UTC).timestamp() * 1000)

@@ -1,0 +1,69 @@
+"""Advice on `max_tokens` far above what is ever written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from decimal import Decimal
+from statistics import median_high
+
+from carpool_worker.advisor.advice import Advice, subject
+from carpool_worker.advisor.sampling import Groups, Sample
+from carpool_worker.tariffs import DOLLAR, KINDS, tariff_of
+
+LEAST_SAMPLES = 50
+"""Answers below which nothing is said."""
+
+FAR_ABOVE = 4
+"""`max_tokens` is too high from so many times the suggestion on."""
+
+HEADROOM = 1.5
+"""The suggestion is so many times the 99th percentile, and no less than the longest answer seen."""
+
+WHAT = "max_tokens is {allowed:,}; of {count} answers half have {p50:,} tokens at most, and 99 % have {p99:,} at most."
+HOW = (
+    "Send max_tokens: {suggestion}. It is no cost by itself, as only what is written is billed; it ends a runaway "
+    "answer, which could cost ${most:.4f} and then costs ${bounded:.4f}."
+)
+
+
+def advise(samples: Groups, today: date) -> Iterator[Advice]:
+    """Yield advice for each client and model whose answers stay far below what was allowed."""
+    for (client, model), group in samples.items():
+        if len(group) >= LEAST_SAMPLES and (advice := _advice(client, model, group, today)):
+            yield advice
+
+
+def _advice(client: str, model: str, group: Sequence[Sample], today: date) -> Advice | None:
+    written = sorted(sample.output_tokens for sample in group)
+    allowed = median_high(sample.max_tokens for sample in group)
+    suggestion = suggested(written)
+    if allowed < FAR_ABOVE * suggestion:
+        return None
+    p50, p99 = percentile(written, 50), percentile(written, 99)
+    rate = _dollars_a_token(model, today)
+    facts = {"max_tokens": allowed, "p50": p50, "p99": p99, "longest": written[-1], "suggestion": suggestion}
+    return Advice(
+        kind="max_tokens",
+        subject=subject(client, model),
+        what=WHAT.format(allowed=allowed, count=len(group), p50=p50, p99=p99),
+        how=HOW.format(suggestion=suggestion, most=allowed * rate, bounded=suggestion * rate),
+        facts={"client": client, "model": model, "samples": len(group)} | facts,
+    )
+
+
+def suggested(written: Sequence[int]) -> int:
+    """Return a `max_tokens` that leaves room over these answers' lengths (ascending), rounded up to two digits."""
+    enough = max(int(percentile(written, 99) * HEADROOM), written[-1], 1)
+    unit: int = 10 ** max(len(str(enough)) - 2, 0)
+    return -(-enough // unit) * unit
+
+
+def percentile(ascending: Sequence[int], percent: int) -> int:
+    """Return the smallest value that so many percent of the values do not exceed."""
+    return ascending[max(-(-len(ascending) * percent // 100) - 1, 0)]
+
+
+def _dollars_a_token(model: str, today: date) -> Decimal:
+    tariff = tariff_of(model, today)
+    return Decimal(tariff.in_batch[-1][KINDS.index("output_tokens")] if tariff else 0) / DOLLAR

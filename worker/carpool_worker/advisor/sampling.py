@@ -1,0 +1,143 @@
+"""Takes the samples: rows from all over each lane's batches, and of each what its params say in sizes and numbers.
+
+No content is kept: of a prompt's beginning its hash and its length remain.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import msgspec
+import sqlalchemy as sa
+
+from carpool_worker.store import samples
+from carpool_worker.store.samples import Answered, Opened
+
+MOST_SAMPLED_BATCHES = 64
+LEAST_OF_A_LANE = 4
+POSITIONS = 4
+ROWS = 50
+"""At most so many batches are looked into, so many at least of each lane; in each at so many positions so many rows."""
+
+MOST_OF_A_GROUP = 400
+MOST_BYTES = 64_000_000
+"""Params that are read: so many requests for a client and a model, so many bytes in all."""
+
+BODIES_AT_ONCE = 50
+
+SEED = 20_261_122
+"""The same tables give the same advice."""
+
+MARK = b'"cache_control"'
+"""In JSON nothing but a field can read so: within a text the quotes are escaped."""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What is read of a request's params."""
+
+    max_tokens: int
+    system: msgspec.Raw = msgspec.Raw(b"")
+    tools: msgspec.Raw = msgspec.Raw(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One answered request: what it used, how long its answer might have been, and which prefix it has."""
+
+    client: str
+    model: str
+    params_bytes: int
+    prompt_tokens: int  # cached ones included
+    output_tokens: int
+    max_tokens: int
+    prefix: bytes  # the hash of tools and system
+    prefix_bytes: int
+    is_marked: bool  # for the cache
+
+
+Groups = dict[tuple[str, str], list[Sample]]
+"""Samples by client and model."""
+
+
+def by_client_and_model(taken: Iterable[Sample]) -> Groups:
+    """Sort samples into groups."""
+    groups: Groups = defaultdict(list)
+    for sample in taken:
+        groups[sample.client, sample.model].append(sample)
+    return groups
+
+
+def take(connection: sa.Connection, batches: Sequence[Opened], client: str | None) -> Iterator[Sample]:
+    """Yield samples of the requests in these batches, or near them, as far as their params are still kept."""
+    rng = random.Random(SEED)  # noqa: S311 (no secret depends on it)
+    found = {row.id: row for batch in picked(batches, rng) for row in _rows(connection, batch)}
+    rows = [row for row in found.values() if client in (None, row.client)]
+    rng.shuffle(rows)
+    wanted = within_limits(rows)
+    for start in range(0, len(wanted), BODIES_AT_ONCE):
+        few = {row.id: row for row in wanted[start : start + BODIES_AT_ONCE]}
+        for request_id, body in samples.bodies(connection, list(few)).items():
+            if sample := measured(few[request_id], body):
+                yield sample
+
+
+def picked(batches: Sequence[Opened], rng: random.Random) -> list[Opened]:
+    """Return a bounded number of batches, some of every lane; larger ones are likelier."""
+    lanes: dict[str, list[Opened]] = defaultdict(list)
+    for batch in batches:
+        lanes[batch.lane].append(batch)
+    each = max(LEAST_OF_A_LANE, MOST_SAMPLED_BATCHES // max(len(lanes), 1))
+    chosen: list[Opened] = []
+    for lane in lanes.values():
+        drawn = sorted(lane, key=lambda batch: rng.random() ** (1 / batch.request_count), reverse=True)
+        chosen += drawn[:each]
+    return chosen
+
+
+def _rows(connection: sa.Connection, batch: Opened) -> Iterator[Answered]:
+    if batch.request_count <= POSITIONS * ROWS:
+        yield from samples.answered_in(connection, batch.id, POSITIONS * ROWS)
+        return
+    edges = samples.edges(connection, batch.id)
+    if edges is None:
+        return
+    first, last = (int(edge, 16) for edge in edges)
+    for n in range(POSITIONS):
+        position = first + (last - first) * n // POSITIONS
+        yield from samples.answered_from(connection, f"{position:032x}", ROWS)
+
+
+def within_limits(rows: Sequence[Answered]) -> list[Answered]:
+    """Return those of the rows whose params are read."""
+    taken: dict[tuple[str, str], int] = defaultdict(int)
+    left, wanted = MOST_BYTES, []
+    for row in rows:
+        if taken[row.client, row.model] < MOST_OF_A_GROUP and row.params_bytes <= left:
+            taken[row.client, row.model] += 1
+            left -= row.params_bytes
+            wanted.append(row)
+    return wanted
+
+
+def measured(row: Answered, body: bytes) -> Sample | None:
+    """Return what is of interest in a request's params, or None where they are no params."""
+    try:
+        asked = msgspec.json.decode(body, type=Asked)
+    except msgspec.MsgspecError:
+        return None
+    prefix = bytes(asked.tools) + bytes(asked.system)  # the order in which the API caches them
+    return Sample(
+        client=row.client,
+        model=row.model,
+        params_bytes=row.params_bytes,
+        prompt_tokens=row.input_tokens + row.cache_write_tokens + row.cache_read_tokens,
+        output_tokens=row.output_tokens,
+        max_tokens=asked.max_tokens,
+        prefix=blake2b(prefix, digest_size=16).digest(),
+        prefix_bytes=len(prefix),
+        is_marked=MARK in body,
+    )

@@ -1,0 +1,114 @@
+"""Advice on tools and system prompts that many requests share, long enough to cache, and that nobody marked."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import date
+
+from carpool_worker.advisor.advice import Advice, Pace, subject
+from carpool_worker.advisor.sampling import Groups, Sample
+from carpool_worker.store.samples import Opened
+from carpool_worker.store.usage import Used
+from carpool_worker.tariffs import Counts, tariff_of
+
+SHORTEST = (
+    ("claude-opus-4-8", 1_024),
+    ("claude-opus-4-7", 2_048),
+    ("claude-opus-4-6", 4_096),
+    ("claude-opus-4-5", 4_096),
+    ("claude-opus-4", 1_024),
+    ("claude-sonnet-", 1_024),
+    ("claude-opus-", 512),
+    ("claude-fable-", 512),
+    ("claude-mythos-", 512),
+    ("claude-3-5-haiku", 2_048),
+    ("claude-3-haiku", 2_048),
+)
+"""Tokens from which on a prefix is cached, by the beginning of the model's name (Anthropic's documentation, "Prompt
+caching", cache limitations)."""
+
+SHORTEST_ELSEWHERE = 4_096
+"""Of models that the list does not name, and of Claude Haiku 4.5."""
+
+LEAST_SAMPLES = 10
+"""Requests with the same prefix below which nothing is said."""
+
+HIT_RATE = 0.9
+"""Anthropic names 30 to 98 % for batches; an hour's time to live makes for the upper end."""
+
+HOW = (
+    'Put "cache_control": {{"type": "ephemeral", "ttl": "1h"}} on the last block of system (or of tools). '
+    "Reckoned with {hits:.0%} hits; it pays from {even:.0%} on."
+)
+
+
+def advise(
+    used: Sequence[Used], samples: Groups, batches: Sequence[Opened], pace: Pace, today: date
+) -> Iterator[Advice]:
+    """Yield advice for each prefix of a client and a model that would have saved money in the cache."""
+    requests = {(row.client, row.model): row.requests for row in used}
+    of_model = Counter(batch.model for batch in batches)
+    for (client, model), group in samples.items():
+        for alike in _by_prefix(group):
+            count = requests.get((client, model), 0) * len(alike) // len(group)
+            yield from _advice(alike, group, count, of_model[model], pace, today)
+
+
+def _by_prefix(group: Sequence[Sample]) -> list[list[Sample]]:
+    prefixes: dict[bytes, list[Sample]] = defaultdict(list)
+    for sample in group:
+        if sample.prefix_bytes and not sample.is_marked:
+            prefixes[sample.prefix].append(sample)
+    return [alike for alike in prefixes.values() if len(alike) >= LEAST_SAMPLES]
+
+
+def _advice(
+    alike: Sequence[Sample], group: Sequence[Sample], count: int, batches: int, pace: Pace, today: date
+) -> Iterator[Advice]:
+    client, model = alike[0].client, alike[0].model
+    tokens = prefix_tokens(alike, group)
+    tariff = tariff_of(model, today)
+    if tariff is None or tokens < shortest(model):
+        return
+    rates = tariff.in_batch[-1]
+    saved = saving(tokens, count, batches, rates)
+    if saved > 0:
+        facts = {"prefix_tokens": tokens, "requests": count, "batches": batches, "hit_rate": HIT_RATE}
+        yield Advice(
+            kind="cache",
+            subject=subject(client, model),
+            what=f"{len(alike) / len(group):.0%} of the requests begin with the same tools and system prompt, about "
+            f"{tokens:,} tokens, and nothing marks it for the cache.",
+            how=HOW.format(hits=HIT_RATE, even=breaks_even_at(rates)),
+            saves_per_month=pace.dollars(saved),
+            facts={"client": client, "model": model} | facts,
+        )
+
+
+def shortest(model: str) -> int:
+    """Return the tokens from which on a model caches a prefix."""
+    return next((tokens for start, tokens in SHORTEST if model.startswith(start)), SHORTEST_ELSEWHERE)
+
+
+def prefix_tokens(alike: Sequence[Sample], group: Sequence[Sample]) -> int:
+    """Estimate a prefix's tokens from its bytes, by what the API counted for these requests' bytes."""
+    per_byte = sum(sample.prompt_tokens for sample in group) / sum(sample.params_bytes for sample in group)
+    return min(int(alike[0].prefix_bytes * per_byte), *(sample.prompt_tokens for sample in alike))
+
+
+def saving(tokens: int, requests: int, batches: int, rates: Counts) -> float:
+    """Return the picodollars that the cache would have saved: each batch writes the prefix, then HIT_RATE of its
+    requests find it and the others write it again.
+    """
+    plain, _, read, _, write, _ = rates
+    first = min(batches, requests)
+    later = requests - first
+    cached = first * write + later * (HIT_RATE * read + (1 - HIT_RATE) * write)
+    return tokens * (requests * plain - cached)
+
+
+def breaks_even_at(rates: Counts) -> float:
+    """Return the part of the requests that must find the prefix in the cache for it to pay."""
+    plain, _, read, _, write, _ = rates
+    return (write - plain) / (write - read)

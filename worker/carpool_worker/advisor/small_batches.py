@@ -1,0 +1,62 @@
+"""Advice on lanes whose batches leave too small."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import humanize
+
+from carpool_worker.advisor.advice import Advice
+from carpool_worker.store.samples import Opened
+
+LEAST_BATCHES = 20
+SMALL = 100
+"""Nothing is said of lanes with fewer batches, nor of batches with more requests than this on the average."""
+
+INTERVALS = (300, 900, 3_600, 14_400)
+"""Seconds that a batch might wait instead."""
+
+WORTH_IT = 4
+"""A longer wait is named where so many batches become one."""
+
+HOW = (
+    "Set flush_interval = {interval} (now {now:g}): an answer comes up to {longer} later. That costs and saves nothing "
+    "by itself; it takes fewer calls of the rate limit, and a shared prompt is found in the cache more often."
+)
+
+
+def advise(batches: Sequence[Opened], flush_interval: float) -> Iterator[Advice]:
+    """Yield advice for each lane; `batches` in order of time, `flush_interval` in seconds."""
+    lanes: dict[str, list[Opened]] = defaultdict(list)
+    for batch in batches:
+        lanes[batch.lane].append(batch)
+    for lane, own in lanes.items():
+        requests = sum(batch.request_count for batch in own)
+        if len(own) >= LEAST_BATCHES and requests < SMALL * len(own):
+            yield from _advice(lane, own, requests, flush_interval)
+
+
+def _advice(lane: str, own: Sequence[Opened], requests: int, flush_interval: float) -> Iterator[Advice]:
+    for interval in (seconds for seconds in INTERVALS if seconds > flush_interval):
+        count = pooled([batch.opened_at for batch in own], interval)
+        if count * WORTH_IT <= len(own):
+            facts = {"batches": len(own), "requests": requests, "flush_interval": interval, "would_be": count}
+            yield Advice(
+                kind="small_batches",
+                subject=lane,
+                what=f"{len(own):,} batches took {requests / len(own):.0f} requests each; {count:,} would have done.",
+                how=HOW.format(interval=interval, now=flush_interval, longer=humanize.naturaldelta(interval)),
+                facts={"lane": lane} | facts,
+            )
+            return
+
+
+def pooled(opened: Sequence[int], interval: float) -> int:
+    """Return how many batches there would have been, had each waited so long (seconds) from its first request on."""
+    count, closes = 0, 0.0
+    for at in opened:
+        if at >= closes:
+            count += 1
+            closes = at + interval * 1000
+    return count

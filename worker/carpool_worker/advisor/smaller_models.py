@@ -1,0 +1,66 @@
+"""Advice on models where a smaller one would cost a fraction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
+
+from carpool_worker.advisor.advice import Advice, Pace, subject
+from carpool_worker.store.usage import Used
+from carpool_worker.tariffs import Counts, tariff_of
+
+FAMILIES = (("fable", "mythos"), ("opus",), ("sonnet",), ("haiku",))
+CURRENT = ("claude-fable-5-1", "claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5")
+"""From the largest to the smallest, and the current model of each (Anthropic's model overview, November 2026)."""
+
+FRACTION = 0.5
+"""A smaller model is named where the same tokens would cost this part or less."""
+
+HOW = (
+    "Send a hundred of these requests to {other} and compare the answers; where they are as good, change the model. "
+    "Token counts differ a little from model to model."
+)
+
+
+def advise(used: Iterable[Used], pace: Pace, today: date) -> Iterator[Advice]:
+    """Yield advice for each client and model (rows of the ledger, summed) that has a much cheaper neighbour."""
+    for row in used:
+        found = cheaper(row, today)
+        if found and row.cost:
+            other, part = found
+            yield Advice(
+                kind="smaller_model",
+                subject=subject(row.client, row.model),
+                what=f"{other} would take the same tokens for {part:.0%} of the price.",
+                how=HOW.format(other=other),
+                saves_per_month=pace.dollars(row.cost * (1 - part)),
+                facts={"client": row.client, "model": row.model, "other": other, "part": round(part, 4)},
+            )
+
+
+def cheaper(row: Used, today: date) -> tuple[str, float] | None:
+    """Return the next model, of the same size or smaller, that costs FRACTION or less, and what part it costs."""
+    own = mean_price(row, row.model, today)
+    for other in candidates(row.model):
+        price = mean_price(row, other, today)
+        if own and price and price <= FRACTION * own:
+            return other, price / own
+    return None
+
+
+def candidates(model: str) -> Sequence[str]:
+    """Return the current models that are as large as this one or smaller, the largest first."""
+    for rank, names in enumerate(FAMILIES):
+        if any(name in model for name in names):
+            return CURRENT[rank:]
+    return ()
+
+
+def mean_price(row: Used, model: str, today: date) -> int | None:
+    """Return what the mean of these requests would cost today, in picodollars; cache writes as for five minutes."""
+    tariff = tariff_of(model, today)
+    kinds = (row.input_tokens, row.output_tokens, row.cache_read_tokens, row.cache_write_tokens, 0, 0)
+    uncached, output, read, write, *_ = (count // row.requests for count in kinds)
+    counts: Counts = (uncached, output, read, write, 0, 0)
+    price = tariff.price(counts) if tariff else None
+    return price.cost if price else None

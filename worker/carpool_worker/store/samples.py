@@ -1,0 +1,90 @@
+"""What the advisor reads: bounded samples of answered requests, however many there are. It only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from carpool_worker.models import Batch, Params, Request
+from carpool_worker.states import RequestState
+
+batches = Batch.__table__  # type: ignore[attr-defined]
+requests = Request.__table__  # type: ignore[attr-defined]
+params = Params.__table__  # type: ignore[attr-defined]
+
+
+class Opened(NamedTuple):
+    """A batch, as far as its size and its time go."""
+
+    id: str
+    lane: str
+    model: str
+    opened_at: int  # milliseconds since the epoch
+    request_count: int
+
+
+class Answered(NamedTuple):
+    """A request that was answered, without its contents."""
+
+    id: str
+    client: str
+    model: str
+    params_bytes: int
+    input_tokens: int
+    output_tokens: int
+    cache_write_tokens: int
+    cache_read_tokens: int
+
+
+def opened_since(connection: sa.Connection, since: int, most: int) -> list[Opened]:
+    """Return the newest batches that were opened since then (milliseconds) and left, oldest first."""
+    query = (
+        sa.select(*(batches.c[name] for name in Opened._fields))
+        .where(
+            batches.c.opened_at >= since, batches.c.submitting_at.is_not(None), batches.c.request_count > 0
+        )
+        .order_by(batches.c.opened_at.desc())
+        .limit(most)
+    )
+    return [Opened._make(row) for row in connection.execute(query)][::-1]
+
+
+def edges(connection: sa.Connection, batch_id: str) -> tuple[str, str] | None:
+    """Return the first and the last id in a batch, or None where it has no requests (any more)."""
+    found = connection.execute(
+        sa.select(sa.func.min(requests.c.id), sa.func.max(requests.c.id)).where(
+            requests.c.batch_id == batch_id
+        )
+    ).one()
+    return (found[0], found[1]) if found[0] else None
+
+
+def answered_in(connection: sa.Connection, batch_id: str, rows: int) -> list[Answered]:
+    """Return those of any `rows` requests of a batch that were answered."""
+    return _answered(connection, requests.c.batch_id == batch_id, None, rows)
+
+
+def answered_from(connection: sa.Connection, request_id: str, rows: int) -> list[Answered]:
+    """Return those of the `rows` requests from this id on, whatever their batch, that were answered."""
+    return _answered(connection, requests.c.id >= request_id, requests.c.id, rows)
+
+
+def _answered(
+    connection: sa.Connection, where: sa.ColumnElement[bool], order: sa.ColumnElement[str] | None, rows: int
+) -> list[Answered]:
+    columns = (requests.c[name] for name in (*Answered._fields, "state"))
+    near = (
+        sa.select(*columns).where(where).order_by(order).limit(rows).subquery()
+    )  # limits what is read, not what fits
+    query = sa.select(*(near.c[name] for name in Answered._fields)).where(
+        near.c.state == RequestState.COMPLETED, near.c.output_tokens.is_not(None)
+    )
+    return [Answered._make(row) for row in connection.execute(query)]
+
+
+def bodies(connection: sa.Connection, ids: Sequence[str]) -> dict[str, bytes]:
+    """Return the params of those of a few requests that are still kept."""
+    query = sa.select(params.c.request_id, params.c.body).where(params.c.request_id.in_(ids))
+    return {row.request_id: bytes(row.body) for row in connection.execute(query)}
