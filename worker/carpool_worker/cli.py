@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from carpool_worker.commands import batches, deliveries, quarantine
 from carpool_worker.commands.advise import advise
+from carpool_worker.commands.cancel import cancel
 from carpool_worker.commands.purge import purge
 from carpool_worker.commands.usage import usage
 from carpool_worker.exceptions import WorkerError
@@ -231,12 +232,15 @@ def migrate() -> None:
     typer.echo("The tables are up to date.")
 
 
-app.add_typer(batches.app, name="batches")
-app.add_typer(deliveries.app, name="deliveries")
-app.add_typer(quarantine.app, name="quarantine")
-app.command()(purge)
 app.command()(usage)
 app.command()(advise)
+
+
+app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(batches.app, name="batches")
+app.add_typer(quarantine.app, name="quarantine")
+app.command()(purge)
+app.command()(cancel)
 
 
 def _celery_without_tasks() -> Any:
