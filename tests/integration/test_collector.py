@@ -229,6 +229,21 @@ def test_usage_and_cost_add_up_to_what_the_simulator_billed(
         assert carpool.rows(f"SELECT sum(cost) FROM {table}")[0][0] == total
 
 
+def test_an_answer_without_a_known_price_costs_nobody_zero(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given a model that the API knows and the price list does not
+    producer.enqueue_many([request(f"{n}", "claude-opus-99") for n in range(5)])
+
+    carpool.until(lambda: carpool.ended(5))
+
+    assert carpool.rows("SELECT DISTINCT state, cost, list_price FROM batches") == [("completed", None, None)]
+    assert carpool.rows("SELECT DISTINCT outcome, cost, list_price FROM requests") == [
+        ("succeeded", None, None)
+    ]
+    assert carpool.rows("SELECT requests, unpriced, cost FROM usage") == [(5, 5, 0)]
+
+
 def priced(model: str, billed: dict[str, int], in_batch: bool) -> Decimal:
     written, read = billed["cache_creation_input_tokens"], billed["cache_read_input_tokens"]
     usage = Usage(

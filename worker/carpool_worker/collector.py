@@ -102,7 +102,7 @@ def _record(connection: sa.Connection, batch_id: str, conclusions: Conclusions, 
     called_back = [(one.id, one.callback) for one in conclusions.finished if one.callback]
     deliveries.insert(connection, called_back, at)
     usage.add(connection, conclusions.used.values())
-    if conclusions.used:
+    if conclusions.is_priced:
         batches.add_cost(connection, batch_id, conclusions.cost, conclusions.list_price)
 
 

@@ -89,6 +89,11 @@ class Conclusions:
     used: dict[tuple[str, str], Used] = field(default_factory=dict)
 
     @property
+    def is_priced(self) -> bool:
+        """Tell whether a price is known of any of them: what has none did not cost nothing."""
+        return any(used.is_priced for used in self.used.values())
+
+    @property
     def cost(self) -> Decimal:
         """Dollars that these results cost."""
         return Decimal(sum(used.cost for used in self.used.values())) / DOLLAR
