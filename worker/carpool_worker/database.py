@@ -43,7 +43,19 @@ def open_engine(url: str) -> sa.Engine:
         return _open_sqlite(parsed)
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
-    return sa.create_engine(parsed, pool_size=POOL_SIZE, pool_pre_ping=True, hide_parameters=True)
+    engine = sa.create_engine(parsed, pool_size=POOL_SIZE, pool_pre_ping=True, hide_parameters=True)
+    sa.event.listen(engine, "handle_error", _quote_nothing)
+    return engine
+
+
+def _quote_nothing(context: sa.engine.ExceptionContext) -> None:
+    # PostgreSQL quotes the row or the value that it refuses, below its first line or in it.
+    error = context.original_exception
+    if isinstance(error, psycopg.IntegrityError | psycopg.DataError):
+        text = f"{type(error).__name__} {error.diag.constraint_name or error.diag.column_name or ''}".rstrip()
+        error.args = (text,)
+        if context.sqlalchemy_exception:
+            context.sqlalchemy_exception.args = (f"({type(error).__module__}) {text}",)
 
 
 def _open_sqlite(url: sa.URL) -> sa.Engine:
