@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import anthropic
 import pytest
-from tests.integration.agents import Carpool, request
+from tests.integration.agents import NO_PATIENCE, Carpool, request
 
 from carpool import Producer, Webhook
-from carpool_worker import poller
+from carpool_worker import poller, rescuer
 from carpool_worker.claude import Claude
 from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
 
@@ -140,3 +141,64 @@ def test_a_batch_canceled_at_the_console_is_canceling_until_it_ends(
 
     [row] = carpool.rows("SELECT state, outcome FROM requests")
     assert (row.state, row.outcome) == ("retryable", "canceled")
+
+
+@pytest.fixture
+def slow(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, carpool: Carpool) -> Iterator[RemoteSimulator]:
+    """A simulator whose batches take an hour, unless they are canceled."""
+    options = SimulatorOptions(data=tmp_path / "slow", latency=3_600, cancel_latency=0.1)
+    with running(options) as slow:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", slow.url)
+        carpool.claude.close()
+        carpool.claude = Claude()
+        yield slow
+
+
+def cancel(carpool: Carpool, producer: Producer, *ids: str) -> None:
+    producer.cancel(*ids)
+    carpool.aggregate()
+
+
+def test_a_batch_of_which_nothing_is_wanted_is_canceled_at_anthropic(
+    carpool: Carpool, producer: Producer, slow: RemoteSimulator
+) -> None:
+    # Given a batch in progress, of which first one request is canceled, then the other
+    ids = producer.enqueue_many([request("a"), request("b")])
+    carpool.aggregate()
+    carpool.submit()
+    cancel(carpool, producer, ids[0])
+    carpool.poll()
+    assert states(carpool) == ["in_progress"]
+    cancel(carpool, producer, ids[1])
+
+    # When Anthropic can't be told at first
+    slow.arm(Fault(operation="cancel", kind="dropped"), Fault(operation="cancel", kind="lost"))
+    carpool.poll()
+    assert states(carpool) == ["in_progress"]
+
+    # Then it is told again, and what had not run costs nothing
+    carpool.until(lambda: carpool.ended(2))
+    assert states(carpool) == ["completed"]
+    rows = carpool.rows("SELECT state, outcome, cost, attempt FROM requests")
+    assert [tuple(row) for row in rows] == [("canceled", "canceled", None, 1)] * 2
+    assert slow.ledger()["outcomes"] == {"canceled": 2}
+
+
+def test_an_adopted_batch_is_not_canceled_at_anthropic_as_it_may_be_a_strangers(
+    carpool: Carpool, producer: Producer, slow: RemoteSimulator
+) -> None:
+    # Given a create whose answer was lost, and a batch of the same size that was found instead
+    slow.arm(Fault(operation="create", kind="lost"))
+    ids = producer.enqueue_many([request("a"), request("b")])
+    carpool.aggregate()
+    carpool.submit()
+    cancel(carpool, producer, *ids)
+    assert len(rescuer.rescue(carpool.engine, carpool.claude, NO_PATIENCE)) == 1
+
+    # When all of ours is canceled
+    carpool.poll()
+
+    # Then that batch is left alone
+    assert states(carpool) == ["in_progress"]
+    [row] = carpool.rows("SELECT claude_id FROM batches")
+    assert carpool.claude.retrieve(row.claude_id, {}).processing_status == "in_progress"
