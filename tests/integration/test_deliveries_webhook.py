@@ -14,11 +14,12 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
+from tests.integration.hostile import hostile
 
 from carpool_worker.channels import Event, Outgoing, Sent
 from carpool_worker.channels.webhook import KEPT_ANSWER, WebhookChannel, parse_retry_after, signed_headers
 from carpool_worker.exceptions import SettingsInvalid
-from carpool_worker.settings import read_settings
+from carpool_worker.settings import Settings, read_settings
 
 OLD = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NEW = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -49,11 +50,14 @@ def outgoing(url: str, answer: bytes = b'{"id":"1","message":{"text":"h\xc3\xa9"
     return Outgoing("a" * 32, "completed", url, callback, "2027-01-15T08:00:00.000Z", answer)
 
 
-def send(*parcels: Outgoing, names: AbstractResolver | None = None, **overrides: Any) -> list[Sent]:
-    settings = {"webhook_secret": OLD, "webhook_allowed_networks": "127.0.0.0/8", "webhook_timeout": 5}
+def settings_for(**overrides: Any) -> Settings:
+    defaults = {"webhook_secret": OLD, "webhook_allowed_networks": "127.0.0.0/8", "webhook_timeout": 5}
+    return read_settings(**(defaults | overrides))
 
+
+def send(*parcels: Outgoing, names: AbstractResolver | None = None, **overrides: Any) -> list[Sent]:
     async def run() -> list[Sent]:
-        async with WebhookChannel(read_settings(**(settings | overrides)), names) as channel:
+        async with WebhookChannel(settings_for(**overrides), names) as channel:
             return [await channel.send(parcel) for parcel in parcels]
 
     return asyncio.run(run())
@@ -209,7 +213,9 @@ def test_private_addresses_are_refused_before_anything_is_sent(receiver: Any, ho
     assert receiver.posts == {}
 
 
-@pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "127.1", "0177.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["2130706433", "0x7f.1", "0x7f000001", "127.1", "0177.0.0.1", "017700000001", "127.0.0.1."]
+)
 def test_odd_spellings_of_loopback_reach_nothing(receiver: Any, host: str) -> None:
     [sent] = send(outgoing(f"http://{host}:{receiver.port}/in"), webhook_allowed_networks=[])
     assert sent.event is not Event.ANSWERED
@@ -225,6 +231,114 @@ def test_a_public_name_that_resolves_to_a_private_address_is_refused(receiver: A
     # Then
     assert sent.event is Event.REFUSED
     assert receiver.posts == {}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_a_name_with_a_private_address_too_only_the_public_one_is_tried(receiver: Any, order: int) -> None:
+    """Here 127.0.0.2 stands for what is public, where nothing listens, and 127.0.0.1 for what is private."""
+    # When
+    names = Names(*["127.0.0.2", "127.0.0.1"][::order])
+    url = receiver.url("/in", host="both.example.com")
+    [sent] = send(outgoing(url), names=names, webhook_allowed_networks=["127.0.0.2/32"])
+
+    # Then: the receiver is away, which may pass, and nothing went to the private address
+    assert sent.event is Event.FAILED
+    assert receiver.posts == {}
+
+
+def test_a_name_that_is_private_the_second_time_is_refused_then(receiver: Any) -> None:
+    # Given
+    names = Names("127.0.0.1")
+    url = receiver.url("/in", host="rebinding.example.com")
+
+    async def run() -> list[Sent]:
+        async with WebhookChannel(settings_for(), names) as channel:
+            first = await channel.send(outgoing(url))
+            names.addresses = ("10.0.0.1",)
+        async with WebhookChannel(settings_for(), names) as channel:
+            return [first, await channel.send(outgoing(url))]
+
+    # When
+    first, second = asyncio.run(run())
+
+    # Then
+    assert (first.event, second.event) == (Event.ANSWERED, Event.REFUSED)
+    assert len(receiver.posts["/in"]) == 1
+
+
+def test_what_a_resolver_let_through_is_refused_when_its_socket_is_made(
+    receiver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    monkeypatch.setattr("carpool_worker.channels.webhook.Sieve", lambda resolver, allowed, public: resolver)
+
+    # When
+    url = receiver.url("/in", host="public.example.com")
+    [sent] = send(outgoing(url), names=Names("127.0.0.1"), webhook_allowed_networks=[])
+
+    # Then
+    assert (sent.event, receiver.posts) == (Event.REFUSED, {})
+
+
+def test_a_redirect_to_a_private_address_is_not_followed_either(receiver: Any) -> None:
+    # Given
+    receiver.answer("/moved", 302, {"Location": "http://169.254.169.254/latest/meta-data/"})
+
+    # When
+    [sent] = send(outgoing(receiver.url("/moved")))
+
+    # Then
+    assert (sent.event, sent.status) == (Event.ANSWERED, 302)
+
+
+@pytest.mark.parametrize(
+    "path", ["/a%2Fb", "/%7Euser", "/a/../b", "/x?q=%2B+%20&r=a%2Cb", "/%C3%A9?q=%e9", "/a//b"]
+)
+def test_the_path_is_sent_as_the_client_wrote_it(path: str) -> None:
+    # Given
+    lines = []
+
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines.append(await reader.readline())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    # When
+    with hostile(keep) as server:
+        send(outgoing(server.url(path)))
+
+    # Then
+    assert lines == [f"POST {path} HTTP/1.1\r\n".encode()]
+
+
+def test_other_alphabets_in_a_url_are_encoded(receiver: Any) -> None:
+    send(outgoing(receiver.url("/caf\u00e9")))
+    assert list(receiver.posts) == ["/caf\u00e9"]
+
+
+@pytest.mark.parametrize("part", ["user:secret@", "billing@", ":@"])
+def test_a_url_with_a_user_or_a_password_is_refused(receiver: Any, part: str) -> None:
+    [sent] = send(outgoing(f"http://{part}127.0.0.1:{receiver.port}/in"))
+    assert (sent.event, receiver.posts) == (Event.REFUSED, {})
+
+
+@pytest.mark.parametrize("text", ["/a\r\nX-Evil: 1", "/a b", "/a\tb", "/a\0"])
+def test_a_url_with_spaces_or_control_characters_is_refused(receiver: Any, text: str) -> None:
+    [sent] = send(outgoing(receiver.url(text)))
+    assert (sent.event, receiver.posts) == (Event.REFUSED, {})
+
+
+def test_tries_have_one_id_and_a_new_timestamp_and_signature_each() -> None:
+    # When
+    first, second = (
+        signed_headers([Webhook(OLD)], "a" * 32, b"{}", NOW + timedelta(seconds=seconds))
+        for seconds in (0, 5)
+    )
+
+    # Then
+    assert first["webhook-id"] == second["webhook-id"]
+    assert int(second["webhook-timestamp"]) - int(first["webhook-timestamp"]) == 5
+    assert first["webhook-signature"] != second["webhook-signature"]
 
 
 def test_a_name_that_resolves_into_an_allowed_network_is_reached(receiver: Any) -> None:
@@ -256,6 +370,11 @@ def test_what_is_no_url_for_webhooks_is_refused(url: str) -> None:
         ("Fri, 15 Jan 2027 07:00:00 GMT", 0.0),
         ("soon", None),
         ("-5", None),
+        ("1e3", None),
+        ("0x10", None),
+        ("315360000", 315_360_000.0),
+        ("9" * 400, float("inf")),
+        ("Fri, 15 Jan 2037 08:00:00 GMT", 315_619_200.0),
         ("", None),
     ],
 )

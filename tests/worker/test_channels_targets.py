@@ -43,9 +43,14 @@ PRIVATE = [
     "64:ff9b::127.0.0.1",
     "64:ff9b::a9fe:a9fe",
     "64:ff9b:1::1",  # NAT64, local use
+    "64:ff9b:1::8.8.8.8",
+    "::8.8.8.8",  # IPv4-compatible, which no router takes
+    "::ffff:0:127.0.0.1",  # IPv4-translated
+    "100.127.255.255",
     "2002:7f00:1::",  # 6to4 of 127.0.0.1
     "2002:a9fe:a9fe::1",
     "2001:0:7f00:1::1",  # Teredo
+    "2001:0:808:808::1",
     "2001:db8::1",
     "fc00::1",
     "fd00:ec2::254",  # metadata

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from carpool_worker.channels import Event, Sent
-from carpool_worker.channels.verdicts import LONGEST_RETRY_AFTER, Decision, after_delivery
+from carpool_worker.channels.verdicts import JITTER, LONGEST_RETRY_AFTER, Decision, after_delivery
 from carpool_worker.settings import read_settings
 from carpool_worker.states import DeliveryState
 
@@ -60,6 +62,39 @@ def test_waits_have_jitter_of_a_fifth(chance: float, seconds: float) -> None:
 )
 def test_retry_after_is_obeyed_up_to_a_day_and_never_hastens(asked: float | None, seconds: float) -> None:
     assert decide(answered(429, asked), 2).seconds == pytest.approx(seconds)
+
+
+@given(
+    attempt=st.integers(1, 30),
+    chance=st.floats(0, 1),
+    status=st.sampled_from([None, 302, 404, 429, 500, 503]),
+    asked=st.none() | st.floats(min_value=0) | st.sampled_from([0.0, 315_360_000.0, float("inf")]),
+)
+def test_every_wait_is_that_of_the_schedule_within_its_jitter_or_what_was_asked_for_up_to_a_day(
+    attempt: int, chance: float, status: int | None, asked: float | None
+) -> None:
+    # When
+    decision = decide(Sent(Event.ANSWERED if status else Event.FAILED, None, status, asked), attempt, chance)
+
+    # Then
+    if attempt > len(SCHEDULE):
+        assert decision.state is DeliveryState.DISCARDED
+        return
+    planned = SCHEDULE[attempt - 1]
+    least, most = planned * (1 - JITTER), planned * (1 + JITTER)
+    asked = min(asked or 0.0, LONGEST_RETRY_AFTER)
+    assert decision.state is DeliveryState.RETRYABLE
+    assert max(least, asked) - 1e-6 <= decision.seconds <= max(most, asked) + 1e-6
+
+
+@given(chances=st.lists(st.floats(0, 1), min_size=9, max_size=9))
+def test_ten_tries_take_three_days_and_a_fifth_at_most(chances: list[float]) -> None:
+    waits = [decide(answered(500), attempt, chance).seconds for attempt, chance in enumerate(chances, 1)]
+    assert sum(waits) <= 3.2 * 86_400 * (1 + JITTER)
+
+
+def test_what_waits_for_a_slow_receiver_waits_longer() -> None:
+    assert decide(Sent(Event.HELD, "slow", retry_after=120.0)).seconds == pytest.approx(120.0)
 
 
 def test_a_refused_target_is_given_up_on_at_once() -> None:

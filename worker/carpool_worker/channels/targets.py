@@ -13,6 +13,10 @@ from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+RECEIVE_BUFFER = 8_192
+"""Bytes that a socket holds for us. Of an answer little is read, and a receiver that floods us with a hundred thousand
+interim answers has to wait its turn after each few."""
+
 Address = IPv4Address | IPv6Address
 Networks = Sequence[IPv4Network | IPv6Network]
 
@@ -76,7 +80,9 @@ def socket_factory(allowed: Networks, public: bool) -> Callable[[Any], socket.so
         family, kind, protocol, _, (address, *_) = info
         if not reachable(address, allowed, public):
             raise TargetRefused
-        return socket.socket(family, kind, protocol)
+        opened = socket.socket(family, kind, protocol)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        return opened
 
     return open_socket
 
