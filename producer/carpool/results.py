@@ -146,8 +146,8 @@ class Result:
         return datetime.fromisoformat(self._answer.finished_at)
 
     def raise_for_error(self) -> None:
-        """Raise RequestFailed unless the request succeeded."""
-        if self.outcome != "succeeded":
+        """Raise RequestFailed unless the request succeeded and its answer is (still) there."""
+        if self.outcome != "succeeded" or self.error:
             raise RequestFailed(self)
 
     def __repr__(self) -> str:

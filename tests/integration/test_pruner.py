@@ -12,6 +12,7 @@ import redis
 import sqlalchemy as sa
 
 from carpool.contract import WAITS, Wait, encode_wait, to_json
+from carpool.exceptions import RequestFailed
 from carpool.results import AnswerError, Result
 from carpool_worker import pruner
 from carpool_worker.channels import reply
@@ -260,6 +261,8 @@ def test_a_pruned_answer_says_so_and_its_money_stays_true(engine: sa.Engine, sta
     assert result.error is not None
     assert (result.error.type, result.message, result.text) == ("answer_pruned", None, "")
     assert (result.state, result.cost) == (state, Decimal("0.5"))
+    with pytest.raises(RequestFailed, match="no longer kept"):
+        result.raise_for_error()
     assert result.usage is not None
     assert result.usage.input_tokens == 3
 
