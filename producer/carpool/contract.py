@@ -24,6 +24,9 @@ WAITS = "carpool:waits"
 WAITS_TTL = 120
 """Seconds that unread waits are kept; a waiting producer repeats them, so none is lost."""
 
+REPLIES = "carpool:reply:"
+"""Prefix of the lists that answers are pushed to."""
+
 REPLY_TTL = 3600
 """Seconds that a reply list is kept when nobody reads it."""
 

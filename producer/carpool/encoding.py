@@ -11,39 +11,50 @@ import msgspec
 from carpool.contract import to_json
 from carpool.exceptions import InvalidRequest
 
+MAX_DEPTH = 200
+"""Levels of lists and dicts in each other. JSON's readers recurse, and the worker's must never give up on a request."""
+
+TOO_DEEP = f"is nested too deeply ({MAX_DEPTH} levels at most), or contains itself"
+
 PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def encode(field: str, value: object, limit: int) -> bytes:
     """Return `value` as JSON of at most `limit` bytes; `field` is its name in errors.
 
-    Raises InvalidRequest for what JSON can't hold, NaN and infinities included (RFC 8259, section 6).
+    Raises InvalidRequest for what JSON can't hold, NaN and infinities included (RFC 8259, section 6), and for more
+    than MAX_DEPTH levels.
     """
     try:
         body = to_json(value)
     except RecursionError:
-        raise InvalidRequest(field, "is nested too deeply, or contains itself") from None
+        raise InvalidRequest(field, TOO_DEEP) from None
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidRequest(_culprit(field, value), f"can't be JSON: {error}") from None
     # msgspec writes NaN and infinities as null.
-    if not _is_surely_finite(value):
-        _refuse_non_finite(field, msgspec.to_builtins(value))
+    if not _is_surely_fine(value):
+        _refuse_odd(field, msgspec.to_builtins(value), MAX_DEPTH)
     if len(body) > limit:
         raise InvalidRequest(field, f"is {len(body):,} bytes of JSON; the limit is {limit:,}")
     return body
 
 
-def _is_surely_finite(value: object) -> bool:
-    """Whether there is no NaN and no infinity in `value`, by a quick look at plain types only."""
-    unseen: list[Any] = [[value]]
-    for parent in unseen:
-        for child in parent.values() if type(parent) is dict else parent:
-            kind = type(child)
-            if kind is dict or kind is list:
-                unseen.append(child)
-            elif (kind is float and not math.isfinite(child)) or kind not in PLAIN:
-                return False
-    return True
+def _is_surely_fine(value: object) -> bool:
+    """Whether `value` holds no NaN, no infinity and few levels, by a quick look at plain types only."""
+    level: list[Any] = [[value]]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for parent in level:
+            for child in parent.values() if type(parent) is dict else parent:
+                kind = type(child)
+                if kind is dict or kind is list:
+                    below.append(child)
+                elif (kind is float and not math.isfinite(child)) or kind not in PLAIN:
+                    return False
+        if not below:
+            return True
+        level = below
+    return False
 
 
 def _culprit(field: str, value: object) -> str:
@@ -56,11 +67,13 @@ def _culprit(field: str, value: object) -> str:
     return field
 
 
-def _refuse_non_finite(field: str, value: object) -> None:
+def _refuse_odd(field: str, value: object, levels: int) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidRequest(field, f"can't be JSON: {value} is not a number there")
+    if isinstance(value, dict | list) and levels == 0:
+        raise InvalidRequest(field.partition("[")[0].partition(".")[0], TOO_DEEP)
     for path, child in _children(field, value):
-        _refuse_non_finite(path, child)
+        _refuse_odd(path, child, levels - 1)
 
 
 def _children(field: str, value: object) -> Iterator[tuple[str, object]]:

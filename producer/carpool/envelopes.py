@@ -22,6 +22,9 @@ CLIENT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 HEADER_VALUE = re.compile(r"[!-+\--~]{1,256}")
 """Visible ASCII without the comma, which separates the values of one header (RFC 9110, section 5.6.1)."""
 
+MAX_BETAS_LENGTH = 1_000
+"""Characters of all betas together: servers bound the length of a header, and databases that of a lane's name."""
+
 Params = Mapping[str, Any]
 
 
@@ -112,6 +115,8 @@ def _headers(betas: Sequence[str], user_profile_id: str | None, workspace_id: st
         raise InvalidRequest("betas", "must be a list of strings")
     for at, beta in enumerate(betas):
         _check_header(f"betas[{at}]", beta)
+    if sum(map(len, betas)) + len(betas) > MAX_BETAS_LENGTH:
+        raise InvalidRequest("betas", f"must have {MAX_BETAS_LENGTH:,} characters at most, commas included")
     for field, value in (("user_profile_id", user_profile_id), ("workspace_id", workspace_id)):
         if value is not None:
             _check_header(field, value)

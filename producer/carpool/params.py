@@ -28,7 +28,7 @@ def check(params: object) -> bytes:
     if not isinstance(params, dict):
         raise InvalidRequest("params", "must be a dict, as for the Messages API")
     model = params.get("model")
-    if not isinstance(model, str) or not _is_model(model):
+    if not isinstance(model, str) or not is_model(model):
         raise InvalidRequest("model", "must be the name of a model, without spaces")
     max_tokens = params.get("max_tokens")
     if type(max_tokens) is not int or max_tokens < 1:
@@ -40,7 +40,8 @@ def check(params: object) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _is_model(name: str) -> bool:
+def is_model(name: str) -> bool:
+    """Tell whether this can be the name of a model."""
     # Spaces separate the parts of a lane's name, and the name goes to logs and labels.
     return 0 < len(name) <= MAX_MODEL_LENGTH and name.isprintable() and " " not in name
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import uuid_utils
 
-from carpool.contract import WAITS, WAITS_TTL, Wait, encode_wait
+from carpool.contract import REPLIES, WAITS, WAITS_TTL, Wait, encode_wait
 from carpool.exceptions import InvalidRequest, WaitTimeout
 from carpool.options import BLOCK_SECONDS, Options
 from carpool.packer import Command
@@ -42,7 +42,7 @@ class Waiting:
     """One wait for the answers of `ids`, each distinct one once. Times are seconds of a monotonic clock."""
 
     def __init__(self, options: Options, ids: Iterable[str], timeout: float | None, now: float) -> None:
-        self.reply_to = f"carpool:reply:{uuid_utils.uuid7().hex}"
+        self.reply_to = REPLIES + uuid_utils.uuid7().hex
         self._options = options
         self._ahead = list(dict.fromkeys(map(checked, ids)))
         self._ahead.reverse()

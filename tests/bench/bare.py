@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from carpool_worker.database import driver_connection
 from carpool_worker.inbox import CHUNK_REQUESTS
-from carpool_worker.results import CHUNK_LINES
+from carpool_worker.result_lines import CHUNK_LINES
 from carpool_worker.store import requests
 
 POST_BLOCK = 1 << 20

@@ -16,7 +16,7 @@ from tests.integration.agents import request
 from tests.integration.model_interruptions import Fuse, PorousClaude, make_porous
 
 from carpool import Request, Task, Webhook
-from carpool_worker import inbox, migrations, results, stager
+from carpool_worker import inbox, migrations, result_lines, stager
 from carpool_worker.database import now, open_engine
 from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
 
@@ -123,7 +123,7 @@ def world(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> It
     # Small transactions, so that few requests take several.
     monkeypatch.setattr(inbox, "READ_ENTRIES", 2)
     monkeypatch.setattr(inbox, "CHUNK_REQUESTS", 3)
-    monkeypatch.setattr(results, "CHUNK_LINES", 1)
+    monkeypatch.setattr(result_lines, "CHUNK_LINES", 1)
     monkeypatch.setattr(stager, "CHUNK_REQUESTS", 2)
     migrations.upgrade(f"sqlite:///{tmp_path}/empty.db")
     fuse = Fuse()

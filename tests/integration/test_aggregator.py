@@ -237,7 +237,11 @@ def test_a_lane_is_sealed_at_its_count(engine: sa.Engine, server: redis.Redis) -
 
 
 def test_a_lane_is_sealed_before_it_passes_its_bytes(engine: sa.Engine, server: redis.Redis) -> None:
-    append(server, *(envelope(n, params=b"x" * 400) for n in range(5)), envelope(5, params=b"x" * 5_000))
+    append(
+        server,
+        *(envelope(n, params=b"{%398b}" % b"") for n in range(5)),
+        envelope(5, params=b"{%4998b}" % b""),
+    )
 
     aggregate(engine, Inbox(server, 30), Limits(100, 1_000, 3_600.0))
 

@@ -13,7 +13,7 @@ from genai_prices import Usage, calc_price
 from tests.integration.agents import MODEL, Carpool, request
 
 from carpool import Producer, Webhook
-from carpool_worker import collector, results
+from carpool_worker import collector, result_lines
 from carpool_worker.claude import Claude
 from carpool_worker.costs import DOLLAR
 from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
@@ -23,7 +23,7 @@ HOOK = Webhook("http://127.0.0.1:9/hook")
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "CHUNK_LINES", 4)
+    monkeypatch.setattr(result_lines, "CHUNK_LINES", 4)
 
 
 class Edited(Claude):
@@ -190,7 +190,7 @@ def test_answers_are_kept_byte_for_byte(
 ) -> None:
     given_an_ended_batch(carpool, producer)
     [batch] = carpool.rows("SELECT claude_id FROM batches")
-    came = results.parse(carpool.claude.results(batch.claude_id, {}))
+    came = result_lines.parse(carpool.claude.results(batch.claude_id, {}))
 
     assert collect(carpool)
 

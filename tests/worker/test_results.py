@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from carpool_worker.results import CHUNK_LINES, Conclusions, Policy, conclude, in_chunks, parse
+from carpool_worker.result_lines import CHUNK_LINES, in_chunks, parse
+from carpool_worker.results import Conclusions, Policy, conclude
 from carpool_worker.states import RequestState
 from carpool_worker.store.requests import Pending
 

@@ -18,7 +18,8 @@ from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
 from carpool_worker.models import Batch
 from carpool_worker.rejecter import discard
-from carpool_worker.results import Conclusions, Policy, conclude, in_chunks, parse
+from carpool_worker.result_lines import in_chunks, parse
+from carpool_worker.results import Conclusions, Policy, conclude
 from carpool_worker.retries import after_results
 from carpool_worker.states import COMPLETE_BATCH, RELEASE, BatchState
 from carpool_worker.store import batches, deliveries, requests, usage

@@ -6,6 +6,7 @@ The API's `input_tokens` excludes cached tokens.
 from __future__ import annotations
 
 from datetime import date
+from typing import Annotated
 
 import msgspec
 
@@ -17,26 +18,30 @@ WITHIN_US = "us"
 """What `usage.inference_geo` says of an answer that was run within the US alone."""
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=100_000_000)]
+"""More of anything than an answer can have used, and few enough that its price fits into the tables."""
+
+
 class CacheCreation(msgspec.Struct, frozen=True):
     """Tokens written to the prompt cache, by time to live."""
 
-    ephemeral_5m_input_tokens: int = 0
-    ephemeral_1h_input_tokens: int = 0
+    ephemeral_5m_input_tokens: Count = 0
+    ephemeral_1h_input_tokens: Count = 0
 
 
 class ServerTools(msgspec.Struct, frozen=True):
     """Server tools that an answer used."""
 
-    web_search_requests: int = 0
+    web_search_requests: Count = 0
 
 
 class Tokens(msgspec.Struct, frozen=True):
     """The parts of a Message's `usage` that are billed, as the API names them."""
 
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    cache_creation_input_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
     cache_creation: CacheCreation | None = None
     server_tool_use: ServerTools | None = None
     inference_geo: str | None = None

@@ -5,16 +5,28 @@ the API a whole batch, or keep an answer from its callback.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from carpool.callbacks import decode as decode_callback
-from carpool.contract import Cancel, Envelope
+from carpool import callbacks
+from carpool.contract import (
+    BETA_HEADER,
+    MAX_PARAMS_BYTES,
+    USER_PROFILE_HEADER,
+    WORKSPACE_HEADER,
+    Cancel,
+    Envelope,
+)
+from carpool.envelopes import MAX_BETAS_LENGTH, check_client
+from carpool.params import is_model
 
 CUSTOM_ID = re.compile("[0-9a-f]{32}")
-LATEST = 2**63 - 1
-"""Milliseconds that fit into a BIGINT column."""
+LATEST = 253_402_300_799_999
+"""Milliseconds: the end of the year 9999, the last that RFC 3339 can name."""
+
+HEADERS = frozenset({BETA_HEADER, USER_PROFILE_HEADER, WORKSPACE_HEADER})
+HEADER_VALUE = re.compile(f"[!-~]{{1,{MAX_BETAS_LENGTH}}}")
 
 ESCAPED_NUL = b"\\u0000"
 
@@ -24,29 +36,53 @@ def check(envelopes: Iterable[Envelope]) -> None:
     for envelope in envelopes:
         if not CUSTOM_ID.fullmatch(envelope.id):
             raise ValueError("id: must be 32 hexadecimal digits")
-        if "\0" in envelope.client + envelope.model + (envelope.idempotency_key or ""):
-            raise ValueError("client, model, idempotency_key: must hold no NUL character")
+        check_client(envelope.client)
+        if not is_model(envelope.model):
+            raise ValueError("model: must be the name of a model, without spaces")
+        if "\0" in (envelope.idempotency_key or ""):
+            raise ValueError("idempotency_key: must hold no NUL character")
         if not 0 <= envelope.enqueued_at <= LATEST:
             raise ValueError("enqueued_at: must be milliseconds since the epoch")
-        if not all(value.isascii() and value.isprintable() for value in envelope.headers.values()):
-            raise ValueError("headers: must be visible ASCII")
+        _check_params(envelope.params)
+        _check_headers(envelope.headers)
         if envelope.callback:
             _check_callback(envelope.callback)
         if envelope.metadata:
-            msgspec.json.decode(envelope.metadata, type=msgspec.Raw)  # goes into the answer as it is
+            _check_json("metadata", envelope.metadata)  # goes into the answer as it is
 
 
 def check_cancel(wish: Cancel) -> None:
     """Raise ValueError, with field and rule, for a wish that would do harm."""
     if not all(map(CUSTOM_ID.fullmatch, wish.ids or ())):
         raise ValueError("ids: each must be 32 hexadecimal digits")
-    if not wish.client or "\0" in wish.client:
-        raise ValueError("client: must be a name without NUL characters")
+    check_client(wish.client)
     if not 0 <= wish.at <= LATEST:
         raise ValueError("at: must be milliseconds since the epoch")
+
+
+def _check_params(params: bytes) -> None:
+    # What stands in a batch's body as it is could end there and begin another request.
+    _check_json("params", params)
+    if not params.startswith(b"{") or len(params) > MAX_PARAMS_BYTES:
+        raise ValueError(f"params: must be a JSON object of {MAX_PARAMS_BYTES:,} bytes at most")
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    if not HEADERS.issuperset(headers) or not all(map(HEADER_VALUE.fullmatch, headers.values())):
+        raise ValueError(f"headers: must be {', '.join(sorted(HEADERS))}, in visible ASCII")
 
 
 def _check_callback(callback: bytes) -> None:
     if ESCAPED_NUL in callback:
         raise ValueError("callback: must hold no NUL character")
-    decode_callback(callback)
+    _check_json("callback", callback)
+    callbacks.encode(callbacks.decode(callback), allow_http=True)
+
+
+def _check_json(field: str, text: bytes) -> None:
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except RecursionError:
+        raise ValueError(f"{field}: is nested too deeply") from None
+    if not text.isascii():
+        text.decode()  # what msgspec passes over may not be UTF-8

@@ -44,11 +44,16 @@ for i = 2, #ARGV, 2 do
   redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
   if redis.call('XDEL', KEYS[1], ARGV[i]) == 1 then gone = gone + tonumber(ARGV[i + 1]) end
 end
-if gone > 0 then redis.call('DECRBY', KEYS[2], gone) end
+if redis.call('XLEN', KEYS[1]) == 0 then redis.call('SET', KEYS[2], 0)
+elseif gone > 0 then redis.call('DECRBY', KEYS[2], gone) end
 return gone
 """
 """KEYS: INBOX, QUEUED. ARGV: GROUP, then an entry's id and its number of requests, for each entry.
-The counter goes down only for entries that this call deleted, so it stays exact whoever else acknowledges."""
+The counter goes down only for entries that this call deleted, so it stays exact whoever else acknowledges. What an
+unreadable entry added to it nobody knows: an empty inbox sets it right."""
+
+UNREADABLE = (KeyError, ValueError, RecursionError, MemoryError)
+"""What reading an entry can raise: msgspec's errors are ValueErrors; a few bytes can claim to be a list of billions."""
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 
@@ -139,7 +144,7 @@ class Inbox:
             packed = fields[ENTRY_FIELD]
             envelopes = decode_entry(packed)
             check(envelopes)
-        except (KeyError, ValueError) as error:  # msgspec's errors are ValueErrors
+        except UNREADABLE as error:
             self._quarantine(entry_id, fields, len(envelopes), error)
             return
         chunk.entries.append((entry_id, len(envelopes)))

@@ -11,7 +11,7 @@ import redis
 from carpool.contract import CANCEL_FIELD, ENTRY_FIELD, INBOX, QUEUED, decode_cancel, decode_entry
 from carpool_worker.envelope_checks import check, check_cancel
 from carpool_worker.exceptions import WorkerError
-from carpool_worker.inbox import QUARANTINE
+from carpool_worker.inbox import QUARANTINE, UNREADABLE
 
 PAGE_ENTRIES = 8
 """Entries a read; one may have 32 MB."""
@@ -80,7 +80,7 @@ class Held:
         """Return whose requests it holds, as far as it can be read."""
         try:
             return {envelope.client for envelope in decode_entry(self.fields[ENTRY_FIELD])}
-        except (KeyError, ValueError):
+        except UNREADABLE:
             return set()
 
 
@@ -115,7 +115,7 @@ def put_back(server: redis.Redis, entry: Held) -> bool:
     """
     try:
         requests = _requests(entry)
-    except ValueError as error:  # msgspec's errors are ValueErrors
+    except UNREADABLE as error:
         raise EntryUnreadable(
             f"Entry {entry.id} still can't be taken and stays in the quarantine: {error}"
         ) from None

@@ -20,7 +20,7 @@ from carpool_worker.claude import Claude, Seen, longest_post
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError, ResultsCut
 from carpool_worker.models import Batch
-from carpool_worker.results import parse
+from carpool_worker.result_lines import parse
 from carpool_worker.states import POSTPONE, BatchState
 from carpool_worker.store import batches, requests
 from carpool_worker.submitter import accept

@@ -6,10 +6,11 @@ Only the envelope and `usage` are parsed; the answer's bytes are kept as they ca
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from typing import Annotated
 
 import msgspec
 
@@ -21,16 +22,8 @@ from carpool_worker.store.usage import Used
 
 log = logging.getLogger(__name__)
 
-CHUNK_LINES = 4_000
-CHUNK_BYTES = 8_000_000
-"""One transaction's worth of lines."""
-
-
-class Line(msgspec.Struct, frozen=True, gc=False):
-    """One line of the results; `result` stays as it came."""
-
-    custom_id: str
-    result: msgspec.Raw
+Outcome = Annotated[str, msgspec.Meta(pattern=r"\A[a-z_]{1,40}\Z")]
+"""Anthropic's word for what became of a request; new ones may come."""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -55,18 +48,17 @@ class ErrorEnvelope(msgspec.Struct, frozen=True, gc=False):
 class Kind(msgspec.Struct, frozen=True, gc=False):
     """What is known of a result of which nothing else can be read."""
 
-    type: str
+    type: Outcome
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
     """What must be known of a result."""
 
-    type: str
+    type: Outcome
     message: Message | None = None
     error: ErrorEnvelope | None = None
 
 
-decode_line = msgspec.json.Decoder(Line).decode
 decode_result = msgspec.json.Decoder(Result).decode
 decode_kind = msgspec.json.Decoder(Kind).decode
 
@@ -104,32 +96,6 @@ class Conclusions:
         return Decimal(sum(used.list_price for used in self.used.values())) / DOLLAR
 
 
-def in_chunks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Yield lines by the transaction."""
-    chunk: list[bytes] = []
-    size = 0
-    for line in lines:
-        chunk.append(line)
-        size += len(line)
-        if len(chunk) == CHUNK_LINES or size >= CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def parse(lines: Iterable[bytes]) -> dict[str, bytes]:
-    """Return the result's bytes by custom_id; a line that is none is left out, and logged by its length alone."""
-    results = {}
-    for line in lines:
-        try:
-            parsed = decode_line(line)
-            results[parsed.custom_id] = bytes(parsed.result)
-        except msgspec.MsgspecError as error:
-            log.error("a result line of %d bytes can't be read: %s", len(line), type(error).__name__)
-    return results
-
-
 def conclude(
     results: Mapping[str, bytes], waiting: Iterable[Pending], policy: Policy, at: int
 ) -> Conclusions:
@@ -138,7 +104,7 @@ def conclude(
     for held in waiting:
         try:
             _conclude(conclusions, held, results[held.id], policy, at)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             log.error("the result of request %s can't be read: %s", held.id, error)
     return conclusions
 

@@ -30,6 +30,9 @@ INCURABLE_ERRORS = frozenset({"invalid_request_error", "not_found_error", "reque
 UNBILLED_OUTCOMES = frozenset({"errored", "canceled", "expired"})
 """Outcomes that cost nothing (api docs). After one that nobody knows, another try could be a second bill."""
 
+RESULTS_KEPT = 29 * 86_400.0
+"""Seconds from a batch's creation for which Anthropic keeps its results: what could not be read until then is gone."""
+
 GONE_AFTER = 3_600.0
 """Seconds after which a 404 is believed: counted from a batch's end for its results, from its expiry for the batch
 itself. Seconds after the create or the end, a 404 is known to pass."""
@@ -95,6 +98,8 @@ def backoff(failures: int, retry_after: float | None = None) -> float:
 
 def after_results(error: ClaudeError | ResultsCut, seconds_since_end: float) -> float | None:
     """Return the seconds until results that stopped short are read again, or None where they are gone for good."""
+    if seconds_since_end > RESULTS_KEPT:
+        return None
     if isinstance(error, ClaudeError) and (error.kind == RESULTS_GONE or is_gone(error, seconds_since_end)):
         return None
     retry_after = error.retry_after if isinstance(error, ClaudeError) else None

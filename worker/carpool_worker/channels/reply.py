@@ -6,6 +6,8 @@ whether somebody waits for it.
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, cast
@@ -13,15 +15,19 @@ from typing import Any, cast
 import redis
 import sqlalchemy as sa
 
-from carpool.contract import REPLY_TTL, WAITS, Answer, Wait, decode_wait, to_json
+from carpool.contract import REPLIES, REPLY_TTL, WAITS, Answer, Wait, decode_wait, to_json
 from carpool_worker import database
 from carpool_worker.store.answers import load_answers
+
+log = logging.getLogger(__name__)
 
 WAITING = "carpool:waiting"
 """Hash. The waiters of a request, by its id: a msgpack array of [client, reply_to]."""
 
 WAITING_TTL = 3_600
 """Seconds that the hash is kept when nobody waits any more; producers repeat their waits every minute."""
+
+ID = re.compile("[0-9a-f]{32}")
 
 WAITS_AT_A_TIME = 100
 RUN_SECONDS = 10.0
@@ -71,9 +77,9 @@ def answer_waits(connection: redis.Redis, engine: sa.Engine) -> int:
     """Take the producers' waits, register them, and push the answers that are there; return how many were pushed."""
     pushed, deadline = 0, monotonic() + RUN_SECONDS
     while monotonic() < deadline and (taken := connection.lpop(WAITS, WAITS_AT_A_TIME)):
-        pushed += sum(
-            _answer_wait(connection, engine, decode_wait(wait)) for wait in cast("list[bytes]", taken)
-        )
+        for packed in cast("list[bytes]", taken):
+            if wait := _read(packed):
+                pushed += _answer_wait(connection, engine, wait)
     return pushed
 
 
@@ -92,6 +98,18 @@ def waited(connection: redis.Redis, ids: Sequence[str]) -> set[str]:
         return set()
     waiters = cast("list[Any]", connection.hmget(WAITING, list(ids)))
     return {id_ for id_, known in zip(ids, waiters, strict=True) if known is not None}
+
+
+def _read(packed: bytes) -> Wait | None:
+    """Return the wait, or None for what is none: nothing but lists for replies is ever pushed to."""
+    try:
+        wait = decode_wait(packed)
+    except (ValueError, RecursionError, MemoryError):  # msgspec's errors are ValueErrors
+        wait = None
+    if wait and wait.reply_to.startswith(REPLIES) and all(map(ID.fullmatch, wait.ids)):
+        return wait
+    log.warning("a wait of %d bytes can't be read and is dropped", len(packed))
+    return None
 
 
 def _answer_wait(connection: redis.Redis, engine: sa.Engine, wait: Wait) -> int:

@@ -125,7 +125,7 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
         return float(value)  # of too many digits: infinite
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year of twelve digits
         return None
     return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())
 

@@ -31,6 +31,7 @@ _decode_result = msgspec.json.Decoder(_Result).decode
 _decode_error = msgspec.json.Decoder(_Error | None).decode
 _check_error = msgspec.json.Decoder(AnswerError | None).decode
 
+ODD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 UNREADABLE = msgspec.Raw(
     to_json(AnswerError("unknown", "The API told of an error in a form that can't be read."))
 )
@@ -89,15 +90,15 @@ def _answer(
     body: bytes | None,
     *tokens: int | None,
 ) -> Answer:
-    result = _decode_result(body) if body else _Result()
+    message, error = _read(body)
     return Answer(
         id=id_,
         client=client,
         model=model,
         state=state,
         outcome=outcome,
-        message=result.message,
-        error=_unwrapped(result.error) if body else PRUNED,
+        message=message,
+        error=error,
         usage=None if tokens[0] is None else Usage(*(number or 0 for number in tokens)),
         cost=_dollars(cost),
         list_price=_dollars(list_price),
@@ -109,14 +110,24 @@ def _answer(
     )
 
 
+def _read(body: bytes | None) -> tuple[msgspec.Raw, msgspec.Raw]:
+    # One answer of a strange shape must not keep back the deliveries that were claimed together with it.
+    if not body:
+        return ABSENT, PRUNED
+    try:
+        result = _decode_result(body)
+    except ODD:
+        return ABSENT, UNREADABLE
+    return result.message, _unwrapped(result.error)
+
+
 def _unwrapped(error: msgspec.Raw) -> msgspec.Raw:
-    # One error of a strange shape must not keep back the deliveries that were claimed together with it.
     if error is ABSENT:
         return ABSENT
     try:
         inner = (_decode_error(error) or _Error()).error
         _check_error(inner)
-    except msgspec.ValidationError:
+    except ODD:
         return UNREADABLE
     return inner
 

@@ -1,0 +1,71 @@
+"""The lines of a batch's results: which request each is about, and its result byte for byte."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Annotated
+
+import msgspec
+
+log = logging.getLogger(__name__)
+
+CHUNK_LINES = 4_000
+CHUNK_BYTES = 8_000_000
+"""One transaction's worth of lines."""
+
+
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """One line of the results; `custom_id` is by the API's own rule, `result` stays as it came."""
+
+    custom_id: Annotated[str, msgspec.Meta(pattern=r"\A[a-zA-Z0-9_-]{1,64}\Z")]
+    result: msgspec.Raw
+
+
+decode_line = msgspec.json.Decoder(Line).decode
+
+
+def in_chunks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield lines by the transaction."""
+    chunk: list[bytes] = []
+    size = 0
+    for line in lines:
+        chunk.append(line)
+        size += len(line)
+        if len(chunk) == CHUNK_LINES or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def parse(lines: Iterable[bytes]) -> dict[str, bytes]:
+    """Return the result's bytes by custom_id; a line that is none is left out, and logged by its length alone."""
+    results = {}
+    for line in lines:
+        try:
+            parsed = _read(line)
+            results[parsed.custom_id] = bytes(parsed.result)
+        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+            log.error("a result line of %d bytes can't be read: %s", len(line), type(error).__name__)
+    return results
+
+
+def _read(line: bytes) -> Line:
+    try:
+        parsed = decode_line(line)
+        if not line.isascii():
+            line.decode()  # what msgspec passes over may not be UTF-8, and would meet its reader at the callback
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        parsed = decode_line(_mended(line))
+        log.error("a result line of %d bytes held what is no character: replaced", len(line))
+    return parsed
+
+
+def _mended(line: bytes) -> bytes:
+    # A paid answer must not be lost over invalid UTF-8 or half a surrogate pair.
+    value = json.loads(line.decode(errors="replace"))
+    return json.dumps(value, ensure_ascii=False).encode(errors="replace")
