@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,6 +15,7 @@ from tests.integration.agents import MODEL, NO_PATIENCE, Carpool, request
 from carpool import Producer, Request, Webhook
 from carpool.contract import CANCEL_FIELD, INBOX, QUEUED, Answer, Cancel, Usage, encode_cancel
 from carpool_worker import aggregator, canceler, migrations, rescuer, submitter
+from carpool_worker.channels import reply
 from carpool_worker.claude import Claude
 from carpool_worker.costs import DOLLAR, Tokens, price_of
 from carpool_worker.database import now, open_engine, read
@@ -59,6 +60,12 @@ def states(carpool: Carpool, ids: list[str]) -> list[str]:
 
 def batches(carpool: Carpool) -> list[tuple[str, int]]:
     return [tuple(row) for row in carpool.rows("SELECT state, request_count FROM batches ORDER BY id")]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = now() + 20_000
+    while not condition():
+        assert now() < deadline
 
 
 def answer(carpool: Carpool, request_id: str) -> Answer:
@@ -210,6 +217,23 @@ def test_what_waits_for_another_try_gets_none(
     assert deliveries(carpool) == [request_id]
 
 
+def test_a_producer_that_waits_is_told(
+    patient: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    [request_id] = given(patient, producer, "a")
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(producer.wait, request_id, 20)
+        cancel(patient, producer, request_id)
+        while not waiting.done():
+            reply.answer_waits(patient.server, patient.engine)
+
+    told = waiting.result()
+    assert (told.state, told.outcome, told.usage, told.cost, told.error) == (
+        ("canceled", "canceled", None, None, None)
+    )
+
+
 def test_what_has_ended_stays_as_it_is(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
@@ -272,7 +296,9 @@ def test_a_batch_in_doubt_is_sent_again_without_what_was_canceled_meanwhile(
 
     cancel(carpool, producer, ids[0])
     assert batches(carpool) == [("submitting", 2)]
-    carpool.until(lambda: bool(rescuer.rescue(carpool.engine, carpool.claude, NO_PATIENCE)))
+    until(lambda: bool(rescuer.rescue(carpool.engine, carpool.claude, NO_PATIENCE)))
+    carpool.submit()  # nobody else had a look at it since
+
     carpool.until(lambda: carpool.ended(2))
 
     assert states(carpool, ids) == ["canceled", "completed"]
@@ -310,6 +336,8 @@ def test_a_refused_batch_is_halved_without_what_was_canceled(
     submitter.submit(carpool.engine, claude, row.id, 60)
     claude.close()
     assert batches(carpool) == [("rejected", 4), ("sealed", 2), ("sealed", 2)]
+    carpool.submit()  # nobody else had a look at it since
+    assert batches(carpool)[1:] == [("completed", 0), ("in_progress", 2)]
     carpool.until(lambda: carpool.ended(4))
 
     assert states(carpool, ids) == ["canceled", "canceled", "completed", "completed"]

@@ -139,7 +139,7 @@ class Inbox:
         envelopes: list[Envelope] = []
         try:
             if wish := fields.get(CANCEL_FIELD):
-                self._add_wish(chunk, entry_id, decode_cancel(wish))
+                self._add_wish(chunk, entry_id, wish)
                 return
             packed = fields[ENTRY_FIELD]
             envelopes = decode_entry(packed)
@@ -151,10 +151,12 @@ class Inbox:
         chunk.envelopes += envelopes
         chunk.size += len(packed)
 
-    def _add_wish(self, chunk: Chunk, entry_id: bytes, wish: Cancel) -> None:
+    def _add_wish(self, chunk: Chunk, entry_id: bytes, packed: bytes) -> None:
+        wish = decode_cancel(packed)
         check_cancel(wish)
         chunk.entries.append((entry_id, 0))
         chunk.wishes.append(wish)
+        chunk.size += len(packed)
 
     def _quarantine(
         self, entry_id: bytes, fields: dict[bytes, bytes], requests: int, error: Exception
