@@ -57,7 +57,7 @@ class Tariff:
 
     def price(self, counts: Counts) -> Price | None:
         """Return the price of these counts, or None where one of them is of a kind without a known price."""
-        if any(counts[kind] for kind in self.unknown):
+        if self.unknown and any(counts[kind] for kind in self.unknown):
             return None
         uncached, _, read, write, longer, _ = counts
         total = uncached + read + write + longer
