@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import signal
 import sys
 import threading
 import time
@@ -14,11 +15,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
-from tests.chaos import crash_points, luck, report
+from tests.chaos import bystanders, crash_points, luck, report
 from tests.chaos.scenario import BOTH, SCENARIOS, Outcome, Scenario, run
 from tests.chaos.stack import Stack
 
-ATTACKS = (crash_points, luck)
+ATTACKS = (crash_points, bystanders, luck)
 """The modules whose scenarios are run."""
 
 REPORT = Path(".carpool/chaos")
@@ -84,6 +85,7 @@ class Display:
 
 def main() -> int:
     """Run the scenarios, print the table, write the report; 1 if a promise was broken."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it, nothing is left behind
     arguments = _arguments()
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"Seed {arguments.seed}. Ctrl-C stops it; the report says what was done until then.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
 from contextlib import suppress
 
 from tests.chaos.scenario import scenario
@@ -18,6 +17,9 @@ PAUSE = (0.5, 3.0)
 MISBEHAVING = 0.25
 """The share of webhooks that the receiver answers badly."""
 
+DATABASE = 0.5
+"""The share of servers killed that are databases, where there is one."""
+
 STATUSES = (400, 413, 429, 500, 502, 503, 504, 529)
 OPERATIONS = ("create", "retrieve", "list", "results")
 KINDS = ("dropped", "lost", "error", "error_after", "stalled")
@@ -28,7 +30,7 @@ def luck(stack: Stack) -> None:
     """Strike at random until the time is up."""
     flower = stack.flower()
     flower.start()
-    blows: list[Callable[[Stack], None]] = [worker, child, child, child, other, fault, fault, fault, fault]
+    blows = [worker, child, child, child, other, producer, server, fault, fault, fault, fault]
     over = time.monotonic() + stack.minutes * 60
     stack.receiver.misbehave(MISBEHAVING, stack.luck)
     while time.monotonic() < over:
@@ -55,6 +57,22 @@ def other(stack: Stack) -> None:
     program = stack.luck.choice((stack.beat, stack.simulator, stack.keeper.programs["flower"]))
     program.kill(number)
     stack.inject(f"{program.name}: {number.name}")
+
+
+def producer(stack: Stack) -> None:
+    """Let a producer die while it enqueues many."""
+    stack.produce(stack.luck.randrange(30))
+
+
+def server(stack: Stack) -> None:
+    """Kill Valkey or PostgreSQL; they come back with what they had written."""
+    if stack.database.server and stack.luck.random() < DATABASE:
+        stack.database.kill()
+        stack.inject("PostgreSQL: SIGKILL")
+        stack.database.start()
+    else:
+        stack.valkey.kill()
+        stack.inject("Valkey: SIGKILL")
 
 
 def fault(stack: Stack) -> None:

@@ -39,6 +39,8 @@ TRANSPARENT = frozenset({"carpool_worker.database", "carpool_worker.claude"})
 """Modules through which everybody goes; the point is named by who goes."""
 
 MAIN = os.getpid()  # the children that it forks keep this
+CELERYS_OWN = sys.argv[1:2] == ["worker"]
+"""A worker's first process does nothing of ours; beat's does."""
 
 points = Points(Path(os.environ["CHAOS_POINTS"]))
 
@@ -73,7 +75,7 @@ def porous(owner: Any, name: str, describe: Callable[..., str]) -> None:
     @wraps(inner)
     def outer(*args: Any, **kwargs: Any) -> Any:
         who = caller()
-        if not who:
+        if not who or (CELERYS_OWN and os.getpid() == MAIN):
             return inner(*args, **kwargs)
         what = f"{describe(*args)} in {who}"
         at(f"before {what}")

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -52,31 +53,38 @@ class Program:
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal; the keeper starts it again once it is dead."""
         if pid := self.pid:
-            psutil.Process(pid).send_signal(number)
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).send_signal(number)
 
     def kill_child(self, nth: int) -> None:
         """Kill one of its children outright, chosen by a number; it starts another by itself."""
         if children := self.children():
-            try:
+            with suppress(psutil.NoSuchProcess):
                 psutil.Process(children[nth % len(children)]).kill()
-            except psutil.NoSuchProcess:
-                return
 
     def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal and keep it dead, until `start`; returns when it and its children are gone."""
         self.wanted = False
-        if not (pid := self.pid):
+        if self._process is None:
             return
-        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        family = self._family()
         self.kill(number)
         _, alive = psutil.wait_procs(family, STOP_SECONDS)
         for process in alive:
             process.kill()
         psutil.wait_procs(alive, STOP_SECONDS)
+        self._process.wait()
 
     def last_words(self) -> str:
         """Return the end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-LAST_LINES:])
+
+    def _family(self) -> list[psutil.Process]:
+        try:
+            process = psutil.Process(self.pid or 0)
+            return [process, *process.children(recursive=True)] if self.pid else []
+        except psutil.NoSuchProcess:
+            return []
 
     def revive(self) -> None:
         """Start it where it is wanted and dead; the keeper calls this, from the one thread that starts programs."""

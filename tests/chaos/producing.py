@@ -1,0 +1,59 @@
+"""A producer that dies while it enqueues many: `python -m tests.chaos.producing FILE URL NTH`.
+
+It writes the ids that Redis acknowledged to FILE, as soon as it knows them, and kills itself at the NTH reply or
+command, whichever comes; what it knew by then must be there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tests.chaos.traffic import requests
+
+import carpool.client
+from carpool import Producer, Webhook, packer
+
+CLIENT = "mortal"
+REQUESTS = 120
+ENTRY = 5
+PIPELINE = 2
+"""Requests in all, in an entry and entries in a pipeline: small, so that there are many moments to die at."""
+
+
+class Mortal(packer.Packer):
+    """A packer that dies before it hands out commands, before it settles their replies, or after."""
+
+    moments = itertools.count()
+
+    def commands(self) -> list[packer.Command]:
+        """Die, or hand them out."""
+        self.pass_by()
+        return super().commands()
+
+    def settle(self, replies: Sequence[Any]) -> None:
+        """Die, or settle and write down what is known, or die then."""
+        self.pass_by()
+        known = len(self.accepted)
+        super().settle(replies)
+        with Path(sys.argv[1]).open("a") as file:
+            file.writelines(f"{id_}\n" for id_ in list(self.accepted)[known:])
+        self.pass_by()
+
+    def pass_by(self) -> None:
+        """Die where it is time."""
+        if next(self.moments) == int(sys.argv[3]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    vars(packer).update(MAX_ENTRY_REQUESTS=ENTRY, PIPELINE_ENTRIES=PIPELINE)
+    vars(carpool.client).update(Packer=Mortal)
+    with Producer(client=CLIENT, allow_http=True) as producer:
+        producer.enqueue_many(requests(Random(int(sys.argv[3])), REQUESTS), callback=Webhook(sys.argv[2]))

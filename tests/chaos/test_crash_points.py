@@ -1,0 +1,59 @@
+"""Real processes, killed with -9 where it hurts most; `python -m tests.chaos` does so at every point there is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tests.chaos.crash_points import DEAREST, strike
+from tests.chaos.points import Points
+from tests.chaos.scenario import Scenario, run
+
+MINUTES = 2.0
+
+dearest = Scenario("dearest", partial(strike, mode="child", points=DEAREST))
+
+
+@pytest.mark.xdist_group("acceptance")
+@pytest.mark.timeout(420)
+def test_nothing_is_lost_or_doubled_when_processes_die_at_the_dearest_points() -> None:
+    # Given a worker whose processes die, once each, before and after what costs money or commits work
+    # When requests of three clients go their way through it, with faults of the API
+    outcome = run(dearest, "sqlite", seed=1, minutes=MINUTES)
+
+    # Then each point struck, and no promise was broken
+    assert outcome.notes == ["never passed: none"]
+    assert sum(kind.startswith("child: ") for kind in outcome.faults) == len(DEAREST)
+    assert outcome.broken == []
+
+
+def test_only_one_process_dies_at_an_armed_point(tmp_path: Path) -> None:
+    # Given a point that is armed
+    points = Points(tmp_path)
+    points.arm(["after commit"], "child")
+
+    # When two processes pass it, Then the first is told to die, and the second to go on
+    assert points.pass_by("after commit") == "child"
+    assert points.pass_by("after commit") is None
+    assert points.struck == ["after commit"]
+
+
+def test_every_constant_that_is_shortened_exists(tmp_path: Path) -> None:
+    # Given the constants that keep a crash unnoticed, by module
+    # When the mortal worker's table of them is read in a process of its own, Then each is still there
+    program = (
+        "from tests.chaos.mortal import IMPATIENCE\n"
+        "print([name for module, names in IMPATIENCE.items() for name in names if not hasattr(module, name)])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "CHAOS_POINTS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.stdout == "[]\n", found.stderr
