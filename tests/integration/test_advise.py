@@ -69,8 +69,8 @@ def test_waste_is_found_in_what_ran_and_nothing_that_was_said_is_shown(
 def test_where_params_are_pruned_the_rest_is_still_advised(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator, run: Callable[..., Any]
 ) -> None:
-    producer.enqueue_many([wasteful(n) for n in range(60)])
-    carpool.until(lambda: carpool.ended(60))
+    producer.enqueue_many([wasteful(n) for n in range(50)])
+    carpool.until(lambda: carpool.ended(50))
     carpool.change("DELETE FROM params")
 
     assert [one["kind"] for one in json.loads(run("--json").stdout)] == ["smaller_model"]
@@ -86,8 +86,8 @@ def test_without_anything_used_nothing_is_advised(engine: sa.Engine, run: Callab
 def test_one_clients_advice_leaves_out_the_others(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator, run: Callable[..., Any]
 ) -> None:
-    producer.enqueue_many([wasteful(n) for n in range(60)])
-    carpool.until(lambda: carpool.ended(60))
+    producer.enqueue_many([wasteful(n) for n in range(50)])
+    carpool.until(lambda: carpool.ended(50))
 
     assert json.loads(run("--json", "--client", "another").stdout) == []
     assert len(json.loads(run("--json", "--client", "tests").stdout)) == 3

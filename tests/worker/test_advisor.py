@@ -9,11 +9,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from uuid_utils import uuid7
 
 from carpool_worker.advisor import answer_lengths, sampling, shared_prefixes, small_batches, smaller_models
 from carpool_worker.advisor.advice import Advice, Pace
 from carpool_worker.advisor.sampling import Sample, measured
 from carpool_worker.costs import Tokens, price_of
+from carpool_worker.database import now
 from carpool_worker.store.samples import Answered, Opened
 from carpool_worker.store.usage import Used
 
@@ -203,6 +205,14 @@ def test_of_every_lane_some_batches_are_looked_into_and_of_many_lanes_no_fewer()
 
     assert len(chosen) == 30 * sampling.LEAST_OF_A_LANE
     assert len({batch.lane for batch in chosen}) == 30
+
+
+def test_ids_are_found_by_their_time() -> None:
+    before = now()
+    request_id = uuid7().hex
+
+    assert sampling.first_id(before) <= request_id < sampling.first_id(now() + 1)
+    assert len(sampling.first_id(before)) == len(request_id)
 
 
 def test_params_are_read_up_to_a_number_and_a_size() -> None:

@@ -19,9 +19,11 @@ from carpool_worker.store.samples import Answered, Opened
 
 MOST_SAMPLED_BATCHES = 64
 LEAST_OF_A_LANE = 4
-POSITIONS = 4
 ROWS = 50
-"""At most so many batches are looked into, so many at least of each lane; in each at so many positions so many rows."""
+"""At most so many batches are looked into, so many at least of each lane; in each at four places so many rows."""
+
+BETWEEN = (1 / 3, 2 / 3)
+"""Two of these places, in the time that a batch was open."""
 
 MOST_OF_A_GROUP = 400
 MOST_BYTES = 64_000_000
@@ -99,16 +101,19 @@ def picked(batches: Sequence[Opened], rng: random.Random) -> list[Opened]:
 
 
 def _rows(connection: sa.Connection, batch: Opened) -> Iterator[Answered]:
-    if batch.request_count <= POSITIONS * ROWS:
-        yield from samples.answered_in(connection, batch.id, POSITIONS * ROWS)
-        return
-    edges = samples.edges(connection, batch.id)
-    if edges is None:
-        return
-    first, last = (int(edge, 16) for edge in edges)
-    for n in range(POSITIONS):
-        position = first + (last - first) * n // POSITIONS
-        yield from samples.answered_from(connection, f"{position:032x}", ROWS)
+    # By what the indexes find at once, however large the batch: some of its own rows, and by their ids, which begin
+    # with the time, those that came while it was open and just before it was sealed.
+    yield from samples.answered_in(connection, batch.id, ROWS)
+    sealed_at = batch.sealed_at or batch.opened_at
+    for part in BETWEEN:
+        at = batch.opened_at + int((sealed_at - batch.opened_at) * part)
+        yield from samples.answered_from(connection, first_id(at), ROWS)
+    yield from samples.answered_until(connection, first_id(sealed_at), ROWS)
+
+
+def first_id(at: int) -> str:
+    """Return the id (UUIDv7) before all of those made from then on, in milliseconds since the epoch."""
+    return f"{at:012x}".ljust(32, "0")
 
 
 def within_limits(rows: Sequence[Answered]) -> list[Answered]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -23,6 +23,7 @@ class Opened(NamedTuple):
     model: str
     opened_at: int  # milliseconds since the epoch
     request_count: int
+    sealed_at: int | None = None
 
 
 class Answered(NamedTuple):
@@ -51,16 +52,6 @@ def opened_since(connection: sa.Connection, since: int, most: int) -> list[Opene
     return [Opened._make(row) for row in connection.execute(query)][::-1]
 
 
-def edges(connection: sa.Connection, batch_id: str) -> tuple[str, str] | None:
-    """Return the first and the last id in a batch, or None where it has no requests (any more)."""
-    found = connection.execute(
-        sa.select(sa.func.min(requests.c.id), sa.func.max(requests.c.id)).where(
-            requests.c.batch_id == batch_id
-        )
-    ).one()
-    return (found[0], found[1]) if found[0] else None
-
-
 def answered_in(connection: sa.Connection, batch_id: str, rows: int) -> list[Answered]:
     """Return those of any `rows` requests of a batch that were answered."""
     return _answered(connection, requests.c.batch_id == batch_id, None, rows)
@@ -71,8 +62,13 @@ def answered_from(connection: sa.Connection, request_id: str, rows: int) -> list
     return _answered(connection, requests.c.id >= request_id, requests.c.id, rows)
 
 
+def answered_until(connection: sa.Connection, request_id: str, rows: int) -> list[Answered]:
+    """Return those of the `rows` requests before this id, whatever their batch, that were answered."""
+    return _answered(connection, requests.c.id < request_id, requests.c.id.desc(), rows)
+
+
 def _answered(
-    connection: sa.Connection, where: sa.ColumnElement[bool], order: sa.ColumnElement[str] | None, rows: int
+    connection: sa.Connection, where: sa.ColumnElement[bool], order: sa.ColumnElement[Any] | None, rows: int
 ) -> list[Answered]:
     columns = (requests.c[name] for name in (*Answered._fields, "state"))
     near = (
