@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pytest
 from tests.integration.agents import AT_ONCE, Carpool, request
 
 from carpool import Producer
-from carpool_worker import admission, submitter
+from carpool_worker import admission, submitter, tasks
 from carpool_worker.claude import Claude
 from carpool_worker.database import now, read
 from carpool_worker.refusals import Submitted
+from carpool_worker.settings import read_settings
 from carpool_worker.simulator import SimulatorOptions, running
 from carpool_worker.store import batches
 
@@ -23,8 +26,8 @@ MODELS = ("claude-haiku-4-5", "claude-sonnet-4-5", "claude-opus-4-5", "claude-ha
 
 @pytest.fixture
 def carpool(carpool: Carpool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Carpool]:
-    """The agents, and an API whose batches don't end and whose own limit is 10 requests."""
-    with running(SimulatorOptions(data=tmp_path / "slow", latency=3_600, queue_limit=10)) as slow:
+    """The agents, and an API whose batches don't end, and that would take more than it should be given."""
+    with running(SimulatorOptions(data=tmp_path / "slow", latency=3_600)) as slow:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", slow.url)
         carpool.claude = Claude()
         yield carpool
@@ -74,19 +77,41 @@ def test_of_submitters_at_once_no_two_take_the_same_room(
 ) -> None:
     # Given three batches of which one fits, and submitters that all believe it is their turn
     ids = given_sealed_batches(carpool, producer, 6, 6, 6)
-    monkeypatch.setattr(submitter, "take_turn", _believes_it_is_its_turn)
+    carpool.change("UPDATE batches SET opened_at = 1000")
+    monkeypatch.setattr(submitter, "take_turn", believes_it_is_its_turn)
+    monkeypatch.setattr(submitter, "admitted", Together(3))
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda batch_id: submit(carpool, batch_id), ids))
 
-    assert states(carpool) == ["in_progress", "sealed", "sealed"]
+    assert sorted(states(carpool)) == ["in_progress", "sealed", "sealed"]
 
 
-def _believes_it_is_its_turn(engine: Any, batch_id: str, *_: Any) -> admission.Turn:
+def believes_it_is_its_turn(engine: Any, batch_id: str, *_: Any) -> admission.Turn:
     with read(engine) as connection:
         batch = batches.get(connection, batch_id)
     assert batch
     return admission.Turn(batch)
+
+
+class Together:
+    """Lets nobody act on what it saw before all have looked, as far as the database lets them look at once."""
+
+    def __init__(self, parties: int) -> None:
+        self._barrier = Barrier(parties, timeout=0.5)
+
+    def __call__(self, connection: Any, at: int, queue_limit: int, probing: str | None) -> list[str]:
+        queued, ready = batches.queued(connection), batches.ready(connection, at)
+        with suppress(BrokenBarrierError):
+            self._barrier.wait()
+        # Any of them counts itself the oldest.
+        return [batch.id for batch in ready if queued + batch.request_count <= queue_limit]
+
+
+def test_no_batch_is_filled_beyond_the_queue_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "settings", lambda: read_settings(flush_count=100, queue_limit=7))
+
+    assert tasks.limits().count == 7
 
 
 def test_a_batch_in_doubt_takes_room_too(carpool: Carpool, producer: Producer) -> None:
