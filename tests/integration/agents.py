@@ -23,7 +23,7 @@ from carpool_worker.store import batches, lane_pauses
 
 MODEL = "claude-haiku-4-5"
 AT_ONCE = Limits(count=100_000, body_bytes=250_000_000, seconds=0.0)
-NO_PATIENCE = rescuer.Patience(submit_timeout=0.0, settle_interval=0.0)
+NO_PATIENCE = rescuer.Patience(submit_timeout=0.0, settle_interval=0.0, date_margin=0.0)
 
 
 def request(text: str = "Hello", model: str = MODEL) -> dict[str, Any]:

@@ -29,7 +29,7 @@ HOURS = 3 * 3_600_000
 """Milliseconds: longer than any wait of an agent."""
 
 CLOCKS = {
-    "batches": ("due_at", "opened_at", "submitting_at", "in_doubt_at"),
+    "batches": ("due_at", "opened_at", "submitting_at", "in_doubt_at", "sought_at"),
     "requests": ("retry_at",),
     "deliveries": ("due_at",),
     "lane_pauses": ("paused_at", "probe_at"),

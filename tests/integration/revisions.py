@@ -134,7 +134,9 @@ def _with(rows: Rows, table: str, **values: Any) -> list[dict[str, Any]]:
 
 
 SECOND: Rows = FIRST | {
-    "batches": _with(FIRST, "batches", params_pruned_at=NOW, answers_pruned_at=NOW),
+    "batches": _with(
+        FIRST, "batches", cursor_at=NOW, sought_at=NOW, params_pruned_at=NOW, answers_pruned_at=NOW
+    ),
     "requests": _with(FIRST, "requests", cancel_requested_at=NOW),
     "deliveries": _with(FIRST, "deliveries", claims=2),
     "endpoints": [

@@ -63,7 +63,7 @@ def commit_the_intent_after_the_post(patch: Patch) -> None:
 
 
 def send_again_at_once(patch: Patch) -> None:
-    patch.setattr(rescuer.Patience, "ends", lambda *_: 0)
+    patch.setattr(rescuer.Patience, "seconds", lambda *_: 0.0)
 
 
 def take_a_timeout_for_a_refusal(patch: Patch) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import IO
 
 import anthropic
@@ -60,11 +61,13 @@ class Claude:
     """A client of the Message Batches API; reads ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, as the SDK does.
 
     With a `pace` it makes no call while the API's rate limit leaves none: that is a ClaudeError, certain, with status
-    429 and `retry_after`.
+    429 and `retry_after`. `heard_at` is the time of the API's last answer by its own clock, in milliseconds since the
+    epoch: its Date header (RFC 9110, section 6.6.1), to the second; None where it has none.
     """
 
     def __init__(self, pace: Pace | None = None) -> None:
         self._pace = pace
+        self.heard_at: int | None = None
         hooks = {"response": [self._learn]}
         self._client = anthropic.Anthropic(
             max_retries=0,
@@ -156,6 +159,7 @@ class Claude:
             yield
 
     def _learn(self, response: httpx2.Response) -> None:
+        self.heard_at = _date(response.headers.get("date"))
         if self._pace:
             self._pace.learn(response.status_code, response.headers)
 
@@ -185,6 +189,11 @@ def _is_whole(line: bytes) -> bool:
     except msgspec.DecodeError:
         return False
     return True
+
+
+def seconds_between(then: int | None, now: int | None) -> float:
+    """Return the seconds from one time of the API's clock to another, 0 where either is not known."""
+    return 0.0 if then is None or now is None else (now - then) / 1000
 
 
 def longest_post(seconds: float) -> float:
@@ -233,6 +242,13 @@ def _from_status(error: anthropic.APIStatusError) -> ClaudeError:
         retry_after=_seconds(error.response.headers.get("retry-after")),
         certain=error.status_code in CERTAIN_STATUSES,
     )
+
+
+def _date(date: str | None) -> int | None:
+    try:
+        return _milliseconds(parsedate_to_datetime(date or ""))
+    except ValueError:
+        return None
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from carpool_worker.claude import Claude
+from carpool_worker.claude import Claude, seconds_between
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
 from carpool_worker.models import Batch
@@ -58,7 +58,7 @@ def collect(
         lines = claude.results(str(batch.claude_id), json.loads(batch.headers))
         return _take(engine, batch, lines, policy, announce)
     except (ClaudeError, ResultsCut) as error:
-        wait = after_results(error, (now() - (batch.ended_at or now())) / 1000)
+        wait = after_results(error, seconds_between(batch.ended_at, claude.heard_at))
         if wait is None:
             return _complete(engine, batch.id, GONE, announce)
         _come_back(engine, batch.id, wait, error)
@@ -128,6 +128,7 @@ def _let_go(engine: sa.Engine, batch: Batch) -> None:
             claude_id=None,
             strangers=strangers,
             in_doubt_at=now(),
+            sought_at=None,
             ended_at=None,
         )
 

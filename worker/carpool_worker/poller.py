@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from carpool_worker.claude import Claude, Seen
+from carpool_worker.claude import Claude, Seen, seconds_between
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
@@ -39,7 +39,7 @@ def poll(engine: sa.Engine, claude: Claude) -> list[str]:
             for batch, seen in _look(claude, group, json.loads(headers)):
                 if batch.id in unwanted and seen.processing_status == "in_progress":
                     seen = _cancel(claude, batch, seen)
-                if _apply(engine, batch, seen):
+                if _apply(engine, batch, seen, claude.heard_at or now()):
                     ended.append(batch.id)
         except ClaudeError as error:
             log.warning("%d batches can't be seen now: %s", len(group), error)
@@ -73,10 +73,10 @@ def _retrieve(claude: Claude, batch: Batch, headers: dict[str, str]) -> Seen | N
     try:
         return claude.retrieve(claude_id, headers)
     except ClaudeError as error:
-        expires_at = batch.expires_at or now()
-        if is_gone(error, (now() - expires_at) / 1000):
+        if is_gone(error, seconds_between(batch.expires_at, claude.heard_at)):
             log.error("batch %s (%s) was deleted before its results were collected", batch.id, claude_id)
-            return Seen(claude_id, "ended", batch.request_count, 0, 0, 0, 0, expires_at, expires_at)
+            over = batch.expires_at or 0
+            return Seen(claude_id, "ended", batch.request_count, 0, 0, 0, 0, over, over)
         log.warning("batch %s (%s) can't be seen now: %s", batch.id, claude_id, error)
         return None
 
@@ -91,11 +91,11 @@ def _cancel(claude: Claude, batch: Batch, seen: Seen) -> Seen:
         return seen
 
 
-def _apply(engine: sa.Engine, batch: Batch, seen: Seen) -> bool:
+def _apply(engine: sa.Engine, batch: Batch, seen: Seen, at: int) -> bool:
     with write(engine) as connection:
         if seen.processing_status == "canceling":
             batches.move(connection, CANCEL_BATCH, batch.id)
         if seen.processing_status != "ended":
             return False
         counts = {name: getattr(seen, name) for name in ("succeeded", "errored", "canceled", "expired")}
-        return batches.move(connection, END, batch.id, ended_at=now(), due_at=0, **counts)
+        return batches.move(connection, END, batch.id, ended_at=at, due_at=0, **counts)

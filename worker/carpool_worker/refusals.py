@@ -92,7 +92,7 @@ def _postpone(connection: sa.Connection, turn: Turn, decision: Postpone, error: 
 
 
 def _doubt(connection: sa.Connection, batch_id: str, error: ClaudeError) -> Submitted:
-    batches.note(connection, batch_id, in_doubt_at=now(), last_error=f"in doubt: {error}")
+    batches.note(connection, batch_id, in_doubt_at=now(), sought_at=None, last_error=f"in doubt: {error}")
     log.warning("batch %s is in doubt (%s): it waits until the API shows what became of it", batch_id, error)
     return Submitted(BatchState.SUBMITTING, error=f"in doubt: {error}")
 

@@ -1,7 +1,8 @@
 """Finds out what became of batches whose create was never answered, and puts them right.
 
 The list of batches made since decides. A batch is sent again only when the list shows none that could be it, long
-after the last byte of the post can have left: a second post would be a second bill.
+after the last byte of the post can have left: a second post would be a second bill. How long is told by the clock of
+the API alone, in its answers: one of ours may jump, and two hosts' may differ.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from carpool.contract import WORKSPACE_HEADER
-from carpool_worker.claude import Claude, Seen, longest_post
+from carpool_worker.claude import Claude, Seen, longest_post, seconds_between
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError, ResultsCut
 from carpool_worker.models import Batch
@@ -33,6 +34,9 @@ GONE_STATUSES = frozenset({400, 404})
 HEADSTART = 5_000
 """Milliseconds that a post is left alone before anybody looks for its batch."""
 
+DATE_MARGIN = 3.0
+"""Seconds by which the dates of two answers may be wrong: they are whole seconds, and the API has many hosts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -40,10 +44,18 @@ class Patience:
 
     submit_timeout: float
     settle_interval: float
+    date_margin: float = DATE_MARGIN
+
+    def seconds(self, batch: Batch) -> float:
+        """Return how long after the first look a batch that no list shows is known not to exist."""
+        # Without a doubt on record the submitter died, or still posts: it has until its timeout, and then some.
+        posting = 0.0 if batch.in_doubt_at else longest_post(self.submit_timeout)
+        return posting + self.settle_interval + self.date_margin
 
     def ends(self, batch: Batch) -> int:
-        """Return when a batch that no list shows is known not to exist, in milliseconds since the epoch."""
-        # Without a doubt on record the submitter died, or still posts: it has until its timeout, and then some.
+        """Return about when that is, in milliseconds since the epoch: to be shown, not to go by."""
+        if batch.sought_at is not None:
+            return batch.sought_at + int(self.seconds(batch) * 1000)
         posted = batch.in_doubt_at or (batch.submitting_at or 0) + int(
             longest_post(self.submit_timeout) * 1000
         )
@@ -79,10 +91,8 @@ def rescue(engine: sa.Engine, claude: Claude, patience: Patience) -> list[str]:
 
 
 def _in_doubt(engine: sa.Engine) -> list[Batch]:
-    headstart = now() - HEADSTART
-    return [
-        batch for batch in _submitting(engine) if batch.in_doubt_at or (batch.submitting_at or 0) < headstart
-    ]
+    fresh = range(now() - HEADSTART, now() + 1)  # a time to come is of a clock that was wrong
+    return [batch for batch in _submitting(engine) if batch.in_doubt_at or batch.submitting_at not in fresh]
 
 
 def _submitting(engine: sa.Engine) -> list[Batch]:
@@ -100,8 +110,8 @@ def _by_kind(doubted: Sequence[Batch]) -> dict[Kind, list[Batch]]:
 def _settle(
     engine: sa.Engine, claude: Claude, doubted: Sequence[Batch], kind: Kind, patience: Patience
 ) -> list[str]:
-    asked_at = now()
-    shown = _list_since(claude, doubted, kind)
+    shown = _list_since(claude, doubted, kind, patience.date_margin)
+    looked_at = claude.heard_at
     # The tables are read after the list: whatever it shows of ours has had its intent committed by now, so a batch
     # that is being posted this moment counts as a possible owner too.
     owners = [batch for batch in _submitting(engine) if Kind.of(batch) == kind]
@@ -117,19 +127,41 @@ def _settle(
         ]
     if _may_be_anothers(engine, shown):
         return []
-    return [batch.id for batch in doubted if patience.ends(batch) < asked_at and _send_again(engine, batch)]
+    if looked_at is None:
+        log.warning("%d batches stay in doubt: the API's answers have no Date to go by", len(doubted))
+        return []
+    _begin_search(engine, doubted, looked_at)
+    return [
+        batch.id
+        for batch in doubted
+        if batch.sought_at is not None
+        and seconds_between(batch.sought_at, looked_at) >= patience.seconds(batch)
+        and _send_again(engine, batch)
+    ]
 
 
-def _list_since(claude: Claude, doubted: Sequence[Batch], kind: Kind) -> list[Seen]:
-    # Cursors are Anthropic's own ids: no clock of ours is compared with one of theirs.
-    oldest = min(doubted, key=lambda batch: batch.submitting_at or 0)
+def _list_since(claude: Claude, doubted: Sequence[Batch], kind: Kind, margin: float) -> list[Seen]:
+    # Cursors are Anthropic's own ids, and their order is told by its clock: where that can't tell, all are asked for.
+    oldest = min(batch.cursor_at or 0 for batch in doubted) + margin * 1000
+    cursors = {batch.cursor_id for batch in doubted if (batch.cursor_at or 0) <= oldest}
+    newer = {seen.id: seen for cursor in sorted(cursors, key=str) for seen in _newer(claude, cursor, kind)}
+    return [seen for seen in newer.values() if seen.request_count == kind.request_count]
+
+
+def _newer(claude: Claude, cursor_id: str | None, kind: Kind) -> list[Seen]:
     try:
-        newer = list(claude.list_newer(oldest.cursor_id, kind.headers))
+        return list(claude.list_newer(cursor_id, kind.headers))
     except ClaudeError as error:
         if error.status not in GONE_STATUSES:
             raise
-        newer = list(claude.list_newest(kind.headers))  # the cursor's batch was deleted since
-    return [seen for seen in newer if seen.request_count == kind.request_count]
+        return list(claude.list_newest(kind.headers))  # the cursor's batch was deleted since
+
+
+def _begin_search(engine: sa.Engine, doubted: Sequence[Batch], looked_at: int) -> None:
+    if first := [batch for batch in doubted if batch.sought_at is None]:
+        with write(engine) as connection:
+            for batch in first:
+                batches.begin_search(connection, batch, looked_at)
 
 
 def _unknown(engine: sa.Engine, shown: Sequence[Seen], owners: Sequence[Batch]) -> list[Seen]:
@@ -172,14 +204,19 @@ def _adopt_by_content(
 
 
 def _send_again(engine: sa.Engine, batch: Batch) -> bool:
-    log.warning("batch %s was never made: it will be sent again", batch.id)
     with write(engine) as connection:
-        return batches.move(
+        now_known = batches.undecided(connection, batch.id, batch.submissions)
+        if now_known is None or now_known.sought_at != batch.sought_at:
+            return False  # its submitter lives: it has failed only now, and the doubt begins anew
+        batches.move(
             connection,
             POSTPONE,
             batch.id,
             batch.submissions,
             due_at=0,
             in_doubt_at=None,
+            sought_at=None,
             last_error="its last post made no batch",
         )
+    log.warning("batch %s was never made: it will be sent again", batch.id)
+    return True

@@ -26,6 +26,9 @@ from carpool_worker.store import batches, lane_pauses
 
 log = logging.getLogger(__name__)
 
+Cursor = tuple[str | None, int | None]
+"""The newest batch that Anthropic knew, and when that was, by its clock."""
+
 
 def submit(
     engine: sa.Engine, claude: Claude, batch_id: str, seconds: float, queue_limit: int = START_QUEUE_LIMIT
@@ -43,7 +46,7 @@ def submit(
             newest = claude.newest_id(headers)  # finds a bad key before 240 MB have left
         except ClaudeError as error:
             return refusals.hold(engine, turn, error)
-        if not _intend(engine, turn, newest, queue_limit):
+        if not _intend(engine, turn, (newest, claude.heard_at), queue_limit):
             return None
         try:
             seen = claude.create(body, length, headers, seconds)
@@ -96,7 +99,7 @@ def _note_wait(engine: sa.Engine, batch_id: str, queue_limit: int) -> Submitted 
 def _split(engine: sa.Engine, turn: Turn, queue_limit: int) -> Submitted | None:
     why = f"{turn.batch.request_count:,} requests are more than queue_limit ({queue_limit:,}): split"
     with write(engine) as connection:
-        if not _commit_intent(connection, turn.batch, None):
+        if not _commit_intent(connection, turn.batch, (None, None)):
             return None
         halves = split(connection, turn.batch, why)
         if turn.probing:
@@ -105,16 +108,17 @@ def _split(engine: sa.Engine, turn: Turn, queue_limit: int) -> Submitted | None:
     return Submitted(BatchState.REJECTED, tuple(halves), why)
 
 
-def _intend(engine: sa.Engine, turn: Turn, cursor_id: str | None, queue_limit: int) -> bool:
+def _intend(engine: sa.Engine, turn: Turn, cursor: Cursor, queue_limit: int) -> bool:
     # Two submitters that see the same room must not both take it.
     with write(engine) as connection:
         batches.lock_queue(connection)
         if turn.batch.id not in admitted(connection, now(), queue_limit, turn.probing):
             return False
-        return _commit_intent(connection, turn.batch, cursor_id)
+        return _commit_intent(connection, turn.batch, cursor)
 
 
-def _commit_intent(connection: sa.Connection, batch: Batch, cursor_id: str | None) -> bool:
+def _commit_intent(connection: sa.Connection, batch: Batch, cursor: Cursor) -> bool:
+    cursor_id, cursor_at = cursor
     return batches.move(
         connection,
         SUBMIT,
@@ -122,7 +126,9 @@ def _commit_intent(connection: sa.Connection, batch: Batch, cursor_id: str | Non
         batch.submissions,
         holding=batch.request_count,  # none was canceled since the body was spooled: a lost create is known by its size
         cursor_id=cursor_id,
+        cursor_at=cursor_at,
         submitting_at=now(),
         in_doubt_at=None,
+        sought_at=None,
         submissions=batch.submissions + 1,
     )

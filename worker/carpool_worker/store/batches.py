@@ -144,6 +144,16 @@ def hold(connection: sa.Connection, batch_id: str, submission: int, **values: An
     return connection.execute(held.values(**values)).rowcount == 1
 
 
+def begin_search(connection: sa.Connection, batch: Batch, at: int) -> None:
+    """Note when a batch in doubt was first looked for in vain, unless its doubt is another since it was read."""
+    row = batches.c
+    same = sa.and_(
+        row.submissions == batch.submissions, row.in_doubt_at.is_not_distinct_from(batch.in_doubt_at)
+    )
+    began = sa.update(batches).where(row.id == batch.id, row.state == BatchState.SUBMITTING, same)
+    connection.execute(began.where(row.sought_at.is_(None)).values(sought_at=at))
+
+
 def note(connection: sa.Connection, batch_id: str, **values: Any) -> None:
     """Set columns of a batch that are not its state."""
     connection.execute(sa.update(batches).where(batches.c.id == batch_id).values(**values))

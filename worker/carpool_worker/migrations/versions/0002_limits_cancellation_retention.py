@@ -22,6 +22,8 @@ def upgrade() -> None:
         kept = sa.text(f"{content}_pruned_at IS NULL")
         name = f"ix_batches_{content}_kept"
         op.create_index(name, "batches", ["opened_at"], sqlite_where=kept, postgresql_where=kept)
+    op.add_column("batches", sa.Column("cursor_at", sa.BigInteger(), nullable=True))
+    op.add_column("batches", sa.Column("sought_at", sa.BigInteger(), nullable=True))
     op.add_column("requests", sa.Column("cancel_requested_at", sa.BigInteger(), nullable=True))
     op.create_index(
         "ix_requests_cancel_requested",
@@ -77,5 +79,7 @@ def downgrade() -> None:
     op.drop_column("requests", "cancel_requested_at")
     op.drop_index("ix_batches_answers_kept", "batches")
     op.drop_index("ix_batches_params_kept", "batches")
+    op.drop_column("batches", "sought_at")
+    op.drop_column("batches", "cursor_at")
     op.drop_column("batches", "answers_pruned_at")
     op.drop_column("batches", "params_pruned_at")
