@@ -127,7 +127,7 @@ class Batch(SQLModel, table=True):
     due_at: int = Field(default=0, sa_column=count())  # nothing is done with it before then: back-off
     cursor_id: str | None = None  # newest batch Anthropic knew before the last post
     cursor_at: int | None = Field(default=None, sa_column=big())  # when it was that, by Anthropic's clock
-    in_doubt_at: int | None = Field(default=None, sa_column=big())  # its answer was lost then; kept if adopted
+    in_doubt_at: int | None = Field(default=None, sa_column=big())  # the answer was lost; kept if adopted
     sought_at: int | None = Field(default=None, sa_column=big())  # first look in vain, by Anthropic's clock
     strangers: str = "[]"  # JSON: ids adopted by mistake and let go
     last_error: str | None = None
