@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 import msgspec
 import sqlalchemy as sa
 
-from carpool_worker.database import driver_connection
 from carpool_worker.inbox import CHUNK_REQUESTS
 from carpool_worker.result_lines import CHUNK_LINES
 from carpool_worker.store import requests
@@ -44,7 +43,7 @@ def copy_requests(source: sa.Engine, target: sa.Engine) -> float:
 
 def insert(connection: sa.Connection, table: str, rows: Sequence[Sequence[Any]]) -> None:
     """Insert whole rows through the driver: executemany for SQLite, COPY for PostgreSQL."""
-    driver = driver_connection(connection)
+    driver: Any = connection.connection.driver_connection
     if connection.dialect.name == "sqlite":
         driver.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
         return
