@@ -59,12 +59,23 @@ def _is_surely_fine(value: object) -> bool:
 
 def _culprit(field: str, value: object) -> str:
     """Return the path of the innermost value that can't be encoded."""
-    for path, child in _children(field, value):
-        try:
-            to_json(child)
-        except (TypeError, ValueError, OverflowError):
-            return _culprit(path, child)
+    for _ in range(MAX_DEPTH):
+        within = ((path, child) for path, child in _children(field, value) if not _is_encodable(child))
+        inner = next(within, None)
+        if inner is None:
+            break
+        field, value = inner
     return field
+
+
+def _is_encodable(value: object) -> bool:
+    try:
+        to_json(value)
+    except RecursionError:
+        return True  # at fault too, but not for the error that is to be explained
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _refuse_odd(field: str, value: object, levels: int) -> None:

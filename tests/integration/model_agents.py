@@ -20,6 +20,8 @@ from carpool_worker.store import batches, deliveries
 
 LIMITS = Limits(count=5, body_bytes=800, seconds=60)
 PATIENCE = rescuer.Patience(submit_timeout=60, settle_interval=600)
+QUEUE_LIMIT = 8
+"""Requests at Anthropic: a full batch and a bit."""
 MAX_ATTEMPTS = 3
 RETRY_INTERVAL = 60.0
 
@@ -64,7 +66,7 @@ class Agents:
         self._aggregate(claim_interval=0)
 
     def submit(self) -> None:
-        self._submit(self._ids(admitted))
+        self._submit(self._ids(lambda connection, at: admitted(connection, at, QUEUE_LIMIT)))
 
     def submit_anything(self) -> None:
         self._submit(self._all_ids())
@@ -125,7 +127,7 @@ class Agents:
 
     def _submit(self, ids: Iterable[str]) -> None:
         for batch_id in ids:
-            submitter.submit(self.engine, self.claude, batch_id, PATIENCE.submit_timeout)
+            submitter.submit(self.engine, self.claude, batch_id, PATIENCE.submit_timeout, QUEUE_LIMIT)
 
     def _collect(self, ids: Iterable[str]) -> None:
         policy = MAX_ATTEMPTS, RETRY_INTERVAL

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tests.integration.model_agents import CRASH, RIVALS, ROUND, Interruption
 from tests.integration.model_world import FAULTS, Wanted, World
@@ -18,6 +18,9 @@ WANTED = [
 
 ROUNDS = {"on the way out": 0, "on the way back": 1}
 """In the first the batch is filled and posted, in the second its results and deliveries come."""
+
+ON_THE_WAY_OUT = ("aggregate_for_the_dead", "submit", "rescue")
+"""The agents that have work in the first round."""
 
 Mishap = Callable[[Promises], None]
 
@@ -53,7 +56,8 @@ def meet_rivals(world: World) -> None:
 
 def meet_their_like(world: World) -> None:
     """Let a second agent of its kind in between any two steps of each agent, at one point after the other."""
-    for number, agent in itertools.product(ROUNDS.values(), ROUND):
+    for agent in ROUND:
+        number = ROUNDS["on the way out" if agent in ON_THE_WAY_OUT else "on the way back"]
         _at_every_point(world, lambda after: met_by_its_like(number, agent, after))  # noqa: B023
 
 
@@ -66,6 +70,24 @@ def suffer_faults(world: World) -> None:
 def meet_strangers(world: World) -> None:
     """Drop the post of a batch, and show a stranger's with as many requests in its place."""
     live_through(world, replaced_by_a_stranger)
+
+
+def cancel_midway(world: World) -> None:
+    """Let the client cancel some before the batch is posted, then while Anthropic has it, then among its retries."""
+    for agents in (("aggregate",), ("aggregate", "submit"), ROUND):
+        live_through(world, canceled_after(agents))
+
+
+def canceled_after(agents: Sequence[str]) -> Mishap:
+    """Return what cancels some requests after these agents have run, and lets the aggregator know."""
+
+    def happen(history: Promises) -> None:
+        history.go_round(ended=False, interruption=None, agents=agents)
+        history.a_client_cancels(0, share=2)
+        history.go_round(ended=True, interruption=None, agents=("aggregate",))
+        history.nothing_is_lost_or_changed_afterwards()
+
+    return happen
 
 
 def interrupted(number: int, interruption: Interruption) -> Mishap:

@@ -93,6 +93,21 @@ class PorousClaude(Claude):
         self._fuse.burn()
         return self._shown(super().retrieve(claude_id, headers))
 
+    def cancel(self, claude_id: str, headers: Mapping[str, str]) -> Seen:
+        self._fuse.burn()
+        seen = super().cancel(claude_id, headers)
+        self.canceling.add(claude_id)
+        self._fuse.burn()
+        return self._shown(seen)
+
+    def create_for_another(self, body: IO[bytes], length: int) -> Seen:
+        """Post a batch of another program of the workspace."""
+        return super().create(body, length, {}, 60)
+
+    def delete_for_another(self, claude_id: str) -> None:
+        """Delete a batch of another program."""
+        self._client.messages.batches.delete(claude_id)
+
     def newest_id(self, headers: Mapping[str, str]) -> str | None:
         newest = super().newest_id(headers)
         self._fuse.burn()

@@ -51,7 +51,8 @@ FAULTS = (
     *(Fault(operation="create", kind="error", status=s) for s in (400, 401, 403, 413, 429, 500, 529)),
     *(Fault(operation=name, kind="dropped") for name in ("list", "retrieve", "results")),
     *(Fault(operation=name, kind="error", status=500) for name in ("list", "retrieve", "results")),
-    *(Fault(operation=name, kind="error", status=404) for name in ("retrieve", "results")),
+    *(Fault(operation=name, kind="error", status=404) for name in ("retrieve", "results", "list")),
+    *(Fault(operation="list", kind="error", status=400),),
     *(Fault(operation="results", kind="truncated"),),
 )
 
@@ -83,6 +84,8 @@ class World:
     claude: PorousClaude
     fuse: Fuse
     numbers: Iterator[int]
+    deleted: set[str] = field(default_factory=set)
+    counts: dict[str, int] = field(default_factory=dict)
     _made: list[str] = field(default_factory=list)
 
     def new_engine(self, number: int) -> sa.Engine:
@@ -98,13 +101,15 @@ class World:
     def made(self) -> list[str]:
         """Wait until the simulator has ended every batch; return their ids, the oldest first."""
         deadline = now() + 20_000
-        newest = self._made[-1] if self._made else None
+        newest = next((one for one in reversed(self._made) if one not in self.deleted), None)
         with self.without_faults():
             newer = self.claude.really_newer(newest)
             while any(seen.processing_status != "ended" for seen in newer):
                 assert now() < deadline
                 newer = self.claude.really_newer(newest)
+        newer = [seen for seen in newer if seen.id not in self.counts]
         self._made += reversed([seen.id for seen in newer])
+        self.counts |= {seen.id: seen.request_count for seen in newer}
         return self._made
 
     @contextmanager

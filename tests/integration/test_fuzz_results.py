@@ -20,6 +20,8 @@ from carpool_worker.store.answers import load_answers
 
 HOOK = Webhook("https://example.com/answers")
 REQUESTS = 3
+PIECE = 1_000
+"""Bytes that come at a time."""
 RESULTS_KEPT = 29 * 86_400_000
 """Milliseconds."""
 
@@ -35,7 +37,9 @@ class Edited(Claude):
     def results(self, *arguments: Any) -> Iterator[bytes]:
         lines = self.edit(sorted(super().results(*arguments)))
         stream = b"\n".join(lines) + self.end
-        yield from split_lines(iter([stream[start : start + 100] for start in range(0, len(stream), 100)]))
+        yield from split_lines(
+            iter([stream[start : start + PIECE] for start in range(0, len(stream), PIECE)])
+        )
 
 
 def within(line: bytes, path: tuple[str, ...], value: Any) -> bytes:
@@ -159,3 +163,26 @@ def assert_is_deliverable(answer: Answer) -> None:
     json.loads(body.decode())
     result = Result.from_json(body)
     assert result.outcome == "succeeded" or result.error or result.outcome in ("expired", "canceled")
+
+
+def test_an_answer_of_fifty_megabytes_is_kept_and_can_be_delivered(
+    carpool: Carpool, producer: Producer
+) -> None:
+    # Given
+    request_id = producer.enqueue(request(), callback=HOOK)
+    carpool.aggregate()
+    carpool.submit()
+    carpool.until_polled("ended")
+    text = "a" * 50_000_000
+
+    # When
+    claude = Edited()
+    content = ("result", "message", "content")
+    claude.edit = lambda lines: [within(line, content, [{"type": "text", "text": text}]) for line in lines]
+    until_over(carpool, claude)
+    claude.close()
+
+    # Then
+    with read(carpool.engine) as connection:
+        [answer] = load_answers(connection, [request_id]).values()
+    assert Result.from_json(to_json(answer)).text == text

@@ -9,6 +9,7 @@ import io
 import json
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import hypothesis.strategies as st
 import redis
@@ -21,6 +22,7 @@ from tests.integration.model_promises import Books
 from tests.integration.model_world import FATES, FAULTS, Wanted, World, world
 
 from carpool import Producer
+from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, decode_entry, encode_entry
 from carpool_worker.simulator import Fault
 
 __all__ = ["world"]
@@ -38,6 +40,8 @@ ROUNDS = 40
 """Rounds, each with hours in between, after which everything accepted has come to its end."""
 
 CLIENTS = ("billing", "search")
+
+NOTHING = encode_entry([])
 
 lanes, callbacks = st.sampled_from([0, 0, 1, 2]), st.integers(0, 2)
 fates, keyed_fates = st.sampled_from(list(FATES)), st.sampled_from(["fine", "flaky"])
@@ -68,6 +72,9 @@ class Promises(RuleBasedStateMachine):
         world.claude.listed = list(world.made())
         self.earlier = len(world.claude.listed)
         self.accepted: dict[str, str] = {}
+        self.owned: tuple[set[str], ...] = tuple(set() for _ in CLIENTS)
+        self.unwanted: set[str] = set()
+        self.strangers: list[str] = []
         self.keys: dict[tuple[int, Wanted], str] = {}
 
     @initialize(
@@ -89,6 +96,7 @@ class Promises(RuleBasedStateMachine):
             else:
                 assert request_id not in self.accepted
             self.accepted[request_id] = FATES[one.fate]
+            self.owned[client].add(request_id)
 
     @rule(agent=st.sampled_from(list(AGENTS)), interruption=st.none() | crashes | rivals)
     def one_agent_runs(self, agent: str, interruption: Interruption | None) -> None:
@@ -125,13 +133,39 @@ class Promises(RuleBasedStateMachine):
         items = [{"custom_id": name, "params": request()} for name in names]
         body = json.dumps({"requests": items}).encode()
         with self.world.without_faults():
-            self.world.claude.create(io.BytesIO(body), len(body), {}, 60)
+            self.strangers.append(self.world.claude.create_for_another(io.BytesIO(body), len(body)).id)
+
+    @rule()
+    def another_program_deletes_its_batches(self) -> None:
+        gone = [one for one in self.strangers if one not in self.world.deleted and one in self._made()]
+        with self.world.without_faults():
+            for one in gone:
+                self.world.claude.delete_for_another(one)
+        self.world.deleted.update(gone)
+
+    @rule(client=st.integers(0, 1), share=st.integers(1, 3))
+    def a_client_cancels(self, client: int, share: int) -> None:
+        ids = list(self.owned[client])[::share]
+        self.unwanted.update(ids)
+        if share == 1:
+            self.producers[client].cancel_all()
+        elif ids:
+            self.producers[client].cancel(*ids)
+
+    @rule()
+    def an_entry_is_appended_twice(self) -> None:
+        entries: Any = self.server.xrange(INBOX, count=1)
+        for _, fields in entries:
+            self.server.xadd(INBOX, fields)
+            self.server.incrby(QUEUED, len(decode_entry(fields.get(ENTRY_FIELD, NOTHING))))
 
     @invariant()
     def nothing_is_lost_or_changed_afterwards(self) -> None:
         self.books.assert_nothing_accepted_is_lost(self.accepted)
         self.books.assert_the_tables_are_sound()
         self.books.assert_what_is_final_stays()
+        waiting = set(self._made()) - self.world.claude.ended - set(self.strangers)
+        self.books.assert_the_queue_is_short(self.world.counts[one] for one in waiting)
 
     def teardown(self) -> None:
         try:
@@ -146,7 +180,7 @@ class Promises(RuleBasedStateMachine):
             self.go_round(ended=True, interruption=None)
         self.books.assert_all_is_at_rest()
         self.nothing_is_lost_or_changed_afterwards()
-        self.books.assert_each_request_ended_as_it_must(self.accepted)
+        self.books.assert_each_request_ended_as_it_must(self.accepted, self.unwanted)
         self.books.assert_nothing_is_paid_for_twice()
         self.books.assert_the_books_balance()
         self.books.assert_each_callback_has_its_delivery()

@@ -10,12 +10,12 @@ import sqlalchemy as sa
 from tests.integration import model_attacks as attacks
 from tests.integration.model_world import World, world
 
-from carpool_worker import claude, collector, inbox, rescuer, submitter
+from carpool_worker import claude, collector, rescuer, submitter
 from carpool_worker.claude import Seen
 from carpool_worker.database import write
 from carpool_worker.inbox import Chunk, Inbox
 from carpool_worker.models import Batch
-from carpool_worker.store import deliveries, requests
+from carpool_worker.store import cancellations, deliveries, requests
 from carpool_worker.store.requests import Finish, Pending
 
 __all__ = ["world"]
@@ -40,10 +40,6 @@ def acknowledge_before_the_commit(patch: Patch) -> None:
             yield chunk
 
     patch.setattr(Inbox, "chunks", acknowledged)
-
-
-def count_down_for_entries_that_are_gone(patch: Patch) -> None:
-    patch.setattr(inbox, "ACKNOWLEDGE_SCRIPT", inbox.ACKNOWLEDGE_SCRIPT.replace("== 1", ">= 0"))
 
 
 def commit_the_intent_after_the_post(patch: Patch) -> None:
@@ -124,12 +120,21 @@ def take_cut_results_for_whole(patch: Patch) -> None:
     patch.setattr(collector, "_take", take_what_comes)
 
 
+def leave_the_batch_as_large_as_it_was(patch: Patch) -> None:
+    patch.setattr(cancellations, "shrink", lambda *_: 1)
+
+
+def forget_what_a_dropped_answer_cost(patch: Patch) -> None:
+    dropped = Finish.dropped
+    nothing: dict[str, Any] = {
+        name: None for name in Finish._fields if name.endswith(("tokens", "cost", "price"))
+    }
+    patch.setattr(Finish, "dropped", lambda one: dropped(one)._replace(**nothing))
+
+
 BUGS = {
     "entries acknowledged before their requests are committed": Bug(
         acknowledge_before_the_commit, attacks.crash_on_the_way_out, "assert_nothing_accepted_is_lost"
-    ),
-    "a counter that goes down twice for one entry": Bug(
-        count_down_for_entries_that_are_gone, attacks.meet_their_like, "assert_nothing_accepted_is_lost"
     ),
     "an intent committed only after the post": Bug(
         commit_the_intent_after_the_post, attacks.crash_on_the_way_out, "assert_nothing_is_paid_for_twice"
@@ -145,6 +150,12 @@ BUGS = {
     ),
     "answers that are counted again when results are read again": Bug(
         collect_what_was_collected, attacks.crash_on_the_way_back, "assert_the_books_balance"
+    ),
+    "a cancellation that leaves the batch's count as it was": Bug(
+        leave_the_batch_as_large_as_it_was, attacks.cancel_midway, "assert_the_tables_are_sound"
+    ),
+    "a canceled request whose answer was paid for but not counted": Bug(
+        forget_what_a_dropped_answer_cost, attacks.cancel_midway, "assert_nothing_is_paid_for_twice"
     ),
     "a delivery made in a transaction of its own": Bug(
         make_the_delivery_in_a_transaction_of_its_own,

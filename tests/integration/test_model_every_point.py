@@ -30,6 +30,10 @@ def test_a_fault_of_any_kind_costs_nothing(world: World) -> None:
     attacks.suffer_faults(world)
 
 
+def test_a_cancellation_on_the_way_costs_nothing(world: World) -> None:
+    attacks.cancel_midway(world)
+
+
 def test_a_stranger_in_the_place_of_a_lost_batch_costs_nothing(world: World) -> None:
     attacks.meet_strangers(world)
 

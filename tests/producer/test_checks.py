@@ -23,6 +23,17 @@ def test_the_json_is_the_params_unchanged(params: dict[str, Any]) -> None:
     assert msgspec.json.decode(checks.check(params)) == params
 
 
+def nested(levels: int, *leaves: Any) -> list[Any]:
+    inner = list(leaves)
+    for _ in range(levels - 1):
+        inner = [inner]
+    return inner
+
+
+endless: list[Any] = []
+endless.append(endless)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -54,6 +65,10 @@ def test_the_json_is_the_params_unchanged(params: dict[str, Any]) -> None:
         ({"tools": [{"input_schema": {"maximum": math.inf}}]}, "params.tools[0].input_schema.maximum"),
         ({"system": object()}, "params.system"),
         ({"metadata": {"user_id": "\ud800"}}, "params.metadata.user_id"),
+        ({"metadata": {None: [endless]}}, "params.metadata"),
+        ({"metadata": nested(201)}, "params"),
+        ({"metadata": nested(201, 1.5, math.nan)}, "params"),
+        ({"metadata": nested(150, object())}, "params.metadata" + "[0]" * 150),
     ],
 )
 def test_a_bad_param_is_refused_by_the_name_of_its_field(
