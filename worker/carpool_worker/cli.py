@@ -12,7 +12,9 @@ from typer.core import TyperGroup
 from carpool_worker.commands import batches, deliveries, quarantine
 from carpool_worker.commands.advise import advise
 from carpool_worker.commands.cancel import cancel
+from carpool_worker.commands.enqueue import enqueue
 from carpool_worker.commands.purge import purge
+from carpool_worker.commands.results import results
 from carpool_worker.commands.usage import usage
 from carpool_worker.exceptions import WorkerError
 
@@ -232,6 +234,8 @@ def migrate() -> None:
     typer.echo("The tables are up to date.")
 
 
+app.command()(enqueue)
+app.command()(results)
 app.command()(usage)
 app.command()(advise)
 

@@ -1,0 +1,143 @@
+"""`carpool enqueue`: puts a file of requests into the queue."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from carpool_worker.exceptions import WorkerError
+
+if TYPE_CHECKING:
+    from carpool import Producer, Webhook
+    from carpool_worker.feeder import Item
+    from carpool_worker.request_lines import Run
+
+FULL_SECONDS = 1.0
+"""Between the tries while the inbox is full."""
+
+
+def enqueue(
+    file: Annotated[
+        str,
+        typer.Option("--file", "-f", metavar="FILE", help="The requests; - is stdin.", show_default=False),
+    ],
+    client: Annotated[
+        str | None, typer.Option(help="In whose name.", show_default="CARPOOL_CLIENT, else default")
+    ] = None,
+    callback: Annotated[
+        str | None, typer.Option(metavar="URL", help="A webhook for each answer.", show_default="none")
+    ] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="An object that comes back with each answer.", show_default="none"),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="The run's name.", show_default="the file's, without its ending")
+    ] = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where the ids go.", show_default="RUN.ids.jsonl here"),
+    ] = None,
+    from_line: Annotated[int, typer.Option(min=1, help="Begin at this line, after a stop.")] = 1,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Stop when the inbox is full.")] = False,
+) -> None:
+    """Put a file of requests into the queue, a line each, in the format of Anthropic's own batches.
+
+    The whole file is checked first; where a line is wrong nothing is enqueued. A line is known by its run, its
+    custom_id and its params: what is enqueued twice runs once, and after a change only the lines that changed run. To
+    run a file anew name another --run. A full inbox is waited for. Example, a file of any size in two commands:
+
+        carpool enqueue -f reviews.jsonl
+        carpool results reviews -o answers.jsonl
+
+    A line: {"custom_id": "r-1", "params": {"model": "claude-haiku-4-5", "max_tokens": 64, "messages": […]}}
+    """
+    from carpool import CarpoolError, Producer, Webhook
+    from carpool_worker import id_files, request_files
+    from carpool_worker.settings import settings
+
+    hook, given = Webhook(callback) if callback else None, _object(metadata)
+    try:
+        one = _run(file, run, client, hook, given)
+        producer = Producer(settings().redis_url, client=one.client)
+    except CarpoolError as error:
+        raise WorkerError(str(error)) from error
+    path = ids or id_files.of_run(one.name)
+    with producer, request_files.opened(file) as source:
+        count = _check(source, one, path)
+        lines = request_files.again(source, one, path, from_line)
+        _feed(producer, hook, ((line, one.request(line, given)) for line in lines), count, no_wait)
+    typer.echo(f"{count:,} requests of client {one.client!r} are in the queue, as run {one.name!r}.")
+    typer.echo(f"Their answers: carpool results --ids {path} -o {one.name}.results.jsonl")
+
+
+def _object(metadata: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(metadata or "{}")
+    except ValueError as error:
+        raise WorkerError(f"--metadata: {error}") from None
+    if not isinstance(value, dict):
+        raise WorkerError("--metadata: must be a JSON object")
+    return value
+
+
+def _run(
+    file: str, name: str | None, client: str | None, hook: Webhook | None, metadata: dict[str, Any]
+) -> Run:
+    """Check what all requests have in common; raises CarpoolError or WorkerError."""
+    from carpool.envelopes import terms
+    from carpool.options import Options
+    from carpool_worker.request_files import STDIN
+    from carpool_worker.request_lines import RUN_NAME, Run
+    from carpool_worker.settings import settings
+
+    if file == STDIN and name is None:
+        raise WorkerError("--run: stdin has no name, so give one")
+    found = name or re.sub("[^A-Za-z0-9_.-]", "-", Path(file).stem)
+    if not RUN_NAME.fullmatch(found):
+        raise WorkerError(f"--run {found}: must be 1 to 64 letters, digits, dots, dashes or underscores")
+    options = Options.resolve(settings().redis_url, client, 0, allow_http=False)
+    longest = {**metadata, "run": found, "custom_id": "x" * 64}
+    terms(options.client, callback=hook, metadata=longest, allow_http=options.allow_http)
+    return Run(found, options.client)
+
+
+def _check(source: IO[bytes], run: Run, path: Path) -> int:
+    import os
+
+    from carpool_worker.commands.progress import progress_bar
+    from carpool_worker.request_files import write_ids
+
+    with progress_bar() as bar:
+        task = bar.add_task("checking", total=os.fstat(source.fileno()).st_size)
+        return write_ids(source, run, path, lambda place: bar.update(task, completed=place))
+
+
+def _feed(producer: Producer, hook: Webhook | None, items: Iterator[Item], count: int, no_wait: bool) -> None:
+    import time
+
+    from carpool import QueueFull
+    from carpool_worker.commands.progress import progress_bar
+    from carpool_worker.feeder import Feeder, Stopped
+
+    with progress_bar() as bar:
+        task = bar.add_task("enqueueing", total=count)
+
+        def taken(number: int) -> None:
+            bar.update(task, advance=number, description="enqueueing")
+
+        def wait(refusal: QueueFull) -> None:
+            bar.update(task, description=f"waiting: {refusal}")
+            time.sleep(FULL_SECONDS)
+
+        feeder = Feeder(producer, hook, taken, None if no_wait else wait)
+        try:
+            feeder.feed(items)
+        except Stopped as stop:
+            done = f"{bar.tasks[task].completed:,.0f} of {count:,} went in, all before line {stop.line:,}"
+            raise WorkerError(f"{stop}. {done}: go on with --from-line {stop.line}") from stop

@@ -1,0 +1,148 @@
+"""`carpool results`: brings the answers back into a file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+
+from carpool_worker.exceptions import WorkerError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from carpool import RequestIds
+    from carpool_worker.id_files import Named
+
+LOOK_SECONDS = 1.0
+"""Between two looks at what has ended; where a look takes long, longer."""
+
+LOOK_SHARE = 5
+"""Looks take one part in so many of the time."""
+
+STDOUT = "-"
+
+
+def results(
+    run: Annotated[
+        str | None, typer.Argument(help="The run, as enqueue named it.", show_default=False)
+    ] = None,
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="FILE", help="The results; - is stdout.", show_default=False)
+    ] = STDOUT,
+    ids: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The ids, as enqueue wrote them.", show_default="RUN.ids.jsonl"),
+    ] = None,
+    client: Annotated[
+        str | None, typer.Option(help="All requests of this client.", show_default=False)
+    ] = None,
+    since: Annotated[
+        str,
+        typer.Option(
+            metavar="WHEN", help="With --client: the first day (UTC): 2026-11-01, today, or 36h, 7d, 2w ago."
+        ),
+    ] = "1d",
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Take what there is.")] = False,
+) -> None:
+    """Wait for the answers and write them, a line each, in the format of Anthropic's own batch results.
+
+    What Claude answered stands there byte for byte, in the order of the file that was enqueued; the file appears when
+    it is whole. It reads the database: stopped at any time, it may simply be run again, for as long as answers are
+    kept (answers_retention_days). The exit code is 0 when each request has its line. Examples:
+
+        carpool results reviews -o answers.jsonl
+        carpool results --ids runs/reviews.ids.jsonl -o answers.jsonl --no-wait
+        carpool results --client billing --since 7d -o billing.jsonl
+
+    With --client the custom_id is the id that enqueue returned, and what is still in the inbox is not waited for.
+    """
+    if [bool(run), bool(ids), bool(client)].count(True) != 1:
+        raise WorkerError("name a run, or --ids, or --client: one of them")
+    from carpool import RequestIds
+    from carpool_worker import preflight
+    from carpool_worker.commands.progress import progress_bar
+
+    preflight.check_tables()
+    names = _of_client(str(client), since) if client else _of_file(run, ids)
+    wanted = RequestIds(one.id for one in names())
+    with progress_bar() as bar:
+        task = bar.add_task("waiting for answers", total=len(wanted))
+        if not no_wait:
+            _wait(wanted, bar, task)
+        outcomes = _write(names(), out, bar, task)
+    _report(outcomes, out)
+
+
+def _of_file(run: str | None, ids: Path | None) -> Callable[[], Iterable[Named]]:
+    from carpool_worker.id_files import of_run, read_names
+
+    path = ids or of_run(str(run))
+    if run and not path.is_file():
+        raise WorkerError(
+            f"there is no {path} here: name it with --ids, or enqueue the file again (nothing runs twice)"
+        )
+    return lambda: read_names(path)
+
+
+def _of_client(client: str, since: str) -> Callable[[], Iterable[Named]]:
+    from datetime import UTC, datetime
+
+    from carpool import RequestIds
+    from carpool_worker.commands.days import day_of
+    from carpool_worker.database import engine, read
+    from carpool_worker.id_files import Named
+    from carpool_worker.store.results import of_client
+
+    first = datetime.fromisoformat(day_of("--since", since)).replace(tzinfo=UTC)
+    with read(engine()) as connection:
+        ids = RequestIds(of_client(connection, client, int(first.timestamp() * 1_000)))
+    return lambda: (Named(one, one) for one in ids)
+
+
+def _wait(ids: RequestIds, bar: Progress, task: TaskID) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    from carpool_worker.database import engine
+    from carpool_worker.result_files import outstanding
+
+    total = len(ids)
+    while ids:
+        began = time.monotonic()
+        try:
+            ids = outstanding(engine(), ids)
+            bar.update(task, completed=total - len(ids), description="waiting for answers")
+        except OperationalError:  # it was there when this began, and it will be again
+            bar.update(task, description="the database is away")
+        if ids:
+            time.sleep(max(LOOK_SECONDS, LOOK_SHARE * (time.monotonic() - began)))
+
+
+def _write(names: Iterable[Named], out: str, bar: Progress, task: TaskID) -> Counter[str]:
+    from carpool_worker.database import engine
+    from carpool_worker.id_files import replacing
+    from carpool_worker.result_files import write_lines
+
+    bar.update(task, completed=0, description="writing")
+    place: AbstractContextManager[IO[bytes]] = (
+        nullcontext(sys.stdout.buffer) if out == STDOUT else replacing(Path(out))
+    )
+    with place as file:
+        return write_lines(engine(), names, file, lambda count: bar.update(task, advance=count))
+
+
+def _report(outcomes: Counter[str], out: str) -> None:
+    from carpool_worker.result_files import MISSING
+
+    missing = outcomes.pop(MISSING, 0)
+    counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(outcomes.items())) or "none"
+    where = "" if out == STDOUT else f" in {out}"
+    typer.echo(f"{outcomes.total():,} results{where}: {counts}.", err=True)
+    if missing:
+        raise WorkerError(f"{missing:,} requests have not ended: run this again for them")
