@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from carpool_worker import clock
+from carpool_worker import clock, pulse
 from carpool_worker.app import app, queue
 from carpool_worker.clock import MOST_UNREAD, Clock
 from carpool_worker.settings import settings
@@ -110,3 +110,19 @@ def test_an_outage_of_redis_costs_one_line_and_one_more_when_it_is_over(
     ticking.tick()
     assert [record.getMessage() for record in caplog.records][1:] == ["Redis takes ticks again"]
     assert sent(redis_url) > 0
+
+
+def test_each_tick_leaves_a_sign_of_life_whose_age_can_be_told(ticking: Clock, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as server:
+        # Given a beat that has never run, its age is unknown
+        assert pulse.age(server) is None
+
+        # When it ticks, Then the tick is young
+        ticking.tick()
+        age = pulse.age(server)
+        assert age is not None
+        assert 0 <= age < 20
+
+        # When it is silent for an hour, Then its age is an hour
+        server.pexpire(pulse.PULSE, int((pulse.KEPT - 3_600) * 1_000))
+        assert pulse.age(server) == pytest.approx(3_600, abs=20)

@@ -15,6 +15,7 @@ from celery.beat import ScheduleEntry, Scheduler, SchedulingError
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from carpool_worker import pulse
 from carpool_worker.settings import settings
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Clock(Scheduler):  # type: ignore[misc]
         try:
             if not is_behind(self._server, entry.options["queue"]):
                 self.apply_async(entry, producer=producer, advance=False)
+            pulse.beat(self._server)
         except (RedisError, OperationalError, SchedulingError) as error:
             if not self._redis_is_away:
                 log.warning("no ticks are sent while Redis does not take them: %s", error)
