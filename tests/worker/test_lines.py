@@ -48,3 +48,9 @@ def test_a_stream_that_ends_within_a_line_raises_after_the_whole_ones(
 
 def test_empty_lines_are_skipped() -> None:
     assert list(split_lines(iter([b"\n\n{}\n", b"\n{}\n\n"]))) == [b"{}", b"{}"]
+
+
+def test_a_last_line_that_is_nested_too_deeply_to_be_read_is_a_line() -> None:
+    line = b"[" * 5_000 + b"]" * 5_000
+
+    assert list(split_lines(iter([b"{}\n" + line]))) == [b"{}", line]

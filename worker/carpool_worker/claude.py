@@ -188,6 +188,8 @@ def _is_whole(line: bytes) -> bool:
         msgspec.json.decode(line, type=msgspec.Raw)
     except msgspec.DecodeError:
         return False
+    except RecursionError:
+        return True  # nested too deeply to tell: it will be no more readable the next time
     return True
 
 
