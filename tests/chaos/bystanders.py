@@ -8,7 +8,7 @@ import time
 from tests.chaos.scenario import scenario
 from tests.chaos.stack import Stack
 
-MOMENTS = 40
+MOMENTS = 24
 """Moments of `enqueue_many` at which its producer dies, one producer each; the last ones live."""
 
 PAUSE = (1.0, 4.0)
@@ -18,6 +18,7 @@ ROUNDS = 4
 @scenario("the producer killed with -9 between any two appends")
 def producer_killed(stack: Stack) -> None:
     """Kill a producer at each moment of its work."""
+    stack.traffic.stop()
     for moment in range(MOMENTS):
         stack.produce(moment)
 

@@ -44,6 +44,7 @@ PATIENCE = 20.0
 
 
 DEAREST = (
+    "before commit in aggregator.take",
     "after commit in aggregator.take",
     "before script XACK XDEL DECRBY in inbox.acknowledge",
     "after commit in submitter._intend",

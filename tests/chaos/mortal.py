@@ -26,6 +26,7 @@ from tests.chaos.points import Points
 from carpool_worker import claude, cli, courier, leases, rescuer, retries
 from carpool_worker.channels import verdicts
 from carpool_worker.channels.webhook import WebhookChannel
+from carpool_worker.end_with_parent import end_with_parent
 
 IMPATIENCE: dict[ModuleType, dict[str, float]] = {
     leases: {"LEASE_SECONDS": 2.0},
@@ -131,6 +132,9 @@ def make_impatient() -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent(
+        signal.SIGKILL
+    )  # a harness that is killed leaves nothing behind, not even what ends slowly
     make_impatient()
     make_porous()
     cli.app()

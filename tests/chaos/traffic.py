@@ -29,6 +29,9 @@ ROUND = 8
 ROUND_SECONDS = 0.25
 """Requests of each client in one round, and the pause until the next."""
 
+MOST_OPEN = 400
+"""Requests of `script` without an answer; while there are more nothing is enqueued, however slow the machine."""
+
 WAIT_SECONDS = 90.0
 
 
@@ -98,7 +101,8 @@ class Traffic:
 
     def _flow(self) -> None:
         while self._flowing.wait() and not self._over.is_set():
-            self.send(ROUND)
+            if len(self._waited_for) - len(self.answered) < MOST_OPEN:
+                self.send(ROUND)
             time.sleep(ROUND_SECONDS)
 
     def _enqueue(self, client: int, some: Iterable[Request]) -> set[str]:
