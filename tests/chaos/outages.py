@@ -1,0 +1,242 @@
+"""What befalls the servers that Carpool rests on: Valkey, PostgreSQL, SQLite, beat, the messages and the clocks."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+import redis
+import sqlalchemy as sa
+from tests.chaos.processes import Program
+from tests.chaos.scenario import scenario
+from tests.chaos.stack import Stack
+
+from carpool_worker.simulator import Fault
+
+QUEUES = [f"carpool.{agent}" for agent in ("aggregate", "submit", "poll", "collect", "deliver")]
+BLOWS = 4
+LONG = 20.0
+"""Seconds: longer than any wait for a connection."""
+
+ROOM = 2_000_000
+"""Bytes left to a Valkey that is about to be full."""
+
+JUMP = 60.0
+"""Seconds: far longer than a lost create is looked for here (2 s, and 7 s that its post may last)."""
+
+NOT_DELIVERING = ",".join(f"carpool.{agent}" for agent in ("aggregate", "submit", "poll", "collect"))
+"""Queues of a worker whose clock is wrong: receivers refuse a webhook whose time is minutes off, and rightly so."""
+
+
+def strike(stack: Stack, what: str, blow: Callable[[], Any], times: int = BLOWS) -> None:
+    """Strike again and again, one to three seconds apart, while requests flow."""
+    for _ in range(times):
+        time.sleep(stack.luck.uniform(1.0, 3.0))
+        with suppress(redis.RedisError, psycopg.Error):  # it may be down from the blow before
+            blow()
+            stack.inject(what)
+
+
+@scenario("Valkey killed with -9", databases=("sqlite",))
+def valkey_killed(stack: Stack) -> None:
+    """Kill Valkey; it comes back with its append-only file, which the kernel still had to write in part."""
+    strike(stack, "Valkey: SIGKILL", stack.valkey.kill)
+
+
+@scenario("Valkey killed with -9, appendfsync always", databases=("sqlite",))
+def valkey_killed_that_syncs_always(stack: Stack) -> None:
+    """Kill a Valkey that writes to the disk before it answers."""
+
+    def kill() -> None:
+        with stack.connection() as server:
+            server.config_set("appendfsync", "always")
+            time.sleep(1.0)
+        stack.valkey.kill()
+
+    strike(stack, "Valkey: SIGKILL", kill)
+
+
+@scenario("Valkey away for 20 seconds", databases=("sqlite",))
+def valkey_away(stack: Stack) -> None:
+    """Stop Valkey for so long that every connection fails."""
+    time.sleep(2.0)
+    stack.valkey.stop()
+    stack.inject("Valkey: away for 20 s")
+    time.sleep(LONG)
+    stack.valkey.start()
+
+
+@scenario("Valkey out of memory", databases=("sqlite",))
+def valkey_full(stack: Stack) -> None:
+    """Leave Valkey next to no memory for some seconds, then plenty."""
+    with stack.connection() as server:
+        used = int(server.info("memory")["used_memory"])
+        server.config_set("maxmemory", used + ROOM)
+        stack.inject("Valkey: full")
+        for _ in range(20):
+            stack.traffic.send(500)
+        server.config_set("maxmemory", 0)
+    refused = stack.traffic.refusals
+    stack.notes.append(f"while it was full producers met: {dict(refused) or 'nothing'}")
+
+
+@scenario("every message lost", databases=("sqlite",))
+def messages_lost(stack: Stack) -> None:
+    """Delete Celery's messages, waiting and unacknowledged ones."""
+    with stack.connection() as server:
+        strike(
+            stack,
+            "Celery's messages: all lost",
+            lambda: server.delete(*QUEUES, "unacked", "unacked_index"),
+            15,
+        )
+
+
+@scenario("every message twice", workers=2)
+def messages_doubled(stack: Stack) -> None:
+    """Push each message that waits again, again and again, and all that are unacknowledged."""
+    with stack.connection() as server:
+        over = time.monotonic() + 10.0
+        while time.monotonic() < over:
+            copies = [(queue, message) for queue in QUEUES for message in server.lrange(queue, 0, -1)]
+            for queue, message in copies:
+                server.lpush(queue, message)
+            copies += [(queue, body) for queue, body in _unacknowledged(server) if server.lpush(queue, body)]
+            stack.inject("Celery's messages: delivered twice", len(copies))
+            time.sleep(0.05)
+
+
+def _unacknowledged(server: redis.Redis) -> Iterator[tuple[str, bytes]]:
+    for packed in server.hvals("unacked"):
+        message, _, queue = json.loads(packed)
+        yield queue, json.dumps(message).encode()
+
+
+@scenario("beat twice, then none for a while", databases=("sqlite",), workers=2)
+def beat_twice(stack: Stack) -> None:
+    """Run a second beat beside the first, then neither, then one."""
+    second = stack.keeper.add(Program("beat2", stack.beat._command, stack.environment, stack.folder))
+    second.start()
+    stack.inject("beat: a second one")
+    time.sleep(8.0)
+    second.stop()
+    stack.beat.stop()
+    stack.inject("beat: away for 10 s")
+    time.sleep(10.0)
+
+
+@scenario("PostgreSQL killed with -9", databases=("postgresql",))
+def postgresql_killed(stack: Stack) -> None:
+    """Kill PostgreSQL's first process, and start it again."""
+
+    def blow() -> None:
+        stack.database.kill()
+        stack.database.start()
+
+    strike(stack, "PostgreSQL: SIGKILL", blow)
+
+
+@scenario("PostgreSQL stopped immediately, and away for a while", databases=("postgresql",))
+def postgresql_stopped(stack: Stack) -> None:
+    """Stop it without a checkpoint, and leave it down."""
+
+    def blow() -> None:
+        stack.database.stop()
+        time.sleep(5.0)
+        stack.database.start()
+
+    strike(stack, "PostgreSQL: immediate stop, 5 s", blow, 2)
+
+
+@scenario("PostgreSQL cuts all connections", databases=("postgresql",))
+def connections_cut(stack: Stack) -> None:
+    """Terminate every backend, again and again."""
+    strike(stack, "PostgreSQL: all connections cut", lambda: _cut(stack), 20)
+
+
+@scenario("PostgreSQL refuses", databases=("postgresql",))
+def postgresql_refuses(stack: Stack) -> None:
+    """Let it be read-only, short of connections, serializable and impatient, a few seconds each."""
+    refusals = {
+        "read-only, as after a failover": "ALTER DATABASE carpool SET default_transaction_read_only = on",
+        "too many connections": "ALTER DATABASE carpool CONNECTION LIMIT 1",
+        "serializable": "ALTER DATABASE carpool SET default_transaction_isolation = serializable",
+        "statement_timeout of 5 ms": "ALTER DATABASE carpool SET statement_timeout = 5",
+        "lock_timeout of 1 ms": "ALTER DATABASE carpool SET lock_timeout = 1",
+    }
+    for name, refusal in refusals.items():
+        _administer(stack, refusal)
+        _cut(stack)
+        stack.inject(f"PostgreSQL: {name}")
+        time.sleep(5.0)
+        _administer(stack, "ALTER DATABASE carpool RESET ALL", "ALTER DATABASE carpool CONNECTION LIMIT -1")
+        _cut(stack)
+
+
+def _cut(stack: Stack) -> None:
+    _administer(
+        stack,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = 'carpool' AND backend_type = 'client backend'",
+    )
+
+
+def _administer(stack: Stack, *statements: str) -> None:
+    # By another database: what befalls carpool's does not befall who ends it.
+    with psycopg.connect(stack.database.server.get_uri(), autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+@scenario("SQLite locked by another program", databases=("sqlite",))
+def sqlite_locked(stack: Stack) -> None:
+    """Hold the write lock for seconds on end."""
+    path = str(sa.make_url(stack.database.url).database)
+
+    def blow() -> None:
+        with _writing(path):
+            time.sleep(stack.luck.uniform(1.0, 6.0))
+
+    strike(stack, "SQLite: locked", blow)
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    other = sqlite3.connect(path, timeout=LONG, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield
+    other.execute("ROLLBACK")
+    other.close()
+
+
+@scenario("clocks that jump")
+def clocks_jump(stack: Stack) -> None:
+    """Give one of two workers a clock of its own, which jumps ahead and back; creates are lost meanwhile."""
+    offset = stack.folder / "offset"
+    offset.write_text("0")
+    command = [
+        sys.executable,
+        "-m",
+        "tests.chaos.jumpy",
+        "worker",
+        "--queues",
+        NOT_DELIVERING,
+        "--concurrency",
+        "3",
+    ]
+    environment = {**stack.environment, "CHAOS_OFFSET": str(offset)}
+    jumpy = stack.keeper.add(Program("jumpy", command, environment, stack.folder))
+    jumpy.start()
+    for jump in (JUMP, -JUMP, JUMP / 2, 0.0):
+        with suppress(OSError, RuntimeError):
+            stack.remote.arm(Fault(operation="create", kind="lost", times=2))
+        time.sleep(5.0)
+        offset.write_text(str(jump))
+        stack.inject(f"clock: {jump:+.0f} s")
+    time.sleep(3.0)
