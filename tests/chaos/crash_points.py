@@ -46,7 +46,7 @@ PATIENCE = 20.0
 DEAREST = (
     "before commit in aggregator.take",
     "after commit in aggregator.take",
-    "before script XACK XDEL DECRBY in inbox.acknowledge",
+    "before script in inbox.acknowledge",
     "after commit in submitter._intend",
     "before POST batches in submitter.submit",
     "after POST batches in submitter.submit",
@@ -64,7 +64,7 @@ DEAREST = (
     "after sending books.on_answer in channels.celery_task._send",
     "before commit in parcels.record",
     "after lpop in channels.reply.answer_waits",
-    "before script HGET RPUSH EXPIRE HDEL in channels.reply.push",
+    "before script in channels.reply.push",
 )
 """The points at which work or money would be lost or doubled if anything were in the wrong order."""
 
