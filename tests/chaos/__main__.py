@@ -15,11 +15,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
-from tests.chaos import bystanders, crash_points, luck, outages, report
+from tests.chaos import bystanders, crash_points, luck, outages, outages_of_databases, report
 from tests.chaos.scenario import BOTH, SCENARIOS, Outcome, Scenario, run
 from tests.chaos.stack import Stack
 
-ATTACKS = (crash_points, bystanders, outages, luck)
+ATTACKS = (crash_points, bystanders, outages, outages_of_databases, luck)
 """The modules whose scenarios are run."""
 
 REPORT = Path(".carpool/chaos")
