@@ -283,6 +283,21 @@ def test_resuming_after_its_first_lines_went_into_another_batch_is_no_stranger(
     assert simulator.ledger()["ran_twice"] == []
 
 
+def test_results_of_our_own_post_that_name_none_of_ours_are_never_sent_again(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given a batch whose create was answered, and results that name other requests
+    given_an_ended_batch(carpool, producer, 3)
+    renamed = Edited(lambda lines: [line.replace(b'"custom_id":"0', b'"custom_id":"f') for line in lines])
+
+    # When they are collected, Then they were paid for: the requests end with a clear error, and are not run again
+    assert collect(carpool, renamed)
+    renamed.close()
+    assert state(carpool) == "completed"
+    assert carpool.rows("SELECT DISTINCT state, outcome FROM requests") == [("discarded", "errored")]
+    assert simulator.ledger()["batches"] == 1
+
+
 def test_results_that_were_archived_end_their_requests_with_a_clear_error_at_once(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:

@@ -109,8 +109,8 @@ def _record(connection: sa.Connection, batch_id: str, conclusions: Conclusions, 
 
 def _is_strange(engine: sa.Engine, batch: Batch, custom_ids: Sequence[str]) -> bool:
     # A batch that the rescuer adopted may be another's, made in the same second with as many requests. Its own results
-    # name requests that wait in it, unless some were taken before.
-    if not custom_ids:
+    # name requests that wait in it, unless some were taken before. What the API's own answer said is ours stays ours.
+    if batch.in_doubt_at is None or not custom_ids:
         return False
     with read(engine) as connection:
         named = requests.pending(connection, batch.id, custom_ids)
