@@ -193,7 +193,7 @@ def test_another_of_our_batches_adopted_by_mistake_is_let_go_and_found_by_its_ow
     simulator.arm(NOT_MADE, LOST)
     first, second = given_doubts(carpool, producer, MODEL, "claude-sonnet-4-5")
     [made] = carpool.claude.list_newest({})
-    assert submitter.accept(carpool.engine, first, made)
+    assert submitter.accept(carpool.engine, first, made, in_doubt_at=now())
 
     carpool.until(lambda: second in rescue(carpool, PATIENT))
 
