@@ -39,7 +39,7 @@ DETOUR_ROUNDS = 3
 ROUNDS = 40
 """A walk lasts at least so long, so that it takes all detours."""
 
-PATIENCE = 20.0
+PATIENCE = 45.0
 """Seconds without a strike or a new point after which the points that are left are given up, and named."""
 
 
