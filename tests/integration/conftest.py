@@ -17,11 +17,12 @@ import pytest
 import sqlalchemy as sa
 from aiohttp import web
 from tests.integration.agents import carpool, producer, simulator
+from tests.integration.commanding import command_line
 
 from carpool_worker import migrations
 from carpool_worker.database import open_engine
 
-__all__ = ["carpool", "producer", "simulator"]
+__all__ = ["carpool", "command_line", "producer", "simulator"]
 
 _names = (f"test_{number}" for number in itertools.count())
 

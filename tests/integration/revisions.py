@@ -144,7 +144,9 @@ SECOND: Rows = FIRST | {
         {"url": "https://example.com/slow", "failing_since": NOW},
     ],
     "cancellations": [{"request_id": "6" * 32, "client": "billing", "requested_at": NOW}],
-    "lane_pauses": [{"lane": MODEL, "reason": "401", "paused_at": NOW, "probe_at": NOW, "probes": 1}],
+    "lane_pauses": [
+        {"lane": MODEL, "reason": "401", "paused_at": NOW, "probe_at": NOW, "probes": 1, "by_operator": True}
+    ],
 }
 
 ROWS: dict[str, Rows] = {"0001": FIRST, "0002": SECOND}

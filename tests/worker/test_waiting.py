@@ -79,6 +79,15 @@ def test_a_batch_that_may_be_posted_waits_for_a_worker_alone() -> None:
     assert waits_for(batch(BatchState.SEALED), replace(SCENE, admitted=("b",))) == "a worker to post it"
 
 
+def test_a_lane_that_an_operator_paused_says_so_and_names_no_time() -> None:
+    pause = LanePause(lane="lane", reason="over budget", paused_at=NOON, probe_at=NOON, by_operator=True)
+    paused = replace(SCENE, pauses={"lane": pause}, admitted=("b",))
+
+    assert waits_for(batch(BatchState.SEALED), paused) == (
+        "its lane, paused by an operator: over budget (until it is resumed)"
+    )
+
+
 def test_a_paused_lane_says_why_and_when_it_is_asked_again() -> None:
     paused = replace(SCENE, pauses={"lane": PAUSE}, admitted=("b",))
 

@@ -45,9 +45,11 @@ def admitted(
     connection: sa.Connection, at: int, queue_limit: int = START_QUEUE_LIMIT, probing: str | None = None
 ) -> list[str]:
     """Return the ids of the batches that may be posted now, oldest first; `probing` has its turn to ask already."""
-    probes = {lane: pause.probe_at for lane, pause in lane_pauses.by_lane(connection).items()}
-    probes.pop(probing or "", None)
-    return next_up(batches.ready(connection, at), probes, batches.queued(connection), queue_limit, at)
+    pauses = lane_pauses.by_lane(connection)
+    stopped = {lane for lane, pause in pauses.items() if pause.by_operator}
+    probes = {lane: pause.probe_at for lane, pause in pauses.items() if lane != probing}
+    ready = [batch for batch in batches.ready(connection, at) if batch.lane not in stopped]
+    return next_up(ready, probes, batches.queued(connection), queue_limit, at)
 
 
 def next_up(

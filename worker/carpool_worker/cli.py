@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from carpool_worker.commands import batches, deliveries, quarantine
+from carpool_worker.commands import batches, deliveries, lanes, quarantine
 from carpool_worker.commands.advise import advise
 from carpool_worker.commands.cancel import cancel
 from carpool_worker.commands.enqueue import enqueue
@@ -243,6 +243,8 @@ app.command()(advise)
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(batches.app, name="batches")
 app.add_typer(quarantine.app, name="quarantine")
+for command in (lanes.lanes, lanes.flush, lanes.pause, lanes.resume):
+    app.command()(command)
 app.command()(purge)
 app.command()(cancel)
 

@@ -309,6 +309,10 @@ class LanePause(SQLModel, table=True):
     paused_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
     probe_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))  # when one batch may try again
     probes: int = Field(default=0)  # tries since
+    # An operator's pause: nothing asks, and no success ends it.
+    by_operator: bool = Field(
+        default=False, sa_column=sa.Column(sa.Boolean, nullable=False, server_default=sa.false())
+    )
 
 
 class UsageRow(SQLModel, table=True):

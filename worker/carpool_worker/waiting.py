@@ -45,6 +45,8 @@ def _open(batch: Batch, scene: Scene) -> str:
 
 def _sealed(batch: Batch, scene: Scene) -> str:
     if pause := scene.pauses.get(batch.lane):
+        if pause.by_operator:
+            return f"its lane, paused by an operator: {pause.reason} (until it is resumed)"
         return f"its lane, paused: {pause.reason} (asked again at {clock(pause.probe_at, scene.at)})"
     if batch.due_at > scene.at:
         return f"a back-off, until {clock(batch.due_at, scene.at)}: {batch.last_error or 'no reason known'}"

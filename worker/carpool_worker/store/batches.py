@@ -172,11 +172,17 @@ def add_cost(connection: sa.Connection, batch_id: str, cost: Decimal, list_price
     )
 
 
-def seal_opened_before(connection: sa.Connection, opened_before: int, now: int) -> list[str]:
-    """Seal every open batch whose first request came before then; return their ids."""
+def seal_opened_before(
+    connection: sa.Connection, opened_before: int, now: int, lane: str | None = None, model: str | None = None
+) -> list[str]:
+    """Seal every open batch (of that lane, of that model) whose first request came before then; return their ids."""
     due = sa.select(batches.c.id).where(
         batches.c.state == BatchState.OPEN, batches.c.opened_at <= opened_before, batches.c.request_count > 0
     )
+    if lane is not None:
+        due = due.where(batches.c.lane == lane)
+    if model is not None:
+        due = due.where(batches.c.model == model)
     ids = connection.scalars(due).all()
     return [batch_id for batch_id in ids if move(connection, SEAL, batch_id, sealed_at=now)]
 

@@ -1,16 +1,22 @@
-"""Paused lanes in SQL: nothing is submitted from them but one probe at a time, until a post is taken again."""
+"""Paused lanes in SQL: nothing is submitted from them but one probe at a time, until a post is taken again.
+
+From a lane that an operator paused nothing is submitted at all, until an operator resumes it.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from carpool_worker.database import is_postgres
 from carpool_worker.models import Batch, LanePause
 
 pauses = LanePause.__table__  # type: ignore[attr-defined]
 batches = Batch.__table__  # type: ignore[attr-defined]
+
+AUTOMATIC = pauses.c.by_operator.is_(False)
 
 
 def by_lane(connection: sa.Connection) -> dict[str, LanePause]:
@@ -21,35 +27,50 @@ def by_lane(connection: sa.Connection) -> dict[str, LanePause]:
 def pause(connection: sa.Connection, lane: str, reason: str, now: int, probe_at: int) -> bool:
     """Pause a lane, unless it is; return whether it is news."""
     row = {"lane": lane, "reason": reason, "paused_at": now, "probe_at": probe_at, "probes": 0}
-    paused = _insert_unless_paused(connection).values(row).returning(pauses.c.lane)
+    paused = _insert(connection).values(row).on_conflict_do_nothing().returning(pauses.c.lane)
     return connection.scalar(paused) is not None
+
+
+def pause_by_operator(connection: sa.Connection, lane: str, reason: str, now: int) -> None:
+    """Pause a lane until an operator resumes it; a pause that Carpool began becomes the operator's."""
+    row = {
+        "lane": lane,
+        "reason": reason,
+        "paused_at": now,
+        "probe_at": now,
+        "probes": 0,
+        "by_operator": True,
+    }
+    insert = _insert(connection).values(row)
+    changes = {"reason": reason, "by_operator": True}
+    connection.execute(insert.on_conflict_do_update(index_elements=["lane"], set_=changes))
+
+
+def resume(connection: sa.Connection, lane: str) -> bool:
+    """End a lane's pause, whoever began it; return False where it was not paused."""
+    return connection.execute(sa.delete(pauses).where(pauses.c.lane == lane)).rowcount == 1
 
 
 def claim_probe(connection: sa.Connection, lane: str, now: int, until: int) -> bool:
     """Take a paused lane's turn to ask, which is over by `until`; return False where it isn't due or is taken."""
-    claimed = sa.update(pauses).where(pauses.c.lane == lane, pauses.c.probe_at <= now)
+    claimed = sa.update(pauses).where(AUTOMATIC, pauses.c.lane == lane, pauses.c.probe_at <= now)
     return connection.execute(claimed.values(probe_at=until, probes=pauses.c.probes + 1)).rowcount == 1
 
 
 def probe_again(connection: sa.Connection, lane: str, probe_at: int, reason: str | None = None) -> None:
     """Say when a lane, if it is paused, is asked again, and why it still is."""
     values: dict[str, Any] = {"probe_at": probe_at} | ({"reason": reason} if reason else {})
-    connection.execute(sa.update(pauses).where(pauses.c.lane == lane).values(values))
+    connection.execute(sa.update(pauses).where(AUTOMATIC, pauses.c.lane == lane).values(values))
 
 
 def lift(connection: sa.Connection, batch_id: str) -> str | None:
     """End the pause that began before this batch was posted, now that the post was taken; return the lane, if any."""
     posted = sa.select(batches.c.lane, batches.c.submitting_at).where(batches.c.id == batch_id)
     lane, submitting_at = connection.execute(posted).one()
-    lifted = sa.delete(pauses).where(pauses.c.lane == lane, pauses.c.paused_at <= submitting_at)
+    lifted = sa.delete(pauses).where(AUTOMATIC, pauses.c.lane == lane, pauses.c.paused_at <= submitting_at)
     return lane if connection.execute(lifted).rowcount else None
 
 
-def _insert_unless_paused(connection: sa.Connection) -> Any:
-    if is_postgres(connection):
-        from sqlalchemy.dialects.postgresql import insert as postgres_insert
-
-        return postgres_insert(pauses).on_conflict_do_nothing()
-    from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-    return sqlite_insert(pauses).on_conflict_do_nothing()
+def _insert(connection: sa.Connection) -> Any:
+    # Two classes with the same methods and no common ancestor that has them.
+    return (postgresql if is_postgres(connection) else sqlite).insert(pauses)

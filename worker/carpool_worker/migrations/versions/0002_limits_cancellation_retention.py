@@ -47,6 +47,7 @@ def upgrade() -> None:
         sa.Column("paused_at", sa.BigInteger(), nullable=False),
         sa.Column("probe_at", sa.BigInteger(), nullable=False),
         sa.Column("probes", sa.Integer(), nullable=False),
+        sa.Column("by_operator", sa.Boolean(), nullable=False, server_default=sa.false()),
         sa.PrimaryKeyConstraint("lane"),
     )
     op.add_column("deliveries", sa.Column("claims", sa.Integer(), nullable=False, server_default="0"))

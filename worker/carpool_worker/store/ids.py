@@ -1,0 +1,47 @@
+"""Ids by their beginnings, as operators type them."""
+
+from __future__ import annotations
+
+import re
+
+import sqlalchemy as sa
+
+from carpool_worker.models import Batch, Request
+
+batches = Batch.__table__  # type: ignore[attr-defined]
+requests = Request.__table__  # type: ignore[attr-defined]
+
+HEXADECIMAL = re.compile("[0-9a-f]{1,32}")
+AFTER_DIGITS = "g"
+"""Sorts after every hexadecimal digit, so that a prefix is a range of the index."""
+
+
+def begins(column: sa.ColumnElement[str], prefix: str) -> sa.ColumnElement[bool]:
+    """Return the condition that an id begins so; no id begins with what is not hexadecimal."""
+    if not HEXADECIMAL.fullmatch(prefix):
+        return sa.false()
+    return sa.and_(column >= prefix, column < prefix + AFTER_DIGITS)
+
+
+def requests_like(connection: sa.Connection, prefix: str, limit: int) -> list[str]:
+    """Return up to `limit` ids of requests that begin so."""
+    like = sa.select(requests.c.id).where(begins(requests.c.id, prefix))
+    return list(connection.scalars(like.order_by(requests.c.id).limit(limit)))
+
+
+def batches_like(connection: sa.Connection, prefix: str, limit: int) -> list[str]:
+    """Return up to `limit` ids of batches whose id, here or at Anthropic, begins so."""
+    there = batches.c.claude_id.startswith(prefix, autoescape=True)
+    like = sa.select(batches.c.id).where(sa.or_(begins(batches.c.id, prefix), there))
+    return list(connection.scalars(like.order_by(batches.c.id).limit(limit)))
+
+
+def newest_batches(connection: sa.Connection, prefix: str, limit: int) -> list[str]:
+    """Return the newest `limit` batches whose id begins so."""
+    newest = sa.select(batches.c.id).order_by(batches.c.id.desc()).limit(limit)
+    return list(connection.scalars(newest.where(begins(batches.c.id, prefix)) if prefix else newest))
+
+
+def since(milliseconds: int) -> str:
+    """Return what the ids of that time begin with (UUIDv7: RFC 9562, section 5.7); later ones sort after it."""
+    return f"{max(0, milliseconds):012x}"
