@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from carpool_worker.commands import batches, deliveries, lanes, quarantine
 from carpool_worker.commands.advise import advise
 from carpool_worker.commands.cancel import cancel
+from carpool_worker.commands.doctor import doctor
 from carpool_worker.commands.enqueue import enqueue
 from carpool_worker.commands.purge import purge
 from carpool_worker.commands.results import results
@@ -236,6 +237,7 @@ def migrate() -> None:
 
 app.command()(enqueue)
 app.command()(results)
+app.command()(doctor)
 app.command()(usage)
 app.command()(advise)
 

@@ -1,0 +1,48 @@
+"""The doctor: looks at all that Carpool rests on and says how to mend what is wrong. It changes and costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+
+import sqlalchemy as sa
+from redis import Redis
+
+from carpool_worker.doctor import callbacks, celery_queues, claude_api, clocks, databases, redis_server
+from carpool_worker.doctor.findings import Finding, Verdict
+from carpool_worker.doctor.settings_in_force import examine_settings
+from carpool_worker.settings import Settings
+
+__all__ = ["Finding", "Verdict", "examine"]
+
+
+def examine() -> Generator[Finding, None, None]:
+    """Yield what is found, as it is found; where a part can't be reached, what rests on it is not looked at."""
+    findings, settings = examine_settings()
+    yield from findings
+    if settings is None:
+        return
+    with ExitStack() as opened:
+        server = redis_server.opened(settings.redis_url)
+        if isinstance(server, Redis):
+            opened.callback(server.close)
+        yield from [server] if isinstance(server, Finding) else redis_server.examine(server)
+        engine = databases.opened(settings.database_url)
+        if isinstance(engine, sa.Engine):
+            opened.callback(engine.dispose)
+        yield from [engine] if isinstance(engine, Finding) else databases.examine(engine)
+        yield from _rest(
+            settings,
+            server if isinstance(server, Redis) else None,
+            engine if isinstance(engine, sa.Engine) else None,
+        )
+
+
+def _rest(settings: Settings, server: Redis | None, engine: sa.Engine | None) -> Iterator[Finding]:
+    answer = claude_api.ask()
+    yield from claude_api.judge(answer, settings.queue_limit)
+    yield from clocks.examine(server, engine, answer)
+    if server:
+        yield from celery_queues.examine(server, settings.redis_url)
+    if engine:
+        yield from callbacks.examine(engine, settings)

@@ -1,0 +1,58 @@
+"""What the doctor asks a database: how it is set, its time, and what waits for a webhook's secret."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from carpool_worker.models import Batch, DeliveryRow, Request
+from carpool_worker.states import DeliveryState
+
+POSTGRES_SETTINGS = (
+    "server_version_num",
+    "server_version",
+    "max_connections",
+    "superuser_reserved_connections",
+    "synchronous_commit",
+    "fsync",
+    "transaction_isolation",
+    "transaction_read_only",
+)
+UNDELIVERED = (DeliveryState.AVAILABLE, DeliveryState.DELIVERING, DeliveryState.RETRYABLE)
+
+batches = Batch.__table__  # type: ignore[attr-defined]
+requests = Request.__table__  # type: ignore[attr-defined]
+deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
+
+
+def postgres_settings(connection: sa.Connection) -> dict[str, str]:
+    """Return settings by their names, as they are in this session, and `connections`: those that are open."""
+    columns = [sa.func.current_setting(name).label(name) for name in POSTGRES_SETTINGS]
+    opened = sa.select(sa.func.count()).select_from(sa.text("pg_stat_activity")).scalar_subquery()
+    row = connection.execute(sa.select(*columns, opened.label("connections"))).one()
+    return {name: str(value) for name, value in row._mapping.items()}
+
+
+def sqlite_pragma(connection: sa.Connection, name: str) -> Any:
+    """Return what a PRAGMA of this connection is set to."""
+    return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+
+
+def seconds_since_epoch(connection: sa.Connection) -> float:
+    """Return the time by PostgreSQL's clock."""
+    return float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0.0)
+
+
+def waits_for_a_secret(connection: sa.Connection) -> bool:
+    """Tell whether an answer is on its way to a webhook, or a request that has not ended names one."""
+    due = sa.select(sa.literal(1)).where(
+        deliveries.c.channel == "webhook", deliveries.c.state.in_(UNDELIVERED)
+    )
+    asked = (
+        sa.select(sa.literal(1))
+        .join_from(batches, requests, requests.c.batch_id == batches.c.id)
+        .where(batches.c.finished_at.is_(None), requests.c.finished_at.is_(None))
+        .where(requests.c.callback.startswith('{"kind":"webhook"'))
+    )
+    return any(connection.scalar(query.limit(1)) for query in (due, asked))
