@@ -27,6 +27,14 @@ SQLITE_ROWS = 100
 
 POOL_SIZE = 5
 
+KEEPALIVE = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""libpq's: a PostgreSQL that vanished without a word is noticed after a minute. Seconds, the last in milliseconds."""
+
 
 def now() -> int:
     """Return the time in milliseconds since the epoch, as the tables keep it."""
@@ -43,7 +51,10 @@ def open_engine(url: str) -> sa.Engine:
         return _open_sqlite(parsed)
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(parsed, pool_size=POOL_SIZE, pool_pre_ping=True, hide_parameters=True)
+    alive = {name: value for name, value in KEEPALIVE.items() if name not in parsed.query}
+    engine = sa.create_engine(
+        parsed, pool_size=POOL_SIZE, pool_pre_ping=True, hide_parameters=True, connect_args=alive
+    )
     sa.event.listen(engine, "handle_error", _quote_nothing)
     return engine
 

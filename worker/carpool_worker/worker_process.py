@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+from threading import Timer
 
-from celery.signals import worker_process_init
+from celery.signals import worker_process_init, worker_shutting_down
 from celery.worker.consumer.consumer import (
     INVALID_TASK_ERROR,
     MESSAGE_DECODE_ERROR,
@@ -15,11 +17,14 @@ from celery.worker.consumer.consumer import (
 from celery.worker.consumer.consumer import logger as consumer_log
 
 from carpool_worker import tasks  # noqa: F401  (registers them)
-from carpool_worker.app import app
+from carpool_worker.app import SHUTDOWN_TIMEOUT, app
 from carpool_worker.end_with_parent import end_with_parent
 
 TALKATIVE_LOGGERS = ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "httpx2")
 """They log each task twice and each call of the API, and beat sends three a second; failures are still logged."""
+
+LONGEST_SHUTDOWN = SHUTDOWN_TIMEOUT + 15.0
+"""Seconds from the first signal to the end. A worker whose Redis is away would wait for it without end."""
 
 QUOTING = (UNKNOWN_TASK_ERROR, INVALID_TASK_ERROR, MESSAGE_DECODE_ERROR, UNKNOWN_FORMAT)
 """What Celery logs of a message that is no task of ours, with the message's body: that can be a prompt or an answer."""
@@ -28,6 +33,7 @@ QUOTING = (UNKNOWN_TASK_ERROR, INVALID_TASK_ERROR, MESSAGE_DECODE_ERROR, UNKNOWN
 def run(queues: str, concurrency: int) -> None:
     """Work on `queues` (comma-separated) with `concurrency` processes, until SIGTERM or SIGINT."""
     worker_process_init.connect(_leave_nothing_behind)
+    worker_shutting_down.connect(_end_in_time)
     for name in TALKATIVE_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     consumer_log.addFilter(quote_nothing)
@@ -45,6 +51,12 @@ def quote_nothing(record: logging.LogRecord) -> bool:
             None,
         )
     return True
+
+
+def _end_in_time(**_: object) -> None:
+    last = Timer(LONGEST_SHUTDOWN, os._exit, (os.EX_TEMPFAIL,))
+    last.daemon = True
+    last.start()
 
 
 def _leave_nothing_behind(**_: object) -> None:

