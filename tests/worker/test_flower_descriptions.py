@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from carpool_worker.flower_events import (
+from carpool_worker import flower_rows
+from carpool_worker.flower_rows import (
     FAILED,
     RECEIVED,
     RETRIED,
     STARTED,
     SUCCEEDED,
+    answer_time,
     contents,
-    describe,
     outcome,
 )
 from carpool_worker.models import Batch
@@ -25,43 +26,65 @@ def batch(state: BatchState = BatchState.OPEN, **columns: Any) -> Batch:
     return Batch(id="b" * 32, lane="m", model="m", headers="{}", state=state, opened_at=0, **columns)
 
 
+def describe(batch: Batch) -> tuple[str, dict[str, Any]]:
+    return flower_rows.describe(batch, flush_interval=60)
+
+
 @pytest.mark.parametrize(
-    ("state", "error", "kind"),
+    ("state", "error", "kind", "result"),
     [
-        (BatchState.OPEN, None, RECEIVED),
-        (BatchState.SEALED, None, RECEIVED),
-        (BatchState.SEALED, "529 overloaded_error: Overloaded", RETRIED),
-        (BatchState.SUBMITTING, None, RECEIVED),
-        (BatchState.SUBMITTING, "in doubt: no answer", RETRIED),
-        (BatchState.IN_PROGRESS, None, STARTED),
-        (BatchState.CANCELING, None, STARTED),
-        (BatchState.ENDED, None, STARTED),
-        (BatchState.COMPLETED, None, SUCCEEDED),
-        (BatchState.REJECTED, "400 invalid_request_error: no", FAILED),
+        (BatchState.OPEN, None, RECEIVED, "fills until 00:01:00 UTC"),
+        (BatchState.SEALED, None, RECEIVED, "waits to be sent"),
+        (BatchState.SEALED, "529 Overloaded", RETRIED, "waits: 529 Overloaded"),
+        (BatchState.SUBMITTING, None, RECEIVED, "is being sent"),
+        (BatchState.SUBMITTING, "in doubt: no answer", RETRIED, "waits: in doubt: no answer"),
+        (BatchState.IN_PROGRESS, None, STARTED, "runs at Anthropic"),
+        (BatchState.CANCELING, None, STARTED, "is being canceled at Anthropic"),
+        (BatchState.ENDED, None, STARTED, "its results are fetched: 2 succeeded"),
+        (BatchState.COMPLETED, None, SUCCEEDED, "2 succeeded"),
+        (BatchState.REJECTED, "400 no", FAILED, "rejected: 400 no"),
     ],
 )
-def test_every_state_has_its_event(state: BatchState, error: str | None, kind: str) -> None:
-    shown, fields = describe(batch(state, last_error=error))
+def test_every_state_has_its_event_and_says_what_happens(
+    state: BatchState, error: str | None, kind: str, result: str
+) -> None:
+    shown, fields = describe(batch(state, last_error=error, succeeded=2))
 
     assert shown == kind
-    assert fields.get("exception") == error
+    assert fields["result"] == result
+    assert fields["exception"] == error
 
 
 def test_what_a_batch_holds_is_said_in_a_few_words() -> None:
     assert contents(batch(request_count=5_000, body_bytes=12_000_000)) == "5,000 requests, 12 MB"
     assert contents(batch(request_count=1, body_bytes=900)) == "1 request, 900 Bytes"
-    assert describe(batch())[1]["name"] == "batch m"
+
+
+def test_one_event_has_the_whole_row_with_the_times_of_the_batch() -> None:
+    # Given a batch that was opened, posted with a header, and ended
+    done = batch(BatchState.COMPLETED, claude_id="msgbatch_1", in_progress_at=61_000, ended_at=121_500)
+    done.headers = '{"anthropic-beta": "output-300k-2026-03-24"}'
+    done.expires_at = 86_461_000
+
+    # When it is described, Then nothing of an earlier event is needed
+    _, fields = describe(done)
+    assert fields["name"] == "batch m"
+    assert fields["kwargs"] == "msgbatch_1, anthropic-beta: output-300k-2026-03-24"
+    assert (fields["received"], fields["started"], fields["succeeded"]) == (0, 61, 121.5)
+    assert (fields["eta"], fields["expires"]) == ("1970-01-01T00:01:00+00:00", "1970-01-02T00:01:01+00:00")
+    assert "failed" not in fields
+
+    # And how long it took is told apart, as it is counted each time
+    assert "runtime" not in fields
+    assert answer_time(done) == 60.5
+    assert answer_time(batch(ended_at=5)) == 0
+    assert answer_time(batch(in_progress_at=6, ended_at=5)) == 0.001
 
 
 def test_how_a_batch_went_is_said_with_its_money() -> None:
-    done = batch(
-        succeeded=4_990, errored=10, cost=Decimal("1.23"), list_price=Decimal("2.46"), in_progress_at=1_000
-    )
-    done.ended_at = 4_500
+    done = batch(succeeded=4_990, errored=10, cost=Decimal("1.23"), list_price=Decimal("2.46"))
 
     assert outcome(done) == "4,990 succeeded, 10 errored · $1.23, saved $1.23"
-    done.state = BatchState.COMPLETED
-    assert describe(done)[1]["runtime"] == 3.5
 
 
 def test_cents_are_not_rounded_away_and_no_price_is_no_money() -> None:

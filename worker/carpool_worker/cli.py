@@ -14,14 +14,13 @@ from carpool_worker.commands.advise import advise
 from carpool_worker.commands.cancel import cancel
 from carpool_worker.commands.doctor import doctor
 from carpool_worker.commands.enqueue import enqueue
+from carpool_worker.commands.flower import flower
 from carpool_worker.commands.purge import purge
 from carpool_worker.commands.results import results
 from carpool_worker.commands.usage import usage
 from carpool_worker.exceptions import WorkerError
 
 QUEUES = "carpool.aggregate,carpool.submit,carpool.poll,carpool.collect,carpool.deliver,carpool.enqueue"
-LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
-FLOWER_CONFIG = Path("config/flower.py")
 
 
 T = TypeVar("T")
@@ -145,30 +144,6 @@ def beat() -> None:
 
 
 @app.command()
-def flower(
-    address: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 5555,
-) -> None:
-    """Run Flower, where each batch is a row.
-
-    Beyond this machine it needs a password: FLOWER_BASIC_AUTH=user:password. Options come from config/flower.py here,
-    or from FLOWER_* in the environment. Example:
-
-        FLOWER_BASIC_AUTH=ops:… carpool flower --address 0.0.0.0
-    """
-    if address not in LOOPBACK_HOSTS and not (
-        os.environ.get("FLOWER_BASIC_AUTH") or os.environ.get("FLOWER_AUTH")
-    ):
-        raise WorkerError(f"Flower on {address} needs a password: set FLOWER_BASIC_AUTH=user:password")
-    from carpool_worker import preflight
-
-    preflight.check_port(address, port)
-    preflight.check_redis()
-    config = [f"--conf={FLOWER_CONFIG}"] if FLOWER_CONFIG.is_file() else []
-    _celery_without_tasks().start(["flower", f"--address={address}", f"--port={port}", *config])
-
-
-@app.command()
 def simulator(
     data: Data = Path(".carpool/simulator"),
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
@@ -235,6 +210,7 @@ def migrate() -> None:
     typer.echo("The tables are up to date.")
 
 
+app.command()(flower)
 app.command()(enqueue)
 app.command()(results)
 app.command()(doctor)

@@ -1,114 +1,102 @@
 """Shows batches in Flower: a batch is a row there for its whole life, sent as task events from a host of its own.
 
-No prompt, answer or key is ever part of an event. Events are a view: where none can be sent, the work goes on.
+No prompt, answer or key is ever part of an event. Events are a view: where none can be sent, the work goes on. They
+are kept nowhere, so whoever begins to listen is shown the batches of late anew (see monitors.py).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
 from typing import Any
 
-import humanize
 import sqlalchemy as sa
 from celery import Celery
 
 from carpool_worker.database import read
+from carpool_worker.flower_rows import FAILED, RECEIVED, answer_time, describe
 from carpool_worker.models import Batch
+from carpool_worker.settings import settings
 from carpool_worker.states import BatchState
-from carpool_worker.store import batches
+from carpool_worker.store import batch_views, batches
 
 log = logging.getLogger(__name__)
 
 HOSTNAME = "batches@carpool"
 
-RECEIVED = "task-received"
-STARTED = "task-started"
-SUCCEEDED = "task-succeeded"
-FAILED = "task-failed"
-RETRIED = "task-retried"
+SHOWN_ANEW = 10_000
+"""The newest batches, which is what a monitor that begins to listen is shown; Flower keeps twice as many rows."""
+
+PAGE = 500
+"""Rows that are read, and events that are sent, at once."""
+
+HEARTBEAT = 60.0
+"""Seconds between two signs of life, at least; a monitor takes a host for dead after twice as long."""
+
+Event = tuple[str, dict[str, Any]]
 
 
 def show(app: Celery, engine: sa.Engine, batch_ids: Iterable[str]) -> None:
     """Send the events that bring these batches' rows up to date."""
     if wanted := dict.fromkeys(batch_ids):
-        _tell(app, _rows(engine, wanted))
+        _tell(app, map(_event, _named(engine, wanted)))
+
+
+def finish(app: Celery, engine: sa.Engine, batch_id: str) -> None:
+    """Show a batch that has just been completed; the time its answers took goes into Flower's metrics, this once."""
+    _tell(app, map(_final_event, _named(engine, [batch_id])))
+
+
+def show_newest(app: Celery, engine: sa.Engine) -> None:
+    """Send the events that make the rows of the newest batches, whatever a monitor knows of them."""
+    _tell(app, map(_event, _newest(engine)))
 
 
 def beat(app: Celery) -> None:
     """Tell Flower that the host of the batches is alive."""
-    _tell(app, [("worker-heartbeat", {"freq": 60})])
+    _tell(app, [("worker-heartbeat", {"freq": max(HEARTBEAT, settings().poll_interval)})])
 
 
 def refuse(app: Celery, task_id: str, client: str, error: Exception) -> None:
     """Show a request that was refused at the Celery door: who sent it and which rule it broke, not what it says."""
     received = {"name": "carpool.enqueue", "args": f"client {client!s:.64}", "kwargs": ""}
-    failed = {"exception": str(error), "traceback": ""}
+    failed = {"exception": str(error), "result": f"refused: {error}", "traceback": ""}
     _tell(app, [(RECEIVED, {"uuid": task_id, **received}), (FAILED, {"uuid": task_id, **failed})])
 
 
-def _rows(engine: sa.Engine, batch_ids: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _named(engine: sa.Engine, batch_ids: Iterable[str]) -> list[Batch]:
     with read(engine) as connection:
-        found = [batches.get(connection, batch_id) for batch_id in batch_ids]
-    for batch in filter(None, found):
-        kind, fields = describe(batch)
-        yield kind, {"uuid": batch.id, **fields}
+        return [batch for batch_id in batch_ids if (batch := batches.get(connection, batch_id))]
 
 
-def _tell(app: Celery, events: Iterable[tuple[str, dict[str, Any]]]) -> None:
+def _newest(engine: sa.Engine) -> Iterator[Batch]:
+    before = None
+    for _ in range(SHOWN_ANEW // PAGE):
+        with read(engine) as connection:
+            page = batch_views.page(connection, PAGE, before=before)
+        if not page:
+            return
+        yield from page
+        before = page[0].id
+
+
+def _event(batch: Batch) -> Event:
+    kind, fields = describe(batch, settings().flush_interval)
+    return kind, {"uuid": batch.id, **fields}
+
+
+def _final_event(batch: Batch) -> Event:
+    kind, fields = _event(batch)
+    done = batch.state == BatchState.COMPLETED
+    return kind, {**fields, "runtime": answer_time(batch)} if done else fields
+
+
+def _tell(app: Celery, events: Iterable[Event]) -> None:
     try:
         with app.events.default_dispatcher(hostname=HOSTNAME) as dispatcher:
+            dispatcher.buffer_group, dispatcher.buffer_limit = {"task"}, PAGE
             for kind, fields in events:
                 dispatcher.send(kind, **fields)
+            dispatcher.flush()
     except Exception as error:  # whatever is wrong with the view, the work that it shows is done
         log.warning("Flower was not told: %s", type(error).__name__)
-
-
-def describe(batch: Batch) -> tuple[str, dict[str, Any]]:
-    """Return the event that shows a batch as it stands: its type and its fields."""
-    if batch.state in (BatchState.OPEN, BatchState.SEALED, BatchState.SUBMITTING):
-        if batch.last_error:
-            return RETRIED, {"exception": batch.last_error, "traceback": ""}
-        return RECEIVED, {
-            "name": f"batch {batch.model}",
-            "args": contents(batch),
-            "kwargs": "",
-            "retries": 0,
-            "eta": None,
-        }
-    if batch.state == BatchState.COMPLETED:
-        return SUCCEEDED, {"result": outcome(batch), "runtime": _runtime(batch)}
-    if batch.state == BatchState.REJECTED:
-        return FAILED, {"exception": batch.last_error or "rejected", "traceback": ""}
-    return STARTED, {}
-
-
-def contents(batch: Batch) -> str:
-    """Return what a batch holds: '5,000 requests, 12 MB'."""
-    noun = "request" if batch.request_count == 1 else "requests"
-    return f"{batch.request_count:,} {noun}, {humanize.naturalsize(batch.body_bytes, format='%.0f')}"
-
-
-def outcome(batch: Batch) -> str:
-    """Return how a batch went: '4,990 succeeded, 10 errored · $1.23, saved $1.23'."""
-    counts = [
-        f"{count:,} {name}"
-        for name in ("succeeded", "errored", "canceled", "expired")
-        if (count := getattr(batch, name))
-    ]
-    if not counts:
-        return "not sent: every request of it was canceled"
-    if batch.cost is None or batch.list_price is None:
-        return ", ".join(counts)
-    return f"{', '.join(counts)} · {_dollars(batch.cost)}, saved {_dollars(batch.list_price - batch.cost)}"
-
-
-def _dollars(amount: Decimal) -> str:
-    if 0 < amount < Decimal("0.0001"):
-        return "<$0.0001"
-    return f"${amount:.2f}" if amount >= Decimal("0.995") else f"${amount:.4f}"
-
-
-def _runtime(batch: Batch) -> float:
-    return ((batch.ended_at or 0) - (batch.in_progress_at or 0)) / 1000

@@ -38,6 +38,7 @@ from carpool_worker.database import engine, now, read, write
 from carpool_worker.inbox import Inbox
 from carpool_worker.lanes import Filled, Limits
 from carpool_worker.leases import lease, slot
+from carpool_worker.monitors import is_asked_for
 from carpool_worker.pace import Pace
 from carpool_worker.settings import settings
 from carpool_worker.states import BatchState
@@ -201,8 +202,10 @@ def collect(batch_id: str) -> None:
             _nudge("deliver")
 
         policy = settings().max_attempts, settings().retry_interval
-        collector.collect(engine(), claude(), batch_id, *policy, announce)
-        _show([batch_id])
+        if collector.collect(engine(), claude(), batch_id, *policy, announce):
+            flower_events.finish(app, engine(), batch_id)
+        else:
+            _show([batch_id])
 
 
 @app.task(name="carpool.deliver", base=Nudge)
@@ -219,6 +222,13 @@ def answer_waits() -> None:
     with lease(server(), "reply") as held:
         if held:
             reply.answer_waits(server(), engine())
+
+
+@app.task(name="carpool.show", base=Nudge)
+def show() -> None:
+    """Show the newest batches to a monitor that has begun to listen."""
+    if is_asked_for(server()):
+        flower_events.show_newest(app, engine())
 
 
 @app.task(name="carpool.enqueue", base=Nudge, bind=True, reject_on_worker_lost=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from carpool_worker.flower_events import contents, outcome
+from carpool_worker.flower_rows import contents, outcome
 from carpool_worker.models import Batch
 from carpool_worker.waiting import Scene, waits_for
 

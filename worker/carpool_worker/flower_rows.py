@@ -1,0 +1,137 @@
+"""How a batch looks in Flower: what its row says at each step of its life. Pure; no prompt, answer or key is in it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import humanize
+
+from carpool_worker.models import Batch
+from carpool_worker.states import BatchState
+
+RECEIVED = "task-received"
+STARTED = "task-started"
+SUCCEEDED = "task-succeeded"
+FAILED = "task-failed"
+RETRIED = "task-retried"
+
+NAME = "batch "
+"""What the names of the rows that are batches begin with; the model follows."""
+
+
+def describe(batch: Batch, flush_interval: float) -> tuple[str, dict[str, Any]]:
+    """Return the event that shows a batch as it stands: its type, and all that its row says.
+
+    Each event has all of it, so that one is enough where earlier ones were lost. The times are the batch's own, in
+    seconds since the epoch. The runtime is not in it: Flower counts it in its metrics each time that an event has it.
+    """
+    kind, due = _kind(batch), _moment(batch.opened_at + int(flush_interval * 1000))
+    return kind, {
+        "name": f"{NAME}{batch.model}",
+        "args": contents(batch),
+        "kwargs": _details(batch),
+        "result": _story(batch, kind, due),
+        "exception": batch.last_error if kind in (RETRIED, FAILED) else None,
+        "traceback": None,
+        "retries": max(0, batch.submissions - 1),
+        # A row without it would move Flower's gauges of prefetched tasks, with each event anew.
+        "eta": due.isoformat(timespec="seconds"),
+        "expires": _moment(batch.expires_at).isoformat(timespec="seconds") if batch.expires_at else None,
+        "parent_id": batch.parent_id,
+        **_times(batch, kind),
+    }
+
+
+def _kind(batch: Batch) -> str:
+    match batch.state:
+        case BatchState.OPEN | BatchState.SEALED | BatchState.SUBMITTING:
+            return RETRIED if batch.last_error else RECEIVED
+        case BatchState.COMPLETED:
+            return SUCCEEDED
+        case BatchState.REJECTED:
+            return FAILED
+        case _:
+            return STARTED
+
+
+def _story(batch: Batch, kind: str, due: datetime) -> str:
+    """Return how a batch went, or what happens to it now."""
+    match batch.state:
+        case BatchState.COMPLETED:
+            return outcome(batch)
+        case BatchState.REJECTED:
+            return f"rejected: {batch.last_error or 'no reason was given'}"
+        case _ if kind == RETRIED:
+            return f"waits: {batch.last_error}"
+        case BatchState.OPEN:
+            return f"fills until {due:%H:%M:%S} UTC"
+        case BatchState.SEALED:
+            return "waits to be sent"
+        case BatchState.SUBMITTING:
+            return "is being sent"
+        case BatchState.CANCELING:
+            return "is being canceled at Anthropic"
+        case BatchState.ENDED:
+            return f"its results are fetched: {', '.join(_counts(batch))}"
+        case _:
+            return "runs at Anthropic"
+
+
+def contents(batch: Batch) -> str:
+    """Return what a batch holds: '5,000 requests, 12 MB'."""
+    noun = "request" if batch.request_count == 1 else "requests"
+    return f"{batch.request_count:,} {noun}, {humanize.naturalsize(batch.body_bytes, format='%.0f')}"
+
+
+def outcome(batch: Batch) -> str:
+    """Return how a batch went: '4,990 succeeded, 10 errored · $1.23, saved $1.23'."""
+    counts = _counts(batch)
+    if not counts:
+        return "not sent: every request of it was canceled"
+    if batch.cost is None or batch.list_price is None:
+        return ", ".join(counts)
+    return f"{', '.join(counts)} · {_dollars(batch.cost)}, saved {_dollars(batch.list_price - batch.cost)}"
+
+
+def _counts(batch: Batch) -> list[str]:
+    names = ("succeeded", "errored", "canceled", "expired")
+    return [f"{count:,} {name}" for name in names if (count := getattr(batch, name))]
+
+
+def _dollars(amount: Decimal) -> str:
+    if 0 < amount < Decimal("0.0001"):
+        return "<$0.0001"
+    return f"${amount:,.2f}" if amount >= Decimal("0.995") else f"${amount:.4f}"
+
+
+def _details(batch: Batch) -> str:
+    """Return what is looked up: Anthropic's id for the batch, and its headers."""
+    headers = [f"{name}: {value}" for name, value in json.loads(batch.headers).items()]
+    return ", ".join([*filter(None, [batch.claude_id]), *headers])
+
+
+def _times(batch: Batch, kind: str) -> dict[str, float]:
+    milliseconds = {
+        "received": batch.opened_at,
+        "started": batch.in_progress_at,
+        "succeeded": (batch.ended_at or batch.finished_at) if kind == SUCCEEDED else None,
+        "failed": batch.finished_at if kind == FAILED else None,
+    }
+    return {name: at / 1000 for name, at in milliseconds.items() if at is not None}
+
+
+def _moment(at: int) -> datetime:
+    return datetime.fromtimestamp(at / 1000, UTC)
+
+
+def answer_time(batch: Batch) -> float:
+    """Return the seconds that Anthropic took for a batch; 0 where it never got it.
+
+    At least a millisecond otherwise, as the two times are by different clocks and Flower counts no zero.
+    """
+    if batch.in_progress_at is None or batch.ended_at is None:
+        return 0.0
+    return max(1, batch.ended_at - batch.in_progress_at) / 1000

@@ -1,0 +1,47 @@
+"""Has the batches shown to a monitor that begins to listen, as Flower does when it starts or finds Redis again.
+
+Events are kept for nobody. But a monitor that begins to listen asks every worker for a heartbeat, and that is the
+moment at which it needs all that it has missed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from celery.signals import worker_ready
+from celery.worker import control
+
+from carpool_worker.app import VISIBILITY_TIMEOUT, app, queue
+from carpool_worker.settings import settings
+
+LISTENS_WITHIN = 2.0
+"""Seconds after its request for a heartbeat by which a monitor has subscribed to the events."""
+
+ASKED = "carpool:monitor"
+"""Redis key that stands from when the batches are asked for until somebody begins to show them."""
+
+celery_heartbeat = control.heartbeat
+
+
+@control.control_command(name="heartbeat")  # type: ignore[untyped-decorator]
+def heartbeat(panel: Any) -> None:
+    """Send a heartbeat at once, and have the batches shown to the monitor that asked for it."""
+    celery_heartbeat(panel)
+    panel.consumer.timer.call_after(LISTENS_WITHIN, ask)
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def ask(**_: Any) -> None:
+    """Have the batches shown; all workers ask at once, and what was asked for is done once.
+
+    A worker asks when it starts too: a monitor may have begun to listen while none was there.
+    """
+    with redis.Redis.from_url(settings().redis_url) as server:
+        if server.set(ASKED, 1, nx=True, ex=VISIBILITY_TIMEOUT):
+            app.send_task("carpool.show", queue=queue("poll"))
+
+
+def is_asked_for(server: redis.Redis) -> bool:
+    """Tell whether the batches are to be shown, to the first who asks."""
+    return server.getdel(ASKED) is not None
