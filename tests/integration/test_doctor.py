@@ -364,7 +364,7 @@ def test_a_missing_key_is_told_and_the_simulator_is_named_where_there_is_one(doc
 
     doctor.set(CARPOOL_SIMULATOR_URL="http://127.0.0.1:9")
 
-    assert "ANTHROPIC_BASE_URL=http://127.0.0.1:9" in doctor.finds("claude", "wrong", "not set").mend
+    assert "ANTHROPIC_BASE_URL=http://127.0.0.1:9" in doctor.finds("claude", "warning", "its simulator").mend
 
 
 @pytest.mark.parametrize(

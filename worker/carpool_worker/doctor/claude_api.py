@@ -102,9 +102,10 @@ def judge_limit(calls_a_minute: int | None, queue_limit: int) -> Iterator[Findin
 
 
 def _without_key() -> Finding:
-    simulator = os.environ.get("CARPOOL_SIMULATOR_URL")
-    mend = f"ANTHROPIC_BASE_URL={simulator} ANTHROPIC_API_KEY=simulated carpool doctor" if simulator else ""
-    return wrong(CHECK, "ANTHROPIC_API_KEY is not set here", mend or "set it, as where the workers run")
+    if simulator := os.environ.get("CARPOOL_SIMULATOR_URL"):
+        mend = f"to look at it too: ANTHROPIC_BASE_URL={simulator} ANTHROPIC_API_KEY=simulated carpool doctor"
+        return warning(CHECK, "there is no API key: `carpool up` has its simulator", mend)
+    return wrong(CHECK, "ANTHROPIC_API_KEY is not set here", "set it, as where the workers run")
 
 
 def _refused(host: str, error: ClaudeError) -> Finding:
