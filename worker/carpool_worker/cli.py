@@ -17,6 +17,7 @@ from carpool_worker.commands.enqueue import enqueue
 from carpool_worker.commands.flower import flower
 from carpool_worker.commands.purge import purge
 from carpool_worker.commands.results import results
+from carpool_worker.commands.status import status
 from carpool_worker.commands.usage import usage
 from carpool_worker.exceptions import WorkerError
 
@@ -221,6 +222,7 @@ app.command()(advise)
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(batches.app, name="batches")
 app.add_typer(quarantine.app, name="quarantine")
+app.command()(status)
 for command in (lanes.lanes, lanes.flush, lanes.pause, lanes.resume):
     app.command()(command)
 app.command()(purge)

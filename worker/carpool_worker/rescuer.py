@@ -11,16 +11,16 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from carpool.contract import WORKSPACE_HEADER
-from carpool_worker.claude import Claude, Seen, longest_post, seconds_between
+from carpool_worker.claude import Claude, Seen, seconds_between
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError, ResultsCut
 from carpool_worker.models import Batch
+from carpool_worker.patience import Patience as Patience
 from carpool_worker.result_lines import parse
 from carpool_worker.states import POSTPONE, BatchState
 from carpool_worker.store import batches, requests
@@ -33,33 +33,6 @@ GONE_STATUSES = frozenset({400, 404})
 
 HEADSTART = 5_000
 """Milliseconds that a post is left alone before anybody looks for its batch."""
-
-DATE_MARGIN = 3.0
-"""Seconds by which the dates of two answers may be wrong: they are whole seconds, and the API has many hosts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long an upload can last, and how long after the post's end the list is asked for its batch. Seconds."""
-
-    submit_timeout: float
-    settle_interval: float
-    date_margin: float = DATE_MARGIN
-
-    def seconds(self, batch: Batch) -> float:
-        """Return how long after the first look a batch that no list shows is known not to exist."""
-        # Without a doubt on record the submitter died, or still posts: it has until its timeout, and then some.
-        posting = 0.0 if batch.in_doubt_at else longest_post(self.submit_timeout)
-        return posting + self.settle_interval + self.date_margin
-
-    def ends(self, batch: Batch) -> int:
-        """Return about when that is, in milliseconds since the epoch: to be shown, not to go by."""
-        if batch.sought_at is not None:
-            return batch.sought_at + int(self.seconds(batch) * 1000)
-        posted = batch.in_doubt_at or (batch.submitting_at or 0) + int(
-            longest_post(self.submit_timeout) * 1000
-        )
-        return posted + int(self.settle_interval * 1000)
 
 
 class Kind(NamedTuple):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from carpool_worker.lanes import Limits
 from carpool_worker.models import Batch, LanePause
-from carpool_worker.rescuer import Patience
+from carpool_worker.patience import Patience
 from carpool_worker.states import BatchState
 
 

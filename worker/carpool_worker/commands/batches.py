@@ -108,7 +108,7 @@ def _scene(connection: sa.Connection) -> Scene:
     from carpool_worker.admission import admitted
     from carpool_worker.database import now
     from carpool_worker.lanes import Limits
-    from carpool_worker.rescuer import Patience
+    from carpool_worker.patience import Patience
     from carpool_worker.settings import settings
     from carpool_worker.store import batches, lane_pauses
     from carpool_worker.waiting import Scene

@@ -1,0 +1,114 @@
+"""How everything stands at a moment, for one screen: out of Redis, of Celery and of the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import redis
+import sqlalchemy as sa
+from celery import Celery
+from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import RedisError
+
+from carpool.contract import INBOX, QUEUED
+from carpool_worker import pulse
+from carpool_worker.database import now, read
+from carpool_worker.inbox import QUARANTINE
+from carpool_worker.patience import Patience
+from carpool_worker.settings import Settings
+from carpool_worker.states import BatchState
+from carpool_worker.store import batches, lane_views, overview
+from carpool_worker.store.lane_views import LaneView
+from carpool_worker.store.overview import Deliveries, Finished, Mishap, Standing, Waiting
+
+ANSWER_SECONDS = 1.0
+"""How long workers have to answer that they are alive."""
+
+DAY = 86_400_000
+"""Milliseconds."""
+
+MOST_ERRORS = 3
+
+OLDEST_SCRIPT = """
+local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+if not first then return -1 end
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(string.match(first[1], '%d+'))
+"""
+"""KEYS: INBOX. Returns the age in milliseconds of its oldest entry, by Redis' own clock, or -1; its contents, that may
+be megabytes, stay there."""
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What Redis and Celery tell: requests in the inbox, who answers. Ages are seconds."""
+
+    inbox: int = 0
+    oldest: float | None = None  # of the inbox
+    quarantined: int = 0
+    beat: float | None = None  # since its last tick; None: there was none, or long ago
+    workers: Sequence[str] = ()
+    error: str | None = None  # why nothing is known
+
+
+@dataclass(frozen=True)
+class Overview:
+    """How everything stands at a moment, in milliseconds since the epoch."""
+
+    at: int
+    signs: Signs
+    queued: int  # requests at Anthropic
+    queue_limit: int
+    standings: Sequence[Standing]
+    lost: Sequence[str]  # batches in doubt for longer than it can take to know
+    overdue: Sequence[str]  # batches that Anthropic should have ended
+    finished: Finished  # in the last day
+    retryable: Waiting
+    deliveries: Deliveries
+    lanes: Sequence[LaneView]
+    errors: Sequence[Mishap] = field(default_factory=list)
+
+
+def look(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Overview:
+    """Return how everything stands; where Redis is away, the tables still tell their part."""
+    signs, at = _signs(server, settings.redis_url), now()
+    patience = Patience(settings.submit_timeout, settings.settle_interval)
+    with read(engine) as connection:
+        submitting = batches.in_states(connection, [BatchState.SUBMITTING])
+        failed_try = overview.last_failed_try(connection)
+        return Overview(
+            at=at,
+            signs=signs,
+            queued=batches.queued(connection),
+            queue_limit=settings.queue_limit,
+            standings=overview.unfinished(connection),
+            lost=[batch.id for batch in submitting if patience.ends(batch) < at],
+            overdue=[batch.id for batch in batches.out(connection) if (batch.expires_at or at) < at],
+            finished=overview.finished_since(connection, at - DAY),
+            retryable=overview.retryable(connection),
+            deliveries=overview.delivering(connection, at, at - DAY),
+            lanes=lane_views.active(connection),
+            errors=[*overview.troubled(connection, MOST_ERRORS), *([failed_try] if failed_try else [])],
+        )
+
+
+def _signs(server: redis.Redis, url: str) -> Signs:
+    try:
+        oldest = int(cast(int, server.eval(OLDEST_SCRIPT, 1, INBOX)))
+        return Signs(
+            inbox=max(0, int(cast(bytes | None, server.get(QUEUED)) or 0)),
+            oldest=oldest / 1_000 if oldest >= 0 else None,
+            quarantined=int(server.xlen(QUARANTINE)),
+            beat=pulse.age(server),
+            workers=_workers(url),
+        )
+    except (RedisError, BrokerError, OSError) as error:
+        return Signs(error=str(error).partition("\n")[0])
+
+
+def _workers(url: str) -> list[str]:
+    with Celery(broker=url, set_as_current=False) as asking:
+        answers = asking.control.ping(timeout=ANSWER_SECONDS) or []
+    return sorted(name for answer in answers for name in answer)
