@@ -13,7 +13,7 @@ from tests.integration.agents import Carpool, request
 from typer.testing import CliRunner
 
 from carpool import Producer, Webhook
-from carpool.contract import QUEUED
+from carpool.contract import INBOX, QUEUED
 from carpool.options import DEFAULT_MAX_QUEUED
 from carpool_worker import database, feeder, migrations
 from carpool_worker.cli import app
@@ -23,6 +23,9 @@ from carpool_worker.settings import settings
 from carpool_worker.simulator import RemoteSimulator, Script
 
 Run = Callable[..., Any]
+
+on_one_database = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""What a test looks at comes before any database."""
 
 
 @pytest.fixture
@@ -114,6 +117,7 @@ def test_enqueued_twice_a_line_runs_once_and_after_a_change_only_what_changed_ru
     carpool.until(lambda: carpool.ended(7))
 
 
+@on_one_database
 def test_each_bad_line_is_named_and_nothing_is_enqueued(carpool: Carpool, run: Run) -> None:
     # Given
     bad_params = {"custom_id": "b", "params": {**request(), "max_tokens": 0}}
@@ -152,6 +156,7 @@ def test_each_bad_line_is_named_and_nothing_is_enqueued(carpool: Carpool, run: R
     assert not Path("mixed.ids.jsonl").exists()
 
 
+@on_one_database
 def test_of_many_bad_lines_the_first_are_named_and_the_rest_counted(carpool: Carpool, run: Run) -> None:
     write("bad.jsonl", *["{"] * 1_000)
 
@@ -161,6 +166,7 @@ def test_of_many_bad_lines_the_first_are_named_and_the_rest_counted(carpool: Car
     assert outcome.stderr.splitlines()[-1] == "  … and 980 more"
 
 
+@on_one_database
 def test_a_callback_is_told_which_line_it_is(carpool: Carpool, run: Run) -> None:
     write("-.jsonl", line("a"))
 
@@ -202,6 +208,7 @@ def test_a_full_inbox_is_waited_for(
     assert outcomes[0].exit_code == 0, outcomes[0].output
     carpool.aggregate()
     assert carpool.rows("SELECT count(*) FROM requests") == [(800,)]
+    assert carpool.server.xinfo_stream(INBOX)["entries-added"] == 4
     carpool.until(lambda: carpool.ended(800))
     assert simulator.ledger()["ran_twice"] == []
 
@@ -233,6 +240,7 @@ def test_where_nobody_waits_it_says_how_far_it_came_and_goes_on_from_there(
     assert len(read("many.ids.jsonl")) == 1_000
 
 
+@on_one_database
 def test_a_redis_that_is_away_is_one_line_and_the_count(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CARPOOL_REDIS_URL", "redis://127.0.0.1:1/0")
     settings.cache_clear()
@@ -277,7 +285,7 @@ def test_who_does_not_wait_gets_what_there_is_and_an_exit_code_that_says_so(
     assert outcome.exit_code == 1
     assert outcome.stderr.splitlines() == [
         "2 results in out.jsonl: 2 succeeded.",
-        "carpool: 1 requests have not ended: run this again for them",
+        "carpool: requests that have not ended: 1; run this again for them",
     ]
     assert [one["custom_id"] for one in read("out.jsonl")] == ["a", "b"]
 
@@ -316,6 +324,7 @@ def test_an_answer_that_is_no_longer_kept_is_an_error_in_the_form_of_the_api(
     assert one["result"]["error"]["error"]["type"] == "answer_pruned"
 
 
+@on_one_database
 def test_a_file_that_can_not_be_written_whole_leaves_the_one_before(carpool: Carpool, run: Run) -> None:
     # Given results of an earlier run, and ids that end in the middle
     write("reviews.jsonl", line("a"))

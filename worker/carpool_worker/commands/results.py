@@ -145,4 +145,4 @@ def _report(outcomes: Counter[str], out: str) -> None:
     where = "" if out == STDOUT else f" in {out}"
     typer.echo(f"{outcomes.total():,} results{where}: {counts}.", err=True)
     if missing:
-        raise WorkerError(f"{missing:,} requests have not ended: run this again for them")
+        raise WorkerError(f"requests that have not ended: {missing:,}; run this again for them")

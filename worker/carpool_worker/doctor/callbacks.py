@@ -24,7 +24,7 @@ def examine(engine: sa.Engine, settings: Settings) -> Iterator[Finding]:
         stopped = [one.url for one in endpoints.troubles(connection) if one.stopped_at]
     yield judge_secrets(len(settings.webhook_secret), waits)
     if stopped:
-        what = f"{len(stopped):,} URLs are stopped, {stopped[0]} is the first: their answers wait"
+        what = f"answers wait for URLs that are stopped ({len(stopped):,}), such as {stopped[0]}"
         yield warning(CHECK, what, "once they work again: carpool deliveries replay --endpoint URL")
 
 

@@ -62,7 +62,7 @@ def judge(facts: Facts) -> Iterator[Finding]:
     yield from _persistence(facts)
     yield from _memory(facts)
     if facts.quarantined:
-        what = f"{facts.quarantined:,} inbox entries could not be taken, and wait in the quarantine"
+        what = f"inbox entries that could not be taken wait in the quarantine: {facts.quarantined:,}"
         yield warning(CHECK, what, "carpool quarantine shows them; drop or retry each")
 
 
