@@ -65,4 +65,3 @@ _WORK = (
     .where(_ROW.finished_at.is_(None))
     .group_by(_ROW.lane, _ROW.state)
 )
-
