@@ -10,6 +10,7 @@ import celery
 import pytest
 import redis
 import sqlalchemy as sa
+from celery.contrib.testing.worker import start_worker
 from celery.events.state import State
 from tests.integration.agents import Carpool, request
 
@@ -133,3 +134,23 @@ def test_all_workers_ask_and_the_batches_are_shown_once_for_each_monitor(
             assert server.llen("carpool.poll") == 1
             assert [monitors.is_asked_for(server) for _ in range(2)] == [True, False]
             server.delete("carpool.poll")
+
+
+def test_a_worker_asks_when_it_comes_and_when_a_monitor_begins_to_listen(
+    app: celery.Celery, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitors, "LISTENS_WITHIN", 0.0)
+    app.steps["consumer"].add(monitors.Arrival)
+    with redis.Redis.from_url(redis_url) as server:
+
+        def is_asked() -> bool:
+            return server.blpop(["carpool.poll"], timeout=20) is not None and monitors.is_asked_for(server)
+
+        # When a worker connects, Then it asks
+        with start_worker(app, perform_ping_check=False, shutdown_timeout=30):
+            assert is_asked()
+
+            # When a monitor begins to listen, Then it asks again
+            with app.connection() as connection:
+                app.events.Receiver(connection).wakeup_workers()
+            assert is_asked()

@@ -1,7 +1,7 @@
 """Has the batches shown to a monitor that begins to listen, as Flower does when it starts or finds Redis again.
 
 Events are kept for nobody. But a monitor that begins to listen asks every worker for a heartbeat, and that is the
-moment at which it needs all that it has missed.
+moment at which it needs all that it has missed. A worker that was not there to be asked shows them when it comes.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import redis
-from celery.signals import worker_ready
+from celery import bootsteps
 from celery.worker import control
+from celery.worker.consumer.control import Control
 
 from carpool_worker.app import VISIBILITY_TIMEOUT, app, queue
 from carpool_worker.settings import settings
@@ -31,12 +32,18 @@ def heartbeat(panel: Any) -> None:
     panel.consumer.timer.call_after(LISTENS_WITHIN, ask)
 
 
-@worker_ready.connect  # type: ignore[untyped-decorator]
-def ask(**_: Any) -> None:
-    """Have the batches shown; all workers ask at once, and what was asked for is done once.
+class Arrival(bootsteps.StartStopStep):  # type: ignore[misc]
+    """A worker that has connected to Redis, for the first time or again, has the batches shown."""
 
-    A worker asks when it starts too: a monitor may have begun to listen while none was there.
-    """
+    requires = (Control,)
+
+    def start(self, consumer: Any) -> None:
+        """Ask once the connection stands."""
+        consumer.timer.call_after(LISTENS_WITHIN, ask)
+
+
+def ask() -> None:
+    """Have the batches shown; all workers ask at once, and what was asked for is done once."""
     with redis.Redis.from_url(settings().redis_url) as server:
         if server.set(ASKED, 1, nx=True, ex=VISIBILITY_TIMEOUT):
             app.send_task("carpool.show", queue=queue("poll"))
@@ -45,3 +52,6 @@ def ask(**_: Any) -> None:
 def is_asked_for(server: redis.Redis) -> bool:
     """Tell whether the batches are to be shown, to the first who asks."""
     return server.getdel(ASKED) is not None
+
+
+app.steps["consumer"].add(Arrival)
