@@ -28,7 +28,7 @@ the # away to change it. FLOWER_ and the name in capitals in the environment doe
 # A batch is a row: `batch` and its model, how it stands, what it holds, how it went. RECEIVED: it fills, or waits to be
 # sent. STARTED: Anthropic has it. RETRY: refused for now; the result says why. Runtime: how long Anthropic took, or has
 # taken so far. There are more columns: kwargs (Anthropic's id and the headers), started, worker, retries, expires. In a
-# window of less than 1,600 pixels long names wrap; without uuid, which leads to a row's own page, 1,250 are enough.
+# window of less than 1,700 pixels long names wrap; without uuid, which leads to a row's own page, 1,350 are enough.
 # tasks_columns = "name,state,args,result,received,runtime,uuid"
 
 # "3 minutes ago". With False 2026-11-22 12:26:25.000; a row's own page has it so anyway.

@@ -91,4 +91,6 @@ def test_cents_are_not_rounded_away_and_no_price_is_no_money() -> None:
     cheap = batch(succeeded=1, cost=Decimal("0.0012"), list_price=Decimal("0.0024"))
 
     assert outcome(cheap) == "1 succeeded · $0.0012, saved $0.0012"
+    dimes = batch(succeeded=1, cost=Decimal("0.3764"), list_price=Decimal("0.7528"))
+    assert outcome(dimes) == "1 succeeded · $0.38, saved $0.38"
     assert outcome(batch(canceled=2, expired=1)) == "2 canceled, 1 expired"

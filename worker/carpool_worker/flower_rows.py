@@ -104,7 +104,7 @@ def _counts(batch: Batch) -> list[str]:
 def _dollars(amount: Decimal) -> str:
     if 0 < amount < Decimal("0.0001"):
         return "<$0.0001"
-    return f"${amount:,.2f}" if amount >= Decimal("0.995") else f"${amount:.4f}"
+    return f"${amount:,.2f}" if amount >= Decimal("0.0995") else f"${amount:.4f}"
 
 
 def _details(batch: Batch) -> str:
