@@ -60,6 +60,9 @@ def test_the_newest_come_last_and_pages_and_filters_choose(carpool: Carpool, pro
     assert [row["id"] for row in rows()] == ids
     assert [row["id"] for row in rows("--limit", "2")] == ids[2:]
     assert [row["id"] for row in rows("--limit", "2", "--before", ids[2])] == ids[:2]
+    assert [row["id"] for row in rows("--limit", "2", "--after", ids[0])] == ids[1:3]
+    assert [row["id"] for row in rows("--since", "10m")] == ids
+    assert rows("--since", "2100-01-01") == []
     assert [row["id"] for row in rows("--model", "claude-haiku-4-5")] == [ids[1]]
     assert [row["id"] for row in rows("--state", "sealed", "--state", "open")] == [ids[3]]
     assert f"carpool batches --before {ids[2]}" in succeeded(run("--limit", "2"))
@@ -128,17 +131,19 @@ def test_show_tells_the_story_in_order_of_time(carpool: Carpool, producer: Produ
     ]
     assert [shown.index(step) for step in steps] == sorted(shown.index(step) for step in steps)
     assert "requests in it: 2 completed" in shown
-    told = json.loads(succeeded(run("show", batch_id, "--json")))
+    assert succeeded(run("show", claude_id[:-1])) == shown
+    told = json.loads(succeeded(run("show", batch_id[:31], "--json")))
     assert told["request_states"] == {"completed": 2}
     assert [words for _, words in told["story"]][-1].startswith("completed: 2 succeeded")
 
 
 def test_what_is_not_there_is_said(engine: sa.Engine) -> None:
     assert succeeded(run()) == "No such batch.\n"
-    for arguments, reason in (
-        (["show", "nobody"], "there is no batch nobody"),
-        (["--state", "odd"], "--state odd"),
+    for arguments, code, reason in (
+        (["show", "nobody"], 1, "there is no batch nobody"),
+        (["--before", "0" * 32], 1, "there is no batch 000"),
+        (["--state", "odd"], 2, "--state"),
     ):
         result = run(*arguments)
-        assert result.exit_code == 1
+        assert result.exit_code == code
         assert reason in result.output

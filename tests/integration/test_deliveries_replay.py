@@ -13,11 +13,12 @@ from typer.testing import CliRunner
 
 from carpool_worker import database
 from carpool_worker.cli import app
-from carpool_worker.models import AnswerRow, Endpoint
+from carpool_worker.models import AnswerRow, DeliveryRow, Endpoint
 from carpool_worker.settings import settings
 from carpool_worker.states import DeliveryState
 
 Carpool = Callable[..., Any]
+DELIVERIES = DeliveryRow.__table__  # type: ignore[attr-defined]
 DISCARDED, AVAILABLE, DELIVERED = DeliveryState.DISCARDED, DeliveryState.AVAILABLE, DeliveryState.DELIVERED
 
 
@@ -75,6 +76,30 @@ def test_the_list_fits_a_terminal_of_80_columns_and_names_each_request(
     assert max(map(len, run.stdout.splitlines())) <= 80
 
 
+def test_pages_lead_through_all_of_them_in_the_order_in_which_they_were_given_up_on(
+    engine: sa.Engine, receiver: Any, carpool: Carpool
+) -> None:
+    # Given: two of them at the same moment, and those with the first ids last
+    ids = given_dead_letters(engine, receiver, 5)
+    with database.write(engine) as connection:
+        for at, id_ in zip((9, 8, 8, 7, 6), ids, strict=True):
+            found = DELIVERIES.c.request_id == id_
+            connection.execute(sa.update(DELIVERIES).where(found).values(discarded_at=at))
+    in_order = [ids[4], ids[3], ids[1], ids[2], ids[0]]
+
+    def listed(*arguments: str) -> list[str]:
+        run = carpool("--state", "discarded", "--limit", "2", *arguments, "--json")
+        return [json.loads(line)["request_id"] for line in run.stdout.splitlines()]
+
+    # When, Then
+    assert listed() == in_order[3:]
+    assert listed("--before", in_order[3]) == in_order[1:3]
+    assert listed("--before", in_order[1]) == in_order[:1]
+    assert listed("--after", in_order[1]) == in_order[2:4]
+    assert sorted(listed("--since", "1h", "--limit", "9")) == ids
+    assert listed("--since", "2100-01-01") == []
+
+
 def test_each_try_of_a_delivery_is_shown_with_its_status_and_the_start_of_the_answer(
     engine: sa.Engine, receiver: Any, carpool: Carpool
 ) -> None:
@@ -90,6 +115,7 @@ def test_each_try_of_a_delivery_is_shown_with_its_status_and_the_start_of_the_an
     assert [(one["attempt"], one["status"], one["detail"]) for one in facts["tries"]] == [
         (1, 503, "out of order")
     ]
+    assert carpool("show", id_[:31]).stdout == shown.stdout
     assert carpool("show", "f" * 32).exit_code == 1
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from carpool_worker.commands import batches, deliveries, lanes, quarantine
+from carpool_worker.commands import batches, clients, deliveries, lanes, quarantine, requests
 from carpool_worker.commands.advise import advise
 from carpool_worker.commands.cancel import cancel
 from carpool_worker.commands.doctor import doctor
@@ -221,6 +221,8 @@ app.command()(advise)
 
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(batches.app, name="batches")
+app.add_typer(requests.app, name="requests")
+app.add_typer(clients.app, name="clients")
 app.add_typer(quarantine.app, name="quarantine")
 app.command()(status)
 for command in (lanes.lanes, lanes.flush, lanes.pause, lanes.resume):

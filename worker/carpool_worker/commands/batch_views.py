@@ -41,7 +41,7 @@ def facts(batch: Batch, scene: Scene) -> dict[str, Any]:
     }
 
 
-def show_table(found: Sequence[Batch], scene: Scene, limit: int) -> None:
+def show_table(found: Sequence[Batch], scene: Scene) -> None:
     """Print the batches, newest last."""
     if not found:
         typer.echo("No such batch.")
@@ -54,15 +54,11 @@ def show_table(found: Sequence[Batch], scene: Scene, limit: int) -> None:
             Text(f"{contents(batch)}\n{waits_for(batch, scene) or outcome(batch) or batch.last_error or ''}"),
         )
     Console().print(table)
-    if len(found) == limit:
-        typer.echo(f"Older ones: carpool batches --before {found[0].id}")
 
 
 def story(batch: Batch, parts: Sequence[str]) -> list[tuple[str, str]]:
     """Return what happened to a batch, in order of time: (ISO 8601, words)."""
-    return [
-        (_iso(at) or "", words) for at, words in sorted(_events(batch, parts), key=lambda event: event[0])
-    ]
+    return [(_iso(at) or "", words) for at, words in sorted(events(batch, parts), key=lambda event: event[0])]
 
 
 def show_story(known: Mapping[str, Any], events: Sequence[tuple[str, str]]) -> None:
@@ -77,7 +73,8 @@ def show_story(known: Mapping[str, Any], events: Sequence[tuple[str, str]]) -> N
     typer.echo(f"requests in it: {states or 'none'}")
 
 
-def _events(batch: Batch, parts: Sequence[str]) -> Iterator[tuple[int, str]]:
+def events(batch: Batch, parts: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield what happened to a batch: (milliseconds since the epoch, words)."""
     yield batch.opened_at, f"opened in lane {batch.lane}"
     if batch.sealed_at:
         origin = f", a part of {batch.parent_id}" if batch.parent_id else ""
@@ -92,7 +89,9 @@ def _events(batch: Batch, parts: Sequence[str]) -> Iterator[tuple[int, str]]:
         how = "found and adopted" if batch.in_doubt_at else "taken by Anthropic"
         yield batch.in_progress_at, f"{how} as {batch.claude_id}"
     if batch.ended_at:
-        yield batch.ended_at, f"ended: {', '.join(f'{getattr(batch, name):,} {name}' for name in OUTCOMES)}"
+        # By Anthropic's clock, in whole seconds: it can seem to have ended before it began.
+        ended_at = max(batch.ended_at, batch.in_progress_at or 0)
+        yield ended_at, f"ended: {', '.join(f'{getattr(batch, name):,} {name}' for name in OUTCOMES)}"
     if batch.finished_at:
         into = f" into {', '.join(parts)}" if parts else ""
         yield (

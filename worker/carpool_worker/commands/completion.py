@@ -37,6 +37,13 @@ def complete_request(incomplete: str) -> list[str]:
     )
 
 
+def complete_client(incomplete: str) -> list[str]:
+    """Return the clients that have had an answer and begin so."""
+    from carpool_worker.store.usage import totals
+
+    return _ask(lambda connection: [row.client for row in totals(connection, ["client"])], incomplete)
+
+
 def _ask(query: Callable[[sa.Connection], list[str]], incomplete: str) -> list[str]:
     from carpool_worker.database import read
 

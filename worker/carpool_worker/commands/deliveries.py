@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from carpool_worker.commands.completion import complete_request
+from carpool_worker.commands.moments import Since
+from carpool_worker.commands.pages import LIKE, After, Before, Json, Limit, hint, only_one, the_one
 from carpool_worker.commands.replay import replay
 from carpool_worker.commands.rows import print_json, print_table, time_of
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.states import DeliveryState
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 app = typer.Typer(rich_markup_mode="markdown")
 app.command()(replay)
 
 State = Annotated[DeliveryState | None, typer.Option(help="Only those in this state.", show_default=False)]
 Client = Annotated[str | None, typer.Option(help="Only those of this client.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="A JSON object a line.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -27,7 +32,10 @@ def deliveries(
     target: Annotated[
         str | None, typer.Option(help="Only those to this URL or task.", show_default=False)
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="So many at most, the newest.")] = 50,
+    since: Since = None,
+    limit: Limit = 50,
+    before: Before = None,
+    after: After = None,
     as_json: Json = False,
 ) -> None:
     """List answers on their way to webhooks and tasks, newest last.
@@ -44,32 +52,42 @@ def deliveries(
     from carpool_worker.database import read
     from carpool_worker.store.dead_letters import Filter, listed
 
+    only_one(before, after)
     _check_tables()
     with read() as connection:
-        found = listed(connection, Filter(state=state, client=client, target=target), limit)
+        ends = [_find(connection, one) if one else None for one in (before, after)]
+        wanted = Filter(state=state, client=client, target=target, changed_since=since)
+        found = listed(connection, wanted, limit, *ends)
     rows = [one._asdict() | {"state": one.state.value, "due_at": time_of(one.due_at)} for one in found]
     if as_json:
         print_json(rows)
-    elif rows:
-        columns = ("Request", "State", "Tries", "To, and the last error")
-        lines = [[row["request_id"], row["state"], str(row["attempt"]), _line(row)] for row in rows]
-        print_table(columns, lines, whole=2)
-    else:
+        return
+    if not rows:
         typer.echo("No such deliveries.")
+        return
+    columns = ("Request", "State", "Tries", "To, and the last error")
+    lines = [[row["request_id"], row["state"], str(row["attempt"]), _line(row)] for row in rows]
+    print_table(columns, lines, whole=2)
+    if after is None:
+        hint("deliveries", [one.request_id for one in found], limit)
 
 
 @app.command()
-def show(request_id: Annotated[str, typer.Argument(help="The request's id.")], as_json: Json = False) -> None:
+def show(
+    request: Annotated[
+        str, typer.Argument(help="The request's id, or its beginning.", autocompletion=complete_request)
+    ],
+    as_json: Json = False,
+) -> None:
     """Show one delivery, and each try: when, how long, the status, and the error or the start of the answer."""
     from carpool_worker.database import read
     from carpool_worker.store.dead_letters import Filter, listed, tries
 
     _check_tables()
     with read() as connection:
+        request_id = _find(connection, request)
         found = listed(connection, Filter(ids=[request_id]), 1)
         rows = [one._asdict() | {"at": time_of(one.at)} for one in tries(connection, request_id)]
-    if not found:
-        raise WorkerError(f"no delivery of a request {request_id}: it has no callback, or has not ended")
     facts = found[0]._asdict() | {"state": found[0].state.value, "due_at": time_of(found[0].due_at)}
     if as_json:
         print_json([facts | {"tries": rows}])
@@ -111,6 +129,15 @@ def endpoints(as_json: Json = False) -> None:
         print_table(columns, lines, whole=0)
     else:
         typer.echo("No webhook fails.")
+
+
+def _find(connection: sa.Connection, named: str) -> str:
+    from carpool_worker.store.ids import deliveries_like
+
+    found = deliveries_like(connection, named, LIKE)
+    if not found:
+        raise WorkerError(f"no delivery of a request {named}: it has no callback, or has not ended")
+    return the_one("delivery", named, found)
 
 
 def _check_tables() -> None:

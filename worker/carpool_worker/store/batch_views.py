@@ -18,17 +18,28 @@ def page(
     limit: int,
     states: Sequence[BatchState] = (),
     model: str | None = None,
+    since: int | None = None,
     before: str | None = None,
+    after: str | None = None,
 ) -> list[Batch]:
-    """Return the newest batches (made before the batch `before`), up to `limit`, newest last."""
-    chosen = sa.select(batches).order_by(batches.c.id.desc()).limit(limit)
+    """Return the newest `limit` batches, newest last: those made before the batch `before`, or the next after `after`.
+
+    `since` is milliseconds since the epoch: those opened then or later.
+    """
+    chosen = sa.select(batches).limit(limit)
     if states:
         chosen = chosen.where(batches.c.state.in_(states))
     if model:
         chosen = chosen.where(batches.c.model == model)
+    if since is not None:
+        chosen = chosen.where(batches.c.opened_at >= since)
     if before:
         chosen = chosen.where(batches.c.id < before)
-    return [Batch(**row._mapping) for row in reversed(connection.execute(chosen).all())]
+    if after:
+        following = connection.execute(chosen.where(batches.c.id > after).order_by(batches.c.id))
+        return [Batch(**row._mapping) for row in following]
+    newest = connection.execute(chosen.order_by(batches.c.id.desc())).all()
+    return [Batch(**row._mapping) for row in reversed(newest)]
 
 
 def find(connection: sa.Connection, named: str) -> Batch | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -51,6 +51,7 @@ class Filter:
     target: str | None = None
     since: int | None = None  # given up on then or later
     until: int | None = None  # given up on before then
+    changed_since: int | None = None  # due, delivered or given up on then or later
 
     def condition(self) -> sa.ColumnElement[bool]:
         """Return it as a condition on deliveries joined with their requests."""
@@ -67,6 +68,8 @@ class Filter:
             conditions.append(columns.discarded_at >= self.since)
         if self.until is not None:
             conditions.append(columns.discarded_at < self.until)
+        if self.changed_since is not None:
+            conditions.append(columns.due_at >= self.changed_since)
         return sa.and_(sa.true(), *conditions)
 
 
@@ -80,13 +83,32 @@ _SENDABLE = sa.and_(requests.c.callback.is_not(None), _ANSWERED)
 _DEAD = deliveries.c.discarded_at.is_not(None)  # by its index, as long as the state's
 
 
-def listed(connection: sa.Connection, wanted: Filter, limit: int) -> list[Listed]:
-    """Return the newest `limit` of these deliveries, newest last."""
+def listed(
+    connection: sa.Connection,
+    wanted: Filter,
+    limit: int,
+    before: str | None = None,
+    after: str | None = None,
+) -> list[Listed]:
+    """Return the newest `limit` of these, newest last: those before that of a request, or the next after it."""
     columns = [requests.c[name] if name == "client" else deliveries.c[name] for name in Listed._fields]
-    newest = deliveries.c.discarded_at if wanted.state is REPLAY.sources[0] else deliveries.c.request_id
-    query = sa.select(*columns).select_from(_JOINED).where(wanted.condition())
-    found = connection.execute(query.order_by(newest.desc()).limit(limit)).all()
+    id_ = deliveries.c.request_id
+    newest = deliveries.c.discarded_at if wanted.state is REPLAY.sources[0] else id_
+    query = sa.select(*columns).select_from(_JOINED).where(wanted.condition()).limit(limit)
+    if after:
+        mark = _of(newest, after)
+        following = query.where(newest >= mark, sa.or_(newest > mark, id_ > after)).order_by(newest, id_)
+        return [Listed._make(row) for row in connection.execute(following)]
+    if before:
+        mark = _of(newest, before)
+        query = query.where(newest <= mark, sa.or_(newest < mark, id_ < before))
+    found = connection.execute(query.order_by(newest.desc(), id_.desc())).all()
     return [Listed._make(row) for row in reversed(found)]
+
+
+def _of(column: sa.ColumnElement[Any], request_id: str) -> Any:
+    other = deliveries.alias()
+    return sa.select(other.c[column.name]).where(other.c.request_id == request_id).scalar_subquery()
 
 
 def tries(connection: sa.Connection, request_id: str) -> list[Try]:

@@ -6,10 +6,11 @@ import re
 
 import sqlalchemy as sa
 
-from carpool_worker.models import Batch, Request
+from carpool_worker.models import Batch, DeliveryRow, Request
 
 batches = Batch.__table__  # type: ignore[attr-defined]
 requests = Request.__table__  # type: ignore[attr-defined]
+deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
 
 HEXADECIMAL = re.compile("[0-9a-f]{1,32}")
 AFTER_DIGITS = "g"
@@ -34,6 +35,12 @@ def batches_like(connection: sa.Connection, prefix: str, limit: int) -> list[str
     there = batches.c.claude_id.startswith(prefix, autoescape=True)
     like = sa.select(batches.c.id).where(sa.or_(begins(batches.c.id, prefix), there))
     return list(connection.scalars(like.order_by(batches.c.id).limit(limit)))
+
+
+def deliveries_like(connection: sa.Connection, prefix: str, limit: int) -> list[str]:
+    """Return up to `limit` ids of requests with a delivery that begin so."""
+    like = sa.select(deliveries.c.request_id).where(begins(deliveries.c.request_id, prefix))
+    return list(connection.scalars(like.order_by(deliveries.c.request_id).limit(limit)))
 
 
 def newest_batches(connection: sa.Connection, prefix: str, limit: int) -> list[str]:

@@ -1,0 +1,27 @@
+"""The scene around all batches at this moment, out of the tables and the settings."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from carpool_worker.admission import admitted
+from carpool_worker.database import now
+from carpool_worker.lanes import Limits
+from carpool_worker.patience import Patience
+from carpool_worker.settings import settings
+from carpool_worker.store import batches, lane_pauses
+from carpool_worker.waiting import Scene
+
+
+def scene(connection: sa.Connection) -> Scene:
+    """Return what says which batch waits for what."""
+    at, one = now(), settings()
+    return Scene(
+        at=at,
+        limits=Limits(min(one.flush_count, one.queue_limit), one.flush_bytes, one.flush_interval),
+        patience=Patience(one.submit_timeout, one.settle_interval),
+        queue_limit=one.queue_limit,
+        queued=batches.queued(connection),
+        pauses=lane_pauses.by_lane(connection),
+        admitted=admitted(connection, at, one.queue_limit),
+    )

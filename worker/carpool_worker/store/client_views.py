@@ -1,0 +1,63 @@
+"""Clients as an operator looks at them: what each has waiting, and how the requests of one stand."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import sqlalchemy as sa
+
+from carpool_worker.models import Batch, DeliveryRow, Request, UsageRow
+from carpool_worker.states import BatchState, RequestState
+
+batches = Batch.__table__  # type: ignore[attr-defined]
+requests = Request.__table__  # type: ignore[attr-defined]
+deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
+usage = UsageRow.__table__  # type: ignore[attr-defined]
+
+
+def waiting(connection: sa.Connection, client: str | None = None) -> dict[str, int]:
+    """Return how many requests of each client (or of one) have not ended; only what has not is read."""
+    # Two queries: each has an index, where an OR of both would read the whole table.
+    unfinished = sa.select(batches.c.id).where(batches.c.finished_at.is_(None))
+    batched = (
+        requests.c.batch_id.in_(unfinished),
+        requests.c.finished_at.is_(None),
+        requests.c.retry_at.is_(None),
+    )
+    counted: Counter[str] = Counter()
+    for conditions in (batched, (requests.c.retry_at.is_not(None),)):
+        query = sa.select(requests.c.client, sa.func.count()).where(*conditions).group_by(requests.c.client)
+        if client is not None:
+            query = query.where(requests.c.client == client)
+        for name, count in connection.execute(query):
+            counted[name] += count
+    return dict(counted)
+
+
+def waiting_by_state(connection: sa.Connection, client: str) -> dict[str, int]:
+    """Return how many requests of a client wait, by the state of their batch, or as `retryable`."""
+    joined = requests.join(batches, batches.c.id == requests.c.batch_id)
+    theirs = requests.c.client == client, requests.c.finished_at.is_(None), requests.c.retry_at.is_(None)
+    query = sa.select(batches.c.state, sa.func.count()).select_from(joined).where(*theirs)
+    in_batches = connection.execute(query.where(batches.c.finished_at.is_(None)).group_by(batches.c.state))
+    found = {str(state): count for state, count in in_batches}
+    retryable = sa.select(sa.func.count()).where(
+        requests.c.retry_at.is_not(None), requests.c.client == client
+    )
+    order = [*map(str, BatchState), str(RequestState.RETRYABLE)]
+    found[str(RequestState.RETRYABLE)] = connection.scalar(retryable) or 0
+    return {state: found[state] for state in order if found.get(state)}
+
+
+def dead_letters(connection: sa.Connection, client: str) -> int:
+    """Return how many of a client's answers were given up on."""
+    joined = deliveries.join(requests, requests.c.id == deliveries.c.request_id)
+    dead = sa.select(sa.func.count()).select_from(joined).where(deliveries.c.discarded_at.is_not(None))
+    return connection.scalar(dead.where(requests.c.client == client)) or 0
+
+
+def is_known(connection: sa.Connection, client: str) -> bool:
+    """Tell whether a client ever had an answer or has a request; the latter is looked for among all, where need be."""
+    answered = sa.select(usage.c.client).where(usage.c.client == client).limit(1)
+    asked = sa.select(requests.c.client).where(requests.c.client == client).limit(1)
+    return connection.scalar(answered) is not None or connection.scalar(asked) is not None
