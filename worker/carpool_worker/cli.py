@@ -17,6 +17,7 @@ from carpool_worker.commands.enqueue import enqueue
 from carpool_worker.commands.flower import flower
 from carpool_worker.commands.purge import purge
 from carpool_worker.commands.results import results
+from carpool_worker.commands.retry import retry
 from carpool_worker.commands.status import status
 from carpool_worker.commands.usage import usage
 from carpool_worker.exceptions import WorkerError
@@ -229,6 +230,7 @@ for command in (lanes.lanes, lanes.flush, lanes.pause, lanes.resume):
     app.command()(command)
 app.command()(purge)
 app.command()(cancel)
+app.command()(retry)
 
 
 def _celery_without_tasks() -> Any:

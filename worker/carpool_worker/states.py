@@ -38,7 +38,7 @@ class RequestState(StrEnum):
     COMPLETED = "completed"
     """It succeeded; its answer is kept."""
     DISCARDED = "discarded"
-    """It failed for good, or too often; its last error is kept."""
+    """It failed for good, or too often; its last error is kept. An operator can make it retryable again."""
     CANCELED = "canceled"
     """It was canceled, and will not run again."""
 
@@ -88,6 +88,7 @@ RETRY = Transition("retry", (_R.BATCHED,), _R.RETRYABLE)
 DISCARD = Transition("discard", (_R.BATCHED,), _R.DISCARDED)
 CANCEL = Transition("cancel", (_R.BATCHED, _R.RETRYABLE), _R.CANCELED)
 STAGE = Transition("stage", (_R.RETRYABLE,), _R.BATCHED)
+PUT_BACK = Transition("put back", (_R.DISCARDED,), _R.RETRYABLE)
 
 CLAIM = Transition("claim", (_D.AVAILABLE,), _D.DELIVERING)
 DELIVER = Transition("deliver", (_D.DELIVERING,), _D.DELIVERED)
@@ -109,7 +110,7 @@ BATCH_TRANSITIONS = (
     COMPLETE_BATCH,
     DISSOLVE,
 )
-REQUEST_TRANSITIONS = (COMPLETE, RETRY, DISCARD, CANCEL, STAGE)
+REQUEST_TRANSITIONS = (COMPLETE, RETRY, DISCARD, CANCEL, STAGE, PUT_BACK)
 DELIVERY_TRANSITIONS = (CLAIM, DELIVER, SNOOZE, GIVE_UP, MAKE_AVAILABLE, RESCUE, REPLAY)
 
 FINAL_REQUEST_STATES = (_R.COMPLETED, _R.DISCARDED, _R.CANCELED)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from carpool_worker.database import is_postgres
 from carpool_worker.models import AnswerRow, DeliveryRow, Params, Request
 from carpool_worker.states import RequestState
 from carpool_worker.store import ids
@@ -76,7 +77,9 @@ def page(
     if before is not None:
         earlier = sa.or_(row.batch_id < before.batch_id, row.id < before.id)
         query = query.where(row.batch_id <= before.batch_id, earlier)
-    newest = connection.execute(query.order_by(row.batch_id.desc(), row.id.desc())).all()
+    # Else PostgreSQL, given a batch, would read all ids backwards for those that are in it.
+    id_ = row.id.concat("") if is_postgres(connection) else row.id
+    newest = connection.execute(query.order_by(row.batch_id.desc(), id_.desc())).all()
     return [_request(found) for found in reversed(newest)]
 
 
