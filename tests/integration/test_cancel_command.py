@@ -125,6 +125,18 @@ def test_without_a_yes_nothing_is_canceled(carpool: Carpool, producer: Producer,
         ([], "one of them"),
         (["0" * 32, "--client", "tests"], "one of them"),
         (["nonsense"], "no request's id"),
+    ],
+)
+def test_who_uses_it_wrongly_is_told_how(cancel: Cancel, arguments: list[str], reason: str) -> None:
+    run = cancel(*arguments, "--yes")
+
+    assert run.exit_code == 2
+    assert reason in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
         (["--batch", "msgbatch_none"], "there is no batch msgbatch_none"),
         (["--client", "no such name"], "client: must be"),
     ],

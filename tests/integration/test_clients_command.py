@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from tests.integration.agents import MODEL, Carpool, request
@@ -70,6 +73,17 @@ def test_the_shell_completes_what_is_in_the_tables_and_is_silent_without_them(
     assert completion.complete_request(id_[:30]) == [id_]
     assert completion.complete_request("") == []
     assert completion.complete_client("t") == ["tests"]
+
+    complete = os.environ | {
+        "_CARPOOL_COMPLETE": "complete_bash",
+        "COMP_WORDS": "carpool pause c",
+        "COMP_CWORD": "2",
+    }
+    carpool_command = [sys.executable, "-c", "from carpool_worker.cli import app; app(prog_name='carpool')"]
+    typed = subprocess.run(
+        carpool_command, env=complete, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert typed.stdout.split() == [MODEL, SONNET][:1], typed.stderr
 
     with monkeypatch.context() as patched:
         patched.setattr("carpool_worker.database.engine", lambda: 1 / 0)

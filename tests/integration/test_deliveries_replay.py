@@ -219,6 +219,6 @@ def test_replay_asks_first_and_wants_to_know_which(
     )
 
     # Then
-    assert (which.exit_code, refused.exit_code, odd.exit_code) == (1, 1, 1)
+    assert (which.exit_code, refused.exit_code, odd.exit_code) == (2, 1, 2)
     assert "Send 1 delivery again?" in refused.stdout
     assert by_id(engine)[id_].state is DISCARDED

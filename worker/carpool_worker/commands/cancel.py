@@ -48,10 +48,10 @@ def cancel(
         carpool cancel --client billing --yes
     """
     if [bool(ids), bool(batch), bool(client)].count(True) != 1:
-        raise WorkerError("name request ids, or --batch, or --client: one of them")
+        raise typer.BadParameter("name request ids, or --batch, or --client: one of them")
     for request_id in ids or ():
         if not REQUEST_ID.fullmatch(request_id):
-            raise WorkerError(
+            raise typer.BadParameter(
                 f"{request_id} is no request's id: 32 hexadecimal digits, as enqueue returned it"
             )
     from carpool_worker import preflight

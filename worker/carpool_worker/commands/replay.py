@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carpool_worker.exceptions import WorkerError
+from carpool_worker.commands.moments import Since
 
 if TYPE_CHECKING:
     from carpool_worker.replayer import Replayed
-
-AGO = re.compile(r"(\d{1,5})([mhdw])")
-SECONDS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
 def replay(
@@ -27,16 +23,13 @@ def replay(
         ),
     ] = None,
     client: Annotated[str | None, typer.Option(help="Only those of this client.", show_default=False)] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(help="Those given up on since: 90m, 12h, 3d or 2w ago.", show_default=False),
-    ] = None,
+    since: Since = None,
     all_: Annotated[bool, typer.Option("--all", help="All that were given up on.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
 ) -> None:
     """Send again what was given up on, with a whole schedule of tries; their endpoints are started again.
 
-    What was delivered isn't sent twice. Example, after a receiver was mended:
+    What was delivered isn't sent twice. --since counts from when they were given up on. Example, after one was mended:
 
         carpool deliveries replay --endpoint https://billing.example.com/claude --since 3d
     """
@@ -44,10 +37,10 @@ def replay(
     from carpool_worker.database import engine, read
     from carpool_worker.store.dead_letters import Filter, counted
 
-    if not (request_ids or endpoint or client or since or all_):
-        raise WorkerError("say which: request ids, --endpoint, --client, --since or --all")
+    if not (request_ids or endpoint or client or since is not None or all_):
+        raise typer.BadParameter("say which: request ids, --endpoint, --client, --since or --all")
     preflight.check_tables()
-    wanted = Filter(ids=request_ids or None, client=client, target=endpoint, since=_since(since))
+    wanted = Filter(ids=request_ids or None, client=client, target=endpoint, since=since)
     with read() as connection:
         sendable, gone = counted(connection, wanted)
     if sendable and not yes:
@@ -61,16 +54,6 @@ def _report(replayed: Replayed, gone: int) -> None:
         typer.echo(f"Started again: {url}")
     if gone:
         typer.echo(f"{_counted(gone)} can't be: the answer is no longer kept.")
-
-
-def _since(written: str | None) -> int | None:
-    from carpool_worker.database import now
-
-    if written is None:
-        return None
-    if not (ago := AGO.fullmatch(written)):
-        raise WorkerError(f"--since {written}: say 90m, 12h, 3d or 2w")
-    return now() - int(ago[1]) * SECONDS[ago[2]] * 1_000
 
 
 def _counted(number: int) -> str:
