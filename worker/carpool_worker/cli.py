@@ -15,6 +15,7 @@ from carpool_worker.commands.cancel import cancel
 from carpool_worker.commands.doctor import doctor
 from carpool_worker.commands.enqueue import enqueue
 from carpool_worker.commands.flower import flower
+from carpool_worker.commands.metrics import metrics
 from carpool_worker.commands.purge import purge
 from carpool_worker.commands.results import results
 from carpool_worker.commands.retry import retry
@@ -225,6 +226,7 @@ app.add_typer(requests.app, name="requests")
 app.add_typer(clients.app, name="clients")
 app.add_typer(quarantine.app, name="quarantine")
 app.command()(status)
+app.command()(metrics)
 for command in (lanes.lanes, lanes.flush, lanes.pause, lanes.resume):
     app.command()(command)
 app.command()(purge)

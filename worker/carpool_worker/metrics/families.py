@@ -1,0 +1,109 @@
+"""Makes metrics of what was seen. Pure; labels are few: a model, a state, a host, never an id."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from urllib.parse import urlsplit
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from carpool_worker.metrics.looks import Signs, Totals
+from carpool_worker.states import FINAL_REQUEST_STATES
+from carpool_worker.store.measures import Tries
+from carpool_worker.store.overview import Deliveries
+
+MOST_HOSTS = 20
+"""Hosts that are told apart among the receivers of webhooks; the others are counted together."""
+
+OTHERS = "other"
+
+Sample = tuple[Sequence[str], float]
+
+
+def gauge(name: str, text: str, labels: Sequence[str], samples: Iterable[Sample]) -> Metric:
+    """Return a metric that goes up and down; a sample is its labels' values and its own."""
+    return _filled(GaugeMetricFamily(f"carpool_{name}", text, labels=labels), samples)
+
+
+def counter(name: str, text: str, labels: Sequence[str], samples: Iterable[Sample]) -> Metric:
+    """Return a metric that only grows; Prometheus knows it with _total at its end."""
+    return _filled(CounterMetricFamily(f"carpool_{name}", text, labels=labels), samples)
+
+
+def one(name: str, text: str, value: float | None) -> Metric:
+    """Return a gauge without labels; None: it has no value now."""
+    return gauge(name, text, (), [] if value is None else [((), value)])
+
+
+def of_signs(signs: Signs) -> Iterator[Metric]:
+    """Return what Redis tells; a beat that never was is silent for ever."""
+    yield one("inbox_requests", "Requests in the inbox.", signs.inbox)
+    yield one(
+        "inbox_oldest_seconds", "Age of the inbox' oldest entry; 0 where it is empty.", signs.oldest or 0.0
+    )
+    yield one("quarantined_entries", "Inbox entries that could not be taken.", signs.quarantined)
+    silent = float("inf") if signs.beat is None else signs.beat
+    yield one("beat_silent_seconds", "Time since beat's last tick; it ticks each second.", silent)
+
+
+def of_totals(totals: Totals, at: int) -> Iterator[Metric]:
+    """Return all requests and deliveries by how they stand; `at` is now, in milliseconds since the epoch."""
+    counted = [((row.state, str(row.attempt)), row.requests) for row in totals.requests]
+    yield gauge("requests", "Requests by state and attempt.", ("state", "attempt"), counted)
+    oldest: dict[str, int] = {}
+    for row in totals.requests:
+        if row.state not in FINAL_REQUEST_STATES:
+            oldest[row.state] = min(row.enqueued_at, oldest.get(row.state, at))
+    ages = [((state,), (at - since) / 1_000) for state, since in oldest.items()]
+    yield gauge("requests_oldest_seconds", "Time since the oldest request was enqueued.", ("state",), ages)
+    yield gauge("deliveries", "Deliveries by state.", ("channel", "state"), totals.deliveries.items())
+
+
+def of_deliveries(deliveries: Deliveries, tries: Iterable[Tries], at: int) -> Iterator[Metric]:
+    """Return what is on its way to callbacks, and what became of the last hour's tries."""
+    pending = [(("due",), deliveries.due.rows), (("retryable",), deliveries.retryable.rows)]
+    yield gauge(
+        "deliveries_pending", "Deliveries due, and those that wait for another try.", ("state",), pending
+    )
+    late = 0.0 if deliveries.due.at is None else max(0.0, (at - deliveries.due.at) / 1_000)
+    yield one("deliveries_due_seconds", "How long the oldest delivery that is due has been.", late)
+    yield one("deliveries_given_up", "Deliveries given up on and not replayed.", deliveries.dead)
+    yield one("deliveries_given_up_lately", "Those of them in the last hour.", deliveries.dead_lately)
+    yield one("endpoints_stopped", "Webhook URLs that are stopped.", deliveries.stopped_endpoints)
+    text = "Tries to deliver in the last hour, among the newest 20,000."
+    yield gauge("delivery_tries_lately", text, ("host", "outcome"), _by_host(list(tries)))
+
+
+def _by_host(tries: Sequence[Tries]) -> Iterator[Sample]:
+    # A URL's host is chosen by producers: only the busiest are told apart.
+    sums = Counter[str]()
+    for row in tries:
+        sums[_host(row)] += row.tries
+    named = {host for host, _ in sums.most_common(MOST_HOSTS)}
+    counts = Counter[tuple[str, str]]()
+    for row in tries:
+        host = _host(row)
+        counts[host if host in named else OTHERS, _outcome(row)] += row.tries
+    yield from counts.items()
+
+
+def _host(row: Tries) -> str:
+    if row.channel != "webhook":
+        return row.channel
+    try:
+        return urlsplit(row.target).hostname or OTHERS
+    except ValueError:
+        return OTHERS
+
+
+def _outcome(row: Tries) -> str:
+    if row.status is None:
+        return "no answer" if row.failed else "delivered"
+    return "delivered" if row.status < 300 else str(row.status)
+
+
+def _filled(family: Metric, samples: Iterable[Sample]) -> Metric:
+    for labels, value in samples:
+        family.add_metric(labels, value)  # type: ignore[attr-defined]
+    return family

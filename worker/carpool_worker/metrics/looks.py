@@ -1,0 +1,118 @@
+"""What is looked up for the metrics: the tables, the counts that read whole tables, and Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import redis
+import sqlalchemy as sa
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from carpool.contract import INBOX, QUEUED
+from carpool_worker import pulse
+from carpool_worker.database import now, read
+from carpool_worker.inbox import QUARANTINE
+from carpool_worker.models import LanePause
+from carpool_worker.overview import OLDEST_SCRIPT
+from carpool_worker.patience import Patience
+from carpool_worker.settings import Settings
+from carpool_worker.states import BatchState
+from carpool_worker.store import batches, lane_pauses, measures, overview, usage
+from carpool_worker.store.measures import Counted, Gone, Standing, Stay, Tries
+from carpool_worker.store.overview import Deliveries
+from carpool_worker.store.usage import Used
+
+LATELY = 3_600_000
+"""Milliseconds: how far back the tries to deliver, and the deliveries given up on, are counted."""
+
+STAY_BOUNDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0, 21_600.0, 43_200.0, 86_400.0)
+"""Seconds: the buckets of the time in a state; most batches end within an hour, all within a day."""
+
+
+REDIS_SECONDS = 2.0
+"""How long Redis may take to answer; it is asked once, as Prometheus waits 10 seconds by default."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the tables tell at once; `lost` batches have been in doubt for longer than it can take to know."""
+
+    standings: Sequence[Standing]
+    gone: Sequence[Gone]
+    stays: Sequence[Stay]
+    errors: Mapping[str, int]
+    in_doubt: int
+    lost: int
+    overdue: int  # Anthropic should have ended them
+    queued: int  # requests at Anthropic
+    queue_limit: int
+    pauses: Mapping[str, LanePause]
+    deliveries: Deliveries
+    tries: Sequence[Tries]
+    used: Sequence[Used]
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What only a look at every row tells."""
+
+    requests: Sequence[Counted]
+    deliveries: Mapping[tuple[str, str], int]
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What Redis tells; ages are seconds, and None where there is nothing to be old."""
+
+    inbox: int
+    oldest: float | None
+    quarantined: int
+    beat: float | None
+
+
+def look(engine: sa.Engine, settings: Settings) -> Seen:
+    """Look at the tables: reads partial indexes, the batches, the ledger and the newest tries."""
+    at, patience = now(), Patience(settings.submit_timeout, settings.settle_interval)
+    with read(engine) as connection:
+        submitting = batches.in_states(connection, [BatchState.SUBMITTING])
+        return Seen(
+            standings=measures.unfinished(connection),
+            gone=measures.gone(connection),
+            stays=measures.stays(connection, STAY_BOUNDS),
+            errors=measures.errors(connection),
+            in_doubt=sum(batch.in_doubt_at is not None for batch in submitting),
+            lost=sum(patience.ends(batch) < at for batch in submitting),
+            overdue=sum((batch.expires_at or at) < at for batch in batches.out(connection)),
+            queued=batches.queued(connection),
+            queue_limit=settings.queue_limit,
+            pauses=lane_pauses.by_lane(connection),
+            deliveries=overview.delivering(connection, at, at - LATELY),
+            tries=measures.tries_since(connection, at - LATELY),
+            used=usage.totals(connection, ("client", "model")),
+        )
+
+
+def count(engine: sa.Engine) -> Totals:
+    """Count all requests and deliveries."""
+    with read(engine) as connection:
+        return Totals(measures.count_requests(connection), measures.count_deliveries(connection))
+
+
+def impatient(redis_url: str) -> redis.Redis:
+    """Return a connection to Redis that gives up soon."""
+    timeouts = {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS}
+    return redis.Redis.from_url(redis_url, retry=Retry(NoBackoff(), 0), **timeouts)
+
+
+def ask(server: redis.Redis) -> Signs:
+    """Ask Redis."""
+    oldest = int(cast(int, server.eval(OLDEST_SCRIPT, 1, INBOX)))
+    return Signs(
+        inbox=max(0, int(cast(bytes | None, server.get(QUEUED)) or 0)),
+        oldest=oldest / 1_000 if oldest >= 0 else None,
+        quarantined=int(server.xlen(QUARANTINE)),
+        beat=pulse.age(server),
+    )

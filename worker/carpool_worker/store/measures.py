@@ -1,0 +1,157 @@
+"""What the metrics count, in SQL: sums over the batches and the newest tries, and two counts that read whole tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from carpool_worker.models import Batch, DeliveryAttempt, DeliveryRow, Request
+from carpool_worker.states import BatchState
+
+batches = Batch.__table__  # type: ignore[attr-defined]
+requests = Request.__table__  # type: ignore[attr-defined]
+deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
+attempts = DeliveryAttempt.__table__  # type: ignore[attr-defined]
+
+NEWEST_TRIES = 20_000
+"""Tries to deliver that are looked at, the newest: a table of millions has no index by time."""
+
+OUTCOMES = ("succeeded", "errored", "canceled", "expired")
+
+STAYS = {
+    BatchState.OPEN: ("opened_at", "sealed_at"),
+    BatchState.SEALED: ("sealed_at", "submitting_at"),
+    BatchState.SUBMITTING: ("submitting_at", "in_progress_at"),
+    BatchState.IN_PROGRESS: ("in_progress_at", "ended_at"),
+    BatchState.ENDED: ("ended_at", "finished_at"),
+}
+"""Between which times a batch was in a state; of several posts the last counts."""
+
+
+class Standing(NamedTuple):
+    """The batches of one model in one state; the oldest was opened at, in milliseconds since the epoch."""
+
+    model: str
+    state: BatchState
+    batches: int
+    requests: int
+    opened_at: int
+
+
+class Gone(NamedTuple):
+    """What has become of all batches of a model so far, those under way included; posts count each try."""
+
+    model: str
+    completed: int
+    rejected: int
+    submissions: int
+    succeeded: int
+    errored: int
+    canceled: int
+    expired: int
+
+
+class Stay(NamedTuple):
+    """How long finished batches were in one state: how many up to each bound, how many at all, and their sum."""
+
+    state: BatchState
+    within: Sequence[int]
+    batches: int
+    milliseconds: int
+
+
+class Counted(NamedTuple):
+    """Requests in one state at one attempt; the oldest was enqueued at, in milliseconds since the epoch."""
+
+    state: str
+    attempt: int
+    requests: int
+    enqueued_at: int
+
+
+class Tries(NamedTuple):
+    """Tries to deliver to one target that had one status; None where no answer came, or there is none."""
+
+    channel: str
+    target: str
+    status: int | None
+    failed: bool
+    tries: int
+
+
+def unfinished(connection: sa.Connection) -> list[Standing]:
+    """Return the batches that are not finished, by model and state."""
+    row = batches.c
+    sums = (sa.func.count(), sa.func.sum(row.request_count), sa.func.min(row.opened_at))
+    counted = sa.select(row.model, row.state, *sums).where(row.finished_at.is_(None))
+    found = connection.execute(counted.group_by(row.model, row.state))
+    return [Standing(model, state, count, int(total), at) for model, state, count, total, at in found]
+
+
+def gone(connection: sa.Connection) -> list[Gone]:
+    """Return what has become of all batches so far, by model."""
+    row = batches.c
+    ends = [_count(row.state == state) for state in (BatchState.COMPLETED, BatchState.REJECTED)]
+    sums = [sa.func.sum(row[name]) for name in ("submissions", *OUTCOMES)]
+    found = connection.execute(sa.select(row.model, *ends, *sums).group_by(row.model))
+    return [Gone(model, *(int(number) for number in numbers)) for model, *numbers in found]
+
+
+def stays(connection: sa.Connection, bounds: Sequence[float]) -> list[Stay]:
+    """Return how long all finished batches were in each state, for bounds in seconds: all of them in one statement."""
+    columns: list[sa.ColumnElement[int]] = []
+    for begin, end in STAYS.values():
+        took = batches.c[end] - batches.c[begin]
+        columns += [_count(took <= bound * 1_000) for bound in bounds]
+        columns += [_count(took.is_not(None)), sa.func.coalesce(sa.func.sum(_at_least_0(took)), 0)]
+    query = sa.select(*columns).where(batches.c.finished_at.is_not(None))
+    numbers = [int(number) for number in connection.execute(query).one()]
+    width = len(bounds) + 2
+    slices = [numbers[start : start + width] for start in range(0, len(numbers), width)]
+    return [Stay(state, cut[:-2], *cut[-2:]) for state, cut in zip(STAYS, slices, strict=True)]
+
+
+def errors(connection: sa.Connection) -> dict[str, int]:
+    """Return the last errors of batches that are not finished, or were rejected, and how many have each."""
+    row = batches.c
+    standing = sa.or_(row.finished_at.is_(None), row.state == BatchState.REJECTED)
+    counted = sa.select(row.last_error, sa.func.count()).where(row.last_error.is_not(None), standing)
+    return dict(connection.execute(counted.group_by(row.last_error)).all())
+
+
+def tries_since(connection: sa.Connection, at: int) -> list[Tries]:
+    """Return the tries to deliver since then, of the newest ones."""
+    row = attempts.c
+    columns = (row.request_id, row.at, row.status, row.detail)
+    newest = sa.select(*columns).order_by(row.id.desc()).limit(NEWEST_TRIES).subquery()
+    failed = sa.and_(newest.c.status.is_(None), newest.c.detail.is_not(None))
+    keys = (deliveries.c.channel, deliveries.c.target, newest.c.status, failed)
+    counted = sa.select(*keys, sa.func.count()).where(newest.c.at >= at)
+    joined = counted.join_from(newest, deliveries, deliveries.c.request_id == newest.c.request_id)
+    return [Tries._make(found) for found in connection.execute(joined.group_by(*keys))]
+
+
+def count_requests(connection: sa.Connection) -> list[Counted]:
+    """Count the requests by state and attempt; reads the whole table."""
+    row = requests.c
+    numbers = (sa.func.count(), sa.func.min(row.enqueued_at))
+    counted = sa.select(row.state, row.attempt, *numbers).group_by(row.state, row.attempt)
+    return [Counted(state.value, *rest) for state, *rest in connection.execute(counted)]
+
+
+def count_deliveries(connection: sa.Connection) -> dict[tuple[str, str], int]:
+    """Count the deliveries by channel and state; reads the whole table."""
+    row = deliveries.c
+    counted = sa.select(row.channel, row.state, sa.func.count()).group_by(row.channel, row.state)
+    return {(channel, state.value): count for channel, state, count in connection.execute(counted)}
+
+
+def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    return sa.func.count(sa.case((condition, 1)))
+
+
+def _at_least_0(number: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    # Anthropic's clock and this one may differ by a little.
+    return sa.case((number < 0, 0), else_=number)
