@@ -105,11 +105,27 @@ class Carpool:
 
 
 @pytest.fixture
-def carpool(engine: sa.Engine, redis_url: str, simulator: RemoteSimulator) -> Iterator[Carpool]:
-    claude = Claude()
+def claudes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close every client that the test makes, or lets be made."""
+    made: list[Claude] = []
+    initialize = Claude.__init__
+
+    def register(self: Claude, *arguments: Any) -> None:
+        initialize(self, *arguments)
+        made.append(self)
+
+    monkeypatch.setattr(Claude, "__init__", register)
+    yield
+    for claude in made:
+        claude.close()
+
+
+@pytest.fixture
+def carpool(
+    engine: sa.Engine, redis_url: str, simulator: RemoteSimulator, claudes: None
+) -> Iterator[Carpool]:
     with redis.Redis.from_url(redis_url) as server:
-        yield Carpool(engine, server, claude)
-    claude.close()
+        yield Carpool(engine, server, Claude())
 
 
 @pytest.fixture
