@@ -17,6 +17,9 @@ from carpool_worker.flower_rows import contents, outcome
 from carpool_worker.models import Batch
 from carpool_worker.waiting import Scene, waits_for
 
+ID_WIDTH = 32
+"""Characters of an id: it is never cut."""
+
 OUTCOMES = ("succeeded", "errored", "canceled", "expired")
 
 
@@ -46,7 +49,10 @@ def show_table(found: Sequence[Batch], scene: Scene) -> None:
     if not found:
         typer.echo("No such batch.")
         return
-    table = Table("Batch, model", "State, age", "Waiting for", show_lines=True)
+    table = Table(show_lines=True)
+    table.add_column("Batch, model", min_width=ID_WIDTH, overflow="fold")
+    table.add_column("State, age")
+    table.add_column("Waiting for", overflow="fold")
     for batch in found:
         table.add_row(
             Text(f"{batch.id}\n{batch.model}"),
