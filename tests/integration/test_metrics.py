@@ -36,6 +36,7 @@ from carpool_worker.store.deliveries import Outcome
 
 CONFIG = Path(__file__).parents[2] / "config"
 RULES = CONFIG / "prometheus" / "carpool.rules.yml"
+DASHBOARD = CONFIG / "grafana" / "carpool.json"
 CALLBACK = Webhook("https://billing.example.com/claude?invoice=42")
 
 Labels = frozenset[tuple[str, str]]
@@ -247,7 +248,7 @@ def test_alerts_and_dashboard_name_what_is_exposed(carpool: Carpool) -> None:
     }
 
     # When the expressions are read
-    dashboard = json.loads((CONFIG / "grafana" / "carpool.json").read_text())
+    dashboard = json.loads(DASHBOARD.read_text())
     rules = yaml.safe_load(RULES.read_text())["groups"]
     expressions = [*targets(dashboard), *(rule["expr"] for group in rules for rule in group["rules"])]
 
@@ -272,14 +273,21 @@ def test_each_alert_has_a_test_and_an_action() -> None:
     assert all({"summary", "action"} == set(rule["annotations"]) for rule in rules)
 
 
-def test_the_alerts_fire_when_they_should() -> None:
+def test_the_alerts_fire_when_they_should_and_the_dashboards_queries_are_promql(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:  # not everybody has it: what their expressions name is checked above
         return
-    checked = subprocess.run(
-        [promtool, "test", "rules", RULES.with_name("carpool.tests.yml")], capture_output=True, text=True
-    )
-    assert checked.returncode == 0, checked.stderr + checked.stdout
+    panels = json.loads(DASHBOARD.read_text().replace("$__rate_interval", "1m"))
+    recorded = [{"record": f"panel_{n}", "expr": query} for n, query in enumerate(targets(panels))]
+    queries = tmp_path / "queries.json"  # JSON is YAML
+    queries.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": recorded}]}))
+
+    for arguments in (
+        ["test", "rules", str(RULES.with_name("carpool.tests.yml"))],
+        ["check", "rules", str(queries)],
+    ):
+        checked = subprocess.run([promtool, *arguments], capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stderr + checked.stdout
 
 
 @pytest.mark.usefixtures("carpool")

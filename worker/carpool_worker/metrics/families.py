@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from carpool_worker.metrics.looks import Signs, Totals
 from carpool_worker.states import FINAL_REQUEST_STATES
-from carpool_worker.store.measures import Tries
+from carpool_worker.store.measures import NEWEST_TRIES, Tries
 from carpool_worker.store.overview import Deliveries
 
 MOST_HOSTS = 20
@@ -71,7 +71,7 @@ def of_deliveries(deliveries: Deliveries, tries: Iterable[Tries], at: int) -> It
     yield one("deliveries_given_up", "Deliveries given up on and not replayed.", deliveries.dead)
     yield one("deliveries_given_up_lately", "Those of them in the last hour.", deliveries.dead_lately)
     yield one("endpoints_stopped", "Webhook URLs that are stopped.", deliveries.stopped_endpoints)
-    text = "Tries to deliver in the last hour, among the newest 20,000."
+    text = f"Tries to deliver in the last hour, among the newest {NEWEST_TRIES:,}."
     yield gauge("delivery_tries_lately", text, ("host", "outcome"), _by_host(list(tries)))
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from time import monotonic
 from typing import Generic, TypeVar, cast
 
 FRESH = 5.0
@@ -38,7 +38,7 @@ class Kept(Generic[Look]):
         Raises: what the look raised.
         """
         with self._lock:
-            if self._looking is None and time.monotonic() >= self._stale_at:
+            if self._looking is None and monotonic() >= self._stale_at:
                 self._looking = self._thread.submit(self._timed)
             if self._looking is not None:
                 wait([self._looking], None if self._seen is None else self._patience)
@@ -53,9 +53,9 @@ class Kept(Generic[Look]):
     def _take(self, looking: Future[tuple[Look, float]]) -> None:
         self._looking = None
         self._seen, took = looking.result()
-        self._stale_at = time.monotonic() + max(FRESH, took * LOAD)
+        self._stale_at = monotonic() + max(FRESH, took * LOAD)
 
     def _timed(self) -> tuple[Look, float]:
-        began = time.monotonic()
+        began = monotonic()
         seen = self._look()
-        return seen, time.monotonic() - began
+        return seen, monotonic() - began

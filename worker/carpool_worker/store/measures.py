@@ -15,7 +15,7 @@ requests = Request.__table__  # type: ignore[attr-defined]
 deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
 attempts = DeliveryAttempt.__table__  # type: ignore[attr-defined]
 
-NEWEST_TRIES = 20_000
+NEWEST_TRIES = 5_000
 """Tries to deliver that are looked at, the newest: a table of millions has no index by time."""
 
 OUTCOMES = ("succeeded", "errored", "canceled", "expired")
