@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from aiohttp import web
-from tests.integration.agents import carpool, claudes, producer, simulator
+from tests.integration.agents import carpool, producer, simulator
 from tests.integration.commanding import command_line
 
 from carpool_worker import migrations
