@@ -29,7 +29,7 @@ worker_process.run(QUEUES, 2)
 """`carpool worker` with less patience, that waits for ever when it ends: as it does, not every time, for a Redis that
 dies in that moment."""
 
-pytestmark = [pytest.mark.xdist_group("acceptance"), pytest.mark.timeout(200)]
+pytestmark = pytest.mark.timeout(200)
 
 
 def test_a_worker_that_hangs_when_it_is_told_to_end_ends_all_the_same(tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("acceptance")
-
 DEMO = [sys.executable, "-m", "carpool_worker.cli", "demo"]
 WITHIN = 200.0
 

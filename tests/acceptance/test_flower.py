@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Any
 
 import psutil
-import pytest
 from tests.acceptance.conftest import Carpool, RunningCarpool, until
 
 from carpool import Producer
@@ -20,8 +19,6 @@ from carpool import Producer
 MODELS = ("claude-haiku-4-5", "claude-sonnet-4-5")
 COLUMNS = ("name", "state", "args", "result", "received", "runtime", "uuid")
 COUNTED = "flower_task_runtime_seconds_count{"
-
-pytestmark = pytest.mark.xdist_group("acceptance")
 
 
 def ask(carpool: Carpool, path: str, *, password: bool = True, post: bool = False) -> tuple[int, str]:

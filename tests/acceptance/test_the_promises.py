@@ -31,7 +31,7 @@ QUICK_TO_RECOVER = {
 }
 TASK_QUEUE = "bookkeeping"
 
-pytestmark = [pytest.mark.xdist_group("acceptance"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 
 def requests(name: str, count: int = EACH) -> Iterator[Request]:

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
-import pytest
 from tests.acceptance.conftest import RunningCarpool, until, up
 
 from carpool import Producer
@@ -21,8 +20,6 @@ PARAMS = {
     "max_tokens": 16,
     "messages": [{"role": "user", "content": "Is this review positive, negative or neutral? I love it."}],
 }
-
-pytestmark = pytest.mark.xdist_group("acceptance")
 
 
 def flower_tasks(flower_url: str) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,6 @@ MINUTES = 2.0
 dearest = Scenario("dearest", partial(strike, mode="child", points=DEAREST))
 
 
-@pytest.mark.xdist_group("acceptance")
 @pytest.mark.timeout(420)
 def test_nothing_is_lost_or_doubled_when_processes_die_at_the_dearest_points() -> None:
     # Given a worker whose processes die, once each, before and after what costs money or commits work
