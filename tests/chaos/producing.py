@@ -55,5 +55,5 @@ class Mortal(packer.Packer):
 if __name__ == "__main__":
     vars(packer).update(MAX_ENTRY_REQUESTS=ENTRY, PIPELINE_ENTRIES=PIPELINE)
     vars(carpool.client).update(Packer=Mortal)
-    with Producer(client=CLIENT, allow_http=True) as producer:
+    with Producer(client=CLIENT, allow_http=True, durable=True) as producer:
         producer.enqueue_many(requests(Random(int(sys.argv[3])), REQUESTS), callback=Webhook(sys.argv[2]))

@@ -63,7 +63,7 @@ class Traffic:
         self._waited_for: set[str] = set()
         self._luck = luck
         names = ("web", "books", "script")
-        self._producers = [Producer(redis_url, client=name, allow_http=True) for name in names]
+        self._producers = [Producer(redis_url, client=name, allow_http=True, durable=True) for name in names]
         self._callbacks = (Webhook(webhook_url), Task(TASK_NAME, queue=TASK_QUEUE), None)
         self._flowing = threading.Event()
         self._over = threading.Event()

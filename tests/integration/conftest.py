@@ -16,13 +16,13 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from aiohttp import web
-from tests.integration.agents import carpool, producer, simulator
+from tests.integration.agents import carpool, claudes, producer, simulator
 from tests.integration.commanding import command_line
 
 from carpool_worker import migrations
 from carpool_worker.database import open_engine
 
-__all__ = ["carpool", "command_line", "producer", "simulator"]
+__all__ = ["carpool", "claudes", "command_line", "producer", "simulator"]
 
 _names = (f"test_{number}" for number in itertools.count())
 

@@ -12,6 +12,7 @@ import redis
 import sqlalchemy as sa
 from celery.contrib.testing.worker import start_worker
 from celery.events.state import State
+from celery.signals import setup_logging
 from tests.integration.agents import Carpool, request
 
 from carpool_worker import flower_events, monitors
@@ -136,6 +137,18 @@ def test_all_workers_ask_and_the_batches_are_shown_once_for_each_monitor(
             server.delete("carpool.poll")
 
 
+@pytest.fixture
+def logging_as_it_is() -> Iterator[None]:
+    """Keep a worker in this process from setting the log's level for all tests to come."""
+
+    def leave(**_: Any) -> None: ...
+
+    setup_logging.connect(leave)
+    yield
+    setup_logging.disconnect(leave)
+
+
+@pytest.mark.usefixtures("logging_as_it_is")
 def test_a_worker_asks_when_it_comes_and_when_a_monitor_begins_to_listen(
     app: celery.Celery, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

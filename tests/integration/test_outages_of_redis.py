@@ -1,4 +1,7 @@
-"""A Valkey that is killed outright comes back with its append-only file: what it had acknowledged is there."""
+"""A Valkey that is killed outright comes back with its append-only file: what it had acknowledged is there.
+
+With `appendfsync everysec` that takes `durable=True`: Valkey answers before it writes where its disk is still syncing.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ def valkey(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ValkeySer
 
 @pytest.fixture
 def own_producer(valkey: ValkeyServer) -> Iterator[Producer]:
-    with Producer(f"{valkey.connection_url}/0", client="tests") as producer:
+    url = f"{valkey.connection_url}/0"
+    with redis.Redis.from_url(url, decode_responses=True) as server:
+        is_late = server.config_get("appendfsync") == {"appendfsync": "everysec"}
+    with Producer(url, client="tests", durable=is_late) as producer:
         yield producer
 
 
