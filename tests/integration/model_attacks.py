@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tests.integration.model_agents import CRASH, RIVALS, ROUND, Interruption
 from tests.integration.model_world import FAULTS, Wanted, World
-from tests.integration.test_model import Promises
+from tests.integration.test_model import EXAMPLES, Promises
 
 from carpool_worker.simulator import Fault
 
@@ -21,6 +21,9 @@ ROUNDS = {"on the way out": 0, "on the way back": 1}
 
 ON_THE_WAY_OUT = ("aggregate_for_the_dead", "submit", "rescue")
 """The agents that have work in the first round."""
+
+STRIDE = 1 if EXAMPLES else 3
+"""Points from one meeting of two of a kind to the next: there are many, and each takes a history."""
 
 Mishap = Callable[[Promises], None]
 
@@ -55,10 +58,13 @@ def meet_rivals(world: World) -> None:
 
 
 def meet_their_like(world: World) -> None:
-    """Let a second agent of its kind in between any two steps of each agent, at one point after the other."""
+    """Let a second agent of its kind in between any two steps of each agent, at one point after the other.
+
+    At every third point, or at each where CARPOOL_MODEL_EXAMPLES asks for long runs.
+    """
     for agent in ROUND:
         number = ROUNDS["on the way out" if agent in ON_THE_WAY_OUT else "on the way back"]
-        _at_every_point(world, lambda after: met_by_its_like(number, agent, after))  # noqa: B023
+        _at_every_point(world, lambda after: met_by_its_like(number, agent, after), STRIDE)  # noqa: B023
 
 
 def suffer_faults(world: World) -> None:
@@ -135,8 +141,8 @@ def _crash_at_every_point(world: World, number: int) -> int:
     return _at_every_point(world, lambda after: interrupted(number, Interruption(after, CRASH)))
 
 
-def _at_every_point(world: World, mishap_after: Callable[[int], Mishap]) -> int:
-    for after in itertools.count():
+def _at_every_point(world: World, mishap_after: Callable[[int], Mishap], stride: int = 1) -> int:
+    for after in itertools.count(step=stride):
         live_through(world, mishap_after(after))
         if not world.fuse.burnt:
             return after
