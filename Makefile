@@ -33,7 +33,7 @@ demo: $(RUNS)  ## See it work: two models, three clients, a table of what it sav
 	@$(BIN)/carpool demo
 
 test: $(READY)  ## Run every test, against a real Valkey, SQLite and PostgreSQL from wheels
-	@$(BIN)/python -m pytest -n 6 --dist worksteal
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 check: $(READY)  ## Everything static: ruff (lint, format), mypy strict, import-linter
 	@$(BIN)/ruff check .
