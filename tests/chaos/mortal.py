@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from types import ModuleType
@@ -28,12 +29,17 @@ from carpool_worker.channels import verdicts
 from carpool_worker.channels.webhook import WebhookChannel
 from carpool_worker.end_with_parent import end_with_parent
 
-IMPATIENCE: dict[ModuleType, dict[str, float]] = {
+IMPATIENCE: dict[ModuleType, dict[str, Any]] = {
     leases: {"LEASE_SECONDS": 2.0},
     claude: {"CONNECT_TIMEOUT": 1.0},
     rescuer: {"HEADSTART": 1_000},
     retries: {"FIRST_BACKOFF": 0.3, "LONGEST_BACKOFF": 2.0, "FIRST_PROBE": 0.5, "LONGEST_PROBE": 1.0},
-    courier: {"RUN": 3.0, "DRAIN": 1.0, "LEASE_MARGIN": 1.0},
+    courier: {
+        "RUN": 3.0,
+        "DRAIN": 1.0,
+        "LEASE_MARGIN": 1.0,
+        "CLOGGED": replace(courier.CLOGGED, retry_after=1.0),
+    },
     verdicts: {"HOLD": 1.0},
 }
 TRANSPARENT = frozenset({"carpool_worker.database", "carpool_worker.claude"})
