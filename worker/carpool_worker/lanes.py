@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
+from carpool_worker.settings import Settings
 from carpool_worker.states import SEAL
 from carpool_worker.store import batches
 
@@ -23,6 +24,12 @@ class Limits:
     count: int
     body_bytes: int
     seconds: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Return what the settings say; a batch of more than `queue_limit` would never be admitted."""
+        count = min(settings.flush_count, settings.queue_limit)
+        return cls(count, settings.flush_bytes, settings.flush_interval)
 
 
 def item_bytes(params_bytes: int) -> int:

@@ -79,7 +79,7 @@ def _newest(server: redis.Redis) -> Any:
 
 def _take_inbox(engine: sa.Engine, server: redis.Redis, settings: Settings, newest: Any) -> bool:
     """Have all that is in the inbox up to `newest` taken; return False where a worker holds some of it too long."""
-    limits = Limits(settings.flush_count, settings.flush_bytes, settings.flush_interval)
+    limits = Limits.of(settings)
     deadline = time.monotonic() + settings.claim_interval + INBOX_MARGIN
     while newest and server.xrange(INBOX, "-", newest, count=1):
         if time.monotonic() > deadline:

@@ -114,8 +114,7 @@ def claude() -> Claude:
 
 def limits() -> Limits:
     """Return when a batch is full or due."""
-    count = min(settings().flush_count, settings().queue_limit)  # a larger batch would never be admitted
-    return Limits(count, settings().flush_bytes, settings().flush_interval)
+    return Limits.of(settings())
 
 
 @app.task(name="carpool.aggregate", base=Nudge)

@@ -18,7 +18,7 @@ def scene(connection: sa.Connection) -> Scene:
     at, one = now(), settings()
     return Scene(
         at=at,
-        limits=Limits(min(one.flush_count, one.queue_limit), one.flush_bytes, one.flush_interval),
+        limits=Limits.of(one),
         patience=Patience(one.submit_timeout, one.settle_interval),
         queue_limit=one.queue_limit,
         queued=batches.queued(connection),
