@@ -10,6 +10,7 @@ import typer
 from carpool_worker.commands.completion import complete_batch
 from carpool_worker.commands.moments import Since
 from carpool_worker.commands.pages import LIKE, After, Before, Json, Limit, hint, only_one, the_one
+from carpool_worker.commands.rows import print_json
 from carpool_worker.states import BatchState
 
 if TYPE_CHECKING:
@@ -59,8 +60,7 @@ def batches(
         found = page(connection, limit, state or (), model, since, *ends)
         around = scene(connection)
     if as_json:
-        for batch in found:
-            typer.echo(json.dumps(batch_views.facts(batch, around)))
+        print_json([batch_views.facts(batch, around) for batch in found])
         return
     batch_views.show_table(found, around)
     if after is None:

@@ -10,6 +10,7 @@ import typer
 from carpool_worker.commands.completion import complete_batch, complete_request
 from carpool_worker.commands.moments import Since
 from carpool_worker.commands.pages import LIKE, After, Before, Json, Limit, hint, only_one, the_one
+from carpool_worker.commands.rows import print_json
 from carpool_worker.states import RequestState
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ def requests(
         ends = [_find(connection, one) if one else None for one in (before, after)]
         found = page(connection, wanted, limit, *ends)
     if as_json:
-        for one in found:
-            typer.echo(json.dumps(views.facts(one)))
+        print_json([views.facts(one) for one in found])
         return
     views.show_table(found, now())
     if after is None:
