@@ -42,6 +42,9 @@ MAX_ENTRY_BYTES = 256_000
 MAX_PARAMS_BYTES = 32_000_000
 """The Messages API's own limit for one request (32 MB); a batch takes 256 MB in all."""
 
+MAX_PRIORITY = 100
+"""Priorities go from -100 to 100; higher goes first, and 0 is what a request has that says nothing."""
+
 APPEND_SCRIPT = """
 local queued = tonumber(redis.call('GET', KEYS[2]) or '0')
 local limit = tonumber(ARGV[2])
@@ -86,6 +89,9 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
     metadata: bytes | None  # JSON
     idempotency_key: str | None
     enqueued_at: int  # milliseconds since the epoch, by the producer's clock
+    priority: int = 0
+    submit_by: int | None = None  # milliseconds since the epoch: it should be on its way to Anthropic by then
+    trace: str | None = None  # W3C Trace Context's traceparent
 
 
 class Cancel(msgspec.Struct, array_like=True, frozen=True, gc=False):

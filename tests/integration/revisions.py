@@ -12,7 +12,7 @@ Rows = dict[str, list[dict[str, Any]]]
 NOW = 1_800_000_000_000
 HELD = "b" * 32
 OVER = "c" * 32
-ANSWERED, WAITING, AGAIN = "1" * 32, "2" * 32, "3" * 32
+ANSWERED, WAITING, AGAIN, HELD_BACK = "1" * 32, "2" * 32, "3" * 32, "8" * 32
 MODEL = "claude-haiku-4-5"
 CALLBACK = '{"kind": "webhook", "url": "https://example.com/hook"}'
 BODY = b'{"type":"succeeded","message":{"content":[{"type":"text","text":"four"}]}}'
@@ -149,4 +149,37 @@ SECOND: Rows = FIRST | {
     ],
 }
 
-ROWS: dict[str, Rows] = {"0001": FIRST, "0002": SECOND}
+THIRD: Rows = SECOND | {
+    "batches": _with(
+        SECOND,
+        "batches",
+        priority=5,
+        submit_by=NOW,
+        marked='["0123456789abcdef"]',
+        warm_up_id="e" * 32,
+        warm_until=NOW,
+    ),
+    "requests": [
+        *_with(
+            SECOND,
+            "requests",
+            priority=5,
+            submit_by=NOW,
+            prefix="0123456789abcdef",
+            trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            estimate=5_000_000_000,
+        ),
+        _REQUEST
+        | {
+            "id": HELD_BACK,
+            "batch_id": "",
+            "state": "retryable",
+            "attempt": 0,
+            "estimate": 7,
+            "held_at": NOW,
+        },
+    ],
+    "refusals": [{"model": MODEL, "status": "429", "count": 3}],
+}
+
+ROWS: dict[str, Rows] = {"0001": FIRST, "0002": SECOND, "0003": THIRD}

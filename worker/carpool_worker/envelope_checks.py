@@ -13,6 +13,7 @@ from carpool import callbacks
 from carpool.contract import (
     BETA_HEADER,
     MAX_PARAMS_BYTES,
+    MAX_PRIORITY,
     USER_PROFILE_HEADER,
     WORKSPACE_HEADER,
     Cancel,
@@ -27,6 +28,9 @@ LATEST = 253_402_300_799_999
 
 HEADERS = frozenset({BETA_HEADER, USER_PROFILE_HEADER, WORKSPACE_HEADER})
 HEADER_VALUE = re.compile(f"[!-~]{{1,{MAX_BETAS_LENGTH}}}")
+
+TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+"""W3C Trace Context, section 3.2; what later versions may append is left off by the producer."""
 
 ESCAPED_NUL = b"\\u0000"
 
@@ -43,6 +47,12 @@ def check(envelopes: Iterable[Envelope]) -> None:
             raise ValueError("idempotency_key: must hold no NUL character")
         if not 0 <= envelope.enqueued_at <= LATEST:
             raise ValueError("enqueued_at: must be milliseconds since the epoch")
+        if abs(envelope.priority) > MAX_PRIORITY:
+            raise ValueError(f"priority: must be from -{MAX_PRIORITY} to {MAX_PRIORITY}")
+        if not 0 <= (envelope.submit_by or 0) <= LATEST:
+            raise ValueError("submit_by: must be milliseconds since the epoch")
+        if envelope.trace is not None and not TRACEPARENT.fullmatch(envelope.trace):
+            raise ValueError("trace: must be a W3C traceparent")
         _check_params(envelope.params)
         _check_headers(envelope.headers)
         if envelope.callback:

@@ -80,6 +80,11 @@ def count() -> Any:
     return sa.Column(sa.BigInteger, nullable=False, server_default="0")
 
 
+def number() -> Any:
+    """Return an integer column that is zero unless said otherwise."""
+    return sa.Column(sa.Integer, nullable=False, server_default="0")
+
+
 class Batch(SQLModel, table=True):
     """One Message Batch, from its first request on."""
 
@@ -121,7 +126,9 @@ class Batch(SQLModel, table=True):
     request_count: int = Field(default=0, sa_column=count())
     body_bytes: int = Field(default=0, sa_column=count())  # of the JSON body that will be posted
     claude_id: str | None = Field(default=None, unique=True)  # msgbatch_…
-    parent_id: str | None = Field(default=None, max_length=32)  # the rejected batch this one was split from
+    parent_id: str | None = Field(default=None, max_length=32)  # the batch this one was split from
+    priority: int = Field(default=0, sa_column=number())  # the highest of its requests
+    submit_by: int | None = Field(default=None, sa_column=big())  # the earliest of its requests
 
     submissions: int = Field(default=0)  # how often it was posted, or tried to be
     due_at: int = Field(default=0, sa_column=count())  # nothing is done with it before then: back-off
@@ -130,6 +137,9 @@ class Batch(SQLModel, table=True):
     in_doubt_at: int | None = Field(default=None, sa_column=big())  # the answer was lost; kept if adopted
     sought_at: int | None = Field(default=None, sa_column=big())  # first look in vain, by Anthropic's clock
     strangers: str = "[]"  # JSON: ids adopted by mistake and let go
+    marked: str | None = None  # JSON: the shared prefixes to be cached; None: not decided
+    warm_up_id: str | None = Field(default=None, max_length=32)  # the batch that caches them first
+    warm_until: int | None = Field(default=None, sa_column=big())  # it is waited for until then at most
     last_error: str | None = None
 
     succeeded: int = Field(default=0)
@@ -171,6 +181,14 @@ class Request(SQLModel, table=True):
             sqlite_where=sa.text("cancel_requested_at IS NOT NULL"),
             postgresql_where=sa.text("cancel_requested_at IS NOT NULL"),
         ),
+        sa.Index(
+            "ix_requests_estimated",
+            "client",
+            "held_at",
+            "estimate",
+            sqlite_where=sa.text("estimate IS NOT NULL"),
+            postgresql_where=sa.text("estimate IS NOT NULL"),
+        ),
         {"sqlite_with_rowid": False},  # one tree to walk for a row instead of two
     )
 
@@ -187,6 +205,12 @@ class Request(SQLModel, table=True):
     request_metadata: str | None = Field(default=None, sa_column=sa.Column("metadata", sa.Text))  # JSON
     idempotency_key: str | None = None
     params_bytes: int
+    priority: int = Field(default=0, sa_column=number())
+    submit_by: int | None = Field(default=None, sa_column=big())  # to Anthropic, by then
+    prefix: str | None = Field(default=None, max_length=16)  # of tools and system prompt
+    trace: str | None = None  # W3C traceparent of the enqueue
+    estimate: Decimal | None = Field(default=None, sa_column=sa.Column(Dollars))  # of its client's budget
+    held_at: int | None = Field(default=None, sa_column=big())  # since then it waits for its client's budget
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -251,7 +275,7 @@ class DeliveryRow(SQLModel, table=True):
     target: str  # a URL, or a task's name
     state: DeliveryState = Field(sa_column=state_column(DeliveryState))
     attempt: int = Field(default=0)  # tries recorded so far; a replay starts anew
-    claims: int = Field(default=0, sa_column=sa.Column(sa.Integer, nullable=False, server_default="0"))
+    claims: int = Field(default=0, sa_column=number())
     due_at: int = Field(
         sa_column=sa.Column(sa.BigInteger, nullable=False)
     )  # delivering: its courier's lease ends
@@ -313,6 +337,16 @@ class LanePause(SQLModel, table=True):
     by_operator: bool = Field(
         default=False, sa_column=sa.Column(sa.Boolean, nullable=False, server_default=sa.false())
     )
+
+
+class Refusal(SQLModel, table=True):
+    """How often the batches of a model were refused with a status: HTTP's, or what took its place."""
+
+    __tablename__ = "refusals"
+
+    model: str = Field(primary_key=True)
+    status: str = Field(primary_key=True)
+    count: int = Field(default=0, sa_column=count())
 
 
 class UsageRow(SQLModel, table=True):

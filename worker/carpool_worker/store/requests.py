@@ -38,6 +38,9 @@ COLUMNS = {
     "params_bytes": "integer",
     "enqueued_at": "bigint",
     "batched_at": "bigint",
+    "priority": "integer",
+    "submit_by": "bigint",
+    "trace": "text",
 }
 BODY = {"request_id": "text", "body": "bytea"}
 """The columns of `params` and of `answers`."""
@@ -282,6 +285,9 @@ def _row(envelope: Envelope, lane: str, batch_id: str, now: int) -> tuple[Any, .
         len(envelope.params),
         envelope.enqueued_at,
         now,
+        envelope.priority,
+        envelope.submit_by,
+        envelope.trace,
     )
 
 
