@@ -113,7 +113,8 @@ def test_the_table_fits_80_columns_and_shows_no_content(
 
     assert batch_id in shown
     assert "SECRET" not in shown
-    assert max(map(len, shown.splitlines())) <= 80
+    assert {len(line) for line in shown.splitlines()} == {80}
+    assert shown.splitlines()[0].endswith("┓")
 
 
 def test_show_tells_the_story_in_order_of_time(carpool: Carpool, producer: Producer) -> None:

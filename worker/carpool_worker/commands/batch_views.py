@@ -50,7 +50,7 @@ def show_table(found: Sequence[Batch], scene: Scene) -> None:
         typer.echo("No such batch.")
         return
     table = Table(show_lines=True)
-    table.add_column("Batch, model", min_width=ID_WIDTH, overflow="fold")
+    table.add_column("Batch, model", width=ID_WIDTH, overflow="fold")
     table.add_column("State, age")
     table.add_column("Waiting for", overflow="fold")
     for batch in found:
