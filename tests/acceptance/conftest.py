@@ -40,6 +40,7 @@ class Carpool:
     database_url: str
     simulator_url: str
     flower_url: str  # with user and password
+    metrics_url: str
     webhook_secret: str
 
     def processes(self) -> list[psutil.Process]:
@@ -87,6 +88,7 @@ def running_carpool(tmp_path: Path) -> RunningCarpool:
                 database_url=env["CARPOOL_DATABASE_URL"],
                 simulator_url=env["CARPOOL_SIMULATOR_URL"],
                 flower_url=env["CARPOOL_FLOWER_URL"],
+                metrics_url=env["CARPOOL_METRICS_URL"],
                 webhook_secret=env["CARPOOL_WEBHOOK_SECRET"],
             )
 

@@ -14,7 +14,7 @@ from tests.acceptance.conftest import RunningCarpool, until, up
 
 from carpool import Producer
 
-PROGRAMS = {"valkey", "simulator", "flower", "worker", "beat"}
+PROGRAMS = {"valkey", "simulator", "flower", "metrics", "worker", "beat"}
 PARAMS = {
     "model": "claude-haiku-4-5",
     "max_tokens": 16,
@@ -57,6 +57,12 @@ def test_takes_requests_shows_the_batch_in_flower_and_leaves_nothing_behind_on_c
         )
         assert "1 succeeded" in batch[0]["result"]
         assert "I love it" not in json.dumps(batch)
+
+        # And Prometheus is told of it
+        with urllib.request.urlopen(carpool.metrics_url, timeout=10) as scraped:
+            assert (
+                b'carpool_results_total{model="claude-haiku-4-5",outcome="succeeded"} 1.0' in scraped.read()
+            )
 
         # And its secrets are for its owner alone: in no file that others can read, on no command line
         private = [carpool.data / name for name in ("env", "webhook_secret", "flower_password")]

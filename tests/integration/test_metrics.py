@@ -37,6 +37,7 @@ from carpool_worker.store.deliveries import Outcome
 CONFIG = Path(__file__).parents[2] / "config"
 RULES = CONFIG / "prometheus" / "carpool.rules.yml"
 DASHBOARD = CONFIG / "grafana" / "carpool.json"
+MODELS = ("claude-haiku-4-5", "claude-sonnet-4-5", "claude-opus-4-5")
 CALLBACK = Webhook("https://billing.example.com/claude?invoice=42")
 
 Labels = frozenset[tuple[str, str]]
@@ -142,7 +143,7 @@ def test_refusals_pauses_and_doubts_are_told_apart(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     # Given three lanes: one whose batch is refused for now, one that pauses, one whose answer is lost
-    for model in ("claude-haiku-4-5", "claude-sonnet-4-5", "claude-opus-4-5"):
+    for model in MODELS:
         producer.enqueue(request("a", model))
         carpool.aggregate()
     simulator.arm(
@@ -156,9 +157,10 @@ def test_refusals_pauses_and_doubts_are_told_apart(
     seen = scrape(carpool)
 
     # Then
-    assert seen.value("batches_refused", status="529") == 1
-    assert seen.value("batches_refused", status="402") == 1
-    assert seen.value("batches_refused", status="none") == 1
+    refused = {(row["model"], row["status"]) for row in seen.named("refusals_total")}
+    haiku, sonnet, opus = MODELS
+    assert refused == {(haiku, "529"), (sonnet, "402"), (opus, "none")}
+    assert seen.value("refusals_total", model=haiku, status="529") == 1
     assert seen.value("batches_in_doubt") == 1
     assert seen.value("batches_lost") == 0
     assert [row["by"] for row in seen.named("lane_paused")] == ["carpool"]

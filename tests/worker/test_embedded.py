@@ -61,7 +61,7 @@ def test_given_servers_and_an_api_key_take_the_place_of_embedded_ones(
         )
         assert "ANTHROPIC_BASE_URL" not in plan.for_programs()
         names = [program.name for program in programs(plan, latency=1, concurrency=1)]
-        assert names == ["beat", "worker", "flower"]
+        assert names == ["beat", "worker", "flower", "metrics"]
 
 
 def test_a_shell_that_sourced_the_env_file_still_gets_embedded_servers(
@@ -121,4 +121,11 @@ def test_supervisor_reads_the_configuration_as_it_was_meant(tmp_path: Path) -> N
         assert shlex.split(read[program.name].command)[3:] == program.command
         assert read[program.name].stdout_logfile == str(data / "logs" / f"{program.name}.log")
     by_stop = sorted(read.values(), key=lambda config: config.priority, reverse=True)
-    assert [config.name for config in by_stop] == ["beat", "worker", "flower", "simulator", "valkey"]
+    assert [config.name for config in by_stop] == [
+        "beat",
+        "worker",
+        "flower",
+        "metrics",
+        "simulator",
+        "valkey",
+    ]

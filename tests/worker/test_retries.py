@@ -26,12 +26,25 @@ from carpool_worker.retries import (
     before_submission,
     probe_delay,
     retry_delay,
+    status_of,
 )
 from carpool_worker.states import RequestState, Transition
 
 
 def refusal(status: int | None, retry_after: float | None = None, certain: bool = True) -> ClaudeError:
     return ClaudeError("refused", status=status, retry_after=retry_after, certain=certain)
+
+
+def test_a_refusal_is_counted_by_its_status_or_by_what_took_its_place() -> None:
+    limited = ClaudeError("slow down", status=429, kind="rate_limit_error")
+    assert [status_of(error) for error in (limited, refusal(529), refusal(500, certain=False))] == [
+        "429",
+        "529",
+        "500",
+    ]
+    assert status_of(refusal(None, certain=False)) == "none"
+    assert status_of(refusal(None)) == "offline"
+    assert status_of(refusal(429, retry_after=5.0)) == "paced"
 
 
 @pytest.mark.parametrize("status", [None, 400, 401, 429, 500, 504, 529])

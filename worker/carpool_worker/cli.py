@@ -75,15 +75,15 @@ def up(
     any_port: Annotated[
         bool,
         typer.Option(
-            "--any-port", help="Take any free ports, not 5555, 8082 and 6399 or the next free ones."
+            "--any-port", help="Take any free ports, not 5555, 9465, 8082 and 6399 or the next free ones."
         ),
     ] = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C.
 
-    That is the worker, beat and Flower, migrations first; a Valkey server and a SQLite database in the data folder
-    unless CARPOOL_REDIS_URL or CARPOOL_DATABASE_URL name others; and a simulator of the Message Batches API unless
-    ANTHROPIC_API_KEY is set. Example, for services in another shell:
+    That is the worker, beat, Flower and the metrics, migrations first; a Valkey server and a SQLite database in the
+    data folder unless CARPOOL_REDIS_URL or CARPOOL_DATABASE_URL name others; and a simulator of the Message Batches API
+    unless ANTHROPIC_API_KEY is set. Example, for services in another shell:
 
         carpool up --latency 5
         source .carpool/env

@@ -18,6 +18,7 @@ LOOPBACK = "127.0.0.1"
 VALKEY_PORT = 6399
 FLOWER_PORT = 5555
 SIMULATOR_PORT = 8082
+METRICS_PORT = 9465
 """Preferred ports; where one is taken, the next free one serves."""
 
 PORTS_TRIED = 100
@@ -46,6 +47,7 @@ class Plan:
     valkey_port: int | None
     simulator_port: int | None
     flower_port: int
+    metrics_port: int
     flower_password: str
     webhook_secret: str
     embedded: frozenset[str]  # the settings that this instance chose, in capitals; the others were given
@@ -61,6 +63,11 @@ class Plan:
         return f"http://{FLOWER_USER}:{self.flower_password}@{LOOPBACK}:{self.flower_port}"
 
     @property
+    def metrics_url(self) -> str:
+        """Where Prometheus finds the metrics."""
+        return f"http://{LOOPBACK}:{self.metrics_port}/metrics"
+
+    @property
     def simulator_url(self) -> str | None:
         """The simulator's address; None where the real API is used."""
         return f"http://{LOOPBACK}:{self.simulator_port}" if self.simulator_port else None
@@ -72,6 +79,7 @@ class Plan:
             "CARPOOL_DATABASE_URL": self.database_url,
             "CARPOOL_WEBHOOK_SECRET": self.webhook_secret,
             "CARPOOL_FLOWER_URL": self.flower_url,
+            "CARPOOL_METRICS_URL": self.metrics_url,
             "CARPOOL_SIMULATOR_URL": self.simulator_url,
         }
         return {name: value for name, value in found.items() if value}
@@ -97,6 +105,7 @@ def prepare(data: Path, *, any_port: bool) -> Plan:
         valkey_port=valkey_port,
         simulator_port=free_port(SIMULATOR_PORT, any_port) if simulator else None,
         flower_port=free_port(FLOWER_PORT, any_port),
+        metrics_port=free_port(METRICS_PORT, any_port),
         flower_password=secret(data / "flower_password", lambda: secrets.token_urlsafe(18)),
         webhook_secret=given.get("CARPOOL_WEBHOOK_SECRET") or secret(data / "webhook_secret", webhook_secret),
         embedded=frozenset(CHOOSABLE.values()) - given.keys(),

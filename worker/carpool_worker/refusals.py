@@ -13,9 +13,18 @@ from carpool_worker.database import now, write
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
 from carpool_worker.rejecter import reject
-from carpool_worker.retries import Pause, Postpone, Reject, after_submission, before_submission, probe_delay
+from carpool_worker.retries import (
+    Pause,
+    Postpone,
+    Reject,
+    after_submission,
+    before_submission,
+    probe_delay,
+    status_of,
+)
 from carpool_worker.states import POSTPONE, BatchState
 from carpool_worker.store import batches, lane_pauses
+from carpool_worker.store import refusals as refused
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +44,15 @@ def hold(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | None:
     decision = before_submission(error, batch.submissions + 1)
     with write(engine) as connection:
         if isinstance(decision, Pause):
-            batches.hold(connection, batch.id, batch.submissions, last_error=str(error))
+            if batches.hold(connection, batch.id, batch.submissions, last_error=str(error)):
+                refused.add(connection, batch.model, status_of(error))
             return _pause(connection, batch, error)
         waiting = _waiting(decision, error)
         if not batches.hold(
             connection, batch.id, batch.submissions, submissions=batch.submissions + 1, **waiting
         ):
             return None
+        refused.add(connection, batch.model, status_of(error))
         _ask_again(connection, turn, waiting["due_at"])
     log.warning("batch %s waits %.0f s: %s", batch.id, decision.seconds, error)
     return Submitted(BatchState.SEALED, error=str(error))
@@ -54,6 +65,7 @@ def settle(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | Non
         if batch is None:
             log.warning("batch %s went on without the post that failed: %s", turn.batch.id, error)
             return None
+        refused.add(connection, batch.model, status_of(error))
         decision = after_submission(error, batch.submissions)
         if isinstance(decision, Pause):
             batches.move(connection, POSTPONE, batch.id, last_error=str(error))

@@ -85,6 +85,14 @@ def _needs_an_operator(error: ClaudeError) -> bool:
     return error.status in OPERATOR_STATUSES or about_the_account
 
 
+def status_of(error: ClaudeError) -> str:
+    """Return what a refusal is counted as: HTTP's status, or none (no answer came), offline, or paced (not asked)."""
+    if error.status is None:
+        return "offline" if error.certain else "none"
+    # A 429 of the API's own has an error type: without one our pace kept within the limit of its calls.
+    return "paced" if error.status == 429 and error.kind is None else str(error.status)
+
+
 def probe_delay(probes: int) -> float:
     """Return the seconds until a lane that is still paused after so many probes is asked again."""
     return min(LONGEST_PROBE, FIRST_PROBE * 2.0 ** min(probes, 10))

@@ -42,6 +42,7 @@ def programs(plan: Plan, *, latency: float, concurrency: int) -> list[Program]:
         Program("beat", _carpool("beat"), 50),
         Program("worker", _carpool("worker", "--concurrency", concurrency), 40, WORKER_STOP_WAIT),
         Program("flower", _carpool("flower", "--address", LOOPBACK, "--port", plan.flower_port), 30),
+        Program("metrics", _carpool("metrics", "--address", LOOPBACK, "--port", plan.metrics_port), 30),
     ]
     if plan.simulator_port:
         place = ["--port", plan.simulator_port, "--data", plan.data / "simulator"]

@@ -17,7 +17,7 @@ from rich.console import Console
 from sqlalchemy import make_url
 
 from carpool_worker.data_folder import lock
-from carpool_worker.embedded import FLOWER_PORT, SIMULATOR_PORT, VALKEY_PORT, Plan, prepare
+from carpool_worker.embedded import FLOWER_PORT, METRICS_PORT, SIMULATOR_PORT, VALKEY_PORT, Plan, prepare
 from carpool_worker.end_with_parent import wrapped
 from carpool_worker.preflight import migrate
 from carpool_worker.supervision import configuration, programs
@@ -78,7 +78,7 @@ def _stop_on_signals(supervisor: subprocess.Popen[bytes]) -> list[int]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         if not received:
-            console.print("\nStopping: beat, the worker, Flower, then what they need …")
+            console.print("\nStopping: beat, the worker, Flower, metrics, then what they need …")
         received.append(number)
         supervisor.terminate()
 
@@ -116,6 +116,7 @@ def _print_places(plan: Plan) -> None:
         if plan.simulator_url
         else "the real API: batches cost money",
         "Flower": plan.flower_url,
+        "Metrics": f"{plan.metrics_url}  (for Prometheus)",
         "Logs": str(plan.logs),
         "Services": f"source {shlex.quote(str(plan.data / 'env'))}, then Producer().enqueue(…)",
     }
@@ -127,12 +128,13 @@ def _print_places(plan: Plan) -> None:
 def _print_moved(plan: Plan) -> None:
     taken = {
         "Flower": (FLOWER_PORT, plan.flower_port),
+        "Metrics": (METRICS_PORT, plan.metrics_port),
         "The simulator": (SIMULATOR_PORT, plan.simulator_port),
         "Valkey": (VALKEY_PORT, plan.valkey_port),
     }
     for name, (preferred, port) in taken.items():
         if port not in (None, preferred):
-            console.print(f"  Port {preferred} is taken: {name} uses {port}.")
+            console.print(f"  Port {preferred} is taken; {name}: {port}.")
 
 
 def _hidden(url: str) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client.core import HistogramMetricFamily, Metric
 
@@ -19,9 +17,6 @@ MOST_CLIENTS = 200
 
 TOKENS = ("input", "output", "cache_write", "cache_read")
 
-REFUSED = re.compile(r"(?:in doubt: )?(?:(\d{3}) |no (?:whole |readable )?answer)")
-"""How the errors begin that claude.py makes of the API's answers, or of their lack."""
-
 
 def of_batches(seen: Seen, at: int) -> Iterator[Metric]:
     """Return how the batches stand; `at` is now, in milliseconds since the epoch."""
@@ -31,8 +26,9 @@ def of_batches(seen: Seen, at: int) -> Iterator[Metric]:
     )
     yield one("batches_lost", "Those in doubt for longer than it can take to know.", seen.lost)
     yield one("batches_overdue", "Batches that Anthropic should have ended.", seen.overdue)
-    text = "Batches not taken yet, or rejected, by the last answer's status; none: there was no answer."
-    yield gauge("batches_refused", text, ("status",), _refused(seen.errors))
+    refused = [((row.model, row.status), row.times) for row in seen.refused]
+    text = "Posts that did not make a batch for sure, by status; none: no answer, offline, paced: not asked."
+    yield counter("refusals", text, ("model", "status"), refused)
     yield one("queued_requests", "Requests in batches that are at Anthropic, or may be.", seen.queued)
     yield one("queue_limit", "As many requests may be there: the setting queue_limit.", seen.queue_limit)
     paused = [
@@ -94,15 +90,6 @@ def _stayed(stays: Iterable[Stay]) -> Metric:
         buckets = [*zip(bounds, stay.within, strict=True), ("+Inf", stay.batches)]
         family.add_metric([stay.state.value], buckets, stay.milliseconds / 1_000)
     return family
-
-
-def _refused(errors: Mapping[str, int]) -> Iterator[Sample]:
-    counts = Counter[str]()
-    for error, batches in errors.items():
-        if begins := REFUSED.match(error):
-            counts[begins[1] or "none"] += batches
-    for status, batches in counts.items():
-        yield (status,), batches
 
 
 def _bounded(rows: Sequence[Used]) -> Sequence[Used]:

@@ -20,9 +20,10 @@ from carpool_worker.overview import OLDEST_SCRIPT
 from carpool_worker.patience import Patience
 from carpool_worker.settings import Settings
 from carpool_worker.states import BatchState
-from carpool_worker.store import batches, lane_pauses, measures, overview, usage
+from carpool_worker.store import batches, lane_pauses, measures, overview, refusals, usage
 from carpool_worker.store.measures import Counted, Gone, Standing, Stay, Tries
 from carpool_worker.store.overview import Deliveries
+from carpool_worker.store.refusals import Refused
 from carpool_worker.store.usage import Used
 
 LATELY = 3_600_000
@@ -43,7 +44,7 @@ class Seen:
     standings: Sequence[Standing]
     gone: Sequence[Gone]
     stays: Sequence[Stay]
-    errors: Mapping[str, int]
+    refused: Sequence[Refused]
     in_doubt: int
     lost: int
     overdue: int  # Anthropic should have ended them
@@ -82,7 +83,7 @@ def look(engine: sa.Engine, settings: Settings) -> Seen:
             standings=measures.unfinished(connection),
             gone=measures.gone(connection),
             stays=measures.stays(connection, STAY_BOUNDS),
-            errors=measures.errors(connection),
+            refused=refusals.counted(connection),
             in_doubt=sum(batch.in_doubt_at is not None for batch in submitting),
             lost=sum(patience.ends(batch) < at for batch in submitting),
             overdue=sum((batch.expires_at or at) < at for batch in batches.out(connection)),

@@ -113,14 +113,6 @@ def stays(connection: sa.Connection, bounds: Sequence[float]) -> list[Stay]:
     return [Stay(state, cut[:-2], *cut[-2:]) for state, cut in zip(STAYS, slices, strict=True)]
 
 
-def errors(connection: sa.Connection) -> dict[str, int]:
-    """Return the last errors of batches that are not finished, or were rejected, and how many have each."""
-    row = batches.c
-    standing = sa.or_(row.finished_at.is_(None), row.state == BatchState.REJECTED)
-    counted = sa.select(row.last_error, sa.func.count()).where(row.last_error.is_not(None), standing)
-    return dict(connection.execute(counted.group_by(row.last_error)).all())
-
-
 def tries_since(connection: sa.Connection, at: int) -> list[Tries]:
     """Return the tries to deliver since then, of the newest ones."""
     row = attempts.c
