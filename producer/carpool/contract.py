@@ -45,6 +45,9 @@ MAX_PARAMS_BYTES = 32_000_000
 MAX_PRIORITY = 100
 """Priorities go from -100 to 100; higher goes first, and 0 is what a request has that says nothing."""
 
+MAX_WAIT = 30 * 86_400
+"""Seconds: the longest `max_wait`, beyond anything that windows hold a request."""
+
 APPEND_SCRIPT = """
 local queued = tonumber(redis.call('GET', KEYS[2]) or '0')
 local limit = tonumber(ARGV[2])

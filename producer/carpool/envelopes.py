@@ -11,7 +11,7 @@ import msgspec
 
 from carpool import callbacks
 from carpool.callbacks import Callback
-from carpool.contract import Envelope, batch_headers, mint_id
+from carpool.contract import MAX_PRIORITY, MAX_WAIT, Envelope, batch_headers, mint_id
 from carpool.encoding import encode
 from carpool.exceptions import InvalidRequest, InvalidSetting
 from carpool.params import check
@@ -41,6 +41,13 @@ class Common(TypedDict, total=False):
     """On whose behalf the requests are made: the `anthropic-user-profile-id` header."""
     workspace_id: str | None
     """The `anthropic-workspace-id` header, for keys that can act on several workspaces."""
+    priority: int
+    """From -100 to 100, 0 where nothing is said. Where the account's queue at Anthropic is full, batches of the highest
+    priority go first; low ones may wait for as long as higher ones come. A batch has the highest of its requests."""
+    max_wait: float | None
+    """Seconds, 30 days at most: by so long after the enqueue the request is on its way, if Anthropic takes it then. Its
+    batch is sealed early, however few share it, and waits for none of `submit_windows`. It overrules no paused lane, no
+    full queue at Anthropic, no back-off and no budget, and it makes no batch wait for longer."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -51,6 +58,8 @@ class Request(msgspec.Struct, frozen=True):
     metadata: Any = None
     idempotency_key: str | None = None
     betas: Sequence[str] | None = None
+    priority: int | None = None
+    max_wait: float | None = None
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -63,10 +72,13 @@ class Terms(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     user_profile_id: str | None
     workspace_id: str | None
+    priority: int
+    max_wait: int | None  # milliseconds
 
     def seal(self, request: Request | Params) -> Envelope:
         """Return the Envelope of one request, its particulars before these terms; raises InvalidRequest."""
         callback, metadata, headers, key = self.callback, self.metadata, self.headers, None
+        priority, max_wait = self.priority, self.max_wait
         if isinstance(request, Request):
             key = None if request.idempotency_key is None else _checked_key(request.idempotency_key)
             if request.callback is not None:
@@ -75,10 +87,17 @@ class Terms(msgspec.Struct, frozen=True):
                 metadata = encode("metadata", request.metadata, MAX_METADATA_BYTES)
             if request.betas is not None:
                 headers = _headers(request.betas, self.user_profile_id, self.workspace_id)
+            if request.priority is not None:
+                priority = _checked_priority(request.priority)
+            if request.max_wait is not None:
+                max_wait = _checked_wait(request.max_wait)
             request = request.params
         body, client, now = check(request), self.client, time_ns() // 1_000_000
         request_id, model = mint_id(client, key), request["model"]
-        return Envelope(request_id, client, model, body, headers, callback, metadata, key, now)
+        submit_by = None if max_wait is None else now + max_wait
+        return Envelope(
+            request_id, client, model, body, headers, callback, metadata, key, now, priority, submit_by
+        )
 
 
 def terms(
@@ -89,6 +108,8 @@ def terms(
     betas: Sequence[str] = (),
     user_profile_id: str | None = None,
     workspace_id: str | None = None,
+    priority: int = 0,
+    max_wait: float | None = None,
     allow_http: bool = False,
 ) -> Terms:
     """Check and encode what requests have in common; raises InvalidRequest naming field and rule."""
@@ -100,6 +121,8 @@ def terms(
         _headers(betas, user_profile_id, workspace_id),
         user_profile_id,
         workspace_id,
+        _checked_priority(priority),
+        None if max_wait is None else _checked_wait(max_wait),
     )
 
 
@@ -132,3 +155,16 @@ def _checked_key(key: object) -> str:
     if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_LENGTH or not key.isprintable():
         raise InvalidRequest("idempotency_key", f"must be 1 to {MAX_KEY_LENGTH} printable characters")
     return key
+
+
+def _checked_priority(priority: object) -> int:
+    if type(priority) is not int or abs(priority) > MAX_PRIORITY:
+        raise InvalidRequest("priority", f"must be an integer from -{MAX_PRIORITY} to {MAX_PRIORITY}")
+    return priority
+
+
+def _checked_wait(seconds: object) -> int:
+    """Return milliseconds."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_WAIT:
+        raise InvalidRequest("max_wait", f"must be seconds, more than 0 and {MAX_WAIT:,} (30 days) at most")
+    return int(seconds * 1_000)

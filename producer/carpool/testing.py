@@ -29,6 +29,8 @@ class Enqueued(msgspec.Struct, frozen=True):
     metadata: Any
     idempotency_key: str | None
     headers: dict[str, str]
+    priority: int
+    max_wait: float | None  # seconds
 
 
 class InMemoryProducer:
@@ -153,6 +155,8 @@ def _enqueued(envelope: Envelope) -> Enqueued:
         metadata=None if envelope.metadata is None else msgspec.json.decode(envelope.metadata),
         idempotency_key=envelope.idempotency_key,
         headers=envelope.headers,
+        priority=envelope.priority,
+        max_wait=None if envelope.submit_by is None else (envelope.submit_by - envelope.enqueued_at) / 1_000,
     )
 
 

@@ -67,12 +67,14 @@ def inbox(url: str) -> list[Envelope]:
 def test_a_message_becomes_a_request(app: celery.Celery, redis_url: str) -> None:
     callback = {"kind": "webhook", "url": "https://billing.example.com/hook"}
 
-    send("t1", params=request(), callback=callback, metadata={"n": 1}, client="billing")
+    terms = {"metadata": {"n": 1}, "priority": -3, "max_wait": 60}
+    send("t1", params=request(), callback=callback, client="billing", **terms)
 
     [envelope] = inbox(redis_url)
     assert (envelope.client, envelope.params) == ("billing", to_json(request()))
     assert json.loads(envelope.callback or b"") == callback
     assert envelope.metadata == b'{"n":1}'
+    assert (envelope.priority, envelope.submit_by) == (-3, envelope.enqueued_at + 60_000)
 
 
 def test_a_message_that_comes_twice_is_one_request(app: celery.Celery, redis_url: str) -> None:

@@ -118,6 +118,19 @@ def test_enqueued_twice_a_line_runs_once_and_after_a_change_only_what_changed_ru
 
 
 @on_one_database
+def test_a_file_has_a_priority_and_a_longest_wait(carpool: Carpool, run: Run) -> None:
+    write("reviews.jsonl", line("a"))
+
+    refused = run("enqueue", "-f", "reviews.jsonl", "--max-wait", "0")
+    assert (refused.exit_code, "max_wait: must be seconds" in refused.output) == (1, True)
+    assert run("enqueue", "-f", "reviews.jsonl", "--priority", "-7", "--max-wait", "60").exit_code == 0
+
+    carpool.aggregate()
+    [row] = carpool.rows("SELECT priority, submit_by - enqueued_at AS wait FROM requests")
+    assert tuple(row) == (-7, 60_000)
+
+
+@on_one_database
 def test_each_bad_line_is_named_and_nothing_is_enqueued(carpool: Carpool, run: Run) -> None:
     # Given
     bad_params = {"custom_id": "b", "params": {**request(), "max_tokens": 0}}

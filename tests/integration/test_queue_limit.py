@@ -100,7 +100,7 @@ class Together:
     def __init__(self, parties: int) -> None:
         self._barrier = Barrier(parties, timeout=0.5)
 
-    def __call__(self, connection: Any, at: int, queue_limit: int, probing: str | None) -> list[str]:
+    def __call__(self, connection: Any, at: int, queue_limit: int, *_: Any) -> list[str]:
         queued, ready = batches.queued(connection), batches.ready(connection, at)
         with suppress(BrokenBarrierError):
             self._barrier.wait()

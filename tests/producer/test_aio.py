@@ -31,12 +31,15 @@ def test_one_and_many_arrive_in_order(redis_url: str, worker: HandWorker, params
 
     async def enqueue() -> list[str]:
         async with AsyncProducer(redis_url, client="tests") as producer:
-            one = await producer.enqueue(params, metadata={"a": 1})
+            one = await producer.enqueue(params, metadata={"a": 1}, priority=9, max_wait=60)
             return [one, *await producer.enqueue_many(rows()), *await producer.enqueue_many([params] * 50)]
 
     ids = asyncio.run(enqueue())
     assert [envelope.id for envelope in worker.envelopes()] == ids
     assert worker.queued() == len(ids) == 501
+    first, second = worker.envelopes()[:2]
+    assert (first.priority, first.submit_by) == (9, first.enqueued_at + 60_000)
+    assert (second.priority, second.submit_by) == (0, None)
 
 
 def test_errors_tell_what_was_accepted(redis_url: str, params: dict[str, Any]) -> None:

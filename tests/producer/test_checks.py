@@ -10,7 +10,7 @@ import pytest
 
 from carpool import CarpoolError, InvalidRequest, InvalidSetting, Producer, Request, Task, Webhook, callbacks
 from carpool import params as checks
-from carpool.contract import MAX_PARAMS_BYTES
+from carpool.contract import MAX_PARAMS_BYTES, MAX_WAIT
 from carpool.envelopes import check_client, terms
 
 
@@ -197,12 +197,31 @@ def test_a_callback_of_another_kind_is_refused(callback: Any) -> None:
         ({"metadata": {"a": object()}}, "metadata.a"),
         ({"metadata": {"a": math.nan}}, "metadata.a"),
         ({"metadata": "x" * 17_000}, "metadata"),
+        ({"priority": 101}, "priority"),
+        ({"priority": -101}, "priority"),
+        ({"priority": 1.0}, "priority"),
+        ({"priority": True}, "priority"),
+        ({"priority": None}, "priority"),
+        ({"max_wait": 0}, "max_wait"),
+        ({"max_wait": -1.5}, "max_wait"),
+        ({"max_wait": MAX_WAIT + 1}, "max_wait"),
+        ({"max_wait": math.nan}, "max_wait"),
+        ({"max_wait": True}, "max_wait"),
+        ({"max_wait": "60"}, "max_wait"),
     ],
 )
 def test_a_bad_keyword_is_refused_by_its_name(common: Any, field: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         terms("tests", **common)
     assert refusal.value.field == field
+
+
+@pytest.mark.parametrize(("own", "field"), [({"priority": 101}, "priority"), ({"max_wait": 0}, "max_wait")])
+def test_a_bad_particular_of_one_request_is_refused_by_its_name(
+    params: dict[str, Any], own: Any, field: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=f"{field}: must be"):
+        terms("tests").seal(Request(params, **own))
 
 
 @pytest.mark.parametrize("key", ["", "x" * 257, 7, "a\0b", "\ud800"])
@@ -213,15 +232,27 @@ def test_a_bad_idempotency_key_is_refused(params: dict[str, Any], key: Any) -> N
 
 def test_a_request_goes_before_the_terms_of_its_call(params: dict[str, Any]) -> None:
     # Given
-    common = terms("tests", callback=Task("a"), metadata=1, betas=["b"], workspace_id="w")
+    common = terms(
+        "tests", callback=Task("a"), metadata=1, betas=["b"], workspace_id="w", priority=5, max_wait=60
+    )
     # When
     plain = common.seal(params)
-    own = common.seal(Request(params, callback=Task("c"), metadata=2, betas=["d", "a"]))
+    own = common.seal(
+        Request(params, callback=Task("c"), metadata=2, betas=["d", "a"], priority=0, max_wait=0.5)
+    )
     # Then
     assert (plain.callback, plain.metadata) == (callbacks.encode(Task("a")), b"1")
     assert (own.callback, own.metadata) == (callbacks.encode(Task("c")), b"2")
     assert plain.headers == {"anthropic-beta": "b", "anthropic-workspace-id": "w"}
     assert own.headers == {"anthropic-beta": "a,d", "anthropic-workspace-id": "w"}
+    assert (plain.priority, plain.submit_by) == (5, plain.enqueued_at + 60_000)
+    assert (own.priority, own.submit_by) == (0, own.enqueued_at + 500)
+
+
+def test_a_request_that_says_nothing_has_priority_0_and_waits_as_long_as_windows_hold_it(
+    params: dict[str, Any],
+) -> None:
+    assert (terms("tests").seal(params).priority, terms("tests").seal(params).submit_by) == (0, None)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 65, "é", 7])

@@ -33,6 +33,13 @@ def test_what_was_enqueued_is_recorded_after_the_same_checks(params: dict[str, A
     assert (first.metadata, first.headers, second.metadata) == ({"a": 1}, {"anthropic-beta": "x"}, None)
 
 
+def test_priority_and_max_wait_are_recorded_as_they_were_given(params: dict[str, Any]) -> None:
+    producer = InMemoryProducer()
+    producer.enqueue_many([Request(params, max_wait=1.5), params], priority=-7)
+
+    assert [(one.priority, one.max_wait) for one in producer.enqueued] == [(-7, 1.5), (-7, None)]
+
+
 def test_the_test_says_the_answers(params: dict[str, Any]) -> None:
     # Given
     producer = InMemoryProducer()

@@ -12,6 +12,7 @@ from carpool_worker.models import Batch, LanePause
 from carpool_worker.rescuer import Patience
 from carpool_worker.states import BatchState
 from carpool_worker.waiting import Scene, waits_for
+from carpool_worker.windows import Opening, parse
 
 NOON = 1_795_435_200_000
 SCENE = Scene(
@@ -86,6 +87,29 @@ def test_a_lane_that_an_operator_paused_says_so_and_names_no_time() -> None:
     assert waits_for(batch(BatchState.SEALED), paused) == (
         "its lane, paused by an operator: over budget (until it is resumed)"
     )
+
+
+NIGHTS = parse("22:00-06:00 Europe/Berlin")
+CLOSED = replace(SCENE, opening=Opening(NOON + 9 * 3_600_000, NIGHTS))
+
+
+def test_a_batch_that_a_window_holds_says_when_it_opens_unless_its_max_wait_ends_before() -> None:
+    held, hurried = batch(BatchState.SEALED), batch(BatchState.SEALED, submit_by=NOON + 3_605_000)
+    patient = batch(BatchState.SEALED, submit_by=NOON + 86_400_000)
+
+    window = "the window at 21:00:00 UTC (22:00-06:00 Europe/Berlin)"
+    assert (waits_for(held, CLOSED), waits_for(patient, CLOSED)) == (window, window)
+    assert waits_for(hurried, CLOSED) == (
+        "the end of its max_wait: it sets off at 13:00:00 UTC, outside submit_windows"
+    )
+    assert waits_for(hurried, replace(CLOSED, at=NOON + 3_600_000, admitted=("b",))) == "a worker to post it"
+
+
+def test_an_open_batch_is_sealed_before_its_max_wait_ends_and_never_later_than_without_one() -> None:
+    hurried, patient = (batch(BatchState.OPEN, submit_by=NOON + 1_000 * wait) for wait in (35, 3_600))
+
+    assert waits_for(hurried, SCENE) == "more requests: until 12:00:30 UTC, or 9,500 more"
+    assert waits_for(patient, SCENE) == "more requests: until 12:01:00 UTC, or 9,500 more"
 
 
 def test_a_paused_lane_says_why_and_when_it_is_asked_again() -> None:

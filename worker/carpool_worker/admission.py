@@ -1,4 +1,7 @@
-"""Decides which sealed batches may be posted now: the oldest first, as many as the account's queue has room for."""
+"""Decides which sealed batches may be posted now: as many as the account's queue has room for, while a window is open.
+
+Those of the highest priority go first, and of these the oldest: low ones may wait for as long as higher ones come.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from carpool_worker.settings import START_QUEUE_LIMIT
 from carpool_worker.states import BatchState
 from carpool_worker.store import batches, lane_pauses
 from carpool_worker.store.batches import Ready
+from carpool_worker.windows import Windows, holds
 
 
 class Turn(NamedTuple):
@@ -22,7 +26,9 @@ class Turn(NamedTuple):
     probing: str | None = None
 
 
-def take_turn(engine: sa.Engine, batch_id: str, queue_limit: int, seconds: float) -> Turn | None:
+def take_turn(
+    engine: sa.Engine, batch_id: str, queue_limit: int, seconds: float, windows: Windows = ()
+) -> Turn | None:
     """Take a sealed batch's turn to be posted; None where it has none now.
 
     The turn to ask for a paused lane is nobody else's for so many seconds.
@@ -32,7 +38,7 @@ def take_turn(engine: sa.Engine, batch_id: str, queue_limit: int, seconds: float
         batch = batches.get(connection, batch_id)
         if batch is None or batch.state != BatchState.SEALED or batch.due_at > at:
             return None
-        if batch_id not in admitted(connection, at, queue_limit):
+        if batch_id not in admitted(connection, at, queue_limit, windows=windows):
             return None
         if batch.lane not in lane_pauses.by_lane(connection):
             return Turn(batch)
@@ -42,23 +48,32 @@ def take_turn(engine: sa.Engine, batch_id: str, queue_limit: int, seconds: float
 
 
 def admitted(
-    connection: sa.Connection, at: int, queue_limit: int = START_QUEUE_LIMIT, probing: str | None = None
+    connection: sa.Connection,
+    at: int,
+    queue_limit: int = START_QUEUE_LIMIT,
+    probing: str | None = None,
+    windows: Windows = (),
 ) -> list[str]:
-    """Return the ids of the batches that may be posted now, oldest first; `probing` has its turn to ask already."""
+    """Return the ids of the batches that may be posted now, in turn; `probing` has its turn to ask already."""
     pauses = lane_pauses.by_lane(connection)
     stopped = {lane for lane, pause in pauses.items() if pause.by_operator}
     probes = {lane: pause.probe_at for lane, pause in pauses.items() if lane != probing}
-    ready = [batch for batch in batches.ready(connection, at) if batch.lane not in stopped]
+    ready = [
+        batch
+        for batch in batches.ready(connection, at)
+        if batch.lane not in stopped and not holds(windows, batch.submit_by, at)
+    ]
     return next_up(ready, probes, batches.queued(connection), queue_limit, at)
 
 
 def next_up(
     ready: Iterable[Ready], probes: Mapping[str, int], queued: int, queue_limit: int, at: int
 ) -> list[str]:
-    """Return which of the `ready`, that come oldest first, may go while so many requests are `queued` at Anthropic.
+    """Return which of the `ready`, that come in turn, may go while so many requests are `queued` at Anthropic.
 
-    None overtakes an older one that only waits for room. Of a paused lane the oldest goes alone, once its probe is
-    due (`probes`: lane and milliseconds since the epoch). One that never fits is let through too: to be split.
+    None overtakes one before it, of a higher priority or older, that only waits for room. Of a paused lane the first
+    goes alone, once its probe is due (`probes`: lane and milliseconds since the epoch). One that never fits is let
+    through too: to be split.
     """
     chosen: list[str] = []
     room = queue_limit - queued

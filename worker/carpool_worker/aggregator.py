@@ -21,6 +21,7 @@ from carpool_worker.database import now, write
 from carpool_worker.inbox import Chunk, Inbox
 from carpool_worker.lanes import Filled, Lane, Limits, fill
 from carpool_worker.store import batches, requests
+from carpool_worker.windows import LEAD
 
 log = logging.getLogger(__name__)
 
@@ -93,10 +94,11 @@ def _sweep(engine: sa.Engine) -> Filled:
 
 
 def seal_due(engine: sa.Engine, limits: Limits) -> Filled:
-    """Seal the open batches whose first request has waited long enough."""
+    """Seal the open batches whose first request has waited long enough, or one of them can't wait any longer."""
     at = now()
     with write(engine) as connection:
-        return Filled(sealed=batches.seal_opened_before(connection, at - int(limits.seconds * 1000), at))
+        waited = batches.seal_opened_before(connection, at - int(limits.seconds * 1000), at)
+        return Filled(sealed=[*waited, *batches.seal_to_submit_by(connection, at + LEAD, at)])
 
 
 def _insert(

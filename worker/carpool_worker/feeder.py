@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from carpool import Callback, CarpoolError, Producer, QueueFull, Request
+from carpool import CarpoolError, Producer, QueueFull, Request
+from carpool.envelopes import Common
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.request_lines import Line
 
@@ -24,17 +25,20 @@ class Stopped(WorkerError):
 
 
 class Feeder:
-    """Enqueues items; `taken` hears how many went in, `wait` is called when the inbox is full (None: it stops then)."""
+    """Enqueues items on common terms.
+
+    `taken` hears how many went in, `wait` is called when the inbox is full (None: it stops then).
+    """
 
     def __init__(
         self,
         producer: Producer,
-        callback: Callback | None,
+        common: Common,
         taken: Callable[[int], None],
         wait: Callable[[QueueFull], None] | None,
     ) -> None:
         self._producer = producer
-        self._callback = callback
+        self._common = common
         self._taken = taken
         self._wait = wait
 
@@ -47,7 +51,7 @@ class Feeder:
     def _enqueue(self, chunk: list[Item]) -> list[Item]:
         """Return those that did not go in."""
         try:
-            self._producer.enqueue_many([request for _, request in chunk], callback=self._callback)
+            self._producer.enqueue_many([request for _, request in chunk], **self._common)
         except QueueFull as refusal:
             accepted = set(refusal.accepted)
             left = [item for item in chunk if item[0].id not in accepted]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import sqlalchemy as sa
 
@@ -51,7 +51,24 @@ def fitting(sizes: Sequence[int], held_count: int, held_bytes: int, limits: Limi
     return min(room, len(sizes))
 
 
-Item = TypeVar("Item")
+class Urgent(Protocol):
+    """What says how soon it wants to go."""
+
+    @property
+    def priority(self) -> int:
+        """The higher goes first."""
+
+    @property
+    def submit_by(self) -> int | None:
+        """Milliseconds since the epoch: it should be on its way then."""
+
+
+Item = TypeVar("Item", bound=Urgent)
+
+
+def earliest(items: Iterable[Urgent]) -> int | None:
+    """Return when the first of them should be on its way, in milliseconds since the epoch; None: none says so."""
+    return min((item.submit_by for item in items if item.submit_by is not None), default=None)
 
 
 @dataclass(slots=True)
@@ -83,7 +100,11 @@ def fill(
     now: int,
     filled: Filled,
 ) -> None:
-    """Put `items` into the lane's open batch, sealing it and opening the next whenever it is full."""
+    """Put `items` into the lane's open batch, sealing it and opening the next whenever it is full.
+
+    Those of the highest priority come first.
+    """
+    items = sorted(items, key=lambda item: -item.priority)
     sizes = [size_of(item) for item in items]
     start = 0
     while start < len(items):
@@ -92,8 +113,10 @@ def fill(
             filled.opened.append(batch.id)
         n = fitting(sizes[start:], batch.request_count, batch.body_bytes, limits)
         if n:
-            place(batch.id, items[start : start + n])
-            batches.grow(connection, batch.id, n, sum(map(item_bytes, sizes[start : start + n])))
+            part = items[start : start + n]
+            place(batch.id, part)
+            size = sum(map(item_bytes, sizes[start : start + n]))
+            batches.grow(connection, batch.id, n, size, part[0].priority, earliest(part))
         start += n
         if start < len(items) or batch.request_count + n >= limits.count:
             batches.move(connection, SEAL, batch.id, sealed_at=now)

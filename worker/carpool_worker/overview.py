@@ -22,6 +22,7 @@ from carpool_worker.states import BatchState
 from carpool_worker.store import batches, lane_views, overview
 from carpool_worker.store.lane_views import LaneView
 from carpool_worker.store.overview import Deliveries, Finished, Mishap, Standing, Waiting
+from carpool_worker.windows import Opening, next_opening, parse_all
 
 ANSWER_SECONDS = 1.0
 """How long workers have to answer that they are alive."""
@@ -69,6 +70,7 @@ class Overview:
     deliveries: Deliveries
     lanes: Sequence[LaneView]
     errors: Sequence[Mishap] = field(default_factory=list)
+    opening: Opening | None = None  # of the windows, where they are closed
 
 
 def look(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Overview:
@@ -91,6 +93,7 @@ def look(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Overview
             deliveries=overview.delivering(connection, at, at - DAY),
             lanes=lane_views.active(connection),
             errors=[*overview.troubled(connection, MOST_ERRORS), *([failed_try] if failed_try else [])],
+            opening=next_opening(parse_all(settings.submit_windows), at),
         )
 
 

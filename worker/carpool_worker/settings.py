@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from carpool_worker.exceptions import SettingsInvalid
+from carpool_worker.windows import parse
 
 API_MAX_REQUESTS = 100_000
 API_MAX_BYTES = 256_000_000
@@ -59,6 +60,12 @@ def check_submit_timeout(seconds: float) -> float:
     return seconds
 
 
+def check_window(text: str) -> str:
+    """Accept a window as windows.py reads it; raises ValueError."""
+    parse(text)
+    return text
+
+
 Names = Annotated[list[str], NoDecode, BeforeValidator(split_commas)]
 Secrets = Annotated[
     list[Annotated[SecretStr, AfterValidator(check_secret)]], NoDecode, BeforeValidator(split_commas)
@@ -67,6 +74,9 @@ Networks = Annotated[list[IPv4Network | IPv6Network], NoDecode, BeforeValidator(
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Days = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Schedule = Annotated[list[Seconds], NoDecode, BeforeValidator(split_commas)]
+WindowTexts = Annotated[
+    list[Annotated[str, AfterValidator(check_window)]], NoDecode, BeforeValidator(split_commas)
+]
 
 
 class Settings(BaseSettings):
@@ -86,6 +96,7 @@ class Settings(BaseSettings):
     submit_timeout: Annotated[float, AfterValidator(check_submit_timeout), Field(gt=0)] = 600
     claim_interval: Seconds = 30
     queue_limit: int = Field(default=START_QUEUE_LIMIT, ge=1)
+    submit_windows: WindowTexts = Field(default_factory=list)
 
     max_attempts: int = Field(default=3, ge=1, le=100)
     retry_interval: Seconds = 60

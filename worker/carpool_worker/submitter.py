@@ -23,6 +23,7 @@ from carpool_worker.settings import START_QUEUE_LIMIT
 from carpool_worker.spool import spooled
 from carpool_worker.states import ACCEPT, SUBMIT, BatchState
 from carpool_worker.store import batches, lane_pauses
+from carpool_worker.windows import Windows, holds
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +32,18 @@ Cursor = tuple[str | None, int | None]
 
 
 def submit(
-    engine: sa.Engine, claude: Claude, batch_id: str, seconds: float, queue_limit: int = START_QUEUE_LIMIT
+    engine: sa.Engine,
+    claude: Claude,
+    batch_id: str,
+    seconds: float,
+    queue_limit: int = START_QUEUE_LIMIT,
+    windows: Windows = (),
 ) -> Submitted | None:
     """Post one sealed batch, within `seconds`; None where it isn't sealed (any more), or nothing is new."""
     canceler.sweep_batch(engine, batch_id)
-    turn = take_turn(engine, batch_id, queue_limit, longest_post(seconds))
+    turn = take_turn(engine, batch_id, queue_limit, longest_post(seconds), windows)
     if turn is None:
-        return _note_wait(engine, batch_id, queue_limit)
+        return _note_wait(engine, batch_id, queue_limit, windows)
     batch, headers = turn.batch, json.loads(turn.batch.headers)
     if batch.request_count > queue_limit:
         return _split(engine, turn, queue_limit)
@@ -46,7 +52,7 @@ def submit(
             newest = claude.newest_id(headers)  # finds a bad key before 240 MB have left
         except ClaudeError as error:
             return refusals.hold(engine, turn, error)
-        if not _intend(engine, turn, (newest, claude.heard_at), queue_limit):
+        if not _intend(engine, turn, (newest, claude.heard_at), queue_limit, windows):
             return None
         try:
             seen = claude.create(body, length, headers, seconds)
@@ -81,13 +87,13 @@ def accept(engine: sa.Engine, batch_id: str, seen: Seen, in_doubt_at: int | None
     return Submitted(ACCEPT.target)
 
 
-def _note_wait(engine: sa.Engine, batch_id: str, queue_limit: int) -> Submitted | None:
+def _note_wait(engine: sa.Engine, batch_id: str, queue_limit: int, windows: Windows) -> Submitted | None:
     """Say on a batch that waits for room, once, that it does."""
     with read(engine) as connection:
         batch = batches.get(connection, batch_id)
         if batch is None or batch.state != BatchState.SEALED or batch.due_at > now() or batch.last_error:
             return None
-        if batch.lane in lane_pauses.by_lane(connection):
+        if batch.lane in lane_pauses.by_lane(connection) or holds(windows, batch.submit_by, now()):
             return None
         why = waits_for_room(batches.queued(connection), queue_limit)
     with write(engine) as connection:
@@ -108,11 +114,11 @@ def _split(engine: sa.Engine, turn: Turn, queue_limit: int) -> Submitted | None:
     return Submitted(BatchState.REJECTED, tuple(halves), why)
 
 
-def _intend(engine: sa.Engine, turn: Turn, cursor: Cursor, queue_limit: int) -> bool:
+def _intend(engine: sa.Engine, turn: Turn, cursor: Cursor, queue_limit: int, windows: Windows) -> bool:
     # Two submitters that see the same room must not both take it.
     with write(engine) as connection:
         batches.lock_queue(connection)
-        if turn.batch.id not in admitted(connection, now(), queue_limit, turn.probing):
+        if turn.batch.id not in admitted(connection, now(), queue_limit, turn.probing, windows):
             return False
         return _commit_intent(connection, turn.batch, cursor)
 

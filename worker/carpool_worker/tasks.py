@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
 from carpool.client import Producer
+from carpool.envelopes import Common
 from carpool.exceptions import InvalidRequest, InvalidSetting, QueueFull, RedisUnavailable
 from carpool_worker import (
     aggregator,
@@ -44,6 +45,7 @@ from carpool_worker.settings import settings
 from carpool_worker.states import BatchState
 from carpool_worker.store import batches, deliveries
 from carpool_worker.store.answers import load_answers
+from carpool_worker.windows import Windows, parse_all
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +119,11 @@ def limits() -> Limits:
     return Limits.of(settings())
 
 
+def windows() -> Windows:
+    """Return when batches may be posted."""
+    return parse_all(settings().submit_windows)
+
+
 @app.task(name="carpool.aggregate", base=Nudge)
 def aggregate() -> None:
     """Pool what is in the inbox."""
@@ -137,7 +144,7 @@ def stage() -> None:
             deliveries.stage(connection, now())
             deliveries.rescue(connection, now())
         with read(engine()) as connection:
-            to_submit = admitted(connection, now(), settings().queue_limit)
+            to_submit = admitted(connection, now(), settings().queue_limit, windows=windows())
             to_collect = batches.due_to_collect(connection, now())
             to_deliver = deliveries.due(connection, now())
         _nudge("submit", to_submit)
@@ -152,7 +159,7 @@ def submit(batch_id: str) -> None:
     with slot(server(), "submit") as free, lease(server(), f"submit:{batch_id}") as held:
         if not (free and held):
             return
-        bounds = settings().submit_timeout, settings().queue_limit
+        bounds = settings().submit_timeout, settings().queue_limit, windows()
         submitted = submitter.submit(engine(), claude(), batch_id, *bounds)
         if submitted:
             _show([batch_id, *submitted.replacements])
@@ -238,15 +245,21 @@ def enqueue(
     metadata: Any = None,
     idempotency_key: str | None = None,
     client: str = "default",
+    priority: int = 0,
+    max_wait: float | None = None,
 ) -> None:
     """Take a request from a service that knows only Celery; bad params fail with the field and the rule.
 
     A message that Celery hands out twice is one request: without a key of its own, the task's id is the key.
+    `max_wait` (seconds) counts from when a worker takes the message.
     """
     key = f"celery {self.request.id}" if idempotency_key is None else idempotency_key
     try:
         with Producer(settings().redis_url, client=client, allow_http=_may_be_http()) as producer:
-            producer.enqueue(params, callback=cast(Any, callback), metadata=metadata, idempotency_key=key)
+            terms = Common(
+                callback=cast(Any, callback), metadata=metadata, priority=priority, max_wait=max_wait
+            )
+            producer.enqueue(params, idempotency_key=key, **terms)
     except (QueueFull, RedisUnavailable) as error:
         # Not retry(), which publishes a new message and drops this one where Redis does not take that.
         sleep(DOOR_PAUSE)

@@ -10,6 +10,7 @@ from carpool_worker.lanes import Limits
 from carpool_worker.models import Batch, LanePause
 from carpool_worker.patience import Patience
 from carpool_worker.states import BatchState
+from carpool_worker.windows import LEAD, Opening
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Scene:
     queued: int  # requests at Anthropic
     pauses: Mapping[str, LanePause]
     admitted: Collection[str]  # ids of the batches that may be posted now
+    opening: Opening | None = None  # of the windows, where they are closed
 
 
 def waits_for(batch: Batch, scene: Scene) -> str:
@@ -39,7 +41,8 @@ def clock(at: int, now: int) -> str:
 
 def _open(batch: Batch, scene: Scene) -> str:
     room = scene.limits.count - batch.request_count
-    until = clock(batch.opened_at + int(scene.limits.seconds * 1000), scene.at)
+    sealed_at = batch.opened_at + int(scene.limits.seconds * 1000)
+    until = clock(min(sealed_at, _sets_off(batch) or sealed_at), scene.at)
     return f"more requests: until {until}, or {room:,} more"
 
 
@@ -50,9 +53,25 @@ def _sealed(batch: Batch, scene: Scene) -> str:
         return f"its lane, paused: {pause.reason} (asked again at {clock(pause.probe_at, scene.at)})"
     if batch.due_at > scene.at:
         return f"a back-off, until {clock(batch.due_at, scene.at)}: {batch.last_error or 'no reason known'}"
+    if held := _held(batch, scene):
+        return held
     if batch.id not in scene.admitted:
         return f"room: {scene.queued:,} of {scene.queue_limit:,} requests are queued at Anthropic"
     return "a worker to post it"
+
+
+def _held(batch: Batch, scene: Scene) -> str:
+    leaves_at = _sets_off(batch)
+    if scene.opening is None or (leaves_at is not None and leaves_at <= scene.at):
+        return ""
+    opens_at, window = scene.opening
+    if leaves_at is not None and leaves_at < opens_at:
+        return f"the end of its max_wait: it sets off at {clock(leaves_at, scene.at)}, outside submit_windows"
+    return f"the window at {clock(opens_at, scene.at)} ({window.text})"
+
+
+def _sets_off(batch: Batch) -> int | None:
+    return None if batch.submit_by is None else batch.submit_by - LEAD
 
 
 def _submitting(batch: Batch, scene: Scene) -> str:

@@ -33,6 +33,8 @@ def facts(batch: Batch, scene: Scene) -> dict[str, Any]:
         "age": (scene.at - batch.opened_at) // 1000,
         "requests": batch.request_count,
         "bytes": batch.body_bytes,
+        "priority": batch.priority,
+        "submit_by": _iso(batch.submit_by),
         "waiting_for": waits_for(batch, scene),
         "last_error": batch.last_error,
         "claude_id": batch.claude_id,

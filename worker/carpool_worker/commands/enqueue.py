@@ -13,7 +13,8 @@ import typer
 from carpool_worker.exceptions import WorkerError
 
 if TYPE_CHECKING:
-    from carpool import Producer, Webhook
+    from carpool import Producer
+    from carpool.envelopes import Common
     from carpool_worker.feeder import Item
     from carpool_worker.request_lines import Run
 
@@ -35,6 +36,15 @@ def enqueue(
     metadata: Annotated[
         str | None,
         typer.Option(metavar="JSON", help="An object that comes back with each answer.", show_default="none"),
+    ] = None,
+    priority: Annotated[
+        int, typer.Option(help="From -100 to 100; the highest go first where the queue is full.")
+    ] = 0,
+    max_wait: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="On their way by then, whatever submit_windows say.", show_default="none"
+        ),
     ] = None,
     run: Annotated[
         str | None, typer.Option(help="The run's name.", show_default="the file's, without its ending")
@@ -58,12 +68,14 @@ def enqueue(
     A line: {"custom_id": "r-1", "params": {"model": "claude-haiku-4-5", "max_tokens": 64, "messages": […]}}
     """
     from carpool import CarpoolError, Producer, Webhook
+    from carpool.envelopes import Common
     from carpool_worker import id_files, request_files
     from carpool_worker.settings import settings
 
     hook, given = Webhook(callback) if callback else None, _object(metadata)
+    common = Common(callback=hook, priority=priority, max_wait=max_wait)
     try:
-        one = _run(file, run, client, hook, given)
+        one = _run(file, run, client, common, given)
         producer = Producer(settings().redis_url, client=one.client)
     except CarpoolError as error:
         raise WorkerError(str(error)) from error
@@ -71,7 +83,7 @@ def enqueue(
     with producer, request_files.opened(file) as source:
         count = _check(source, one, path)
         lines = request_files.again(source, one, path, from_line)
-        _feed(producer, hook, ((line, one.request(line, given)) for line in lines), count, no_wait)
+        _feed(producer, common, ((line, one.request(line, given)) for line in lines), count, no_wait)
     typer.echo(f"{count:,} requests of client {one.client!r} are in the queue, as run {one.name!r}.")
     typer.echo(f"Their answers: carpool results --ids {path} -o {one.name}.results.jsonl")
 
@@ -86,11 +98,9 @@ def _object(metadata: str | None) -> dict[str, Any]:
     return value
 
 
-def _run(
-    file: str, name: str | None, client: str | None, hook: Webhook | None, metadata: dict[str, Any]
-) -> Run:
+def _run(file: str, name: str | None, client: str | None, common: Common, metadata: dict[str, Any]) -> Run:
     """Check what all requests have in common; raises CarpoolError or WorkerError."""
-    from carpool.envelopes import terms
+    from carpool.envelopes import Common, terms
     from carpool.options import Options
     from carpool_worker.request_files import STDIN
     from carpool_worker.request_lines import RUN_NAME, Run
@@ -103,7 +113,7 @@ def _run(
         raise WorkerError(f"--run {found}: must be 1 to 64 letters, digits, dots, dashes or underscores")
     options = Options.resolve(settings().redis_url, client, 0, allow_http=False)
     longest = {**metadata, "run": found, "custom_id": "x" * 64}
-    terms(options.client, callback=hook, metadata=longest, allow_http=options.allow_http)
+    terms(options.client, allow_http=options.allow_http, **(common | Common(metadata=longest)))
     return Run(found, options.client)
 
 
@@ -118,7 +128,7 @@ def _check(source: IO[bytes], run: Run, path: Path) -> int:
         return write_ids(source, run, path, lambda place: bar.update(task, completed=place))
 
 
-def _feed(producer: Producer, hook: Webhook | None, items: Iterator[Item], count: int, no_wait: bool) -> None:
+def _feed(producer: Producer, common: Common, items: Iterator[Item], count: int, no_wait: bool) -> None:
     import time
 
     from carpool import QueueFull
@@ -135,7 +145,7 @@ def _feed(producer: Producer, hook: Webhook | None, items: Iterator[Item], count
             bar.update(task, description=f"waiting: {refusal}")
             time.sleep(FULL_SECONDS)
 
-        feeder = Feeder(producer, hook, taken, None if no_wait else wait)
+        feeder = Feeder(producer, common, taken, None if no_wait else wait)
         try:
             feeder.feed(items)
         except Stopped as stop:

@@ -58,13 +58,19 @@ def flush(
         typer.Option(help="Only this lane's.", show_default="all", autocompletion=complete_lane),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Only those of this model.", show_default="all")] = None,
+    at_once: Annotated[
+        bool,
+        typer.Option("--now", help="Let all that is sealed go now, although submit_windows are closed."),
+    ] = False,
 ) -> None:
     """Seal the open batches now: they go as they are, without waiting for more requests.
 
-    What is still in the inbox is not among them: a worker takes it within a second. Example, at the end of a day:
+    They go when the next of submit_windows opens; with --now they wait for none, and nor does what was sealed before.
+    What is still in the inbox is not among them: a worker takes it within a second. Examples, at the end of a day:
 
         carpool flush
         carpool flush --model claude-haiku-4-5
+        carpool flush --now
     """
     from carpool_worker import flower_events
     from carpool_worker.app import app
@@ -76,10 +82,13 @@ def flush(
     with write() as connection:
         sealed = batches.seal_opened_before(connection, now(), now(), lane, model)
         found = filter(None, [batches.get(connection, batch_id) for batch_id in sealed])
+        hastened = batches.hasten(connection, now(), lane, model) if at_once else 0
     flower_events.show(app, engine(), sealed)
     for batch in found:
         typer.echo(f"{batch.id}  {_counted(batch.request_count, 'request', 'requests')}  {batch.lane}")
     typer.echo(f"{_counted(len(sealed), 'batch', 'batches')} sealed.")
+    if at_once:
+        typer.echo(f"Held by no window any more: {_counted(hastened, 'batch', 'batches')}.")
 
 
 def pause(

@@ -32,7 +32,9 @@ def facts(request: Request) -> dict[str, Any]:
         "attempt": request.attempt,
         "outcome": request.outcome,
         "batch_id": request.batch_id,
+        "priority": request.priority,
         "enqueued_at": time_of(request.enqueued_at),
+        "submit_by": time_of(request.submit_by),
         "retry_at": time_of(request.retry_at),
         "finished_at": time_of(request.finished_at),
         **{name: getattr(request, name) for name in TOKENS},
@@ -85,7 +87,7 @@ def show_story(known: Mapping[str, Any], events: Sequence[tuple[str, str]]) -> N
     typer.echo(f"{known['id']}  {known['state']}")
     for at, said in events:
         typer.echo(f"{at}  {said}")
-    for name in ("waiting_for", "callback", "delivery", "delivery_error"):
+    for name in ("priority", "submit_by", "waiting_for", "callback", "delivery", "delivery_error"):
         if known[name]:
             typer.echo(f"{name.replace('_', ' ')}: {known[name]}")
     for name in WORDS:

@@ -11,11 +11,13 @@ from carpool_worker.patience import Patience
 from carpool_worker.settings import settings
 from carpool_worker.store import batches, lane_pauses
 from carpool_worker.waiting import Scene
+from carpool_worker.windows import next_opening, parse_all
 
 
 def scene(connection: sa.Connection) -> Scene:
     """Return what says which batch waits for what."""
     at, one = now(), settings()
+    windows = parse_all(one.submit_windows)
     return Scene(
         at=at,
         limits=Limits.of(one),
@@ -23,5 +25,6 @@ def scene(connection: sa.Connection) -> Scene:
         queue_limit=one.queue_limit,
         queued=batches.queued(connection),
         pauses=lane_pauses.by_lane(connection),
-        admitted=admitted(connection, at, one.queue_limit),
+        admitted=admitted(connection, at, one.queue_limit, windows=windows),
+        opening=next_opening(windows, at),
     )

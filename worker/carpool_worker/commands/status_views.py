@@ -14,6 +14,7 @@ from carpool_worker.commands.moments import age
 from carpool_worker.commands.rows import time_of
 from carpool_worker.overview import Overview
 from carpool_worker.store.lane_views import LaneView
+from carpool_worker.waiting import clock
 
 MOST_LANES = 5
 MOST_LINES = 3
@@ -32,6 +33,7 @@ def facts(seen: Overview, alarms: Sequence[str]) -> dict[str, Any]:
         "redis_error": signs.error,
         "inbox": {"requests": signs.inbox, "oldest_age": signs.oldest, "quarantined": signs.quarantined},
         "queue": {"requests": seen.queued, "limit": seen.queue_limit},
+        "submit_windows_open_at": time_of(seen.opening.at) if seen.opening else None,
         "batches": {
             str(one.state): {
                 "batches": one.batches,
@@ -101,6 +103,9 @@ def _lines(seen: Overview) -> Iterator[tuple[str, RenderableType]]:
         f"{seen.queued / seen.queue_limit:.0%}",
     )
     yield "Queue", used
+    if seen.opening:
+        opens_at, window = seen.opening
+        yield "Window", Text(f"closed until {clock(opens_at, seen.at)} ({window.text})")
     if seen.retryable.rows:
         yield "Retries", Text(f"{seen.retryable.rows:,} requests wait for another try")
     late = None if deliveries.due.at is None else (seen.at - deliveries.due.at) / 1_000

@@ -31,6 +31,8 @@ def of_batches(seen: Seen, at: int) -> Iterator[Metric]:
     yield counter("refusals", text, ("model", "status"), refused)
     yield one("queued_requests", "Requests in batches that are at Anthropic, or may be.", seen.queued)
     yield one("queue_limit", "As many requests may be there: the setting queue_limit.", seen.queue_limit)
+    text = "How long submit_windows are closed at a stretch, at most, in the next two weeks."
+    yield one("submit_windows_closed_seconds", text, seen.longest_closed)
     paused = [
         ((lane, "operator" if row.by_operator else "carpool"), 1.0) for lane, row in seen.pauses.items()
     ]

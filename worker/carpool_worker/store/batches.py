@@ -29,16 +29,20 @@ FRESH = {
 }
 
 
+IN_TURN = (batches.c.priority.desc(), batches.c.opened_at, batches.c.id)
+"""The order in which batches go where there is no room for all."""
+
 QUEUE_LOCK = 0x63617270
 """PostgreSQL's advisory lock on how much is queued at Anthropic."""
 
 
 class Ready(NamedTuple):
-    """A sealed batch that could be posted now."""
+    """A sealed batch whose back-off is over."""
 
     id: str
     lane: str
     request_count: int
+    submit_by: int | None = None  # milliseconds since the epoch; no window holds it then
 
 
 def new_id() -> str:
@@ -98,19 +102,35 @@ def insert_sealed(
         "request_count": request_count,
         "body_bytes": body_bytes,
         "opened_at": parent.opened_at,
+        "priority": parent.priority,
+        "submit_by": parent.submit_by,
         "sealed_at": now,
     }
     connection.execute(sa.insert(batches), FRESH | row)
     return batch_id
 
 
-def grow(connection: sa.Connection, batch_id: str, requests: int, body_bytes: int) -> None:
-    """Count requests that were put into an open batch."""
+def grow(
+    connection: sa.Connection,
+    batch_id: str,
+    requests: int,
+    body_bytes: int,
+    priority: int = 0,
+    submit_by: int | None = None,
+) -> None:
+    """Count requests that were put into an open batch; `priority` is their highest, `submit_by` their earliest."""
+    row = batches.c
+    empty = row.request_count == 0
+    higher = sa.or_(empty, row.priority < priority)
+    sooner = empty if submit_by is None else sa.or_(empty, _is_later(submit_by))
     connection.execute(
         sa.update(batches)
-        .where(batches.c.id == batch_id)
+        .where(row.id == batch_id)
         .values(
-            request_count=batches.c.request_count + requests, body_bytes=batches.c.body_bytes + body_bytes
+            request_count=row.request_count + requests,
+            body_bytes=row.body_bytes + body_bytes,
+            priority=sa.case((higher, priority), else_=row.priority),
+            submit_by=sa.case((sooner, submit_by), else_=row.submit_by),
         )
     )
 
@@ -183,16 +203,45 @@ def seal_opened_before(
         due = due.where(batches.c.lane == lane)
     if model is not None:
         due = due.where(batches.c.model == model)
+    return _seal(connection, due, now)
+
+
+def seal_to_submit_by(connection: sa.Connection, submit_by: int, now: int) -> list[str]:
+    """Seal every open batch that is to be on its way by then; return their ids."""
+    due = sa.select(batches.c.id).where(
+        batches.c.state == BatchState.OPEN, batches.c.submit_by <= submit_by, batches.c.request_count > 0
+    )
+    return _seal(connection, due, now)
+
+
+def _seal(connection: sa.Connection, due: sa.Select[Any], now: int) -> list[str]:
     ids = connection.scalars(due).all()
     return [batch_id for batch_id in ids if move(connection, SEAL, batch_id, sealed_at=now)]
 
 
+def hasten(
+    connection: sa.Connection, submit_by: int, lane: str | None = None, model: str | None = None
+) -> int:
+    """Let every sealed batch (of that lane, of that model) be on its way by then; return how many were to go later."""
+    row = batches.c
+    later = sa.update(batches).where(row.state == BatchState.SEALED, _is_later(submit_by))
+    hastened = later.values(submit_by=submit_by)
+    if lane is not None:
+        hastened = hastened.where(row.lane == lane)
+    if model is not None:
+        hastened = hastened.where(row.model == model)
+    return connection.execute(hastened).rowcount
+
+
 def ready(connection: sa.Connection, now: int) -> list[Ready]:
-    """Return the sealed batches whose back-off is over, oldest first; parts of a split one keep its age."""
+    """Return the sealed batches whose back-off is over: those of the highest priority first, of these the oldest.
+
+    Parts of a split one keep its age.
+    """
     due = sa.select(*(batches.c[name] for name in Ready._fields)).where(
         batches.c.state == BatchState.SEALED, batches.c.due_at <= now
     )
-    return [Ready._make(row) for row in connection.execute(due.order_by(batches.c.opened_at, batches.c.id))]
+    return [Ready._make(row) for row in connection.execute(due.order_by(*IN_TURN))]
 
 
 def queued(connection: sa.Connection) -> int:
@@ -237,6 +286,10 @@ def any_adopted(connection: sa.Connection, claude_ids: Sequence[str]) -> bool:
         batches.c.finished_at.is_(None),
     )
     return connection.scalar(adopted.limit(1)) is not None
+
+
+def _is_later(submit_by: int) -> sa.ColumnElement[bool]:
+    return sa.or_(batches.c.submit_by.is_(None), batches.c.submit_by > submit_by)
 
 
 def _insert_unless_open(connection: sa.Connection) -> Any:

@@ -69,6 +69,8 @@ class Retry:
     lane: str
     headers: str
     params_bytes: int
+    priority: int
+    submit_by: int | None
 
 
 class Finish(NamedTuple):
