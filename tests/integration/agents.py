@@ -12,8 +12,9 @@ import redis
 import sqlalchemy as sa
 
 from carpool import Producer
-from carpool_worker import aggregator, collector, poller, rescuer, stager, submitter
+from carpool_worker import aggregator, budgeter, collector, poller, rescuer, stager, submitter
 from carpool_worker.admission import admitted
+from carpool_worker.budgets import Budget
 from carpool_worker.claude import Claude
 from carpool_worker.database import now, read, write
 from carpool_worker.inbox import Inbox
@@ -48,9 +49,11 @@ class Carpool:
     limits: Limits = AT_ONCE
     patience: rescuer.Patience = NO_PATIENCE
     announced: list[str] = field(default_factory=list)
+    budgets: dict[str, Budget] = field(default_factory=dict)
 
     def aggregate(self) -> None:
-        aggregator.aggregate(self.engine, Inbox(self.server, 30), self.limits, lambda _: None)
+        inbox = Inbox(self.server, 30)
+        aggregator.aggregate(self.engine, inbox, self.limits, lambda _: None, self.budgets)
 
     def submit(self) -> None:
         with read(self.engine) as connection:
@@ -72,6 +75,7 @@ class Carpool:
             step()
 
     def stage(self) -> None:
+        budgeter.release(self.engine, self.budgets)
         stager.stage(self.engine, self.limits)
 
     def rows(self, query: str) -> list[Any]:

@@ -31,6 +31,7 @@ from carpool_worker.states import BatchState, DeliveryState, RequestState
 from carpool_worker.store import retention
 from carpool_worker.store.answers import PRUNED, load_answers
 from carpool_worker.store.batches import FRESH
+from carpool_worker.store.requests import UNBATCHED
 
 BATCH = "b" * 32
 PARAMS_DAYS, ANSWERS_DAYS = 7.0, 29.0
@@ -112,6 +113,15 @@ def test_params_go_after_a_week_and_answers_after_four(engine: sa.Engine) -> Non
     # Then a request's own end decides
     assert (kept(engine, "params"), kept(engine, "answers")) == ([0], [0, 1, 2])
     assert dropped == {"params": 3, "answers": 1, "delivery_attempts": 0, "cancellations": 0}
+
+
+def test_what_never_was_in_a_batch_goes_as_what_was(engine: sa.Engine) -> None:
+    for number, ended in enumerate([6.9, 7.1, 29.1, None]):
+        given_request(engine, number, ended, batch_id=UNBATCHED)
+
+    prune(engine)
+
+    assert (kept(engine, "params"), kept(engine, "answers")) == ([0, 3], [0, 1])
 
 
 def test_what_was_dropped_once_is_not_looked_for_again(engine: sa.Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from tests.integration.commanding import run, succeeded
 from carpool import Producer, Webhook
 from carpool_worker import courier
 from carpool_worker.app import app as celery
+from carpool_worker.budgets import Budget
 from carpool_worker.collector import GONE, MISSING
 from carpool_worker.database import write
 from carpool_worker.rejecter import discard
@@ -174,3 +176,20 @@ def test_many_go_back_in_steps(carpool: Carpool, producer: Producer, monkeypatch
 
     assert succeeded("retry", "--all", "--yes") == "10 requests put back.\n"
     assert len(carpool.rows(f"SELECT id FROM requests WHERE state = 'retryable' AND model = '{MODEL}'")) == 10
+
+
+def test_what_was_refused_for_its_clients_budget_can_be_put_back_and_then_no_budget_holds_it(
+    carpool: Carpool, producer: Producer
+) -> None:
+    # Given
+    carpool.budgets = {"tests": Budget(day=Decimal("0.0000001"))}
+    producer.enqueue(request())
+    carpool.aggregate()
+    assert carpool.rows("SELECT state FROM requests") == [("discarded",)]
+
+    # When
+    assert "1 request put back" in succeeded("retry", "--client", "tests", "--yes")
+
+    # Then
+    carpool.until(lambda: carpool.ended(1))
+    assert carpool.rows("SELECT state, attempt FROM requests") == [("completed", 1)]

@@ -118,6 +118,42 @@ def test_lists_come_from_the_environment_with_commas_between(monkeypatch: pytest
     assert "whsec" not in repr(found)
 
 
+def test_budgets_are_tables_in_the_file_and_json_in_the_environment(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text('[budgets.billing]\nday = 5.1\nover = "refuse"\n[budgets.default]\nmonth = 100\n')
+    in_file = read_settings().budgets
+    assert (in_file["billing"].limits, in_file["billing"].over) == ({"day": 5_100_000_000_000}, "refuse")
+    assert in_file["default"].limits == {"month": 100 * 10**12}
+
+    monkeypatch.setenv("CARPOOL_BUDGETS", '{"search": {"day": 0.1}}')
+
+    assert {client: budget.limits for client, budget in read_settings().budgets.items()} == {
+        "search": {"day": 10**11}
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (
+            '{"billing": {"day": 0}}',
+            r"budgets\.billing\.day \(.*CARPOOL_BUDGETS\): Input should be greater than 0",
+        ),
+        ('{"billing": {"over": "wait"}}', r"budgets\.billing .*must say day or month, in dollars"),
+        ('{"billing": {"week": 5}}', r"budgets\.billing\.week .*not permitted"),
+        ("billing=5", r"budgets .*must be JSON"),
+    ],
+)
+def test_a_budget_that_makes_no_sense_is_refused_by_name(
+    value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARPOOL_BUDGETS", value)
+
+    with pytest.raises(SettingsInvalid, match=said):
+        read_settings()
+
+
 def test_the_shipped_file_explains_every_setting_with_its_default() -> None:
     text = SHIPPED.read_text()
     commented = "\n".join(re.findall(r"^# (\w+ = .*)$", text, re.MULTILINE))

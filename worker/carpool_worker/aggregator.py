@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import sqlalchemy as sa
 
 from carpool.contract import Envelope, lane_of
-from carpool_worker import canceler
+from carpool_worker import budgeter, canceler
+from carpool_worker.budgets import Budgets
 from carpool_worker.database import now, write
 from carpool_worker.inbox import Chunk, Inbox
 from carpool_worker.lanes import Filled, Lane, Limits, fill
@@ -32,17 +33,27 @@ RACES = 5
 """How often a chunk is tried again after another aggregator inserted one of its requests first."""
 
 
-def aggregate(engine: sa.Engine, inbox: Inbox, limits: Limits, report: Callable[[Filled], None]) -> int:
+NO_BUDGETS: Budgets = {}
+
+
+def aggregate(
+    engine: sa.Engine,
+    inbox: Inbox,
+    limits: Limits,
+    report: Callable[[Filled], None],
+    budgets: Budgets = NO_BUDGETS,
+) -> int:
     """Take everything from the inbox, seal what is due, and return how many requests were read.
 
-    `report` is called after each commit with the batches that it opened and sealed, and with what was canceled.
+    `report` is called after each commit with the batches that it opened and sealed, and with what ended by it: what was
+    canceled, and what its client's budget has no room for.
     """
     deadline = time.monotonic() + RUN_SECONDS
     taken = 0
     report(_sweep(engine))
     report(seal_due(engine, limits))
     for chunk in inbox.chunks():
-        report(take(engine, chunk.envelopes, limits))
+        report(take(engine, chunk.envelopes, limits, budgets))
         if _mark(engine, chunk):
             report(_sweep(engine))
         inbox.acknowledge(chunk)
@@ -54,30 +65,37 @@ def aggregate(engine: sa.Engine, inbox: Inbox, limits: Limits, report: Callable[
     return taken
 
 
-def take(engine: sa.Engine, envelopes: Sequence[Envelope], limits: Limits) -> Filled:
+def take(
+    engine: sa.Engine, envelopes: Sequence[Envelope], limits: Limits, budgets: Budgets = NO_BUDGETS
+) -> Filled:
     """Commit the requests that are new to batches, each once, whoever else takes the same ones now."""
     for _ in range(RACES - 1):
         try:
             with write(engine) as connection:
-                return pool(connection, envelopes, limits, now())
+                return pool(connection, envelopes, limits, now(), budgets)
         except sa.exc.IntegrityError:
             log.info("another aggregator took some of these requests first: looking again")
     with write(engine) as connection:
-        return pool(connection, envelopes, limits, now())
+        return pool(connection, envelopes, limits, now(), budgets)
 
 
-def pool(connection: sa.Connection, envelopes: Sequence[Envelope], limits: Limits, at: int) -> Filled:
-    """Put the requests that are not yet in the table into the open batches of their lanes."""
+def pool(
+    connection: sa.Connection, envelopes: Sequence[Envelope], limits: Limits, at: int, budgets: Budgets
+) -> Filled:
+    """Put the requests that are not yet in the table into the open batches of their lanes, as far as budgets allow."""
     known = requests.known(connection, [envelope.id for envelope in envelopes])
     fresh = {envelope.id: envelope for envelope in reversed(envelopes) if envelope.id not in known}
+    # The first of those that share an id counts.
+    shares = budgeter.share(connection, list(reversed(fresh.values())), budgets, at)
     lanes: defaultdict[str, list[Envelope]] = defaultdict(list)
-    for envelope in reversed(fresh.values()):  # the first of those that share an id counts
+    for envelope in shares.going:
         lanes[lane_of(envelope.model, envelope.headers)].append(envelope)
-    filled = Filled()
+    budgeter.keep_back(connection, shares, at)
+    filled = Filled(refused=[envelope.id for envelope, _ in shares.refused])
     for name in sorted(lanes):  # one order for all aggregators: no deadlock over open batches
         first = lanes[name][0]
         lane = Lane(name, first.model, first.headers)
-        place = partial(_insert, connection, name, at)
+        place = partial(_insert, connection, name, at, shares.estimates)
         fill(connection, lane, lanes[name], _params_bytes, place, limits, at, filled)
     return filled
 
@@ -102,9 +120,14 @@ def seal_due(engine: sa.Engine, limits: Limits) -> Filled:
 
 
 def _insert(
-    connection: sa.Connection, lane: str, at: int, batch_id: str, envelopes: Sequence[Envelope]
+    connection: sa.Connection,
+    lane: str,
+    at: int,
+    estimates: Mapping[str, int],
+    batch_id: str,
+    envelopes: Sequence[Envelope],
 ) -> None:
-    requests.insert(connection, lane, batch_id, envelopes, at)
+    requests.insert(connection, lane, batch_id, envelopes, at, estimates)
 
 
 def _params_bytes(envelope: Envelope) -> int:

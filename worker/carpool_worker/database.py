@@ -164,15 +164,17 @@ def update_rows(
     columns: Mapping[str, str],
     rows: Sequence[Sequence[Any]],
     where: str,
+    emptied: Sequence[str] = (),
 ) -> int:
     """Update many rows by key, each with values of its own; return how many were updated.
 
     `columns` maps each column to its SQL type; a row is its key, then the values in that order. `where` is a
-    condition on the table that guards each row.
+    condition on the table that guards each row; the columns `emptied` become NULL in all of them.
     """
     if not rows:
         return 0
-    sets = ", ".join(f"{column} = v.{column}" for column in columns)
+    values_of = {column: f"v.{column}" for column in columns} | dict.fromkeys(emptied, "NULL")
+    sets = ", ".join(f"{column} = {value}" for column, value in values_of.items())
     names = ", ".join(["key", *columns])
     matches = f"{table}.{key} = v.key AND {where}"
     if not is_postgres(connection):

@@ -73,12 +73,15 @@ def earliest(items: Iterable[Urgent]) -> int | None:
 
 @dataclass(slots=True)
 class Filled:
-    """Batches that were opened or sealed, requests that were canceled, and batches that this left without any."""
+    """Batches that were opened or sealed, requests that were canceled, batches that this left without any, and requests
+    that their client's budget has no room for.
+    """
 
     opened: list[str] = field(default_factory=list)
     sealed: list[str] = field(default_factory=list)
     canceled: list[str] = field(default_factory=list)
     dissolved: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

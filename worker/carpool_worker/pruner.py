@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from carpool_worker.database import now, read, write
 from carpool_worker.store import retention
+from carpool_worker.store.requests import UNBATCHED
 from carpool_worker.store.retention import ANSWERS, PARAMS, Content
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Run:
     def prune_bodies(self, content: Content, before: int) -> None:
         """Drop content of requests that ended before then."""
         with read(self.engine) as connection:
-            batch_ids = retention.unpruned(connection, content, before)
+            batch_ids = [*retention.unpruned(connection, content, before), UNBATCHED]
         # Shuffled: those of which something must stay for now can't keep the others from their turn.
         for batch_id in random.sample(batch_ids, len(batch_ids)):
             if self.is_over:

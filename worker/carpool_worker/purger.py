@@ -79,12 +79,13 @@ def _newest(server: redis.Redis) -> Any:
 
 def _take_inbox(engine: sa.Engine, server: redis.Redis, settings: Settings, newest: Any) -> bool:
     """Have all that is in the inbox up to `newest` taken; return False where a worker holds some of it too long."""
-    limits = Limits.of(settings)
+    limits, budgets = Limits.of(settings), settings.budgets
     deadline = time.monotonic() + settings.claim_interval + INBOX_MARGIN
     while newest and server.xrange(INBOX, "-", newest, count=1):
         if time.monotonic() > deadline:
             return False
-        if aggregator.aggregate(engine, Inbox(server, settings.claim_interval), limits, lambda _: None) == 0:
+        inbox = Inbox(server, settings.claim_interval)
+        if aggregator.aggregate(engine, inbox, limits, lambda _: None, budgets) == 0:
             time.sleep(INBOX_PAUSE)
     return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from base64 import b64decode
@@ -19,6 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from carpool_worker.budgets import Budget
 from carpool_worker.exceptions import SettingsInvalid
 from carpool_worker.windows import parse
 
@@ -38,6 +40,16 @@ DEFAULT_CONFIG = Path("config/carpool.toml")
 def split_commas(value: Any) -> Any:
     """Accept 'a, b' from the environment where a list is meant."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def read_json(value: Any) -> Any:
+    """Accept JSON from the environment where a table is meant; raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"must be JSON: {error}") from None
 
 
 def check_secret(secret: SecretStr) -> SecretStr:
@@ -100,6 +112,8 @@ class Settings(BaseSettings):
 
     max_attempts: int = Field(default=3, ge=1, le=100)
     retry_interval: Seconds = 60
+
+    budgets: Annotated[dict[str, Budget], NoDecode, BeforeValidator(read_json)] = Field(default_factory=dict)
 
     webhook_secret: Secrets = Field(default_factory=list)
     webhook_allowed_networks: Networks = Field(default_factory=list)

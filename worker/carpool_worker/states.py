@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -34,7 +35,8 @@ class RequestState(StrEnum):
     BATCHED = "batched"
     """It belongs to a batch, from `open` to `ended`. The collector moves it on."""
     RETRYABLE = "retryable"
-    """It had no answer that lasts; the stager puts it into a new batch when its time comes."""
+    """It had no answer that lasts; the stager puts it into a new batch when its time comes. One that waits for its
+    client's budget begins here: the budgeter releases or refuses it."""
     COMPLETED = "completed"
     """It succeeded; its answer is kept."""
     DISCARDED = "discarded"
@@ -89,6 +91,7 @@ DISCARD = Transition("discard", (_R.BATCHED,), _R.DISCARDED)
 CANCEL = Transition("cancel", (_R.BATCHED, _R.RETRYABLE), _R.CANCELED)
 STAGE = Transition("stage", (_R.RETRYABLE,), _R.BATCHED)
 PUT_BACK = Transition("put back", (_R.DISCARDED,), _R.RETRYABLE)
+REFUSE = Transition("refuse", (_R.RETRYABLE,), _R.DISCARDED)
 
 CLAIM = Transition("claim", (_D.AVAILABLE,), _D.DELIVERING)
 DELIVER = Transition("deliver", (_D.DELIVERING,), _D.DELIVERED)
@@ -110,8 +113,11 @@ BATCH_TRANSITIONS = (
     COMPLETE_BATCH,
     DISSOLVE,
 )
-REQUEST_TRANSITIONS = (COMPLETE, RETRY, DISCARD, CANCEL, STAGE, PUT_BACK)
+REQUEST_TRANSITIONS = (COMPLETE, RETRY, DISCARD, CANCEL, STAGE, PUT_BACK, REFUSE)
 DELIVERY_TRANSITIONS = (CLAIM, DELIVER, SNOOZE, GIVE_UP, MAKE_AVAILABLE, RESCUE, REPLAY)
+
+FIRST_STATES: Mapping[type[StrEnum], tuple[StrEnum, ...]] = {_R: (_R.BATCHED, _R.RETRYABLE)}
+"""In which states what is new can be, where that isn't the first alone."""
 
 FINAL_REQUEST_STATES = (_R.COMPLETED, _R.DISCARDED, _R.CANCELED)
 FINISHED_BATCH_STATES = (_B.COMPLETED, _B.REJECTED)
@@ -122,9 +128,9 @@ QUEUED_BATCH_STATES = (_B.SUBMITTING, *OUT_BATCH_STATES)
 def diagram(transitions: tuple[Transition[State], ...]) -> str:
     """Return the machine as a Mermaid state diagram."""
     states = type(transitions[0].target)
-    first = next(iter(states))
     sources = {source for transition in transitions for source in transition.sources}
-    lines = ["stateDiagram-v2", "    direction LR", f"    [*] --> {first}"]
+    lines = ["stateDiagram-v2", "    direction LR"]
+    lines += [f"    [*] --> {first}" for first in FIRST_STATES.get(states, (next(iter(states)),))]
     for transition in transitions:
         lines += [f"    {source} --> {transition.target}: {transition.verb}" for source in transition.sources]
     lines += [f"    {state} --> [*]" for state in states if state not in sources]

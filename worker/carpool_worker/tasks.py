@@ -21,6 +21,7 @@ from carpool.envelopes import Common
 from carpool.exceptions import InvalidRequest, InvalidSetting, QueueFull, RedisUnavailable
 from carpool_worker import (
     aggregator,
+    budgeter,
     collector,
     courier,
     flower_events,
@@ -130,7 +131,7 @@ def aggregate() -> None:
     with lease(server(), "aggregate") as held:
         if held:
             inbox = Inbox(server(), settings().claim_interval)
-            aggregator.aggregate(engine(), inbox, limits(), _report)
+            aggregator.aggregate(engine(), inbox, limits(), _report, settings().budgets)
 
 
 @app.task(name="carpool.stage", base=Nudge)
@@ -139,6 +140,7 @@ def stage() -> None:
     with lease(server(), "stage") as held:
         if not held:
             return
+        _report(Filled(refused=budgeter.release(engine(), settings().budgets)))
         _report(stager.stage(engine(), limits()))
         with write(engine()) as connection:
             deliveries.stage(connection, now())
@@ -276,8 +278,8 @@ def _may_be_http() -> bool:
 def _report(filled: Filled) -> None:
     _show([*filled.opened, *filled.sealed, *filled.dissolved])
     _nudge("submit", filled.sealed)
-    if filled.canceled:
-        _answer(filled.canceled)
+    if ended := [*filled.canceled, *filled.refused]:
+        _answer(ended)
         _nudge("deliver")
 
 

@@ -52,7 +52,7 @@ def retry(
     That costs money again only where an answer comes, and the question says how much, by what the same client's answers
     of the same model have cost. A request whose answer may have been made and paid for, but could not be read, stays
     as it is without --even-paid. So does one whose params are no longer kept (params_retention_days), or that its
-    client wanted canceled.
+    client wanted canceled. No budget keeps back what is put back by hand.
 
     A callback that was told of the failure is called again, with the same webhook-id: a receiver that drops what it has
     seen must forget it first. Examples:

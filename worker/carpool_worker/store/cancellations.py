@@ -152,7 +152,14 @@ def cancel(connection: sa.Connection, ids: Sequence[str], at: int) -> None:
     connection.execute(
         sa.update(requests)
         .where(among(connection, ids), requests.c.state.in_(CANCEL.sources))
-        .values(state=CANCEL.target, outcome="canceled", retry_at=None, finished_at=at)
+        .values(
+            state=CANCEL.target,
+            outcome="canceled",
+            retry_at=None,
+            finished_at=at,
+            estimate=None,
+            held_at=None,
+        )
     )
     insert_rows(connection, "answers", BODY, [(id_, CANCELED_BODY) for id_ in ids])
 

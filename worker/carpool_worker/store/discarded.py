@@ -1,7 +1,7 @@
 """The SQL of putting discarded requests back to be tried again, as far as that can be.
 
 Its old answer and its delivery go, so that the request has one of each again; the tries to deliver stay. It is tried
-as often as a new one.
+as often as a new one, and by whoever's word it is: no budget keeps it back, though what it costs counts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from carpool_worker.models import AnswerRow, Batch, DeliveryRow, Params, Request
 from carpool_worker.states import PUT_BACK, DeliveryState
-from carpool_worker.store.requests import among
+from carpool_worker.store.requests import UNBATCHED, among
 
 requests = Request.__table__  # type: ignore[attr-defined]
 batches = Batch.__table__  # type: ignore[attr-defined]
@@ -60,7 +60,8 @@ class Wanted:
             conditions.append(among(connection, self.ids))
         else:
             lately = sa.or_(batches.c.finished_at.is_(None), batches.c.finished_at >= self._since)
-            conditions.append(row.batch_id.in_(sa.select(batches.c.id).where(lately)))
+            in_batches = row.batch_id.in_(sa.select(batches.c.id).where(lately))
+            conditions.append(sa.or_(in_batches, row.batch_id == UNBATCHED))
         if self.client is not None:
             conditions.append(row.client == self.client)
         if self.since is not None:

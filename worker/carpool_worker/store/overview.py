@@ -100,7 +100,9 @@ def finished_since(connection: sa.Connection, at: int) -> Finished:
 def retryable(connection: sa.Connection) -> Waiting:
     """Return how many requests wait for another try, and when the first goes."""
     row = requests.c
-    counted = sa.select(sa.func.count(), sa.func.min(row.retry_at)).where(row.retry_at.is_not(None))
+    counted = sa.select(sa.func.count(), sa.func.min(row.retry_at)).where(
+        row.retry_at.is_not(None), row.held_at.is_(None)
+    )
     return Waiting(*connection.execute(counted).one())
 
 

@@ -1,6 +1,7 @@
 """Requests as an operator looks at them: a page of them, in the order in which they were batched, and one of them.
 
-Not in the order of their ids: one that was made from an idempotency key tells no time.
+Not in the order of their ids: one that was made from an idempotency key tells no time. What never was in a batch, as
+its client's budget has no room for it, comes before all others.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from carpool_worker.database import is_postgres
 from carpool_worker.models import AnswerRow, DeliveryRow, Params, Request
 from carpool_worker.states import RequestState
 from carpool_worker.store import ids
+from carpool_worker.store.requests import UNBATCHED
 
 requests = Request.__table__  # type: ignore[attr-defined]
 params = Params.__table__  # type: ignore[attr-defined]
@@ -49,7 +51,8 @@ class Filter:
             conditions.append(row.retry_at.is_not(None))  # by its index
         if self.since is not None:
             oldest = ids.since(self.since - self.longest_open - CLOCKS_DIFFER)
-            conditions += [row.enqueued_at >= self.since, row.batch_id >= oldest]
+            lately = sa.or_(row.batch_id >= oldest, row.batch_id == UNBATCHED)
+            conditions += [row.enqueued_at >= self.since, lately]
         return conditions
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ requests = Request.__table__  # type: ignore[attr-defined]
 params = Params.__table__  # type: ignore[attr-defined]
 
 BATCHED = RequestState.BATCHED.value
+HELD_STATE = RequestState.RETRYABLE.value
 
 SPOOL_ROWS = 500
 """Requests read at a time while a batch's body is written: about a megabyte."""
@@ -42,8 +43,19 @@ COLUMNS = {
     "submit_by": "bigint",
     "trace": "text",
 }
+RESERVED = {"estimate": "bigint"}
+HELD = {"estimate": "bigint", "held_at": "bigint", "retry_at": "bigint"}
+"""Columns that only requests of clients with a budget have."""
+
 BODY = {"request_id": "text", "body": "bytea"}
 """The columns of `params` and of `answers`."""
+
+UNBATCHED = ""
+"""The batch of a request that never was in one: it waits for its client's budget, or ended before it had room."""
+
+NEVER = 253_402_300_799_999
+"""The time (milliseconds: the end of the year 9999) for which a held request waits: whoever looks for requests that
+wait finds it by the index of these times, and the stager never does."""
 
 CANCELED_BODY = b'{"type":"canceled"}'
 """The result kept of a request that was canceled: as the API says it, and no message."""
@@ -111,6 +123,9 @@ class Finish(NamedTuple):
         return self._replace(state=CANCEL.target, outcome="canceled", body=CANCELED_BODY)
 
 
+SETTLED = ("estimate",)
+"""What ends with a request: what was reserved for it. Its cost is in the ledger."""
+
 FINISH_COLUMNS = {
     "state": "text",
     "outcome": "text",
@@ -130,16 +145,51 @@ def known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
 
 
 def insert(
-    connection: sa.Connection, lane: str, batch_id: str, envelopes: Sequence[Envelope], now: int
+    connection: sa.Connection,
+    lane: str,
+    batch_id: str,
+    envelopes: Sequence[Envelope],
+    now: int,
+    estimates: Mapping[str, int] | None = None,
 ) -> None:
-    """Insert requests of a lane, batched, with their params.
+    """Insert requests of a lane, batched, with their params; `estimates` (picodollars) of some of them are reserved.
 
     Raises:
         sqlalchemy.exc.IntegrityError: another aggregator has just inserted one of them.
     """
-    insert_rows(
-        connection, "requests", COLUMNS, [_row(envelope, lane, batch_id, now) for envelope in envelopes]
-    )
+    columns, rows = COLUMNS, [_row(envelope, lane, batch_id, now) for envelope in envelopes]
+    if estimates:
+        columns, rows = COLUMNS | RESERVED, [(*row, estimates.get(row[0])) for row in rows]
+    insert_rows(connection, "requests", columns, rows)
+    _insert_params(connection, envelopes)
+
+
+def insert_held(
+    connection: sa.Connection,
+    envelopes: Sequence[Envelope],
+    lanes: Mapping[str, str],
+    estimates: Mapping[str, int],
+    now: int,
+) -> None:
+    """Insert requests that wait for their client's budget, in no batch yet; lanes and estimates are by their ids.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: another aggregator has just inserted one of them.
+    """
+    rows = [
+        (
+            *_row(envelope, lanes[envelope.id], UNBATCHED, now, HELD_STATE, attempt=0),
+            estimates[envelope.id],
+            now,
+            NEVER,
+        )
+        for envelope in envelopes
+    ]
+    insert_rows(connection, "requests", COLUMNS | HELD, rows)
+    _insert_params(connection, envelopes)
+
+
+def _insert_params(connection: sa.Connection, envelopes: Sequence[Envelope]) -> None:
     insert_rows(
         connection,
         "params",
@@ -214,6 +264,7 @@ def finish(connection: sa.Connection, finished: Sequence[Finish], now: int) -> N
         FINISH_COLUMNS,
         [_finish_row(one, now) for one in finished],
         _state_in(RequestState.BATCHED),
+        SETTLED,
     )
     insert_rows(connection, "answers", BODY, [(one.id, one.body) for one in finished])
 
@@ -271,15 +322,17 @@ def sizes(connection: sa.Connection, batch_id: str) -> list[tuple[str, int]]:
     return [(row.id, row.params_bytes) for row in connection.execute(locked)]
 
 
-def _row(envelope: Envelope, lane: str, batch_id: str, now: int) -> tuple[Any, ...]:
+def _row(
+    envelope: Envelope, lane: str, batch_id: str, now: int, state: str = BATCHED, attempt: int = 1
+) -> tuple[Any, ...]:
     return (
         envelope.id,
         envelope.client,
         envelope.model,
         lane,
         batch_id,
-        BATCHED,
-        1,
+        state,
+        attempt,
         json.dumps(envelope.headers) if envelope.headers else "{}",
         envelope.callback.decode() if envelope.callback else None,
         envelope.metadata.decode() if envelope.metadata else None,

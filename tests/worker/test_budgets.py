@@ -1,0 +1,136 @@
+"""What follows from how a client stands against its budget, and what a request is estimated at: pure decisions."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from carpool_worker.budgets import Budget, Standing, budget_of, dollars, fitting, reason, waits_for
+from carpool_worker.costs import Tokens, price_of
+from carpool_worker.estimates import MOST_TOKENS, estimate, tokens_of
+from carpool_worker.tariffs import DOLLAR
+
+TODAY = date(2026, 11, 22)
+HAIKU = "claude-haiku-4-5"
+CENT = DOLLAR // 100
+
+amounts = st.integers(0, 10 * DOLLAR)
+
+
+def budget(day: str | None = None, month: str | None = None, **fields: Any) -> Budget:
+    return Budget.model_validate({"day": day, "month": month, **fields})
+
+
+def standing(of: Budget, day: int = 0, month: int = 0, reserved: int = 0) -> Standing:
+    return Standing(of, {"day": day, "month": month}, reserved)
+
+
+@given(amounts, amounts, amounts)
+def test_there_is_room_for_what_neither_the_day_nor_the_month_has_taken(
+    day: int, earlier: int, reserved: int
+) -> None:
+    both = standing(budget("5", "8"), day, day + earlier, reserved)
+
+    of_day = standing(budget(day="5"), day, day + earlier, reserved).room
+    of_month = standing(budget(month="8"), day, day + earlier, reserved).room
+    assert both.room == min(of_day, of_month)
+    assert of_day == 5 * DOLLAR - day - reserved
+    assert of_month == 8 * DOLLAR - day - earlier - reserved
+
+
+@given(st.lists(amounts), st.integers(-DOLLAR, 20 * DOLLAR))
+def test_what_goes_fits_the_next_would_not_and_none_is_overtaken(estimates: list[int], room: int) -> None:
+    count = fitting(estimates, room)
+
+    assert sum(estimates[:count]) <= room or count == 0
+    assert count == len(estimates) or sum(estimates[: count + 1]) > room
+
+
+def test_the_reason_tells_the_limit_that_is_tightest_what_is_taken_and_what_was_asked_for() -> None:
+    taken = standing(budget("5", "100"), day=4 * DOLLAR, month=9 * DOLLAR, reserved=99 * CENT)
+
+    assert reason("billing", taken, 3 * CENT) == (
+        "client billing is over its budget: $5.00 a day, $4.99 spent or reserved, "
+        "this request is estimated at $0.03"
+    )
+    assert waits_for(taken, 3 * CENT).endswith(
+        "$0.03; free again at 00:00 UTC, or as answers cost less than estimated"
+    )
+
+
+def test_the_reason_for_what_can_never_go_tells_the_limits_alone() -> None:
+    assert reason("billing", standing(budget("5", "100"), day=DOLLAR), 7 * DOLLAR) == (
+        "client billing is over its budget: $5.00 a day and $100.00 a month, this request is estimated at $7.00"
+    )
+
+
+@pytest.mark.parametrize(
+    ("picodollars", "said"),
+    [
+        (0, "$0.00"),
+        (CENT, "$0.01"),
+        (CENT // 10, "$0.0010"),
+        (1, "$0.0001"),
+        (1_234_567 * DOLLAR, "$1,234,567.00"),
+    ],
+)
+def test_amounts_are_told_to_the_cent_or_where_they_have_less_to_its_hundredth(
+    picodollars: int, said: str
+) -> None:
+    assert dollars(picodollars) == said
+
+
+def test_a_client_without_a_budget_of_its_own_has_the_default_and_else_none() -> None:
+    own, default = budget("1"), budget("2")
+
+    assert budget_of({"billing": own, "default": default}, "billing") is own
+    assert budget_of({"billing": own, "default": default}, "search") is default
+    assert budget_of({"billing": own}, "search") is None
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"day": 0}, {"day": "nan"}, {"week": 5}, {"day": 5, "over": "perhaps"}]
+)
+def test_a_budget_that_limits_nothing_or_makes_no_sense_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Budget.model_validate(given)
+
+
+def test_an_estimate_is_the_batch_price_of_the_text_and_of_all_that_may_be_answered() -> None:
+    params = json.dumps({"model": HAIKU, "max_tokens": 1_000, "messages": "x" * 3_000}).encode()
+
+    price = price_of(Tokens(input_tokens=len(params) // 3, output_tokens=1_000), HAIKU, TODAY)
+    assert price is not None
+    assert estimate(HAIKU, params, TODAY) == price.cost
+
+
+def test_a_model_without_a_known_price_has_no_estimate() -> None:
+    assert estimate("claude-of-tomorrow", b'{"max_tokens":1}', TODAY) is None
+
+
+def test_an_image_counts_as_one_and_not_as_text() -> None:
+    data = "A" * 500_000
+    params = json.dumps({"max_tokens": 9, "source": {"type": "base64", "data": data}}).encode()
+
+    assert 1_600 <= tokens_of(params).input_tokens <= 15_000
+
+
+@pytest.mark.parametrize(
+    ("said", "counted"),
+    [
+        ('"max_tokens": 7', 7),
+        ('"max_tokens": "7"', 0),
+        ('"max_tokens": -7', 0),
+        ('"other": 7', 0),
+        ('"max_tokens": 1' + "0" * 30, MOST_TOKENS),
+    ],
+)
+def test_a_max_tokens_that_anthropic_will_refuse_does_no_harm(said: str, counted: int) -> None:
+    assert tokens_of(f"{{{said}}}".encode()).output_tokens == counted
