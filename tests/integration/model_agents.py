@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import redis
@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from tests.integration.model_courier import Courier
 from tests.integration.model_interruptions import Crash, Fuse, PorousClaude, PorousInbox, crash
 
-from carpool_worker import aggregator, collector, poller, rescuer, stager, submitter
+from carpool_worker import aggregator, budgeter, collector, poller, rescuer, stager, submitter
 from carpool_worker.admission import admitted
+from carpool_worker.budgets import Budgets
 from carpool_worker.database import now, read, write
 from carpool_worker.lanes import Limits
 from carpool_worker.store import batches, deliveries
@@ -58,6 +59,7 @@ class Agents:
     claude: PorousClaude
     fuse: Fuse
     courier: Courier
+    budgets: Budgets = field(default_factory=dict)
 
     def aggregate(self) -> None:
         self._aggregate(claim_interval=30)
@@ -88,6 +90,7 @@ class Agents:
         self._collect(self._all_ids())
 
     def stage(self) -> None:
+        budgeter.release(self.engine, self.budgets)
         stager.stage(self.engine, LIMITS)
         with write(self.engine) as connection:
             deliveries.stage(connection, now())
@@ -123,7 +126,7 @@ class Agents:
     def _aggregate(self, claim_interval: float) -> None:
         inbox = PorousInbox(self.server, claim_interval)
         inbox.fuse = self.fuse
-        aggregator.aggregate(self.engine, inbox, LIMITS, lambda _: self.fuse.burn())
+        aggregator.aggregate(self.engine, inbox, LIMITS, lambda _: self.fuse.burn(), self.budgets)
 
     def _submit(self, ids: Iterable[str]) -> None:
         for batch_id in ids:

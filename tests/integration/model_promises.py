@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from tests.integration.model_agents import MAX_ATTEMPTS, QUEUE_LIMIT
 
 from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, decode_entry
+from carpool_worker.budgets import Budgets
 from carpool_worker.database import read
 from carpool_worker.simulator import RemoteSimulator
 
@@ -22,15 +23,22 @@ MISCOUNTED = """
 SELECT id, state, request_count,
     (SELECT count(*) FROM requests WHERE batch_id = batches.id AND finished_at IS NULL) AS holds
 FROM batches WHERE state IN ('open', 'sealed', 'submitting', 'in_progress', 'canceling') AND holds <> request_count"""
-HOMELESS = "SELECT id FROM requests WHERE batch_id NOT IN (SELECT id FROM batches)"
+HOMELESS = """
+SELECT id FROM requests WHERE batch_id NOT IN (SELECT id FROM batches) AND NOT (batch_id = '' AND attempt = 0)"""
+UNSETTLED = """
+SELECT id FROM requests WHERE estimate IS NOT NULL AND finished_at IS NOT NULL
+    OR held_at IS NOT NULL AND (estimate IS NULL OR state <> 'retryable' OR attempt <> 0)"""
+TAKEN = """
+SELECT (SELECT coalesce(sum(cost), 0) FROM usage WHERE client = '{client}')
+    + (SELECT coalesce(sum(estimate), 0) FROM requests WHERE client = '{client}' AND held_at IS NULL)"""
 FINAL = """
 SELECT id, state, attempt, outcome, cost, finished_at, batch_id FROM requests WHERE finished_at IS NOT NULL
 UNION ALL SELECT 'to ' || request_id, state, attempt, last_error, NULL, coalesce(delivered_at, discarded_at), target
 FROM deliveries WHERE state IN ('delivered', 'discarded')"""
 ENDS = """
-SELECT requests.id, requests.state, attempt, callback, batches.state = 'rejected' AS rejected,
+SELECT requests.id, requests.state, attempt, callback, coalesce(batches.state = 'rejected', false) AS rejected,
     requests.cost IS NOT NULL AS paid
-FROM requests JOIN batches ON batches.id = batch_id"""
+FROM requests LEFT JOIN batches ON batches.id = batch_id"""
 AMOUNTS = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens", "cost", "list_price")
 SUMS = ", ".join(f"sum({amount})" for amount in AMOUNTS)
 SPENT = f"""
@@ -74,10 +82,17 @@ class Books:
     def assert_the_tables_are_sound(self) -> None:
         assert self.rows(MISCOUNTED) == []
         assert self.rows(HOMELESS) == []
+        assert self.rows(UNSETTLED) == []
 
     def assert_the_queue_is_short(self, counts: Iterable[int]) -> None:
         """`counts` holds the requests of each batch that waits at Anthropic."""
         assert sum(counts) <= QUEUE_LIMIT
+
+    def assert_no_budget_is_overdrawn(self, budgets: Budgets) -> None:
+        """Answers of the simulator never cost more than they were estimated at."""
+        for client, budget in budgets.items():
+            [(taken,)] = self.rows(TAKEN.format(client=client))
+            assert taken <= budget.limits["day"]
 
     def assert_what_is_final_stays(self) -> None:
         final = {row[0]: row for row in self.rows(FINAL)}
@@ -89,7 +104,7 @@ class Books:
         for request_id, state, attempt, _, rejected, _ in self.rows(ENDS):
             ends = {"discarded" if rejected else accepted[request_id]}
             assert state in (ends | {"canceled"} if request_id in unwanted else ends)
-            assert 1 <= attempt <= MAX_ATTEMPTS
+            assert (state != "canceled") <= attempt <= MAX_ATTEMPTS
         assert int(self._server.get(QUEUED) or 0) == self._server.xlen(INBOX) == 0
 
     def assert_nothing_is_paid_for_twice(self) -> None:

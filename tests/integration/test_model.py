@@ -9,6 +9,7 @@ import io
 import json
 import os
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import hypothesis.strategies as st
@@ -23,6 +24,7 @@ from tests.integration.model_world import FATES, FAULTS, Wanted, World, world
 
 from carpool import Producer
 from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, decode_entry, encode_entry
+from carpool_worker.budgets import Budget
 from carpool_worker.simulator import Fault
 
 __all__ = ["world"]
@@ -40,6 +42,8 @@ ROUNDS = 40
 """Rounds, each with hours in between, after which everything accepted has come to its end."""
 
 CLIENTS = ("billing", "search")
+LITTLE = Budget(day=Decimal("0.001"))
+"""The second client's budget: enough for some five requests, until at the end it has none and all may go."""
 
 NOTHING = encode_entry([])
 
@@ -66,9 +70,9 @@ class Promises(RuleBasedStateMachine):
             self.engine, self.server, world.claude, world.fuse, Courier(self.engine, world.fuse)
         )
         self.books = Books(self.engine, self.server, world.simulator)
-        self.producers = [
-            Producer(world.redis_url, client=f"{client}-{os.getpid()}-{number}") for client in CLIENTS
-        ]
+        clients = [f"{client}-{os.getpid()}-{number}" for client in CLIENTS]
+        self.producers = [Producer(world.redis_url, client=client) for client in clients]
+        self.agents.budgets = {clients[1]: LITTLE}
         world.claude.listed = list(world.made())
         self.earlier = len(world.claude.listed)
         self.accepted: dict[str, str] = {}
@@ -164,6 +168,7 @@ class Promises(RuleBasedStateMachine):
         self.books.assert_nothing_accepted_is_lost(self.accepted)
         self.books.assert_the_tables_are_sound()
         self.books.assert_what_is_final_stays()
+        self.books.assert_no_budget_is_overdrawn(self.agents.budgets)
         waiting = set(self._made()) - self.world.claude.ended - set(self.strangers)
         self.books.assert_the_queue_is_short(self.world.counts[one] for one in waiting)
 
@@ -174,6 +179,7 @@ class Promises(RuleBasedStateMachine):
             self.close()
 
     def come_to_rest(self) -> None:
+        self.agents.budgets = {}
         for _ in range(ROUNDS):
             if self.books.at_rest:
                 break
