@@ -32,4 +32,4 @@ if __name__ == "__main__":
     make_jumpy()
     mortal.make_impatient()
     mortal.make_porous()
-    cli.app()
+    cli.main()

@@ -136,4 +136,4 @@ if __name__ == "__main__":
     )  # a harness that is killed leaves nothing behind, not even what ends slowly
     make_impatient()
     make_porous()
-    cli.app()
+    cli.main()

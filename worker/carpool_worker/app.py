@@ -11,7 +11,6 @@ from typing import Any
 from celery import Celery, signals
 from kombu.entity import Exchange, Queue
 
-from carpool_worker.database import dispose_after_fork
 from carpool_worker.settings import Settings, settings
 
 AGENTS = ("aggregate", "submit", "poll", "collect", "deliver", "enqueue")
@@ -99,4 +98,6 @@ app.config_from_object(configuration(settings()))
 
 @signals.worker_process_init.connect
 def _after_fork(**_: Any) -> None:
+    from carpool_worker.database import dispose_after_fork  # the clock and Flower do without a database
+
     dispose_after_fork()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import humanize
 
-from carpool_worker.models import Batch
 from carpool_worker.states import BatchState
+
+if TYPE_CHECKING:  # Flower needs a name of this module alone
+    from carpool_worker.models import Batch
 
 RECEIVED = "task-received"
 STARTED = "task-started"

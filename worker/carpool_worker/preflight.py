@@ -1,4 +1,7 @@
-"""What a command checks before it starts: what is wrong is said in one line, before Celery says it in fifty."""
+"""What a command checks before it starts: what is wrong is said in one line, before Celery says it in fifty.
+
+Each check imports what it needs: the clock wants no database, and the simulator none of it.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from redis import Redis
-from redis.backoff import ConstantBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
-from sqlalchemy.exc import ArgumentError, OperationalError
-
-from carpool_worker.database import open_engine
 from carpool_worker.exceptions import WorkerError
-from carpool_worker.migrations import check_migrated, upgrade
-from carpool_worker.settings import settings
 
 REDIS_PATIENCE = 10
 """Seconds that a Redis which is still starting is waited for."""
@@ -23,6 +17,13 @@ REDIS_PATIENCE = 10
 
 def check_redis() -> None:
     """Raise WorkerError unless Redis answers."""
+    from redis import Redis
+    from redis.backoff import ConstantBackoff
+    from redis.exceptions import RedisError
+    from redis.retry import Retry
+
+    from carpool_worker.settings import settings
+
     patient = Retry(ConstantBackoff(1), REDIS_PATIENCE)
     try:
         with Redis.from_url(settings().redis_url, retry=patient) as connection:
@@ -33,6 +34,10 @@ def check_redis() -> None:
 
 def check_tables() -> None:
     """Raise WorkerError unless the database answers and has this version's tables."""
+    from carpool_worker.database import open_engine
+    from carpool_worker.migrations import check_migrated
+    from carpool_worker.settings import settings
+
     with _one_line():
         engine = open_engine(settings().database_url)
         check_migrated(engine)
@@ -41,6 +46,9 @@ def check_tables() -> None:
 
 def migrate() -> None:
     """Bring the tables up to this version, or raise WorkerError where the database doesn't answer."""
+    from carpool_worker.migrations import upgrade
+    from carpool_worker.settings import settings
+
     with _one_line():
         upgrade(settings().database_url)
 
@@ -56,6 +64,8 @@ def check_port(host: str, port: int) -> None:
 
 @contextmanager
 def _one_line() -> Iterator[None]:
+    from sqlalchemy.exc import ArgumentError, OperationalError
+
     try:
         yield
     except (OperationalError, ArgumentError, ModuleNotFoundError) as error:
