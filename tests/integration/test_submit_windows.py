@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,12 +11,13 @@ from tests.integration.agents import MODEL, Carpool, request
 from tests.integration.commanding import fits_80_columns, rows, succeeded
 
 from carpool import Producer, Request
-from carpool_worker import admission, aggregator, submitter
+from carpool_worker import admission, aggregator, submitter, tasks
 from carpool_worker.database import now, read
 from carpool_worker.lanes import Limits
+from carpool_worker.metrics.looks import look
 from carpool_worker.models import Batch
 from carpool_worker.refusals import Submitted
-from carpool_worker.settings import settings
+from carpool_worker.settings import read_settings, settings
 from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.store import batches
 from carpool_worker.windows import LEAD, Windows, next_opening, parse_all
@@ -182,6 +184,35 @@ def test_a_retry_takes_its_urgency_along_and_so_do_the_parts_of_a_split_batch(
     [again] = carpool.rows("SELECT priority, submit_by FROM batches WHERE state = 'open'")
     [asked] = carpool.rows("SELECT priority, submit_by FROM requests WHERE submit_by IS NOT NULL")
     assert tuple(again) == tuple(asked)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_tasks_go_by_the_setting(
+    carpool: Carpool, producer: Producer, windows: Windows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given the tasks of a worker whose windows are closed
+    nudged: dict[str, list[str]] = {}
+    closed = read_settings(submit_windows=[windows[0].text])
+    for name in ("engine", "server", "claude"):
+        monkeypatch.setattr(tasks, name, partial(getattr, carpool, name))
+    monkeypatch.setattr(tasks, "settings", lambda: closed)
+    monkeypatch.setattr(tasks, "_show", lambda ids: None)
+    monkeypatch.setattr(tasks, "_nudge", lambda agent, ids=(): nudged.update({agent: list(ids)}))
+    batch_id = given_batch(carpool, producer)
+
+    # Then a nudge to submit does nothing, and nobody is nudged
+    tasks.stage.apply(throw=True)
+    tasks.submit.apply((batch_id,), throw=True)
+    assert (nudged["submit"], batch(carpool, batch_id).state) == ([], "sealed")
+
+    # And without windows both go on; the metrics know how long windows are closed at most
+    monkeypatch.setattr(tasks, "settings", read_settings)
+    tasks.stage.apply(throw=True)
+    assert nudged["submit"] == [batch_id]
+    tasks.submit.apply((batch_id,), throw=True)
+    assert batch(carpool, batch_id).state == "in_progress"
+    closures = [look(carpool.engine, one).longest_closed for one in (closed, read_settings())]
+    assert closures == [23 * 3_600, 0]
 
 
 @pytest.mark.usefixtures("command_line")
