@@ -21,7 +21,7 @@ from carpool_worker.store.usage import Used
 
 TODAY = date(2026, 11, 22)
 A_MONTH = Pace(30 * 86_400)
-SAMPLE = Sample("a", "claude-sonnet-5-5", 10_000, 2_500, 100, 4_096, b"prefix", 8_000, is_marked=False)
+SAMPLE = Sample("a", "claude-sonnet-5-5", 10_000, 2_500, 100, 4_096, "prefix", 8_000, is_marked=False)
 
 
 def used(model: str, requests: int, tokens: Tokens, client: str = "a") -> Used:
@@ -80,7 +80,7 @@ def prefixes(group: list[Sample], requests: int, batches: int) -> list[Advice]:
 
 def test_a_shared_prefix_that_nobody_marked_is_worth_what_the_price_list_says() -> None:
     # Given 10,000 requests in 10 batches, half of which share 2,000 tokens (8,000 of 10,000 bytes)
-    others = [replace(SAMPLE, prefix=bytes([n]), prefix_bytes=0) for n in range(50)]
+    others = [replace(SAMPLE, prefix=None, prefix_bytes=0) for n in range(50)]
 
     [advice] = prefixes([SAMPLE] * 50 + others, 10_000, 10)
 
@@ -99,28 +99,13 @@ def test_a_shared_prefix_that_nobody_marked_is_worth_what_the_price_list_says() 
         pytest.param({"is_marked": True}, 10_000, 10, id="marked already"),
         pytest.param({"prefix_bytes": 4_000}, 10_000, 10, id="1,000 tokens, under the 1,024 of Sonnet"),
         pytest.param({}, 10_000, 9_000, id="hardly two in a batch"),
-        pytest.param({"prefix_bytes": 0}, 10_000, 10, id="no system prompt"),
+        pytest.param({"prefix": None}, 10_000, 10, id="no system prompt"),
     ],
 )
 def test_a_prefix_that_would_save_nothing_is_left_alone(
     change: dict[str, Any], requests: int, batches: int
 ) -> None:
     assert prefixes([replace(SAMPLE, **change)] * 100, requests, batches) == []
-
-
-@pytest.mark.parametrize(
-    ("model", "tokens"),
-    [
-        ("claude-opus-5-5", 512),
-        ("claude-sonnet-4-6", 1_024),
-        ("claude-opus-4-8", 1_024),
-        ("claude-opus-4-7", 2_048),
-        ("claude-haiku-4-5-20251001", 4_096),
-        ("claude-unheard-of", 4_096),
-    ],
-)
-def test_the_shortest_prefix_is_the_models(model: str, tokens: int) -> None:
-    assert shared_prefixes.shortest(model) == tokens
 
 
 def test_a_prefix_is_never_taken_for_longer_than_the_shortest_prompt_that_has_it() -> None:

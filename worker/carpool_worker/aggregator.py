@@ -21,6 +21,7 @@ from carpool_worker.budgets import Budgets
 from carpool_worker.database import now, write
 from carpool_worker.inbox import Chunk, Inbox
 from carpool_worker.lanes import Filled, Lane, Limits, fill
+from carpool_worker.prefixes import prefix_of
 from carpool_worker.store import batches, requests
 from carpool_worker.windows import LEAD
 
@@ -91,12 +92,14 @@ def pool(
     for envelope in shares.going:
         lanes[lane_of(envelope.model, envelope.headers)].append(envelope)
     budgeter.keep_back(connection, shares, at)
+    prefixes = {envelope.id: prefix_of(envelope.params) for envelope in shares.going}
     filled = Filled(refused=[envelope.id for envelope, _ in shares.refused])
     for name in sorted(lanes):  # one order for all aggregators: no deadlock over open batches
         first = lanes[name][0]
         lane = Lane(name, first.model, first.headers)
-        place = partial(_insert, connection, name, at, shares.estimates)
-        fill(connection, lane, lanes[name], _params_bytes, place, limits, at, filled)
+        place = partial(_insert, connection, name, at, shares.estimates, prefixes)
+        alike = sorted(lanes[name], key=lambda envelope: prefixes[envelope.id] or "")
+        fill(connection, lane, alike, _params_bytes, place, limits, at, filled)
     return filled
 
 
@@ -124,10 +127,11 @@ def _insert(
     lane: str,
     at: int,
     estimates: Mapping[str, int],
+    prefixes: Mapping[str, str | None],
     batch_id: str,
     envelopes: Sequence[Envelope],
 ) -> None:
-    requests.insert(connection, lane, batch_id, envelopes, at, estimates)
+    requests.insert(connection, lane, batch_id, envelopes, at, estimates, prefixes)
 
 
 def _params_bytes(envelope: Envelope) -> int:

@@ -9,11 +9,11 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import msgspec
 import sqlalchemy as sa
 
+from carpool_worker.prefixes import MARK, Beginning
 from carpool_worker.store import samples
 from carpool_worker.store.samples import Answered, Opened
 
@@ -34,16 +34,11 @@ BODIES_AT_ONCE = 50
 SEED = 20_261_122
 """The same tables give the same advice."""
 
-MARK = b'"cache_control"'
-"""In JSON nothing but a field can read so: within a text the quotes are escaped."""
 
-
-class Asked(msgspec.Struct, frozen=True):
+class Asked(Beginning, frozen=True, kw_only=True):
     """What is read of a request's params."""
 
     max_tokens: int
-    system: msgspec.Raw = msgspec.Raw(b"")
-    tools: msgspec.Raw = msgspec.Raw(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +51,7 @@ class Sample:
     prompt_tokens: int  # cached ones included
     output_tokens: int
     max_tokens: int
-    prefix: bytes  # the hash of tools and system
+    prefix: str | None  # what tells its tools and system prompt from others
     prefix_bytes: int
     is_marked: bool  # for the cache
 
@@ -134,7 +129,6 @@ def measured(row: Answered, body: bytes) -> Sample | None:
         asked = msgspec.json.decode(body, type=Asked)
     except msgspec.MsgspecError:
         return None
-    prefix = bytes(asked.tools) + bytes(asked.system)  # the order in which the API caches them
     return Sample(
         client=row.client,
         model=row.model,
@@ -142,7 +136,7 @@ def measured(row: Answered, body: bytes) -> Sample | None:
         prompt_tokens=row.input_tokens + row.cache_write_tokens + row.cache_read_tokens,
         output_tokens=row.output_tokens,
         max_tokens=asked.max_tokens,
-        prefix=blake2b(prefix, digest_size=16).digest(),
-        prefix_bytes=len(prefix),
+        prefix=asked.prefix(body),
+        prefix_bytes=asked.length,
         is_marked=MARK in body,
     )

@@ -8,28 +8,10 @@ from datetime import date
 
 from carpool_worker.advisor.advice import Advice, Pace, subject
 from carpool_worker.advisor.sampling import Groups, Sample
+from carpool_worker.prefixes import shortest
 from carpool_worker.store.samples import Opened
 from carpool_worker.store.usage import Used
 from carpool_worker.tariffs import Counts, tariff_of
-
-SHORTEST = (
-    ("claude-opus-4-8", 1_024),
-    ("claude-opus-4-7", 2_048),
-    ("claude-opus-4-6", 4_096),
-    ("claude-opus-4-5", 4_096),
-    ("claude-opus-4", 1_024),
-    ("claude-sonnet-", 1_024),
-    ("claude-opus-", 512),
-    ("claude-fable-", 512),
-    ("claude-mythos-", 512),
-    ("claude-3-5-haiku", 2_048),
-    ("claude-3-haiku", 2_048),
-)
-"""Tokens from which on a prefix is cached, by the beginning of the model's name (Anthropic's documentation, "Prompt
-caching", cache limitations)."""
-
-SHORTEST_ELSEWHERE = 4_096
-"""Of models that the list does not name, and of Claude Haiku 4.5."""
 
 LEAST_SAMPLES = 10
 """Requests with the same prefix below which nothing is said."""
@@ -56,9 +38,9 @@ def advise(
 
 
 def _by_prefix(group: Sequence[Sample]) -> list[list[Sample]]:
-    prefixes: dict[bytes, list[Sample]] = defaultdict(list)
+    prefixes: dict[str, list[Sample]] = defaultdict(list)
     for sample in group:
-        if sample.prefix_bytes and not sample.is_marked:
+        if sample.prefix and not sample.is_marked:
             prefixes[sample.prefix].append(sample)
     return [alike for alike in prefixes.values() if len(alike) >= LEAST_SAMPLES]
 
@@ -84,11 +66,6 @@ def _advice(
             saves_per_month=pace.dollars(saved),
             facts={"client": client, "model": model} | facts,
         )
-
-
-def shortest(model: str) -> int:
-    """Return the tokens from which on a model caches a prefix."""
-    return next((tokens for start, tokens in SHORTEST if model.startswith(start)), SHORTEST_ELSEWHERE)
 
 
 def prefix_tokens(alike: Sequence[Sample], group: Sequence[Sample]) -> int:
