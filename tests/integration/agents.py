@@ -48,6 +48,7 @@ class Carpool:
     claude: Claude
     limits: Limits = AT_ONCE
     patience: rescuer.Patience = NO_PATIENCE
+    caches: bool = False
     announced: list[str] = field(default_factory=list)
     budgets: dict[str, Budget] = field(default_factory=dict)
 
@@ -59,7 +60,7 @@ class Carpool:
         with read(self.engine) as connection:
             due = admitted(connection, now())
         for batch_id in due:
-            submitter.submit(self.engine, self.claude, batch_id, 60)
+            submitter.submit(self.engine, self.claude, batch_id, 60, cache_shared_prompts=self.caches)
 
     def poll(self) -> None:
         poller.poll(self.engine, self.claude)

@@ -80,6 +80,14 @@ def test_a_batch_that_may_be_posted_waits_for_a_worker_alone() -> None:
     assert waits_for(batch(BatchState.SEALED), replace(SCENE, admitted=("b",))) == "a worker to post it"
 
 
+def test_a_batch_behind_its_warm_up_names_it_and_how_long_it_is_waited_for() -> None:
+    waiting = batch(BatchState.SEALED, warm_up_id="w", warm_until=NOON + 3_600_000)
+
+    assert (
+        waits_for(waiting, replace(SCENE, warming={"b"})) == "its warm-up batch w, until 13:00:00 UTC at most"
+    )
+
+
 def test_a_lane_that_an_operator_paused_says_so_and_names_no_time() -> None:
     pause = LanePause(lane="lane", reason="over budget", paused_at=NOON, probe_at=NOON, by_operator=True)
     paused = replace(SCENE, pauses={"lane": pause}, admitted=("b",))

@@ -109,6 +109,7 @@ class Settings(BaseSettings):
     claim_interval: Seconds = 30
     queue_limit: int = Field(default=START_QUEUE_LIMIT, ge=1)
     submit_windows: WindowTexts = Field(default_factory=list)
+    cache_shared_prompts: bool = False
 
     max_attempts: int = Field(default=3, ge=1, le=100)
     retry_interval: Seconds = 60

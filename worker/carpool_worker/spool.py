@@ -10,18 +10,25 @@ from typing import IO
 import sqlalchemy as sa
 
 from carpool_worker.database import read
-from carpool_worker.store import requests
+from carpool_worker.marking import mark
+from carpool_worker.store import batches, requests
 
 SPOOL_BUFFER = 1 << 20
 
 
 @contextmanager
 def spooled(engine: sa.Engine, batch_id: str) -> Iterator[tuple[IO[bytes], int]]:
-    """Yield the body, the params byte for byte as they were enqueued, and its length in bytes."""
+    """Yield the body and its length in bytes: the params byte for byte as they were enqueued.
+
+    Those with a prefix that the batch's plan names are marked for the cache, as far as they can be.
+    """
     with tempfile.TemporaryFile(buffering=SPOOL_BUFFER) as body:
         with read(engine) as connection:
             frame = b'{"requests":['
+            marked = batches.marked(connection, batch_id)
             for custom_id, params in requests.bodies(connection, batch_id):
+                if marked:
+                    params = mark(params, marked)
                 body.write(b'%b{"custom_id":"%b","params":%b}' % (frame, custom_id.encode(), params))
                 frame = b","
         body.write(b"]}")

@@ -11,7 +11,7 @@ import logging
 
 import sqlalchemy as sa
 
-from carpool_worker import canceler, refusals
+from carpool_worker import cacher, canceler, refusals
 from carpool_worker.admission import Turn, admitted, take_turn, waits_for_room
 from carpool_worker.claude import Claude, Seen, longest_post
 from carpool_worker.database import now, read, write
@@ -38,8 +38,12 @@ def submit(
     seconds: float,
     queue_limit: int = START_QUEUE_LIMIT,
     windows: Windows = (),
+    cache_shared_prompts: bool = False,
 ) -> Submitted | None:
-    """Post one sealed batch, within `seconds`; None where it isn't sealed (any more), or nothing is new."""
+    """Post one sealed batch, within `seconds`; None where it isn't sealed (any more), or nothing is new.
+
+    With `cache_shared_prompts` it may have to wait for a warm-up, a sealed batch that is made here.
+    """
     canceler.sweep_batch(engine, batch_id)
     turn = take_turn(engine, batch_id, queue_limit, longest_post(seconds), windows)
     if turn is None:
@@ -47,6 +51,8 @@ def submit(
     batch, headers = turn.batch, json.loads(turn.batch.headers)
     if batch.request_count > queue_limit:
         return _split(engine, turn, queue_limit)
+    if cache_shared_prompts and batch.marked is None and (warm_up := cacher.plan(engine, batch)):
+        return _let_ahead(engine, turn, warm_up)
     with spooled(engine, batch_id) as (body, length):
         try:
             newest = claude.newest_id(headers)  # finds a bad key before 240 MB have left
@@ -59,6 +65,13 @@ def submit(
         except ClaudeError as error:
             return refusals.settle(engine, turn, error)
     return accept(engine, batch_id, seen)
+
+
+def _let_ahead(engine: sa.Engine, turn: Turn, warm_up: str) -> Submitted:
+    if turn.probing:
+        with write(engine) as connection:
+            lane_pauses.probe_again(connection, turn.probing, now())  # the warm-up asks instead
+    return Submitted(BatchState.SEALED, (warm_up,))
 
 
 def accept(engine: sa.Engine, batch_id: str, seen: Seen, in_doubt_at: int | None = None) -> Submitted | None:
@@ -94,6 +107,8 @@ def _note_wait(engine: sa.Engine, batch_id: str, queue_limit: int, windows: Wind
         if batch is None or batch.state != BatchState.SEALED or batch.due_at > now() or batch.last_error:
             return None
         if batch.lane in lane_pauses.by_lane(connection) or holds(windows, batch.submit_by, now()):
+            return None
+        if batch.id in batches.warming(connection, now()):
             return None
         why = waits_for_room(batches.queued(connection), queue_limit)
     with write(engine) as connection:

@@ -161,7 +161,8 @@ def submit(batch_id: str) -> None:
     with slot(server(), "submit") as free, lease(server(), f"submit:{batch_id}") as held:
         if not (free and held):
             return
-        bounds = settings().submit_timeout, settings().queue_limit, windows()
+        one = settings()
+        bounds = one.submit_timeout, one.queue_limit, windows(), one.cache_shared_prompts
         submitted = submitter.submit(engine(), claude(), batch_id, *bounds)
         if submitted:
             _show([batch_id, *submitted.replacements])

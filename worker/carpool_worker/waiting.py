@@ -25,6 +25,7 @@ class Scene:
     pauses: Mapping[str, LanePause]
     admitted: Collection[str]  # ids of the batches that may be posted now
     opening: Opening | None = None  # of the windows, where they are closed
+    warming: Collection[str] = ()  # ids of the batches that wait for their warm-up
 
 
 def waits_for(batch: Batch, scene: Scene) -> str:
@@ -53,6 +54,8 @@ def _sealed(batch: Batch, scene: Scene) -> str:
         return f"its lane, paused: {pause.reason} (asked again at {clock(pause.probe_at, scene.at)})"
     if batch.due_at > scene.at:
         return f"a back-off, until {clock(batch.due_at, scene.at)}: {batch.last_error or 'no reason known'}"
+    if batch.id in scene.warming:
+        return f"its warm-up batch {batch.warm_up_id}, until {clock(batch.warm_until or 0, scene.at)} at most"
     if held := _held(batch, scene):
         return held
     if batch.id not in scene.admitted:

@@ -8,19 +8,18 @@ from datetime import date
 
 from carpool_worker.advisor.advice import Advice, Pace, subject
 from carpool_worker.advisor.sampling import Groups, Sample
+from carpool_worker.cache_savings import WARM_HIT_RATE, breaks_even_at, cache_rates, saving
 from carpool_worker.prefixes import shortest
 from carpool_worker.store.samples import Opened
 from carpool_worker.store.usage import Used
-from carpool_worker.tariffs import Counts, tariff_of
+from carpool_worker.tariffs import tariff_of
 
 LEAST_SAMPLES = 10
 """Requests with the same prefix below which nothing is said."""
 
-HIT_RATE = 0.9
-"""Anthropic names 30 to 98 % for batches; an hour's time to live makes for the upper end."""
-
 HOW = (
-    'Put "cache_control": {{"type": "ephemeral", "ttl": "1h"}} on the last block of system (or of tools). '
+    "cache_shared_prompts = true: Carpool marks it for an hour where that pays. Or, for more than batches, the client "
+    'puts "cache_control" on the last block of system (or of tools). '
     "Reckoned with {hits:.0%} hits; it pays from {even:.0%} on."
 )
 
@@ -50,19 +49,18 @@ def _advice(
 ) -> Iterator[Advice]:
     client, model = alike[0].client, alike[0].model
     tokens = prefix_tokens(alike, group)
-    tariff = tariff_of(model, today)
-    if tariff is None or tokens < shortest(model):
+    rates = cache_rates(tariff_of(model, today))
+    if rates is None or tokens < shortest(model):
         return
-    rates = tariff.in_batch[-1]
-    saved = saving(tokens, count, batches, rates)
+    saved = saving(tokens, count, min(batches, count), WARM_HIT_RATE, rates)
     if saved > 0:
-        facts = {"prefix_tokens": tokens, "requests": count, "batches": batches, "hit_rate": HIT_RATE}
+        facts = {"prefix_tokens": tokens, "requests": count, "batches": batches, "hit_rate": WARM_HIT_RATE}
         yield Advice(
             kind="cache",
             subject=subject(client, model),
             what=f"{len(alike) / len(group):.0%} of the requests begin with the same tools and system prompt, about "
             f"{tokens:,} tokens, and nothing marks it for the cache.",
-            how=HOW.format(hits=HIT_RATE, even=breaks_even_at(rates)),
+            how=HOW.format(hits=WARM_HIT_RATE, even=breaks_even_at(rates)),
             saves_per_month=pace.dollars(saved),
             facts={"client": client, "model": model} | facts,
         )
@@ -72,20 +70,3 @@ def prefix_tokens(alike: Sequence[Sample], group: Sequence[Sample]) -> int:
     """Estimate a prefix's tokens from its bytes, by what the API counted for these requests' bytes."""
     per_byte = sum(sample.prompt_tokens for sample in group) / sum(sample.params_bytes for sample in group)
     return min(int(alike[0].prefix_bytes * per_byte), *(sample.prompt_tokens for sample in alike))
-
-
-def saving(tokens: int, requests: int, batches: int, rates: Counts) -> float:
-    """Return the picodollars that the cache would have saved: each batch writes the prefix, then HIT_RATE of its
-    requests find it and the others write it again.
-    """
-    plain, _, read, _, write, _ = rates
-    first = min(batches, requests)
-    later = requests - first
-    cached = first * write + later * (HIT_RATE * read + (1 - HIT_RATE) * write)
-    return tokens * (requests * plain - cached)
-
-
-def breaks_even_at(rates: Counts) -> float:
-    """Return the part of the requests that must find the prefix in the cache for it to pay."""
-    plain, _, read, _, write, _ = rates
-    return (write - plain) / (write - read)

@@ -26,5 +26,6 @@ def scene(connection: sa.Connection) -> Scene:
         queued=batches.queued(connection),
         pauses=lane_pauses.by_lane(connection),
         admitted=admitted(connection, at, one.queue_limit, windows=windows),
+        warming=batches.warming(connection, at),
         opening=next_opening(windows, at),
     )

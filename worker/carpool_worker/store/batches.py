@@ -32,6 +32,9 @@ FRESH = {
 IN_TURN = (batches.c.priority.desc(), batches.c.opened_at, batches.c.id)
 """The order in which batches go where there is no room for all."""
 
+WARMING_STATES = (BatchState.SEALED, *QUEUED_BATCH_STATES)
+"""A warm-up that is in one of these has not ended."""
+
 QUEUE_LOCK = 0x63617270
 """PostgreSQL's advisory lock on how much is queued at Anthropic."""
 
@@ -54,6 +57,13 @@ def get(connection: sa.Connection, batch_id: str) -> Batch | None:
     """Return the batch, or None."""
     row = connection.execute(sa.select(batches).where(batches.c.id == batch_id)).one_or_none()
     return None if row is None else _batch(row)
+
+
+def marked(connection: sa.Connection, batch_id: str) -> frozenset[str]:
+    """Return the prefixes of a batch that are marked for the cache."""
+    return frozenset(
+        json.loads(connection.scalar(sa.select(batches.c.marked).where(batches.c.id == batch_id)) or "[]")
+    )
 
 
 def undecided(connection: sa.Connection, batch_id: str, submission: int) -> Batch | None:
@@ -90,7 +100,7 @@ def open_in(connection: sa.Connection, lane: str, model: str, headers: Mapping[s
 def insert_sealed(
     connection: sa.Connection, parent: Batch, request_count: int, body_bytes: int, now: int
 ) -> str:
-    """Insert a sealed batch that takes over some of a rejected one's requests; return its id."""
+    """Insert a sealed batch that takes over some of another's requests; return its id."""
     batch_id = new_id()
     row = {
         "id": batch_id,
@@ -103,6 +113,7 @@ def insert_sealed(
         "body_bytes": body_bytes,
         "opened_at": parent.opened_at,
         "priority": parent.priority,
+        "marked": parent.marked,
         "submit_by": parent.submit_by,
         "sealed_at": now,
     }
@@ -236,12 +247,18 @@ def hasten(
 def ready(connection: sa.Connection, now: int) -> list[Ready]:
     """Return the sealed batches whose back-off is over: those of the highest priority first, of these the oldest.
 
-    Parts of a split one keep its age.
+    Parts of a split one keep its age. One that waits for its warm-up is left out.
     """
     due = sa.select(*(batches.c[name] for name in Ready._fields)).where(
-        batches.c.state == BatchState.SEALED, batches.c.due_at <= now
+        batches.c.state == BatchState.SEALED, batches.c.due_at <= now, sa.not_(_awaits_warm_up(now))
     )
     return [Ready._make(row) for row in connection.execute(due.order_by(*IN_TURN))]
+
+
+def warming(connection: sa.Connection, now: int) -> set[str]:
+    """Return the ids of the sealed batches that wait for their warm-up to end."""
+    waiting = sa.select(batches.c.id).where(batches.c.state == BatchState.SEALED, _awaits_warm_up(now))
+    return set(connection.scalars(waiting))
 
 
 def queued(connection: sa.Connection) -> int:
@@ -286,6 +303,12 @@ def any_adopted(connection: sa.Connection, claude_ids: Sequence[str]) -> bool:
         batches.c.finished_at.is_(None),
     )
     return connection.scalar(adopted.limit(1)) is not None
+
+
+def _awaits_warm_up(now: int) -> sa.ColumnElement[bool]:
+    row, warm_up = batches.c, batches.alias("warm_up")
+    unended = sa.exists().where(warm_up.c.id == row.warm_up_id, warm_up.c.state.in_(WARMING_STATES))
+    return sa.and_(sa.func.coalesce(row.warm_until, 0) > now, _is_later(now), unended)
 
 
 def _is_later(submit_by: int) -> sa.ColumnElement[bool]:

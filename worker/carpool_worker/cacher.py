@@ -1,0 +1,95 @@
+"""Plans once for each sealed batch which shared prompts are marked for the cache, and sends a warm-up ahead.
+
+The plan is committed before the batch is posted, and it is fixed: what is posted again after a crash is the same. A
+warm-up is a batch with one request of each marked prefix; the others wait until it has ended, or it is no use any more.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from carpool_worker import prefixes
+from carpool_worker.cache_savings import Plan, Shared, decide, hits_of
+from carpool_worker.database import now, read, write
+from carpool_worker.lanes import BODY_FRAME_BYTES, item_bytes
+from carpool_worker.marking import MARK_BYTES, can_be_marked
+from carpool_worker.models import Batch
+from carpool_worker.settings import API_MAX_BYTES
+from carpool_worker.store import batches, cancellations, requests, shared_prompts
+from carpool_worker.tariffs import tariff_of
+from carpool_worker.windows import LEAD
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 3_600_000
+"""Milliseconds that a batch waits for its warm-up: the cache keeps for an hour what nobody reads."""
+
+MOST_PREFIXES = 50
+"""Prefixes of a batch that are looked at; beyond them each has few of its requests."""
+
+LEARNS_FROM = 7 * 86_400_000
+MOST_LEARNT = 3
+"""Milliseconds that bills count, and how many batches' bills: after a week without any the assumptions count again."""
+
+
+def plan(engine: sa.Engine, batch: Batch) -> str | None:
+    """Decide on a sealed batch that has no plan yet; return the id of the warm-up that it waits for, if any."""
+    with read(engine) as connection:
+        decided = fitting(_decide(connection, batch), batch)
+    with write(engine) as connection:
+        return _commit(connection, batch, decided)
+
+
+def fitting(decided: Plan, batch: Batch) -> Plan:
+    """Return as much of a plan as Anthropic's limit on a body's size has room for."""
+    room = API_MAX_BYTES - BODY_FRAME_BYTES - batch.body_bytes
+    marked = []
+    for one in decided.marked:
+        room -= one.requests * MARK_BYTES
+        if room >= 0:
+            marked.append(one)
+    return Plan(tuple(marked), decided.warms_up and bool(marked))
+
+
+def _decide(connection: sa.Connection, batch: Batch) -> Plan:
+    alike = shared_prompts.alike_in(connection, batch.id, MOST_PREFIXES)
+    shared = [found for one in alike if (found := _looked_into(connection, one))]
+    billed = shared_prompts.billed(connection, batch.lane, now() - LEARNS_FROM, MOST_LEARNT)
+    hits = hits_of(billed.get(False, (0, 0)), billed.get(True, (0, 0)))
+    can_wait = batch.submit_by is None or batch.submit_by > now() + PATIENCE + LEAD
+    return decide(shared, batch.model, tariff_of(batch.model, datetime.now(UTC).date()), hits, can_wait)
+
+
+def _looked_into(connection: sa.Connection, one: shared_prompts.Alike) -> Shared | None:
+    body = shared_prompts.body(connection, one.sample)
+    if not can_be_marked(body):
+        return None
+    return Shared(one.prefix, one.requests, one.sample, prefixes.read(body).length)
+
+
+def _commit(connection: sa.Connection, batch: Batch, decided: Plan) -> str | None:
+    marked = json.dumps([one.prefix for one in decided.marked])
+    if not shared_prompts.plan(connection, batch, marked):
+        return None
+    if decided.marked:
+        log.info("batch %s: %d shared prompts are marked for the cache", batch.id, len(decided.marked))
+    return _warm_up(connection, batch.id, decided.marked) if decided.warms_up else None
+
+
+def _warm_up(connection: sa.Connection, batch_id: str, marked: Sequence[Shared]) -> str | None:
+    planned, at = batches.get(connection, batch_id), now()
+    ahead = shared_prompts.sizes(connection, batch_id, [one.sample for one in marked])
+    if planned is None or not ahead:
+        return None
+    size = sum(item_bytes(params_bytes) for _, params_bytes in ahead)
+    warm_up = batches.insert_sealed(connection, planned, len(ahead), size, at)
+    requests.hand_over(connection, [request_id for request_id, _ in ahead], warm_up)
+    cancellations.shrink(connection, batch_id, len(ahead), size)
+    shared_prompts.wait_for(connection, batch_id, warm_up, at + PATIENCE)
+    log.info("batch %s waits for its warm-up, batch %s with %d requests", batch_id, warm_up, len(ahead))
+    return warm_up

@@ -1,0 +1,92 @@
+"""Shared prompts in SQL: which prefixes a batch holds, what the cache was billed lately, and the plan for a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from carpool_worker.models import Batch, Params, Request
+from carpool_worker.states import BatchState, RequestState
+
+batches = Batch.__table__  # type: ignore[attr-defined]
+requests = Request.__table__  # type: ignore[attr-defined]
+params = Params.__table__  # type: ignore[attr-defined]
+
+NONE_MARKED = "[]"
+
+
+class Alike(NamedTuple):
+    """Requests of a batch with one prefix; `sample` is the id of the first."""
+
+    prefix: str
+    requests: int
+    sample: str
+
+
+def alike_in(connection: sa.Connection, batch_id: str, most: int) -> list[Alike]:
+    """Return the prefixes that several requests of a batch share, up to `most`; the one with the most first."""
+    row, number = requests.c, sa.func.count()
+    found = sa.select(row.prefix, number, sa.func.min(row.id)).where(
+        row.batch_id == batch_id, row.state == RequestState.BATCHED, row.prefix.is_not(None)
+    )
+    shared = found.group_by(row.prefix).having(number > 1).order_by(number.desc(), row.prefix).limit(most)
+    return [Alike(*one) for one in connection.execute(shared)]
+
+
+def body(connection: sa.Connection, request_id: str) -> bytes:
+    """Return a request's params; b"" where they are kept no more."""
+    found = connection.scalar(sa.select(params.c.body).where(params.c.request_id == request_id))
+    return bytes(found or b"")
+
+
+def billed(connection: sa.Connection, lane: str, since: int, most: int) -> dict[bool, tuple[int, int]]:
+    """Return the tokens read from the cache and written to it in a lane's newest marked batches.
+
+    Of up to `most` that were opened since then (milliseconds); by whether they had a warm-up.
+    """
+    row, one = batches.c, requests.c
+    newest = sa.select(row.id, row.warm_up_id.is_not(None).label("warm")).where(
+        row.lane == lane, row.opened_at >= since, row.state == BatchState.COMPLETED, row.marked != NONE_MARKED
+    )
+    # A warm-up itself only writes: it would count as a batch without any hit.
+    warm_ups = sa.select(row.warm_up_id).where(row.lane == lane, row.warm_up_id.is_not(None))
+    newest = newest.where(row.id.not_in(warm_ups)).order_by(row.opened_at.desc()).limit(most)
+    looked_at = newest.subquery()
+    sums = (
+        sa.func.coalesce(sa.func.sum(kind), 0) for kind in (one.cache_read_tokens, one.cache_write_tokens)
+    )
+    found = sa.select(looked_at.c.warm, *sums).join(requests, one.batch_id == looked_at.c.id)
+    rows = connection.execute(found.group_by(looked_at.c.warm))
+    return {bool(warm): (int(read), int(written)) for warm, read, written in rows}
+
+
+def plan(connection: sa.Connection, batch: Batch, marked: str) -> bool:
+    """Fix which prefixes of a sealed batch are marked; False where another has, or it isn't as it was read."""
+    row = batches.c
+    unplanned = sa.update(batches).where(
+        row.id == batch.id,
+        row.state == BatchState.SEALED,
+        row.submissions == batch.submissions,
+        row.request_count == batch.request_count,
+        row.marked.is_(None),
+    )
+    return connection.execute(unplanned.values(marked=marked)).rowcount == 1
+
+
+def sizes(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> list[tuple[str, int]]:
+    """Return id and params' size of those of a few requests that wait in a batch, locked in order of id."""
+    held: sa.Select[Any] = sa.select(requests.c.id, requests.c.params_bytes).where(
+        requests.c.batch_id == batch_id, requests.c.id.in_(ids), requests.c.state == RequestState.BATCHED
+    )
+    return [
+        (row.id, row.params_bytes)
+        for row in connection.execute(held.order_by(requests.c.id).with_for_update())
+    ]
+
+
+def wait_for(connection: sa.Connection, batch_id: str, warm_up_id: str, until: int) -> None:
+    """Let a sealed batch wait for another, until then (milliseconds since the epoch) at most."""
+    waiting = sa.update(batches).where(batches.c.id == batch_id, batches.c.state == BatchState.SEALED)
+    connection.execute(waiting.values(warm_up_id=warm_up_id, warm_until=until))
