@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -56,6 +57,14 @@ def test_a_worker_that_hangs_when_it_is_told_to_end_ends_all_the_same(tmp_path: 
 
             # Then it ends all the same
             assert worker.wait(timeout=60) == os.EX_TEMPFAIL
+
+            # And all that it logged is JSON, but for what Celery says of a signal
+            lines = [
+                line for line in log.read_text().splitlines() if line and not line.startswith("worker: ")
+            ]
+            assert {"time", "level", "logger", "message"} <= set.intersection(
+                *(set(json.loads(line)) for line in lines)
+            )
         finally:
             worker.kill()
             worker.wait()

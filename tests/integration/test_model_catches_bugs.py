@@ -78,9 +78,9 @@ def collect_what_was_collected(patch: Patch) -> None:
 
     finish = requests.finish
 
-    def finish_once(connection: sa.Connection, finished: Sequence[Finish], now: int) -> None:
+    def finish_once(connection: sa.Connection, finished: Sequence[Finish], now: int, batch: str) -> None:
         waiting = requests.pending_ids(connection, _batch_of(connection, finished), 1_000) if finished else []
-        finish(connection, [one for one in finished if one.id in waiting], now)
+        finish(connection, [one for one in finished if one.id in waiting], now, batch)
 
     patch.setattr(requests, "pending", pending)
     patch.setattr(requests, "finish", finish_once)

@@ -14,7 +14,7 @@ from tests.integration.conftest import Receiver
 
 from carpool import Producer, Request, Webhook
 from carpool.contract import ENTRY_FIELD, INBOX, Envelope, encode_entry
-from carpool_worker import collector, courier, pruner
+from carpool_worker import collector, courier, logs, pruner
 from carpool_worker.app import app
 from carpool_worker.claude import Claude
 from carpool_worker.database import insert_rows, update_rows, write
@@ -38,9 +38,11 @@ def everything(caplog: pytest.LogCaptureFixture) -> None:
 
 def assert_nothing_was_quoted(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records
-    formatter = logging.Formatter("%(name)s %(message)s")
     for record in caplog.records:
-        assert MARK not in formatter.format(record)  # with the traceback, where there is one
+        for as_json in (True, False):
+            assert MARK not in logs.formatter(as_json).format(
+                record
+            )  # with the traceback, where there is one
 
 
 class Mangled(Claude):

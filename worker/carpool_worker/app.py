@@ -58,7 +58,6 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_soft_shutdown_timeout": SHUTDOWN_TIMEOUT,
         "worker_enable_soft_shutdown_on_idle": False,
         "worker_max_memory_per_child": MEMORY_BOUND,
-        "worker_hijack_root_logger": True,
         "worker_redirect_stdouts": False,
         "worker_send_task_events": False,
         "task_default_queue": queue("aggregate"),
@@ -94,6 +93,13 @@ def schedule(settings: Settings) -> dict[str, Any]:
 
 app = Celery("carpool")  # the tasks are imported by the worker alone; the clock and Flower need their names
 app.config_from_object(configuration(settings()))
+
+
+@signals.setup_logging.connect
+def _log(loglevel: int, **_: Any) -> None:
+    from carpool_worker import logs
+
+    logs.begin(loglevel)  # in place of Celery's own lines
 
 
 @signals.worker_process_init.connect

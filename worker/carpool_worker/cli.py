@@ -145,11 +145,12 @@ def worker(
 @app.command()
 def beat() -> None:
     """Run the clock: it tells the agents to look for work, and keeps no state. Run one."""
-    from carpool_worker import preflight
+    from carpool_worker import logs, preflight
 
     preflight.check_redis()
     # Not through Celery's command line: that takes longer to import than the clock.
-    _celery_without_tasks().Beat(scheduler="carpool_worker.clock:Clock", loglevel="WARNING").run()
+    clock = {"scheduler": "carpool_worker.clock:Clock", "loglevel": "WARNING", "quiet": logs.is_json()}
+    _celery_without_tasks().Beat(**clock).run()
 
 
 @app.command()
@@ -182,9 +183,10 @@ def simulator(
         carpool simulator --fault '{"operation": "create", "kind": "lost"}'
         carpool simulator --script '{"contains": "poison", "outcome": "errored", "error_type": "api_error"}'
     """
-    from carpool_worker import preflight
+    from carpool_worker import logs, preflight
     from carpool_worker.simulator import Fault, Script, SimulatorOptions, serve
 
+    logs.begin()
     preflight.check_port(host, port)
 
     faults, scripts = _decoded("--fault", fault, Fault), _decoded("--script", script, Script)

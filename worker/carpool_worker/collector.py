@@ -17,6 +17,7 @@ from carpool_worker.claude import Claude, seconds_between
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
 from carpool_worker.models import Batch
+from carpool_worker.moves import extra
 from carpool_worker.rejecter import discard
 from carpool_worker.result_lines import in_chunks, parse
 from carpool_worker.results import Conclusions, Policy, conclude
@@ -98,8 +99,8 @@ def _commit(engine: sa.Engine, batch_id: str, results: dict[str, bytes], policy:
 
 
 def _record(connection: sa.Connection, batch_id: str, conclusions: Conclusions, at: int) -> None:
-    requests.finish(connection, conclusions.finished, at)
-    requests.postpone(connection, conclusions.retried)
+    requests.finish(connection, conclusions.finished, at, batch_id)
+    requests.postpone(connection, conclusions.retried, batch_id)
     called_back = [(one.id, one.callback) for one in conclusions.finished if one.callback]
     deliveries.insert(connection, called_back, at)
     usage.add(connection, conclusions.used.values())
@@ -119,7 +120,10 @@ def _is_strange(engine: sa.Engine, batch: Batch, custom_ids: Sequence[str]) -> b
 
 def _let_go(engine: sa.Engine, batch: Batch) -> None:
     strangers = json.dumps([*json.loads(batch.strangers), batch.claude_id])
-    log.warning("batch %s had adopted %s, which is another's: looking again", batch.id, batch.claude_id)
+    other = extra(batch=batch.id, claude_id=batch.claude_id)
+    log.warning(
+        "batch %s had adopted %s, which is another's: looking again", batch.id, batch.claude_id, extra=other
+    )
     with write(engine) as connection:
         batches.move(
             connection,
@@ -143,11 +147,13 @@ def _discard_waiting(engine: sa.Engine, batch_id: str, error: ClaudeError) -> li
                 discard(connection, batch_id, request_id, error, now())
         if not ids:
             return gone
-        log.error("%d requests of batch %s are discarded: %s", len(ids), batch_id, error)
+        why = "%d requests of batch %s are discarded: %s"
+        log.error(why, len(ids), batch_id, error, extra=extra(batch=batch_id, count=len(ids)))
         gone += ids
 
 
 def _come_back(engine: sa.Engine, batch_id: str, wait: float, error: ClaudeError | ResultsCut) -> None:
-    log.warning("results of batch %s stopped short, reading on in %.0f s: %s", batch_id, wait, error)
+    cut = "results of batch %s stopped short, reading on in %.0f s: %s"
+    log.warning(cut, batch_id, wait, error, extra=extra(batch=batch_id, seconds=wait))
     with write(engine) as connection:
         batches.note(connection, batch_id, due_at=now() + int(wait * 1000), last_error=str(error))

@@ -22,6 +22,7 @@ from carpool_worker.channels.celery_task import TaskChannel
 from carpool_worker.channels.turns import Turns
 from carpool_worker.channels.webhook import WebhookChannel
 from carpool_worker.courier_window import CHUNK, Window
+from carpool_worker.moves import extra
 from carpool_worker.parcels import Parcel
 from carpool_worker.settings import Settings
 from carpool_worker.states import DELIVER
@@ -191,7 +192,9 @@ class Run:
     def _report(self) -> None:
         counts = [f"{count:,} {state}" for state, count in self._window.tally.items()]
         if counts:
-            logger.info("deliveries: %s", ", ".join(counts))
+            seconds = round(monotonic() - self._began, 3)
+            tally = {state.value: count for state, count in self._window.tally.items()}
+            logger.info("deliveries: %s", ", ".join(counts), extra=extra(**tally, seconds=seconds))
         for notice, count in self._window.notices.items():
             logger.warning("%s deliveries: %s", f"{count:,}", notice)
 
@@ -204,5 +207,7 @@ async def send(channel: Channel, parcel: Parcel) -> Sent:
         return await channel.send(parcel.outgoing)
     except Exception as error:
         # Its type alone: what the error says could quote the answer.
-        logger.error("delivery %s: its channel failed: %s", parcel.claimed.request_id, type(error).__name__)
+        failed = "delivery %s: its channel failed: %s"
+        of = extra(request=parcel.claimed.request_id, channel=parcel.claimed.channel)
+        logger.error(failed, parcel.claimed.request_id, type(error).__name__, extra=of)
         return Sent(Event.FAILED, type(error).__name__)

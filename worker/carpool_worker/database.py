@@ -14,6 +14,7 @@ import msgspec
 import psycopg
 import sqlalchemy as sa
 
+from carpool_worker import moves
 from carpool_worker.settings import settings
 
 SQLITE_BUSY_TIMEOUT = 60.0
@@ -102,9 +103,11 @@ def engine() -> sa.Engine:
 
 @contextmanager
 def write(on: sa.Engine | None = None) -> Iterator[sa.Connection]:
-    """Open a transaction that commits at the end, or rolls back on an error."""
+    """Open a transaction that commits at the end, or rolls back on an error; the log is told what it moved."""
     with (on or engine()).begin() as connection:
+        noted = moves.begin(connection)
         yield connection
+    moves.tell(noted)
 
 
 @contextmanager

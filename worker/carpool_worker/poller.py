@@ -16,6 +16,7 @@ from carpool_worker.claude import Claude, Seen, seconds_between
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
+from carpool_worker.moves import extra
 from carpool_worker.retries import is_gone
 from carpool_worker.states import CANCEL_BATCH, END
 from carpool_worker.store import batches, cancellations
@@ -74,20 +75,24 @@ def _retrieve(claude: Claude, batch: Batch, headers: dict[str, str]) -> Seen | N
         return claude.retrieve(claude_id, headers)
     except ClaudeError as error:
         if is_gone(error, seconds_between(batch.expires_at, claude.heard_at)):
-            log.error("batch %s (%s) was deleted before its results were collected", batch.id, claude_id)
+            gone = "batch %s (%s) was deleted before its results were collected"
+            log.error(gone, batch.id, claude_id, extra=extra(batch=batch.id, claude_id=claude_id))
             over = batch.expires_at or 0
             return Seen(claude_id, "ended", batch.request_count, 0, 0, 0, 0, over, over)
-        log.warning("batch %s (%s) can't be seen now: %s", batch.id, claude_id, error)
+        unseen = extra(batch=batch.id, claude_id=claude_id, status=error.status)
+        log.warning("batch %s (%s) can't be seen now: %s", batch.id, claude_id, error, extra=unseen)
         return None
 
 
 def _cancel(claude: Claude, batch: Batch, seen: Seen) -> Seen:
     # Where the answer is lost the next poll asks again: to cancel twice is to cancel once.
-    log.info("batch %s (%s) is canceled at Anthropic: nobody wants its answers", batch.id, seen.id)
+    unwanted = "batch %s (%s) is canceled at Anthropic: nobody wants its answers"
+    log.info(unwanted, batch.id, seen.id, extra=extra(batch=batch.id, claude_id=seen.id))
     try:
         return claude.cancel(seen.id, json.loads(batch.headers))
     except ClaudeError as error:
-        log.warning("batch %s (%s) can't be canceled now: %s", batch.id, seen.id, error)
+        again = "batch %s (%s) can't be canceled now: %s"
+        log.warning(again, batch.id, seen.id, error, extra=extra(batch=batch.id, claude_id=seen.id))
         return seen
 
 

@@ -12,6 +12,7 @@ from carpool_worker.admission import Turn
 from carpool_worker.database import now, write
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
+from carpool_worker.moves import extra
 from carpool_worker.rejecter import reject
 from carpool_worker.retries import (
     Pause,
@@ -54,7 +55,8 @@ def hold(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | None:
             return None
         refused.add(connection, batch.model, status_of(error))
         _ask_again(connection, turn, waiting["due_at"])
-    log.warning("batch %s waits %.0f s: %s", batch.id, decision.seconds, error)
+    waits = extra(batch=batch.id, seconds=decision.seconds, status=error.status)
+    log.warning("batch %s waits %.0f s: %s", batch.id, decision.seconds, error, extra=waits)
     return Submitted(BatchState.SEALED, error=str(error))
 
 
@@ -81,17 +83,18 @@ def settle(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | Non
 
 def _pause(connection: sa.Connection, batch: Batch, error: ClaudeError) -> Submitted | None:
     if lane_pauses.pause(connection, batch.lane, str(error), now(), _later(probe_delay(0))):
-        log.error("lane %s pauses until an operator has mended this: %s", batch.lane, error)
+        why = "lane %s pauses until an operator has mended this: %s"
+        log.error(why, batch.lane, error, extra=extra(lane=batch.lane, status=error.status))
         return Submitted(BatchState.SEALED, error=str(error))
     if pause := lane_pauses.by_lane(connection).get(batch.lane):
         lane_pauses.probe_again(connection, batch.lane, _later(probe_delay(pause.probes)), str(error))
-        log.info("lane %s is still paused after %d probes: %s", batch.lane, pause.probes, error)
+        still = "lane %s is still paused after %d probes: %s"
+        log.info(still, batch.lane, pause.probes, error, extra=extra(lane=batch.lane, status=error.status))
     return None
 
 
 def _reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> Submitted:
     replacements = reject(connection, batch, error)
-    log.error("batch %s was rejected: %s", batch.id, error)
     return Submitted(BatchState.REJECTED, tuple(replacements), str(error))
 
 
@@ -99,13 +102,13 @@ def _postpone(connection: sa.Connection, turn: Turn, decision: Postpone, error: 
     waiting = _waiting(decision, error)
     batches.move(connection, POSTPONE, turn.batch.id, **waiting)
     _ask_again(connection, turn, waiting["due_at"])
-    log.warning("batch %s waits %.0f s: %s", turn.batch.id, decision.seconds, error)
     return Submitted(BatchState.SEALED, error=str(error))
 
 
 def _doubt(connection: sa.Connection, batch_id: str, error: ClaudeError) -> Submitted:
     batches.note(connection, batch_id, in_doubt_at=now(), sought_at=None, last_error=f"in doubt: {error}")
-    log.warning("batch %s is in doubt (%s): it waits until the API shows what became of it", batch_id, error)
+    doubt = "batch %s is in doubt (%s): it waits until the API shows what became of it"
+    log.warning(doubt, batch_id, error, extra=extra(batch=batch_id, status=error.status))
     return Submitted(BatchState.SUBMITTING, error=f"in doubt: {error}")
 
 

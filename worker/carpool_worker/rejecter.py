@@ -44,7 +44,7 @@ def discard(connection: sa.Connection, batch_id: str, request_id: str, error: Cl
         {"type": "errored", "error": {"type": "error", "error": {"type": error.kind, "message": str(error)}}}
     )
     finished = requests.Finish(request_id, DISCARD.target, "errored", body, held.callback)
-    requests.finish(connection, [finished], at)
+    requests.finish(connection, [finished], at, batch_id)
     if held.callback:
         deliveries.insert(connection, [(request_id, held.callback)], at)
 

@@ -20,6 +20,7 @@ from carpool_worker.claude import Claude, Seen, seconds_between
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError, ResultsCut
 from carpool_worker.models import Batch
+from carpool_worker.moves import extra
 from carpool_worker.patience import Patience as Patience
 from carpool_worker.result_lines import parse
 from carpool_worker.states import POSTPONE, BatchState
@@ -153,7 +154,8 @@ def _may_be_anothers(engine: sa.Engine, shown: Sequence[Seen]) -> bool:
 
 
 def _adopt(engine: sa.Engine, batch: Batch, seen: Seen, in_doubt_at: int | None = None) -> list[str]:
-    log.warning("batch %s was made after all: it is %s", batch.id, seen.id)
+    found = extra(batch=batch.id, claude_id=seen.id)
+    log.warning("batch %s was made after all: it is %s", batch.id, seen.id, extra=found)
     return [batch.id] if accept(engine, batch.id, seen, in_doubt_at) else []
 
 
@@ -191,5 +193,4 @@ def _send_again(engine: sa.Engine, batch: Batch) -> bool:
             sought_at=None,
             last_error="its last post made no batch",
         )
-    log.warning("batch %s was never made: it will be sent again", batch.id)
     return True

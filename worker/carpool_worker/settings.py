@@ -9,7 +9,7 @@ from base64 import b64decode
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -139,6 +139,8 @@ class Settings(BaseSettings):
 
     task_allowed: Names = Field(default_factory=lambda: ["*"])
     task_queues_allowed: Names = Field(default_factory=lambda: ["*"])
+
+    log_format: Literal["auto", "json", "text"] = "auto"
 
     params_retention_days: Days = 7
     answers_retention_days: Days = 29

@@ -17,6 +17,7 @@ from carpool_worker.claude import Claude, Seen, longest_post
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
+from carpool_worker.moves import extra
 from carpool_worker.refusals import Submitted
 from carpool_worker.rejecter import split
 from carpool_worker.settings import START_QUEUE_LIMIT
@@ -92,11 +93,15 @@ def accept(engine: sa.Engine, batch_id: str, seen: Seen, in_doubt_at: int | None
         )
         lifted = lane_pauses.lift(connection, batch_id) if moved else None
     if not moved:
-        log.warning("batch %s was accepted as %s, but it is no longer submitting", batch_id, seen.id)
+        log.warning(
+            "batch %s was accepted as %s, but it is no longer submitting",
+            batch_id,
+            seen.id,
+            extra=extra(batch=batch_id, claude_id=seen.id),
+        )
         return None
     if lifted:
-        log.warning("lane %s goes on: a batch of it was taken", lifted)
-    log.info("batch %s is in progress as %s", batch_id, seen.id)
+        log.warning("lane %s goes on: a batch of it was taken", lifted, extra=extra(lane=lifted))
     return Submitted(ACCEPT.target)
 
 
@@ -113,7 +118,7 @@ def _note_wait(engine: sa.Engine, batch_id: str, queue_limit: int, windows: Wind
         why = waits_for_room(batches.queued(connection), queue_limit)
     with write(engine) as connection:
         batches.hold(connection, batch_id, batch.submissions, last_error=why)
-    log.info("batch %s %s", batch_id, why)
+    log.info("batch %s %s", batch_id, why, extra=extra(batch=batch_id))
     return Submitted(BatchState.SEALED, error=why)
 
 
@@ -125,7 +130,6 @@ def _split(engine: sa.Engine, turn: Turn, queue_limit: int) -> Submitted | None:
         halves = split(connection, turn.batch, why)
         if turn.probing:
             lane_pauses.probe_again(connection, turn.probing, now())
-    log.warning("batch %s: %s", turn.batch.id, why)
     return Submitted(BatchState.REJECTED, tuple(halves), why)
 
 

@@ -17,12 +17,9 @@ from celery.worker.consumer.consumer import (
 )
 from celery.worker.consumer.consumer import logger as consumer_log
 
-from carpool_worker import tasks  # noqa: F401  (registers them)
+from carpool_worker import logs, tasks  # noqa: F401  (registers them)
 from carpool_worker.app import SHUTDOWN_TIMEOUT, app
 from carpool_worker.end_with_parent import end_with_parent
-
-TALKATIVE_LOGGERS = ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "httpx2")
-"""They log each task twice and each call of the API, and beat sends three a second; failures are still logged."""
 
 LONGEST_SHUTDOWN = SHUTDOWN_TIMEOUT + 15.0
 """Seconds from the first signal to the end. A worker whose Redis is away would wait for it without end."""
@@ -33,14 +30,13 @@ QUOTING = (UNKNOWN_TASK_ERROR, INVALID_TASK_ERROR, MESSAGE_DECODE_ERROR, UNKNOWN
 
 def run(queues: str, concurrency: int) -> None:
     """Work on `queues` (comma-separated) with `concurrency` processes, until SIGTERM or SIGINT; then exit."""
+    logs.begin()  # Celery warns before it sets its logging up
     worker_process_init.connect(_leave_nothing_behind)
     worker_shutting_down.connect(_end_in_time)
-    for name in TALKATIVE_LOGGERS:
-        logging.getLogger(name).setLevel(logging.WARNING)
     consumer_log.addFilter(quote_nothing)
     gc.freeze()  # the children share what was imported, instead of each touching and so copying it
     # Not worker_main(): the command line that it reads takes longer to import than Celery itself.
-    worker = app.Worker(queues=queues, concurrency=concurrency, loglevel="INFO")
+    worker = app.Worker(queues=queues, concurrency=concurrency, loglevel="INFO", quiet=logs.is_json())
     worker.start()
     raise SystemExit(worker.exitcode)
 

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 import uuid_utils
 
+from carpool_worker import moves
 from carpool_worker.database import is_postgres
 from carpool_worker.models import Batch
 from carpool_worker.states import OUT_BATCH_STATES, QUEUED_BATCH_STATES, SEAL, BatchState, Transition
+from carpool_worker.store import batch_lines
 
 batches = Batch.__table__  # type: ignore[attr-defined]
 
@@ -81,12 +83,12 @@ def open_in(connection: sa.Connection, lane: str, model: str, headers: Mapping[s
     """Return the lane's open batch, locked until the transaction ends; one is opened where there is none."""
     current = sa.select(batches).where(batches.c.lane == lane, batches.c.state == BatchState.OPEN)
     while (row := connection.execute(current.with_for_update()).one_or_none()) is None:
-        insert = _insert_unless_open(connection)
-        connection.execute(
+        insert, batch_id = _insert_unless_open(connection), new_id()
+        opened = connection.execute(
             insert,
             FRESH
             | {
-                "id": new_id(),
+                "id": batch_id,
                 "lane": lane,
                 "model": model,
                 "headers": json.dumps(dict(headers)),
@@ -94,6 +96,8 @@ def open_in(connection: sa.Connection, lane: str, model: str, headers: Mapping[s
                 "opened_at": now,
             },
         )
+        if opened.rowcount:
+            moves.note(connection, "batch open", batch=batch_id, model=model, lane=lane)
     return _batch(row)
 
 
@@ -118,6 +122,8 @@ def insert_sealed(
         "sealed_at": now,
     }
     connection.execute(sa.insert(batches), FRESH | row)
+    of: dict[str, Any] = {"parent": parent.id, "model": parent.model, "lane": parent.lane}
+    moves.note(connection, "batch sealed", batch=batch_id, requests=request_count, **of)
     return batch_id
 
 
@@ -164,7 +170,11 @@ def move(
         guarded = guarded.where(batches.c.submissions == submission)
     if holding is not None:
         guarded = guarded.where(batches.c.request_count == holding)
-    return connection.execute(guarded.values(state=transition.target, **values)).rowcount == 1
+    moving = guarded.values(state=transition.target, **values).returning(*batch_lines.COLUMNS)
+    moved = connection.execute(moving).one_or_none()
+    if moved:
+        batch_lines.note(connection, transition, moved, values.get("last_error"))
+    return moved is not None
 
 
 def hold(connection: sa.Connection, batch_id: str, submission: int, **values: Any) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from carpool.contract import Envelope
 from carpool.request_ids import RequestIds
+from carpool_worker import moves
 from carpool_worker.database import insert_rows, is_postgres
 from carpool_worker.models import Batch, Cancellation, Request
 from carpool_worker.states import CANCEL, FINAL_REQUEST_STATES, BatchState, RequestState
@@ -149,7 +150,7 @@ def marked_retryable(connection: sa.Connection, limit: int) -> list[Marked]:
 
 def cancel(connection: sa.Connection, ids: Sequence[str], at: int) -> None:
     """Put locked requests that wait into their final state, canceled."""
-    connection.execute(
+    canceled = connection.execute(
         sa.update(requests)
         .where(among(connection, ids), requests.c.state.in_(CANCEL.sources))
         .values(
@@ -161,6 +162,7 @@ def cancel(connection: sa.Connection, ids: Sequence[str], at: int) -> None:
             held_at=None,
         )
     )
+    moves.note_many(connection, f"requests {CANCEL.target}", canceled.rowcount)
     insert_rows(connection, "answers", BODY, [(id_, CANCELED_BODY) for id_ in ids])
 
 

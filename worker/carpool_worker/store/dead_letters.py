@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from carpool_worker import moves
 from carpool_worker.models import AnswerRow, DeliveryAttempt, DeliveryRow, Request
 from carpool_worker.states import REPLAY, DeliveryState
 from carpool_worker.store import endpoints
@@ -154,5 +155,6 @@ def replay(connection: sa.Connection, wanted: Filter, limit: int, now: int) -> t
         .returning(deliveries.c.channel, deliveries.c.target)
     )
     replayed = connection.execute(again).all()
+    moves.note_many(connection, f"deliveries {REPLAY.target}", len(replayed), move=REPLAY.verb)
     urls = {target for channel, target in replayed if channel == "webhook"}
     return len(replayed), endpoints.start(connection, urls)

@@ -6,6 +6,7 @@ as arrays, several times faster than a statement each; SQLite is in this process
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,8 +15,9 @@ import sqlalchemy as sa
 
 from carpool.callbacks import Webhook
 from carpool.callbacks import decode as decode_callback
+from carpool_worker import moves
 from carpool_worker.database import insert_rows
-from carpool_worker.states import DELIVER, GIVE_UP, DeliveryState
+from carpool_worker.states import DELIVER, GIVE_UP, MAKE_AVAILABLE, RESCUE, DeliveryState
 from carpool_worker.store import delivery_statements as sql
 
 MAX_TEXT = 1_000
@@ -78,16 +80,23 @@ def record(connection: sa.Connection, outcomes: Sequence[Outcome], now: int) -> 
     sql.RECORD.run(connection, [_move(outcome, now) for outcome in outcomes])
     tries = [_try(outcome) for outcome in outcomes if outcome.tried]
     insert_rows(connection, "delivery_attempts", TRY_COLUMNS, tries)
+    for outcome in outcomes:
+        if outcome.state is not DELIVER.target and (outcome.tried or outcome.state is GIVE_UP.target):
+            _tell(connection, outcome)
 
 
 def stage(connection: sa.Connection, now: int) -> int:
     """Make retryable deliveries available whose time has come; return how many."""
-    return connection.execute(sql.STAGE, {"now": now}).rowcount
+    count = connection.execute(sql.STAGE, {"now": now}).rowcount
+    moves.note_many(connection, f"deliveries {MAKE_AVAILABLE.target}", count, move=MAKE_AVAILABLE.verb)
+    return count
 
 
 def rescue(connection: sa.Connection, now: int) -> int:
     """Make deliveries available again whose courier let its lease end; return how many."""
-    return connection.execute(sql.RESCUE, {"now": now}).rowcount
+    count = connection.execute(sql.RESCUE, {"now": now}).rowcount
+    moves.note_many(connection, f"deliveries {RESCUE.target}", count, move=RESCUE.verb)
+    return count
 
 
 def due(connection: sa.Connection, now: int) -> int:
@@ -117,6 +126,14 @@ def _move(outcome: Outcome, now: int) -> dict[str, Any]:
 def _try(outcome: Outcome) -> tuple[Any, ...]:
     numbers = (outcome.claimed.attempt, outcome.at, outcome.milliseconds, outcome.status)
     return (outcome.claimed.request_id, *numbers, _text(outcome.detail))
+
+
+def _tell(connection: sa.Connection, failed: Outcome) -> None:
+    # Not why: what a receiver, or a library on its behalf, says can quote the answer. The tries in the table have it.
+    level = logging.WARNING if failed.state is GIVE_UP.target else logging.INFO
+    claimed, seconds = failed.claimed, failed.milliseconds / 1_000
+    of = {"request": claimed.request_id, "channel": claimed.channel, "attempt": claimed.attempt}
+    moves.note(connection, f"delivery {failed.state}", level, **of, status=failed.status, seconds=seconds)
 
 
 def _text(text: str | None) -> str | None:

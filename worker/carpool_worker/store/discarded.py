@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from carpool_worker import moves
 from carpool_worker.models import AnswerRow, Batch, DeliveryRow, Params, Request
 from carpool_worker.states import PUT_BACK, DeliveryState
 from carpool_worker.store.requests import UNBATCHED, among
@@ -144,7 +145,9 @@ def put_back(
     )
     for table in (answers, deliveries):
         connection.execute(sa.delete(table).where(among(connection, ids, table.c.request_id)))
-    return connection.execute(back).rowcount
+    count = connection.execute(back).rowcount
+    moves.note_many(connection, f"requests {PUT_BACK.target}", count, move=PUT_BACK.verb)
+    return count
 
 
 USED = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens", "cost", "list_price")

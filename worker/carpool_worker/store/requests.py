@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from carpool.contract import Envelope
+from carpool_worker import moves
 from carpool_worker.costs import Price, Tokens
 from carpool_worker.database import insert_rows, is_postgres, psycopg_connection, update_rows
 from carpool_worker.models import Params, Request
@@ -214,6 +216,7 @@ def _insert_params(connection: sa.Connection, envelopes: Sequence[Envelope]) -> 
         BODY,
         [(envelope.id, envelope.params) for envelope in envelopes],
     )
+    moves.note_many(connection, f"requests {BATCHED}", len(envelopes), batch=batch_id, lane=lane)
 
 
 def bodies(connection: sa.Connection, batch_id: str) -> Iterator[tuple[str, bytes]]:
@@ -277,8 +280,10 @@ def pending_ids(connection: sa.Connection, batch_id: str, limit: int) -> list[st
     return list(connection.scalars(waiting.order_by(requests.c.id).limit(limit)))
 
 
-def finish(connection: sa.Connection, finished: Sequence[Finish], now: int) -> None:
-    """Put requests that are locked by `pending` into their final states, with their answers."""
+def finish(
+    connection: sa.Connection, finished: Sequence[Finish], now: int, batch_id: str | None = None
+) -> None:
+    """Put requests that are locked by `pending` into their final states, with their answers; the log has the batch."""
     update_rows(
         connection,
         "requests",
@@ -289,13 +294,16 @@ def finish(connection: sa.Connection, finished: Sequence[Finish], now: int) -> N
         SETTLED,
     )
     insert_rows(connection, "answers", BODY, [(one.id, one.body) for one in finished])
+    for state, count in Counter(one.state for one in finished).items():
+        moves.note_many(connection, f"requests {state}", count, batch=batch_id)
 
 
-def postpone(connection: sa.Connection, retried: Sequence[tuple[str, str, int]]) -> None:
-    """Make requests retryable: (id, outcome, when) each."""
+def postpone(connection: sa.Connection, retried: Sequence[tuple[str, str, int]], batch_id: str) -> None:
+    """Make requests of a batch retryable: (id, outcome, when) each."""
     rows = [(id_, RETRY.target.value, outcome, at) for id_, outcome, at in retried]
     columns = {"state": "text", "outcome": "text", "retry_at": "bigint"}
-    update_rows(connection, "requests", "id", columns, rows, _guard(RETRY))
+    count = update_rows(connection, "requests", "id", columns, rows, _guard(RETRY))
+    moves.note_many(connection, f"requests {RETRY.target}", count, batch=batch_id)
 
 
 def due_to_retry(connection: sa.Connection, now: int, limit: int) -> list[Retry]:
@@ -312,7 +320,7 @@ def due_to_retry(connection: sa.Connection, now: int, limit: int) -> list[Retry]
 
 def stage(connection: sa.Connection, batch_id: str, ids: Sequence[str], now: int) -> None:
     """Put retryable requests into a batch for another attempt."""
-    connection.execute(
+    staged = connection.execute(
         sa.update(requests)
         .where(among(connection, ids), requests.c.state.in_(STAGE.sources))
         .values(
@@ -324,6 +332,7 @@ def stage(connection: sa.Connection, batch_id: str, ids: Sequence[str], now: int
             batched_at=now,
         )
     )
+    moves.note_many(connection, f"requests {STAGE.target}", staged.rowcount, move=STAGE.verb, batch=batch_id)
 
 
 def hand_over(connection: sa.Connection, ids: Sequence[str], batch_id: str) -> None:
