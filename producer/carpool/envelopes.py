@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from carpool import callbacks
+from carpool import callbacks, tracing
 from carpool.callbacks import Callback
 from carpool.contract import MAX_PRIORITY, MAX_WAIT, Envelope, batch_headers, mint_id
 from carpool.encoding import encode
@@ -48,6 +48,9 @@ class Common(TypedDict, total=False):
     """Seconds, 30 days at most: by so long after the enqueue the request is on its way, if Anthropic takes it then. Its
     batch is sealed early, however few share it, and waits for none of `submit_windows`. It overrules no paused lane, no
     full queue at Anthropic, no back-off and no budget, and it makes no batch wait for longer."""
+    trace: str | None
+    """A W3C traceparent, which the callback gets too: a webhook as its header, a task among its message's. Without one
+    it is that of OpenTelemetry's current span, where the service uses that."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -74,6 +77,7 @@ class Terms(msgspec.Struct, frozen=True):
     workspace_id: str | None
     priority: int
     max_wait: int | None  # milliseconds
+    trace: str | None
 
     def seal(self, request: Request | Params) -> Envelope:
         """Return the Envelope of one request, its particulars before these terms; raises InvalidRequest."""
@@ -95,8 +99,9 @@ class Terms(msgspec.Struct, frozen=True):
         body, client, now = check(request), self.client, time_ns() // 1_000_000
         request_id, model = mint_id(client, key), request["model"]
         submit_by = None if max_wait is None else now + max_wait
+        urgency, trace = (priority, submit_by), self.trace
         return Envelope(
-            request_id, client, model, body, headers, callback, metadata, key, now, priority, submit_by
+            request_id, client, model, body, headers, callback, metadata, key, now, *urgency, trace
         )
 
 
@@ -110,6 +115,7 @@ def terms(
     workspace_id: str | None = None,
     priority: int = 0,
     max_wait: float | None = None,
+    trace: str | None = None,
     allow_http: bool = False,
 ) -> Terms:
     """Check and encode what requests have in common; raises InvalidRequest naming field and rule."""
@@ -123,6 +129,7 @@ def terms(
         workspace_id,
         _checked_priority(priority),
         None if max_wait is None else _checked_wait(max_wait),
+        tracing.current() if trace is None else _checked_trace(trace),
     )
 
 
@@ -155,6 +162,12 @@ def _checked_key(key: object) -> str:
     if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_LENGTH or not key.isprintable():
         raise InvalidRequest("idempotency_key", f"must be 1 to {MAX_KEY_LENGTH} printable characters")
     return key
+
+
+def _checked_trace(trace: object) -> str:
+    if not isinstance(trace, str) or not tracing.TRACEPARENT.fullmatch(trace):
+        raise InvalidRequest("trace", "must be a W3C traceparent, 00-…")
+    return trace
 
 
 def _checked_priority(priority: object) -> int:

@@ -21,6 +21,7 @@ from carpool.contract import (
 )
 from carpool.envelopes import MAX_BETAS_LENGTH, check_client
 from carpool.params import is_model
+from carpool.tracing import TRACEPARENT
 
 CUSTOM_ID = re.compile("[0-9a-f]{32}")
 LATEST = 253_402_300_799_999
@@ -28,9 +29,6 @@ LATEST = 253_402_300_799_999
 
 HEADERS = frozenset({BETA_HEADER, USER_PROFILE_HEADER, WORKSPACE_HEADER})
 HEADER_VALUE = re.compile(f"[!-~]{{1,{MAX_BETAS_LENGTH}}}")
-
-TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-"""W3C Trace Context, section 3.2; what later versions may append is left off by the producer."""
 
 ESCAPED_NUL = b"\\u0000"
 

@@ -75,6 +75,7 @@ def _parcel(claimed: Claimed, answer: Answer | None, trouble: Trouble | None) ->
         claimed.callback,
         answer.finished_at,
         to_json(answer),
+        claimed.trace,
     )
     stopped = trouble and trouble.stopped_at and trouble.reason
     return Parcel(claimed, outgoing, trouble is not None, stopped or None)

@@ -16,6 +16,7 @@ from celery.worker.request import Request
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
+from carpool import tracing
 from carpool.client import Producer
 from carpool.envelopes import Common
 from carpool.exceptions import InvalidRequest, InvalidSetting, QueueFull, RedisUnavailable
@@ -262,6 +263,7 @@ def enqueue(
             terms = Common(
                 callback=cast(Any, callback), metadata=metadata, priority=priority, max_wait=max_wait
             )
+            terms["trace"] = tracing.current() or _trace_of(self.request)
             producer.enqueue(params, idempotency_key=key, **terms)
     except (QueueFull, RedisUnavailable) as error:
         # Not retry(), which publishes a new message and drops this one where Redis does not take that.
@@ -270,6 +272,12 @@ def enqueue(
     except (InvalidRequest, InvalidSetting) as error:
         flower_events.refuse(app, self.request.id, client, error)
         raise
+
+
+def _trace_of(request: Any) -> str | None:
+    # What the service's own instrumentation put into the message; anything else there is no reason to refuse it.
+    trace = str(request.get("traceparent") or "")
+    return trace if tracing.TRACEPARENT.fullmatch(trace) else None
 
 
 def _may_be_http() -> bool:

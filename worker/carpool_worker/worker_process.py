@@ -8,7 +8,7 @@ import os
 import signal
 from threading import Timer
 
-from celery.signals import worker_process_init, worker_shutting_down
+from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
 from celery.worker.consumer.consumer import (
     INVALID_TASK_ERROR,
     MESSAGE_DECODE_ERROR,
@@ -17,7 +17,7 @@ from celery.worker.consumer.consumer import (
 )
 from celery.worker.consumer.consumer import logger as consumer_log
 
-from carpool_worker import logs, tasks  # noqa: F401  (registers them)
+from carpool_worker import logs, tasks, telemetry  # noqa: F401  (registers them)
 from carpool_worker.app import SHUTDOWN_TIMEOUT, app
 from carpool_worker.end_with_parent import end_with_parent
 
@@ -32,6 +32,8 @@ def run(queues: str, concurrency: int) -> None:
     """Work on `queues` (comma-separated) with `concurrency` processes, until SIGTERM or SIGINT; then exit."""
     logs.begin()  # Celery warns before it sets its logging up
     worker_process_init.connect(_leave_nothing_behind)
+    worker_process_init.connect(telemetry.begin)
+    worker_process_shutdown.connect(telemetry.end)
     worker_shutting_down.connect(_end_in_time)
     consumer_log.addFilter(quote_nothing)
     gc.freeze()  # the children share what was imported, instead of each touching and so copying it

@@ -33,6 +33,7 @@ class Outgoing:
     callback: str  # JSON
     finished_at: str  # RFC 3339
     answer: bytes  # contract.Answer as JSON
+    trace: str | None = None  # W3C traceparent of the enqueue
 
 
 @dataclass(frozen=True, slots=True)

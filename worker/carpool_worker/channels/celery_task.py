@@ -18,6 +18,7 @@ from carpool.callbacks import OWN_NAMES, Task
 from carpool.callbacks import decode as decode_callback
 from carpool_worker.channels import Event, Outgoing, Sent
 from carpool_worker.settings import Settings
+from carpool_worker.telemetry import delivering
 
 THREADS = 8
 """Tasks that are sent at a time: Celery blocks."""
@@ -73,8 +74,12 @@ class TaskChannel:
         shown = f"(answer of {outgoing.request_id},)"
         answer = json.loads(outgoing.answer)
         to = {"queue": callback.queue, "retry": False}  # the courier tries again, by its own schedule
-        with self._connections.acquire(block=True) as connection:
-            self._app.send_task(callback.name, args=[answer], argsrepr=shown, connection=connection, **to)
+        with (
+            self._connections.acquire(block=True) as connection,
+            delivering("task", outgoing.request_id, outgoing.trace) as headers,
+        ):
+            sent = {"argsrepr": shown, "headers": headers, "connection": connection}
+            self._app.send_task(callback.name, args=[answer], **sent, **to)
 
 
 def permitted(name: str, allowed: Sequence[str]) -> bool:

@@ -20,6 +20,7 @@ from carpool.contract import Delivery, to_json
 from carpool_worker.channels import Event, Outgoing, Sent
 from carpool_worker.channels.targets import Sieve, TargetRefused, socket_factory
 from carpool_worker.settings import Settings
+from carpool_worker.telemetry import delivering
 
 KEPT_ANSWER = 1_024
 """Bytes read of a receiver's answer; the connection of one that sends more is closed."""
@@ -72,7 +73,8 @@ class WebhookChannel:
         headers = signed_headers(self._signers, outgoing.request_id, body, datetime.now(UTC))
         try:
             url = _parsed(outgoing.target)
-            return await self._post(self._sessions[url.scheme], url, body, headers)
+            with delivering("webhook", outgoing.request_id, outgoing.trace) as traced:
+                return await self._post(self._sessions[url.scheme], url, body, headers | traced)
         except (KeyError, ValueError, aiohttp.InvalidURL):
             return NO_URL
         except TimeoutError:

@@ -42,6 +42,7 @@ class Claimed(NamedTuple):
     attempt: int  # this try's number, from 1
     claim: int  # how often it has been claimed by now: tells this courier from those before and after it
     callback: str  # JSON
+    trace: str | None = None  # W3C traceparent of the enqueue
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,13 +88,14 @@ def _claim() -> sa.Executable:
         .with_for_update(skip_locked=True)  # SQLite, where one writes at a time, leaves this out
         .cte("picked")
     )
-    callback = sa.select(requests.c.callback).where(requests.c.id == deliveries.c.request_id)
+    own = requests.c.id == deliveries.c.request_id
+    asked = [sa.select(requests.c[name]).where(own).scalar_subquery() for name in ("callback", "trace")]
     returned = [deliveries.c[name] for name in ("request_id", "channel", "target")]
     return (
         sa.update(deliveries)
         .where(deliveries.c.request_id.in_(sa.select(picked.c.request_id)), _may(CLAIMING))
         .values(state=CLAIMING.target, claims=deliveries.c.claims + 1, due_at=sa.bindparam("until"))
-        .returning(*returned, deliveries.c.attempt + 1, deliveries.c.claims, callback.scalar_subquery())
+        .returning(*returned, deliveries.c.attempt + 1, deliveries.c.claims, *asked)
     )
 
 
