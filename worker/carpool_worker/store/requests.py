@@ -174,6 +174,7 @@ def insert(
         columns, rows = COLUMNS | RESERVED, [(*row, estimates.get(row[0])) for row in rows]
     insert_rows(connection, "requests", columns, rows)
     _insert_params(connection, envelopes)
+    moves.note_many(connection, f"requests {BATCHED}", len(rows), batch=batch_id, lane=lane)
 
 
 def insert_held(
@@ -206,6 +207,7 @@ def insert_held(
         for envelope in envelopes
     ]
     insert_rows(connection, "requests", COLUMNS | HELD, rows)
+    moves.note_many(connection, f"requests {HELD_STATE}", len(rows), why="budget")
     _insert_params(connection, envelopes)
 
 
@@ -216,7 +218,6 @@ def _insert_params(connection: sa.Connection, envelopes: Sequence[Envelope]) -> 
         BODY,
         [(envelope.id, envelope.params) for envelope in envelopes],
     )
-    moves.note_many(connection, f"requests {BATCHED}", len(envelopes), batch=batch_id, lane=lane)
 
 
 def bodies(connection: sa.Connection, batch_id: str) -> Iterator[tuple[str, bytes]]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from carpool_worker import moves
 from carpool_worker.budgets import Budget, Standing
 from carpool_worker.database import insert_rows, is_postgres
 from carpool_worker.models import Request, UsageRow
@@ -117,5 +118,6 @@ def refuse(connection: sa.Connection, refused: Sequence[Refused], now: int) -> N
     ids = [one.id for one in refused]
     held = sa.update(requests).where(among(connection, ids), HELD, requests.c.state.in_(REFUSE.sources))
     ended = {"outcome": "errored", "finished_at": now, "retry_at": None, "held_at": None, "estimate": None}
-    connection.execute(held.values(state=REFUSE.target, **ended))
+    count = connection.execute(held.values(state=REFUSE.target, **ended)).rowcount
+    moves.note_many(connection, f"requests {REFUSE.target}", count, move=REFUSE.verb)
     insert_rows(connection, "answers", BODY, refused)
