@@ -8,7 +8,8 @@ import pytest
 
 from carpool_worker.alarms import alarms
 from carpool_worker.models import LanePause
-from carpool_worker.overview import Overview, Signs
+from carpool_worker.overview import Overview
+from carpool_worker.signs import Signs
 from carpool_worker.store.lane_views import LaneView
 from carpool_worker.store.overview import Deliveries, Finished, Waiting
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from carpool_worker.overview import Overview, Signs
+from carpool_worker.overview import Overview
+from carpool_worker.signs import Signs
 
 SILENT = 30.0
 """Seconds without a tick after which beat is taken for dead; it ticks each second."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass, field, replace
 
 import redis
 import sqlalchemy as sa
@@ -12,12 +11,10 @@ from celery import Celery
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
-from carpool.contract import INBOX, QUEUED
-from carpool_worker import pulse
 from carpool_worker.database import now, read
-from carpool_worker.inbox import QUARANTINE
 from carpool_worker.patience import Patience
 from carpool_worker.settings import Settings
+from carpool_worker.signs import Signs, ask
 from carpool_worker.states import BatchState
 from carpool_worker.store import batches, lane_views, overview
 from carpool_worker.store.lane_views import LaneView
@@ -31,27 +28,6 @@ DAY = 86_400_000
 """Milliseconds."""
 
 MOST_ERRORS = 3
-
-OLDEST_SCRIPT = """
-local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
-if not first then return -1 end
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(string.match(first[1], '%d+'))
-"""
-"""KEYS: INBOX. Returns the age in milliseconds of its oldest entry, by Redis' own clock, or -1; its contents, that may
-be megabytes, stay there."""
-
-
-@dataclass(frozen=True)
-class Signs:
-    """What Redis and Celery tell: requests in the inbox, who answers. Ages are seconds."""
-
-    inbox: int = 0
-    oldest: float | None = None  # of the inbox
-    quarantined: int = 0
-    beat: float | None = None  # since its last tick; None: there was none, or long ago
-    workers: Sequence[str] = ()
-    error: str | None = None  # why nothing is known
 
 
 @dataclass(frozen=True)
@@ -99,14 +75,7 @@ def look(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Overview
 
 def _signs(server: redis.Redis, url: str) -> Signs:
     try:
-        oldest = int(cast(int, server.eval(OLDEST_SCRIPT, 1, INBOX)))
-        return Signs(
-            inbox=max(0, int(cast(bytes | None, server.get(QUEUED)) or 0)),
-            oldest=oldest / 1_000 if oldest >= 0 else None,
-            quarantined=int(server.xlen(QUARANTINE)),
-            beat=pulse.age(server),
-            workers=_workers(url),
-        )
+        return replace(ask(server), workers=_workers(url))
     except (RedisError, BrokerError, OSError) as error:
         return Signs(error=str(error).partition("\n")[0])
 

@@ -19,8 +19,9 @@ from carpool_worker.database import now
 from carpool_worker.metrics.batch_families import of_batches, of_usage
 from carpool_worker.metrics.families import gauge, of_deliveries, of_signs, of_totals
 from carpool_worker.metrics.kept import Kept
-from carpool_worker.metrics.looks import ask, count, look
+from carpool_worker.metrics.looks import count, look
 from carpool_worker.settings import Settings
+from carpool_worker.signs import ask
 
 AWAY = (RedisError, sa.exc.SQLAlchemyError, OSError)
 

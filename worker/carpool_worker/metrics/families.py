@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from carpool_worker.metrics.looks import Signs, Totals
+from carpool_worker.metrics.looks import Totals
+from carpool_worker.signs import Signs
 from carpool_worker.states import FINAL_REQUEST_STATES
 from carpool_worker.store.measures import NEWEST_TRIES, Tries
 from carpool_worker.store.overview import Deliveries

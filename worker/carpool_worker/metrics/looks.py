@@ -1,22 +1,17 @@
-"""What is looked up for the metrics: the tables, the counts that read whole tables, and Redis."""
+"""What is looked up for the metrics in SQL: the tables, and the counts that read whole tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import redis
 import sqlalchemy as sa
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from carpool.contract import INBOX, QUEUED
-from carpool_worker import pulse
 from carpool_worker.database import now, read
-from carpool_worker.inbox import QUARANTINE
 from carpool_worker.models import LanePause
-from carpool_worker.overview import OLDEST_SCRIPT
 from carpool_worker.patience import Patience
 from carpool_worker.settings import Settings
 from carpool_worker.states import BatchState
@@ -68,16 +63,6 @@ class Totals:
     deliveries: Mapping[tuple[str, str], int]
 
 
-@dataclass(frozen=True)
-class Signs:
-    """What Redis tells; ages are seconds, and None where there is nothing to be old."""
-
-    inbox: int
-    oldest: float | None
-    quarantined: int
-    beat: float | None
-
-
 def look(engine: sa.Engine, settings: Settings) -> Seen:
     """Look at the tables: reads partial indexes, the batches, the ledger and the newest tries."""
     at, patience = now(), Patience(settings.submit_timeout, settings.settle_interval)
@@ -111,14 +96,3 @@ def impatient(redis_url: str) -> redis.Redis:
     """Return a connection to Redis that gives up soon."""
     timeouts = {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS}
     return redis.Redis.from_url(redis_url, retry=Retry(NoBackoff(), 0), **timeouts)
-
-
-def ask(server: redis.Redis) -> Signs:
-    """Ask Redis."""
-    oldest = int(cast(int, server.eval(OLDEST_SCRIPT, 1, INBOX)))
-    return Signs(
-        inbox=max(0, int(cast(bytes | None, server.get(QUEUED)) or 0)),
-        oldest=oldest / 1_000 if oldest >= 0 else None,
-        quarantined=int(server.xlen(QUARANTINE)),
-        beat=pulse.age(server),
-    )
