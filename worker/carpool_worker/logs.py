@@ -15,8 +15,8 @@ from structlog.types import EventDict, Processor
 
 from carpool_worker.settings import settings
 
-TALKATIVE = ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "httpx2")
-"""They log each task twice and each call of the API, and beat sends three a second; failures are still logged."""
+TALKATIVE = ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "httpx2", "alembic")
+"""They log each task twice, each call of the API and each part of theirs; failures are still logged."""
 
 
 def begin(level: int = logging.INFO) -> None:
