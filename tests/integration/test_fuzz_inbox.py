@@ -22,7 +22,8 @@ PLACES = {name: place for place, name in enumerate(Envelope.__struct_fields__)}
 
 def good(request_id: str) -> list[Any]:
     callback = b'{"kind":"webhook","url":"https://example.com/answers"}'
-    return [request_id, "tests", MODEL, PARAMS, {}, callback, b"{}", None, 1_700_000_000_000]
+    said = [request_id, "tests", MODEL, PARAMS, {}, callback, b"{}", None, 1_700_000_000_000]
+    return [*said, 0, None, None]
 
 
 anything = (
@@ -52,7 +53,7 @@ changes = st.one_of(
     st.tuples(st.just("callback"), callbacks),
     st.tuples(st.just("headers"), headers),
     st.tuples(st.sampled_from(["client", "model", "idempotency_key"]), st.text() | st.just("long" * 3_000)),
-    st.tuples(st.just("enqueued_at"), st.integers(-(2**63), 2**64 - 1)),
+    st.tuples(st.sampled_from(["enqueued_at", "priority", "submit_by"]), st.integers(-(2**63), 2**64 - 1)),
 )
 
 
