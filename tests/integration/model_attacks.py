@@ -40,14 +40,14 @@ def live_through(world: World, mishap: Mishap) -> None:
         history.close()
 
 
-def crash_on_the_way_out(world: World) -> int:
-    """Crash at each point of the first round in turn; return how many there are."""
-    return _crash_at_every_point(world, ROUNDS["on the way out"])
+def crash_on_the_way_out(world: World, first: int = 0) -> int:
+    """Crash at each point of the first round in turn, from the `first` on; return how many there are."""
+    return _crash_at_every_point(world, ROUNDS["on the way out"], first)
 
 
-def crash_on_the_way_back(world: World) -> int:
-    """Crash at each point of the second round in turn; return how many there are."""
-    return _crash_at_every_point(world, ROUNDS["on the way back"])
+def crash_on_the_way_back(world: World, first: int = 0) -> int:
+    """Crash at each point of the second round in turn, from the `first` on; return how many there are."""
+    return _crash_at_every_point(world, ROUNDS["on the way back"], first)
 
 
 def meet_rivals(world: World) -> None:
@@ -67,9 +67,9 @@ def meet_their_like(world: World) -> None:
         _at_every_point(world, lambda after: met_by_its_like(number, agent, after), STRIDE)  # noqa: B023
 
 
-def suffer_faults(world: World) -> None:
-    """Let each fault strike once."""
-    for fault in FAULTS:
+def suffer_faults(world: World, faults: Sequence[Fault] = FAULTS) -> None:
+    """Let each kind of fault strike once."""
+    for fault in (one for place, one in enumerate(faults) if one not in faults[:place]):
         live_through(world, struck_by(fault))
 
 
@@ -137,12 +137,14 @@ def replaced_by_a_stranger(history: Promises) -> None:
     history.another_program_posts_a_batch(len(WANTED))
 
 
-def _crash_at_every_point(world: World, number: int) -> int:
-    return _at_every_point(world, lambda after: interrupted(number, Interruption(after, CRASH)))
+def _crash_at_every_point(world: World, number: int, first: int) -> int:
+    return _at_every_point(world, lambda after: interrupted(number, Interruption(after, CRASH)), first=first)
 
 
-def _at_every_point(world: World, mishap_after: Callable[[int], Mishap], stride: int = 1) -> int:
-    for after in itertools.count(step=stride):
+def _at_every_point(
+    world: World, mishap_after: Callable[[int], Mishap], stride: int = 1, first: int = 0
+) -> int:
+    for after in itertools.count(first, stride):
         live_through(world, mishap_after(after))
         if not world.fuse.burnt:
             return after

@@ -82,9 +82,12 @@ class PorousClaude(Claude):
         self.canceling: set[str] = set()
         self.list_lags = False
         self.listed: list[str] = []
+        self.posts = 0
+        """How often a batch may have been made."""
 
     def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], seconds: float) -> Seen:
         self._fuse.burn()
+        self.posts += 1
         made = super().create(body, length, headers, seconds)
         self._fuse.burn()
         return self._shown(made)
@@ -102,6 +105,7 @@ class PorousClaude(Claude):
 
     def create_for_another(self, body: IO[bytes], length: int) -> Seen:
         """Post a batch of another program of the workspace."""
+        self.posts += 1
         return super().create(body, length, {}, 60)
 
     def delete_for_another(self, claude_id: str) -> None:

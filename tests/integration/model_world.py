@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import sqlite3
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,19 +88,31 @@ class World:
     deleted: set[str] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=dict)
     _made: list[str] = field(default_factory=list)
+    _posts_seen: int = 0
 
-    def new_engine(self, number: int) -> sa.Engine:
-        path = self.folder / f"{number}.db"
-        with sqlite3.connect(self.folder / "empty.db") as empty:
-            empty.execute("VACUUM INTO ?", (str(path),))
-        empty.close()
-        engine = open_engine(f"sqlite:///{path}")
+    @cached_property
+    def engine(self) -> sa.Engine:
+        """One for all examples: what it has compiled once need not be compiled for each."""
+        engine = open_engine(f"sqlite:///{self.folder}/carpool.db")
         sa.event.listen(engine, "connect", lambda one, _: one.execute("PRAGMA synchronous = OFF"))
         make_porous(engine, self.fuse)
         return engine
 
+    def new_engine(self) -> sa.Engine:
+        """Return the engine, on an empty database; who had it before has disposed of its connections."""
+        for ending in ("", "-wal", "-shm"):
+            (self.folder / f"carpool.db{ending}").unlink(missing_ok=True)
+        shutil.copyfile(self.folder / "empty.db", self.folder / "carpool.db")
+        return self.engine
+
     def made(self) -> list[str]:
         """Wait until the simulator has ended every batch; return their ids, the oldest first."""
+        if self._posts_seen < self.claude.posts:
+            self._posts_seen = self.claude.posts
+            self._look()
+        return self._made
+
+    def _look(self) -> None:
         deadline = now() + 20_000
         newest = next((one for one in reversed(self._made) if one not in self.deleted), None)
         with self.without_faults():
@@ -110,7 +123,6 @@ class World:
         newer = [seen for seen in newer if seen.id not in self.counts]
         self._made += reversed([seen.id for seen in newer])
         self.counts |= {seen.id: seen.request_count for seen in newer}
-        return self._made
 
     @contextmanager
     def without_faults(self) -> Iterator[None]:

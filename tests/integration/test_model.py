@@ -65,7 +65,7 @@ class Promises(RuleBasedStateMachine):
         number = next(world.numbers)
         self.server = redis.Redis.from_url(world.redis_url)
         self.server.flushdb()
-        self.engine = world.new_engine(number)
+        self.engine = world.new_engine()
         self.agents = Agents(
             self.engine, self.server, world.claude, world.fuse, Courier(self.engine, world.fuse)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,6 +16,7 @@ from carpool_worker.claude import Seen
 from carpool_worker.database import write
 from carpool_worker.inbox import Chunk, Inbox
 from carpool_worker.models import Batch
+from carpool_worker.simulator import Fault
 from carpool_worker.store import cancellations, deliveries, requests
 from carpool_worker.store.requests import Finish, Pending
 
@@ -24,7 +26,7 @@ Patch = pytest.MonkeyPatch
 
 
 class Bug(NamedTuple):
-    """A bug, what brings it to light, and the promise that it is seen to break."""
+    """A bug, what brings it to light (crashes begin a little before the one that does), and the promise it breaks."""
 
     put_in: Callable[[Patch], None]
     attack: Callable[[World], object]
@@ -137,19 +139,25 @@ BUGS = {
         acknowledge_before_the_commit, attacks.crash_on_the_way_out, "assert_nothing_accepted_is_lost"
     ),
     "an intent committed only after the post": Bug(
-        commit_the_intent_after_the_post, attacks.crash_on_the_way_out, "assert_nothing_is_paid_for_twice"
+        commit_the_intent_after_the_post,
+        partial(attacks.crash_on_the_way_out, first=14),
+        "assert_nothing_is_paid_for_twice",
     ),
     "a rescuer that sends again at once": Bug(
         send_again_at_once, attacks.meet_rivals, "assert_nothing_is_paid_for_twice"
     ),
     "a timeout taken for a refusal": Bug(
-        take_a_timeout_for_a_refusal, attacks.suffer_faults, "assert_nothing_is_paid_for_twice"
+        take_a_timeout_for_a_refusal,
+        partial(attacks.suffer_faults, faults=[Fault(operation="create", kind="error_after", status=504)]),
+        "assert_nothing_is_paid_for_twice",
     ),
     "a stranger's batch taken for ours": Bug(
         adopt_the_first_candidate_unseen, attacks.meet_strangers, "assert_each_request_ended_as_it_must"
     ),
     "answers that are counted again when results are read again": Bug(
-        collect_what_was_collected, attacks.crash_on_the_way_back, "assert_the_books_balance"
+        collect_what_was_collected,
+        partial(attacks.crash_on_the_way_back, first=10),
+        "assert_the_books_balance",
     ),
     "a cancellation that leaves the batch's count as it was": Bug(
         leave_the_batch_as_large_as_it_was, attacks.cancel_midway, "assert_the_tables_are_sound"
@@ -159,11 +167,13 @@ BUGS = {
     ),
     "a delivery made in a transaction of its own": Bug(
         make_the_delivery_in_a_transaction_of_its_own,
-        attacks.crash_on_the_way_back,
+        partial(attacks.crash_on_the_way_back, first=16),
         "assert_each_callback_has_its_delivery",
     ),
     "results that were cut taken for whole": Bug(
-        take_cut_results_for_whole, attacks.suffer_faults, "assert_each_request_ended_as_it_must"
+        take_cut_results_for_whole,
+        partial(attacks.suffer_faults, faults=[Fault(operation="results", kind="truncated")]),
+        "assert_each_request_ended_as_it_must",
     ),
 }
 
