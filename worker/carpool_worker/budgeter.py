@@ -6,6 +6,7 @@ Whoever takes room holds one lock until its transaction ends, and adds up what i
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from carpool_worker.database import now, read, write
 from carpool_worker.estimates import estimate
 from carpool_worker.store import deliveries, requests, reservations
 from carpool_worker.store.reservations import Held, Refused
+
+log = logging.getLogger(__name__)
 
 CHUNK_REQUESTS = 2_000
 """Requests of a client released in one transaction; more of them go with the next tick."""
@@ -64,6 +67,12 @@ def keep_back(connection: sa.Connection, shares: Shares, at: int) -> None:
     """Insert the requests that may not go (yet): held, or refused with a delivery to their callback."""
     kept = [*shares.held, *(one for one, _ in shares.refused)]
     lanes = {one.id: lane_of(one.model, one.headers) for one in kept}
+    if kept:
+        log.info(
+            "over their client's budget: %d requests wait, %d are refused",
+            len(shares.held),
+            len(shares.refused),
+        )
     requests.insert_held(connection, kept, lanes, shares.estimates, at)
     _refuse(connection, [(_held(one, shares), why) for one, why in shares.refused], at)
 
@@ -117,6 +126,8 @@ def _release(connection: sa.Connection, client: str, budget: Budget | None, at: 
     _refuse(connection, [(one, reason(client, standing, one.estimate)) for one in never], at)
     waiting = [one for one in held if budget.allows(one.estimate)]
     count = fitting([one.estimate for one in waiting], standing.room)
+    if count:
+        log.info("client %s: %d requests that waited for its budget go on", client, count)
     reservations.release(connection, [one.id for one in waiting[:count]], at)
     return [one.id for one in never]
 

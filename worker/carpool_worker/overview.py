@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import redis
@@ -16,7 +16,7 @@ from carpool_worker.patience import Patience
 from carpool_worker.settings import Settings
 from carpool_worker.signs import Signs, ask
 from carpool_worker.states import BatchState
-from carpool_worker.store import batches, lane_views, overview
+from carpool_worker.store import batches, lane_views, overview, reservations
 from carpool_worker.store.lane_views import LaneView
 from carpool_worker.store.overview import Deliveries, Finished, Mishap, Standing, Waiting
 from carpool_worker.windows import Opening, next_opening, parse_all
@@ -47,6 +47,7 @@ class Overview:
     lanes: Sequence[LaneView]
     errors: Sequence[Mishap] = field(default_factory=list)
     opening: Opening | None = None  # of the windows, where they are closed
+    held: Mapping[str, int] = field(default_factory=dict)  # requests that wait for their client's budget
 
 
 def look(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Overview:
@@ -69,6 +70,7 @@ def look(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Overview
             deliveries=overview.delivering(connection, at, at - DAY),
             lanes=lane_views.active(connection),
             errors=[*overview.troubled(connection, MOST_ERRORS), *([failed_try] if failed_try else [])],
+            held=reservations.count_held(connection),
             opening=next_opening(parse_all(settings.submit_windows), at),
         )
 

@@ -27,6 +27,7 @@ app = typer.Typer(rich_markup_mode="markdown")
 def clients(context: typer.Context, since: Since = None, as_json: Json = False) -> None:
     """List the clients: what each has waiting, and what it has used, the dearest last.
 
+    Held is what of the waiting has no room in its client's budget (the setting budgets).
     A client is the service that a producer names: Producer(client="billing"). Answers are counted by whole days (UTC).
 
         carpool clients
@@ -37,19 +38,23 @@ def clients(context: typer.Context, since: Since = None, as_json: Json = False) 
         return
     from carpool_worker.database import read
     from carpool_worker.preflight import check_tables
-    from carpool_worker.store import client_views, usage
+    from carpool_worker.store import client_views, reservations, usage
 
     check_tables()
     with read() as connection:
         waiting = client_views.waiting(connection)
+        held = reservations.count_held(connection)
         used = {row.client: row for row in usage.totals(connection, ["client"], _day(since))}
-    rows = [_facts(client, used.get(client), waiting.get(client, 0)) for client in {*used, *waiting}]
+    rows = [
+        _facts(client, used.get(client), waiting.get(client, 0)) | {"held": held.get(client, 0)}
+        for client in {*used, *waiting}
+    ]
     rows.sort(key=lambda row: (row["cost"] or 0, row["answered"], row["waiting"], row["client"]))
     if as_json:
         print_json([_plain(row) for row in rows])
     elif rows:
-        columns = ("Waiting", "Answered", "Cost", "Saved", "Client")
-        print_table(columns, [_line(row) for row in rows], whole=4)
+        columns = ("Waiting", *(["Held"] if held else []), "Answered", "Cost", "Saved", "Client")
+        print_table(columns, [_line(row, held=bool(held)) for row in rows], whole=len(columns) - 1)
     else:
         typer.echo("No client yet.")
 
@@ -62,7 +67,8 @@ def show(
     since: Since = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Show where one client's requests wait, what it has used of each model, and its dead letters."""
+    """Show where one client's requests wait, its budget, what it has used of each model, and its dead letters."""
+    from carpool_worker.commands import budget_views
     from carpool_worker.database import read
     from carpool_worker.preflight import check_tables
     from carpool_worker.store import client_views, usage
@@ -73,17 +79,23 @@ def show(
         waiting = client_views.waiting_by_state(connection, client)
         models = usage.totals(connection, ["model"], _day(since), None, client)
         dead = client_views.dead_letters(connection, client)
+        standing = budget_views.standing_of(connection, client)
     if as_json:
         used = [_plain(_money(row) | {"model": row.model, "answered": row.requests}) for row in models]
         facts = {"client": client, "waiting": waiting, "dead_letters": dead, "models": used}
-        typer.echo(json.dumps(facts))
+        budget = budget_views.facts(standing) if standing else None
+        typer.echo(json.dumps(facts | {"budget": budget}))
     else:
-        _tell(client, waiting, dead, models)
+        _tell(client, waiting, dead, models, budget_views.line(standing) if standing else None)
 
 
-def _tell(client: str, waiting: dict[str, int], dead: int, models: Sequence[Used]) -> None:
+def _tell(
+    client: str, waiting: dict[str, int], dead: int, models: Sequence[Used], budget: str | None
+) -> None:
     where = ", ".join(f"{count:,} {state.replace('_', ' ')}" for state, count in waiting.items())
     typer.echo(f"{client}\nwaiting: {where or 'nothing'}\ndead letters: {dead:,}")
+    if budget:
+        typer.echo(f"budget: {budget}")
     if models:
         lines = [_line(_money(row) | {"answered": row.requests}, row.model) for row in models]
         print_table(("Answered", "Cost", "Saved", "Model"), lines, whole=3)
@@ -114,10 +126,11 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return row | money
 
 
-def _line(row: dict[str, Any], name: str | None = None) -> list[str]:
+def _line(row: dict[str, Any], name: str | None = None, *, held: bool = False) -> list[str]:
     from carpool_worker.commands.usage_views import dollars
 
-    counts = [f"{row[count]:,}" for count in ("waiting", "answered") if count in row]
+    counted = ("waiting", "held", "answered") if held else ("waiting", "answered")
+    counts = [f"{row[count]:,}" for count in counted if count in row]
     money = ["-" if row[amount] is None else dollars(row[amount]) for amount in ("cost", "saved")]
     return [*counts, *money, name or row["client"]]
 

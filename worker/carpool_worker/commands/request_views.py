@@ -31,15 +31,17 @@ def facts(request: Request) -> dict[str, Any]:
         "state": str(request.state),
         "attempt": request.attempt,
         "outcome": request.outcome,
-        "batch_id": request.batch_id,
+        "batch_id": request.batch_id or None,
         "priority": request.priority,
         "enqueued_at": time_of(request.enqueued_at),
         "submit_by": time_of(request.submit_by),
-        "retry_at": time_of(request.retry_at),
+        "retry_at": None if request.held_at else time_of(request.retry_at),
+        "held_at": time_of(request.held_at),
         "finished_at": time_of(request.finished_at),
         **{name: getattr(request, name) for name in TOKENS},
         "cost": _text(request.cost),
         "list_price": _text(request.list_price),
+        "estimate": _text(request.estimate),
     }
 
 
@@ -100,7 +102,10 @@ def _begins(request: Request) -> Iterator[tuple[int, str]]:
         request.enqueued_at,
         f"enqueued by {request.client} for {request.model}, {request.params_bytes:,} bytes",
     )
-    yield request.batched_at, f"put into batch {request.batch_id}, for attempt {request.attempt}"
+    if request.batch_id:
+        yield request.batched_at, f"put into batch {request.batch_id}, for attempt {request.attempt}"
+    else:
+        yield request.batched_at, "put aside: its client's budget had no room for it"
     if request.cancel_requested_at:
         yield request.cancel_requested_at, "wanted by nobody any more: to be canceled"
 
@@ -134,7 +139,7 @@ def _is_delivered(delivery: DeliveryRow | None, tries: Sequence[Try]) -> Iterato
 
 
 def _about(request: Request) -> str:
-    outcome = f" · {request.outcome}" if request.outcome else ""
+    outcome = f" · {request.outcome}" if request.outcome else " · over its budget" if request.held_at else ""
     return f"{request.client} · {request.model.removeprefix('claude-')}{outcome}"
 
 

@@ -84,6 +84,7 @@ def show(
 
     Prompts and answers are shown with --content alone. Of an earlier attempt only its number is known.
     """
+    from carpool_worker.commands import budget_views
     from carpool_worker.commands import request_views as views
     from carpool_worker.commands.scenes import scene
     from carpool_worker.database import read
@@ -100,6 +101,8 @@ def show(
         facts = views.facts(found) | views.circumstances(found, delivery)
         if batch and found.state is RequestState.BATCHED:
             facts["waiting_for"] = waits_for(batch, scene(connection))
+        if found.held_at:
+            facts["waiting_for"] = budget_views.waiting_for(connection, found)
         if content:
             facts |= views.words(found, request_views.contents(connection, found.id))
     if as_json:

@@ -47,6 +47,7 @@ def facts(seen: Overview, alarms: Sequence[str]) -> dict[str, Any]:
             for name, value in seen.finished._asdict().items()
         },
         "retryable": {"requests": seen.retryable.rows, "next_at": time_of(seen.retryable.at)},
+        "held": dict(seen.held),
         "deliveries": {
             "due": dead.due.rows,
             "oldest_due_age": None if dead.due.at is None else _seconds(seen.at - dead.due.at),
@@ -108,6 +109,12 @@ def _lines(seen: Overview) -> Iterator[tuple[str, RenderableType]]:
         yield "Window", Text(f"closed until {clock(opens_at, seen.at)} ({window.text})")
     if seen.retryable.rows:
         yield "Retries", Text(f"{seen.retryable.rows:,} requests wait for another try")
+    if seen.held:
+        clients = _counted(len(seen.held), "client")
+        yield (
+            "Budgets",
+            Text(f"{sum(seen.held.values()):,} requests of {clients} wait for money: carpool clients"),
+        )
     late = None if deliveries.due.at is None else (seen.at - deliveries.due.at) / 1_000
     due = f"{deliveries.due.rows:,} due{_oldest(late)}"
     yield "Deliveries", Text(f"{due} · {deliveries.retryable.rows:,} to retry · {deliveries.dead:,} dead")

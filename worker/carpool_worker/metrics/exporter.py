@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from carpool_worker.database import now
 from carpool_worker.metrics.batch_families import of_batches, of_usage
+from carpool_worker.metrics.budget_families import of_budgets
 from carpool_worker.metrics.families import gauge, of_deliveries, of_signs, of_totals
 from carpool_worker.metrics.kept import Kept
 from carpool_worker.metrics.looks import count, look
@@ -48,6 +49,7 @@ class Exporter(Collector):
             yield from of_batches(seen, at)
             yield from of_deliveries(seen.deliveries, seen.tries, at)
             yield from of_usage(seen.used)
+            yield from of_budgets(seen.budgets, seen.held)
         if totals is not None:
             yield from of_totals(totals, at)
 

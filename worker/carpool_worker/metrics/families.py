@@ -54,7 +54,7 @@ def of_totals(totals: Totals, at: int) -> Iterator[Metric]:
     yield gauge("requests", "Requests by state and attempt.", ("state", "attempt"), counted)
     oldest: dict[str, int] = {}
     for row in totals.requests:
-        if row.state not in FINAL_REQUEST_STATES:
+        if row.state not in FINAL_REQUEST_STATES and row.enqueued_at is not None:
             oldest[row.state] = min(row.enqueued_at, oldest.get(row.state, at))
     ages = [((state,), (at - since) / 1_000) for state, since in oldest.items()]
     yield gauge("requests_oldest_seconds", "Time since the oldest request was enqueued.", ("state",), ages)

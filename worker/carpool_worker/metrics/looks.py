@@ -10,12 +10,13 @@ import sqlalchemy as sa
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from carpool_worker.budgets import Standing as OfBudget
 from carpool_worker.database import now, read
 from carpool_worker.models import LanePause
 from carpool_worker.patience import Patience
 from carpool_worker.settings import Settings
 from carpool_worker.states import BatchState
-from carpool_worker.store import batches, lane_pauses, measures, overview, refusals, usage
+from carpool_worker.store import batches, lane_pauses, measures, overview, refusals, reservations, usage
 from carpool_worker.store.measures import Counted, Gone, Standing, Stay, Tries
 from carpool_worker.store.overview import Deliveries
 from carpool_worker.store.refusals import Refused
@@ -53,6 +54,8 @@ class Seen:
     deliveries: Deliveries
     tries: Sequence[Tries]
     used: Sequence[Used]
+    budgets: Mapping[str, OfBudget]  # of the clients with a budget of their own
+    held: Mapping[str, int]  # requests that wait for their client's budget
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ def look(engine: sa.Engine, settings: Settings) -> Seen:
             deliveries=overview.delivering(connection, at, at - LATELY),
             tries=measures.tries_since(connection, at - LATELY),
             used=usage.totals(connection, ("client", "model")),
+            budgets=reservations.standings(connection, settings.budgets, at),
+            held=reservations.count_held(connection),
         )
 
 

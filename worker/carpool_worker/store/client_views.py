@@ -12,6 +12,8 @@ from carpool_worker.states import BatchState, RequestState
 batches = Batch.__table__  # type: ignore[attr-defined]
 requests = Request.__table__  # type: ignore[attr-defined]
 deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
+HELD = "held"
+
 usage = UsageRow.__table__  # type: ignore[attr-defined]
 
 
@@ -35,17 +37,17 @@ def waiting(connection: sa.Connection, client: str | None = None) -> dict[str, i
 
 
 def waiting_by_state(connection: sa.Connection, client: str) -> dict[str, int]:
-    """Return how many requests of a client wait, by the state of their batch, or as `retryable`."""
+    """Return how many requests of a client wait: by the state of their batch, `retryable`, or `held` by its budget."""
     joined = requests.join(batches, batches.c.id == requests.c.batch_id)
     theirs = requests.c.client == client, requests.c.finished_at.is_(None), requests.c.retry_at.is_(None)
     query = sa.select(batches.c.state, sa.func.count()).select_from(joined).where(*theirs)
     in_batches = connection.execute(query.where(batches.c.finished_at.is_(None)).group_by(batches.c.state))
     found = {str(state): count for state, count in in_batches}
-    retryable = sa.select(sa.func.count()).where(
-        requests.c.retry_at.is_not(None), requests.c.client == client
-    )
-    order = [*map(str, BatchState), str(RequestState.RETRYABLE)]
-    found[str(RequestState.RETRYABLE)] = connection.scalar(retryable) or 0
+    counts = sa.func.count(), sa.func.count(requests.c.held_at)
+    retryable = sa.select(*counts).where(requests.c.retry_at.is_not(None), requests.c.client == client)
+    waiting, held = connection.execute(retryable).one()
+    found |= {str(RequestState.RETRYABLE): waiting - held, HELD: held}
+    order = [*map(str, BatchState), str(RequestState.RETRYABLE), HELD]
     return {state: found[state] for state in order if found.get(state)}
 
 

@@ -63,12 +63,15 @@ class Stay(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """Requests in one state at one attempt; the oldest was enqueued at, in milliseconds since the epoch."""
+    """Requests in one state at one attempt; the oldest was enqueued at, in milliseconds since the epoch.
+
+    What waits for its client's budget does not count as old: None where all do.
+    """
 
     state: str
     attempt: int
     requests: int
-    enqueued_at: int
+    enqueued_at: int | None
 
 
 class Tries(NamedTuple):
@@ -128,7 +131,7 @@ def tries_since(connection: sa.Connection, at: int) -> list[Tries]:
 def count_requests(connection: sa.Connection) -> list[Counted]:
     """Count the requests by state and attempt; reads the whole table."""
     row = requests.c
-    numbers = (sa.func.count(), sa.func.min(row.enqueued_at))
+    numbers = (sa.func.count(), sa.func.min(sa.case((row.held_at.is_(None), row.enqueued_at))))
     counted = sa.select(row.state, row.attempt, *numbers).group_by(row.state, row.attempt)
     return [Counted(state.value, *rest) for state, *rest in connection.execute(counted)]
 
