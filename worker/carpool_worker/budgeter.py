@@ -84,8 +84,9 @@ def release(engine: sa.Engine, budgets: Budgets) -> list[str]:
     """
     refused: list[str] = []
     with read(engine) as connection:
-        clients = reservations.waiting_clients(connection)
-    for client in clients:
+        waiting = reservations.waiting_clients(connection)
+        due = [client for client in waiting if _is_due(connection, client, budget_of(budgets, client))]
+    for client in due:
         with write(engine) as connection:
             refused += _release(connection, client, budget_of(budgets, client), now())
     return refused
@@ -115,21 +116,31 @@ def _share(shares: Shares, theirs: Sequence[Envelope], standing: Standing, *, is
             shares.held.append(one)
 
 
+def _is_due(connection: sa.Connection, client: str, budget: Budget | None) -> bool:
+    if budget is None:
+        return True
+    standing = reservations.standings(connection, {client: budget}, now())[client]
+    oldest = reservations.oldest_held(connection, client, 1)
+    return any(one.estimate <= standing.room or not budget.allows(one.estimate) for one in oldest)
+
+
 def _release(connection: sa.Connection, client: str, budget: Budget | None, at: int) -> list[str]:
     reservations.lock(connection)
     held = reservations.oldest_held(connection, client, CHUNK_REQUESTS)
     if budget is None:
-        reservations.release(connection, [one.id for one in held], at)
+        reservations.release(connection, reservations.lock_held(connection, [one.id for one in held]), at)
         return []
     standing = reservations.standings(connection, {client: budget}, at)[client]
-    never = [one for one in held if not budget.allows(one.estimate)]  # the budget was cut since
-    _refuse(connection, [(one, reason(client, standing, one.estimate)) for one in never], at)
     waiting = [one for one in held if budget.allows(one.estimate)]
-    count = fitting([one.estimate for one in waiting], standing.room)
-    if count:
-        log.info("client %s: %d requests that waited for its budget go on", client, count)
-    reservations.release(connection, [one.id for one in waiting[:count]], at)
-    return [one.id for one in never]
+    going = waiting[: fitting([one.estimate for one in waiting], standing.room)]
+    never = [one for one in held if not budget.allows(one.estimate)]  # the budget was cut since
+    locked = reservations.lock_held(connection, [one.id for one in (*going, *never)])
+    released = [one.id for one in going if one.id in locked]
+    reservations.release(connection, released, at)
+    refused = [(one, reason(client, standing, one.estimate)) for one in never if one.id in locked]
+    _refuse(connection, refused, at)
+    log.info("client %s's budget: %d requests go on, %d are refused", client, len(released), len(refused))
+    return [one.id for one, _ in refused]
 
 
 def _refuse(connection: sa.Connection, refused: Sequence[tuple[Held, str]], at: int) -> None:

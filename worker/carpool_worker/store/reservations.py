@@ -93,12 +93,18 @@ def waiting_clients(connection: sa.Connection) -> list[str]:
 
 
 def oldest_held(connection: sa.Connection, client: str, limit: int) -> list[Held]:
-    """Return up to `limit` requests of a client that wait for its budget, the oldest first, locked."""
+    """Return up to `limit` requests of a client that wait for its budget, the oldest first."""
     row = requests.c
     columns = (row.id, sa.type_coerce(row.estimate, sa.BigInteger), row.callback)
     held = sa.select(*columns).where(row.client == client, HELD, row.cancel_requested_at.is_(None))
-    oldest = held.order_by(row.held_at, row.id).limit(limit).with_for_update(skip_locked=True)
+    oldest = held.order_by(row.held_at, row.id).limit(limit)
     return [Held(*found) for found in connection.execute(oldest)]
+
+
+def lock_held(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
+    """Return those of `ids` that are held and nobody else is at, locked in order of id until the transaction ends."""
+    held = sa.select(requests.c.id).where(among(connection, ids), HELD)
+    return set(connection.scalars(held.order_by(requests.c.id).with_for_update(skip_locked=True)))
 
 
 def count_held(connection: sa.Connection) -> dict[str, int]:
@@ -107,8 +113,8 @@ def count_held(connection: sa.Connection) -> dict[str, int]:
     return dict(connection.execute(counted).all())
 
 
-def release(connection: sa.Connection, ids: Sequence[str], now: int) -> None:
-    """Let the stager have held requests; from now on their estimates are reserved."""
+def release(connection: sa.Connection, ids: Collection[str], now: int) -> None:
+    """Let the stager have locked requests that are held; from now on their estimates are reserved."""
     held = sa.update(requests).where(among(connection, ids), HELD, requests.c.state.in_(STAGE.sources))
     connection.execute(held.values(held_at=None, retry_at=now))
 
