@@ -133,6 +133,30 @@ def test_an_open_batch_is_sealed_in_time_for_the_request_that_waits_least(
     assert (batch(carpool, batch_id).state, batch(carpool, batch_id).submit_by) == ("sealed", earliest)
 
 
+def test_an_open_batch_fills_while_the_window_is_closed_and_is_sealed_when_it_opens(
+    carpool: Carpool, producer: Producer, windows: Windows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    opening = next_opening(windows, now())
+    assert opening
+    carpool.limits = Limits(5, 250_000_000, 0, windows)
+    batch_id = given_batch(carpool, producer)
+
+    # When its time is over, Then it goes on filling, and a batch that is full is sealed
+    clocks_show(monkeypatch, opening.at - 1)
+    assert given_batch(carpool, producer) == batch_id
+    assert (batch(carpool, batch_id).state, batch(carpool, batch_id).request_count) == ("open", 4)
+    following = given_batch(carpool, producer)
+    assert (batch(carpool, batch_id).state, batch(carpool, following).request_count) == ("sealed", 1)
+
+    # When the window opens
+    clocks_show(monkeypatch, opening.at)
+    carpool.aggregate()
+
+    # Then
+    assert batch(carpool, following).state == "sealed"
+
+
 def test_the_higher_priority_goes_first_when_there_is_no_room_for_all(
     carpool: Carpool, producer: Producer
 ) -> None:

@@ -27,7 +27,7 @@ def batch(state: BatchState = BatchState.OPEN, **columns: Any) -> Batch:
 
 
 def describe(batch: Batch) -> tuple[str, dict[str, Any]]:
-    return flower_rows.describe(batch, flush_interval=60)
+    return flower_rows.describe(batch, batch.opened_at + 60_000)
 
 
 @pytest.mark.parametrize(

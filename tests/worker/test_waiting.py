@@ -120,6 +120,14 @@ def test_an_open_batch_is_sealed_before_its_max_wait_ends_and_never_later_than_w
     assert waits_for(patient, SCENE) == "more requests: until 12:01:00 UTC, or 9,500 more"
 
 
+def test_an_open_batch_fills_until_the_window_opens() -> None:
+    limits = replace(SCENE.limits, windows=(NIGHTS,))
+
+    waiting = waits_for(batch(BatchState.OPEN), replace(CLOSED, limits=limits))
+
+    assert waiting == "more requests: until 21:00:00 UTC, or 9,500 more"
+
+
 def test_a_paused_lane_says_why_and_when_it_is_asked_again() -> None:
     paused = replace(SCENE, pauses={"lane": PAUSE}, admitted=("b",))
 

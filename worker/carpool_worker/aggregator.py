@@ -23,7 +23,7 @@ from carpool_worker.inbox import Chunk, Inbox
 from carpool_worker.lanes import Filled, Lane, Limits, fill
 from carpool_worker.prefixes import prefix_of
 from carpool_worker.store import batches, requests
-from carpool_worker.windows import LEAD
+from carpool_worker.windows import LEAD, is_open
 
 log = logging.getLogger(__name__)
 
@@ -115,11 +115,16 @@ def _sweep(engine: sa.Engine) -> Filled:
 
 
 def seal_due(engine: sa.Engine, limits: Limits) -> Filled:
-    """Seal the open batches whose first request has waited long enough, or one of them can't wait any longer."""
+    """Seal the open batches whose first request has waited long enough, or one of them can't wait any longer.
+
+    While the windows are closed the first is no reason: such a batch would only wait sealed, and take no more in.
+    """
     at = now()
     with write(engine) as connection:
-        waited = batches.seal_opened_before(connection, at - int(limits.seconds * 1000), at)
-        return Filled(sealed=[*waited, *batches.seal_to_submit_by(connection, at + LEAD, at)])
+        sealed = batches.seal_to_submit_by(connection, at + LEAD, at)
+        if is_open(limits.windows, at):
+            sealed += batches.seal_opened_before(connection, at - int(limits.seconds * 1000), at)
+        return Filled(sealed=sealed)
 
 
 def _insert(

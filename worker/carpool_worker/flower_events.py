@@ -15,6 +15,7 @@ from celery import Celery
 
 from carpool_worker.database import read
 from carpool_worker.flower_rows import FAILED, RECEIVED, answer_time, describe
+from carpool_worker.lanes import Limits
 from carpool_worker.models import Batch
 from carpool_worker.settings import settings
 from carpool_worker.states import BatchState
@@ -81,7 +82,11 @@ def _newest(engine: sa.Engine) -> Iterator[Batch]:
 
 
 def _event(batch: Batch) -> Event:
-    kind, fields = describe(batch, settings().flush_interval)
+    # Only of one that fills it is told when it will be sealed: the next opening of a window takes time to find.
+    due_at = (
+        Limits.of(settings()).due_at(batch.opened_at) if batch.state == BatchState.OPEN else batch.opened_at
+    )
+    kind, fields = describe(batch, due_at)
     return kind, {"uuid": batch.id, **fields}
 
 

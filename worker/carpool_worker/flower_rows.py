@@ -24,13 +24,15 @@ NAME = "batch "
 """What the names of the rows that are batches begin with; the model follows."""
 
 
-def describe(batch: Batch, flush_interval: float) -> tuple[str, dict[str, Any]]:
+def describe(batch: Batch, due_at: int) -> tuple[str, dict[str, Any]]:
     """Return the event that shows a batch as it stands: its type, and all that its row says.
+
+    `due_at` is when it is sealed at the latest, in milliseconds since the epoch.
 
     Each event has all of it, so that one is enough where earlier ones were lost. The times are the batch's own, in
     seconds since the epoch. The runtime is not in it: Flower counts it in its metrics each time that an event has it.
     """
-    kind, due = _kind(batch), _moment(batch.opened_at + int(flush_interval * 1000))
+    kind, due = _kind(batch), _moment(due_at)
     return kind, {
         "name": f"{NAME}{batch.model}",
         "args": contents(batch),

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from carpool_worker.settings import Settings
 from carpool_worker.states import SEAL
 from carpool_worker.store import batches
+from carpool_worker.windows import DAY, Windows, first_open, longest_closed, parse_all
 
 BODY_FRAME_BYTES = len(b'{"requests":[]}')
 ITEM_FRAME_BYTES = len(b'{"custom_id":"","params":},') + 32
@@ -19,17 +20,27 @@ ITEM_FRAME_BYTES = len(b'{"custom_id":"","params":},') + 32
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a batch is full (requests, bytes of its body) or due (seconds since its first request)."""
+    """When a batch is full (requests, bytes of its body) or due (seconds since its first request, in a window)."""
 
     count: int
     body_bytes: int
     seconds: float
+    windows: Windows = ()
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
         """Return what the settings say; a batch of more than `queue_limit` would never be admitted."""
         count = min(settings.flush_count, settings.queue_limit)
-        return cls(count, settings.flush_bytes, settings.flush_interval)
+        windows = parse_all(settings.submit_windows)
+        return cls(count, settings.flush_bytes, settings.flush_interval, windows)
+
+    def due_at(self, opened_at: int) -> int:
+        """Return when a batch that was opened then is due, unless it is full before; milliseconds since the epoch."""
+        return first_open(self.windows, opened_at + int(self.seconds * 1000))
+
+    def longest_open(self, at: int) -> int:
+        """Return for how many milliseconds a batch may be open, windows being closed as they are around `at`."""
+        return int(self.seconds * 1000) + longest_closed(self.windows, at // DAY) * 1000
 
 
 def item_bytes(params_bytes: int) -> int:

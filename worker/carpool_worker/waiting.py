@@ -42,7 +42,7 @@ def clock(at: int, now: int) -> str:
 
 def _open(batch: Batch, scene: Scene) -> str:
     room = scene.limits.count - batch.request_count
-    sealed_at = batch.opened_at + int(scene.limits.seconds * 1000)
+    sealed_at = scene.limits.due_at(batch.opened_at)
     until = clock(min(sealed_at, _sets_off(batch) or sealed_at), scene.at)
     return f"more requests: until {until}, or {room:,} more"
 

@@ -23,6 +23,9 @@ MINUTE = 60_000
 
 DAY_MINUTES = 24 * 60
 
+DAY = DAY_MINUTES * MINUTE
+"""Milliseconds."""
+
 LONGEST_CLOSED = 15 * DAY_MINUTES
 """Minutes: a window of minutes on one day of the week, which a change of the clocks skips once."""
 
@@ -108,6 +111,12 @@ def next_opening(windows: Windows, at: int) -> Opening | None:
     first = at - at % MINUTE + MINUTE
     minutes = range(first, first + LONGEST_CLOSED * MINUTE, MINUTE)
     return next(Opening(minute, window) for minute in minutes for window in windows if window.is_open(minute))
+
+
+def first_open(windows: Windows, at: int) -> int:
+    """Return the first time from `at` on at which one of them is open; milliseconds since the epoch."""
+    opening = next_opening(windows, at)
+    return opening.at if opening else at
 
 
 @lru_cache

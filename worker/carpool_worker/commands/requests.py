@@ -51,15 +51,17 @@ def requests(
         return
     from carpool_worker.commands import request_views as views
     from carpool_worker.database import now, read
+    from carpool_worker.lanes import Limits
     from carpool_worker.preflight import check_tables
     from carpool_worker.settings import settings
     from carpool_worker.store.request_views import Filter, page
 
     only_one(before, after)
     check_tables()
+    limits = Limits.of(settings())
     with read() as connection:
         named = _batch(connection, batch) if batch else None
-        wanted = Filter(state, client, model, named, since, int(settings().flush_interval * 1_000))
+        wanted = Filter(state, client, model, named, since, limits.longest_open(now()))
         ends = [_find(connection, one) if one else None for one in (before, after)]
         found = page(connection, wanted, limit, *ends)
     if as_json:

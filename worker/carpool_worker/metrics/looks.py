@@ -21,16 +21,13 @@ from carpool_worker.store.measures import Counted, Gone, Standing, Stay, Tries
 from carpool_worker.store.overview import Deliveries
 from carpool_worker.store.refusals import Refused
 from carpool_worker.store.usage import Used
-from carpool_worker.windows import longest_closed, parse_all
+from carpool_worker.windows import DAY, longest_closed, parse_all
 
 LATELY = 3_600_000
 """Milliseconds: how far back the tries to deliver, and the deliveries given up on, are counted."""
 
 STAY_BOUNDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0, 21_600.0, 43_200.0, 86_400.0)
 """Seconds: the buckets of the time in a state; most batches end within an hour, all within a day."""
-
-DAY = 86_400_000
-"""Milliseconds."""
 
 REDIS_SECONDS = 2.0
 """How long Redis may take to answer; it is asked once, as Prometheus waits 10 seconds by default."""
