@@ -22,7 +22,7 @@ PLACES = {name: place for place, name in enumerate(Envelope.__struct_fields__)}
 
 def good(request_id: str) -> list[Any]:
     callback = b'{"kind":"webhook","url":"https://example.com/answers"}'
-    said = [request_id, "tests", MODEL, PARAMS, {}, callback, b"{}", None, 1_700_000_000_000]
+    said: list[Any] = [request_id, "tests", MODEL, PARAMS, {}, callback, b"{}", None, 1_700_000_000_000]
     return [*said, 0, None, None]
 
 
