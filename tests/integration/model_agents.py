@@ -32,7 +32,7 @@ HOURS = 3 * 3_600_000
 """Milliseconds: longer than any wait of an agent."""
 
 CLOCKS = {
-    "batches": ("due_at", "opened_at", "submitting_at", "in_doubt_at", "sought_at"),
+    "batches": ("due_at", "opened_at", "submitting_at", "in_doubt_at", "sought_at", "warm_until"),
     "requests": ("retry_at",),
     "deliveries": ("due_at",),
     "lane_pauses": ("paused_at", "probe_at"),
@@ -130,7 +130,8 @@ class Agents:
 
     def _submit(self, ids: Iterable[str]) -> None:
         for batch_id in ids:
-            submitter.submit(self.engine, self.claude, batch_id, PATIENCE.submit_timeout, QUEUE_LIMIT)
+            bounds = PATIENCE.submit_timeout, QUEUE_LIMIT
+            submitter.submit(self.engine, self.claude, batch_id, *bounds, cache_shared_prompts=True)
 
     def _collect(self, ids: Iterable[str]) -> None:
         policy = MAX_ATTEMPTS, RETRY_INTERVAL

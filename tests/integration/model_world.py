@@ -17,7 +17,7 @@ from tests.integration.agents import request
 from tests.integration.model_interruptions import Fuse, PorousClaude, make_porous
 
 from carpool import Request, Task, Webhook
-from carpool_worker import inbox, migrations, result_lines, stager
+from carpool_worker import cache_savings, inbox, migrations, result_lines, stager
 from carpool_worker.database import now, open_engine
 from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
 
@@ -70,8 +70,9 @@ class Wanted(NamedTuple):
         model, betas = LANES[self.lane]
         key = f"{self.fate} {self.lane} {self.callback}" if self.keyed else None
         text = self.fate if self.keyed else f"{self.fate} {number}"
+        shared = {} if betas else {"system": "Be brief."}
         return Request(
-            request(text, model), callback=CALLBACKS[self.callback], idempotency_key=key, betas=betas
+            request(text, model) | shared, callback=CALLBACKS[self.callback], idempotency_key=key, betas=betas
         )
 
 
@@ -142,6 +143,9 @@ def world(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr(inbox, "CHUNK_REQUESTS", 3)
     monkeypatch.setattr(result_lines, "CHUNK_LINES", 1)
     monkeypatch.setattr(stager, "CHUNK_REQUESTS", 2)
+    # Any shared prompt is long enough to be cached, and any saving worth a warm-up.
+    monkeypatch.setattr(cache_savings, "shortest", lambda _: 0)
+    monkeypatch.setattr(cache_savings, "LEAST_WORTH", 0)
     migrations.upgrade(f"sqlite:///{tmp_path}/empty.db")
     fuse = Fuse()
     options = SimulatorOptions(data=tmp_path / "simulator", requests_per_minute=10_000_000, scripts=SCRIPTS)

@@ -11,6 +11,7 @@ from tests.integration.agents import Carpool, request
 
 from carpool import Producer
 from carpool_worker import cache_savings, cacher, submitter
+from carpool_worker.commands.batch_views import events
 from carpool_worker.database import now, read
 from carpool_worker.lanes import BODY_FRAME_BYTES, Limits
 from carpool_worker.marking import MARK_BYTES
@@ -147,6 +148,20 @@ def test_one_request_goes_ahead_and_the_others_wait_until_it_has_ended(
     assert [row.state for row in held(eager)] == ["in_progress", "ended"]
     [seen, _] = eager.claude.list_newest({})
     assert seen.request_count == 4
+
+
+def test_a_batchs_story_tells_of_its_marks_and_its_warm_up(eager: Carpool, producer: Producer) -> None:
+    enqueued(eager, producer, 5)
+    eager.until(lambda: eager.ended(5))
+
+    [rest, warm_up] = held(eager)
+    with read(eager.engine) as connection:
+        batch = batches.get(connection, rest.id)
+    assert batch
+    told = [words for _, words in events(batch, [warm_up.id])]
+
+    assert f"shared prompts marked for the cache: 1; batch {warm_up.id} goes ahead to warm it up" in told
+    assert told[-1].startswith("completed: 4 succeeded")
 
 
 def test_nobody_waits_for_a_warm_up_beyond_its_use_or_when_it_is_to_go_now(

@@ -38,6 +38,23 @@ def test_a_marked_prefix_is_written_to_the_cache_once_and_read_afterwards(
     assert {usage.input_tokens for usage in usages} == {1}
 
 
+def test_tools_belong_to_the_prefix_and_a_system_prompt_in_front_of_the_mark_too(
+    claude: Anthropic, request_of: Write, results: Read
+) -> None:
+    # Given
+    marked = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    tool = {"name": "look", "description": "word " * 1_000, "input_schema": {}}
+    text = [{"role": "user", "content": [{"type": "text", "text": "word " * 1_000, **marked}]}]
+    requests: Any = [request_of(f"t{n}", tools=[tool | marked]) for n in range(2)]
+    requests += [request_of(system, system=system, messages=text) for system in ("A", "B")]
+    # When
+    answers = results(claude, claude.messages.batches.create(requests=requests).id)
+    # Then
+    read = {custom_id: answer.message.usage.cache_read_input_tokens for custom_id, answer in answers.items()}
+    assert sorted([read["t0"], read["t1"]]) == [0, 1_252]
+    assert (read["A"], read["B"]) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("review", "sentiment"),
     [

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from carpool_worker.flower_rows import contents, outcome
 from carpool_worker.models import Batch
+from carpool_worker.states import BatchState
 from carpool_worker.waiting import Scene, waits_for
 
 ID_WIDTH = 32
@@ -87,6 +88,9 @@ def events(batch: Batch, parts: Sequence[str]) -> Iterator[tuple[int, str]]:
     if batch.sealed_at:
         origin = f", a part of {batch.parent_id}" if batch.parent_id else ""
         yield batch.sealed_at, f"sealed: {contents(batch)}{origin}"
+        if marked := json.loads(batch.marked or "[]"):
+            first = f"; batch {batch.warm_up_id} goes ahead to warm it up" if batch.warm_up_id else ""
+            yield batch.sealed_at, f"shared prompts marked for the cache: {len(marked)}{first}"
     if batch.submitting_at:
         yield batch.submitting_at, f"post {batch.submissions} began"
     if batch.in_doubt_at:
@@ -101,7 +105,8 @@ def events(batch: Batch, parts: Sequence[str]) -> Iterator[tuple[int, str]]:
         ended_at = max(batch.ended_at, batch.in_progress_at or 0)
         yield ended_at, f"ended: {', '.join(f'{getattr(batch, name):,} {name}' for name in OUTCOMES)}"
     if batch.finished_at:
-        into = f" into {', '.join(parts)}" if parts else ""
+        is_split = parts and batch.state == BatchState.REJECTED  # the part of a completed one is its warm-up
+        into = f" into {', '.join(parts)}" if is_split else ""
         yield (
             batch.finished_at,
             f"{batch.state}{into}: {outcome(batch) or batch.last_error or 'nothing in it'}",

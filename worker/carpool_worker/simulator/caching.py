@@ -1,6 +1,7 @@
 """Prompt caching by a simple rule: the first request with a prefix writes it, later ones read it.
 
-The prefix is the text of all blocks of `system` and `messages` up to the last one that has a `cache_control`.
+The prefix is the text of all tools and all blocks of `system` and `messages` up to the last one that has a
+`cache_control`.
 """
 
 from hashlib import blake2b
@@ -51,11 +52,13 @@ class PrefixCache:
 
 
 def _prefix(params: Params) -> list[Block]:
-    blocks = [] if isinstance(params.system, str) else params.system
+    blocks = [Block(text=tool.text(), cache_control=tool.cache_control) for tool in params.tools or ()]
+    blocks += _blocks(params.system)
     for turn in params.messages or ():
-        if not isinstance(turn.content, str):
-            blocks = blocks + turn.content
-    if not blocks:
-        return blocks
+        blocks += _blocks(turn.content)
     marked = [number for number, block in enumerate(blocks) if block.cache_control]
     return blocks[: marked[-1] + 1] if marked else []
+
+
+def _blocks(content: str | list[Block]) -> list[Block]:
+    return [Block(text=content)] if isinstance(content, str) else content

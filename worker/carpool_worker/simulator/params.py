@@ -33,6 +33,19 @@ class Block(msgspec.Struct, gc=False):
     cache_control: dict[str, Any] | None = None
 
 
+class Tool(msgspec.Struct, gc=False):
+    """A tool, as far as the simulator reads it."""
+
+    name: str = ""
+    description: str = ""
+    input_schema: msgspec.Raw = msgspec.Raw(b"")
+    cache_control: dict[str, Any] | None = None
+
+    def text(self) -> str:
+        """Return what the model reads of it."""
+        return f"{self.name}\n{self.description}\n{bytes(self.input_schema).decode()}"
+
+
 class Turn(msgspec.Struct, gc=False):
     """A message of the conversation."""
 
@@ -51,6 +64,7 @@ class Params(msgspec.Struct, gc=False):
     max_tokens: int | None = None
     messages: list[Turn] | None = None
     system: str | list[Block] = ""
+    tools: list[Tool] | None = None
     stream: bool | None = None
     speed: str | None = None
     store: Any = None
@@ -58,7 +72,7 @@ class Params(msgspec.Struct, gc=False):
 
     def text_chars(self) -> int:
         """Return how many characters of text there are in the whole prompt."""
-        chars = len(text_of(self.system))
+        chars = len(text_of(self.system)) + sum(len(tool.text()) for tool in self.tools or ())
         for turn in self.messages or ():
             chars += len(turn.text())
         return chars
