@@ -70,7 +70,8 @@ class Wanted(NamedTuple):
         model, betas = LANES[self.lane]
         key = f"{self.fate} {self.lane} {self.callback}" if self.keyed else None
         text = self.fate if self.keyed else f"{self.fate} {number}"
-        shared = {} if betas else {"system": "Be brief."}
+        # Not in the first lane with a webhook, where the systematic attacks expect one batch to stay one.
+        shared = {"system": "Be brief."} if self.lane == 1 or self.callback != 1 else {}
         return Request(
             request(text, model) | shared, callback=CALLBACKS[self.callback], idempotency_key=key, betas=betas
         )
