@@ -20,8 +20,8 @@ from carpool import Producer
 from carpool_worker import aggregator, database, rescuer
 from carpool_worker.database import open_engine, write
 from carpool_worker.inbox import Inbox
+from carpool_worker.nudges import AWAY
 from carpool_worker.simulator import RemoteSimulator
-from carpool_worker.tasks import AWAY
 
 Fault = Callable[[sa.Engine], AbstractContextManager[None]]
 

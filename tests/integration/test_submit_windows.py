@@ -11,7 +11,7 @@ from tests.integration.agents import MODEL, Carpool, request
 from tests.integration.commanding import fits_80_columns, rows, succeeded
 
 from carpool import Producer, Request
-from carpool_worker import admission, aggregator, submitter, tasks
+from carpool_worker import admission, aggregator, followups, submitter, tasks
 from carpool_worker.database import now, read
 from carpool_worker.lanes import Limits
 from carpool_worker.metrics.looks import look
@@ -220,8 +220,8 @@ def test_the_tasks_go_by_the_setting(
     for name in ("engine", "server", "claude"):
         monkeypatch.setattr(tasks, name, partial(getattr, carpool, name))
     monkeypatch.setattr(tasks, "settings", lambda: closed)
-    monkeypatch.setattr(tasks, "_show", lambda ids: None)
-    monkeypatch.setattr(tasks, "_nudge", lambda agent, ids=(): nudged.update({agent: list(ids)}))
+    monkeypatch.setattr(followups, "show", lambda ids: None)
+    monkeypatch.setattr(followups, "nudge", lambda agent, ids=(): nudged.update({agent: list(ids)}))
     batch_id = given_batch(carpool, producer)
 
     # Then a nudge to submit does nothing, and nobody is nudged

@@ -22,7 +22,7 @@ from carpool import AsyncProducer, Producer, Webhook, tracing
 from carpool.contract import ENTRY_FIELD, INBOX, decode_entry
 from carpool.exceptions import InvalidRequest
 from carpool.webhooks import verify
-from carpool_worker import courier, tasks, telemetry
+from carpool_worker import celery_door, courier, telemetry
 from carpool_worker.app import app
 from carpool_worker.channels import Event, Outgoing
 from carpool_worker.channels.celery_task import TaskChannel
@@ -123,11 +123,11 @@ def test_every_door_takes_the_trace(redis_url: str, monkeypatch: pytest.MonkeyPa
             await producer.enqueue_many([request(), request()])
 
     # Given a Celery message that its service's instrumentation marked, and two that nobody or somebody else did
-    monkeypatch.setattr(tasks, "settings", lambda: read_settings(redis_url=redis_url))
+    monkeypatch.setattr(celery_door, "settings", lambda: read_settings(redis_url=redis_url))
     for mark in ({"traceparent": TRACE}, {}, {"traceparent": "nonsense"}):
-        tasks.enqueue.push_request(id=f"message {mark}", **mark)
-        tasks.enqueue.run(request())
-        tasks.enqueue.pop_request()
+        celery_door.enqueue.push_request(id=f"message {mark}", **mark)
+        celery_door.enqueue.run(request())
+        celery_door.enqueue.pop_request()
 
     # When others enqueue within a span, or say which trace they mean
     with service.start_as_current_span("checkout"), Producer(redis_url) as producer:

@@ -70,7 +70,8 @@ def test_beat_drives_every_state_on_and_its_ticks_depend_on_no_clock(configured:
 
 
 def test_every_tick_is_a_task_and_none_of_carpools_tasks_is_shown_in_flower() -> None:
-    app.loader.import_task_module("carpool_worker.tasks")
+    for module in ("tasks", "celery_door"):
+        app.loader.import_task_module(f"carpool_worker.{module}")
     tasks = {name: task for name, task in app.tasks.items() if name.startswith("carpool.")}
 
     assert set(app.conf.beat_schedule) < set(tasks)

@@ -14,7 +14,7 @@ from celery.worker.consumer.consumer import INVALID_TASK_ERROR, MESSAGE_DECODE_E
 from celery.worker.request import Request
 
 from carpool import Producer, QueueFull, RedisUnavailable
-from carpool_worker import tasks
+from carpool_worker import celery_door, nudges
 from carpool_worker.worker_process import quote_nothing
 
 PROMPT = "a secret"
@@ -29,11 +29,11 @@ def test_a_request_that_the_inbox_cant_take_goes_back_to_its_queue(
         raise error
 
     monkeypatch.setattr(Producer, "enqueue", refuse)
-    monkeypatch.setattr(tasks, "DOOR_PAUSE", 0.0)
+    monkeypatch.setattr(celery_door, "DOOR_PAUSE", 0.0)
 
     # When
     with pytest.raises(Reject) as rejected:
-        tasks.enqueue.run({"model": "m"})
+        celery_door.enqueue.run({"model": "m"})
 
     # Then
     assert rejected.value.requeue
@@ -42,7 +42,7 @@ def test_a_request_that_the_inbox_cant_take_goes_back_to_its_queue(
 def test_who_inspects_a_worker_is_not_shown_what_its_tasks_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Request, "info", lambda *_: {"id": "1", "args": [], "kwargs": {"params": PROMPT}})
 
-    shown = tasks.enqueue.Request.__new__(tasks.enqueue.Request).info()
+    shown = celery_door.enqueue.Request.__new__(celery_door.enqueue.Request).info()
 
     assert shown == {"id": "1", "args": "", "kwargs": ""}
 
@@ -62,7 +62,7 @@ def test_the_log_quotes_no_message(complaint: str) -> None:
     assert "carpool.enqeue" in record.getMessage()
 
 
-class Away(tasks.Nudge):
+class Away(nudges.Nudge):
     """A task whose database has gone."""
 
     name = "carpool.away"
@@ -73,7 +73,7 @@ class Away(tasks.Nudge):
 
 @pytest.fixture
 def away() -> Any:
-    tasks._complained.clear()
+    nudges._complained.clear()
     return Celery("away").register_task(Away())
 
 
@@ -98,7 +98,7 @@ def test_an_outage_that_lasts_is_told_again(
     away()
 
     # When that is some time ago, Then it says so again
-    later = monotonic() + tasks.SILENCE
-    monkeypatch.setattr(tasks, "monotonic", lambda: later)
+    later = monotonic() + nudges.SILENCE
+    monkeypatch.setattr(nudges, "monotonic", lambda: later)
     away()
     assert len(caplog.records) == 2

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from time import monotonic, sleep
-from typing import Any, cast
+from collections.abc import Sequence
 
-import redis
-import sqlalchemy as sa
-from celery import Task
-from celery.exceptions import Reject
-from celery.worker.request import Request
-from kombu.exceptions import OperationalError as BrokerError
-from redis.exceptions import RedisError
-
-from carpool import tracing
-from carpool.client import Producer
-from carpool.envelopes import Common
-from carpool.exceptions import InvalidRequest, InvalidSetting, QueueFull, RedisUnavailable
 from carpool_worker import (
     aggregator,
     budgeter,
     collector,
     courier,
     flower_events,
+    followups,
     poller,
     pruner,
     rescuer,
@@ -33,87 +18,19 @@ from carpool_worker import (
     submitter,
 )
 from carpool_worker.admission import admitted
-from carpool_worker.app import app, queue
+from carpool_worker.app import app
 from carpool_worker.channels import reply
-from carpool_worker.claude import Claude
-from carpool_worker.clock import is_behind
+from carpool_worker.connections import claude, server
 from carpool_worker.database import engine, now, read, write
 from carpool_worker.inbox import Inbox
 from carpool_worker.lanes import Filled, Limits
 from carpool_worker.leases import lease, slot
 from carpool_worker.monitors import is_asked_for
-from carpool_worker.pace import Pace
+from carpool_worker.nudges import Nudge
 from carpool_worker.settings import settings
 from carpool_worker.states import BatchState
 from carpool_worker.store import batches, deliveries
-from carpool_worker.store.answers import load_answers
 from carpool_worker.windows import Windows, parse_all
-
-log = logging.getLogger(__name__)
-
-DOOR_PAUSE = 1.0
-"""Seconds until a request that the inbox could not take is handed out again."""
-
-
-AWAY = (
-    sa.exc.OperationalError,
-    sa.exc.InterfaceError,
-    sa.exc.InternalError,  # PostgreSQL: read-only, after a failover
-    RedisError,
-    BrokerError,
-    OSError,
-)
-"""What is raised while the database, Redis or the disk can't be reached, refuses, or has no room."""
-
-SILENCE = 60.0
-"""Seconds until a process says again that a task can't work."""
-
-
-class Unshown(Request):  # type: ignore[misc]
-    """A task that the worker has in hand: who inspects the worker, as Flower does, is not shown its arguments."""
-
-    def info(self, safe: bool = False) -> dict[str, Any]:
-        """Return what is shown of it; at the Celery door the arguments are prompts."""
-        return {**super().info(safe), "args": "", "kwargs": ""}
-
-
-class Nudge(Task):  # type: ignore[misc]
-    """A task that may be lost or run twice; Flower shows batches, not ticks."""
-
-    abstract = True
-    send_events = False
-    Request = Unshown
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run; a database or a Redis that is away costs a line in the log, and the next tick tries again."""
-        try:
-            return super().__call__(*args, **kwargs)
-        except AWAY as error:
-            _complain(self.name, error)
-            return None
-
-
-def _complain(task: str, error: Exception) -> None:
-    if monotonic() < _complained.get(task, -SILENCE) + SILENCE:
-        return
-    _complained[task] = monotonic()
-    reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-    log.warning("%s can't work now, each tick tries again: %s", task, reason)
-
-
-_complained: dict[str, float] = {}
-
-
-@cache
-def server() -> redis.Redis:
-    """Return this process's connections to Redis."""
-    return redis.Redis.from_url(settings().redis_url)
-
-
-@cache
-def claude() -> Claude:
-    """Return this process's client of the API."""
-    return Claude(Pace(server()))
 
 
 def limits() -> Limits:
@@ -132,7 +49,7 @@ def aggregate() -> None:
     with lease(server(), "aggregate") as held:
         if held:
             inbox = Inbox(server(), settings().claim_interval)
-            aggregator.aggregate(engine(), inbox, limits(), _report, settings().budgets)
+            aggregator.aggregate(engine(), inbox, limits(), followups.report, settings().budgets)
 
 
 @app.task(name="carpool.stage", base=Nudge)
@@ -141,8 +58,8 @@ def stage() -> None:
     with lease(server(), "stage") as held:
         if not held:
             return
-        _report(Filled(refused=budgeter.release(engine(), settings().budgets)))
-        _report(stager.stage(engine(), limits()))
+        followups.report(Filled(refused=budgeter.release(engine(), settings().budgets)))
+        followups.report(stager.stage(engine(), limits()))
         with write(engine()) as connection:
             deliveries.stage(connection, now())
             deliveries.rescue(connection, now())
@@ -150,10 +67,10 @@ def stage() -> None:
             to_submit = admitted(connection, now(), settings().queue_limit, windows=windows())
             to_collect = batches.due_to_collect(connection, now())
             to_deliver = deliveries.due(connection, now())
-        _nudge("submit", to_submit)
-        _nudge("collect", to_collect)
+        followups.nudge("submit", to_submit)
+        followups.nudge("collect", to_collect)
         if to_deliver:
-            _nudge("deliver")
+            followups.nudge("deliver")
 
 
 @app.task(name="carpool.submit", base=Nudge)
@@ -166,10 +83,10 @@ def submit(batch_id: str) -> None:
         bounds = one.submit_timeout, one.queue_limit, windows(), one.cache_shared_prompts
         submitted = submitter.submit(engine(), claude(), batch_id, *bounds)
         if submitted:
-            _show([batch_id, *submitted.replacements])
-            _nudge("submit", submitted.replacements)
+            followups.show([batch_id, *submitted.replacements])
+            followups.nudge("submit", submitted.replacements)
             if submitted.state == BatchState.REJECTED:
-                _nudge("deliver")
+                followups.nudge("deliver")
 
 
 @app.task(name="carpool.poll", base=Nudge)
@@ -179,7 +96,7 @@ def poll() -> None:
         if held:
             flower_events.beat(app)
             ended = poller.poll(engine(), claude())
-            _nudge("collect", ended)
+            followups.nudge("collect", ended)
 
 
 @app.task(name="carpool.rescue", base=Nudge)
@@ -188,7 +105,7 @@ def rescue() -> None:
     with lease(server(), "rescue") as held:
         if held:
             patience = rescuer.Patience(settings().submit_timeout, settings().settle_interval)
-            _show(rescuer.rescue(engine(), claude(), patience))
+            followups.show(rescuer.rescue(engine(), claude(), patience))
 
 
 @app.task(name="carpool.prune", base=Nudge)
@@ -208,14 +125,14 @@ def collect(batch_id: str) -> None:
             return
 
         def announce(request_ids: Sequence[str]) -> None:
-            _answer(request_ids)
-            _nudge("deliver")
+            followups.answer(request_ids)
+            followups.nudge("deliver")
 
         policy = settings().max_attempts, settings().retry_interval
         if collector.collect(engine(), claude(), batch_id, *policy, announce):
             flower_events.finish(app, engine(), batch_id)
         else:
-            _show([batch_id])
+            followups.show([batch_id])
 
 
 @app.task(name="carpool.deliver", base=Nudge)
@@ -239,72 +156,3 @@ def show() -> None:
     """Show the newest batches to a monitor that has begun to listen."""
     if is_asked_for(server()):
         flower_events.show_newest(app, engine())
-
-
-@app.task(name="carpool.enqueue", base=Nudge, bind=True, reject_on_worker_lost=True)
-def enqueue(
-    self: Task,
-    params: Mapping[str, Any],
-    callback: Mapping[str, Any] | None = None,
-    metadata: Any = None,
-    idempotency_key: str | None = None,
-    client: str = "default",
-    priority: int = 0,
-    max_wait: float | None = None,
-) -> None:
-    """Take a request from a service that knows only Celery; bad params fail with the field and the rule.
-
-    A message that Celery hands out twice is one request: without a key of its own, the task's id is the key.
-    `max_wait` (seconds) counts from when a worker takes the message.
-    """
-    key = f"celery {self.request.id}" if idempotency_key is None else idempotency_key
-    try:
-        with Producer(settings().redis_url, client=client, allow_http=_may_be_http()) as producer:
-            terms = Common(
-                callback=cast(Any, callback), metadata=metadata, priority=priority, max_wait=max_wait
-            )
-            terms["trace"] = tracing.current() or _trace_of(self.request)
-            producer.enqueue(params, idempotency_key=key, **terms)
-    except (QueueFull, RedisUnavailable) as error:
-        # Not retry(), which publishes a new message and drops this one where Redis does not take that.
-        sleep(DOOR_PAUSE)
-        raise Reject(str(error), requeue=True) from None
-    except (InvalidRequest, InvalidSetting) as error:
-        flower_events.refuse(app, self.request.id, client, error)
-        raise
-
-
-def _trace_of(request: Any) -> str | None:
-    # What the service's own instrumentation put into the message; anything else there is no reason to refuse it.
-    trace = str(request.get("traceparent") or "")
-    return trace if tracing.TRACEPARENT.fullmatch(trace) else None
-
-
-def _may_be_http() -> bool:
-    return bool(settings().webhook_allowed_networks)  # plain http goes nowhere else
-
-
-def _report(filled: Filled) -> None:
-    _show([*filled.opened, *filled.sealed, *filled.dissolved])
-    _nudge("submit", filled.sealed)
-    if ended := [*filled.canceled, *filled.refused]:
-        _answer(ended)
-        _nudge("deliver")
-
-
-def _answer(request_ids: Sequence[str]) -> None:
-    """Push the answers that somebody waits for."""
-    if waited := reply.waited(server(), request_ids):
-        with read(engine()) as connection:
-            reply.push(server(), load_answers(connection, list(waited)))
-
-
-def _nudge(agent: str, batch_ids: Iterable[str] | None = None) -> None:
-    if is_behind(server(), queue(agent)):
-        return  # the next tick nudges again
-    for args in [()] if batch_ids is None else [(batch_id,) for batch_id in batch_ids]:
-        app.send_task(f"carpool.{agent}", args, queue=queue(agent))
-
-
-def _show(batch_ids: Iterable[str]) -> None:
-    flower_events.show(app, engine(), batch_ids)

@@ -17,7 +17,7 @@ from celery.worker.consumer.consumer import (
 )
 from celery.worker.consumer.consumer import logger as consumer_log
 
-from carpool_worker import logs, tasks, telemetry  # noqa: F401  (registers them)
+from carpool_worker import celery_door, logs, tasks, telemetry  # noqa: F401  (registers the tasks)
 from carpool_worker.app import SHUTDOWN_TIMEOUT, app
 from carpool_worker.end_with_parent import end_with_parent
 
