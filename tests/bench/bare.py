@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from carpool_worker.inbox import CHUNK_REQUESTS
 from carpool_worker.result_lines import CHUNK_LINES
-from carpool_worker.store import requests
+from carpool_worker.store import bodies
 
 POST_BLOCK = 1 << 20
 HEADERS = {"x-api-key": "simulated", "anthropic-version": "2023-06-01"}
@@ -55,7 +55,7 @@ def insert(connection: sa.Connection, table: str, rows: Sequence[Sequence[Any]])
 def write_body(engine: sa.Engine, batch_id: str, body: IO[bytes]) -> None:
     """Write the JSON body of a batch."""
     with engine.connect() as connection:
-        found = requests.bodies(connection, batch_id)
+        found = bodies.of_batch(connection, batch_id)
         items = (
             b'{"custom_id":"%b","params":%b}' % (custom_id.encode(), params) for custom_id, params in found
         )

@@ -17,8 +17,8 @@ from carpool_worker.database import write
 from carpool_worker.inbox import Chunk, Inbox
 from carpool_worker.models import Batch
 from carpool_worker.simulator import Fault
-from carpool_worker.store import cancellations, deliveries, requests
-from carpool_worker.store.requests import Finish, Pending
+from carpool_worker.store import cancellations, deliveries, outcomes, requests
+from carpool_worker.store.outcomes import Finish, Pending
 
 __all__ = ["world"]
 
@@ -78,14 +78,14 @@ def collect_what_was_collected(patch: Patch) -> None:
         rows = connection.execute(held.where(requests.requests.c.batch_id == batch_id))
         return {row.id: Pending._make(row) for row in rows if row.id in ids}
 
-    finish = requests.finish
+    finish = outcomes.finish
 
     def finish_once(connection: sa.Connection, finished: Sequence[Finish], now: int, batch: str) -> None:
         waiting = requests.pending_ids(connection, _batch_of(connection, finished), 1_000) if finished else []
         finish(connection, [one for one in finished if one.id in waiting], now, batch)
 
-    patch.setattr(requests, "pending", pending)
-    patch.setattr(requests, "finish", finish_once)
+    patch.setattr(outcomes, "pending", pending)
+    patch.setattr(outcomes, "finish", finish_once)
 
 
 def _batch_of(connection: sa.Connection, finished: Sequence[Finish]) -> str:

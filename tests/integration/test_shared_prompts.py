@@ -18,7 +18,7 @@ from carpool_worker.marking import MARK_BYTES
 from carpool_worker.settings import API_MAX_BYTES
 from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.spool import spooled
-from carpool_worker.store import batches, requests
+from carpool_worker.store import batches, bodies
 
 SONNET = "claude-sonnet-4-5"
 LONG = "You sort reviews by their tone. " * 200
@@ -30,8 +30,8 @@ PRICES = {"input": 1.5, "output": 7.5, "cache_creation_input": 3.0, "cache_read_
 
 def prompts(carpool: Carpool, batch_id: str) -> list[str]:
     with read(carpool.engine) as connection:
-        bodies = [body for _, body in requests.bodies(connection, batch_id)]
-    return [body.partition(b'"system":"')[2][:1].decode() for body in bodies]
+        params = [body for _, body in bodies.of_batch(connection, batch_id)]
+    return [body.partition(b'"system":"')[2][:1].decode() for body in params]
 
 
 @pytest.fixture

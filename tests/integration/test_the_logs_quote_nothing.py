@@ -19,7 +19,7 @@ from carpool_worker.app import app
 from carpool_worker.claude import Claude
 from carpool_worker.database import insert_rows, update_rows, write
 from carpool_worker.settings import Settings
-from carpool_worker.store import requests
+from carpool_worker.store import intake, requests
 
 MARK = "MARKED-content"
 BAD_RESULTS = (
@@ -124,21 +124,21 @@ def test_entries_that_cant_be_taken(
 
 
 def twice(connection: sa.Connection) -> None:
-    requests.insert(connection, "m", "b" * 32, [envelope(), envelope()], 1)
+    intake.insert(connection, "m", "b" * 32, [envelope(), envelope()], 1)
 
 
 def too_large(connection: sa.Connection) -> None:
-    requests.insert(connection, "m", "b" * 32, [envelope(enqueued_at=2**63)], 1)
+    intake.insert(connection, "m", "b" * 32, [envelope(enqueued_at=2**63)], 1)
 
 
 def in_no_state(connection: sa.Connection) -> None:
-    requests.insert(connection, "m", "b" * 32, [envelope()], 1)
+    intake.insert(connection, "m", "b" * 32, [envelope()], 1)
     rows = [("a" * 32, MARK)]
     update_rows(connection, "requests", "id", {"state": "text"}, rows, "requests.attempt = 1")
 
 
 def no_number(connection: sa.Connection) -> None:
-    requests.insert(connection, "m", "b" * 32, [envelope()], 1)
+    intake.insert(connection, "m", "b" * 32, [envelope()], 1)
     rows = [("a" * 32, MARK)]
     update_rows(connection, "requests", "id", {"finished_at": "bigint"}, rows, "requests.attempt = 1")
 
@@ -149,7 +149,7 @@ def nul(connection: sa.Connection) -> None:
 
 
 def ended_at_no_time(connection: sa.Connection) -> None:
-    requests.insert(connection, "m", "b" * 32, [envelope()], 1)
+    intake.insert(connection, "m", "b" * 32, [envelope()], 1)
     connection.execute(sa.update(requests.requests).values(finished_at=1))
 
 

@@ -13,7 +13,7 @@ import pytest
 from carpool_worker.result_lines import CHUNK_LINES, in_chunks, parse
 from carpool_worker.results import Conclusions, Policy, conclude
 from carpool_worker.states import RequestState
-from carpool_worker.store.requests import Pending
+from carpool_worker.store.outcomes import Pending
 
 MODEL = "claude-haiku-4-5"
 DAY = date(2026, 11, 1)

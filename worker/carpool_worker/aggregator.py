@@ -22,7 +22,7 @@ from carpool_worker.database import now, write
 from carpool_worker.inbox import Chunk, Inbox
 from carpool_worker.lanes import Filled, Lane, Limits, fill
 from carpool_worker.prefixes import prefix_of
-from carpool_worker.store import batches, requests
+from carpool_worker.store import batches, intake, requests
 from carpool_worker.windows import LEAD, is_open
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def _insert(
     batch_id: str,
     envelopes: Sequence[Envelope],
 ) -> None:
-    requests.insert(connection, lane, batch_id, envelopes, at, estimates, prefixes)
+    intake.insert(connection, lane, batch_id, envelopes, at, estimates, prefixes)
 
 
 def _params_bytes(envelope: Envelope) -> int:

@@ -19,7 +19,7 @@ from carpool.contract import Envelope, lane_of
 from carpool_worker.budgets import Budget, Budgets, Over, Standing, budget_of, fitting, reason
 from carpool_worker.database import now, read, write
 from carpool_worker.estimates import estimate
-from carpool_worker.store import deliveries, requests, reservations
+from carpool_worker.store import deliveries, intake, reservations
 from carpool_worker.store.reservations import Held, Refused
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def keep_back(connection: sa.Connection, shares: Shares, at: int) -> None:
             len(shares.held),
             len(shares.refused),
         )
-    requests.insert_held(connection, kept, lanes, shares.estimates, at)
+    intake.insert_held(connection, kept, lanes, shares.estimates, at)
     _refuse(connection, [(_held(one, shares), why) for one, why in shares.refused], at)
 
 

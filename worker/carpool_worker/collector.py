@@ -23,7 +23,7 @@ from carpool_worker.result_lines import in_chunks, parse
 from carpool_worker.results import Conclusions, Policy, conclude
 from carpool_worker.retries import after_results
 from carpool_worker.states import COMPLETE_BATCH, RELEASE, BatchState
-from carpool_worker.store import batches, deliveries, requests, usage
+from carpool_worker.store import batches, deliveries, outcomes, requests, usage
 
 log = logging.getLogger(__name__)
 
@@ -92,15 +92,15 @@ def _complete(engine: sa.Engine, batch_id: str, without: ClaudeError, announce: 
 def _commit(engine: sa.Engine, batch_id: str, results: dict[str, bytes], policy: Policy) -> list[str]:
     at = now()
     with write(engine) as connection:
-        waiting = requests.pending(connection, batch_id, list(results))
+        waiting = outcomes.pending(connection, batch_id, list(results))
         conclusions = conclude(results, waiting.values(), policy, at)
         _record(connection, batch_id, conclusions, at)
     return [one.id for one in conclusions.finished]
 
 
 def _record(connection: sa.Connection, batch_id: str, conclusions: Conclusions, at: int) -> None:
-    requests.finish(connection, conclusions.finished, at, batch_id)
-    requests.postpone(connection, conclusions.retried, batch_id)
+    outcomes.finish(connection, conclusions.finished, at, batch_id)
+    outcomes.postpone(connection, conclusions.retried, batch_id)
     called_back = [(one.id, one.callback) for one in conclusions.finished if one.callback]
     deliveries.insert(connection, called_back, at)
     usage.add(connection, conclusions.used.values())
@@ -114,7 +114,7 @@ def _is_strange(engine: sa.Engine, batch: Batch, custom_ids: Sequence[str]) -> b
     if batch.in_doubt_at is None or not custom_ids:
         return False
     with read(engine) as connection:
-        named = requests.pending(connection, batch.id, custom_ids)
+        named = outcomes.pending(connection, batch.id, custom_ids)
         return not named and requests.count_pending(connection, batch.id) == batch.request_count
 
 

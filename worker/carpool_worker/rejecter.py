@@ -10,7 +10,7 @@ from carpool_worker.exceptions import ClaudeError
 from carpool_worker.lanes import item_bytes
 from carpool_worker.models import Batch
 from carpool_worker.states import DISCARD, REJECT
-from carpool_worker.store import batches, deliveries, requests
+from carpool_worker.store import batches, deliveries, outcomes, requests
 
 
 def reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> list[str]:
@@ -37,14 +37,14 @@ def split(connection: sa.Connection, batch: Batch, why: str) -> list[str]:
 
 def discard(connection: sa.Connection, batch_id: str, request_id: str, error: ClaudeError, at: int) -> None:
     """Discard one request that waits in this batch, with an error in the shape of the API's own."""
-    held = requests.pending(connection, batch_id, [request_id]).get(request_id)
+    held = outcomes.pending(connection, batch_id, [request_id]).get(request_id)
     if held is None:
         return
     body = msgspec.json.encode(
         {"type": "errored", "error": {"type": "error", "error": {"type": error.kind, "message": str(error)}}}
     )
-    finished = requests.Finish(request_id, DISCARD.target, "errored", body, held.callback)
-    requests.finish(connection, [finished], at, batch_id)
+    finished = outcomes.Finish(request_id, DISCARD.target, "errored", body, held.callback)
+    outcomes.finish(connection, [finished], at, batch_id)
     if held.callback:
         deliveries.insert(connection, [(request_id, held.callback)], at)
 

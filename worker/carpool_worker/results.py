@@ -17,7 +17,7 @@ import msgspec
 from carpool_worker.costs import DOLLAR, Tokens, price_of
 from carpool_worker.retries import after_outcome, retry_delay
 from carpool_worker.states import COMPLETE, RETRY
-from carpool_worker.store.requests import Finish, Pending
+from carpool_worker.store.outcomes import Finish, Pending
 from carpool_worker.store.usage import Used
 
 log = logging.getLogger(__name__)

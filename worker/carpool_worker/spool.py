@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from carpool_worker.database import read
 from carpool_worker.marking import mark
-from carpool_worker.store import batches, requests
+from carpool_worker.store import batches, bodies
 
 SPOOL_BUFFER = 1 << 20
 
@@ -26,7 +26,7 @@ def spooled(engine: sa.Engine, batch_id: str) -> Iterator[tuple[IO[bytes], int]]
         with read(engine) as connection:
             frame = b'{"requests":['
             marked = batches.marked(connection, batch_id)
-            for custom_id, params in requests.bodies(connection, batch_id):
+            for custom_id, params in bodies.of_batch(connection, batch_id):
                 if marked:
                     params = mark(params, marked)
                 body.write(b'%b{"custom_id":"%b","params":%b}' % (frame, custom_id.encode(), params))

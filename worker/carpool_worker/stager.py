@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from carpool_worker.database import now, write
 from carpool_worker.lanes import Filled, Lane, Limits, fill
-from carpool_worker.store import requests
-from carpool_worker.store.requests import Retry
+from carpool_worker.store import staging
+from carpool_worker.store.staging import Retry
 
 CHUNK_REQUESTS = 2_000
 """Requests staged in one transaction."""
@@ -23,7 +23,7 @@ def stage(engine: sa.Engine, limits: Limits) -> Filled:
     staged = Filled()
     while True:
         with write(engine) as connection:
-            due = requests.due_to_retry(connection, now(), CHUNK_REQUESTS)
+            due = staging.due_to_retry(connection, now(), CHUNK_REQUESTS)
             _stage(connection, due, limits, staged)
         if len(due) < CHUNK_REQUESTS:
             return staged
@@ -43,7 +43,7 @@ def _stage(connection: sa.Connection, due: Sequence[Retry], limits: Limits, stag
 
 
 def _place(connection: sa.Connection, at: int, batch_id: str, retries: Sequence[Retry]) -> None:
-    requests.stage(connection, batch_id, [retry.id for retry in retries], at)
+    staging.stage(connection, batch_id, [retry.id for retry in retries], at)
 
 
 def _params_bytes(retry: Retry) -> int:

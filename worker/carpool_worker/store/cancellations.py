@@ -18,7 +18,8 @@ from carpool_worker import moves
 from carpool_worker.database import insert_rows, is_postgres
 from carpool_worker.models import Batch, Cancellation, Request
 from carpool_worker.states import CANCEL, FINAL_REQUEST_STATES, BatchState, RequestState
-from carpool_worker.store.requests import BODY, CANCELED_BODY, among
+from carpool_worker.store.outcomes import CANCELED_BODY
+from carpool_worker.store.requests import BODY, among
 
 batches = Batch.__table__  # type: ignore[attr-defined]
 cancellations = Cancellation.__table__  # type: ignore[attr-defined]
