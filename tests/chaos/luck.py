@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from contextlib import suppress
@@ -25,9 +26,24 @@ OPERATIONS = ("create", "retrieve", "list", "results")
 KINDS = ("dropped", "lost", "error", "error_after", "stalled")
 
 
+BUDGETS = json.dumps({"books": {"day": 2, "over": "wait"}})
+"""Dollars: all that its requests cost, but of what they may cost only a part at a time."""
+
+
 @scenario("luck", workers=2)
 def luck(stack: Stack) -> None:
     """Strike at random until the time is up."""
+    strike(stack)
+
+
+@scenario("luck with money saved", workers=2, CARPOOL_CACHE_SHARED_PROMPTS="true", CARPOOL_BUDGETS=BUDGETS)
+def saved(stack: Stack) -> None:
+    """Strike while shared prompts are cached and warmed up, and a client's requests wait for its budget."""
+    strike(stack)
+
+
+def strike(stack: Stack) -> None:
+    """Let luck strike blow after blow until the time is up."""
     flower = stack.flower()
     flower.start()
     blows = [worker, child, child, child, other, producer, server, fault, fault, fault, fault]

@@ -12,18 +12,15 @@ from typing import Any
 MILLION = 1_000_000
 BATCH = Decimal("0.5")
 PRICES = {
-    "claude-haiku-4-5": (Decimal(1), Decimal(5)),
-    "claude-sonnet-4-5": (Decimal(3), Decimal(15)),
+    "claude-haiku-4-5": (Decimal(1), Decimal(5), Decimal(2), Decimal("0.1")),
+    "claude-sonnet-4-5": (Decimal(3), Decimal(15), Decimal(6), Decimal("0.3")),
 }
-"""Input and output. Nothing here is cached: no request asks for it."""
+"""Input, output, what is written to the cache for an hour (nothing is for less), and what is read from it."""
+
+KINDS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
 def billed(entry: Mapping[str, Any]) -> Decimal:
     """Return the dollars that one succeeded entry of the simulator's ledger costs."""
-    if entry["cache_creation_input_tokens"] or entry["cache_read_input_tokens"]:
-        raise ValueError("a cached request: these prices know none")
-    price_in, price_out = PRICES[entry["model"]]
-    dollars: Decimal = (
-        BATCH * (entry["input_tokens"] * price_in + entry["output_tokens"] * price_out) / MILLION
-    )
-    return dollars
+    dollars = (entry[kind] * price for kind, price in zip(KINDS, PRICES[entry["model"]], strict=True))
+    return BATCH * sum(dollars, Decimal(0)) / MILLION

@@ -25,6 +25,16 @@ SCRIPTS = (
 SECRET = "unrepeatable-words"
 """Part of every prompt; no log may hold it."""
 
+MANNERS = "Answer in one short sentence, and in the language of who asks. " * 100
+"""A system prompt that half of the requests share: 6 kB, long enough to be cached."""
+
+MAX_TOKENS = 4_096
+"""Far more than is ever answered: a budget reserves far more than it will have to pay."""
+
+PRIORITIES = (0, 0, 0, -5, 5)
+MAX_WAITS = (None, None, 1, 30)
+"""Seconds."""
+
 ROUND = 8
 ROUND_SECONDS = 0.25
 """Requests of each client in one round, and the pause until the next."""
@@ -36,16 +46,18 @@ WAIT_SECONDS = 90.0
 
 
 def requests(luck: Random, count: int, models: tuple[str, ...] = MODELS) -> Iterator[Request]:
-    """Make requests of all kinds; their metadata says which kind each is."""
+    """Make requests of all kinds, some of them urgent; their metadata says which kind each is."""
     for _ in range(count):
         [kind] = luck.choices(KINDS, SHARES)
         text = f"[{kind}] {SECRET} {luck.random()} {'and so on ' * luck.randrange(20)}"
         params = {
             "model": luck.choice(models),
-            "max_tokens": 64,
+            "max_tokens": MAX_TOKENS,
+            **luck.choice(({}, {"system": MANNERS})),
             "messages": [{"role": "user", "content": text}],
         }
-        yield Request(params, metadata={"kind": kind})
+        urgency = luck.choice(PRIORITIES), luck.choice(MAX_WAITS)
+        yield Request(params, metadata={"kind": kind}, priority=urgency[0], max_wait=urgency[1])
 
 
 class Traffic:
