@@ -21,7 +21,7 @@ import threading
 from celery.worker import WorkController
 from carpool_worker import worker_process
 from carpool_worker.app import app
-from carpool_worker.cli import QUEUES
+from carpool_worker.commands.processes import QUEUES
 app.conf.worker_soft_shutdown_timeout = 3.0
 worker_process.LONGEST_SHUTDOWN = 5.0
 WorkController.stop = WorkController.terminate = lambda *_, **__: threading.Event().wait()

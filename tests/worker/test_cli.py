@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from carpool_worker.app import AGENTS, queue
-from carpool_worker.cli import QUEUES
+from carpool_worker.commands.processes import QUEUES
 
 CARPOOL = [sys.executable, "-m", "carpool_worker.cli"]
 

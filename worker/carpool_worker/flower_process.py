@@ -50,7 +50,6 @@ def prepare(address: str) -> None:
 def run(address: str, port: int) -> None:
     """Run Flower until SIGTERM or SIGINT."""
     config = [f"--conf={CONFIG}"] if CONFIG.is_file() else []
-    app.conf.include = ()  # it needs the names of tasks alone: what the agents import takes seconds
     app.start(["flower", f"--address={address}", f"--port={port}", *config])
 
 

@@ -1,0 +1,73 @@
+"""`carpool worker`, `beat`, `flower` and `migrate`: the processes of a deployment, and the tables they need."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from carpool_worker.commands.options import Concurrency
+
+QUEUES = "carpool.aggregate,carpool.submit,carpool.poll,carpool.collect,carpool.deliver,carpool.enqueue"
+
+
+def worker(
+    queues: Annotated[str, typer.Option(help="The queues to work on, comma-separated.")] = QUEUES,
+    concurrency: Concurrency = 8,
+) -> None:
+    """Run a Celery worker for some or all of the agents.
+
+    Any number may run, on any number of machines. Example, a machine for deliveries alone:
+
+        carpool worker --queues carpool.deliver --concurrency 3
+    """
+    # SIGTERM bounds how long running tasks may still take, where Celery would wait for them without end; it reads
+    # this when it is imported. What is stopped so is done again.
+    os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
+    from carpool_worker import preflight
+    from carpool_worker.worker_process import run
+
+    preflight.check_redis()
+    preflight.check_tables()
+
+    run(queues, concurrency)
+
+
+def beat() -> None:
+    """Run the clock: it tells the agents to look for work, and keeps no state. Run one."""
+    from carpool_worker import logs, preflight
+    from carpool_worker.app import app
+
+    preflight.check_redis()
+    # Not through Celery's command line: that takes longer to import than the clock.
+    clock = {"scheduler": "carpool_worker.clock:Clock", "loglevel": "WARNING", "quiet": logs.is_json()}
+    app.Beat(**clock).run()
+
+
+def flower(
+    address: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 5555,
+) -> None:
+    """Run Flower, where each batch is a row, from its first request to what it cost.
+
+    Beyond this machine it needs a password: FLOWER_BASIC_AUTH=user:password. It only shows, unless
+    FLOWER_READ_ONLY=false. Options come from FLOWER_* in the environment and from config/flower.py here, which explains
+    each. Example:
+
+        FLOWER_BASIC_AUTH=ops:… carpool flower --address 0.0.0.0
+    """
+    from carpool_worker import flower_process, preflight
+
+    preflight.check_port(address, port)
+    flower_process.prepare(address)
+    preflight.check_redis()
+    flower_process.run(address, port)
+
+
+def migrate() -> None:
+    """Make the database's tables, or bring them up to this version; where they are, nothing happens."""
+    from carpool_worker import preflight
+
+    preflight.migrate()
+    typer.echo("The tables are up to date.")

@@ -1,0 +1,71 @@
+"""`carpool simulator`: a Message Batches API that runs here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from carpool_worker.commands.options import Data, Latency
+from carpool_worker.exceptions import WorkerError
+
+T = TypeVar("T")
+
+
+def simulator(
+    data: Data = Path(".carpool/simulator"),
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port to listen on; 0: any free one.")
+    ] = 8082,
+    latency: Latency = 10.0,
+    queue_limit: Annotated[int, typer.Option(min=1, help="Requests that may wait in all batches.")] = 200_000,
+    fault: Annotated[
+        list[str] | None, typer.Option(help="A fault to arm, as JSON; may be repeated.", show_default=False)
+    ] = None,
+    script: Annotated[
+        list[str] | None,
+        typer.Option(help="An outcome to script, as JSON; may be repeated.", show_default=False),
+    ] = None,
+) -> None:
+    """Serve a Message Batches API that runs here, costs nothing and says so in its answers.
+
+    The anthropic SDK talks to it as to the real one. Example:
+
+        carpool simulator --latency 5
+        ANTHROPIC_BASE_URL=http://127.0.0.1:8082 ANTHROPIC_API_KEY=simulated python your_program.py
+
+    Faults and outcomes come on request, here or while it runs: POST the same JSON to /simulator/faults or
+    /simulator/scripts. What was run and billed: GET /simulator/ledger, and /simulator/ledger/entries line by line.
+
+        carpool simulator --fault '{"operation": "create", "kind": "lost"}'
+        carpool simulator --script '{"contains": "poison", "outcome": "errored", "error_type": "api_error"}'
+    """
+    from carpool_worker import logs, preflight
+    from carpool_worker.simulator import Fault, Script, SimulatorOptions, serve
+
+    logs.begin()
+    preflight.check_port(host, port)
+
+    faults, scripts = _decoded("--fault", fault, Fault), _decoded("--script", script, Script)
+    serve(
+        SimulatorOptions(
+            data=data,
+            host=host,
+            port=port,
+            latency=latency,
+            queue_limit=queue_limit,
+            faults=faults,
+            scripts=scripts,
+        )
+    )
+
+
+def _decoded(option: str, texts: list[str] | None, kind: type[T]) -> list[T]:
+    import msgspec
+
+    try:
+        return [msgspec.json.decode(text, type=kind) for text in texts or []]
+    except msgspec.MsgspecError as error:
+        raise WorkerError(f"{option}: {error}") from error

@@ -1,0 +1,54 @@
+"""`carpool up` and `carpool demo`: everything on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from carpool_worker.commands.options import Concurrency, Data, Latency
+
+
+def up(
+    data: Data = Path(".carpool"),
+    latency: Latency = 10.0,
+    concurrency: Concurrency = 8,
+    any_port: Annotated[
+        bool,
+        typer.Option(
+            "--any-port", help="Take any free ports, not 5555, 9465, 8082 and 6399 or the next free ones."
+        ),
+    ] = False,
+) -> None:
+    """Run everything on this machine until Ctrl-C.
+
+    That is the worker, beat, Flower and the metrics, migrations first; a Valkey server and a SQLite database in the
+    data folder unless CARPOOL_REDIS_URL or CARPOOL_DATABASE_URL name others; and a simulator of the Message Batches API
+    unless ANTHROPIC_API_KEY is set. Example, for services in another shell:
+
+        carpool up --latency 5
+        source .carpool/env
+    """
+    from carpool_worker.up import run
+
+    raise typer.Exit(run(data, latency=latency, concurrency=concurrency, any_port=any_port))
+
+
+def demo(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Text files to summarise.", show_default=False)
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask before spending on the real API.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Stay up at the end, to look around in Flower.")
+    ] = False,
+) -> None:
+    """See it work: three clients, two models, and a table of what it saved.
+
+    Summarises FILES (this project's own texts by default) and classifies 200 short reviews, on a `carpool up` of its
+    own in a temporary folder. With ANTHROPIC_API_KEY set it asks the real API, once you agree to what that costs.
+    """
+    from carpool_worker.demo import run
+
+    raise typer.Exit(run(files or [], yes=yes, keep=keep))
