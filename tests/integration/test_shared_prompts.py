@@ -18,7 +18,7 @@ from carpool_worker.marking import MARK_BYTES
 from carpool_worker.settings import API_MAX_BYTES
 from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.spool import spooled
-from carpool_worker.store import batches, bodies
+from carpool_worker.store import batches, bodies, shared_prompts
 
 SONNET = "claude-sonnet-4-5"
 LONG = "You sort reviews by their tone. " * 200
@@ -148,6 +148,28 @@ def test_one_request_goes_ahead_and_the_others_wait_until_it_has_ended(
     assert [row.state for row in held(eager)] == ["in_progress", "ended"]
     [seen, _] = eager.claude.list_newest({})
     assert seen.request_count == 4
+
+
+def test_a_batch_that_follows_soon_reads_what_is_cached_and_waits_for_nothing(
+    eager: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given a batch of five that was warmed up, and has ended
+    enqueued(eager, producer, 5)
+    eager.until(lambda: eager.ended(5))
+
+    # When two more are to be posted
+    enqueued(eager, producer, 2)
+    eager.until(lambda: eager.ended(7))
+
+    # Then they go at once, and find their prefix in the cache
+    following = eager.rows("SELECT * FROM batches ORDER BY id DESC")[0]
+    assert (following.request_count, following.warm_up_id) == (2, None)
+    used = eager.rows(f"SELECT * FROM requests WHERE batch_id = '{following.id}'")
+    assert [(one.cache_write_tokens, one.cache_read_tokens > 0) for one in used] == [(0, True)] * 2
+    with read(eager.engine) as connection:
+        week = now() - cacher.LEARNS_FROM
+        billed = shared_prompts.billed(connection, SONNET, week, 3, cacher.CACHED_FOR)
+    assert {warm: bool(read) for warm, (read, _) in billed.items()} == {True: True}
 
 
 def test_a_batchs_story_tells_of_its_marks_and_its_warm_up(eager: Carpool, producer: Producer) -> None:
@@ -302,7 +324,8 @@ def test_a_lane_whose_bill_shows_that_warm_ups_are_in_vain_has_none(
     eager.until(lambda: eager.ended(20))
     eager.change("UPDATE requests SET cache_write_tokens = 60000, cache_read_tokens = 100")
 
-    # When the next is planned
+    # When the next is planned, long after
+    eager.change(f"UPDATE batches SET ended_at = ended_at - {cacher.CACHED_FOR + 1_000}")
     enqueued(eager, producer, 20)
     eager.submit()
 

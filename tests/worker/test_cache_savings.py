@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from carpool_worker.cache_savings import (
     CacheRates,
     Hits,
+    Plan,
     Shared,
     breaks_even_at,
     cache_rates,
@@ -73,6 +75,15 @@ def test_nothing_waits_or_is_marked_in_vain(one: Shared, can_wait: bool, hits: H
     plan = decide([one], SONNET, TARIFF, hits, can_wait)
 
     assert (bool(plan.marked), plan.warms_up) == (is_marked, False)
+
+
+def test_what_an_earlier_batch_has_cached_needs_no_warm_up_and_no_first_write() -> None:
+    # Three requests with one write pay at 90 % of hits only; two without any write do
+    new, cached = shared(1_000, prefix="new"), replace(shared(2), is_cached=True)
+
+    assert decide([cached], SONNET, TARIFF, Hits(), can_wait=True) == Plan((cached,))
+    assert decide([replace(new, is_cached=True)], SONNET, TARIFF, Hits(), can_wait=True).warms_up is False
+    assert decide([new, cached], SONNET, TARIFF, Hits(), can_wait=True) == Plan((new, cached), warms_up=True)
 
 
 def test_the_prefix_that_saves_most_comes_first_and_one_that_costs_is_left_out() -> None:

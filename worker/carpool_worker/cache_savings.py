@@ -39,12 +39,16 @@ class Hits:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A prefix that so many requests of a batch share; `sample` is the first of them."""
+    """A prefix that so many requests of a batch share; `sample` is the first of them.
+
+    It is `cached` where an earlier batch of the lane has just used it.
+    """
 
     prefix: str
     requests: int
     sample: str
     prefix_bytes: int
+    is_cached: bool = False
 
     @property
     def tokens(self) -> int:
@@ -66,8 +70,12 @@ def decide(shared: Sequence[Shared], model: str, tariff: Tariff | None, hits: Hi
     if rates is None:
         return Plan()
     long_enough = [one for one in shared if one.tokens >= shortest(model)]
-    cold = {one: saving(one.tokens, one.requests, 1, hits.cold, rates) for one in long_enough}
-    warm = {one: saving(one.tokens, one.requests, 1, hits.warm, rates) for one in long_enough}
+    first = {one: 0 if one.is_cached else 1 for one in long_enough}
+    warm = {one: saving(one.tokens, one.requests, first[one], hits.warm, rates) for one in long_enough}
+    cold = {
+        one: warm[one] if one.is_cached else saving(one.tokens, one.requests, 1, hits.cold, rates)
+        for one in long_enough
+    }
     if can_wait and _gain(warm) - _gain(cold) >= LEAST_WORTH:
         return Plan(_paying(warm), warms_up=True)
     return Plan(_paying(cold))

@@ -2,6 +2,7 @@
 
 The plan is committed before the batch is posted, and it is fixed: what is posted again after a crash is the same. A
 warm-up is a batch with one request of each marked prefix; the others wait until it has ended, or it is no use any more.
+What an earlier batch of the lane has just used needs none.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 3_600_000
 """Milliseconds that a batch waits for its warm-up: the cache keeps for an hour what nobody reads."""
+
+CACHED_FOR = 1_800_000
+"""Milliseconds after the end of a batch for which its prefixes count as cached: for an hour after their last use they
+are, but of that some time is gone when the batch ends, and the next one takes some until it runs.
+"""
 
 MOST_PREFIXES = 50
 """Prefixes of a batch that are looked at; beyond them each has few of its requests."""
@@ -58,18 +64,19 @@ def fitting(decided: Plan, batch: Batch) -> Plan:
 
 def _decide(connection: sa.Connection, batch: Batch) -> Plan:
     alike = shared_prompts.alike_in(connection, batch.id, MOST_PREFIXES)
-    shared = [found for one in alike if (found := _looked_into(connection, one))]
-    billed = shared_prompts.billed(connection, batch.lane, now() - LEARNS_FROM, MOST_LEARNT)
+    cached = shared_prompts.used(connection, batch.lane, now() - CACHED_FOR)
+    shared = [found for one in alike if (found := _looked_into(connection, one, one.prefix in cached))]
+    billed = shared_prompts.billed(connection, batch.lane, now() - LEARNS_FROM, MOST_LEARNT, CACHED_FOR)
     hits = hits_of(billed.get(False, (0, 0)), billed.get(True, (0, 0)))
     can_wait = batch.submit_by is None or batch.submit_by > now() + PATIENCE + LEAD
     return decide(shared, batch.model, tariff_of(batch.model, datetime.now(UTC).date()), hits, can_wait)
 
 
-def _looked_into(connection: sa.Connection, one: shared_prompts.Alike) -> Shared | None:
+def _looked_into(connection: sa.Connection, one: shared_prompts.Alike, is_cached: bool) -> Shared | None:
     body = shared_prompts.body(connection, one.sample)
     if not can_be_marked(body):
         return None
-    return Shared(one.prefix, one.requests, one.sample, prefixes.read(body).length)
+    return Shared(one.prefix, one.requests, one.sample, prefixes.read(body).length, is_cached)
 
 
 def _commit(connection: sa.Connection, batch: Batch, decided: Plan) -> str | None:
@@ -78,12 +85,13 @@ def _commit(connection: sa.Connection, batch: Batch, decided: Plan) -> str | Non
         return None
     if decided.marked:
         log.info("batch %s: %d shared prompts are marked for the cache", batch.id, len(decided.marked))
-    return _warm_up(connection, batch.id, decided.marked) if decided.warms_up else None
+    uncached = [one for one in decided.marked if not one.is_cached]
+    return _warm_up(connection, batch.id, uncached) if decided.warms_up else None
 
 
-def _warm_up(connection: sa.Connection, batch_id: str, marked: Sequence[Shared]) -> str | None:
+def _warm_up(connection: sa.Connection, batch_id: str, uncached: Sequence[Shared]) -> str | None:
     planned, at = batches.get(connection, batch_id), now()
-    ahead = shared_prompts.sizes(connection, batch_id, [one.sample for one in marked])
+    ahead = shared_prompts.sizes(connection, batch_id, [one.sample for one in uncached])
     if planned is None or not ahead:
         return None
     size = sum(item_bytes(params_bytes) for _, params_bytes in ahead)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -41,13 +42,28 @@ def body(connection: sa.Connection, request_id: str) -> bytes:
     return bytes(found or b"")
 
 
-def billed(connection: sa.Connection, lane: str, since: int, most: int) -> dict[bool, tuple[int, int]]:
+def used(connection: sa.Connection, lane: str, since: int) -> frozenset[str]:
+    """Return the marked prefixes of a lane's batches that ended since then (milliseconds since the epoch)."""
+    row = batches.c
+    ended = sa.select(row.marked).where(row.lane == lane, row.ended_at >= since, row.marked != NONE_MARKED)
+    return frozenset(prefix for marked in connection.scalars(ended) for prefix in json.loads(marked))
+
+
+def billed(
+    connection: sa.Connection, lane: str, since: int, most: int, cached_for: int
+) -> dict[bool, tuple[int, int]]:
     """Return the tokens read from the cache and written to it in a lane's newest marked batches.
 
-    Of up to `most` that were opened since then (milliseconds); by whether they had a warm-up.
+    Of up to `most` that were opened since then (milliseconds); by whether they had a warm-up, or one with the same
+    marks had ended no more than `cached_for` (milliseconds) before.
     """
-    row, one = batches.c, requests.c
-    newest = sa.select(row.id, row.warm_up_id.is_not(None).label("warm")).where(
+    row, one, before = batches.c, requests.c, batches.alias("before").c
+    followed = sa.exists().where(
+        before.lane == row.lane,
+        before.marked == row.marked,
+        before.ended_at.between(row.in_progress_at - cached_for, row.in_progress_at),
+    )
+    newest = sa.select(row.id, sa.or_(row.warm_up_id.is_not(None), followed).label("warm")).where(
         row.lane == lane, row.opened_at >= since, row.state == BatchState.COMPLETED, row.marked != NONE_MARKED
     )
     # A warm-up itself only writes: it would count as a batch without any hit.
