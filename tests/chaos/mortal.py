@@ -24,7 +24,7 @@ from redis.commands.core import Script
 from sqlalchemy.engine.default import DefaultDialect
 from tests.chaos.points import Points
 
-from carpool_worker import cache_savings, cacher, claude, cli, courier, leases, rescuer, retries
+from carpool_worker import api_times, cache_savings, cacher, cli, courier, leases, rescuer, retries
 from carpool_worker.channels import verdicts
 from carpool_worker.channels.webhook import WebhookChannel
 from carpool_worker.end_with_parent import end_with_parent
@@ -33,7 +33,7 @@ IMPATIENCE: dict[ModuleType, dict[str, Any]] = {
     leases: {"LEASE_SECONDS": 2.0},
     cache_savings: {"LEAST_WORTH": 1},
     cacher: {"PATIENCE": 5_000},
-    claude: {"CONNECT_TIMEOUT": 1.0},
+    api_times: {"CONNECT_TIMEOUT": 1.0},
     rescuer: {"HEADSTART": 1_000},
     retries: {"FIRST_BACKOFF": 0.3, "LONGEST_BACKOFF": 2.0, "FIRST_PROBE": 0.5, "LONGEST_PROBE": 1.0},
     courier: {

@@ -8,9 +8,10 @@ from typing import IO, Any
 
 import sqlalchemy as sa
 
-from carpool_worker.claude import Claude, Seen
+from carpool_worker.claude import Claude
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.inbox import Chunk, Inbox
+from carpool_worker.seen import Seen
 
 
 class Crash(BaseException):

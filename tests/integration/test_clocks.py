@@ -11,10 +11,11 @@ from tests.integration.agents import Carpool, request
 
 from carpool import Producer
 from carpool_worker import collector, poller, rescuer
-from carpool_worker.claude import Claude, Seen
+from carpool_worker.claude import Claude
 from carpool_worker.database import now, read, write
 from carpool_worker.models import Batch
 from carpool_worker.rescuer import Patience
+from carpool_worker.seen import Seen
 from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.store import batches
 

@@ -14,8 +14,9 @@ from tests.integration.fuzzing import fuzzed, json_values
 from carpool import Producer, Result, Webhook
 from carpool.contract import Answer, to_json
 from carpool_worker import collector, rescuer
-from carpool_worker.claude import Claude, split_lines
+from carpool_worker.claude import Claude
 from carpool_worker.database import read
+from carpool_worker.result_lines import split_lines
 from carpool_worker.store.answers import load_answers
 
 HOOK = Webhook("https://example.com/answers")

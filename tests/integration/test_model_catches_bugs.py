@@ -12,10 +12,10 @@ from tests.integration import model_attacks as attacks
 from tests.integration.model_world import World, world
 
 from carpool_worker import claude, collector, rescuer, submitter
-from carpool_worker.claude import Seen
 from carpool_worker.database import write
 from carpool_worker.inbox import Chunk, Inbox
 from carpool_worker.models import Batch
+from carpool_worker.seen import Seen
 from carpool_worker.simulator import Fault
 from carpool_worker.store import cancellations, deliveries, outcomes, requests
 from carpool_worker.store.outcomes import Finish, Pending

@@ -14,9 +14,10 @@ from tests.integration.agents import MODEL, NO_PATIENCE, Carpool, request
 
 from carpool import Producer
 from carpool_worker import rescuer, submitter
-from carpool_worker.claude import Claude, Seen
+from carpool_worker.claude import Claude
 from carpool_worker.database import now, write
 from carpool_worker.rescuer import Patience
+from carpool_worker.seen import Seen
 from carpool_worker.simulator import Fault, RemoteSimulator, SimulatorOptions, running
 from carpool_worker.states import POSTPONE
 from carpool_worker.store import batches

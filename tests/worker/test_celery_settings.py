@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from carpool_worker.api_times import longest_post
 from carpool_worker.app import AGENTS, VISIBILITY_TIMEOUT, app, configuration, queue
-from carpool_worker.claude import longest_post
 from carpool_worker.settings import LONGEST_SUBMIT_TIMEOUT, read_settings
 
 

@@ -9,27 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import IO
 
 import anthropic
 import httpx2
-import msgspec
 from anthropic.types.messages import MessageBatch
 
-from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
+from carpool_worker import api_times
+from carpool_worker.exceptions import RESULTS_GONE, ClaudeError
 from carpool_worker.pace import Pace
+from carpool_worker.result_lines import split_lines
+from carpool_worker.seen import Seen, seen
 
 BATCHES = "/v1/messages/batches"
 LIST_LIMIT = 1_000
 UPLOAD_CHUNK = 1 << 20
 DOWNLOAD_CHUNK = 1 << 18
-CONNECT_TIMEOUT = 10.0
-READ_TIMEOUT = 60.0
-"""Seconds without a byte before an answer counts as lost."""
-
 CERTAIN_STATUSES = frozenset({400, 401, 402, 403, 404, 413, 422, 429, 529})
 """Refusals: the API did nothing. After any other error a batch may have been made all the same."""
 
@@ -40,21 +35,6 @@ MALFORMED = (
     ValueError,
     AttributeError,  # the SDK hands out the text of an answer that is no JSON
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A batch as Anthropic shows it. Times are milliseconds since the epoch, by Anthropic's clock."""
-
-    id: str
-    processing_status: str
-    request_count: int
-    succeeded: int
-    errored: int
-    canceled: int
-    expired: int
-    created_at: int
-    expires_at: int
 
 
 class Claude:
@@ -71,7 +51,7 @@ class Claude:
         hooks = {"response": [self._learn]}
         self._client = anthropic.Anthropic(
             max_retries=0,
-            timeout=_timeout(READ_TIMEOUT),
+            timeout=_timeout(api_times.READ_TIMEOUT),
             http_client=anthropic.DefaultHttpxClient(event_hooks=hooks),
         )
 
@@ -89,24 +69,24 @@ class Claude:
                 cast_to=MessageBatch,
                 options={"headers": sent, "timeout": _timeout(seconds)},
             )
-        return _seen(made)
+        return seen(made)
 
     def retrieve(self, claude_id: str, headers: Mapping[str, str]) -> Seen:
         """Return one batch. A 404 may pass: it is never final by itself."""
         with self._call():
-            return _seen(self._client.messages.batches.retrieve(claude_id, extra_headers=headers))
+            return seen(self._client.messages.batches.retrieve(claude_id, extra_headers=headers))
 
     def cancel(self, claude_id: str, headers: Mapping[str, str]) -> Seen:
         """Ask for the end of a batch that is in progress; what has run by then is kept, and paid for."""
         with self._call():
-            return _seen(self._client.messages.batches.cancel(claude_id, extra_headers=headers))
+            return seen(self._client.messages.batches.cancel(claude_id, extra_headers=headers))
 
     def newest_id(self, headers: Mapping[str, str]) -> str | None:
         """Return the id of the newest batch of the workspace, or None where it has none."""
         with self._call():
             page = self._client.messages.batches.list(limit=1, extra_headers=headers)
             newest = next(iter(page), None)
-        return _seen(newest).id if newest else None
+        return seen(newest).id if newest else None
 
     def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[Seen]:
         """Yield the batches made after `cursor_id` (all of the workspace where it is None)."""
@@ -117,7 +97,7 @@ class Claude:
                 page = self._client.messages.batches.list(
                     limit=LIST_LIMIT, before_id=cursor_id, extra_headers=headers
                 )
-            yield from map(_seen, page)
+            yield from map(seen, page)
 
     def list_newest(self, headers: Mapping[str, str]) -> Iterator[Seen]:
         """Yield the workspace's batches, newest first, a call for each thousand."""
@@ -159,52 +139,13 @@ class Claude:
             yield
 
     def _learn(self, response: httpx2.Response) -> None:
-        self.heard_at = _date(response.headers.get("date"))
+        self.heard_at = api_times.date(response.headers.get("date"))
         if self._pace:
             self._pace.learn(response.status_code, response.headers)
 
 
-def split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a stream of bytes; an empty one is skipped.
-
-    Raises:
-        ResultsCut: the last line has no newline and is no whole JSON value.
-    """
-    rest: list[bytes] = []
-    for chunk in chunks:
-        first, *others = chunk.split(b"\n")
-        rest.append(first)
-        if others:
-            yield from filter(None, (b"".join(rest), *others[:-1]))
-            rest = [others[-1]]
-    if last := b"".join(rest).strip():
-        if not _is_whole(last):
-            raise ResultsCut
-        yield last
-
-
-def _is_whole(line: bytes) -> bool:
-    try:
-        msgspec.json.decode(line, type=msgspec.Raw)
-    except msgspec.DecodeError:
-        return False
-    except RecursionError:
-        return True  # nested too deeply to tell: it will be no more readable the next time
-    return True
-
-
-def seconds_between(then: int | None, now: int | None) -> float:
-    """Return the seconds from one time of the API's clock to another, 0 where either is not known."""
-    return 0.0 if then is None or now is None else (now - then) / 1000
-
-
-def longest_post(seconds: float) -> float:
-    """Return the seconds after which a create that has `seconds` to upload is over, whatever happens to it."""
-    return CONNECT_TIMEOUT + seconds + min(seconds, READ_TIMEOUT)
-
-
 def _timeout(seconds: float) -> httpx2.Timeout:
-    return httpx2.Timeout(min(seconds, READ_TIMEOUT), connect=CONNECT_TIMEOUT)
+    return httpx2.Timeout(min(seconds, api_times.READ_TIMEOUT), connect=api_times.CONNECT_TIMEOUT)
 
 
 def _chunks(body: IO[bytes], deadline: float) -> Iterator[bytes]:
@@ -241,50 +182,6 @@ def _from_status(error: anthropic.APIStatusError) -> ClaudeError:
         f"{error.status_code} {kind}: {text}"[:500],
         status=error.status_code,
         kind=kind,
-        retry_after=_seconds(error.response.headers.get("retry-after")),
+        retry_after=api_times.delay(error.response.headers.get("retry-after")),
         certain=error.status_code in CERTAIN_STATUSES,
     )
-
-
-def _date(date: str | None) -> int | None:
-    try:
-        return _milliseconds(parsedate_to_datetime(date or ""))
-    except ValueError:
-        return None
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    try:
-        return max(0.0, float(retry_after or ""))
-    except ValueError:
-        return None
-
-
-def _seen(batch: MessageBatch) -> Seen:
-    try:
-        return _read(batch)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ClaudeError(f"no readable answer: {type(error).__name__}", certain=False) from error
-
-
-def _read(batch: MessageBatch) -> Seen:
-    counts = batch.request_counts
-    return Seen(
-        id=batch.id,
-        processing_status=batch.processing_status,
-        request_count=counts.processing
-        + counts.succeeded
-        + counts.errored
-        + counts.canceled
-        + counts.expired,
-        succeeded=counts.succeeded,
-        errored=counts.errored,
-        canceled=counts.canceled,
-        expired=counts.expired,
-        created_at=_milliseconds(batch.created_at),
-        expires_at=_milliseconds(batch.expires_at),
-    )
-
-
-def _milliseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)

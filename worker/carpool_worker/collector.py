@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from carpool_worker.claude import Claude, seconds_between
+from carpool_worker.api_times import seconds_between
+from carpool_worker.claude import Claude
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
 from carpool_worker.models import Batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from carpool_worker.api_times import longest_post
 from carpool_worker.models import Batch
 
 DATE_MARGIN = 3.0
@@ -32,6 +33,4 @@ class Patience:
         return posted + int(self.settle_interval * 1000)
 
     def _posting(self) -> float:
-        from carpool_worker.claude import longest_post  # takes seconds to import, for who only shows batches
-
         return longest_post(self.submit_timeout)

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from carpool_worker.claude import Claude, Seen, seconds_between
+from carpool_worker.api_times import seconds_between
+from carpool_worker.claude import Claude
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
 from carpool_worker.moves import extra
 from carpool_worker.retries import is_gone
+from carpool_worker.seen import Seen
 from carpool_worker.states import CANCEL_BATCH, END
 from carpool_worker.store import batches, cancellations
 

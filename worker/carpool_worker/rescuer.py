@@ -16,13 +16,15 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from carpool.contract import WORKSPACE_HEADER
-from carpool_worker.claude import Claude, Seen, seconds_between
+from carpool_worker.api_times import seconds_between
+from carpool_worker.claude import Claude
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError, ResultsCut
 from carpool_worker.models import Batch
 from carpool_worker.moves import extra
 from carpool_worker.patience import Patience as Patience
 from carpool_worker.result_lines import parse
+from carpool_worker.seen import Seen
 from carpool_worker.states import POSTPONE, BatchState
 from carpool_worker.store import batches, requests
 from carpool_worker.submitter import accept

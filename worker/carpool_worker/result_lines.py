@@ -9,6 +9,8 @@ from typing import Annotated
 
 import msgspec
 
+from carpool_worker.exceptions import ResultsCut
+
 log = logging.getLogger(__name__)
 
 CHUNK_LINES = 4_000
@@ -24,6 +26,35 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
 
 decode_line = msgspec.json.Decoder(Line).decode
+
+
+def split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a stream of bytes; an empty one is skipped.
+
+    Raises:
+        ResultsCut: the last line has no newline and is no whole JSON value.
+    """
+    rest: list[bytes] = []
+    for chunk in chunks:
+        first, *others = chunk.split(b"\n")
+        rest.append(first)
+        if others:
+            yield from filter(None, (b"".join(rest), *others[:-1]))
+            rest = [others[-1]]
+    if last := b"".join(rest).strip():
+        if not _is_whole(last):
+            raise ResultsCut
+        yield last
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return False
+    except RecursionError:
+        return True  # nested too deeply to tell: it will be no more readable the next time
+    return True
 
 
 def in_chunks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -13,13 +13,15 @@ import sqlalchemy as sa
 
 from carpool_worker import cacher, canceler, refusals
 from carpool_worker.admission import Turn, admitted, take_turn, waits_for_room
-from carpool_worker.claude import Claude, Seen, longest_post
+from carpool_worker.api_times import longest_post
+from carpool_worker.claude import Claude
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
 from carpool_worker.moves import extra
 from carpool_worker.refusals import Submitted
 from carpool_worker.rejecter import split
+from carpool_worker.seen import Seen
 from carpool_worker.settings import START_QUEUE_LIMIT
 from carpool_worker.spool import spooled
 from carpool_worker.states import ACCEPT, SUBMIT, BatchState
