@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -158,9 +159,11 @@ def test_what_is_refused_brings_the_reason_to_its_webhook_and_to_whoever_waits(
     told = json.loads(body)
     assert (headers["webhook-id"], told["type"]) == (id_, "request.discarded")
     assert told["data"]["error"]["type"] == "budget_exceeded"
-    message = told["data"]["error"]["message"]
-    assert message.startswith("client tests is over its budget: $0.000")
-    assert "spent or reserved, this request is estimated at $0.000" in message
+    said = r"client tests is over its budget: \$(.*) a day, \$(.*) spent or reserved, .* estimated at \$(.*)"
+    told_of = re.fullmatch(said, told["data"]["error"]["message"])
+    assert told_of
+    limit, taken, estimated = map(float, told_of.groups())
+    assert taken + estimated > limit > taken > 0
     assert (told["data"]["outcome"], told["data"]["metadata"]) == ("errored", {"n": 1})
     assert states(carpool) == {"batched": 1, "discarded": 1}
     assert_exactly_what_has_not_ended_is_reserved(carpool)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
 import msgspec
@@ -19,6 +19,7 @@ from carpool.contract import Envelope, lane_of
 from carpool_worker.budgets import Budget, Budgets, Over, Standing, budget_of, fitting, reason
 from carpool_worker.database import now, read, write
 from carpool_worker.estimates import estimate
+from carpool_worker.moves import extra
 from carpool_worker.store import deliveries, intake, reservations
 from carpool_worker.store.reservations import Held, Refused
 
@@ -67,12 +68,6 @@ def keep_back(connection: sa.Connection, shares: Shares, at: int) -> None:
     """Insert the requests that may not go (yet): held, or refused with a delivery to their callback."""
     kept = [*shares.held, *(one for one, _ in shares.refused)]
     lanes = {one.id: lane_of(one.model, one.headers) for one in kept}
-    if kept:
-        log.info(
-            "over their client's budget: %d requests wait, %d are refused",
-            len(shares.held),
-            len(shares.refused),
-        )
     intake.insert_held(connection, kept, lanes, shares.estimates, at)
     _refuse(connection, [(_held(one, shares), why) for one, why in shares.refused], at)
 
@@ -98,7 +93,7 @@ def _estimates(envelopes: Iterable[Envelope], day: date) -> dict[str, int]:
 
 
 def _share(shares: Shares, theirs: Sequence[Envelope], standing: Standing, *, is_waiting: bool) -> None:
-    room, budget = standing.room, standing.budget
+    budget = standing.budget
     is_waiting &= budget.over is Over.WAIT
     for one in theirs:
         amount = shares.estimates[one.id]
@@ -106,8 +101,8 @@ def _share(shares: Shares, theirs: Sequence[Envelope], standing: Standing, *, is
             shares.refused.append((one, reason(one.client, standing, amount)))
         elif is_waiting:  # behind those that are held already
             shares.held.append(one)
-        elif amount <= room:
-            room -= amount
+        elif amount <= standing.room:
+            standing = replace(standing, reserved=standing.reserved + amount)
             shares.going.append(one)
         elif budget.over is Over.REFUSE:
             shares.refused.append((one, reason(one.client, standing, amount)))
@@ -139,7 +134,9 @@ def _release(connection: sa.Connection, client: str, budget: Budget | None, at: 
     reservations.release(connection, released, at)
     refused = [(one, reason(client, standing, one.estimate)) for one in never if one.id in locked]
     _refuse(connection, refused, at)
-    log.info("client %s's budget: %d requests go on, %d are refused", client, len(released), len(refused))
+    what = "client %s's budget: %d requests go on, %d are refused"
+    of = extra(client=client, released=len(released), refused=len(refused))
+    log.info(what, client, len(released), len(refused), extra=of)
     return [one.id for one, _ in refused]
 
 
