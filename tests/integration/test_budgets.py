@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.integration.agents import MODEL, Carpool, request
-from tests.integration.test_aggregator import LATER, envelope
+from tests.integration.test_aggregator import LATER, append, envelope
 
 from carpool import Producer, Webhook
 from carpool.exceptions import WaitTimeout
@@ -178,6 +178,18 @@ def test_a_request_that_alone_costs_more_than_the_budget_is_refused_at_once(
     [row] = carpool.rows("SELECT state, outcome, attempt, body FROM requests JOIN answers ON request_id = id")
     assert (row.state, row.outcome, row.attempt) == ("discarded", "errored", 0)
     assert b"budget_exceeded" in bytes(row.body)
+
+
+@pytest.mark.parametrize("max_tokens", ["1e400", "9" * 5_000])
+def test_what_no_estimate_can_read_is_taken_and_nothing_waits_behind_it(
+    carpool: Carpool, producer: Producer, max_tokens: str
+) -> None:
+    carpool.budgets = for_requests(100)
+    append(carpool.server, envelope(1, params=b'{"max_tokens":%b}' % max_tokens.encode()))
+
+    given_enqueued(carpool, producer, 1)
+
+    assert states(carpool) == {"batched": 2}
 
 
 def test_what_waits_is_refused_once_the_budget_was_cut_below_it_and_released_once_there_is_none(

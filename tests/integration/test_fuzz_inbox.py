@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from decimal import Decimal
 from typing import Any, cast
 
 import hypothesis.strategies as st
@@ -12,6 +13,7 @@ from tests.integration.agents import MODEL, Carpool
 from tests.integration.fuzzing import fuzzed, json_values
 
 from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, Envelope, encode_entry, mint_id, to_json
+from carpool_worker.budgets import Budget
 from carpool_worker.database import read
 from carpool_worker.inbox import QUARANTINE
 from carpool_worker.store.answers import load_answers
@@ -82,6 +84,7 @@ entries = st.one_of(
 
 
 def test_an_entry_is_taken_and_harmless_or_put_aside_and_what_follows_is_taken(carpool: Carpool) -> None:
+    carpool.budgets = {"default": Budget(day=Decimal(1_000_000))}
     accepted: list[str] = []
 
     @fuzzed(40)

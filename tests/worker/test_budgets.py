@@ -128,7 +128,11 @@ def test_an_image_counts_as_one_and_not_as_text() -> None:
         ('"max_tokens": "7"', 0),
         ('"max_tokens": -7', 0),
         ('"other": 7', 0),
+        ('"max_tokens": 7.0', 7),
         ('"max_tokens": 1' + "0" * 30, MOST_TOKENS),
+        ('"max_tokens": 1e400', 0),
+        ('"max_tokens": ' + "9" * 5_000, 0),
+        ('"max_tokens": ' + "[" * 5_000 + "]" * 5_000, 0),
     ],
 )
 def test_a_max_tokens_that_anthropic_will_refuse_does_no_harm(said: str, counted: int) -> None:

@@ -49,6 +49,9 @@ def tokens_of(params: bytes) -> Tokens:
 
 
 def _max_tokens(params: bytes) -> int:
-    allowed = _decode(params).max_tokens
-    # Anything else Anthropic refuses, which costs nothing.
-    return min(max(0, allowed), MOST_TOKENS) if isinstance(allowed, int) else 0
+    # What is no number of this size Anthropic refuses, which costs nothing; others' requests must not wait behind it.
+    try:
+        allowed = _decode(params).max_tokens
+    except (msgspec.MsgspecError, RecursionError):
+        return 0
+    return int(min(max(0, allowed), MOST_TOKENS)) if isinstance(allowed, int | float) else 0
