@@ -16,8 +16,9 @@ from carpool import Producer, Request, Webhook
 from carpool.contract import ENTRY_FIELD, INBOX, Envelope, encode_entry
 from carpool_worker import collector, courier, logs, pruner
 from carpool_worker.app import app
+from carpool_worker.bulk_rows import insert_rows, update_rows
 from carpool_worker.claude import Claude
-from carpool_worker.database import insert_rows, update_rows, write
+from carpool_worker.database import write
 from carpool_worker.settings import Settings
 from carpool_worker.store import intake, requests
 

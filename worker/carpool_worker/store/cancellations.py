@@ -15,7 +15,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from carpool.contract import Envelope
 from carpool.request_ids import RequestIds
 from carpool_worker import moves
-from carpool_worker.database import insert_rows, is_postgres
+from carpool_worker.bulk_rows import insert_rows
+from carpool_worker.database import is_postgres
 from carpool_worker.models import Batch, Cancellation, Request
 from carpool_worker.states import CANCEL, FINAL_REQUEST_STATES, BatchState, RequestState
 from carpool_worker.store.outcomes import CANCELED_BODY

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from carpool.callbacks import Webhook
 from carpool.callbacks import decode as decode_callback
 from carpool_worker import moves
-from carpool_worker.database import insert_rows
+from carpool_worker.bulk_rows import insert_rows
 from carpool_worker.states import DELIVER, GIVE_UP, MAKE_AVAILABLE, RESCUE, DeliveryState
 from carpool_worker.store import delivery_statements as sql
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from carpool.contract import Envelope
 from carpool_worker import moves
-from carpool_worker.database import insert_rows
+from carpool_worker.bulk_rows import insert_rows
 from carpool_worker.prefixes import prefix_of
 from carpool_worker.states import RequestState
 from carpool_worker.store.requests import BATCHED, BODY, UNBATCHED

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker import moves
+from carpool_worker.bulk_rows import insert_rows, update_rows
 from carpool_worker.costs import Price, Tokens
-from carpool_worker.database import insert_rows, update_rows
 from carpool_worker.models import Request
 from carpool_worker.states import CANCEL, RETRY, RequestState
 from carpool_worker.store.requests import BODY, among

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from carpool_worker import moves
 from carpool_worker.budgets import Budget, Standing
-from carpool_worker.database import insert_rows, is_postgres
+from carpool_worker.bulk_rows import insert_rows
+from carpool_worker.database import is_postgres
 from carpool_worker.models import Request, UsageRow
 from carpool_worker.states import REFUSE, STAGE
 from carpool_worker.store.requests import BODY, among
