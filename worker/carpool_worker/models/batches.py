@@ -1,0 +1,112 @@
+"""Batches, and what holds them up: pauses of their lanes, refusals."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from carpool_worker.models.columns import Dollars, big, count, number, state_checks, state_column
+from carpool_worker.states import FINISHED_BATCH_STATES, BatchState
+
+
+class Batch(SQLModel, table=True):
+    """One Message Batch, from its first request on."""
+
+    __tablename__ = "batches"
+    __table_args__ = (
+        *state_checks("batches", BatchState, finished_at=FINISHED_BATCH_STATES),
+        sa.Index(
+            "uq_batches_open_lane",
+            "lane",
+            unique=True,
+            sqlite_where=sa.text("state = 'open'"),
+            postgresql_where=sa.text("state = 'open'"),
+        ),
+        sa.Index(
+            "ix_batches_unfinished",
+            "state",
+            sqlite_where=sa.text("finished_at IS NULL"),
+            postgresql_where=sa.text("finished_at IS NULL"),
+        ),
+        sa.Index(
+            "ix_batches_params_kept",
+            "opened_at",
+            sqlite_where=sa.text("params_pruned_at IS NULL"),
+            postgresql_where=sa.text("params_pruned_at IS NULL"),
+        ),
+        sa.Index(
+            "ix_batches_answers_kept",
+            "opened_at",
+            sqlite_where=sa.text("answers_pruned_at IS NULL"),
+            postgresql_where=sa.text("answers_pruned_at IS NULL"),
+        ),
+    )
+
+    id: str = Field(primary_key=True, max_length=32)
+    lane: str
+    model: str
+    headers: str  # JSON: the per-batch headers
+    state: BatchState = Field(sa_column=state_column(BatchState))
+    request_count: int = Field(default=0, sa_column=count())
+    body_bytes: int = Field(default=0, sa_column=count())  # of the JSON body that will be posted
+    claude_id: str | None = Field(default=None, unique=True)  # msgbatch_…
+    parent_id: str | None = Field(default=None, max_length=32)  # the batch this one was split from
+    priority: int = Field(default=0, sa_column=number())  # the highest of its requests
+    submit_by: int | None = Field(default=None, sa_column=big())  # the earliest of its requests
+
+    submissions: int = Field(default=0)  # how often it was posted, or tried to be
+    due_at: int = Field(default=0, sa_column=count())  # nothing is done with it before then: back-off
+    cursor_id: str | None = None  # newest batch Anthropic knew before the last post
+    cursor_at: int | None = Field(default=None, sa_column=big())  # when it was that, by Anthropic's clock
+    in_doubt_at: int | None = Field(default=None, sa_column=big())  # the answer was lost; kept if adopted
+    sought_at: int | None = Field(default=None, sa_column=big())  # first look in vain, by Anthropic's clock
+    strangers: str = "[]"  # JSON: ids adopted by mistake and let go
+    marked: str | None = None  # JSON: the shared prefixes to be cached; None: not decided
+    warm_up_id: str | None = Field(default=None, max_length=32)  # the batch that caches them first
+    warm_until: int | None = Field(default=None, sa_column=big())  # it is waited for until then at most
+    last_error: str | None = None
+
+    succeeded: int = Field(default=0)
+    errored: int = Field(default=0)
+    canceled: int = Field(default=0)
+    expired: int = Field(default=0)
+    cost: Decimal | None = Field(default=None, sa_column=sa.Column(Dollars))
+    list_price: Decimal | None = Field(default=None, sa_column=sa.Column(Dollars))
+
+    opened_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    sealed_at: int | None = Field(default=None, sa_column=big())
+    submitting_at: int | None = Field(default=None, sa_column=big())
+    in_progress_at: int | None = Field(default=None, sa_column=big())
+    expires_at: int | None = Field(default=None, sa_column=big())
+    ended_at: int | None = Field(default=None, sa_column=big())
+    finished_at: int | None = Field(default=None, sa_column=big())
+    params_pruned_at: int | None = Field(default=None, sa_column=big())
+    answers_pruned_at: int | None = Field(default=None, sa_column=big())
+
+
+class LanePause(SQLModel, table=True):
+    """A lane from which nothing is submitted for now."""
+
+    __tablename__ = "lane_pauses"
+
+    lane: str = Field(primary_key=True)
+    reason: str
+    paused_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    probe_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))  # when one batch may try again
+    probes: int = Field(default=0)  # tries since
+    # An operator's pause: nothing asks, and no success ends it.
+    by_operator: bool = Field(
+        default=False, sa_column=sa.Column(sa.Boolean, nullable=False, server_default=sa.false())
+    )
+
+
+class Refusal(SQLModel, table=True):
+    """How often the batches of a model were refused with a status: HTTP's, or what took its place."""
+
+    __tablename__ = "refusals"
+
+    model: str = Field(primary_key=True)
+    status: str = Field(primary_key=True)
+    count: int = Field(default=0, sa_column=count())

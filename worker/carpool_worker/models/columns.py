@@ -1,0 +1,72 @@
+"""What the tables' columns are made of: exact money, states with their checks, and numbers of 64 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from carpool_worker.costs import DOLLAR
+
+
+class Dollars(sa.types.TypeDecorator[Decimal]):
+    """Decimal dollars, stored as an integer number of picodollars: exact on every database, and sums stay exact."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: sa.Dialect) -> int | None:
+        """Store dollars."""
+        return None if value is None else int(value * DOLLAR)
+
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> Decimal | None:
+        """Load dollars."""
+        return None if value is None else Decimal(value) / DOLLAR
+
+
+def state_column(states: type[StrEnum]) -> Any:
+    """Return a column that stores a state's value (not its member's name)."""
+    kind = sa.Enum(
+        states,
+        values_callable=lambda members: [member.value for member in members],
+        native_enum=False,
+        length=16,
+    )
+    return sa.Column("state", kind, nullable=False)
+
+
+def state_checks(
+    table: str, states: type[StrEnum], **finished: Sequence[StrEnum]
+) -> list[sa.CheckConstraint]:
+    """Let no other state in, and tie final states to their timestamp: neither is there without the other.
+
+    `finished` names the timestamps' columns. The states are compared one by one, as SQLite builds the list of an IN
+    anew for every row that it writes.
+    """
+    checks = [sa.CheckConstraint(_one_of(list(states)), name=f"ck_{table}_state")]
+    for column, final in finished.items():
+        check = f"({_one_of(final)}) = ({column} IS NOT NULL)"
+        checks.append(sa.CheckConstraint(check, name=f"ck_{table}_{column}"))
+    return checks
+
+
+def _one_of(states: Sequence[StrEnum]) -> str:
+    return " OR ".join(f"state = '{state.value}'" for state in states)
+
+
+def big() -> Any:
+    """Return a nullable 64-bit integer column."""
+    return sa.Column(sa.BigInteger)
+
+
+def count() -> Any:
+    """Return a 64-bit counter that starts at zero."""
+    return sa.Column(sa.BigInteger, nullable=False, server_default="0")
+
+
+def number() -> Any:
+    """Return an integer column that is zero unless said otherwise."""
+    return sa.Column(sa.Integer, nullable=False, server_default="0")

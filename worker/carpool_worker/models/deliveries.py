@@ -1,0 +1,78 @@
+"""Deliveries of answers, their tries, and the URLs that give trouble."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from carpool_worker.models.columns import big, number, state_checks, state_column
+from carpool_worker.states import DeliveryState
+
+
+class DeliveryRow(SQLModel, table=True):
+    """One answer on its way to one callback; a request has at most one."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        *state_checks(
+            "deliveries",
+            DeliveryState,
+            delivered_at=(DeliveryState.DELIVERED,),
+            discarded_at=(DeliveryState.DISCARDED,),
+        ),
+        sa.Index(
+            "ix_deliveries_due",
+            "state",
+            "due_at",
+            sqlite_where=sa.text("state IN ('available', 'delivering', 'retryable')"),
+            postgresql_where=sa.text("state IN ('available', 'delivering', 'retryable')"),
+        ),
+        sa.Index(
+            "ix_deliveries_discarded",
+            "discarded_at",
+            sqlite_where=sa.text("discarded_at IS NOT NULL"),
+            postgresql_where=sa.text("discarded_at IS NOT NULL"),
+        ),
+    )
+
+    request_id: str = Field(primary_key=True, max_length=32)
+    channel: str
+    target: str  # a URL, or a task's name
+    state: DeliveryState = Field(sa_column=state_column(DeliveryState))
+    attempt: int = Field(default=0)  # tries recorded so far; a replay starts anew
+    claims: int = Field(default=0, sa_column=number())
+    due_at: int = Field(
+        sa_column=sa.Column(sa.BigInteger, nullable=False)
+    )  # delivering: its courier's lease ends
+    last_error: str | None = None
+    delivered_at: int | None = Field(default=None, sa_column=big())
+    discarded_at: int | None = Field(default=None, sa_column=big())
+
+
+class DeliveryAttempt(SQLModel, table=True):
+    """One try to deliver."""
+
+    __tablename__ = "delivery_attempts"
+    __table_args__ = (sa.Index("ix_delivery_attempts_request", "request_id"),)
+
+    id: int | None = Field(
+        default=None,
+        sa_column=sa.Column(sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    )
+    request_id: str = Field(max_length=32)
+    attempt: int
+    at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    milliseconds: int
+    status: int | None = None  # HTTP's, for a webhook
+    detail: str | None = None  # the error, or the start of the receiver's answer
+
+
+class Endpoint(SQLModel, table=True):
+    """A webhook URL that gives trouble: it fails since then, or nothing is sent there until an operator says so."""
+
+    __tablename__ = "endpoints"
+
+    url: str = Field(primary_key=True)
+    failing_since: int | None = Field(default=None, sa_column=big())  # no try has succeeded since
+    stopped_at: int | None = Field(default=None, sa_column=big())
+    reason: str | None = None  # why it was stopped

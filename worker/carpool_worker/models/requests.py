@@ -1,0 +1,105 @@
+"""Requests, what they say and were answered, and the wishes to cancel them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from carpool_worker.models.columns import Dollars, big, number, state_checks, state_column
+from carpool_worker.states import FINAL_REQUEST_STATES, RequestState
+
+
+class Request(SQLModel, table=True):
+    """One Messages API call and what became of it."""
+
+    __tablename__ = "requests"
+    __table_args__ = (
+        *state_checks("requests", RequestState, finished_at=FINAL_REQUEST_STATES),
+        sa.Index("ix_requests_batch", "batch_id"),
+        sa.Index(
+            # Not by the state: when a column that an index names changes, PostgreSQL writes all indexes of the row.
+            "ix_requests_retryable",
+            "retry_at",
+            sqlite_where=sa.text("retry_at IS NOT NULL"),
+            postgresql_where=sa.text("retry_at IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_requests_cancel_requested",
+            "batch_id",
+            # Not finished_at too, which every row gets: as above, PostgreSQL would write all indexes then.
+            sqlite_where=sa.text("cancel_requested_at IS NOT NULL"),
+            postgresql_where=sa.text("cancel_requested_at IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_requests_estimated",
+            "client",
+            "held_at",
+            "estimate",
+            sqlite_where=sa.text("estimate IS NOT NULL"),
+            postgresql_where=sa.text("estimate IS NOT NULL"),
+        ),
+        {"sqlite_with_rowid": False},  # one tree to walk for a row instead of two
+    )
+
+    id: str = Field(primary_key=True, max_length=32)
+    client: str
+    model: str
+    lane: str
+    batch_id: str = Field(max_length=32)
+    state: RequestState = Field(sa_column=state_column(RequestState))
+    attempt: int = Field(default=1)
+    outcome: str | None = None
+    headers: str  # JSON: the per-batch headers
+    callback: str | None = None  # JSON
+    request_metadata: str | None = Field(default=None, sa_column=sa.Column("metadata", sa.Text))  # JSON
+    idempotency_key: str | None = None
+    params_bytes: int
+    priority: int = Field(default=0, sa_column=number())
+    submit_by: int | None = Field(default=None, sa_column=big())  # to Anthropic, by then
+    prefix: str | None = Field(default=None, max_length=16)  # of tools and system prompt
+    trace: str | None = None  # W3C traceparent of the enqueue
+    estimate: Decimal | None = Field(default=None, sa_column=sa.Column(Dollars))  # of its client's budget
+    held_at: int | None = Field(default=None, sa_column=big())  # since then it waits for its client's budget
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cost: Decimal | None = Field(default=None, sa_column=sa.Column(Dollars))
+    list_price: Decimal | None = Field(default=None, sa_column=sa.Column(Dollars))
+
+    enqueued_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    batched_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    retry_at: int | None = Field(default=None, sa_column=big())
+    cancel_requested_at: int | None = Field(default=None, sa_column=big())  # nobody wants its answer now
+    finished_at: int | None = Field(default=None, sa_column=big())
+
+
+class Params(SQLModel, table=True):
+    """What a request says: the params' JSON, byte for byte as the producer encoded it."""
+
+    __tablename__ = "params"
+
+    request_id: str = Field(primary_key=True, max_length=32)
+    body: bytes
+
+
+class AnswerRow(SQLModel, table=True):
+    """What Claude answered: the `result` of its line, byte for byte."""
+
+    __tablename__ = "answers"
+
+    request_id: str = Field(primary_key=True, max_length=32)
+    body: bytes
+
+
+class Cancellation(SQLModel, table=True):
+    """A wish to cancel what the tables don't hold (yet): a request, or all that a client enqueued until then."""
+
+    __tablename__ = "cancellations"
+
+    request_id: str = Field(primary_key=True, max_length=32)  # "": all of the client
+    client: str = Field(primary_key=True)
+    requested_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))

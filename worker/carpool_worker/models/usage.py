@@ -1,0 +1,30 @@
+"""What was used: the sums that bills and budgets go by."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from carpool_worker.models.columns import Dollars, count
+
+
+class UsageRow(SQLModel, table=True):
+    """What a client used of a model on a day (UTC). Never pruned."""
+
+    __tablename__ = "usage"
+
+    day: str = Field(primary_key=True, max_length=10)
+    client: str = Field(primary_key=True)
+    model: str = Field(primary_key=True)
+    requests: int = Field(default=0, sa_column=count())
+    input_tokens: int = Field(default=0, sa_column=count())
+    output_tokens: int = Field(default=0, sa_column=count())
+    cache_write_tokens: int = Field(default=0, sa_column=count())
+    cache_read_tokens: int = Field(default=0, sa_column=count())
+    unpriced: int = Field(
+        default=0, sa_column=count()
+    )  # of `requests`: those of a model without a known price
+    cost: Decimal = Field(default=Decimal(0), sa_column=sa.Column(Dollars, nullable=False))
+    list_price: Decimal = Field(default=Decimal(0), sa_column=sa.Column(Dollars, nullable=False))
