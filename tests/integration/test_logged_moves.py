@@ -17,7 +17,7 @@ from carpool_worker.database import now, write
 from carpool_worker.settings import Settings
 from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.states import SEAL
-from carpool_worker.store import batches
+from carpool_worker.store import batches, filling
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -77,7 +77,7 @@ def test_what_is_rolled_back_did_not_happen(engine: sa.Engine, caplog: pytest.Lo
     # Given a transaction that opens a batch, seals it and fails
     def fail() -> None:
         with write(engine) as connection:
-            opened = batches.open_in(connection, MODEL, MODEL, {}, now())
+            opened = filling.open_in(connection, MODEL, MODEL, {}, now())
             assert batches.move(connection, SEAL, opened.id, sealed_at=now())
             raise InterruptedError
 

@@ -19,7 +19,8 @@ from carpool_worker import flower_events, monitors
 from carpool_worker.database import write
 from carpool_worker.settings import read_settings
 from carpool_worker.states import BatchState
-from carpool_worker.store.batches import FRESH, batches
+from carpool_worker.store.batches import batches
+from carpool_worker.store.filling import FRESH
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from carpool_worker.models import (
 from carpool_worker.states import BatchState, DeliveryState, RequestState
 from carpool_worker.store import retention
 from carpool_worker.store.answers import PRUNED, load_answers
-from carpool_worker.store.batches import FRESH
+from carpool_worker.store.filling import FRESH
 from carpool_worker.store.requests import UNBATCHED
 
 BATCH = "b" * 32

@@ -19,7 +19,7 @@ from carpool_worker.database import now, read
 from carpool_worker.refusals import Submitted
 from carpool_worker.settings import read_settings
 from carpool_worker.simulator import SimulatorOptions, running
-from carpool_worker.store import batches
+from carpool_worker.store import batch_queue, batches
 
 MODELS = ("claude-haiku-4-5", "claude-sonnet-4-5", "claude-opus-4-5", "claude-haiku-4-5-20251001")
 
@@ -101,7 +101,7 @@ class Together:
         self._barrier = Barrier(parties, timeout=0.5)
 
     def __call__(self, connection: Any, at: int, queue_limit: int, *_: Any) -> list[str]:
-        queued, ready = batches.queued(connection), batches.ready(connection, at)
+        queued, ready = batch_queue.queued(connection), batch_queue.ready(connection, at)
         with suppress(BrokenBarrierError):
             self._barrier.wait()
         # Any of them counts itself the oldest.
@@ -157,7 +157,7 @@ def test_whatever_comes_every_request_runs_and_never_are_more_queued_than_the_li
 
         def all_ended_within_the_limit() -> bool:
             with read(carpool.engine) as connection:
-                assert batches.queued(connection) <= 10
+                assert batch_queue.queued(connection) <= 10
                 due = admission.admitted(connection, now(), 10)
             for batch_id in due:
                 submit(carpool, batch_id)

@@ -18,7 +18,7 @@ from carpool_worker.marking import MARK_BYTES
 from carpool_worker.settings import API_MAX_BYTES
 from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.spool import spooled
-from carpool_worker.store import batches, bodies, shared_prompts
+from carpool_worker.store import batch_queue, batches, bodies, shared_prompts
 
 SONNET = "claude-sonnet-4-5"
 LONG = "You sort reviews by their tone. " * 200
@@ -195,7 +195,7 @@ def test_nobody_waits_for_a_warm_up_beyond_its_use_or_when_it_is_to_go_now(
 
     def waits() -> bool:
         with read(eager.engine) as connection:
-            return rest.id in batches.warming(connection, now())
+            return rest.id in batch_queue.warming(connection, now())
 
     assert waits()
     eager.change(f"UPDATE batches SET submit_by = {now() - 1}")

@@ -16,7 +16,7 @@ from carpool_worker.database import open_engine, read, write
 from carpool_worker.exceptions import DatabaseNotMigrated
 from carpool_worker.models import Batch, DeliveryRow, Request
 from carpool_worker.states import SEAL
-from carpool_worker.store import batches
+from carpool_worker.store import batch_queue, batches, filling, in_doubt
 
 HEAD: dict[str, Any] = {
     "id": "b" * 32,
@@ -24,7 +24,7 @@ HEAD: dict[str, Any] = {
     "model": "m",
     "headers": "{}",
     "opened_at": 1,
-} | batches.FRESH
+} | filling.FRESH
 REQUEST = {
     "id": "a" * 32,
     "client": "c",
@@ -144,7 +144,7 @@ def test_a_post_that_was_followed_by_another_moves_nothing(engine: sa.Engine) ->
 
     with write(engine) as connection:
         assert not batches.move(connection, SEAL, HEAD["id"], 1)
-        assert batches.undecided(connection, HEAD["id"], 2) is None
+        assert in_doubt.undecided(connection, HEAD["id"], 2) is None
         assert batches.move(connection, SEAL, HEAD["id"], 2)
 
 
@@ -154,8 +154,8 @@ def test_what_is_due_comes_oldest_first_and_what_waits_does_not(engine: sa.Engin
         insert(engine, Batch, HEAD | changed)
 
     with read(engine) as connection:
-        assert [one.id for one in batches.ready(connection, 98)] == [f"{n:032x}" for n in (1, 0)]
-        assert [one.id for one in batches.ready(connection, 99)] == [f"{n:032x}" for n in (1, 2, 0)]
+        assert [one.id for one in batch_queue.ready(connection, 98)] == [f"{n:032x}" for n in (1, 0)]
+        assert [one.id for one in batch_queue.ready(connection, 99)] == [f"{n:032x}" for n in (1, 2, 0)]
         assert batches.due_to_collect(connection, 99) == []
 
 

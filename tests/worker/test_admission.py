@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carpool_worker.admission import next_up
-from carpool_worker.store.batches import Ready
+from carpool_worker.store.batch_queue import Ready
 
 AT = 1_000
 

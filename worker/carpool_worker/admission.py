@@ -14,8 +14,8 @@ from carpool_worker.database import now, read, write
 from carpool_worker.models import Batch
 from carpool_worker.settings import START_QUEUE_LIMIT
 from carpool_worker.states import BatchState
-from carpool_worker.store import batches, lane_pauses
-from carpool_worker.store.batches import Ready
+from carpool_worker.store import batch_queue, batches, lane_pauses
+from carpool_worker.store.batch_queue import Ready
 from carpool_worker.windows import Windows, holds
 
 
@@ -60,10 +60,10 @@ def admitted(
     probes = {lane: pause.probe_at for lane, pause in pauses.items() if lane != probing}
     ready = [
         batch
-        for batch in batches.ready(connection, at)
+        for batch in batch_queue.ready(connection, at)
         if batch.lane not in stopped and not holds(windows, batch.submit_by, at)
     ]
-    return next_up(ready, probes, batches.queued(connection), queue_limit, at)
+    return next_up(ready, probes, batch_queue.queued(connection), queue_limit, at)
 
 
 def next_up(

@@ -22,7 +22,7 @@ from carpool_worker.database import now, write
 from carpool_worker.inbox import Chunk, Inbox
 from carpool_worker.lanes import Filled, Lane, Limits, fill
 from carpool_worker.prefixes import prefix_of
-from carpool_worker.store import batches, intake, requests
+from carpool_worker.store import filling, intake, requests
 from carpool_worker.windows import LEAD, is_open
 
 log = logging.getLogger(__name__)
@@ -121,9 +121,9 @@ def seal_due(engine: sa.Engine, limits: Limits) -> Filled:
     """
     at = now()
     with write(engine) as connection:
-        sealed = batches.seal_to_submit_by(connection, at + LEAD, at)
+        sealed = filling.seal_to_submit_by(connection, at + LEAD, at)
         if is_open(limits.windows, at):
-            sealed += batches.seal_opened_before(connection, at - int(limits.seconds * 1000), at)
+            sealed += filling.seal_opened_before(connection, at - int(limits.seconds * 1000), at)
         return Filled(sealed=sealed)
 
 

@@ -21,7 +21,7 @@ from carpool_worker.lanes import BODY_FRAME_BYTES, item_bytes
 from carpool_worker.marking import MARK_BYTES, can_be_marked
 from carpool_worker.models import Batch
 from carpool_worker.settings import API_MAX_BYTES
-from carpool_worker.store import batches, cancellations, requests, shared_prompts
+from carpool_worker.store import batches, cancellations, filling, requests, shared_prompts
 from carpool_worker.tariffs import tariff_of
 from carpool_worker.windows import LEAD
 
@@ -95,7 +95,7 @@ def _warm_up(connection: sa.Connection, batch_id: str, uncached: Sequence[Shared
     if planned is None or not ahead:
         return None
     size = sum(item_bytes(params_bytes) for _, params_bytes in ahead)
-    warm_up = batches.insert_sealed(connection, planned, len(ahead), size, at)
+    warm_up = filling.insert_sealed(connection, planned, len(ahead), size, at)
     requests.hand_over(connection, [request_id for request_id, _ in ahead], warm_up)
     cancellations.shrink(connection, batch_id, len(ahead), size)
     shared_prompts.wait_for(connection, batch_id, warm_up, at + PATIENCE)

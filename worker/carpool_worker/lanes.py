@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from carpool_worker.settings import Settings
 from carpool_worker.states import SEAL
-from carpool_worker.store import batches
+from carpool_worker.store import batches, filling
 from carpool_worker.windows import DAY, Windows, first_open, longest_closed, parse_all
 
 BODY_FRAME_BYTES = len(b'{"requests":[]}')
@@ -122,7 +122,7 @@ def fill(
     sizes = [size_of(item) for item in items]
     start = 0
     while start < len(items):
-        batch = batches.open_in(connection, lane.name, lane.model, lane.headers, now)
+        batch = filling.open_in(connection, lane.name, lane.model, lane.headers, now)
         if batch.request_count == 0:
             filled.opened.append(batch.id)
         n = fitting(sizes[start:], batch.request_count, batch.body_bytes, limits)
@@ -130,7 +130,7 @@ def fill(
             part = items[start : start + n]
             place(batch.id, part)
             size = sum(map(item_bytes, sizes[start : start + n]))
-            batches.grow(connection, batch.id, n, size, part[0].priority, earliest(part))
+            filling.grow(connection, batch.id, n, size, part[0].priority, earliest(part))
         start += n
         if start < len(items) or batch.request_count + n >= limits.count:
             batches.move(connection, SEAL, batch.id, sealed_at=now)

@@ -16,7 +16,7 @@ from carpool_worker.patience import Patience
 from carpool_worker.settings import Settings
 from carpool_worker.signs import Signs, ask
 from carpool_worker.states import BatchState
-from carpool_worker.store import batches, lane_views, overview, reservations
+from carpool_worker.store import batch_queue, batches, lane_views, overview, reservations
 from carpool_worker.store.lane_views import LaneView
 from carpool_worker.store.overview import Deliveries, Finished, Mishap, Standing, Waiting
 from carpool_worker.windows import Opening, next_opening, parse_all
@@ -60,7 +60,7 @@ def look(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Overview
         return Overview(
             at=at,
             signs=signs,
-            queued=batches.queued(connection),
+            queued=batch_queue.queued(connection),
             queue_limit=settings.queue_limit,
             standings=overview.unfinished(connection),
             lost=[batch.id for batch in submitting if patience.ends(batch) < at],

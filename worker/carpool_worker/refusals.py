@@ -24,7 +24,7 @@ from carpool_worker.retries import (
     status_of,
 )
 from carpool_worker.states import POSTPONE, BatchState
-from carpool_worker.store import batches, lane_pauses
+from carpool_worker.store import batches, in_doubt, lane_pauses
 from carpool_worker.store import refusals as refused
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def hold(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | None:
 def settle(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | None:
     """Decide on a batch whose post failed; None where it went on meanwhile, or where nothing is news."""
     with write(engine) as connection:
-        batch = batches.undecided(connection, turn.batch.id, turn.batch.submissions + 1)
+        batch = in_doubt.undecided(connection, turn.batch.id, turn.batch.submissions + 1)
         if batch is None:
             log.warning("batch %s went on without the post that failed: %s", turn.batch.id, error)
             return None

@@ -10,7 +10,7 @@ from carpool_worker.exceptions import ClaudeError
 from carpool_worker.lanes import item_bytes
 from carpool_worker.models import Batch
 from carpool_worker.states import DISCARD, REJECT
-from carpool_worker.store import batches, deliveries, outcomes, requests
+from carpool_worker.store import batches, deliveries, filling, outcomes, requests
 
 
 def reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> list[str]:
@@ -51,6 +51,6 @@ def discard(connection: sa.Connection, batch_id: str, request_id: str, error: Cl
 
 def _hand_over(connection: sa.Connection, batch: Batch, half: list[tuple[str, int]], at: int) -> str:
     size = sum(item_bytes(params_bytes) for _, params_bytes in half)
-    heir = batches.insert_sealed(connection, batch, len(half), size, at)
+    heir = filling.insert_sealed(connection, batch, len(half), size, at)
     requests.hand_over(connection, [request_id for request_id, _ in half], heir)
     return heir

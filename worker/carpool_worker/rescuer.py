@@ -26,7 +26,7 @@ from carpool_worker.patience import Patience as Patience
 from carpool_worker.result_lines import parse
 from carpool_worker.seen import Seen
 from carpool_worker.states import POSTPONE, BatchState
-from carpool_worker.store import batches, requests
+from carpool_worker.store import batches, in_doubt, requests
 from carpool_worker.submitter import accept
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def _begin_search(engine: sa.Engine, doubted: Sequence[Batch], looked_at: int) -
     if first := [batch for batch in doubted if batch.sought_at is None]:
         with write(engine) as connection:
             for batch in first:
-                batches.begin_search(connection, batch, looked_at)
+                in_doubt.begin_search(connection, batch, looked_at)
 
 
 def _unknown(engine: sa.Engine, shown: Sequence[Seen], owners: Sequence[Batch]) -> list[Seen]:
@@ -145,14 +145,14 @@ def _unknown(engine: sa.Engine, shown: Sequence[Seen], owners: Sequence[Batch]) 
     strange = [set(json.loads(batch.strangers)) for batch in owners]
     nobodys = set.intersection(*strange) if strange else set()
     with read(engine) as connection:
-        known = batches.known(connection, [seen.id for seen in shown])
+        known = in_doubt.known(connection, [seen.id for seen in shown])
     return [seen for seen in shown if seen.id not in known | nobodys]
 
 
 def _may_be_anothers(engine: sa.Engine, shown: Sequence[Seen]) -> bool:
     # What one batch of ours has adopted may be the other's that is in doubt: its results will tell.
     with read(engine) as connection:
-        return batches.any_adopted(connection, [seen.id for seen in shown])
+        return in_doubt.any_adopted(connection, [seen.id for seen in shown])
 
 
 def _adopt(engine: sa.Engine, batch: Batch, seen: Seen, in_doubt_at: int | None = None) -> list[str]:
@@ -182,7 +182,7 @@ def _adopt_by_content(
 
 def _send_again(engine: sa.Engine, batch: Batch) -> bool:
     with write(engine) as connection:
-        now_known = batches.undecided(connection, batch.id, batch.submissions)
+        now_known = in_doubt.undecided(connection, batch.id, batch.submissions)
         if now_known is None or now_known.sought_at != batch.sought_at:
             return False  # its submitter lives: it has failed only now, and the doubt begins anew
         batches.move(

@@ -25,7 +25,7 @@ from carpool_worker.seen import Seen
 from carpool_worker.settings import START_QUEUE_LIMIT
 from carpool_worker.spool import spooled
 from carpool_worker.states import ACCEPT, SUBMIT, BatchState
-from carpool_worker.store import batches, lane_pauses
+from carpool_worker.store import batch_queue, batches, lane_pauses
 from carpool_worker.windows import Windows, holds
 
 log = logging.getLogger(__name__)
@@ -115,9 +115,9 @@ def _note_wait(engine: sa.Engine, batch_id: str, queue_limit: int, windows: Wind
             return None
         if batch.lane in lane_pauses.by_lane(connection) or holds(windows, batch.submit_by, now()):
             return None
-        if batch.id in batches.warming(connection, now()):
+        if batch.id in batch_queue.warming(connection, now()):
             return None
-        why = waits_for_room(batches.queued(connection), queue_limit)
+        why = waits_for_room(batch_queue.queued(connection), queue_limit)
     with write(engine) as connection:
         batches.hold(connection, batch_id, batch.submissions, last_error=why)
     log.info("batch %s %s", batch_id, why, extra=extra(batch=batch_id))
@@ -138,7 +138,7 @@ def _split(engine: sa.Engine, turn: Turn, queue_limit: int) -> Submitted | None:
 def _intend(engine: sa.Engine, turn: Turn, cursor: Cursor, queue_limit: int, windows: Windows) -> bool:
     # Two submitters that see the same room must not both take it.
     with write(engine) as connection:
-        batches.lock_queue(connection)
+        batch_queue.lock_queue(connection)
         if turn.batch.id not in admitted(connection, now(), queue_limit, turn.probing, windows):
             return False
         return _commit_intent(connection, turn.batch, cursor)

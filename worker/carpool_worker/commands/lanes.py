@@ -76,13 +76,13 @@ def flush(
     from carpool_worker.app import app
     from carpool_worker.database import engine, now, write
     from carpool_worker.preflight import check_tables
-    from carpool_worker.store import batches
+    from carpool_worker.store import batch_queue, batches, filling
 
     check_tables()
     with write() as connection:
-        sealed = batches.seal_opened_before(connection, now(), now(), lane, model)
+        sealed = filling.seal_opened_before(connection, now(), now(), lane, model)
         found = filter(None, [batches.get(connection, batch_id) for batch_id in sealed])
-        hastened = batches.hasten(connection, now(), lane, model) if at_once else 0
+        hastened = batch_queue.hasten(connection, now(), lane, model) if at_once else 0
     flower_events.show(app, engine(), sealed)
     for batch in found:
         typer.echo(f"{batch.id}  {_counted(batch.request_count, 'request', 'requests')}  {batch.lane}")

@@ -9,7 +9,7 @@ from carpool_worker.database import now
 from carpool_worker.lanes import Limits
 from carpool_worker.patience import Patience
 from carpool_worker.settings import settings
-from carpool_worker.store import batches, lane_pauses
+from carpool_worker.store import batch_queue, lane_pauses
 from carpool_worker.waiting import Scene
 from carpool_worker.windows import next_opening, parse_all
 
@@ -23,9 +23,9 @@ def scene(connection: sa.Connection) -> Scene:
         limits=Limits.of(one),
         patience=Patience(one.submit_timeout, one.settle_interval),
         queue_limit=one.queue_limit,
-        queued=batches.queued(connection),
+        queued=batch_queue.queued(connection),
         pauses=lane_pauses.by_lane(connection),
         admitted=admitted(connection, at, one.queue_limit, windows=windows),
-        warming=batches.warming(connection, at),
+        warming=batch_queue.warming(connection, at),
         opening=next_opening(windows, at),
     )

@@ -16,7 +16,16 @@ from carpool_worker.models import LanePause
 from carpool_worker.patience import Patience
 from carpool_worker.settings import Settings
 from carpool_worker.states import BatchState
-from carpool_worker.store import batches, lane_pauses, measures, overview, refusals, reservations, usage
+from carpool_worker.store import (
+    batch_queue,
+    batches,
+    lane_pauses,
+    measures,
+    overview,
+    refusals,
+    reservations,
+    usage,
+)
 from carpool_worker.store.measures import Counted, Gone, Standing, Stay, Tries
 from carpool_worker.store.overview import Deliveries
 from carpool_worker.store.refusals import Refused
@@ -76,7 +85,7 @@ def look(engine: sa.Engine, settings: Settings) -> Seen:
             in_doubt=sum(batch.in_doubt_at is not None for batch in submitting),
             lost=sum(patience.ends(batch) < at for batch in submitting),
             overdue=sum((batch.expires_at or at) < at for batch in batches.out(connection)),
-            queued=batches.queued(connection),
+            queued=batch_queue.queued(connection),
             queue_limit=settings.queue_limit,
             longest_closed=longest_closed(parse_all(settings.submit_windows), at // DAY),
             pauses=lane_pauses.by_lane(connection),
