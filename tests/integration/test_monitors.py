@@ -12,10 +12,9 @@ import redis
 import sqlalchemy as sa
 from celery.contrib.testing.worker import start_worker
 from celery.events.state import State
-from celery.signals import setup_logging
 from tests.integration.agents import Carpool, request
 
-from carpool_worker import flower_events, monitors
+from carpool_worker import flower_events, logs, monitors
 from carpool_worker.database import write
 from carpool_worker.settings import read_settings
 from carpool_worker.states import BatchState
@@ -139,14 +138,9 @@ def test_all_workers_ask_and_the_batches_are_shown_once_for_each_monitor(
 
 
 @pytest.fixture
-def logging_as_it_is() -> Iterator[None]:
+def logging_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep a worker in this process from setting the log's level for all tests to come."""
-
-    def leave(**_: Any) -> None: ...
-
-    setup_logging.connect(leave)
-    yield
-    setup_logging.disconnect(leave)
+    monkeypatch.setattr(logs, "begin", lambda level: None)
 
 
 @pytest.mark.usefixtures("logging_as_it_is")
