@@ -233,7 +233,7 @@ def test_without_a_key_the_batch_waits_and_the_operator_is_told(
 
     assert submitted
     assert (submitted.state, batch(carpool).in_doubt_at) == ("sealed", None)
-    assert "pauses until an operator" in caplog.text
+    assert "lane paused until this is mended" in caplog.text
 
 
 @pytest.mark.parametrize("status", [400, 413])

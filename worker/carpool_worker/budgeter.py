@@ -6,7 +6,6 @@ Whoever takes room holds one lock until its transaction ends, and adds up what i
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,14 +15,12 @@ import msgspec
 import sqlalchemy as sa
 
 from carpool.contract import Envelope, lane_of
+from carpool_worker import moves
 from carpool_worker.budgets import Budget, Budgets, Over, Standing, budget_of, fitting, reason
 from carpool_worker.database import now, read, write
 from carpool_worker.estimates import estimate
-from carpool_worker.moves import extra
 from carpool_worker.store import deliveries, intake, reservations
 from carpool_worker.store.reservations import Held, Refused
-
-log = logging.getLogger(__name__)
 
 CHUNK_REQUESTS = 2_000
 """Requests of a client released in one transaction; more of them go with the next tick."""
@@ -134,9 +131,7 @@ def _release(connection: sa.Connection, client: str, budget: Budget | None, at: 
     reservations.release(connection, released, at)
     refused = [(one, reason(client, standing, one.estimate)) for one in never if one.id in locked]
     _refuse(connection, refused, at)
-    what = "client %s's budget: %d requests go on, %d are refused"
-    of = extra(client=client, released=len(released), refused=len(refused))
-    log.info(what, client, len(released), len(refused), extra=of)
+    moves.note_many(connection, "requests released", len(released), client=client, why="budget")
     return [one.id for one, _ in refused]
 
 

@@ -8,13 +8,12 @@ What an earlier batch of the lane has just used needs none.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from carpool_worker import prefixes
+from carpool_worker import moves, prefixes
 from carpool_worker.cache_savings import Plan, Shared, decide, hits_of
 from carpool_worker.database import now, read, write
 from carpool_worker.lanes import BODY_FRAME_BYTES, item_bytes
@@ -24,8 +23,6 @@ from carpool_worker.settings import API_MAX_BYTES
 from carpool_worker.store import batches, cancellations, filling, requests, shared_prompts
 from carpool_worker.tariffs import tariff_of
 from carpool_worker.windows import LEAD
-
-log = logging.getLogger(__name__)
 
 PATIENCE = 3_600_000
 """Milliseconds that a batch waits for its warm-up: the cache keeps for an hour what nobody reads."""
@@ -84,7 +81,7 @@ def _commit(connection: sa.Connection, batch: Batch, decided: Plan) -> str | Non
     if not shared_prompts.plan(connection, batch, marked):
         return None
     if decided.marked:
-        log.info("batch %s: %d shared prompts are marked for the cache", batch.id, len(decided.marked))
+        moves.note(connection, "batch marked for the cache", batch=batch.id, prompts=len(decided.marked))
     uncached = [one for one in decided.marked if not one.is_cached]
     return _warm_up(connection, batch.id, uncached) if decided.warms_up else None
 
@@ -99,5 +96,5 @@ def _warm_up(connection: sa.Connection, batch_id: str, uncached: Sequence[Shared
     requests.hand_over(connection, [request_id for request_id, _ in ahead], warm_up)
     cancellations.shrink(connection, batch_id, len(ahead), size)
     shared_prompts.wait_for(connection, batch_id, warm_up, at + PATIENCE)
-    log.info("batch %s waits for its warm-up, batch %s with %d requests", batch_id, warm_up, len(ahead))
+    moves.note(connection, "batch waits for its warm-up", batch=batch_id, warm_up=warm_up)
     return warm_up

@@ -52,7 +52,9 @@ STALL = 1.0
 """Seconds without room for a chunk; then the receiver that most deliveries wait for gives way."""
 
 BUSY = Sent(Event.HELD, "not sent yet: its receiver is slow, and others came first")
-CLOGGED = Sent(Event.HELD, "not sent yet: its receiver is slow, and enough wait for it", retry_after=120.0)
+CLOGGED = Sent(Event.HELD, "not sent yet: its receiver is slow, and enough wait for it", retry_after=30.0)
+"""Seconds: one that hangs is not asked all the time, and one that was slow once is soon trusted again."""
+
 GONE = Sent(Event.REFUSED, "not sent: the request is no longer kept")
 
 logger = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from carpool_worker import moves
 from carpool_worker.admission import Turn
 from carpool_worker.database import now, write
 from carpool_worker.exceptions import ClaudeError
@@ -83,13 +84,12 @@ def settle(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | Non
 
 def _pause(connection: sa.Connection, batch: Batch, error: ClaudeError) -> Submitted | None:
     if lane_pauses.pause(connection, batch.lane, str(error), now(), _later(probe_delay(0))):
-        why = "lane %s pauses until an operator has mended this: %s"
-        log.error(why, batch.lane, error, extra=extra(lane=batch.lane, status=error.status))
+        paused = {"lane": batch.lane, "status": error.status, "error": str(error)}
+        moves.note(connection, "lane paused until this is mended", logging.ERROR, **paused)
         return Submitted(BatchState.SEALED, error=str(error))
     if pause := lane_pauses.by_lane(connection).get(batch.lane):
         lane_pauses.probe_again(connection, batch.lane, _later(probe_delay(pause.probes)), str(error))
-        still = "lane %s is still paused after %d probes: %s"
-        log.info(still, batch.lane, pause.probes, error, extra=extra(lane=batch.lane, status=error.status))
+        moves.note(connection, "lane still paused", lane=batch.lane, probes=pause.probes, error=str(error))
     return None
 
 
@@ -107,8 +107,8 @@ def _postpone(connection: sa.Connection, turn: Turn, decision: Postpone, error: 
 
 def _doubt(connection: sa.Connection, batch_id: str, error: ClaudeError) -> Submitted:
     batches.note(connection, batch_id, in_doubt_at=now(), sought_at=None, last_error=f"in doubt: {error}")
-    doubt = "batch %s is in doubt (%s): it waits until the API shows what became of it"
-    log.warning(doubt, batch_id, error, extra=extra(batch=batch_id, status=error.status))
+    doubted = {"batch": batch_id, "status": error.status, "error": str(error)}
+    moves.note(connection, "batch in doubt", logging.WARNING, **doubted)
     return Submitted(BatchState.SUBMITTING, error=f"in doubt: {error}")
 
 
