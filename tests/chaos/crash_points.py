@@ -7,6 +7,7 @@ that are thrown in lead to the points that a calm run never passes: adoption, ha
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -38,6 +39,9 @@ DETOUR_ROUNDS = 3
 
 ROUNDS = 40
 """A walk lasts at least so long, so that it takes all detours."""
+
+BUDGETS = json.dumps({"books": {"day": 0.5}})
+"""Dollars: twice what a walk's requests of this client cost, and what some thirty of them may cost at most."""
 
 PATIENCE = 45.0
 """Seconds without a strike or a new point after which the points that are left are given up, and named."""
@@ -71,7 +75,7 @@ DEAREST = (
 AT_A_TIME = 3
 
 
-@scenario("kill -9 at every point")
+@scenario("kill -9 at every point", CARPOOL_CACHE_SHARED_PROMPTS="true", CARPOOL_BUDGETS=BUDGETS)
 def kill_child(stack: Stack) -> None:
     """Kill the process that is at the point."""
     walk(stack, "child", AT_A_TIME)
