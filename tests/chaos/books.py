@@ -20,8 +20,14 @@ CHANNELS = {"webhook": "webhook", "task": "task", "reply": None}
 """What a request's callback is in the tables, by the way on which its answer arrives."""
 
 FINAL = frozenset({"completed", "discarded", "canceled"})
-ENDS = {"plain": "completed", "flaky": "completed", "expired": "completed", "poisoned": "discarded"}
-"""The only right end for each kind of request that traffic.py makes."""
+ENDS = {
+    "plain": "completed",
+    "flaky": "completed",
+    "expired": "completed",
+    "poisoned": "discarded",
+    "refused alone": "discarded",
+}
+"""The only right end for each kind of request that traffic.py makes, and for one whose batch of one was refused."""
 
 
 class Row(NamedTuple):

@@ -18,8 +18,9 @@ from carpool_worker.simulator import RemoteSimulator
 
 PICODOLLARS = 10**12
 ROWS = """
-SELECT r.id, r.client, r.model, r.state, r.metadata, r.callback, d.state AS delivery
-FROM requests r LEFT JOIN deliveries d ON d.request_id = r.id"""
+SELECT r.id, r.client, r.model, r.state, r.metadata, r.callback, d.state AS delivery,
+    b.state = 'rejected' AND b.request_count = 1 AS refused_alone
+FROM requests r LEFT JOIN deliveries d ON d.request_id = r.id LEFT JOIN batches b ON b.id = r.batch_id"""
 USAGE = """
 SELECT client, model, sum(requests) AS requests, sum(input_tokens) AS input_tokens,
     sum(output_tokens) AS output_tokens, sum(cost) AS cost FROM usage GROUP BY client, model"""
@@ -93,4 +94,6 @@ def _row(found: Any) -> Row:
     callback = json.loads(found.callback) if found.callback else {}
     channel = callback.get("kind")
     kind = (json.loads(found.metadata) if found.metadata else {}).get("kind", "plain")
+    # A fault of the API that refuses a batch for good, which only this request was in: it can't be told from a bad one.
+    kind = "refused alone" if found.refused_alone else kind
     return Row(found.id, found.client, found.model, found.state, kind, channel, found.delivery)
