@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from carpool_worker.demo.prompts import DEFAULT_FILES
+
 DEMO = [sys.executable, "-m", "carpool_worker.cli", "demo"]
 WITHIN = 200.0
 
@@ -69,6 +71,10 @@ def test_a_file_that_cannot_be_summarised_is_named_in_one_line(
     assert str(path) in run.stderr
     assert reason in run.stderr
     assert len(run.stderr.splitlines()) == 1
+
+
+def test_in_a_clone_all_the_files_that_it_summarises_are_there() -> None:
+    assert [path for path in DEFAULT_FILES if not path.is_file()] == []
 
 
 def test_nothing_is_spent_on_the_real_api_without_consent(tmp_path: Path) -> None:

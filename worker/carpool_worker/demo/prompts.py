@@ -30,7 +30,7 @@ DEFAULT_FILES = (
     PROJECT / "CHANGELOG.md",
     PROJECT / "config" / "carpool.toml",
     PACKAGE / "states.py",
-    PACKAGE / "models.py",
+    PACKAGE / "models" / "requests.py",
     PACKAGE / "supervision.py",
 )
 """The first three are there in a clone of the project, not in an installed package."""
