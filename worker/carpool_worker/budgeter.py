@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
-import msgspec
 import sqlalchemy as sa
 
 from carpool.contract import Envelope, lane_of
@@ -20,6 +19,7 @@ from carpool_worker.budgets import Budget, Budgets, Over, Standing, budget_of, f
 from carpool_worker.database import now, read, write
 from carpool_worker.estimates import estimate
 from carpool_worker.store import deliveries, intake, reservations
+from carpool_worker.store.outcomes import errored_body
 from carpool_worker.store.reservations import Held, Refused
 
 CHUNK_REQUESTS = 2_000
@@ -138,14 +138,11 @@ def _release(connection: sa.Connection, client: str, budget: Budget | None, at: 
 def _refuse(connection: sa.Connection, refused: Sequence[tuple[Held, str]], at: int) -> None:
     if not refused:
         return
-    reservations.refuse(connection, [Refused(one.id, _result(why)) for one, why in refused], at)
+    reservations.refuse(
+        connection, [Refused(one.id, errored_body(EXCEEDED, why)) for one, why in refused], at
+    )
     called_back = [(one.id, one.callback) for one, _ in refused if one.callback]
     deliveries.insert(connection, called_back, at)
-
-
-def _result(why: str) -> bytes:
-    error = {"type": "error", "error": {"type": EXCEEDED, "message": why}}
-    return msgspec.json.encode({"type": "errored", "error": error})
 
 
 def _held(one: Envelope, shares: Shares) -> Held:

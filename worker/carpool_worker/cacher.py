@@ -16,11 +16,11 @@ import sqlalchemy as sa
 from carpool_worker import moves, prefixes
 from carpool_worker.cache_savings import Plan, Shared, decide, hits_of
 from carpool_worker.database import now, read, write
-from carpool_worker.lanes import BODY_FRAME_BYTES, item_bytes
+from carpool_worker.lanes import BODY_FRAME_BYTES, hand_over
 from carpool_worker.marking import MARK_BYTES, can_be_marked
 from carpool_worker.models import Batch
 from carpool_worker.settings import API_MAX_BYTES
-from carpool_worker.store import batches, cancellations, filling, requests, shared_prompts
+from carpool_worker.store import batches, cancellations, requests, shared_prompts
 from carpool_worker.tariffs import tariff_of
 from carpool_worker.windows import LEAD
 
@@ -88,12 +88,10 @@ def _commit(connection: sa.Connection, batch: Batch, decided: Plan) -> str | Non
 
 def _warm_up(connection: sa.Connection, batch_id: str, uncached: Sequence[Shared]) -> str | None:
     planned, at = batches.get(connection, batch_id), now()
-    ahead = shared_prompts.sizes(connection, batch_id, [one.sample for one in uncached])
+    ahead = requests.sizes(connection, batch_id, [one.sample for one in uncached])
     if planned is None or not ahead:
         return None
-    size = sum(item_bytes(params_bytes) for _, params_bytes in ahead)
-    warm_up = filling.insert_sealed(connection, planned, len(ahead), size, at)
-    requests.hand_over(connection, [request_id for request_id, _ in ahead], warm_up)
+    warm_up, size = hand_over(connection, planned, ahead, at)
     cancellations.shrink(connection, batch_id, len(ahead), size)
     shared_prompts.wait_for(connection, batch_id, warm_up, at + PATIENCE)
     moves.note(connection, "batch waits for its warm-up", batch=batch_id, warm_up=warm_up)

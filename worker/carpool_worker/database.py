@@ -124,6 +124,12 @@ def is_postgres(connection: sa.Connection) -> bool:
     return connection.dialect.name == "postgresql"
 
 
+def lock(connection: sa.Connection, key: int) -> None:
+    """Let nobody else pass this lock until the transaction ends; SQLite has one writer anyway."""
+    if is_postgres(connection):
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+
+
 @contextmanager
 def psycopg_connection(connection: sa.Connection) -> Iterator[Any]:
     """Lend the psycopg connection underneath, for what SQLAlchemy has no words for.

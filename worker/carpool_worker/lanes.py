@@ -8,9 +8,10 @@ from typing import Protocol, TypeVar
 
 import sqlalchemy as sa
 
+from carpool_worker.models import Batch
 from carpool_worker.settings import Settings
 from carpool_worker.states import SEAL
-from carpool_worker.store import batches, filling
+from carpool_worker.store import batches, filling, requests
 from carpool_worker.windows import DAY, Windows, first_open, longest_closed, parse_all
 
 BODY_FRAME_BYTES = len(b'{"requests":[]}')
@@ -135,3 +136,16 @@ def fill(
         if start < len(items) or batch.request_count + n >= limits.count:
             batches.move(connection, SEAL, batch.id, sealed_at=now)
             filled.sealed.append(batch.id)
+
+
+def hand_over(
+    connection: sa.Connection, batch: Batch, some: Sequence[tuple[str, int]], now: int
+) -> tuple[str, int]:
+    """Move locked requests (id, bytes of their params) of a batch into a new one, which is born sealed.
+
+    Returns its id, and the bytes that they take of a body.
+    """
+    size = sum(item_bytes(params_bytes) for _, params_bytes in some)
+    heir = filling.insert_sealed(connection, batch, len(some), size, now)
+    requests.hand_over(connection, [request_id for request_id, _ in some], heir)
+    return heir, size

@@ -19,13 +19,10 @@ from carpool_worker.states import BatchState
 from carpool_worker.store import batch_queue, batches, lane_views, overview, reservations
 from carpool_worker.store.lane_views import LaneView
 from carpool_worker.store.overview import Deliveries, Finished, Mishap, Standing, Waiting
-from carpool_worker.windows import Opening, next_opening, parse_all
+from carpool_worker.windows import DAY, Opening, next_opening, parse_all
 
 ANSWER_SECONDS = 1.0
 """How long workers have to answer that they are alive."""
-
-DAY = 86_400_000
-"""Milliseconds."""
 
 MOST_ERRORS = 3
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import msgspec
 import sqlalchemy as sa
 
 from carpool_worker.database import now
 from carpool_worker.exceptions import ClaudeError
-from carpool_worker.lanes import item_bytes
+from carpool_worker.lanes import hand_over
 from carpool_worker.models import Batch
 from carpool_worker.states import DISCARD, REJECT
-from carpool_worker.store import batches, deliveries, filling, outcomes, requests
+from carpool_worker.store import batches, deliveries, outcomes, requests
 
 
 def reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> list[str]:
@@ -32,7 +31,7 @@ def split(connection: sa.Connection, batch: Batch, why: str) -> list[str]:
     waiting = requests.sizes(connection, batch.id)
     middle = len(waiting) // 2
     halves = filter(None, (waiting[:middle], waiting[middle:]))
-    return [_hand_over(connection, batch, half, at) for half in halves]
+    return [hand_over(connection, batch, half, at)[0] for half in halves]
 
 
 def discard(connection: sa.Connection, batch_id: str, request_id: str, error: ClaudeError, at: int) -> None:
@@ -40,17 +39,8 @@ def discard(connection: sa.Connection, batch_id: str, request_id: str, error: Cl
     held = outcomes.pending(connection, batch_id, [request_id]).get(request_id)
     if held is None:
         return
-    body = msgspec.json.encode(
-        {"type": "errored", "error": {"type": "error", "error": {"type": error.kind, "message": str(error)}}}
-    )
+    body = outcomes.errored_body(error.kind, str(error))
     finished = outcomes.Finish(request_id, DISCARD.target, "errored", body, held.callback)
     outcomes.finish(connection, [finished], at, batch_id)
     if held.callback:
         deliveries.insert(connection, [(request_id, held.callback)], at)
-
-
-def _hand_over(connection: sa.Connection, batch: Batch, half: list[tuple[str, int]], at: int) -> str:
-    size = sum(item_bytes(params_bytes) for _, params_bytes in half)
-    heir = filling.insert_sealed(connection, batch, len(half), size, at)
-    requests.hand_over(connection, [request_id for request_id, _ in half], heir)
-    return heir

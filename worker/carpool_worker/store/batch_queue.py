@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from carpool_worker.database import is_postgres
+from carpool_worker.database import lock
 from carpool_worker.models import Batch
 from carpool_worker.states import QUEUED_BATCH_STATES, BatchState
-from carpool_worker.store.batches import may_go_later
+from carpool_worker.store.batches import may_go_later, within
 
 batches = Batch.__table__  # type: ignore[attr-defined]
 
@@ -61,12 +61,7 @@ def hasten(
     """Let every sealed batch (of that lane, of that model) be on its way by then; return how many were to go later."""
     row = batches.c
     later = sa.update(batches).where(row.state == BatchState.SEALED, may_go_later(submit_by))
-    hastened = later.values(submit_by=submit_by)
-    if lane is not None:
-        hastened = hastened.where(row.lane == lane)
-    if model is not None:
-        hastened = hastened.where(row.model == model)
-    return connection.execute(hastened).rowcount
+    return connection.execute(later.where(*within(lane, model)).values(submit_by=submit_by)).rowcount
 
 
 def queued(connection: sa.Connection) -> int:
@@ -76,6 +71,5 @@ def queued(connection: sa.Connection) -> int:
 
 
 def lock_queue(connection: sa.Connection) -> None:
-    """Let nobody else decide on room in the queue until this transaction ends; SQLite has one writer anyway."""
-    if is_postgres(connection):
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(QUEUE_LOCK)))
+    """Let nobody else decide on room in the queue until this transaction ends."""
+    lock(connection, QUEUE_LOCK)

@@ -102,6 +102,12 @@ def may_go_later(submit_by: int) -> sa.ColumnElement[bool]:
     return sa.or_(batches.c.submit_by.is_(None), batches.c.submit_by > submit_by)
 
 
+def within(lane: str | None, model: str | None) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions that a batch is of that lane and of that model; None is any."""
+    named = (batches.c.lane, lane), (batches.c.model, model)
+    return [column == value for column, value in named if value is not None]
+
+
 def as_batch(row: sa.Row[Any]) -> Batch:
     """Return the batch of a row that has all columns."""
     return Batch(**row._mapping)

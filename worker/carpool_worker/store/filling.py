@@ -13,7 +13,7 @@ from carpool_worker import moves
 from carpool_worker.database import is_postgres
 from carpool_worker.models import Batch
 from carpool_worker.states import SEAL, BatchState
-from carpool_worker.store.batches import as_batch, may_go_later, move
+from carpool_worker.store.batches import as_batch, may_go_later, move, within
 
 batches = Batch.__table__  # type: ignore[attr-defined]
 
@@ -95,11 +95,7 @@ def seal_opened_before(
     due = sa.select(batches.c.id).where(
         batches.c.state == BatchState.OPEN, batches.c.opened_at <= opened_before, batches.c.request_count > 0
     )
-    if lane is not None:
-        due = due.where(batches.c.lane == lane)
-    if model is not None:
-        due = due.where(batches.c.model == model)
-    return _seal(connection, due, now)
+    return _seal(connection, due.where(*within(lane, model)), now)
 
 
 def seal_to_submit_by(connection: sa.Connection, submit_by: int, now: int) -> list[str]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 
 from carpool_worker import moves
@@ -140,3 +141,9 @@ def _finish_row(one: Finish, now: int) -> tuple[Any, ...]:
 
 def _state_in(*states: RequestState) -> str:
     return f"requests.state IN ({', '.join(repr(state.value) for state in states)})"
+
+
+def errored_body(kind: str | None, message: str) -> bytes:
+    """Return the result kept of a request that failed here, in the shape of the API's own."""
+    error = {"type": "error", "error": {"type": kind, "message": message}}
+    return msgspec.json.encode({"type": "errored", "error": error})

@@ -48,11 +48,18 @@ def pending_ids(connection: sa.Connection, batch_id: str, limit: int) -> list[st
     return list(connection.scalars(waiting.order_by(requests.c.id).limit(limit)))
 
 
-def sizes(connection: sa.Connection, batch_id: str) -> list[tuple[str, int]]:
-    """Return id and params' size of each request that waits in a batch, by id, locked until the transaction ends."""
+def sizes(
+    connection: sa.Connection, batch_id: str, ids: Iterable[str] | None = None
+) -> list[tuple[str, int]]:
+    """Return id and params' size of each request (of those of `ids`) that waits in a batch, in order of id.
+
+    They are locked until the transaction ends.
+    """
     waiting = sa.select(requests.c.id, requests.c.params_bytes).where(
         requests.c.batch_id == batch_id, requests.c.state == RequestState.BATCHED
     )
+    if ids is not None:
+        waiting = waiting.where(among(connection, ids))
     locked = waiting.order_by(requests.c.id).with_for_update()
     return [(row.id, row.params_bytes) for row in connection.execute(locked)]
 

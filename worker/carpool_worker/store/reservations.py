@@ -13,10 +13,9 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from carpool_worker import moves
+from carpool_worker import database, moves
 from carpool_worker.budgets import Budget, Standing
 from carpool_worker.bulk_rows import insert_rows
-from carpool_worker.database import is_postgres
 from carpool_worker.models import Request, UsageRow
 from carpool_worker.states import REFUSE, STAGE
 from carpool_worker.store.requests import BODY, among
@@ -47,9 +46,8 @@ class Refused(NamedTuple):
 
 
 def lock(connection: sa.Connection) -> None:
-    """Let nobody else take room until this transaction ends; SQLite has one writer anyway."""
-    if is_postgres(connection):
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(BUDGET_LOCK)))
+    """Let nobody else take room until this transaction ends."""
+    database.lock(connection, BUDGET_LOCK)
 
 
 def standings(connection: sa.Connection, budgets: Mapping[str, Budget], now: int) -> dict[str, Standing]:

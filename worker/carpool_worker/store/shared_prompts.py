@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -89,17 +88,6 @@ def plan(connection: sa.Connection, batch: Batch, marked: str) -> bool:
         row.marked.is_(None),
     )
     return connection.execute(unplanned.values(marked=marked)).rowcount == 1
-
-
-def sizes(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> list[tuple[str, int]]:
-    """Return id and params' size of those of a few requests that wait in a batch, locked in order of id."""
-    held: sa.Select[Any] = sa.select(requests.c.id, requests.c.params_bytes).where(
-        requests.c.batch_id == batch_id, requests.c.id.in_(ids), requests.c.state == RequestState.BATCHED
-    )
-    return [
-        (row.id, row.params_bytes)
-        for row in connection.execute(held.order_by(requests.c.id).with_for_update())
-    ]
 
 
 def wait_for(connection: sa.Connection, batch_id: str, warm_up_id: str, until: int) -> None:
