@@ -12,11 +12,11 @@ import redis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 
-from carpool.canceling import Cancellation
+from carpool.cancellation import Cancellation
 from carpool.envelopes import Common, Params, Request
-from carpool.flight import LOST
 from carpool.options import DEFAULT_MAX_QUEUED, NO_RETRY, ONE_RETRY, RECONNECT_SECONDS, SOCKET, Options
 from carpool.packer import Command, Packer
+from carpool.pipelining import LOST
 from carpool.request_ids import RequestIds
 from carpool.results import Result
 from carpool.waiting import Waiting

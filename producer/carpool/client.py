@@ -10,11 +10,11 @@ from typing import Self, Unpack
 import redis
 from redis.retry import Retry
 
-from carpool.canceling import Cancellation
+from carpool.cancellation import Cancellation
 from carpool.envelopes import Common, Params, Request
-from carpool.flight import LOST, Flight, execute
 from carpool.options import DEFAULT_MAX_QUEUED, NO_RETRY, ONE_RETRY, RECONNECT_SECONDS, SOCKET, Options
 from carpool.packer import Packer
+from carpool.pipelining import LOST, Flight, execute
 from carpool.request_ids import RequestIds
 from carpool.results import Result
 from carpool.waiting import Waiting

@@ -16,8 +16,8 @@ from typing import TypeVar
 import psutil
 import pytest
 
-from carpool_worker.data_folder import read_env
-from carpool_worker.up import READY
+from carpool_worker.processes.data_folder import read_env
+from carpool_worker.processes.up import READY
 
 READY_WITHIN = 150.0
 STOPPED_WITHIN = 100.0

@@ -14,14 +14,16 @@ from tests.bench.rows import Row
 from tests.bench.waiting import until
 
 from carpool import Producer
-from carpool_worker import aggregator, collector, poller, submitter
-from carpool_worker.admission import admitted
-from carpool_worker.claude import Claude
+from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, read
-from carpool_worker.inbox import Inbox
-from carpool_worker.lanes import Limits
+from carpool_worker.pipeline.batching import aggregator
+from carpool_worker.pipeline.collection import collector, poller
+from carpool_worker.pipeline.inbox.stream import Inbox
+from carpool_worker.pipeline.submission import submitter
+from carpool_worker.pipeline.submission.admission import admitted
+from carpool_worker.policies.limits import Limits
 from carpool_worker.settings import API_MAX_REQUESTS
-from carpool_worker.store import batches
+from carpool_worker.store.batches import rows as batches
 
 SIZE = 2_340
 """Bytes of a request's params: 100,000 of them make a batch of 240 MB."""

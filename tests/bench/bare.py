@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import msgspec
 import sqlalchemy as sa
 
-from carpool_worker.inbox import CHUNK_REQUESTS
-from carpool_worker.result_lines import CHUNK_LINES
-from carpool_worker.store import bodies
+from carpool_worker.claude.results import CHUNK_LINES
+from carpool_worker.pipeline.inbox.stream import CHUNK_REQUESTS
+from carpool_worker.store.requests import bodies
 
 POST_BLOCK = 1 << 20
 HEADERS = {"x-api-key": "simulated", "anthropic-version": "2023-06-01"}

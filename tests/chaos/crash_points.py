@@ -50,7 +50,7 @@ PATIENCE = 45.0
 DEAREST = (
     "before commit in aggregator.take",
     "after commit in aggregator.take",
-    "before script in inbox.acknowledge",
+    "before script in stream.acknowledge",
     "after commit in submitter._intend",
     "before POST batches in submitter.submit",
     "after POST batches in submitter.submit",
@@ -62,13 +62,13 @@ DEAREST = (
     "after commit in collector._commit",
     "before commit in collector._complete",
     "after commit in stager.stage",
-    "after commit in parcels.claim",
+    "after commit in claims.claim",
     "before a webhook",
     "after a webhook",
-    "after sending books.on_answer in channels.celery_task._send",
-    "before commit in parcels.record",
-    "after lpop in channels.reply.answer_waits",
-    "before script in channels.reply.push",
+    "after sending books.on_answer in celery_task._send",
+    "before commit in claims.record",
+    "after lpop in reply.answer_waits",
+    "before script in reply.push",
 )
 """The points at which work or money would be lost or doubled if anything were in the wrong order."""
 

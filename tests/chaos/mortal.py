@@ -24,16 +24,20 @@ from redis.commands.core import Script
 from sqlalchemy.engine.default import DefaultDialect
 from tests.chaos.points import Points
 
-from carpool_worker import api_times, cache_savings, cacher, cli, courier, leases, rescuer, retries
-from carpool_worker.channels import verdicts
-from carpool_worker.channels.webhook import WebhookChannel
-from carpool_worker.end_with_parent import end_with_parent
+from carpool_worker import cli
+from carpool_worker.coordination import locks
+from carpool_worker.pipeline.delivery import courier
+from carpool_worker.pipeline.delivery.channels.webhook import WebhookChannel
+from carpool_worker.pipeline.submission import cache_planner, rescuer
+from carpool_worker.policies import deliveries, in_doubt, retries
+from carpool_worker.processes.parent_death import end_with_parent
+from carpool_worker.prompt_cache import savings
 
 IMPATIENCE: dict[ModuleType, dict[str, Any]] = {
-    leases: {"LEASE_SECONDS": 2.0},
-    cache_savings: {"LEAST_WORTH": 1},
-    cacher: {"PATIENCE": 5_000},
-    api_times: {"CONNECT_TIMEOUT": 1.0},
+    locks: {"LEASE_SECONDS": 2.0},
+    savings: {"LEAST_WORTH": 1},
+    cache_planner: {"PATIENCE": 5_000},
+    in_doubt: {"CONNECT_TIMEOUT": 1.0},
     rescuer: {"HEADSTART": 1_000},
     retries: {"FIRST_BACKOFF": 0.3, "LONGEST_BACKOFF": 2.0, "FIRST_PROBE": 0.5, "LONGEST_PROBE": 1.0},
     courier: {
@@ -42,9 +46,9 @@ IMPATIENCE: dict[ModuleType, dict[str, Any]] = {
         "LEASE_MARGIN": 1.0,
         "CLOGGED": replace(courier.CLOGGED, retry_after=1.0),
     },
-    verdicts: {"HOLD": 1.0},
+    deliveries: {"HOLD": 1.0},
 }
-TRANSPARENT = frozenset({"carpool_worker.database", "carpool_worker.claude"})
+TRANSPARENT = frozenset({"carpool_worker.database", "carpool_worker.claude.client"})
 """Modules through which everybody goes; the point is named by who goes."""
 
 MAIN = os.getpid()  # the children that it forks keep this
@@ -72,7 +76,7 @@ def caller() -> str:
     while frame:
         module = str(frame.f_globals.get("__name__"))
         if module.startswith("carpool_worker.") and module not in TRANSPARENT:
-            return f"{module.removeprefix('carpool_worker.')}.{frame.f_code.co_name}"
+            return f"{module.rpartition('.')[2]}.{frame.f_code.co_name}"
         frame = frame.f_back  # type: ignore[assignment]
     return ""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from carpool_worker.end_with_parent import wrapped
+from carpool_worker.processes.parent_death import wrapped
 
 LOOK_SECONDS = 0.1
 START_SECONDS = 20.0

@@ -30,7 +30,7 @@ from tests.conftest import free_port
 
 from carpool_worker import migrations
 from carpool_worker.database import open_engine
-from carpool_worker.end_with_parent import wrapped
+from carpool_worker.processes.parent_death import wrapped
 from carpool_worker.simulator import RemoteSimulator
 
 READY_PINGS = 150

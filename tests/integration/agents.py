@@ -12,15 +12,18 @@ import redis
 import sqlalchemy as sa
 
 from carpool import Producer
-from carpool_worker import aggregator, budgeter, collector, poller, rescuer, stager, submitter
-from carpool_worker.admission import admitted
-from carpool_worker.budgets import Budget
-from carpool_worker.claude import Claude
+from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, read, write
-from carpool_worker.inbox import Inbox
-from carpool_worker.lanes import Limits
+from carpool_worker.pipeline.batching import aggregator, budgeter, stager
+from carpool_worker.pipeline.collection import collector, poller
+from carpool_worker.pipeline.inbox.stream import Inbox
+from carpool_worker.pipeline.submission import rescuer, submitter
+from carpool_worker.pipeline.submission.admission import admitted
+from carpool_worker.policies.budgets import Budget
+from carpool_worker.policies.limits import Limits
 from carpool_worker.simulator import RemoteSimulator, SimulatorOptions, running
-from carpool_worker.store import batches, lane_pauses
+from carpool_worker.store.batches import lane_pauses
+from carpool_worker.store.batches import rows as batches
 
 MODEL = "claude-haiku-4-5"
 AT_ONCE = Limits(count=100_000, body_bytes=250_000_000, seconds=0.0)

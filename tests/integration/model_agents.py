@@ -12,12 +12,15 @@ import sqlalchemy as sa
 from tests.integration.model_courier import Courier
 from tests.integration.model_interruptions import Crash, Fuse, PorousClaude, PorousInbox, crash
 
-from carpool_worker import aggregator, budgeter, collector, poller, rescuer, stager, submitter
-from carpool_worker.admission import admitted
-from carpool_worker.budgets import Budgets
 from carpool_worker.database import now, read, write
-from carpool_worker.lanes import Limits
-from carpool_worker.store import batches, deliveries
+from carpool_worker.pipeline.batching import aggregator, budgeter, stager
+from carpool_worker.pipeline.collection import collector, poller
+from carpool_worker.pipeline.submission import rescuer, submitter
+from carpool_worker.pipeline.submission.admission import admitted
+from carpool_worker.policies.budgets import Budgets
+from carpool_worker.policies.limits import Limits
+from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.deliveries import rows as deliveries
 
 LIMITS = Limits(count=5, body_bytes=800, seconds=60)
 PATIENCE = rescuer.Patience(submit_timeout=60, settle_interval=600)

@@ -9,8 +9,8 @@ from tests.integration.model_interruptions import Fuse
 
 from carpool_worker.database import now, write
 from carpool_worker.states import DeliveryState
-from carpool_worker.store import deliveries
-from carpool_worker.store.deliveries import Claimed, Outcome
+from carpool_worker.store.deliveries import rows as deliveries
+from carpool_worker.store.deliveries.rows import Claimed, Outcome
 
 CHUNK = 10
 LEASE = 60_000

@@ -8,10 +8,10 @@ from typing import IO, Any
 
 import sqlalchemy as sa
 
-from carpool_worker.claude import Claude
+from carpool_worker.claude.batch import Seen
+from carpool_worker.claude.client import Claude
 from carpool_worker.exceptions import ClaudeError
-from carpool_worker.inbox import Chunk, Inbox
-from carpool_worker.seen import Seen
+from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
 
 
 class Crash(BaseException):

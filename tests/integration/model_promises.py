@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from tests.integration.model_agents import MAX_ATTEMPTS, QUEUE_LIMIT
 
 from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, decode_entry
-from carpool_worker.budgets import Budgets
 from carpool_worker.database import read
+from carpool_worker.policies.budgets import Budgets
 from carpool_worker.simulator import RemoteSimulator
 
 UNFINISHED = """

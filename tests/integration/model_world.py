@@ -17,8 +17,12 @@ from tests.integration.agents import request
 from tests.integration.model_interruptions import Fuse, PorousClaude, make_porous
 
 from carpool import Request, Task, Webhook
-from carpool_worker import cache_savings, inbox, migrations, result_lines, stager
+from carpool_worker import migrations
+from carpool_worker.claude import results
 from carpool_worker.database import now, open_engine
+from carpool_worker.pipeline.batching import stager
+from carpool_worker.pipeline.inbox import stream
+from carpool_worker.prompt_cache import savings
 from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
 
 LANES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -140,13 +144,13 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     # Small transactions, so that few requests take several.
-    monkeypatch.setattr(inbox, "READ_ENTRIES", 2)
-    monkeypatch.setattr(inbox, "CHUNK_REQUESTS", 3)
-    monkeypatch.setattr(result_lines, "CHUNK_LINES", 1)
+    monkeypatch.setattr(stream, "READ_ENTRIES", 2)
+    monkeypatch.setattr(stream, "CHUNK_REQUESTS", 3)
+    monkeypatch.setattr(results, "CHUNK_LINES", 1)
     monkeypatch.setattr(stager, "CHUNK_REQUESTS", 2)
     # Any shared prompt is long enough to be cached, and any saving worth a warm-up.
-    monkeypatch.setattr(cache_savings, "shortest", lambda _: 0)
-    monkeypatch.setattr(cache_savings, "LEAST_WORTH", 0)
+    monkeypatch.setattr(savings, "shortest", lambda _: 0)
+    monkeypatch.setattr(savings, "LEAST_WORTH", 0)
     migrations.upgrade(f"sqlite:///{tmp_path}/empty.db")
     fuse = Fuse()
     options = SimulatorOptions(data=tmp_path / "simulator", requests_per_minute=10_000_000, scripts=SCRIPTS)

@@ -19,16 +19,18 @@ from tests.integration.test_aggregator import LATER, append, envelope
 
 from carpool import Producer, Webhook
 from carpool.exceptions import WaitTimeout
-from carpool_worker import aggregator, budgeter, courier
 from carpool_worker.app import app as celery
-from carpool_worker.budgets import Budget, Over
 from carpool_worker.database import read, write
-from carpool_worker.estimates import estimate
+from carpool_worker.money.estimates import estimate
+from carpool_worker.pipeline.batching import aggregator, budgeter
+from carpool_worker.pipeline.delivery import courier
+from carpool_worker.policies.budgets import Budget, Over
 from carpool_worker.settings import read_settings
 from carpool_worker.simulator import RemoteSimulator, Script
-from carpool_worker.store import reservations, usage
+from carpool_worker.store import usage
+from carpool_worker.store.requests import reservations
 from carpool_worker.store.usage import Used
-from carpool_worker.tariffs import DOLLAR
+from carpool_worker.units import DOLLAR
 
 EACH = Decimal(estimate(MODEL, json.dumps(request("1")).encode(), date(2026, 11, 22)) or 0) / DOLLAR
 """Dollars that each of these tests' requests is estimated at, about."""

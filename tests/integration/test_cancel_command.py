@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from carpool import Producer
 from carpool_worker import database
 from carpool_worker.cli import app
-from carpool_worker.lanes import Limits
+from carpool_worker.policies.limits import Limits
 from carpool_worker.settings import settings
 
 LATER = Limits(count=100_000, body_bytes=250_000_000, seconds=3_600.0)

@@ -14,16 +14,19 @@ from tests.integration.agents import MODEL, NO_PATIENCE, Carpool, request
 
 from carpool import Producer, Request, Webhook
 from carpool.contract import CANCEL_FIELD, INBOX, QUEUED, Answer, Cancel, Usage, encode_cancel
-from carpool_worker import aggregator, canceler, migrations, rescuer, submitter
-from carpool_worker.channels import reply
-from carpool_worker.claude import Claude
-from carpool_worker.costs import DOLLAR, Tokens, price_of
+from carpool_worker import migrations
+from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, open_engine, read
-from carpool_worker.inbox import QUARANTINE, Inbox
-from carpool_worker.lanes import Limits, item_bytes
+from carpool_worker.money.costs import Tokens, price_of
+from carpool_worker.pipeline.batching import aggregator, canceler
+from carpool_worker.pipeline.delivery.channels import reply
+from carpool_worker.pipeline.inbox.stream import QUARANTINE, Inbox
+from carpool_worker.pipeline.submission import rescuer, submitter
+from carpool_worker.policies.limits import Limits, item_bytes
 from carpool_worker.simulator import Fault, RemoteSimulator, Script
-from carpool_worker.store import cancellations
-from carpool_worker.store.answers import load_answers
+from carpool_worker.store.requests import cancellations
+from carpool_worker.store.requests.answers import load_answers
+from carpool_worker.units import DOLLAR
 
 HOOK = Webhook("http://127.0.0.1:9/hook")
 LATER = Limits(count=100_000, body_bytes=250_000_000, seconds=3_600.0)

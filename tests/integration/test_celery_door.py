@@ -15,8 +15,9 @@ from tests.integration.agents import Carpool, request
 
 from carpool.contract import ENTRY_FIELD, INBOX, Envelope, decode_entry, to_json
 from carpool.exceptions import InvalidRequest, InvalidSetting
-from carpool_worker import celery_door, flower_events
+from carpool_worker.flower import events as flower_events
 from carpool_worker.settings import read_settings
+from carpool_worker.tasks import enqueue
 
 Events = Callable[[int], list[dict[str, Any]]]
 
@@ -24,8 +25,8 @@ Events = Callable[[int], list[dict[str, Any]]]
 @pytest.fixture
 def app(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[celery.Celery]:
     app = celery.Celery("tests", broker=redis_url)
-    monkeypatch.setattr(celery_door, "settings", lambda: read_settings(redis_url=redis_url))
-    monkeypatch.setattr(celery_door, "app", app)
+    monkeypatch.setattr(enqueue, "settings", lambda: read_settings(redis_url=redis_url))
+    monkeypatch.setattr(enqueue, "app", app)
     yield app
     app.close()
 
@@ -55,7 +56,7 @@ def events(app: celery.Celery) -> Iterator[Events]:
 
 def send(task_id: str, **kwargs: Any) -> None:
     """Run the task here as a worker would; errors are raised."""
-    celery_door.enqueue.apply(kwargs=kwargs, task_id=task_id, throw=True)
+    enqueue.enqueue.apply(kwargs=kwargs, task_id=task_id, throw=True)
 
 
 def inbox(url: str) -> list[Envelope]:

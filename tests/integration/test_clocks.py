@@ -10,14 +10,15 @@ import pytest
 from tests.integration.agents import Carpool, request
 
 from carpool import Producer
-from carpool_worker import collector, poller, rescuer
-from carpool_worker.claude import Claude
+from carpool_worker.claude.batch import Seen
+from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, read, write
 from carpool_worker.models import Batch
-from carpool_worker.rescuer import Patience
-from carpool_worker.seen import Seen
+from carpool_worker.pipeline.collection import collector, poller
+from carpool_worker.pipeline.submission import rescuer
+from carpool_worker.pipeline.submission.rescuer import Patience
 from carpool_worker.simulator import Fault, RemoteSimulator
-from carpool_worker.store import batches
+from carpool_worker.store.batches import rows as batches
 
 LOST = Fault(operation="create", kind="lost")
 NOT_MADE = Fault(operation="create", kind="dropped")

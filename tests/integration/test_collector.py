@@ -13,10 +13,11 @@ from genai_prices import Usage, calc_price
 from tests.integration.agents import MODEL, Carpool, request
 
 from carpool import Producer, Webhook
-from carpool_worker import collector, result_lines
-from carpool_worker.claude import Claude
-from carpool_worker.costs import DOLLAR
+from carpool_worker.claude import results as result_lines
+from carpool_worker.claude.client import Claude
+from carpool_worker.pipeline.collection import collector
 from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
+from carpool_worker.units import DOLLAR
 
 HOOK = Webhook("http://127.0.0.1:9/hook")
 

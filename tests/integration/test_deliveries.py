@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from carpool_worker import database
 from carpool_worker.models import DeliveryAttempt, DeliveryRow, Request
 from carpool_worker.states import DeliveryState, RequestState
-from carpool_worker.store import deliveries
-from carpool_worker.store.deliveries import Claimed, Outcome
+from carpool_worker.store.deliveries import rows as deliveries
+from carpool_worker.store.deliveries.rows import Claimed, Outcome
 
 NOW = 1_800_000_000_000
 LEASE = 30_000

@@ -14,7 +14,7 @@ from carpool.results import Result
 from carpool_worker import database
 from carpool_worker.models import AnswerRow, Batch, Request
 from carpool_worker.states import BatchState, RequestState
-from carpool_worker.store.answers import load_answers
+from carpool_worker.store.requests.answers import load_answers
 
 NOW = 1_800_000_000_123
 ID = "a" * 32

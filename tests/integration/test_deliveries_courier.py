@@ -13,11 +13,12 @@ import sqlalchemy as sa
 from aiohttp import web
 from standardwebhooks import Webhook
 
-from carpool_worker import courier, database
+from carpool_worker import database
 from carpool_worker.models import AnswerRow, DeliveryAttempt, DeliveryRow, Request
+from carpool_worker.pipeline.delivery import courier
 from carpool_worker.settings import Settings, read_settings
 from carpool_worker.states import DeliveryState, RequestState
-from carpool_worker.store import deliveries
+from carpool_worker.store.deliveries import rows as deliveries
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ANSWER = b'{"type":"succeeded","message":{"content":[{"type":"text","text":"PRIVATE ANSWER"}]}}'
@@ -163,9 +164,9 @@ def test_a_hanging_receiver_does_not_hold_up_the_others(
     engine: sa.Engine, receiver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given: more for the hanging receiver, and earlier, than the window takes
-    monkeypatch.setattr("carpool_worker.courier_window.WINDOW", 60)
-    monkeypatch.setattr("carpool_worker.courier_window.CHUNK", 20)
-    monkeypatch.setattr("carpool_worker.courier.CHUNK", 20)
+    monkeypatch.setattr("carpool_worker.pipeline.delivery.in_flight.WINDOW", 60)
+    monkeypatch.setattr("carpool_worker.pipeline.delivery.in_flight.CHUNK", 20)
+    monkeypatch.setattr("carpool_worker.pipeline.delivery.courier.CHUNK", 20)
 
     async def hang(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(30)

@@ -9,11 +9,13 @@ import pytest
 import sqlalchemy as sa
 from tests.integration.test_deliveries_courier import by_id, deliver, given_deliveries, tries, webhook
 
-from carpool_worker import database, parcels
+from carpool_worker import database
 from carpool_worker.models import DeliveryRow, Endpoint
+from carpool_worker.pipeline.delivery import claims
 from carpool_worker.states import DeliveryState
-from carpool_worker.store import deliveries, endpoints
-from carpool_worker.store.endpoints import Health, Trouble
+from carpool_worker.store.deliveries import endpoints
+from carpool_worker.store.deliveries import rows as deliveries
+from carpool_worker.store.deliveries.endpoints import Health, Trouble
 
 NOW = 1_800_000_000_000
 DAY = 86_400_000
@@ -165,15 +167,15 @@ def test_outcomes_outlive_a_database_that_is_away_when_they_should_be_recorded(
 ) -> None:
     # Given
     given_deliveries(engine, *[webhook(receiver.url("/in"))] * 5)
-    monkeypatch.setattr("carpool_worker.courier.LULL", 0.1)
-    record, failures = parcels.record, iter([sa.exc.OperationalError("", None, Exception("away"))] * 3)
+    monkeypatch.setattr("carpool_worker.pipeline.delivery.courier.LULL", 0.1)
+    record, failures = claims.record, iter([sa.exc.OperationalError("", None, Exception("away"))] * 3)
 
     def fail_first(*arguments: Any) -> None:
         for failure in failures:
             raise failure
         record(*arguments)
 
-    monkeypatch.setattr(parcels, "record", fail_first)
+    monkeypatch.setattr(claims, "record", fail_first)
 
     # When
     count = deliver(engine)
@@ -189,12 +191,12 @@ def test_when_the_lease_is_over_a_courier_no_longer_waits_for_the_database(
     # Given
     given_deliveries(engine, webhook(receiver.url("/in")))
     for name in ("LULL", "RUN", "DRAIN", "LEASE_MARGIN"):
-        monkeypatch.setattr(f"carpool_worker.courier.{name}", 0.2)
+        monkeypatch.setattr(f"carpool_worker.pipeline.delivery.courier.{name}", 0.2)
 
     def fail(*arguments: Any) -> None:
         raise sa.exc.OperationalError("", None, Exception("away"))
 
-    monkeypatch.setattr(parcels, "record", fail)
+    monkeypatch.setattr(claims, "record", fail)
 
     # When / Then
     with pytest.raises(sa.exc.OperationalError):

@@ -16,10 +16,10 @@ from tests.integration.test_deliveries_courier import by_id, deliver, given_deli
 from tests.integration.test_deliveries_webhook import outgoing, send
 
 from carpool_worker import database
-from carpool_worker.channels import Event
+from carpool_worker.policies.deliveries import Event
 from carpool_worker.states import DeliveryState
-from carpool_worker.store import endpoints
-from carpool_worker.store.endpoints import Health
+from carpool_worker.store.deliveries import endpoints
+from carpool_worker.store.deliveries.endpoints import Health
 
 TIMEOUT = 1.0
 MEGABYTE = 1_000_000
@@ -81,8 +81,8 @@ def test_of_a_gigabyte_only_the_start_is_taken() -> None:
 
 @pytest.fixture
 def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("carpool_worker.courier.RUN", 2.0)
-    monkeypatch.setattr("carpool_worker.courier.DRAIN", 0.5)
+    monkeypatch.setattr("carpool_worker.pipeline.delivery.courier.RUN", 2.0)
+    monkeypatch.setattr("carpool_worker.pipeline.delivery.courier.DRAIN", 0.5)
 
 
 def given_hanging(stack: ExitStack, count: int) -> list[Hostile]:

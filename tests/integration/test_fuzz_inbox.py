@@ -13,10 +13,10 @@ from tests.integration.agents import MODEL, Carpool
 from tests.integration.fuzzing import fuzzed, json_values
 
 from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, Envelope, encode_entry, mint_id, to_json
-from carpool_worker.budgets import Budget
 from carpool_worker.database import read
-from carpool_worker.inbox import QUARANTINE
-from carpool_worker.store.answers import load_answers
+from carpool_worker.pipeline.inbox.stream import QUARANTINE
+from carpool_worker.policies.budgets import Budget
+from carpool_worker.store.requests.answers import load_answers
 
 PARAMS = to_json({"model": MODEL, "max_tokens": 8, "messages": [{"role": "user", "content": "Hi"}]})
 PLACES = {name: place for place, name in enumerate(Envelope.__struct_fields__)}

@@ -13,11 +13,12 @@ from tests.integration.fuzzing import fuzzed, json_values
 
 from carpool import Producer, Result, Webhook
 from carpool.contract import Answer, to_json
-from carpool_worker import collector, rescuer
-from carpool_worker.claude import Claude
+from carpool_worker.claude.client import Claude
+from carpool_worker.claude.results import split_lines
 from carpool_worker.database import read
-from carpool_worker.result_lines import split_lines
-from carpool_worker.store.answers import load_answers
+from carpool_worker.pipeline.collection import collector
+from carpool_worker.pipeline.submission import rescuer
+from carpool_worker.store.requests.answers import load_answers
 
 HOOK = Webhook("https://example.com/answers")
 REQUESTS = 3

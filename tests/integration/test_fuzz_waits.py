@@ -12,7 +12,7 @@ from tests.integration.fuzzing import fuzzed
 
 from carpool import Producer
 from carpool.contract import INBOX, QUEUED, WAITS, Wait, encode_wait
-from carpool_worker.channels.reply import answer_waits
+from carpool_worker.pipeline.delivery.channels.reply import answer_waits
 
 REPLIES = "carpool:reply:good"
 

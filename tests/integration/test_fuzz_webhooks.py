@@ -17,10 +17,10 @@ from tests.integration.fuzzing import fuzzed
 from tests.integration.test_deliveries_webhook import OLD, Names, outgoing
 
 from carpool import InvalidRequest, Producer, Webhook, callbacks
-from carpool_worker import courier
-from carpool_worker.channels import Event, Sent
-from carpool_worker.channels.targets import TargetRefused
-from carpool_worker.channels.webhook import WebhookChannel
+from carpool_worker.pipeline.delivery import courier
+from carpool_worker.pipeline.delivery.addresses import TargetRefused
+from carpool_worker.pipeline.delivery.channels.webhook import WebhookChannel
+from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.settings import read_settings
 
 hosts = st.one_of(
@@ -86,7 +86,9 @@ class Closed:
 
 
 def test_a_url_that_is_accepted_is_decided_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("carpool_worker.channels.webhook.socket_factory", lambda *_: Closed())
+    monkeypatch.setattr(
+        "carpool_worker.pipeline.delivery.channels.webhook.socket_factory", lambda *_: Closed()
+    )
     settings = read_settings(webhook_secret=OLD, webhook_allowed_networks="127.0.0.0/8", webhook_timeout=5)
 
     async def decide(url: str) -> Sent:

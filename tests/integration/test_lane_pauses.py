@@ -9,12 +9,12 @@ import pytest
 from tests.integration.agents import Carpool, request
 
 from carpool import Producer
-from carpool_worker import submitter
-from carpool_worker.claude import Claude
+from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, read, write
-from carpool_worker.refusals import Submitted
+from carpool_worker.pipeline.submission import submitter
+from carpool_worker.pipeline.submission.failures import Submitted
 from carpool_worker.simulator import Fault, RemoteSimulator
-from carpool_worker.store import lane_pauses
+from carpool_worker.store.batches import lane_pauses
 
 NO_CREDIT = "Your credit balance is too low to access the Anthropic API."
 TROUBLES = {

@@ -9,9 +9,9 @@ from tests.integration.agents import MODEL, Carpool, request
 from tests.integration.commanding import fits_80_columns, rows, run, succeeded
 
 from carpool import Producer
-from carpool_worker import submitter
-from carpool_worker.claude import Claude
-from carpool_worker.lanes import Limits
+from carpool_worker.claude.client import Claude
+from carpool_worker.pipeline.submission import submitter
+from carpool_worker.policies.limits import Limits
 from carpool_worker.simulator import Fault, RemoteSimulator
 
 pytestmark = pytest.mark.usefixtures("command_line")

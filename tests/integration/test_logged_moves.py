@@ -11,13 +11,14 @@ from tests.integration.agents import MODEL, Carpool, request
 from tests.integration.conftest import Receiver
 
 from carpool import Producer, Webhook
-from carpool_worker import courier
 from carpool_worker.app import app
 from carpool_worker.database import now, write
+from carpool_worker.pipeline.delivery import courier
 from carpool_worker.settings import Settings
 from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.states import SEAL
-from carpool_worker.store import batches, filling
+from carpool_worker.store.batches import filling
+from carpool_worker.store.batches import rows as batches
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 

@@ -9,11 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 from tests.integration.test_aggregator import LATER
 
-from carpool_worker import aggregator, budgeter, canceler, stager
-from carpool_worker.admission import admitted
-from carpool_worker.budgets import Budget
 from carpool_worker.database import now, open_engine, read, write
-from carpool_worker.store import batches, deliveries
+from carpool_worker.pipeline.batching import aggregator, budgeter, canceler, stager
+from carpool_worker.pipeline.submission.admission import admitted
+from carpool_worker.policies.budgets import Budget
+from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.deliveries import rows as deliveries
 
 
 def test_no_look_reads_the_whole_ledger(sqlite_url: str, migrated: Callable[[str], None]) -> None:

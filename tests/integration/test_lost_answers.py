@@ -19,10 +19,10 @@ from tests.integration.test_rescuer import (
 )
 
 from carpool import Producer
-from carpool_worker import submitter
-from carpool_worker.claude import Claude
-from carpool_worker.rescuer import Patience
-from carpool_worker.seen import Seen
+from carpool_worker.claude.batch import Seen
+from carpool_worker.claude.client import Claude
+from carpool_worker.pipeline.submission import submitter
+from carpool_worker.pipeline.submission.rescuer import Patience
 from carpool_worker.simulator import Fault, RemoteSimulator, SimulatorOptions, running
 
 OTHER_MODEL = "claude-sonnet-4-5"

@@ -23,16 +23,16 @@ from tests.conftest import free_port
 from tests.integration.agents import MODEL, Carpool, request
 
 from carpool import Producer, Task, Webhook
-from carpool_worker import pulse
+from carpool_worker.coordination import heartbeat
 from carpool_worker.database import now, write
-from carpool_worker.lanes import Limits
 from carpool_worker.metrics.exporter import Exporter, serving
-from carpool_worker.metrics.looks import impatient
+from carpool_worker.metrics.readings import impatient
+from carpool_worker.policies.limits import Limits
 from carpool_worker.settings import read_settings
 from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.states import DeliveryState
-from carpool_worker.store import deliveries
-from carpool_worker.store.deliveries import Outcome
+from carpool_worker.store.deliveries import rows as deliveries
+from carpool_worker.store.deliveries.rows import Outcome
 
 CONFIG = Path(__file__).parents[2] / "config"
 RULES = CONFIG / "prometheus" / "carpool.rules.yml"
@@ -88,7 +88,7 @@ def test_it_counts_what_is_where(carpool: Carpool, producer: Producer) -> None:
     producer.enqueue(request("d"))
     carpool.aggregate()
     producer.enqueue_many([request("SECRET")] * 5)
-    pulse.beat(carpool.server)
+    heartbeat.beat(carpool.server)
 
     # When
     with scraping(carpool) as text:

@@ -15,11 +15,15 @@ from tests.integration.revisions import AGAIN, ANSWERED, HELD, ROWS, WAITING, Ro
 
 from carpool.contract import to_json
 from carpool.results import Result
-from carpool_worker import migrations, pruner, stager
+from carpool_worker import migrations
 from carpool_worker.database import open_engine, read, write
-from carpool_worker.lanes import Limits
-from carpool_worker.store import batches, deliveries, requests
-from carpool_worker.store.answers import load_answers
+from carpool_worker.pipeline import pruner
+from carpool_worker.pipeline.batching import stager
+from carpool_worker.policies.limits import Limits
+from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.deliveries import rows as deliveries
+from carpool_worker.store.requests import rows as requests
+from carpool_worker.store.requests.answers import load_answers
 
 
 def revisions() -> list[str]:

@@ -24,7 +24,7 @@ from tests.integration.model_world import FATES, FAULTS, Wanted, World, world
 
 from carpool import Producer
 from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, decode_entry, encode_entry
-from carpool_worker.budgets import Budget
+from carpool_worker.policies.budgets import Budget
 from carpool_worker.simulator import Fault
 
 __all__ = ["world"]

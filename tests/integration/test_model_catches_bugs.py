@@ -11,14 +11,18 @@ import sqlalchemy as sa
 from tests.integration import model_attacks as attacks
 from tests.integration.model_world import World, world
 
-from carpool_worker import claude, collector, rescuer, submitter
+from carpool_worker.claude import client
+from carpool_worker.claude.batch import Seen
 from carpool_worker.database import write
-from carpool_worker.inbox import Chunk, Inbox
 from carpool_worker.models import Batch
-from carpool_worker.seen import Seen
+from carpool_worker.pipeline.collection import collector
+from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
+from carpool_worker.pipeline.submission import rescuer, submitter
 from carpool_worker.simulator import Fault
-from carpool_worker.store import cancellations, deliveries, outcomes, requests
-from carpool_worker.store.outcomes import Finish, Pending
+from carpool_worker.store.deliveries import rows as deliveries
+from carpool_worker.store.requests import cancellations, outcomes
+from carpool_worker.store.requests import rows as requests
+from carpool_worker.store.requests.outcomes import Finish, Pending
 
 __all__ = ["world"]
 
@@ -65,7 +69,7 @@ def send_again_at_once(patch: Patch) -> None:
 
 
 def take_a_timeout_for_a_refusal(patch: Patch) -> None:
-    patch.setattr(claude, "CERTAIN_STATUSES", claude.CERTAIN_STATUSES | {504})
+    patch.setattr(client, "CERTAIN_STATUSES", client.CERTAIN_STATUSES | {504})
 
 
 def adopt_the_first_candidate_unseen(patch: Patch) -> None:

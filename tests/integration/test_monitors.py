@@ -14,19 +14,21 @@ from celery.contrib.testing.worker import start_worker
 from celery.events.state import State
 from tests.integration.agents import Carpool, request
 
-from carpool_worker import flower_events, logs, monitors
 from carpool_worker.database import write
+from carpool_worker.flower import events as flower_events
+from carpool_worker.flower import refresh
 from carpool_worker.settings import read_settings
 from carpool_worker.states import BatchState
-from carpool_worker.store.batches import batches
-from carpool_worker.store.filling import FRESH
+from carpool_worker.store.batches.filling import FRESH
+from carpool_worker.store.batches.rows import batches
+from carpool_worker.telemetry import logs
 
 
 @pytest.fixture
 def app(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[celery.Celery]:
     app = celery.Celery("tests", broker=redis_url)
-    monkeypatch.setattr(monitors, "settings", lambda: read_settings(redis_url=redis_url))
-    monkeypatch.setattr(monitors, "app", app)
+    monkeypatch.setattr(refresh, "settings", lambda: read_settings(redis_url=redis_url))
+    monkeypatch.setattr(refresh, "app", app)
     yield app
     app.close()
 
@@ -127,13 +129,13 @@ def test_all_workers_ask_and_the_batches_are_shown_once_for_each_monitor(
     app: celery.Celery, redis_url: str
 ) -> None:
     with redis.Redis.from_url(redis_url) as server:
-        assert not monitors.is_asked_for(server)
+        assert not refresh.is_asked_for(server)
         for _ in range(2):
             # When the workers of several machines ask, Then one message is sent and one who reads it shows them
             for _ in range(3):
-                monitors.ask()
+                refresh.ask()
             assert server.llen("carpool.poll") == 1
-            assert [monitors.is_asked_for(server) for _ in range(2)] == [True, False]
+            assert [refresh.is_asked_for(server) for _ in range(2)] == [True, False]
             server.delete("carpool.poll")
 
 
@@ -147,12 +149,12 @@ def logging_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_worker_asks_when_it_comes_and_when_a_monitor_begins_to_listen(
     app: celery.Celery, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitors, "LISTENS_WITHIN", 0.0)
-    app.steps["consumer"].add(monitors.Arrival)
+    monkeypatch.setattr(refresh, "LISTENS_WITHIN", 0.0)
+    app.steps["consumer"].add(refresh.Arrival)
     with redis.Redis.from_url(redis_url) as server:
 
         def is_asked() -> bool:
-            return server.blpop(["carpool.poll"], timeout=20) is not None and monitors.is_asked_for(server)
+            return server.blpop(["carpool.poll"], timeout=20) is not None and refresh.is_asked_for(server)
 
         # When a worker connects, Then it asks
         with start_worker(app, perform_ping_check=False, shutdown_timeout=30):

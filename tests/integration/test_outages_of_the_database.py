@@ -17,11 +17,13 @@ from tests.integration.agents import Carpool as AnyCarpool
 from tests.integration.agents import request
 
 from carpool import Producer
-from carpool_worker import aggregator, database, rescuer
+from carpool_worker import database
 from carpool_worker.database import open_engine, write
-from carpool_worker.inbox import Inbox
-from carpool_worker.nudges import AWAY
+from carpool_worker.pipeline.batching import aggregator
+from carpool_worker.pipeline.inbox.stream import Inbox
+from carpool_worker.pipeline.submission import rescuer
 from carpool_worker.simulator import RemoteSimulator
+from carpool_worker.tasks.task_class import AWAY
 
 Fault = Callable[[sa.Engine], AbstractContextManager[None]]
 

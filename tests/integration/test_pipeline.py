@@ -6,8 +6,8 @@ import pytest
 from tests.integration.agents import MODEL, Carpool, request
 
 from carpool import Producer, Webhook
-from carpool_worker import rescuer
 from carpool_worker.database import now
+from carpool_worker.pipeline.submission import rescuer
 from carpool_worker.simulator import Fault, RemoteSimulator, Script
 
 

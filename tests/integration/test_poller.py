@@ -10,8 +10,9 @@ import pytest
 from tests.integration.agents import NO_PATIENCE, Carpool, request
 
 from carpool import Producer, Webhook
-from carpool_worker import poller, rescuer
-from carpool_worker.claude import Claude
+from carpool_worker.claude.client import Claude
+from carpool_worker.pipeline.collection import poller
+from carpool_worker.pipeline.submission import rescuer
 from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
 
 

@@ -14,8 +14,6 @@ import sqlalchemy as sa
 from carpool.contract import WAITS, Wait, encode_wait, to_json
 from carpool.exceptions import RequestFailed
 from carpool.results import AnswerError, Result
-from carpool_worker import pruner
-from carpool_worker.channels import reply
 from carpool_worker.database import now, read, write
 from carpool_worker.models import (
     AnswerRow,
@@ -27,11 +25,13 @@ from carpool_worker.models import (
     Request,
     UsageRow,
 )
+from carpool_worker.pipeline import pruner
+from carpool_worker.pipeline.delivery.channels import reply
 from carpool_worker.states import BatchState, DeliveryState, RequestState
 from carpool_worker.store import retention
-from carpool_worker.store.answers import PRUNED, load_answers
-from carpool_worker.store.filling import FRESH
-from carpool_worker.store.requests import UNBATCHED
+from carpool_worker.store.batches.filling import FRESH
+from carpool_worker.store.requests.answers import PRUNED, load_answers
+from carpool_worker.store.requests.rows import UNBATCHED
 
 BATCH = "b" * 32
 PARAMS_DAYS, ANSWERS_DAYS = 7.0, 29.0

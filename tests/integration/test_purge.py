@@ -19,14 +19,14 @@ from carpool import Producer, Request, Webhook
 from carpool.contract import INBOX, WAITS, Wait, encode_wait, to_json
 from carpool.results import Result
 from carpool_worker import database
-from carpool_worker.channels import reply
 from carpool_worker.cli import app
 from carpool_worker.database import now, read, write
-from carpool_worker.inbox import GROUP, QUARANTINE
-from carpool_worker.lanes import Limits
 from carpool_worker.models import AnswerRow, DeliveryAttempt
+from carpool_worker.pipeline.delivery.channels import reply
+from carpool_worker.pipeline.inbox.stream import GROUP, QUARANTINE
+from carpool_worker.policies.limits import Limits
 from carpool_worker.settings import settings
-from carpool_worker.store.answers import load_answers
+from carpool_worker.store.requests.answers import load_answers
 
 MARKS = {"billing": "MARK-of-billing", "books": "MARK-of-books"}
 LATER = Limits(count=100_000, body_bytes=250_000_000, seconds=3_600)
@@ -256,13 +256,13 @@ def test_entries_that_a_worker_holds_are_said_to_be_left(
     carpool: Carpool, redis_url: str, purge: Purge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given an entry of the inbox that another worker has just read
-    monkeypatch.setattr("carpool_worker.purger.INBOX_MARGIN", 0.0)
+    monkeypatch.setattr("carpool_worker.operations.purge.INBOX_MARGIN", 0.0)
     monkeypatch.setenv("CARPOOL_CLAIM_INTERVAL", "0.2")
     settings.cache_clear()
     enqueue(redis_url, "held", count=1)
     carpool.server.xgroup_create(INBOX, GROUP, id="0")
     carpool.server.xreadgroup(GROUP, "another", {INBOX: ">"})
-    monkeypatch.setattr("carpool_worker.purger.Inbox", Stuck)
+    monkeypatch.setattr("carpool_worker.operations.purge.Inbox", Stuck)
 
     # When / Then
     assert "run this again" in purge("--yes").output

@@ -22,10 +22,10 @@ from carpool.contract import (
     encode_cancel,
     encode_entry,
 )
-from carpool_worker import aggregator
 from carpool_worker.cli import app
-from carpool_worker.inbox import QUARANTINE, Inbox
-from carpool_worker.lanes import Limits
+from carpool_worker.pipeline.batching import aggregator
+from carpool_worker.pipeline.inbox.stream import QUARANTINE, Inbox
+from carpool_worker.policies.limits import Limits
 from carpool_worker.settings import settings
 
 SECRET = "the patient's name"

@@ -13,13 +13,15 @@ import pytest
 from tests.integration.agents import AT_ONCE, Carpool, request
 
 from carpool import Producer
-from carpool_worker import admission, submitter, tasks
-from carpool_worker.claude import Claude
+from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, read
-from carpool_worker.refusals import Submitted
+from carpool_worker.pipeline.submission import admission, submitter
+from carpool_worker.pipeline.submission.failures import Submitted
 from carpool_worker.settings import read_settings
 from carpool_worker.simulator import SimulatorOptions, running
-from carpool_worker.store import batch_queue, batches
+from carpool_worker.store.batches import queue as batch_queue
+from carpool_worker.store.batches import rows as batches
+from carpool_worker.tasks import agents
 
 MODELS = ("claude-haiku-4-5", "claude-sonnet-4-5", "claude-opus-4-5", "claude-haiku-4-5-20251001")
 
@@ -109,9 +111,9 @@ class Together:
 
 
 def test_no_batch_is_filled_beyond_the_queue_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "settings", lambda: read_settings(flush_count=100, queue_limit=7))
+    monkeypatch.setattr(agents, "settings", lambda: read_settings(flush_count=100, queue_limit=7))
 
-    assert tasks.limits().count == 7
+    assert agents.limits().count == 7
 
 
 def test_a_batch_in_doubt_takes_room_too(carpool: Carpool, producer: Producer) -> None:

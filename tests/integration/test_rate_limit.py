@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from carpool_worker.claude import Claude
+from carpool_worker.claude.client import Claude
+from carpool_worker.claude.rate_limit import HELD, Pace
 from carpool_worker.exceptions import ClaudeError
-from carpool_worker.pace import HELD, Pace
 from carpool_worker.simulator import SimulatorOptions, running
 
 

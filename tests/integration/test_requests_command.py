@@ -10,9 +10,9 @@ from tests.integration.agents import MODEL, Carpool, request
 from tests.integration.commanding import fits_80_columns, rows, run, succeeded
 
 from carpool import Producer, Webhook
-from carpool_worker import courier
 from carpool_worker.app import app as celery
-from carpool_worker.lanes import Limits
+from carpool_worker.pipeline.delivery import courier
+from carpool_worker.policies.limits import Limits
 from carpool_worker.settings import settings
 from carpool_worker.simulator import RemoteSimulator, Script
 

@@ -13,14 +13,14 @@ import sqlalchemy as sa
 from tests.integration.agents import MODEL, NO_PATIENCE, Carpool, request
 
 from carpool import Producer
-from carpool_worker import rescuer, submitter
-from carpool_worker.claude import Claude
+from carpool_worker.claude.batch import Seen
+from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, write
-from carpool_worker.rescuer import Patience
-from carpool_worker.seen import Seen
+from carpool_worker.pipeline.submission import rescuer, submitter
+from carpool_worker.pipeline.submission.rescuer import Patience
 from carpool_worker.simulator import Fault, RemoteSimulator, SimulatorOptions, running
 from carpool_worker.states import POSTPONE
-from carpool_worker.store import batches
+from carpool_worker.store.batches import rows as batches
 
 PATIENT = Patience(submit_timeout=3_600, settle_interval=3_600)
 LOST = Fault(operation="create", kind="lost")

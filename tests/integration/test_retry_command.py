@@ -10,15 +10,15 @@ from tests.integration.agents import MODEL, Carpool, request
 from tests.integration.commanding import run, succeeded
 
 from carpool import Producer, Webhook
-from carpool_worker import courier
 from carpool_worker.app import app as celery
-from carpool_worker.budgets import Budget
-from carpool_worker.collector import GONE, MISSING
 from carpool_worker.database import write
-from carpool_worker.rejecter import discard
+from carpool_worker.pipeline.collection.collector import GONE, MISSING
+from carpool_worker.pipeline.delivery import courier
+from carpool_worker.policies.budgets import Budget
 from carpool_worker.settings import settings
 from carpool_worker.simulator import RemoteSimulator, Script
 from carpool_worker.states import BatchState
+from carpool_worker.store.requests.endings import discard
 
 pytestmark = pytest.mark.usefixtures("command_line")
 
@@ -169,7 +169,7 @@ def test_what_can_not_run_again_stays_and_the_reason_is_told(
 
 
 def test_many_go_back_in_steps(carpool: Carpool, producer: Producer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("carpool_worker.put_back.STEP", 4)
+    monkeypatch.setattr("carpool_worker.operations.retry.STEP", 4)
     producer.enqueue_many([request(str(number)) for number in range(10)])
     carpool.aggregate()
     carpool.change("UPDATE requests SET state = 'discarded', outcome = 'expired', finished_at = batched_at")

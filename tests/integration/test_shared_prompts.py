@@ -10,15 +10,19 @@ import pytest
 from tests.integration.agents import Carpool, request
 
 from carpool import Producer
-from carpool_worker import cache_savings, cacher, submitter
-from carpool_worker.commands.batch_views import events
+from carpool_worker.commands.batch_tables import events
 from carpool_worker.database import now, read
-from carpool_worker.lanes import BODY_FRAME_BYTES, Limits
-from carpool_worker.marking import MARK_BYTES
+from carpool_worker.pipeline.submission import cache_planner, submitter
+from carpool_worker.pipeline.submission.body import spooled
+from carpool_worker.policies.limits import BODY_FRAME_BYTES, Limits
+from carpool_worker.prompt_cache import savings
+from carpool_worker.prompt_cache.marking import MARK_BYTES
 from carpool_worker.settings import API_MAX_BYTES
 from carpool_worker.simulator import Fault, RemoteSimulator
-from carpool_worker.spool import spooled
-from carpool_worker.store import batch_queue, batches, bodies, shared_prompts
+from carpool_worker.store.batches import queue as batch_queue
+from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.batches import shared_prompts
+from carpool_worker.store.requests import bodies
 
 SONNET = "claude-sonnet-4-5"
 LONG = "You sort reviews by their tone. " * 200
@@ -37,7 +41,7 @@ def prompts(carpool: Carpool, batch_id: str) -> list[str]:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch, carpool: Carpool) -> Carpool:
     """Agents for whom every saving is worth the wait."""
-    monkeypatch.setattr(cache_savings, "LEAST_WORTH", 0)
+    monkeypatch.setattr(savings, "LEAST_WORTH", 0)
     carpool.caches = True
     return carpool
 
@@ -167,8 +171,8 @@ def test_a_batch_that_follows_soon_reads_what_is_cached_and_waits_for_nothing(
     used = eager.rows(f"SELECT * FROM requests WHERE batch_id = '{following.id}'")
     assert [(one.cache_write_tokens, one.cache_read_tokens > 0) for one in used] == [(0, True)] * 2
     with read(eager.engine) as connection:
-        week = now() - cacher.LEARNS_FROM
-        billed = shared_prompts.billed(connection, SONNET, week, 3, cacher.CACHED_FOR)
+        week = now() - cache_planner.LEARNS_FROM
+        billed = shared_prompts.billed(connection, SONNET, week, 3, cache_planner.CACHED_FOR)
     assert {warm: bool(read) for warm, (read, _) in billed.items()} == {True: True}
 
 
@@ -268,7 +272,7 @@ def test_of_submitters_at_once_one_plans(eager: Carpool, producer: Producer) -> 
     assert batch
 
     # When both plan, one does
-    planned = [cacher.plan(eager.engine, batch) for _ in range(2)]
+    planned = [cache_planner.plan(eager.engine, batch) for _ in range(2)]
 
     assert [bool(one) for one in planned] == [True, False]
     assert len(held(eager)) == 2
@@ -312,7 +316,7 @@ def test_no_body_grows_beyond_what_anthropic_takes(eager: Carpool, producer: Pro
             batch = batches.get(connection, row.id)
         assert batch
         with read(eager.engine) as connection:
-            plan = cacher.fitting(cacher._decide(connection, batch), batch)
+            plan = cache_planner.fitting(cache_planner._decide(connection, batch), batch)
         assert (len(plan.marked), plan.warms_up) == (marked, bool(marked))
 
 
@@ -325,7 +329,7 @@ def test_a_lane_whose_bill_shows_that_warm_ups_are_in_vain_has_none(
     eager.change("UPDATE requests SET cache_write_tokens = 60000, cache_read_tokens = 100")
 
     # When the next is planned, long after
-    eager.change(f"UPDATE batches SET ended_at = ended_at - {cacher.CACHED_FOR + 1_000}")
+    eager.change(f"UPDATE batches SET ended_at = ended_at - {cache_planner.CACHED_FOR + 1_000}")
     enqueued(eager, producer, 20)
     eager.submit()
 

@@ -18,8 +18,9 @@ from tests.integration.agents import MODEL, Carpool, request
 from tests.integration.commanding import fits_80_columns, run, succeeded
 
 from carpool import Producer, Webhook
-from carpool_worker import pulse, settings
-from carpool_worker.lanes import Limits
+from carpool_worker import settings
+from carpool_worker.coordination import heartbeat
+from carpool_worker.policies.limits import Limits
 from carpool_worker.simulator import Fault, RemoteSimulator
 
 pytestmark = pytest.mark.usefixtures("command_line")
@@ -44,7 +45,7 @@ def test_it_counts_what_is_where(carpool: Carpool, producer: Producer) -> None:
     producer.enqueue(request("d", SONNET))
     carpool.aggregate()
     producer.enqueue_many([request("e")] * 5)
-    pulse.beat(carpool.server)
+    heartbeat.beat(carpool.server)
 
     # When
     seen = status()
@@ -89,7 +90,7 @@ def test_check_ends_with_1_and_says_why_as_long_as_something_needs_an_operator(c
     assert result.exit_code == 1
     assert "beat is silent" in result.output
 
-    pulse.beat(carpool.server)
+    heartbeat.beat(carpool.server)
     assert "beat" not in run("status", "--check").output
 
 

@@ -11,16 +11,18 @@ from tests.integration.agents import MODEL, Carpool, request
 from tests.integration.commanding import fits_80_columns, rows, succeeded
 
 from carpool import Producer, Request
-from carpool_worker import admission, aggregator, followups, submitter, tasks
 from carpool_worker.database import now, read
-from carpool_worker.lanes import Limits
-from carpool_worker.metrics.looks import look
+from carpool_worker.metrics.readings import look
 from carpool_worker.models import Batch
-from carpool_worker.refusals import Submitted
+from carpool_worker.pipeline.batching import aggregator
+from carpool_worker.pipeline.submission import admission, submitter
+from carpool_worker.pipeline.submission.failures import Submitted
+from carpool_worker.policies.limits import Limits
+from carpool_worker.policies.windows import LEAD, Windows, next_opening, parse_all
 from carpool_worker.settings import read_settings, settings
 from carpool_worker.simulator import Fault, RemoteSimulator
-from carpool_worker.store import batches
-from carpool_worker.windows import LEAD, Windows, next_opening, parse_all
+from carpool_worker.store.batches import rows as batches
+from carpool_worker.tasks import agents, followups
 
 HOUR = 3_600_000
 SONNET = "claude-sonnet-4-5"
@@ -218,22 +220,22 @@ def test_the_tasks_go_by_the_setting(
     nudged: dict[str, list[str]] = {}
     closed = read_settings(submit_windows=[windows[0].text])
     for name in ("engine", "server", "claude"):
-        monkeypatch.setattr(tasks, name, partial(getattr, carpool, name))
-    monkeypatch.setattr(tasks, "settings", lambda: closed)
+        monkeypatch.setattr(agents, name, partial(getattr, carpool, name))
+    monkeypatch.setattr(agents, "settings", lambda: closed)
     monkeypatch.setattr(followups, "show", lambda ids: None)
     monkeypatch.setattr(followups, "nudge", lambda agent, ids=(): nudged.update({agent: list(ids)}))
     batch_id = given_batch(carpool, producer)
 
     # Then a nudge to submit does nothing, and nobody is nudged
-    tasks.stage.apply(throw=True)
-    tasks.submit.apply((batch_id,), throw=True)
+    agents.stage.apply(throw=True)
+    agents.submit.apply((batch_id,), throw=True)
     assert (nudged["submit"], batch(carpool, batch_id).state) == ([], "sealed")
 
     # And without windows both go on; the metrics know how long windows are closed at most
-    monkeypatch.setattr(tasks, "settings", read_settings)
-    tasks.stage.apply(throw=True)
+    monkeypatch.setattr(agents, "settings", read_settings)
+    agents.stage.apply(throw=True)
     assert nudged["submit"] == [batch_id]
-    tasks.submit.apply((batch_id,), throw=True)
+    agents.submit.apply((batch_id,), throw=True)
     assert batch(carpool, batch_id).state == "in_progress"
     closures = [look(carpool.engine, one).longest_closed for one in (closed, read_settings())]
     assert closures == [23 * 3_600, 0]

@@ -16,12 +16,12 @@ from tests.integration.agents import Carpool, request
 
 from carpool import Producer
 from carpool.contract import to_json
-from carpool_worker import submitter
-from carpool_worker.claude import Claude
+from carpool_worker.claude.batch import Seen
+from carpool_worker.claude.client import Claude
 from carpool_worker.database import now
 from carpool_worker.exceptions import ClaudeError
-from carpool_worker.refusals import Submitted
-from carpool_worker.seen import Seen
+from carpool_worker.pipeline.submission import submitter
+from carpool_worker.pipeline.submission.failures import Submitted
 from carpool_worker.simulator import Fault, RemoteSimulator
 
 

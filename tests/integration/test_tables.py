@@ -16,7 +16,9 @@ from carpool_worker.database import open_engine, read, write
 from carpool_worker.exceptions import DatabaseNotMigrated
 from carpool_worker.models import Batch, DeliveryRow, Request
 from carpool_worker.states import SEAL
-from carpool_worker.store import batch_queue, batches, filling, in_doubt
+from carpool_worker.store.batches import filling, in_doubt
+from carpool_worker.store.batches import queue as batch_queue
+from carpool_worker.store.batches import rows as batches
 
 HEAD: dict[str, Any] = {
     "id": "b" * 32,

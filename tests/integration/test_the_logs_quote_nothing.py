@@ -14,13 +14,17 @@ from tests.integration.conftest import Receiver
 
 from carpool import Producer, Request, Webhook
 from carpool.contract import ENTRY_FIELD, INBOX, Envelope, encode_entry
-from carpool_worker import collector, courier, logs, pruner
 from carpool_worker.app import app
-from carpool_worker.bulk_rows import insert_rows, update_rows
-from carpool_worker.claude import Claude
+from carpool_worker.claude.client import Claude
 from carpool_worker.database import write
+from carpool_worker.pipeline import pruner
+from carpool_worker.pipeline.collection import collector
+from carpool_worker.pipeline.delivery import courier
 from carpool_worker.settings import Settings
-from carpool_worker.store import intake, requests
+from carpool_worker.store.bulk import insert_rows, update_rows
+from carpool_worker.store.requests import intake
+from carpool_worker.store.requests import rows as requests
+from carpool_worker.telemetry import logs
 
 MARK = "MARKED-content"
 BAD_RESULTS = (

@@ -22,11 +22,14 @@ from carpool import AsyncProducer, Producer, Webhook, tracing
 from carpool.contract import ENTRY_FIELD, INBOX, decode_entry
 from carpool.exceptions import InvalidRequest
 from carpool.webhooks import verify
-from carpool_worker import celery_door, courier, telemetry
 from carpool_worker.app import app
-from carpool_worker.channels import Event, Outgoing
-from carpool_worker.channels.celery_task import TaskChannel
+from carpool_worker.pipeline.delivery import courier
+from carpool_worker.pipeline.delivery.channels import Outgoing
+from carpool_worker.pipeline.delivery.channels.celery_task import TaskChannel
+from carpool_worker.policies.deliveries import Event
 from carpool_worker.settings import Settings, read_settings
+from carpool_worker.tasks import enqueue
+from carpool_worker.telemetry import traces as telemetry
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -123,11 +126,11 @@ def test_every_door_takes_the_trace(redis_url: str, monkeypatch: pytest.MonkeyPa
             await producer.enqueue_many([request(), request()])
 
     # Given a Celery message that its service's instrumentation marked, and two that nobody or somebody else did
-    monkeypatch.setattr(celery_door, "settings", lambda: read_settings(redis_url=redis_url))
+    monkeypatch.setattr(enqueue, "settings", lambda: read_settings(redis_url=redis_url))
     for mark in ({"traceparent": TRACE}, {}, {"traceparent": "nonsense"}):
-        celery_door.enqueue.push_request(id=f"message {mark}", **mark)
-        celery_door.enqueue.run(request())
-        celery_door.enqueue.pop_request()
+        enqueue.enqueue.push_request(id=f"message {mark}", **mark)
+        enqueue.enqueue.run(request())
+        enqueue.enqueue.pop_request()
 
     # When others enqueue within a span, or say which trace they mean
     with service.start_as_current_span("checkout"), Producer(redis_url) as producer:

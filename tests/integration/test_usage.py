@@ -20,10 +20,10 @@ from carpool_worker import database
 from carpool_worker.cli import app
 from carpool_worker.commands.days import day_of
 from carpool_worker.commands.usage_plot import MOST_GROUPS, REST, days_between, draw, stacks
-from carpool_worker.commands.usage_views import to_json
-from carpool_worker.costs import Tokens, price_of
+from carpool_worker.commands.usage_tables import to_json
 from carpool_worker.database import read, write
 from carpool_worker.exceptions import WorkerError
+from carpool_worker.money.costs import Tokens, price_of
 from carpool_worker.settings import settings
 from carpool_worker.simulator import RemoteSimulator, Script
 from carpool_worker.store import usage

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carpool_worker.admission import next_up
-from carpool_worker.store.batch_queue import Ready
+from carpool_worker.policies.admission import Ready, next_up
 
 AT = 1_000
 

@@ -14,9 +14,9 @@ from uuid_utils import uuid7
 from carpool_worker.advisor import answer_lengths, sampling, shared_prefixes, small_batches, smaller_models
 from carpool_worker.advisor.advice import Advice, Pace
 from carpool_worker.advisor.sampling import Sample, measured
-from carpool_worker.costs import Tokens, price_of
 from carpool_worker.database import now
-from carpool_worker.store.samples import Answered, Opened
+from carpool_worker.money.costs import Tokens, price_of
+from carpool_worker.store.reports.samples import Answered, Opened
 from carpool_worker.store.usage import Used
 
 TODAY = date(2026, 11, 22)

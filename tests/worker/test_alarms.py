@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from carpool_worker.alarms import alarms
 from carpool_worker.models import LanePause
-from carpool_worker.overview import Overview
-from carpool_worker.signs import Signs
-from carpool_worker.store.lane_views import LaneView
-from carpool_worker.store.overview import Deliveries, Finished, Waiting
+from carpool_worker.store.reports.lanes import LaneView
+from carpool_worker.store.reports.status import Deliveries, Finished, Waiting
+from carpool_worker.views.alerts import alarms
+from carpool_worker.views.status import Overview
+from carpool_worker.views.vitals import Signs
 
 NOTHING = Waiting(0, None)
 WELL = Overview(

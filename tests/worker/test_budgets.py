@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from carpool_worker.budgets import Budget, Standing, budget_of, dollars, fitting, reason, waits_for
-from carpool_worker.costs import Tokens, price_of
-from carpool_worker.estimates import MOST_TOKENS, estimate, tokens_of
-from carpool_worker.tariffs import DOLLAR
+from carpool_worker.money.costs import Tokens, price_of
+from carpool_worker.money.estimates import MOST_TOKENS, estimate, tokens_of
+from carpool_worker.policies.budgets import Budget, Standing, budget_of, dollars, fitting, reason, waits_for
+from carpool_worker.units import DOLLAR
 
 TODAY = date(2026, 11, 22)
 HAIKU = "claude-haiku-4-5"

@@ -7,7 +7,8 @@ from datetime import date
 
 import pytest
 
-from carpool_worker.cache_savings import (
+from carpool_worker.money.prices import tariff_of
+from carpool_worker.prompt_cache.savings import (
     CacheRates,
     Hits,
     Plan,
@@ -18,7 +19,7 @@ from carpool_worker.cache_savings import (
     hits_of,
     saving,
 )
-from carpool_worker.tariffs import DOLLAR, tariff_of
+from carpool_worker.units import DOLLAR
 
 SONNET = "claude-sonnet-4-5"
 TARIFF = tariff_of(SONNET, date(2026, 11, 22))

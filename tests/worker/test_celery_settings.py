@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from carpool_worker.api_times import longest_post
 from carpool_worker.app import AGENTS, VISIBILITY_TIMEOUT, app, configuration, queue
+from carpool_worker.policies.in_doubt import longest_post
 from carpool_worker.settings import LONGEST_SUBMIT_TIMEOUT, read_settings
 
 
@@ -70,8 +70,8 @@ def test_beat_drives_every_state_on_and_its_ticks_depend_on_no_clock(configured:
 
 
 def test_every_tick_is_a_task_and_none_of_carpools_tasks_is_shown_in_flower() -> None:
-    for module in ("tasks", "celery_door"):
-        app.loader.import_task_module(f"carpool_worker.{module}")
+    for module in ("agents", "enqueue"):
+        app.loader.import_task_module(f"carpool_worker.tasks.{module}")
     tasks = {name: task for name, task in app.tasks.items() if name.startswith("carpool.")}
 
     assert set(app.conf.beat_schedule) < set(tasks)

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from carpool_worker.channels.targets import reachable
+from carpool_worker.pipeline.delivery.addresses import reachable
 
 PUBLIC = [
     "8.8.8.8",

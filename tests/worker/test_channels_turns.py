@@ -7,7 +7,7 @@ from collections import Counter, deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carpool_worker.channels.turns import FIRST, SLOW_SHARE, Turns
+from carpool_worker.pipeline.delivery.concurrency import FIRST, SLOW_SHARE, Turns
 
 
 class Recorder:

@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carpool_worker.channels import Event, Sent
-from carpool_worker.channels.verdicts import JITTER, LONGEST_RETRY_AFTER, Decision, after_delivery
+from carpool_worker.policies.deliveries import (
+    JITTER,
+    LONGEST_RETRY_AFTER,
+    Decision,
+    Event,
+    Sent,
+    after_delivery,
+)
 from carpool_worker.settings import read_settings
 from carpool_worker.states import DeliveryState
 

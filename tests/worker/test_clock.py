@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from carpool_worker import clock, pulse
 from carpool_worker.app import app, queue
-from carpool_worker.clock import MOST_UNREAD, Clock
+from carpool_worker.coordination import heartbeat
+from carpool_worker.coordination.backlog import MOST_UNREAD
+from carpool_worker.processes import beat
+from carpool_worker.processes.beat import Clock
 from carpool_worker.settings import settings
 
 NO_REDIS = "redis://127.0.0.1:1/0"
@@ -31,7 +33,7 @@ class Uptime:
 @pytest.fixture
 def uptime(monkeypatch: pytest.MonkeyPatch) -> Uptime:
     uptime = Uptime()
-    monkeypatch.setattr(clock, "monotonic", uptime)
+    monkeypatch.setattr(beat, "monotonic", uptime)
     return uptime
 
 
@@ -115,14 +117,14 @@ def test_an_outage_of_redis_costs_one_line_and_one_more_when_it_is_over(
 def test_each_tick_leaves_a_sign_of_life_whose_age_can_be_told(ticking: Clock, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as server:
         # Given a beat that has never run, its age is unknown
-        assert pulse.age(server) is None
+        assert heartbeat.age(server) is None
 
         # When it ticks, Then the tick is young
         ticking.tick()
-        age = pulse.age(server)
+        age = heartbeat.age(server)
         assert age is not None
         assert 0 <= age < 20
 
         # When it is silent for an hour, Then its age is an hour
-        server.pexpire(pulse.PULSE, int((pulse.KEPT - 3_600) * 1_000))
-        assert pulse.age(server) == pytest.approx(3_600, abs=20)
+        server.pexpire(heartbeat.PULSE, int((heartbeat.KEPT - 3_600) * 1_000))
+        assert heartbeat.age(server) == pytest.approx(3_600, abs=20)

@@ -10,7 +10,8 @@ from genai_prices import Usage, calc_price
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from carpool_worker.costs import DOLLAR, CacheCreation, ServerTools, Tokens, price_of
+from carpool_worker.money.costs import CacheCreation, ServerTools, Tokens, price_of
+from carpool_worker.units import DOLLAR
 
 DAY = date(2026, 11, 1)
 TIERED = "claude-sonnet-4-5"

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from supervisor.options import ServerOptions
 
-from carpool_worker.data_folder import AlreadyRunning, lock
-from carpool_worker.embedded import LOOPBACK, free_port, prepare
-from carpool_worker.supervision import configuration, programs
+from carpool_worker.processes.data_folder import AlreadyRunning, lock
+from carpool_worker.processes.local_stack import LOOPBACK, free_port, prepare
+from carpool_worker.processes.supervision import configuration, programs
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from carpool_worker import flower_rows
-from carpool_worker.flower_rows import (
+from carpool_worker.flower import rows
+from carpool_worker.flower.rows import (
     FAILED,
     RECEIVED,
     RETRIED,
@@ -27,7 +27,7 @@ def batch(state: BatchState = BatchState.OPEN, **columns: Any) -> Batch:
 
 
 def describe(batch: Batch) -> tuple[str, dict[str, Any]]:
-    return flower_rows.describe(batch, batch.opened_at + 60_000)
+    return rows.describe(batch, batch.opened_at + 60_000)
 
 
 @pytest.mark.parametrize(

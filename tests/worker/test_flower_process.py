@@ -13,7 +13,7 @@ from celery.events.state import Task
 from flower.options import default_options
 
 from carpool_worker.exceptions import WorkerError
-from carpool_worker.flower_process import CONFIG, DEFAULTS, prepare, timed
+from carpool_worker.processes.flower import CONFIG, DEFAULTS, prepare, timed
 
 SHIPPED = (Path(__file__).parents[2] / CONFIG).read_text()
 SECRETS: dict[str, Any] = {"basic_auth": [], "auth": "", "auth_provider": None}

@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carpool_worker.lanes import BODY_FRAME_BYTES, Limits, fitting, item_bytes
+from carpool_worker.policies.limits import BODY_FRAME_BYTES, Limits, fitting, item_bytes
 
 sizes = st.lists(st.integers(0, 2_000), max_size=50)
 limits = st.builds(Limits, st.integers(1, 30), st.integers(1_000, 10_000), st.just(0.0))

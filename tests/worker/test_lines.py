@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from carpool_worker.claude.results import split_lines
 from carpool_worker.exceptions import ResultsCut
-from carpool_worker.result_lines import split_lines
 
 lines = st.lists(
     st.text(max_size=8).map(lambda text: json.dumps({"custom_id": text, "result": {"message": {}}}).encode()),

@@ -9,9 +9,9 @@ from datetime import datetime
 
 import pytest
 
-from carpool_worker import logs
-from carpool_worker.moves import extra
 from carpool_worker.settings import read_settings
+from carpool_worker.telemetry import logs
+from carpool_worker.transition_log import extra
 
 
 def record(message: str, *arguments: object, **more: object) -> logging.LogRecord:

@@ -9,8 +9,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from carpool_worker.marking import MARK_BYTES, can_be_marked, mark
-from carpool_worker.prefixes import prefix_of
+from carpool_worker.prompt_cache.marking import MARK_BYTES, can_be_marked, mark
+from carpool_worker.prompt_cache.prefixes import prefix_of
 
 MARK = {"type": "ephemeral", "ttl": "1h"}
 HELLO = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hello"}]}

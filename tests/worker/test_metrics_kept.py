@@ -9,8 +9,8 @@ from itertools import count
 
 import pytest
 
-from carpool_worker.metrics import kept
-from carpool_worker.metrics.kept import Kept
+from carpool_worker.metrics import cached
+from carpool_worker.metrics.cached import Kept
 
 
 class Looking:
@@ -36,8 +36,8 @@ def looking() -> Iterator[Looking]:
 
 @pytest.fixture
 def stale_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "FRESH", 0.0)
-    monkeypatch.setattr(kept, "LOAD", 0.0)
+    monkeypatch.setattr(cached, "FRESH", 0.0)
+    monkeypatch.setattr(cached, "LOAD", 0.0)
 
 
 def test_scrapes_at_once_and_soon_after_share_a_look(looking: Looking) -> None:
@@ -73,7 +73,7 @@ def test_a_scrape_is_shown_the_last_look_while_the_next_one_lasts(looking: Looki
 def test_a_look_that_took_long_is_kept_for_long(looking: Looking, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a clock by which each look takes 10 seconds
     clock = iter([0.1, 0.1, 10.1, 10.1, 209.0, 211.0, 211.0, 221.0, 221.0])
-    monkeypatch.setattr(kept, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(cached, "monotonic", lambda: next(clock))
     costly = Kept(looking.look)
     assert costly.get() == 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from carpool_worker.pace import LONGEST_HOLD, hold_after
+from carpool_worker.claude.rate_limit import LONGEST_HOLD, hold_after
 
 DATE = {"date": "Sun, 22 Nov 2026 12:00:00 GMT"}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from carpool_worker.prefixes import prefix_of, shortest
+from carpool_worker.prompt_cache.prefixes import prefix_of, shortest
 
 PARAMS: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hello"}]}
 SYSTEM = {"system": "Be brief."}

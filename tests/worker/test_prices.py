@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from carpool_worker.costs import DOLLAR, Tokens, price_of
+from carpool_worker.money.costs import Tokens, price_of
+from carpool_worker.units import DOLLAR
 
 TODAY = date(2026, 11, 22)
 BEFORE_BATCH_RATES = date(2026, 10, 13)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from carpool_worker.result_lines import CHUNK_LINES, in_chunks, parse
-from carpool_worker.results import Conclusions, Policy, conclude
+from carpool_worker.claude.results import CHUNK_LINES, in_chunks, parse
+from carpool_worker.pipeline.collection.conclusions import Conclusions, Policy, conclude
 from carpool_worker.states import RequestState
-from carpool_worker.store.outcomes import Pending
+from carpool_worker.store.requests.outcomes import Pending
 
 MODEL = "claude-haiku-4-5"
 DAY = date(2026, 11, 1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from carpool_worker import states
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
-from carpool_worker.retries import (
+from carpool_worker.policies.retries import (
     FIRST_BACKOFF,
     FIRST_PROBE,
     GONE_AFTER,

@@ -14,8 +14,8 @@ from celery.worker.consumer.consumer import INVALID_TASK_ERROR, MESSAGE_DECODE_E
 from celery.worker.request import Request
 
 from carpool import Producer, QueueFull, RedisUnavailable
-from carpool_worker import celery_door, nudges
-from carpool_worker.worker_process import quote_nothing
+from carpool_worker.processes.worker import quote_nothing
+from carpool_worker.tasks import enqueue, task_class
 
 PROMPT = "a secret"
 
@@ -29,11 +29,11 @@ def test_a_request_that_the_inbox_cant_take_goes_back_to_its_queue(
         raise error
 
     monkeypatch.setattr(Producer, "enqueue", refuse)
-    monkeypatch.setattr(celery_door, "DOOR_PAUSE", 0.0)
+    monkeypatch.setattr(enqueue, "DOOR_PAUSE", 0.0)
 
     # When
     with pytest.raises(Reject) as rejected:
-        celery_door.enqueue.run({"model": "m"})
+        enqueue.enqueue.run({"model": "m"})
 
     # Then
     assert rejected.value.requeue
@@ -42,7 +42,7 @@ def test_a_request_that_the_inbox_cant_take_goes_back_to_its_queue(
 def test_who_inspects_a_worker_is_not_shown_what_its_tasks_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Request, "info", lambda *_: {"id": "1", "args": [], "kwargs": {"params": PROMPT}})
 
-    shown = celery_door.enqueue.Request.__new__(celery_door.enqueue.Request).info()
+    shown = enqueue.enqueue.Request.__new__(enqueue.enqueue.Request).info()
 
     assert shown == {"id": "1", "args": "", "kwargs": ""}
 
@@ -62,7 +62,7 @@ def test_the_log_quotes_no_message(complaint: str) -> None:
     assert "carpool.enqeue" in record.getMessage()
 
 
-class Away(nudges.Nudge):
+class Away(task_class.Nudge):
     """A task whose database has gone."""
 
     name = "carpool.away"
@@ -73,7 +73,7 @@ class Away(nudges.Nudge):
 
 @pytest.fixture
 def away() -> Any:
-    nudges._complained.clear()
+    task_class._complained.clear()
     return Celery("away").register_task(Away())
 
 
@@ -98,7 +98,7 @@ def test_an_outage_that_lasts_is_told_again(
     away()
 
     # When that is some time ago, Then it says so again
-    later = monotonic() + nudges.SILENCE
-    monkeypatch.setattr(nudges, "monotonic", lambda: later)
+    later = monotonic() + task_class.SILENCE
+    monkeypatch.setattr(task_class, "monotonic", lambda: later)
     away()
     assert len(caplog.records) == 2

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from carpool_worker.lanes import Limits
 from carpool_worker.models import Batch, LanePause
-from carpool_worker.rescuer import Patience
+from carpool_worker.pipeline.submission.rescuer import Patience
+from carpool_worker.policies.limits import Limits
+from carpool_worker.policies.windows import Opening, parse
 from carpool_worker.states import BatchState
-from carpool_worker.waiting import Scene, waits_for
-from carpool_worker.windows import Opening, parse
+from carpool_worker.views.wait_reasons import Scene, waits_for
 
 NOON = 1_795_435_200_000
 SCENE = Scene(

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carpool_worker.exceptions import SettingsInvalid
-from carpool_worker.settings import read_settings
-from carpool_worker.windows import (
+from carpool_worker.policies.windows import (
     DAYS,
     LEAD,
     MINUTE,
@@ -22,6 +21,7 @@ from carpool_worker.windows import (
     parse,
     parse_all,
 )
+from carpool_worker.settings import read_settings
 
 NIGHTS = "22:00-06:00 Europe/Berlin"
 WEEK = 7 * 86_400_000

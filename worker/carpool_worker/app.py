@@ -97,7 +97,7 @@ app.config_from_object(configuration(settings()))
 
 @signals.setup_logging.connect
 def _log(loglevel: int, **_: Any) -> None:
-    from carpool_worker import logs
+    from carpool_worker.telemetry import logs
 
     logs.begin(loglevel)  # in place of Celery's own lines
 

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 
-from carpool_worker import moves
+from carpool_worker import transition_log
 from carpool_worker.settings import settings
 
 SQLITE_BUSY_TIMEOUT = 60.0
@@ -100,9 +100,9 @@ def engine() -> sa.Engine:
 def write(on: sa.Engine | None = None) -> Iterator[sa.Connection]:
     """Open a transaction that commits at the end, or rolls back on an error; the log is told what it moved."""
     with (on or engine()).begin() as connection:
-        noted = moves.begin(connection)
+        noted = transition_log.begin(connection)
         yield connection
-    moves.tell(noted)
+    transition_log.tell(noted)
 
 
 @contextmanager

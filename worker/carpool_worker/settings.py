@@ -20,9 +20,11 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from carpool_worker.budgets import Budget
 from carpool_worker.exceptions import SettingsInvalid
-from carpool_worker.windows import parse
+from carpool_worker.policies.budgets import Budget
+from carpool_worker.policies.in_doubt import Patience
+from carpool_worker.policies.limits import Limits
+from carpool_worker.policies.windows import parse, parse_all
 
 API_MAX_REQUESTS = 100_000
 API_MAX_BYTES = 256_000_000
@@ -73,7 +75,7 @@ def check_submit_timeout(seconds: float) -> float:
 
 
 def check_window(text: str) -> str:
-    """Accept a window as windows.py reads it; raises ValueError."""
+    """Accept a window as policies/windows.py reads it; raises ValueError."""
     parse(text)
     return text
 
@@ -144,6 +146,17 @@ class Settings(BaseSettings):
 
     params_retention_days: Days = 7
     answers_retention_days: Days = 29
+
+    @property
+    def limits(self) -> Limits:
+        """When a batch is full or due; one of more than `queue_limit` would never be admitted."""
+        count = min(self.flush_count, self.queue_limit)
+        return Limits(count, self.flush_bytes, self.flush_interval, parse_all(self.submit_windows))
+
+    @property
+    def doubt_policy(self) -> Patience:
+        """How long a create whose answer was lost is looked for."""
+        return Patience(self.submit_timeout, self.settle_interval)
 
     @classmethod
     def settings_customise_sources(

@@ -11,7 +11,7 @@ from carpool_worker.advisor.advice import Advice, Pace
 from carpool_worker.advisor.sampling import by_client_and_model, take
 from carpool_worker.database import now, read
 from carpool_worker.store import usage
-from carpool_worker.store.samples import opened_since
+from carpool_worker.store.reports.samples import opened_since
 
 __all__ = ["Advice", "advise"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from carpool_worker.tariffs import DOLLAR
+from carpool_worker.units import DOLLAR
 
 MONTH_SECONDS = 30 * 86_400
 LEAST_SECONDS = 86_400

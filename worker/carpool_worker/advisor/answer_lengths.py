@@ -9,7 +9,8 @@ from statistics import median_high
 
 from carpool_worker.advisor.advice import Advice, subject
 from carpool_worker.advisor.sampling import Groups, Sample
-from carpool_worker.tariffs import DOLLAR, KINDS, tariff_of
+from carpool_worker.money.prices import KINDS, tariff_of
+from carpool_worker.units import DOLLAR
 
 LEAST_SAMPLES = 50
 """Answers below which nothing is said."""

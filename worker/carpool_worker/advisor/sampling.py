@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import msgspec
 import sqlalchemy as sa
 
-from carpool_worker.prefixes import MARK, Beginning
-from carpool_worker.store import samples
-from carpool_worker.store.samples import Answered, Opened
+from carpool_worker.prompt_cache.prefixes import MARK, Beginning
+from carpool_worker.store.reports import samples
+from carpool_worker.store.reports.samples import Answered, Opened
 
 MOST_SAMPLED_BATCHES = 64
 LEAST_OF_A_LANE = 4

@@ -8,11 +8,11 @@ from datetime import date
 
 from carpool_worker.advisor.advice import Advice, Pace, subject
 from carpool_worker.advisor.sampling import Groups, Sample
-from carpool_worker.cache_savings import WARM_HIT_RATE, breaks_even_at, cache_rates, saving
-from carpool_worker.prefixes import shortest
-from carpool_worker.store.samples import Opened
+from carpool_worker.money.prices import tariff_of
+from carpool_worker.prompt_cache.prefixes import shortest
+from carpool_worker.prompt_cache.savings import WARM_HIT_RATE, breaks_even_at, cache_rates, saving
+from carpool_worker.store.reports.samples import Opened
 from carpool_worker.store.usage import Used
-from carpool_worker.tariffs import tariff_of
 
 LEAST_SAMPLES = 10
 """Requests with the same prefix below which nothing is said."""

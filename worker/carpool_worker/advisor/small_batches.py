@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import humanize
 
 from carpool_worker.advisor.advice import Advice
-from carpool_worker.store.samples import Opened
+from carpool_worker.store.reports.samples import Opened
 
 LEAST_BATCHES = 20
 SMALL = 100

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 
 from carpool_worker.advisor.advice import Advice, Pace, subject
+from carpool_worker.money.prices import Counts, tariff_of
 from carpool_worker.store.usage import Used
-from carpool_worker.tariffs import Counts, tariff_of
 
 FAMILIES = (("fable", "mythos"), ("opus",), ("sonnet",), ("haiku",))
 CURRENT = ("claude-fable-5-1", "claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5")

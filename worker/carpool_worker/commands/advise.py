@@ -29,10 +29,10 @@ def advise(
         carpool advise --since 30d --client billing
         carpool advise --json | jq '.[] | select(.saves_per_month > 100)'
     """
-    from carpool_worker import preflight
     from carpool_worker.advisor import advise as look
     from carpool_worker.commands.days import day_of
     from carpool_worker.database import engine
+    from carpool_worker.processes import preflight
     from carpool_worker.settings import settings
 
     first = day_of("--since", since)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carpool_worker.commands.completion import complete_batch
-from carpool_worker.commands.moments import Since
-from carpool_worker.commands.pages import LIKE, After, Before, Json, Limit, hint, only_one, the_one
-from carpool_worker.commands.rows import print_json
+from carpool_worker.commands.paging import LIKE, After, Before, Json, Limit, hint, only_one, the_one
+from carpool_worker.commands.tables import print_json
+from carpool_worker.commands.times import Since
 from carpool_worker.states import BatchState
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ def batches(
     """
     if context.invoked_subcommand:
         return
-    from carpool_worker.commands import batch_views
+    from carpool_worker.commands import batch_tables
     from carpool_worker.commands.scenes import scene
     from carpool_worker.database import read
-    from carpool_worker.preflight import check_tables
-    from carpool_worker.store.batch_views import page
+    from carpool_worker.processes.preflight import check_tables
+    from carpool_worker.store.reports.batches import page
 
     only_one(before, after)
     check_tables()
@@ -60,9 +60,9 @@ def batches(
         found = page(connection, limit, state or (), model, since, *ends)
         around = scene(connection)
     if as_json:
-        print_json([batch_views.facts(batch, around) for batch in found])
+        print_json([batch_tables.facts(batch, around) for batch in found])
         return
-    batch_views.show_table(found, around)
+    batch_tables.show_table(found, around)
     if after is None:
         hint("batches", [batch.id for batch in found], limit)
 
@@ -78,27 +78,27 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Tell one batch's story in order of time, what it waits for, and how its requests stand."""
-    from carpool_worker.commands import batch_views
+    from carpool_worker.commands import batch_tables
     from carpool_worker.commands.scenes import scene
     from carpool_worker.database import read
-    from carpool_worker.preflight import check_tables
-    from carpool_worker.store.batch_views import parts, request_states
+    from carpool_worker.processes.preflight import check_tables
+    from carpool_worker.store.reports.batches import parts, request_states
 
     check_tables()
     with read() as connection:
         found = _find(connection, batch)
         around = scene(connection)
         split, states = parts(connection, found.id), request_states(connection, found.id)
-    facts: dict[str, Any] = batch_views.facts(found, around) | {"request_states": states}
+    facts: dict[str, Any] = batch_tables.facts(found, around) | {"request_states": states}
     if as_json:
-        typer.echo(json.dumps(facts | {"story": batch_views.story(found, split)}))
+        typer.echo(json.dumps(facts | {"story": batch_tables.story(found, split)}))
     else:
-        batch_views.show_story(facts, batch_views.story(found, split))
+        batch_tables.show_story(facts, batch_tables.story(found, split))
 
 
 def _find(connection: sa.Connection, named: str) -> Batch:
-    from carpool_worker.store.batch_views import find
-    from carpool_worker.store.ids import batches_like
+    from carpool_worker.store.reports.batches import find
+    from carpool_worker.store.reports.ids import batches_like
 
     found = find(connection, the_one("batch", named, batches_like(connection, named, LIKE)))
     assert found is not None  # noqa: S101 - its id has just been read in this transaction

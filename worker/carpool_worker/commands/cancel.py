@@ -54,8 +54,8 @@ def cancel(
             raise typer.BadParameter(
                 f"{request_id} is no request's id: 32 hexadecimal digits, as enqueue returned it"
             )
-    from carpool_worker import preflight
     from carpool_worker.database import engine
+    from carpool_worker.processes import preflight
 
     preflight.check_tables()
     named = list(dict.fromkeys(ids)) if ids else _waiting(engine(), batch, client)
@@ -68,12 +68,13 @@ def cancel(
 
 def _waiting(engine: sa.Engine, batch: str | None, client: str | None) -> Sequence[str]:
     from carpool_worker.database import now, read
-    from carpool_worker.store import batch_views, cancellations
+    from carpool_worker.store.reports import batches
+    from carpool_worker.store.requests import cancellations
 
     with read(engine) as connection:
         if client:
             return cancellations.waiting_of_client(connection, client, now())
-        found = batch_views.find(connection, str(batch))
+        found = batches.find(connection, str(batch))
         if found is None:
             raise WorkerError(f"there is no batch {batch}")
         return cancellations.waiting_in(connection, found.id)
@@ -87,7 +88,7 @@ def _question(count: int, batch: str | None, client: str | None) -> str:
 
 
 def _cancel(engine: sa.Engine, ids: Sequence[str]) -> None:
-    from carpool_worker.cancel_by_hand import cancel_now
+    from carpool_worker.operations.cancel import cancel_now
 
     outcome = cancel_now(engine, ids)
     typer.echo(outcome)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carpool_worker.commands.completion import complete_client
-from carpool_worker.commands.moments import Since
-from carpool_worker.commands.pages import Json
-from carpool_worker.commands.rows import print_json, print_table
+from carpool_worker.commands.paging import Json
+from carpool_worker.commands.tables import print_json, print_table
+from carpool_worker.commands.times import Since
 from carpool_worker.exceptions import WorkerError
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ def clients(context: typer.Context, since: Since = None, as_json: Json = False) 
     if context.invoked_subcommand:
         return
     from carpool_worker.database import read
-    from carpool_worker.preflight import check_tables
-    from carpool_worker.store import client_views, reservations, usage
+    from carpool_worker.processes.preflight import check_tables
+    from carpool_worker.store import usage
+    from carpool_worker.store.reports import clients as client_views
+    from carpool_worker.store.requests import reservations
 
     check_tables()
     with read() as connection:
@@ -68,10 +70,11 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show where one client's requests wait, its budget, what it has used of each model, and its dead letters."""
-    from carpool_worker.commands import budget_views
     from carpool_worker.database import read
-    from carpool_worker.preflight import check_tables
-    from carpool_worker.store import client_views, usage
+    from carpool_worker.processes.preflight import check_tables
+    from carpool_worker.store import usage
+    from carpool_worker.store.reports import clients as client_views
+    from carpool_worker.views import budgets
 
     check_tables()
     with read() as connection:
@@ -79,14 +82,14 @@ def show(
         waiting = client_views.waiting_by_state(connection, client)
         models = usage.totals(connection, ["model"], _day(since), None, client)
         dead = client_views.dead_letters(connection, client)
-        standing = budget_views.standing_of(connection, client)
+        standing = budgets.standing_of(connection, client)
     if as_json:
         used = [_plain(_money(row) | {"model": row.model, "answered": row.requests}) for row in models]
         facts = {"client": client, "waiting": waiting, "dead_letters": dead, "models": used}
-        budget = budget_views.facts(standing) if standing else None
+        budget = budgets.facts(standing) if standing else None
         typer.echo(json.dumps(facts | {"budget": budget}))
     else:
-        _tell(client, waiting, dead, models, budget_views.line(standing) if standing else None)
+        _tell(client, waiting, dead, models, budgets.line(standing) if standing else None)
 
 
 def _tell(
@@ -102,7 +105,7 @@ def _tell(
 
 
 def _check_known(connection: sa.Connection, client: str) -> None:
-    from carpool_worker.store.client_views import is_known
+    from carpool_worker.store.reports.clients import is_known
 
     if not is_known(connection, client):
         raise WorkerError(f"there is no client {client!r}: carpool clients lists them")
@@ -120,14 +123,14 @@ def _money(used: Used | None) -> dict[str, Any]:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    from carpool_worker.commands.usage_views import exact
+    from carpool_worker.formatting import exact
 
     money = {name: None if row[name] is None else str(exact(row[name])) for name in ("cost", "saved")}
     return row | money
 
 
 def _line(row: dict[str, Any], name: str | None = None, *, held: bool = False) -> list[str]:
-    from carpool_worker.commands.usage_views import dollars
+    from carpool_worker.commands.usage_tables import dollars
 
     counted = ("waiting", "held", "answered") if held else ("waiting", "answered")
     counts = [f"{row[count]:,}" for count in counted if count in row]

@@ -16,21 +16,21 @@ T = TypeVar("T")
 
 def complete_lane(incomplete: str) -> list[str]:
     """Return the lanes that have work or are paused, and begin so."""
-    from carpool_worker.store.lane_views import active
+    from carpool_worker.store.reports.lanes import active
 
     return _ask(lambda connection: [view.lane for view in active(connection)], incomplete)
 
 
 def complete_batch(incomplete: str) -> list[str]:
     """Return the newest batches whose ids begin so."""
-    from carpool_worker.store.ids import newest_batches
+    from carpool_worker.store.reports.ids import newest_batches
 
     return _ask(lambda connection: newest_batches(connection, incomplete, MOST), incomplete)
 
 
 def complete_request(incomplete: str) -> list[str]:
     """Return requests whose ids begin so; nothing before a digit was typed."""
-    from carpool_worker.store.ids import requests_like
+    from carpool_worker.store.reports.ids import requests_like
 
     return (
         _ask(lambda connection: requests_like(connection, incomplete, MOST), incomplete) if incomplete else []

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carpool_worker.commands.completion import complete_request
-from carpool_worker.commands.moments import Since
-from carpool_worker.commands.pages import LIKE, After, Before, Json, Limit, hint, only_one, the_one
+from carpool_worker.commands.paging import LIKE, After, Before, Json, Limit, hint, only_one, the_one
 from carpool_worker.commands.replay import replay
-from carpool_worker.commands.rows import print_json, print_table, time_of
+from carpool_worker.commands.tables import print_json, print_table, time_of
+from carpool_worker.commands.times import Since
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.states import DeliveryState
 
@@ -50,7 +50,7 @@ def deliveries(
     if context.invoked_subcommand:
         return
     from carpool_worker.database import read
-    from carpool_worker.store.dead_letters import Filter, listed
+    from carpool_worker.store.deliveries.dead_letters import Filter, listed
 
     only_one(before, after)
     _check_tables()
@@ -81,7 +81,7 @@ def show(
 ) -> None:
     """Show one delivery, and each try: when, how long, the status, and the error or the start of the answer."""
     from carpool_worker.database import read
-    from carpool_worker.store.dead_letters import Filter, listed, tries
+    from carpool_worker.store.deliveries.dead_letters import Filter, listed, tries
 
     _check_tables()
     with read() as connection:
@@ -106,8 +106,8 @@ def endpoints(as_json: Json = False) -> None:
     A stopped one gets nothing until it is started again: `carpool deliveries replay --endpoint URL`.
     """
     from carpool_worker.database import read
-    from carpool_worker.store.dead_letters import counted_by_target
-    from carpool_worker.store.endpoints import troubles
+    from carpool_worker.store.deliveries.dead_letters import counted_by_target
+    from carpool_worker.store.deliveries.endpoints import troubles
 
     _check_tables()
     with read() as connection:
@@ -132,7 +132,7 @@ def endpoints(as_json: Json = False) -> None:
 
 
 def _find(connection: sa.Connection, named: str) -> str:
-    from carpool_worker.store.ids import deliveries_like
+    from carpool_worker.store.reports.ids import deliveries_like
 
     found = deliveries_like(connection, named, LIKE)
     if not found:
@@ -141,7 +141,7 @@ def _find(connection: sa.Connection, named: str) -> str:
 
 
 def _check_tables() -> None:
-    from carpool_worker import preflight
+    from carpool_worker.processes import preflight
 
     preflight.check_tables()
 

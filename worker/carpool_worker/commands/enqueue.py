@@ -15,8 +15,8 @@ from carpool_worker.exceptions import WorkerError
 if TYPE_CHECKING:
     from carpool import Producer
     from carpool.envelopes import Common
-    from carpool_worker.feeder import Item
-    from carpool_worker.request_lines import Run
+    from carpool_worker.files.enqueuer import Item
+    from carpool_worker.files.request_lines import Run
 
 FULL_SECONDS = 1.0
 """Between the tries while the inbox is full."""
@@ -69,7 +69,7 @@ def enqueue(
     """
     from carpool import CarpoolError, Producer, Webhook
     from carpool.envelopes import Common
-    from carpool_worker import id_files, request_files
+    from carpool_worker.files import id_files, request_files
     from carpool_worker.settings import settings
 
     hook, given = Webhook(callback) if callback else None, _object(metadata)
@@ -102,8 +102,8 @@ def _run(file: str, name: str | None, client: str | None, common: Common, metada
     """Check what all requests have in common; raises CarpoolError or WorkerError."""
     from carpool.envelopes import Common, terms
     from carpool.options import Options
-    from carpool_worker.request_files import STDIN
-    from carpool_worker.request_lines import RUN_NAME, Run
+    from carpool_worker.files.request_files import STDIN
+    from carpool_worker.files.request_lines import RUN_NAME, Run
     from carpool_worker.settings import settings
 
     if file == STDIN and name is None:
@@ -121,7 +121,7 @@ def _check(source: IO[bytes], run: Run, path: Path) -> int:
     import os
 
     from carpool_worker.commands.progress import progress_bar
-    from carpool_worker.request_files import write_ids
+    from carpool_worker.files.request_files import write_ids
 
     with progress_bar() as bar:
         task = bar.add_task("checking", total=os.fstat(source.fileno()).st_size)
@@ -133,7 +133,7 @@ def _feed(producer: Producer, common: Common, items: Iterator[Item], count: int,
 
     from carpool import QueueFull
     from carpool_worker.commands.progress import progress_bar
-    from carpool_worker.feeder import Feeder, Stopped
+    from carpool_worker.files.enqueuer import Feeder, Stopped
 
     with progress_bar() as bar:
         task = bar.add_task("enqueueing", total=count)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carpool_worker.commands.completion import complete_lane
-from carpool_worker.commands.moments import age
-from carpool_worker.commands.rows import print_json, print_table, time_of
+from carpool_worker.commands.tables import print_json, print_table, time_of
+from carpool_worker.commands.times import age
 from carpool_worker.exceptions import WorkerError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from carpool_worker.store.lane_views import LaneView
+    from carpool_worker.store.reports.lanes import LaneView
 
 NO_REASON = "no reason given"
 
@@ -37,8 +37,8 @@ def lanes(as_json: Annotated[bool, typer.Option("--json", help="A JSON object a 
         carpool lanes --json | jq 'select(.paused) | .lane'
     """
     from carpool_worker.database import now, read
-    from carpool_worker.preflight import check_tables
-    from carpool_worker.store.lane_views import active
+    from carpool_worker.processes.preflight import check_tables
+    from carpool_worker.store.reports.lanes import active
 
     check_tables()
     with read() as connection:
@@ -72,18 +72,20 @@ def flush(
         carpool flush --model claude-haiku-4-5
         carpool flush --now
     """
-    from carpool_worker import flower_events
     from carpool_worker.app import app
     from carpool_worker.database import engine, now, write
-    from carpool_worker.preflight import check_tables
-    from carpool_worker.store import batch_queue, batches, filling
+    from carpool_worker.flower import events
+    from carpool_worker.processes.preflight import check_tables
+    from carpool_worker.store.batches import filling
+    from carpool_worker.store.batches import queue as batch_queue
+    from carpool_worker.store.batches import rows as batches
 
     check_tables()
     with write() as connection:
         sealed = filling.seal_opened_before(connection, now(), now(), lane, model)
         found = filter(None, [batches.get(connection, batch_id) for batch_id in sealed])
         hastened = batch_queue.hasten(connection, now(), lane, model) if at_once else 0
-    flower_events.show(app, engine(), sealed)
+    events.show(app, engine(), sealed)
     for batch in found:
         typer.echo(f"{batch.id}  {_counted(batch.request_count, 'request', 'requests')}  {batch.lane}")
     typer.echo(f"{_counted(len(sealed), 'batch', 'batches')} sealed.")
@@ -104,8 +106,8 @@ def pause(
         carpool resume claude-opus-4-5
     """
     from carpool_worker.database import now, write
-    from carpool_worker.preflight import check_tables
-    from carpool_worker.store import lane_pauses
+    from carpool_worker.processes.preflight import check_tables
+    from carpool_worker.store.batches import lane_pauses
 
     check_tables()
     with write() as connection:
@@ -124,8 +126,8 @@ def resume(lanes: Lanes) -> None:
         carpool resume claude-opus-4-5
     """
     from carpool_worker.database import write
-    from carpool_worker.preflight import check_tables
-    from carpool_worker.store import lane_pauses
+    from carpool_worker.processes.preflight import check_tables
+    from carpool_worker.store.batches import lane_pauses
 
     check_tables()
     with write() as connection:
@@ -138,7 +140,7 @@ def resume(lanes: Lanes) -> None:
 
 
 def _check_known(connection: sa.Connection, lane: str) -> None:
-    from carpool_worker.store.lane_views import active, is_known
+    from carpool_worker.store.reports.lanes import active, is_known
 
     if not is_known(connection, lane):
         names = ", ".join(repr(one.lane) for one in active(connection))

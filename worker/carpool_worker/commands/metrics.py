@@ -29,12 +29,12 @@ def metrics(
     os.environ.setdefault("PGCONNECT_TIMEOUT", CONNECT_SECONDS)
     from contextlib import suppress
 
-    from carpool_worker import logs
     from carpool_worker.database import engine
     from carpool_worker.metrics.exporter import Exporter, serving
-    from carpool_worker.metrics.looks import impatient
-    from carpool_worker.preflight import check_port, check_tables
+    from carpool_worker.metrics.readings import impatient
+    from carpool_worker.processes.preflight import check_port, check_tables
     from carpool_worker.settings import settings
+    from carpool_worker.telemetry import logs
 
     logs.begin()
     check_port(address, port)

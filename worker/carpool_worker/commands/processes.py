@@ -25,8 +25,8 @@ def worker(
     # SIGTERM bounds how long running tasks may still take, where Celery would wait for them without end; it reads
     # this when it is imported. What is stopped so is done again.
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
-    from carpool_worker import preflight
-    from carpool_worker.worker_process import run
+    from carpool_worker.processes import preflight
+    from carpool_worker.processes.worker import run
 
     preflight.check_redis()
     preflight.check_tables()
@@ -36,12 +36,17 @@ def worker(
 
 def beat() -> None:
     """Run the clock: it tells the agents to look for work, and keeps no state. Run one."""
-    from carpool_worker import logs, preflight
     from carpool_worker.app import app
+    from carpool_worker.processes import preflight
+    from carpool_worker.telemetry import logs
 
     preflight.check_redis()
     # Not through Celery's command line: that takes longer to import than the clock.
-    clock = {"scheduler": "carpool_worker.clock:Clock", "loglevel": "WARNING", "quiet": logs.is_json()}
+    clock = {
+        "scheduler": "carpool_worker.processes.beat:Clock",
+        "loglevel": "WARNING",
+        "quiet": logs.is_json(),
+    }
     app.Beat(**clock).run()
 
 
@@ -57,7 +62,8 @@ def flower(
 
         FLOWER_BASIC_AUTH=ops:… carpool flower --address 0.0.0.0
     """
-    from carpool_worker import flower_process, preflight
+    from carpool_worker.processes import flower as flower_process
+    from carpool_worker.processes import preflight
 
     preflight.check_port(address, port)
     flower_process.prepare(address)
@@ -67,7 +73,7 @@ def flower(
 
 def migrate() -> None:
     """Make the database's tables, or bring them up to this version; where they are, nothing happens."""
-    from carpool_worker import preflight
+    from carpool_worker.processes import preflight
 
     preflight.migrate()
     typer.echo("The tables are up to date.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from carpool_worker.purger import Purged
+    from carpool_worker.operations.purge import Purged
 
 
 def purge(
@@ -30,8 +30,8 @@ def purge(
 
         carpool purge --client billing
     """
-    from carpool_worker import preflight
     from carpool_worker.database import engine, read
+    from carpool_worker.processes import preflight
     from carpool_worker.store import erasure
 
     preflight.check_redis()
@@ -49,8 +49,8 @@ def _purge(client: str, found: int) -> Purged:
     from rich.console import Console
     from rich.progress import Progress
 
-    from carpool_worker import purger
     from carpool_worker.database import engine
+    from carpool_worker.operations import purge as purger
     from carpool_worker.settings import settings
 
     # On stderr, so that the counts alone can be piped on; without a terminal Rich draws nothing but the end.

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     import redis
 
-    from carpool_worker.quarantine import Held
+    from carpool_worker.pipeline.inbox.quarantine import Held
 
 SHOWN_BYTES = 256
 """Of an entry's contents, where they are asked for."""
@@ -39,7 +39,7 @@ def quarantine(
     """
     if context.invoked_subcommand:
         return
-    from carpool_worker.quarantine import held
+    from carpool_worker.pipeline.inbox.quarantine import held
 
     with _redis() as server:
         if as_json:
@@ -57,7 +57,7 @@ def show(
     ] = False,
 ) -> None:
     """Show one entry: its fields, their sizes, whose it is where that can be read, and what is wrong with it."""
-    from carpool_worker.quarantine import find
+    from carpool_worker.pipeline.inbox.quarantine import find
 
     with _redis() as server:
         found = find(server, entry)
@@ -73,7 +73,7 @@ def show(
 @app.command()
 def drop(entries: Entries, yes: Yes = False) -> None:
     """Delete entries for good: the requests in them, if there are any, are lost."""
-    from carpool_worker import quarantine
+    from carpool_worker.pipeline.inbox import quarantine
 
     with _redis() as server:
         found = [quarantine.find(server, entry) for entry in entries]
@@ -89,7 +89,7 @@ def retry(entries: Entries) -> None:
 
     One that this version can't take either stays where it is.
     """
-    from carpool_worker import quarantine
+    from carpool_worker.pipeline.inbox import quarantine
 
     with _redis() as server:
         found = [quarantine.find(server, entry) for entry in entries]
@@ -101,7 +101,7 @@ def retry(entries: Entries) -> None:
 def _redis() -> Iterator[redis.Redis]:
     from redis import Redis
 
-    from carpool_worker import preflight
+    from carpool_worker.processes import preflight
     from carpool_worker.settings import settings
 
     preflight.check_redis()

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carpool_worker.commands.moments import Since
+from carpool_worker.commands.times import Since
 
 if TYPE_CHECKING:
-    from carpool_worker.replayer import Replayed
+    from carpool_worker.operations.replay import Replayed
 
 
 def replay(
@@ -33,9 +33,10 @@ def replay(
 
         carpool deliveries replay --endpoint https://billing.example.com/claude --since 3d
     """
-    from carpool_worker import preflight, replayer
     from carpool_worker.database import engine, read
-    from carpool_worker.store.dead_letters import Filter, counted
+    from carpool_worker.operations import replay as replayer
+    from carpool_worker.processes import preflight
+    from carpool_worker.store.deliveries.dead_letters import Filter, counted
 
     if not (request_ids or endpoint or client or since is not None or all_):
         raise typer.BadParameter("say which: request ids, --endpoint, --client, --since or --all")

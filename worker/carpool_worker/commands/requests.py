@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carpool_worker.commands.completion import complete_batch, complete_request
-from carpool_worker.commands.moments import Since
-from carpool_worker.commands.pages import LIKE, After, Before, Json, Limit, hint, only_one, the_one
-from carpool_worker.commands.rows import print_json
+from carpool_worker.commands.paging import LIKE, After, Before, Json, Limit, hint, only_one, the_one
+from carpool_worker.commands.tables import print_json
+from carpool_worker.commands.times import Since
 from carpool_worker.states import RequestState
 
 if TYPE_CHECKING:
@@ -49,25 +49,24 @@ def requests(
     """
     if context.invoked_subcommand:
         return
-    from carpool_worker.commands import request_views as views
+    from carpool_worker.commands import request_tables
     from carpool_worker.database import now, read
-    from carpool_worker.lanes import Limits
-    from carpool_worker.preflight import check_tables
+    from carpool_worker.processes.preflight import check_tables
     from carpool_worker.settings import settings
-    from carpool_worker.store.request_views import Filter, page
+    from carpool_worker.store.reports.requests import Filter, page
 
     only_one(before, after)
     check_tables()
-    limits = Limits.of(settings())
+    limits = settings().limits
     with read() as connection:
         named = _batch(connection, batch) if batch else None
         wanted = Filter(state, client, model, named, since, limits.longest_open(now()))
         ends = [_find(connection, one) if one else None for one in (before, after)]
         found = page(connection, wanted, limit, *ends)
     if as_json:
-        print_json([views.facts(one) for one in found])
+        print_json([request_tables.facts(one) for one in found])
         return
-    views.show_table(found, now())
+    request_tables.show_table(found, now())
     if after is None:
         hint("requests", [one.id for one in found], limit)
 
@@ -86,41 +85,43 @@ def show(
 
     Prompts and answers are shown with --content alone. Of an earlier attempt only its number is known.
     """
-    from carpool_worker.commands import budget_views
-    from carpool_worker.commands import request_views as views
+    from carpool_worker.commands import request_tables
     from carpool_worker.commands.scenes import scene
     from carpool_worker.database import read
-    from carpool_worker.preflight import check_tables
-    from carpool_worker.store import batches, dead_letters, request_views
-    from carpool_worker.waiting import waits_for
+    from carpool_worker.processes.preflight import check_tables
+    from carpool_worker.store.batches import rows as batches
+    from carpool_worker.store.deliveries import dead_letters
+    from carpool_worker.store.reports import requests as request_views
+    from carpool_worker.views import budgets
+    from carpool_worker.views.wait_reasons import waits_for
 
     check_tables()
     with read() as connection:
         found = _find(connection, request)
         batch = batches.get(connection, found.batch_id)
         delivery = request_views.delivery(connection, found.id)
-        story = views.story(found, batch, delivery, dead_letters.tries(connection, found.id))
-        facts = views.facts(found) | views.circumstances(found, delivery)
+        story = request_tables.story(found, batch, delivery, dead_letters.tries(connection, found.id))
+        facts = request_tables.facts(found) | request_tables.circumstances(found, delivery)
         if batch and found.state is RequestState.BATCHED:
             facts["waiting_for"] = waits_for(batch, scene(connection))
         if found.held_at:
-            facts["waiting_for"] = budget_views.waiting_for(connection, found)
+            facts["waiting_for"] = budgets.waiting_for(connection, found)
         if content:
-            facts |= views.words(found, request_views.contents(connection, found.id))
+            facts |= request_tables.words(found, request_views.contents(connection, found.id))
     if as_json:
         typer.echo(json.dumps(facts | {"story": story}))
     else:
-        views.show_story(facts, story)
+        request_tables.show_story(facts, story)
 
 
 def _find(connection: sa.Connection, named: str) -> Request:
-    from carpool_worker.store.ids import requests_like
-    from carpool_worker.store.request_views import get
+    from carpool_worker.store.reports.ids import requests_like
+    from carpool_worker.store.reports.requests import get
 
     return get(connection, the_one("request", named, requests_like(connection, named, LIKE)))
 
 
 def _batch(connection: sa.Connection, named: str) -> str:
-    from carpool_worker.store.ids import batches_like
+    from carpool_worker.store.reports.ids import batches_like
 
     return the_one("batch", named, batches_like(connection, named, LIKE))

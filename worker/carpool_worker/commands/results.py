@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from carpool import RequestIds
-    from carpool_worker.id_files import Named
+    from carpool_worker.files.id_files import Named
 
 LOOK_SECONDS = 1.0
 """Between two looks at what has ended; where a look takes long, longer."""
@@ -66,8 +66,8 @@ def results(
     if [bool(run), bool(ids), bool(client)].count(True) != 1:
         raise WorkerError("name a run, or --ids, or --client: one of them")
     from carpool import RequestIds
-    from carpool_worker import preflight
     from carpool_worker.commands.progress import progress_bar
+    from carpool_worker.processes import preflight
 
     preflight.check_tables()
     names = _of_client(str(client), since) if client else _of_file(run, ids)
@@ -81,7 +81,7 @@ def results(
 
 
 def _of_file(run: str | None, ids: Path | None) -> Callable[[], Iterable[Named]]:
-    from carpool_worker.id_files import of_run, read_names
+    from carpool_worker.files.id_files import of_run, read_names
 
     path = ids or of_run(str(run))
     if run and not path.is_file():
@@ -97,8 +97,8 @@ def _of_client(client: str, since: str) -> Callable[[], Iterable[Named]]:
     from carpool import RequestIds
     from carpool_worker.commands.days import day_of
     from carpool_worker.database import engine, read
-    from carpool_worker.id_files import Named
-    from carpool_worker.store.results import of_client
+    from carpool_worker.files.id_files import Named
+    from carpool_worker.store.requests.results import of_client
 
     first = datetime.fromisoformat(day_of("--since", since)).replace(tzinfo=UTC)
     with read(engine()) as connection:
@@ -110,7 +110,7 @@ def _wait(ids: RequestIds, bar: Progress, task: TaskID) -> None:
     from sqlalchemy.exc import OperationalError
 
     from carpool_worker.database import engine
-    from carpool_worker.result_files import outstanding
+    from carpool_worker.files.result_files import outstanding
 
     total = len(ids)
     while ids:
@@ -126,8 +126,8 @@ def _wait(ids: RequestIds, bar: Progress, task: TaskID) -> None:
 
 def _write(names: Iterable[Named], out: str, bar: Progress, task: TaskID) -> Counter[str]:
     from carpool_worker.database import engine
-    from carpool_worker.id_files import replacing
-    from carpool_worker.result_files import write_lines
+    from carpool_worker.files.id_files import replacing
+    from carpool_worker.files.result_files import write_lines
 
     bar.update(task, completed=0, description="writing")
     place: AbstractContextManager[IO[bytes]] = (
@@ -138,7 +138,7 @@ def _write(names: Iterable[Named], out: str, bar: Progress, task: TaskID) -> Cou
 
 
 def _report(outcomes: Counter[str], out: str) -> None:
-    from carpool_worker.result_files import MISSING
+    from carpool_worker.files.result_files import MISSING
 
     missing = outcomes.pop(MISSING, 0)
     counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(outcomes.items())) or "none"

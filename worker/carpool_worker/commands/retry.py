@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carpool_worker.commands.completion import complete_client, complete_request
-from carpool_worker.commands.moments import Since
-from carpool_worker.commands.pages import LIKE, the_one
+from carpool_worker.commands.paging import LIKE, the_one
+from carpool_worker.commands.times import Since
 from carpool_worker.exceptions import WorkerError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from carpool_worker.put_back import Estimate
-    from carpool_worker.store.discarded import Chance, Wanted
+    from carpool_worker.operations.retry import Estimate
+    from carpool_worker.store.requests.discarded import Chance, Wanted
 
 DAY = 86_400_000
 """Milliseconds."""
@@ -63,9 +63,9 @@ def retry(
     """
     if not (ids or client or since is not None or all_):
         raise typer.BadParameter("say which: ids of requests, --client, --since or --all")
-    from carpool_worker import put_back
     from carpool_worker.database import engine, read
-    from carpool_worker.preflight import check_tables
+    from carpool_worker.operations import retry as put_back
+    from carpool_worker.processes.preflight import check_tables
 
     check_tables()
     chances = _chances(even_paid)
@@ -81,7 +81,7 @@ def retry(
 
 
 def _chances(even_paid: bool) -> list[Chance]:
-    from carpool_worker.store.discarded import Chance
+    from carpool_worker.store.requests.discarded import Chance
 
     return [Chance.FREE, Chance.PAID] if even_paid else [Chance.FREE]
 
@@ -91,8 +91,8 @@ def _wanted(
 ) -> Wanted:
     from carpool_worker.database import now
     from carpool_worker.settings import settings
-    from carpool_worker.store.discarded import PRUNING_MARGIN, Wanted
-    from carpool_worker.store.ids import requests_like
+    from carpool_worker.store.reports.ids import requests_like
+    from carpool_worker.store.requests.discarded import PRUNING_MARGIN, Wanted
 
     at = now()
     named = [the_one("request", one, requests_like(connection, one, LIKE)) for one in ids] if ids else None
@@ -101,7 +101,7 @@ def _wanted(
 
 
 def _tell_what_stays(estimate: Estimate, chances: Sequence[Chance]) -> None:
-    from carpool_worker.store.discarded import Chance
+    from carpool_worker.store.requests.discarded import Chance
 
     why = {
         Chance.PAID: "lost an answer that may have been paid for: --even-paid runs and pays for it again",
@@ -115,7 +115,7 @@ def _tell_what_stays(estimate: Estimate, chances: Sequence[Chance]) -> None:
 
 
 def _question(estimate: Estimate, chances: Sequence[Chance]) -> str:
-    from carpool_worker.store.discarded import Chance
+    from carpool_worker.store.requests.discarded import Chance
 
     count = estimate.count(chances)
     parts = [f"about ${estimate.cost:,.4f}" if estimate.cost < 1 else f"about ${estimate.cost:,.2f}"]

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from carpool_worker.admission import admitted
 from carpool_worker.database import now
-from carpool_worker.lanes import Limits
-from carpool_worker.patience import Patience
+from carpool_worker.pipeline.submission.admission import admitted
+from carpool_worker.policies.windows import next_opening
 from carpool_worker.settings import settings
-from carpool_worker.store import batch_queue, lane_pauses
-from carpool_worker.waiting import Scene
-from carpool_worker.windows import next_opening
+from carpool_worker.store.batches import lane_pauses
+from carpool_worker.store.batches import queue as batch_queue
+from carpool_worker.views.wait_reasons import Scene
 
 
 def scene(connection: sa.Connection) -> Scene:
     """Return what says which batch waits for what."""
     at, one = now(), settings()
-    limits = Limits.of(one)
+    limits = one.limits
     return Scene(
         at=at,
         limits=limits,
-        patience=Patience(one.submit_timeout, one.settle_interval),
+        patience=one.doubt_policy,
         queue_limit=one.queue_limit,
         queued=batch_queue.queued(connection),
         pauses=lane_pauses.by_lane(connection),

@@ -42,8 +42,9 @@ def simulator(
         carpool simulator --fault '{"operation": "create", "kind": "lost"}'
         carpool simulator --script '{"contains": "poison", "outcome": "errored", "error_type": "api_error"}'
     """
-    from carpool_worker import logs, preflight
+    from carpool_worker.processes import preflight
     from carpool_worker.simulator import Fault, Script, SimulatorOptions, serve
+    from carpool_worker.telemetry import logs
 
     logs.begin()
     preflight.check_port(host, port)

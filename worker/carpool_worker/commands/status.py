@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from redis import Redis
 
-    from carpool_worker.overview import Overview
+    from carpool_worker.views.status import Overview
 
 REDIS_SECONDS = 5.0
 """How long Redis may take to answer."""
@@ -38,7 +38,7 @@ def status(
     """
     from redis import Redis
 
-    from carpool_worker.preflight import check_tables
+    from carpool_worker.processes.preflight import check_tables
     from carpool_worker.settings import settings
 
     if watch and (check or as_json):
@@ -55,8 +55,8 @@ def status(
 
 def _look(server: Redis) -> Overview:
     from carpool_worker.database import engine
-    from carpool_worker.overview import look
     from carpool_worker.settings import settings
+    from carpool_worker.views.status import look
 
     return look(engine(), server, settings())
 
@@ -64,8 +64,8 @@ def _look(server: Redis) -> Overview:
 def _print(seen: Overview, *, check: bool, as_json: bool) -> None:
     from rich.console import Console
 
-    from carpool_worker.alarms import alarms
-    from carpool_worker.commands.status_views import facts, screen
+    from carpool_worker.commands.status_screen import facts, screen
+    from carpool_worker.views.alerts import alarms
 
     found = alarms(seen)
     if as_json:
@@ -84,8 +84,8 @@ def _watch(server: Redis, every: float) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from carpool_worker.alarms import alarms
-    from carpool_worker.commands.status_views import screen
+    from carpool_worker.commands.status_screen import screen
+    from carpool_worker.views.alerts import alarms
 
     console = Console(highlight=False)
     with (

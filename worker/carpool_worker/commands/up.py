@@ -30,7 +30,7 @@ def up(
         carpool up --latency 5
         source .carpool/env
     """
-    from carpool_worker.up import run
+    from carpool_worker.processes.up import run
 
     raise typer.Exit(run(data, latency=latency, concurrency=concurrency, any_port=any_port))
 

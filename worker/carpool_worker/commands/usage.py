@@ -44,9 +44,9 @@ def usage(
         carpool usage --by client,model,day --since 2026-11-01 --until 2026-11-30 --csv > november.csv
         carpool usage --json | jq 'map(.saved) | add'
     """
-    from carpool_worker import preflight
-    from carpool_worker.commands import usage_views
+    from carpool_worker.commands import usage_tables
     from carpool_worker.commands.days import day_of
+    from carpool_worker.processes import preflight
 
     if as_csv and as_json:
         raise WorkerError("--csv and --json: one of them")
@@ -55,12 +55,12 @@ def usage(
     preflight.check_tables()
     rows = _totals(dimensions, first, last, client)
     if as_json:
-        typer.echo(usage_views.to_json(rows, dimensions))
+        typer.echo(usage_tables.to_json(rows, dimensions))
     elif as_csv:
-        typer.echo(usage_views.to_csv(rows, dimensions), nl=False)
+        typer.echo(usage_tables.to_csv(rows, dimensions), nl=False)
     else:
-        usage_views.show(rows, dimensions, first, last)
-    usage_views.warn_of_unpriced(rows)
+        usage_tables.show(rows, dimensions, first, last)
+    usage_tables.warn_of_unpriced(rows)
     if plot:
         from carpool_worker.commands.usage_plot import draw
 

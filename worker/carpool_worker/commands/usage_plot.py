@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
-from carpool_worker.commands.usage_views import dollars
+from carpool_worker.commands.usage_tables import dollars
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.store.usage import Used
-from carpool_worker.tariffs import DOLLAR
+from carpool_worker.units import DOLLAR
 
 MOST_GROUPS = 9
 """Drawn in colours of their own, the dearest ones; what remains is drawn together."""

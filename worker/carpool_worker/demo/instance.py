@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from carpool_worker.data_folder import read_env
-from carpool_worker.end_with_parent import wrapped
 from carpool_worker.exceptions import WorkerError
-from carpool_worker.up import READY
+from carpool_worker.processes.data_folder import read_env
+from carpool_worker.processes.parent_death import wrapped
+from carpool_worker.processes.up import READY
 
 STOP_WAIT = 120.0
 """Seconds that everything has to stop."""

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from carpool import Request
 from carpool.contract import to_json
-from carpool_worker.costs import DOLLAR, Tokens, price_of
 from carpool_worker.exceptions import WorkerError
+from carpool_worker.money.costs import Tokens, price_of
+from carpool_worker.units import DOLLAR
 
 CLASSIFIER = "claude-haiku-4-5"
 SUMMARISER = "claude-sonnet-4-5"
@@ -31,7 +32,7 @@ DEFAULT_FILES = (
     PROJECT / "config" / "carpool.toml",
     PACKAGE / "states.py",
     PACKAGE / "models" / "requests.py",
-    PACKAGE / "supervision.py",
+    PACKAGE / "processes" / "supervision.py",
 )
 """The first three are there in a clone of the project, not in an installed package."""
 

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from carpool_worker.database import read
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
 from carpool_worker.settings import Settings
-from carpool_worker.store import diagnosis, endpoints
+from carpool_worker.store.deliveries import endpoints
+from carpool_worker.store.reports import doctor
 
 CHECK = "webhooks"
 MAKE_ONE = "set CARPOOL_WEBHOOK_SECRET to whsec_ and the output of: openssl rand -base64 32"
@@ -20,7 +21,7 @@ SEVERAL = 2
 def examine(engine: sa.Engine, settings: Settings) -> Iterator[Finding]:
     """Look at the secrets, and at stopped URLs."""
     with read(engine) as connection:
-        waits = diagnosis.waits_for_a_secret(connection)
+        waits = doctor.waits_for_a_secret(connection)
         stopped = [one.url for one in endpoints.troubles(connection) if one.stopped_at]
     yield judge_secrets(len(settings.webhook_secret), waits)
     if stopped:

@@ -8,9 +8,9 @@ from typing import Any
 import redis
 from celery import Celery
 
-from carpool_worker import pulse
 from carpool_worker.app import AGENTS, queue
-from carpool_worker.clock import MOST_UNREAD
+from carpool_worker.coordination import heartbeat
+from carpool_worker.coordination.backlog import MOST_UNREAD
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
 
 CHECK = "celery"
@@ -25,7 +25,7 @@ def examine(server: redis.Redis, url: str) -> Iterator[Finding]:
     """Look at each queue, and at beat."""
     unread = {agent: int(server.llen(queue(agent))) for agent in AGENTS}
     yield from judge_queues(_consumers(url), unread)
-    yield judge_beat(pulse.age(server))
+    yield judge_beat(heartbeat.age(server))
 
 
 def judge_queues(consumers: Mapping[str, int], unread: Mapping[str, int]) -> Iterator[Finding]:

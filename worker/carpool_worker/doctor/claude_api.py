@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from time import time
 from urllib.parse import urlsplit
 
-from carpool_worker.claude import Claude
+from carpool_worker.claude.client import Claude
+from carpool_worker.claude.rate_limit import PREFIX, Pace
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
 from carpool_worker.exceptions import ClaudeError
-from carpool_worker.pace import PREFIX, Pace
 
 CHECK = "claude"
 ANTHROPIC = "api.anthropic.com"

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from carpool_worker.database import read
 from carpool_worker.doctor.claude_api import Answer
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
-from carpool_worker.store.diagnosis import seconds_since_epoch
+from carpool_worker.store.reports.doctor import seconds_since_epoch
 
 CHECK = "clock"
 SMALL = 2.0

@@ -14,7 +14,7 @@ from carpool_worker.database import open_engine, read
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
 from carpool_worker.exceptions import DatabaseNotMigrated
 from carpool_worker.migrations import check_migrated
-from carpool_worker.store import diagnosis
+from carpool_worker.store.reports import doctor
 
 CHECK = "database"
 OLDEST_POSTGRES = 140_000
@@ -65,10 +65,10 @@ def examine(engine: sa.Engine) -> Iterator[Finding]:
     """Say what is wrong with a database that answers."""
     with read(engine) as connection:
         if engine.dialect.name == "postgresql":
-            yield from judge_postgres(diagnosis.postgres_settings(connection))
+            yield from judge_postgres(doctor.postgres_settings(connection))
             return
-        journal = str(diagnosis.sqlite_pragma(connection, "journal_mode"))
-        synchronous = int(diagnosis.sqlite_pragma(connection, "synchronous"))
+        journal = str(doctor.sqlite_pragma(connection, "journal_mode"))
+        synchronous = int(doctor.sqlite_pragma(connection, "synchronous"))
     yield from judge_sqlite(journal, synchronous)
     if (path := engine.url.database) and Path(path).is_file():
         yield judge_disk(shutil.disk_usage(Path(path).parent).free, Path(path).stat().st_size)

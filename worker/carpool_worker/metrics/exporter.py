@@ -16,13 +16,13 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from carpool_worker.database import now
-from carpool_worker.metrics.batch_families import of_batches, of_usage
-from carpool_worker.metrics.budget_families import of_budgets
+from carpool_worker.metrics.batches import of_batches, of_usage
+from carpool_worker.metrics.budgets import of_budgets
+from carpool_worker.metrics.cached import Kept
 from carpool_worker.metrics.families import gauge, of_deliveries, of_signs, of_totals
-from carpool_worker.metrics.kept import Kept
-from carpool_worker.metrics.looks import count, look
+from carpool_worker.metrics.readings import count, look
 from carpool_worker.settings import Settings
-from carpool_worker.signs import ask
+from carpool_worker.views.vitals import ask
 
 AWAY = (RedisError, sa.exc.SQLAlchemyError, OSError)
 

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from carpool_worker.metrics.looks import Totals
-from carpool_worker.signs import Signs
+from carpool_worker.metrics.readings import Totals
 from carpool_worker.states import FINAL_REQUEST_STATES
-from carpool_worker.store.measures import NEWEST_TRIES, Tries
-from carpool_worker.store.overview import Deliveries
+from carpool_worker.store.reports.metrics import NEWEST_TRIES, Tries
+from carpool_worker.store.reports.status import Deliveries
+from carpool_worker.views.vitals import Signs
 
 MOST_HOSTS = 20
 """Hosts that are told apart among the receivers of webhooks; the others are counted together."""

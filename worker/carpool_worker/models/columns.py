@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from carpool_worker.costs import DOLLAR
+from carpool_worker.units import DOLLAR
 
 
 class Dollars(sa.types.TypeDecorator[Decimal]):

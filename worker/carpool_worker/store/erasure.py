@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from carpool_worker.models import AnswerRow, DeliveryAttempt, DeliveryRow, Params, Request
 from carpool_worker.states import RequestState
-from carpool_worker.store.requests import among
+from carpool_worker.store.requests.rows import among
 from carpool_worker.store.retention import FINAL_DELIVERIES
 
 requests = Request.__table__  # type: ignore[attr-defined]

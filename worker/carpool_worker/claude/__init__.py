@@ -1,0 +1,1 @@
+"""The client of Anthropic's API. Only `client.py` imports anthropic."""

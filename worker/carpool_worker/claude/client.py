@@ -1,0 +1,188 @@
+"""The Message Batches API as Carpool uses it. The only module that imports anthropic.
+
+The SDK would post a create three times when its answer is lost, and sends no idempotency key: three bills. So it
+never retries here; who calls decides, from the ClaudeError, what may be sent again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO
+
+import anthropic
+import httpx2
+from anthropic.types.messages import MessageBatch
+
+from carpool_worker.claude import times
+from carpool_worker.claude.batch import Seen, seen
+from carpool_worker.claude.rate_limit import Pace
+from carpool_worker.claude.results import split_lines
+from carpool_worker.exceptions import RESULTS_GONE, ClaudeError
+from carpool_worker.policies import in_doubt
+
+BATCHES = "/v1/messages/batches"
+LIST_LIMIT = 1_000
+UPLOAD_CHUNK = 1 << 20
+DOWNLOAD_CHUNK = 1 << 18
+CERTAIN_STATUSES = frozenset({400, 401, 402, 403, 404, 413, 422, 429, 529})
+"""Refusals: the API did nothing. After any other error a batch may have been made all the same."""
+
+MALFORMED = (
+    httpx2.HTTPError,
+    TimeoutError,
+    anthropic.APIResponseValidationError,
+    ValueError,
+    AttributeError,  # the SDK hands out the text of an answer that is no JSON
+)
+
+
+class Claude:
+    """A client of the Message Batches API; reads ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, as the SDK does.
+
+    With a `pace` it makes no call while the API's rate limit leaves none: that is a ClaudeError, certain, with status
+    429 and `retry_after`. `heard_at` is the time of the API's last answer by its own clock, in milliseconds since the
+    epoch: its Date header (RFC 9110, section 6.6.1), to the second; None where it has none.
+    """
+
+    def __init__(self, pace: Pace | None = None) -> None:
+        self._pace = pace
+        self.heard_at: int | None = None
+        hooks = {"response": [self._learn]}
+        self._client = anthropic.Anthropic(
+            max_retries=0,
+            timeout=_timeout(in_doubt.READ_TIMEOUT),
+            http_client=anthropic.DefaultHttpxClient(event_hooks=hooks),
+        )
+
+    def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], seconds: float) -> Seen:
+        """Post a batch whose JSON body is the `length` bytes of `body`, uploaded within `seconds`.
+
+        Raises:
+            ClaudeError: it was refused (`certain`), or nobody knows whether it was made (not `certain`).
+        """
+        sent = {**headers, "Content-Type": "application/json", "Content-Length": str(length)}
+        with self._call():
+            made = self._client.post(
+                BATCHES,
+                content=_chunks(body, time.monotonic() + seconds),
+                cast_to=MessageBatch,
+                options={"headers": sent, "timeout": _timeout(seconds)},
+            )
+        return seen(made)
+
+    def retrieve(self, claude_id: str, headers: Mapping[str, str]) -> Seen:
+        """Return one batch. A 404 may pass: it is never final by itself."""
+        with self._call():
+            return seen(self._client.messages.batches.retrieve(claude_id, extra_headers=headers))
+
+    def cancel(self, claude_id: str, headers: Mapping[str, str]) -> Seen:
+        """Ask for the end of a batch that is in progress; what has run by then is kept, and paid for."""
+        with self._call():
+            return seen(self._client.messages.batches.cancel(claude_id, extra_headers=headers))
+
+    def newest_id(self, headers: Mapping[str, str]) -> str | None:
+        """Return the id of the newest batch of the workspace, or None where it has none."""
+        with self._call():
+            page = self._client.messages.batches.list(limit=1, extra_headers=headers)
+            newest = next(iter(page), None)
+        return seen(newest).id if newest else None
+
+    def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[Seen]:
+        """Yield the batches made after `cursor_id` (all of the workspace where it is None)."""
+        with self._call():
+            if cursor_id is None:
+                page = self._client.messages.batches.list(limit=LIST_LIMIT, extra_headers=headers)
+            else:
+                page = self._client.messages.batches.list(
+                    limit=LIST_LIMIT, before_id=cursor_id, extra_headers=headers
+                )
+            yield from map(seen, page)
+
+    def list_newest(self, headers: Mapping[str, str]) -> Iterator[Seen]:
+        """Yield the workspace's batches, newest first, a call for each thousand."""
+        return self.list_newer(None, headers)
+
+    def results(self, claude_id: str, headers: Mapping[str, str]) -> Iterator[bytes]:
+        """Yield the result lines of an ended batch, byte for byte, without their newline.
+
+        Raises:
+            ResultsCut: the stream ended within a line.
+            ClaudeError: there are no results (yet), or, of kind RESULTS_GONE, no more: after 29 days it is archived.
+        """
+        with self._call():
+            streaming = self._client.messages.batches.with_streaming_response
+            try:
+                with streaming.results(claude_id, extra_headers=headers) as response:
+                    yield from split_lines(response.iter_bytes(DOWNLOAD_CHUNK))
+            except anthropic.APIError:
+                raise
+            except anthropic.AnthropicError as error:  # the batch names no results_url
+                raise self._without_results(claude_id, headers) from error
+
+    def _without_results(self, claude_id: str, headers: Mapping[str, str]) -> ClaudeError:
+        batch = self._client.messages.batches.retrieve(claude_id, extra_headers=headers)
+        if batch.archived_at:
+            return ClaudeError("the batch is archived: its results are gone", status=404, kind=RESULTS_GONE)
+        return ClaudeError("the batch shows no results", status=404)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        if self._pace and (held := self._pace.held()):
+            waits = f"held back for {held:.0f} s: the API's rate limit leaves no call"
+            raise ClaudeError(waits, status=429, retry_after=held)
+        with _translated():
+            yield
+
+    def _learn(self, response: httpx2.Response) -> None:
+        self.heard_at = times.date(response.headers.get("date"))
+        if self._pace:
+            self._pace.learn(response.status_code, response.headers)
+
+
+def _timeout(seconds: float) -> httpx2.Timeout:
+    return httpx2.Timeout(min(seconds, in_doubt.READ_TIMEOUT), connect=in_doubt.CONNECT_TIMEOUT)
+
+
+def _chunks(body: IO[bytes], deadline: float) -> Iterator[bytes]:
+    # httpx bounds each write but not their sum; an upload without end could outlive the search for its batch.
+    while chunk := body.read(UPLOAD_CHUNK):
+        if time.monotonic() > deadline:
+            raise TimeoutError("the upload took too long")
+        yield chunk
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except anthropic.APIStatusError as error:
+        raise _from_status(error) from error
+    except anthropic.APIConnectionError as error:
+        never_sent = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
+        reason = type(error.__cause__ or error).__name__
+        raise ClaudeError(f"no answer: {reason}", certain=never_sent) from error
+    except MALFORMED as error:
+        raise ClaudeError(f"no whole answer: {type(error).__name__}", certain=False) from error
+    except (anthropic.AnthropicError, TypeError) as error:  # TypeError: there is no key
+        raise ClaudeError(f"the SDK refused to send: {error}", status=401, certain=False) from error
+
+
+def _from_status(error: anthropic.APIStatusError) -> ClaudeError:
+    body = error.body if isinstance(error.body, dict) else {}
+    inner = body.get("error")
+    inner = inner if isinstance(inner, dict) else {}
+    kind = str(inner.get("type") or "error")
+    text = str(inner.get("message") or error.response.reason_phrase)
+    return ClaudeError(
+        f"{error.status_code} {kind}: {text}"[:500],
+        status=error.status_code,
+        kind=kind,
+        retry_after=times.delay(error.response.headers.get("retry-after")),
+        certain=error.status_code in CERTAIN_STATUSES,
+    )

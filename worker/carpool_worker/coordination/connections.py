@@ -1,0 +1,23 @@
+"""This process's connections, opened when they are first needed; the database's are in database.py."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import redis
+
+from carpool_worker.claude.client import Claude
+from carpool_worker.claude.rate_limit import Pace
+from carpool_worker.settings import settings
+
+
+@cache
+def server() -> redis.Redis:
+    """Return this process's connections to Redis."""
+    return redis.Redis.from_url(settings().redis_url)
+
+
+@cache
+def claude() -> Claude:
+    """Return this process's client of the API."""
+    return Claude(Pace(server()))

@@ -1,0 +1,32 @@
+"""Makes metrics of budgets. Pure; clients that have no budget of their own are counted together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client.core import Metric
+
+from carpool_worker.metrics.families import OTHERS, gauge
+from carpool_worker.policies.budgets import Standing
+from carpool_worker.units import DOLLAR
+
+
+def of_budgets(standings: Mapping[str, Standing], held: Mapping[str, int]) -> Iterator[Metric]:
+    """Return what clients may spend, have spent and have reserved, and how many of their requests wait for money."""
+    per = ("client", "period")
+    limits = [
+        ((client, period), limit / DOLLAR)
+        for client, one in standings.items()
+        for period, limit in one.budget.limits.items()
+    ]
+    yield gauge("budget_dollars", "What a client may spend in this period, in US dollars.", per, limits)
+    spent = [((client, period), standings[client].spent[period] / DOLLAR) for (client, period), _ in limits]
+    yield gauge("budget_spent_dollars", "What it has spent of that.", per, spent)
+    reserved = [((client,), one.reserved / DOLLAR) for client, one in standings.items()]
+    text = "Reserved of a client's budget for answers that are to come, in US dollars."
+    yield gauge("budget_reserved_dollars", text, ("client",), reserved)
+    waiting = {(client,): float(held.get(client, 0)) for client in standings}
+    if others := sum(count for client, count in held.items() if client not in standings):
+        waiting[OTHERS,] = others
+    text = "Requests that wait for their client's budget."
+    yield gauge("requests_held", text, ("client",), waiting.items())

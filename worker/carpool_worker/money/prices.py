@@ -1,0 +1,127 @@
+"""The prices of a model on a day, learnt from `genai-prices`; nothing here repeats one.
+
+A batch halves every token kind, web searches are not halved (Anthropic's price list). The library knows batch rates
+from 14 October 2026 on, and not for every older model; where it knows none, it quietly answers with the list price,
+so that is halved here. Its `input_tokens` includes cached tokens, the API's excludes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from functools import lru_cache
+from typing import NamedTuple, cast
+
+from genai_prices import Usage, calc_price
+from genai_prices.types import TieredPrices
+
+from carpool_worker.units import DOLLAR
+
+BATCH_DISCOUNT = 2
+"""What a batch divides the price of every kind of token by (Anthropic's price list, "Batch processing")."""
+
+US_PERCENT = 110
+"""Of the price of every kind of token for an answer run within the US alone (its price list, "Data residency")."""
+
+Counts = tuple[int, int, int, int, int, int]
+KINDS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "web_searches",
+)
+SEARCHES = KINDS.index("web_searches")
+
+
+class Price(NamedTuple):
+    """What one answer cost in a batch, and what it would have cost outside one. Picodollars."""
+
+    cost: int
+    list_price: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """A model's prices on a day. The library takes 0.3 ms a price; within a tier prices are linear, so they are
+    learnt from it once.
+    """
+
+    thresholds: tuple[int, ...]  # input tokens from which a tier holds, the highest first
+    in_batch: tuple[Counts, ...]  # picodollars a unit, in the order of KINDS, for each tier
+    standard: tuple[Counts, ...]
+    unknown: tuple[int, ...] = ()  # which of KINDS have no price
+
+    def price(self, counts: Counts) -> Price | None:
+        """Return the price of these counts, or None where one of them is of a kind without a known price."""
+        if self.unknown and any(counts[kind] for kind in self.unknown):
+            return None
+        uncached, _, read, write, longer, _ = counts
+        total = uncached + read + write + longer
+        tier = 0
+        while total < self.thresholds[tier]:  # the last one is 0
+            tier += 1
+        return Price(_sum(counts, self.in_batch[tier]), _sum(counts, self.standard[tier]))
+
+
+@lru_cache(maxsize=512)
+def tariff_of(model: str, day: date, in_us: bool = False) -> Tariff | None:
+    """Return a model's prices on a day (UTC), or None where they are unknown; `in_us`: run within the US alone."""
+    at = datetime.combine(day, time(12), UTC)
+    try:
+        known = calc_price(Usage(input_tokens=1), model, provider_id="anthropic", genai_request_timestamp=at)
+    except LookupError:
+        return None
+    tiered = [price for price in vars(known.model_price).values() if isinstance(price, TieredPrices)]
+    starts = {0, *(tier.start + 1 for price in tiered for tier in price.tiers)}
+    thresholds = tuple(sorted(starts, reverse=True))
+    standard = tuple(_rates(model, at, False, threshold, in_us) for threshold in thresholds)
+    in_batch = tuple(_rates(model, at, True, threshold, in_us) for threshold in thresholds)
+    return Tariff(
+        thresholds,
+        tuple(map(_discounted, in_batch, standard)),
+        standard,
+        tuple(kind for kind, rate in enumerate(standard[-1]) if not rate),
+    )
+
+
+def _rates(model: str, at: datetime, in_batch: bool, total_input: int, in_us: bool) -> Counts:
+    anchor = (total_input, 0, 0, 0, 0, 0)
+    floor = ask(model, at, in_batch, anchor)
+    probes = [tuple(n + (kind == probed) for n, kind in zip(anchor, KINDS, strict=True)) for probed in KINDS]
+    rates = [int((ask(model, at, in_batch, cast(Counts, probe)) - floor) * DOLLAR) for probe in probes]
+    if in_us:
+        rates[:SEARCHES] = [rate * US_PERCENT // 100 for rate in rates[:SEARCHES]]
+    return cast(Counts, tuple(rates))
+
+
+def _discounted(in_batch: Counts, standard: Counts) -> Counts:
+    # A token kind that costs the same in a batch as outside has no batch rate in the library.
+    tokens = (
+        batch // BATCH_DISCOUNT if batch == list_price else batch
+        for batch, list_price in zip(in_batch[:SEARCHES], standard[:SEARCHES], strict=True)
+    )
+    return cast(Counts, (*tokens, in_batch[SEARCHES]))
+
+
+def _sum(n: Counts, rate: Counts) -> int:
+    return n[0] * rate[0] + n[1] * rate[1] + n[2] * rate[2] + n[3] * rate[3] + n[4] * rate[4] + n[5] * rate[5]
+
+
+def ask(model: str, at: datetime, in_batch: bool, counts: Counts) -> Decimal:
+    """Return the library's own price of these counts, in dollars."""
+    uncached, output, read, write, write_longer, searches = counts
+    usage = Usage(
+        input_tokens=uncached + read + write + write_longer,
+        output_tokens=output,
+        cache_read_tokens=read,
+        cache_write_tokens=write + write_longer,
+        cache_write_1h_tokens=write_longer,
+        web_searches=searches,
+    )
+    context = {"processing": "batch"} if in_batch else None
+    return calc_price(
+        usage, model, provider_id="anthropic", genai_request_timestamp=at, price_context=context
+    ).total_price

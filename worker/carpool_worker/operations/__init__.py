@@ -1,0 +1,1 @@
+"""What an operator does: cancel, retry, replay, purge, flush, pause."""

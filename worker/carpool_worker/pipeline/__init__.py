@@ -1,0 +1,1 @@
+"""The way of a request: inbox, batching, submission, collection, delivery."""

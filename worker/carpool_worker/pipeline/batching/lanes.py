@@ -1,0 +1,89 @@
+"""How requests fill the batches of a lane, for the aggregator and for the stager: `fitting` decides, `fill` acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import sqlalchemy as sa
+
+from carpool_worker.policies.limits import Limits, fitting, item_bytes
+from carpool_worker.states import SEAL
+from carpool_worker.store.batches import filling
+from carpool_worker.store.batches import rows as batches
+
+
+class Urgent(Protocol):
+    """What says how soon it wants to go."""
+
+    @property
+    def priority(self) -> int:
+        """The higher goes first."""
+
+    @property
+    def submit_by(self) -> int | None:
+        """Milliseconds since the epoch: it should be on its way then."""
+
+
+Item = TypeVar("Item", bound=Urgent)
+
+
+def earliest(items: Iterable[Urgent]) -> int | None:
+    """Return when the first of them should be on its way, in milliseconds since the epoch; None: none says so."""
+    return min((item.submit_by for item in items if item.submit_by is not None), default=None)
+
+
+@dataclass(slots=True)
+class Filled:
+    """Batches that were opened or sealed, requests that were canceled, batches that this left without any, and requests
+    that their client's budget has no room for.
+    """
+
+    opened: list[str] = field(default_factory=list)
+    sealed: list[str] = field(default_factory=list)
+    canceled: list[str] = field(default_factory=list)
+    dissolved: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The requests that may share a batch: one model, one set of per-batch headers."""
+
+    name: str
+    model: str
+    headers: Mapping[str, str]
+
+
+def fill(
+    connection: sa.Connection,
+    lane: Lane,
+    items: Sequence[Item],
+    size_of: Callable[[Item], int],
+    place: Callable[[str, Sequence[Item]], None],
+    limits: Limits,
+    now: int,
+    filled: Filled,
+) -> None:
+    """Put `items` into the lane's open batch, sealing it and opening the next whenever it is full.
+
+    Those of the highest priority come first.
+    """
+    items = sorted(items, key=lambda item: -item.priority)
+    sizes = [size_of(item) for item in items]
+    start = 0
+    while start < len(items):
+        batch = filling.open_in(connection, lane.name, lane.model, lane.headers, now)
+        if batch.request_count == 0:
+            filled.opened.append(batch.id)
+        n = fitting(sizes[start:], batch.request_count, batch.body_bytes, limits)
+        if n:
+            part = items[start : start + n]
+            place(batch.id, part)
+            size = sum(map(item_bytes, sizes[start : start + n]))
+            filling.grow(connection, batch.id, n, size, part[0].priority, earliest(part))
+        start += n
+        if start < len(items) or batch.request_count + n >= limits.count:
+            batches.move(connection, SEAL, batch.id, sealed_at=now)
+            filled.sealed.append(batch.id)

@@ -1,0 +1,51 @@
+"""Puts retryable requests whose time has come back into the open batch of their lane."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+
+import sqlalchemy as sa
+
+from carpool_worker.database import now, write
+from carpool_worker.pipeline.batching.lanes import Filled, Lane, fill
+from carpool_worker.policies.limits import Limits
+from carpool_worker.store.requests import staging
+from carpool_worker.store.requests.staging import Retry
+
+CHUNK_REQUESTS = 2_000
+"""Requests staged in one transaction."""
+
+
+def stage(engine: sa.Engine, limits: Limits) -> Filled:
+    """Stage all retryable requests that are due; return the batches opened and sealed by it."""
+    staged = Filled()
+    while True:
+        with write(engine) as connection:
+            due = staging.due_to_retry(connection, now(), CHUNK_REQUESTS)
+            _stage(connection, due, limits, staged)
+        if len(due) < CHUNK_REQUESTS:
+            return staged
+
+
+def _stage(connection: sa.Connection, due: Sequence[Retry], limits: Limits, staged: Filled) -> None:
+    lanes: defaultdict[str, list[Retry]] = defaultdict(list)
+    for retry in due:
+        lanes[retry.lane].append(retry)
+    at = now()
+    for name in sorted(lanes):
+        first = lanes[name][0]
+        lane = Lane(name, first.model, json.loads(first.headers))
+        fill(
+            connection, lane, lanes[name], _params_bytes, partial(_place, connection, at), limits, at, staged
+        )
+
+
+def _place(connection: sa.Connection, at: int, batch_id: str, retries: Sequence[Retry]) -> None:
+    staging.stage(connection, batch_id, [retry.id for retry in retries], at)
+
+
+def _params_bytes(retry: Retry) -> int:
+    return retry.params_bytes

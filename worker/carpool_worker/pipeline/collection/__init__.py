@@ -1,0 +1,1 @@
+"""4. Collection: batches are polled, and their results become answers."""

@@ -1,0 +1,164 @@
+"""Brings an ended batch's results in: streams them, and commits them in chunks.
+
+A chunk's transaction holds everything that follows from its lines: the requests' final states and answers, their usage
+and cost, and a delivery for each callback. Killed half way, the collector starts again and skips what is done.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from carpool_worker.claude.client import Claude
+from carpool_worker.claude.results import in_chunks, parse
+from carpool_worker.claude.times import seconds_between
+from carpool_worker.database import now, read, write
+from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
+from carpool_worker.models import Batch
+from carpool_worker.pipeline.collection.conclusions import Conclusions, Policy, conclude
+from carpool_worker.policies.retries import after_results
+from carpool_worker.states import COMPLETE_BATCH, RELEASE, BatchState
+from carpool_worker.store import usage
+from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.deliveries import rows as deliveries
+from carpool_worker.store.requests import outcomes
+from carpool_worker.store.requests import rows as requests
+from carpool_worker.store.requests.endings import discard
+from carpool_worker.transition_log import extra
+
+log = logging.getLogger(__name__)
+
+MISSING_CHUNK = 500
+"""Requests discarded in one transaction when there is no answer to be had for them."""
+
+MISSING = ClaudeError("The results have no readable line for this request.", kind="result_missing")
+GONE = ClaudeError(
+    "The results of the batch were deleted or archived before they could be collected.", kind=RESULTS_GONE
+)
+"""What a request is told whose answer can't be had any more, though it may have been paid for."""
+
+Announce = Callable[[Sequence[str]], None]
+"""Called after each commit with the ids of the requests that reached a final state in it."""
+
+
+def collect(
+    engine: sa.Engine,
+    claude: Claude,
+    batch_id: str,
+    max_attempts: int,
+    retry_interval: float,
+    announce: Announce,
+) -> bool:
+    """Collect one ended batch; return whether it is completed now."""
+    with read(engine) as connection:
+        batch = batches.get(connection, batch_id)
+    if batch is None or batch.state != BatchState.ENDED or batch.due_at > now():
+        return False
+    day = datetime.fromtimestamp((batch.ended_at or now()) / 1000, UTC).date()
+    policy = Policy(max_attempts, retry_interval, day)
+    try:
+        lines = claude.results(str(batch.claude_id), json.loads(batch.headers))
+        return _take(engine, batch, lines, policy, announce)
+    except (ClaudeError, ResultsCut) as error:
+        wait = after_results(error, seconds_between(batch.ended_at, claude.heard_at))
+        if wait is None:
+            return _complete(engine, batch.id, GONE, announce)
+        _come_back(engine, batch.id, wait, error)
+        return False
+
+
+def _take(
+    engine: sa.Engine, batch: Batch, lines: Iterable[bytes], policy: Policy, announce: Announce
+) -> bool:
+    count = 0
+    for chunk in in_chunks(lines):
+        results = parse(chunk)
+        if count == 0 and _is_strange(engine, batch, list(results)):
+            _let_go(engine, batch)
+            return False
+        count += len(chunk)
+        announce(_commit(engine, batch.id, results, policy))
+    if count < batch.request_count:
+        raise ResultsCut(f"{count} lines for {batch.request_count} requests")
+    return _complete(engine, batch.id, MISSING, announce)
+
+
+def _complete(engine: sa.Engine, batch_id: str, without: ClaudeError, announce: Announce) -> bool:
+    """Complete the batch; requests that still wait in it are discarded with the error `without`."""
+    announce(_discard_waiting(engine, batch_id, without))
+    with write(engine) as connection:
+        return batches.move(connection, COMPLETE_BATCH, batch_id, finished_at=now(), last_error=None)
+
+
+def _commit(engine: sa.Engine, batch_id: str, results: dict[str, bytes], policy: Policy) -> list[str]:
+    at = now()
+    with write(engine) as connection:
+        waiting = outcomes.pending(connection, batch_id, list(results))
+        conclusions = conclude(results, waiting.values(), policy, at)
+        _record(connection, batch_id, conclusions, at)
+    return [one.id for one in conclusions.finished]
+
+
+def _record(connection: sa.Connection, batch_id: str, conclusions: Conclusions, at: int) -> None:
+    outcomes.finish(connection, conclusions.finished, at, batch_id)
+    outcomes.postpone(connection, conclusions.retried, batch_id)
+    called_back = [(one.id, one.callback) for one in conclusions.finished if one.callback]
+    deliveries.insert(connection, called_back, at)
+    usage.add(connection, conclusions.used.values())
+    if conclusions.is_priced:
+        batches.add_cost(connection, batch_id, conclusions.cost, conclusions.list_price)
+
+
+def _is_strange(engine: sa.Engine, batch: Batch, custom_ids: Sequence[str]) -> bool:
+    # A batch that the rescuer adopted may be another's, made in the same second with as many requests. Its own results
+    # name requests that wait in it, unless some were taken before. What the API's own answer said is ours stays ours.
+    if batch.in_doubt_at is None or not custom_ids:
+        return False
+    with read(engine) as connection:
+        named = outcomes.pending(connection, batch.id, custom_ids)
+        return not named and requests.count_pending(connection, batch.id) == batch.request_count
+
+
+def _let_go(engine: sa.Engine, batch: Batch) -> None:
+    strangers = json.dumps([*json.loads(batch.strangers), batch.claude_id])
+    other = extra(batch=batch.id, claude_id=batch.claude_id)
+    log.warning(
+        "batch %s had adopted %s, which is another's: looking again", batch.id, batch.claude_id, extra=other
+    )
+    with write(engine) as connection:
+        batches.move(
+            connection,
+            RELEASE,
+            batch.id,
+            claude_id=None,
+            strangers=strangers,
+            in_doubt_at=now(),
+            sought_at=None,
+            ended_at=None,
+        )
+
+
+def _discard_waiting(engine: sa.Engine, batch_id: str, error: ClaudeError) -> list[str]:
+    # They may have been run and paid for, so none of them is sent again.
+    gone: list[str] = []
+    while True:
+        with write(engine) as connection:
+            ids = requests.pending_ids(connection, batch_id, MISSING_CHUNK)
+            for request_id in ids:
+                discard(connection, batch_id, request_id, error, now())
+        if not ids:
+            return gone
+        why = "%d requests of batch %s are discarded: %s"
+        log.error(why, len(ids), batch_id, error, extra=extra(batch=batch_id, count=len(ids)))
+        gone += ids
+
+
+def _come_back(engine: sa.Engine, batch_id: str, wait: float, error: ClaudeError | ResultsCut) -> None:
+    cut = "results of batch %s stopped short, reading on in %.0f s: %s"
+    log.warning(cut, batch_id, wait, error, extra=extra(batch=batch_id, seconds=wait))
+    with write(engine) as connection:
+        batches.note(connection, batch_id, due_at=now() + int(wait * 1000), last_error=str(error))

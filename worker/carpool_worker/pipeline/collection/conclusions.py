@@ -1,0 +1,144 @@
+"""What follows from a batch's result lines. Pure: the collector writes it down.
+
+Only the envelope and `usage` are parsed; the answer's bytes are kept as they came.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import Annotated
+
+import msgspec
+
+from carpool_worker.money.costs import Tokens, price_of
+from carpool_worker.policies.retries import after_outcome, retry_delay
+from carpool_worker.states import COMPLETE, RETRY
+from carpool_worker.store.requests.outcomes import Finish, Pending
+from carpool_worker.store.usage import Used
+from carpool_worker.units import DOLLAR
+
+log = logging.getLogger(__name__)
+
+Outcome = Annotated[str, msgspec.Meta(pattern=r"\A[a-z_]{1,40}\Z")]
+"""Anthropic's word for what became of a request; new ones may come."""
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """What must be known of a Message."""
+
+    model: str
+    usage: Tokens
+
+
+class ErrorDetail(msgspec.Struct, frozen=True, gc=False):
+    """The API's error type."""
+
+    type: str = "unknown"
+
+
+class ErrorEnvelope(msgspec.Struct, frozen=True, gc=False):
+    """An error as it stands in a result."""
+
+    error: ErrorDetail = ErrorDetail()
+
+
+class Kind(msgspec.Struct, frozen=True, gc=False):
+    """What is known of a result of which nothing else can be read."""
+
+    type: Outcome
+
+
+class Result(msgspec.Struct, frozen=True, gc=False):
+    """What must be known of a result."""
+
+    type: Outcome
+    message: Message | None = None
+    error: ErrorEnvelope | None = None
+
+
+decode_result = msgspec.json.Decoder(Result).decode
+decode_kind = msgspec.json.Decoder(Kind).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How often a request is tried, how long after an error, and whose day's prices count (UTC)."""
+
+    max_attempts: int
+    retry_interval: float
+    day: date
+
+
+@dataclass(slots=True)
+class Conclusions:
+    """What follows from some results."""
+
+    finished: list[Finish] = field(default_factory=list)
+    retried: list[tuple[str, str, int]] = field(default_factory=list)  # id, outcome, when
+    used: dict[tuple[str, str], Used] = field(default_factory=dict)
+
+    @property
+    def is_priced(self) -> bool:
+        """Tell whether a price is known of any of them: what has none did not cost nothing."""
+        return any(used.is_priced for used in self.used.values())
+
+    @property
+    def cost(self) -> Decimal:
+        """Dollars that these results cost."""
+        return Decimal(sum(used.cost for used in self.used.values())) / DOLLAR
+
+    @property
+    def list_price(self) -> Decimal:
+        """Dollars that the same would have cost outside a batch."""
+        return Decimal(sum(used.list_price for used in self.used.values())) / DOLLAR
+
+
+def conclude(
+    results: Mapping[str, bytes], waiting: Iterable[Pending], policy: Policy, at: int
+) -> Conclusions:
+    """Decide what becomes of each waiting request, `at` being now in milliseconds."""
+    conclusions = Conclusions()
+    for held in waiting:
+        try:
+            _conclude(conclusions, held, results[held.id], policy, at)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            log.error("the result of request %s can't be read: %s", held.id, error)
+    return conclusions
+
+
+def _conclude(conclusions: Conclusions, held: Pending, body: bytes, policy: Policy, at: int) -> None:
+    result = _read(held.id, body)
+    error_type = result.error.error.type if result.error else None
+    transition = after_outcome(result.type, error_type, held.attempt, policy.max_attempts)
+    if transition is RETRY and not held.cancel_requested_at:
+        delay = retry_delay(result.type, held.attempt, policy.retry_interval)
+        conclusions.retried.append((held.id, result.type, at + int(delay * 1000)))
+        return
+    if transition is COMPLETE and result.message:
+        end = _priced(conclusions, held, result.message, body, policy.day)
+    else:
+        end = Finish(held.id, transition.target, result.type, body, held.callback)
+    conclusions.finished.append(end.dropped() if held.cancel_requested_at else end)
+
+
+def _read(request_id: str, body: bytes) -> Result:
+    # A paid answer must not be lost over a field that only its price needs.
+    try:
+        return decode_result(body)
+    except msgspec.ValidationError as error:
+        kind = decode_kind(body)
+        log.error("the usage or the error of request %s can't be read: %s", request_id, error)
+        return Result(kind.type)
+
+
+def _priced(conclusions: Conclusions, held: Pending, message: Message, body: bytes, day: date) -> Finish:
+    tokens = message.usage
+    price = price_of(tokens, message.model, day) or price_of(tokens, held.model, day)
+    key = held.client, held.model
+    used = conclusions.used.get(key) or conclusions.used.setdefault(key, Used(day.isoformat(), *key))
+    used.add(tokens, price)
+    return Finish.succeeded(held.id, body, held.callback, tokens, price)

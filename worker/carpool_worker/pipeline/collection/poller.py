@@ -1,0 +1,109 @@
+"""Asks Anthropic how the batches that are out are doing, and moves on those that have ended.
+
+One whose requests were all canceled here it cancels there, so that what has not run yet costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import sqlalchemy as sa
+
+from carpool_worker.claude.batch import Seen
+from carpool_worker.claude.client import Claude
+from carpool_worker.claude.times import seconds_between
+from carpool_worker.database import now, read, write
+from carpool_worker.exceptions import ClaudeError
+from carpool_worker.models import Batch
+from carpool_worker.policies.retries import is_gone
+from carpool_worker.states import CANCEL_BATCH, END
+from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.requests import cancellations
+from carpool_worker.transition_log import extra
+
+log = logging.getLogger(__name__)
+
+RETRIEVE_AT_MOST = 3
+"""With more batches out than this, one list call is cheaper than a retrieve for each."""
+
+LIFETIME = 24 * 3_600_000
+"""Milliseconds from a batch's creation to its expiry, by Anthropic's clock."""
+
+
+def poll(engine: sa.Engine, claude: Claude) -> list[str]:
+    """Look at every batch that is out; return the ids of those that have ended."""
+    with read(engine) as connection:
+        out, unwanted = batches.out(connection), cancellations.unwanted(connection)
+    ended = []
+    for headers, group in _by_headers(out).items():
+        try:
+            for batch, seen in _look(claude, group, json.loads(headers)):
+                if batch.id in unwanted and seen.processing_status == "in_progress":
+                    seen = _cancel(claude, batch, seen)
+                if _apply(engine, batch, seen, claude.heard_at or now()):
+                    ended.append(batch.id)
+        except ClaudeError as error:
+            log.warning("%d batches can't be seen now: %s", len(group), error)
+    return ended
+
+
+def _by_headers(out: Sequence[Batch]) -> dict[str, list[Batch]]:
+    # The headers may name a workspace, and a batch is only seen from its own.
+    groups: defaultdict[str, list[Batch]] = defaultdict(list)
+    for batch in out:
+        groups[batch.headers].append(batch)
+    return groups
+
+
+def _look(claude: Claude, out: Sequence[Batch], headers: dict[str, str]) -> Iterable[tuple[Batch, Seen]]:
+    wanted = {batch.claude_id: batch for batch in out}
+    if len(wanted) > RETRIEVE_AT_MOST:
+        oldest = min(batch.expires_at or 0 for batch in out) - LIFETIME
+        for seen in claude.list_newest(headers):
+            if batch := wanted.pop(seen.id, None):
+                yield batch, seen
+            if not wanted or seen.created_at < oldest:
+                break
+    for batch in wanted.values():
+        if retrieved := _retrieve(claude, batch, headers):
+            yield batch, retrieved
+
+
+def _retrieve(claude: Claude, batch: Batch, headers: dict[str, str]) -> Seen | None:
+    claude_id = str(batch.claude_id)
+    try:
+        return claude.retrieve(claude_id, headers)
+    except ClaudeError as error:
+        if is_gone(error, seconds_between(batch.expires_at, claude.heard_at)):
+            gone = "batch %s (%s) was deleted before its results were collected"
+            log.error(gone, batch.id, claude_id, extra=extra(batch=batch.id, claude_id=claude_id))
+            over = batch.expires_at or 0
+            return Seen(claude_id, "ended", batch.request_count, 0, 0, 0, 0, over, over)
+        unseen = extra(batch=batch.id, claude_id=claude_id, status=error.status)
+        log.warning("batch %s (%s) can't be seen now: %s", batch.id, claude_id, error, extra=unseen)
+        return None
+
+
+def _cancel(claude: Claude, batch: Batch, seen: Seen) -> Seen:
+    # Where the answer is lost the next poll asks again: to cancel twice is to cancel once.
+    unwanted = "batch %s (%s) is canceled at Anthropic: nobody wants its answers"
+    log.info(unwanted, batch.id, seen.id, extra=extra(batch=batch.id, claude_id=seen.id))
+    try:
+        return claude.cancel(seen.id, json.loads(batch.headers))
+    except ClaudeError as error:
+        again = "batch %s (%s) can't be canceled now: %s"
+        log.warning(again, batch.id, seen.id, error, extra=extra(batch=batch.id, claude_id=seen.id))
+        return seen
+
+
+def _apply(engine: sa.Engine, batch: Batch, seen: Seen, at: int) -> bool:
+    with write(engine) as connection:
+        if seen.processing_status == "canceling":
+            batches.move(connection, CANCEL_BATCH, batch.id)
+        if seen.processing_status != "ended":
+            return False
+        counts = {name: getattr(seen, name) for name in ("succeeded", "errored", "canceled", "expired")}
+        return batches.move(connection, END, batch.id, ended_at=at, due_at=0, **counts)

@@ -1,0 +1,1 @@
+"""5. Delivery: answers reach their callbacks."""

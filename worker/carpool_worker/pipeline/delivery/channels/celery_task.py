@@ -1,0 +1,88 @@
+"""Callbacks as Celery tasks, sent on the broker that Carpool itself uses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
+from types import TracebackType
+from typing import Self
+
+import celery
+from kombu.exceptions import ChannelError, OperationalError
+from redis.exceptions import RedisError
+
+from carpool.callbacks import OWN_NAMES, Task
+from carpool.callbacks import decode as decode_callback
+from carpool_worker.pipeline.delivery.channels import Outgoing
+from carpool_worker.policies.deliveries import Event, Sent
+from carpool_worker.settings import Settings
+from carpool_worker.telemetry.traces import delivering
+
+THREADS = 8
+"""Tasks that are sent at a time: Celery blocks."""
+
+BROKER_TIMEOUT = 5.0
+"""Seconds that the broker may take for one command."""
+
+AWAY = (OperationalError, ChannelError, RedisError, OSError)
+"""What is raised while the broker can't be reached, or has no room."""
+
+
+class TaskChannel:
+    """Sends answers as the one argument of a task; used as a context manager, which holds the connections."""
+
+    def __init__(self, app: celery.Celery, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        # The worker's own connections wait for a broker without end, as they should.
+        timeouts = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), BROKER_TIMEOUT)
+        self._connections = app.connection_for_write(transport_options=timeouts).Pool(limit=THREADS)
+        self._threads = ThreadPoolExecutor(THREADS, "courier-broker")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._threads.shutdown()
+        self._connections.force_close_all()
+
+    def lane(self, target: str) -> str:
+        """Return the broker, which all tasks share."""
+        return "broker"
+
+    async def send(self, outgoing: Outgoing) -> Sent:
+        """Send one answer, in a thread."""
+        callback = decode_callback(outgoing.callback)
+        if not isinstance(callback, Task) or not permitted(callback.name, self._settings.task_allowed):
+            return Sent(Event.REFUSED, f"not sent: the task {outgoing.target} is not in CARPOOL_TASK_ALLOWED")
+        if not permitted(callback.queue, self._settings.task_queues_allowed):
+            reason = f"not sent: the queue {callback.queue} is not in CARPOOL_TASK_QUEUES_ALLOWED, or is Carpool's own"
+            return Sent(Event.REFUSED, reason)
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._threads, self._send, callback, outgoing)
+        except AWAY as error:
+            return Sent(Event.FAILED, f"the broker did not take it: {error}")
+        return Sent(Event.ACCEPTED)
+
+    def _send(self, callback: Task, outgoing: Outgoing) -> None:
+        # What Flower shows of the argument, which would be the answer's text: its worker tells of all that it takes.
+        shown = f"(answer of {outgoing.request_id},)"
+        answer = json.loads(outgoing.answer)
+        to = {"queue": callback.queue, "retry": False}  # the courier tries again, by its own schedule
+        with (
+            self._connections.acquire(block=True) as connection,
+            delivering("task", outgoing.request_id, outgoing.trace) as headers,
+        ):
+            sent = {"argsrepr": shown, "headers": headers, "connection": connection}
+            self._app.send_task(callback.name, args=[answer], **sent, **to)
+
+
+def permitted(name: str, allowed: Sequence[str]) -> bool:
+    """Tell whether a client may name this task or queue: it matches a pattern and is none of Carpool's own."""
+    return not name.startswith(OWN_NAMES) and any(fnmatchcase(name, pattern) for pattern in allowed)

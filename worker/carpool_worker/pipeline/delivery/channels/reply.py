@@ -1,0 +1,129 @@
+"""Replies: answers pushed to producers that wait for them.
+
+A producer puts Waits on a list. They are registered in a hash, by request id; whoever commits an answer looks there
+whether somebody waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from time import monotonic
+from typing import Any, cast
+
+import redis
+import sqlalchemy as sa
+
+from carpool.contract import REPLIES, REPLY_TTL, WAITS, Answer, Wait, decode_wait, to_json
+from carpool_worker import database
+from carpool_worker.store.requests.answers import load_answers
+
+log = logging.getLogger(__name__)
+
+WAITING = "carpool:waiting"
+"""Hash. The waiters of a request, by its id: a msgpack array of [client, reply_to]."""
+
+WAITING_TTL = 3_600
+"""Seconds that the hash is kept when nobody waits any more; producers repeat their waits every minute."""
+
+ID = re.compile("[0-9a-f]{32}")
+
+WAITS_AT_A_TIME = 100
+RUN_SECONDS = 10.0
+"""How long one run goes on while there are waits; the next tick takes over."""
+
+IDS_AT_A_TIME = 250
+"""Answers in memory at a time."""
+
+REGISTER_SCRIPT = """
+local client, reply_to = ARGV[1], ARGV[2]
+for i = 4, #ARGV do
+  local known = redis.call('HGET', KEYS[1], ARGV[i])
+  local waiters = known and cmsgpack.unpack(known) or {}
+  local there = false
+  for _, one in ipairs(waiters) do
+    there = there or (one[1] == client and one[2] == reply_to)
+  end
+  if not there then
+    table.insert(waiters, {client, reply_to})
+    redis.call('HSET', KEYS[1], ARGV[i], cmsgpack.pack(waiters))
+  end
+end
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+"""
+"""KEYS: WAITING. ARGV: client, reply_to, WAITING_TTL, ids. Atomic, as two workers may register for one id at once."""
+
+PUSH_SCRIPT = """
+local pushed = 0
+for i = 2, #ARGV, 3 do
+  local known = redis.call('HGET', KEYS[1], ARGV[i])
+  for _, one in ipairs(known and cmsgpack.unpack(known) or {}) do
+    if one[1] == ARGV[i + 1] then
+      redis.call('RPUSH', one[2], ARGV[i + 2])
+      redis.call('EXPIRE', one[2], ARGV[1])
+      pushed = pushed + 1
+    end
+  end
+  redis.call('HDEL', KEYS[1], ARGV[i])
+end
+return pushed
+"""
+"""KEYS: WAITING. ARGV: REPLY_TTL, then id, client and answer of each. Atomic, so that nobody who registers meanwhile
+is dropped unanswered. Returns the answers pushed."""
+
+
+def answer_waits(connection: redis.Redis, engine: sa.Engine) -> int:
+    """Take the producers' waits, register them, and push the answers that are there; return how many were pushed."""
+    pushed, deadline = 0, monotonic() + RUN_SECONDS
+    while monotonic() < deadline and (taken := connection.lpop(WAITS, WAITS_AT_A_TIME)):
+        for packed in cast("list[bytes]", taken):
+            if wait := _read(packed):
+                pushed += _answer_wait(connection, engine, wait)
+    return pushed
+
+
+def push(connection: redis.Redis, answers: Mapping[str, Answer]) -> int:
+    """Push answers, which must be committed, to those who wait for them; return how many were pushed."""
+    if not answers:
+        return 0
+    script = connection.register_script(PUSH_SCRIPT)
+    triples = [(id_, answer.client, to_json(answer)) for id_, answer in answers.items()]
+    return int(script(keys=[WAITING], args=[REPLY_TTL, *(field for triple in triples for field in triple)]))
+
+
+def waited(connection: redis.Redis, ids: Sequence[str]) -> set[str]:
+    """Return those of `ids` that somebody waits for; where nobody waits for anything that is one cheap command."""
+    if not ids or not connection.hlen(WAITING):
+        return set()
+    waiters = cast("list[Any]", connection.hmget(WAITING, list(ids)))
+    return {id_ for id_, known in zip(ids, waiters, strict=True) if known is not None}
+
+
+def _read(packed: bytes) -> Wait | None:
+    """Return the wait, or None for what is none: nothing but lists for replies is ever pushed to."""
+    try:
+        wait = decode_wait(packed)
+    except (ValueError, RecursionError, MemoryError):  # msgspec's errors are ValueErrors
+        wait = None
+    if wait and wait.reply_to.startswith(REPLIES) and all(map(ID.fullmatch, wait.ids)):
+        return wait
+    log.warning("a wait of %d bytes can't be read and is dropped", len(packed))
+    return None
+
+
+def _answer_wait(connection: redis.Redis, engine: sa.Engine, wait: Wait) -> int:
+    # Register first, look afterwards: a collector that commits in between sees the registration, and one that
+    # committed before is seen by the look. The other way round, an answer between the two would be missed.
+    register = connection.register_script(REGISTER_SCRIPT)
+    pushed = 0
+    for ids in _slices(wait.ids):
+        register(keys=[WAITING], args=[wait.client, wait.reply_to, WAITING_TTL, *ids])
+        with database.read(engine) as sql:
+            answers = load_answers(sql, ids, wait.client)
+        pushed += push(connection, answers)
+    return pushed
+
+
+def _slices(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + IDS_AT_A_TIME] for start in range(0, len(ids), IDS_AT_A_TIME))

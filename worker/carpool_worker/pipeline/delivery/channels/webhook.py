@@ -1,0 +1,147 @@
+"""Webhooks by Standard Webhooks 1.0.0: signed posts, no redirects, no private addresses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from io import BytesIO
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import msgspec
+from aiohttp.abc import AbstractResolver
+from standardwebhooks import Webhook as Signer
+from yarl import URL
+
+from carpool.contract import Delivery, to_json
+from carpool_worker.pipeline.delivery.addresses import Sieve, TargetRefused, socket_factory
+from carpool_worker.pipeline.delivery.channels import Outgoing
+from carpool_worker.policies.deliveries import Event, Sent
+from carpool_worker.policies.retry_after import parse_retry_after
+from carpool_worker.settings import Settings
+from carpool_worker.telemetry.traces import delivering
+
+KEPT_ANSWER = 1_024
+"""Bytes read of a receiver's answer; the connection of one that sends more is closed."""
+
+ANSWER_PATIENCE = 1.0
+"""Seconds that the start of an answer is waited for once its status is there; the status alone decides."""
+
+LARGE_BODY = 1_000_000
+"""Bytes from which a body is written piece by piece, so that other deliveries go on meanwhile."""
+
+UNSIGNED = Sent(Event.HELD, "not sent: set CARPOOL_WEBHOOK_SECRET, webhooks are never sent unsigned")
+PLAIN = Sent(Event.REFUSED, "not sent: plain http goes only to CARPOOL_WEBHOOK_ALLOWED_NETWORKS")
+PRIVATE = Sent(Event.REFUSED, f"not sent: {TargetRefused.__doc__}")
+NO_URL = Sent(Event.REFUSED, "not sent: the callback is no http or https URL with a host")
+
+
+class WebhookChannel:
+    """Posts answers to URLs; used as an asynchronous context manager, which holds the connections."""
+
+    def __init__(self, settings: Settings, resolver: AbstractResolver | None = None) -> None:
+        self._settings = settings
+        self._resolver = resolver
+        self._signers = [Signer(secret.get_secret_value()) for secret in settings.webhook_secret]
+
+    async def __aenter__(self) -> Self:
+        self._sessions = {"https": self._session(public=True), "http": self._session(public=False)}
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for session in self._sessions.values():
+            await session.close()
+
+    def lane(self, target: str) -> str:
+        """Return the host and port: a receiver gets a bounded number of posts at a time."""
+        try:
+            return _parsed(target).authority
+        except ValueError:
+            return ""
+
+    async def send(self, outgoing: Outgoing) -> Sent:
+        """Sign and post one answer."""
+        if not self._signers:
+            return UNSIGNED
+        body = _body(outgoing)
+        headers = signed_headers(self._signers, outgoing.request_id, body, datetime.now(UTC))
+        try:
+            url = _parsed(outgoing.target)
+            with delivering("webhook", outgoing.request_id, outgoing.trace) as traced:
+                return await self._post(self._sessions[url.scheme], url, body, headers | traced)
+        except (KeyError, ValueError, aiohttp.InvalidURL):
+            return NO_URL
+        except TimeoutError:
+            return Sent(Event.FAILED, f"no answer within {self._settings.webhook_timeout:g} s")
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, TargetRefused):
+                return PLAIN if url.scheme == "http" else PRIVATE
+            return Sent(Event.FAILED, str(error))
+        except (aiohttp.ClientError, OSError) as error:
+            return Sent(Event.FAILED, f"{type(error).__name__}: {error}")
+
+    async def _post(
+        self, session: aiohttp.ClientSession, url: URL, body: bytes, headers: Mapping[str, str]
+    ) -> Sent:
+        data = body if len(body) < LARGE_BODY else BytesIO(body)
+        async with session.post(url, data=data, headers=headers, allow_redirects=False) as response:
+            retry_after = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
+            return Sent(Event.ANSWERED, await _start(response), response.status, retry_after)
+
+    def _session(self, public: bool) -> aiohttp.ClientSession:
+        allowed = self._settings.webhook_allowed_networks
+        connector = aiohttp.TCPConnector(
+            limit=self._settings.webhook_concurrency,
+            resolver=Sieve(self._resolver or aiohttp.DefaultResolver(), allowed, public),
+            socket_factory=socket_factory(allowed, public),
+        )
+        timeout = aiohttp.ClientTimeout(total=self._settings.webhook_timeout)
+        return aiohttp.ClientSession(
+            connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+        )
+
+
+def signed_headers(signers: Sequence[Signer], id_: str, body: bytes, at: datetime) -> dict[str, str]:
+    """Return the three headers of Standard Webhooks, with a signature by each secret; `at` is aware and in UTC."""
+    text = body.decode()
+    return {
+        "webhook-id": id_,
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": " ".join(signer.sign(id_, at, text) for signer in signers),
+        "content-type": "application/json",
+        "user-agent": "carpool",
+    }
+
+
+def _parsed(target: str) -> URL:
+    """Return the URL; a server gets its path as the client wrote it, for `%2F` is not `/` to every server.
+
+    Raises:
+        ValueError: it is no URL for webhooks.
+    """
+    if " " in target or not target.isprintable():
+        raise ValueError("holds spaces or control characters")
+    url = URL(target, encoded=target.isascii())
+    if url.user is not None or url.password is not None:
+        raise ValueError("holds a user or a password")
+    return url
+
+
+async def _start(response: aiohttp.ClientResponse) -> str:
+    try:
+        async with asyncio.timeout(ANSWER_PATIENCE):
+            return (await response.content.read(KEPT_ANSWER)).decode(errors="replace")
+    except (aiohttp.ClientError, TimeoutError):
+        return ""  # the status has come, and it alone decides
+
+
+def _body(outgoing: Outgoing) -> bytes:
+    kind = f"request.{outgoing.state}"
+    return to_json(Delivery(type=kind, timestamp=outgoing.finished_at, data=msgspec.Raw(outgoing.answer)))

@@ -1,0 +1,82 @@
+"""Parcels: claimed deliveries together with what is sent, read and written in chunks for the courier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+import sqlalchemy as sa
+
+from carpool.contract import Answer, to_json
+from carpool_worker import database
+from carpool_worker.pipeline.delivery.channels import Outgoing
+from carpool_worker.states import DELIVER
+from carpool_worker.store.deliveries import endpoints
+from carpool_worker.store.deliveries import rows as deliveries
+from carpool_worker.store.deliveries.endpoints import Health, Trouble
+from carpool_worker.store.deliveries.rows import Claimed, Outcome
+from carpool_worker.store.requests.answers import load_answers
+
+AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, psycopg.OperationalError)
+"""What is raised while the database can't be reached, is locked or has no room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A claimed delivery and what is sent (None: its request is gone)."""
+
+    claimed: Claimed
+    outgoing: Outgoing | None
+    fails: bool = False  # its endpoint has taken nothing since it began to fail
+    stopped: str | None = None  # why nothing is sent to its endpoint any more
+
+    @property
+    def size(self) -> int:
+        """Bytes of its answer."""
+        return len(self.outgoing.answer) if self.outgoing else 0
+
+
+def claim(engine: sa.Engine, limit: int, lease: float) -> list[Parcel]:
+    """Claim up to `limit` deliveries for `lease` seconds, and load their answers."""
+    with database.write(engine) as connection:
+        claimed = deliveries.claim(connection, limit, round(lease * 1_000), database.now())
+    if not claimed:
+        return []
+    with database.read(engine) as connection:
+        answers = load_answers(connection, [one.request_id for one in claimed])
+        urls = {one.target for one in claimed if one.channel == "webhook"}
+        troubles = {trouble.url: trouble for trouble in endpoints.troubles(connection, urls)}
+    return [_parcel(one, answers.get(one.request_id), troubles.get(one.target)) for one in claimed]
+
+
+def record(engine: sa.Engine, outcomes: Sequence[Outcome], patience: float) -> None:
+    """Record what became of parcels; an endpoint that has failed for `patience` seconds is stopped."""
+    with database.write(engine) as connection:
+        deliveries.record(connection, outcomes, database.now())
+        endpoints.note(connection, _health(outcomes), round(patience * 1_000), database.now())
+
+
+def _health(outcomes: Sequence[Outcome]) -> Health:
+    tries = [one for one in outcomes if one.tried and one.claimed.channel == "webhook"]
+    return Health(
+        well=frozenset(one.claimed.target for one in tries if one.state is DELIVER.target),
+        failing=frozenset(one.claimed.target for one in tries if one.state is not DELIVER.target),
+        gone=frozenset(one.claimed.target for one in tries if one.stops_endpoint),
+    )
+
+
+def _parcel(claimed: Claimed, answer: Answer | None, trouble: Trouble | None) -> Parcel:
+    if answer is None:
+        return Parcel(claimed, None)
+    outgoing = Outgoing(
+        claimed.request_id,
+        answer.state,
+        claimed.target,
+        claimed.callback,
+        answer.finished_at,
+        to_json(answer),
+        claimed.trace,
+    )
+    stopped = trouble and trouble.stopped_at and trouble.reason
+    return Parcel(claimed, outgoing, trouble is not None, stopped or None)

@@ -1,0 +1,141 @@
+"""The quarantine: inbox entries that could not be taken, kept as they came until an operator drops or retries them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import redis
+
+from carpool.contract import CANCEL_FIELD, ENTRY_FIELD, INBOX, QUEUED, decode_cancel, decode_entry
+from carpool_worker.exceptions import WorkerError
+from carpool_worker.pipeline.inbox.checks import check, check_cancel
+from carpool_worker.pipeline.inbox.stream import QUARANTINE, UNREADABLE
+
+PAGE_ENTRIES = 8
+"""Entries a read; one may have 32 MB."""
+
+REASON = b"error"
+
+PUT_BACK_SCRIPT = """
+local held = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
+if #held == 0 then return 0 end
+local fields = {}
+for i = 1, #held[1][2], 2 do
+  if held[1][2][i] ~= ARGV[3] then
+    table.insert(fields, held[1][2][i])
+    table.insert(fields, held[1][2][i + 1])
+  end
+end
+if #fields == 0 then return 0 end
+redis.call('XADD', KEYS[2], '*', unpack(fields))
+redis.call('INCRBY', KEYS[3], ARGV[2])
+return redis.call('XDEL', KEYS[1], ARGV[1])
+"""
+"""KEYS: QUARANTINE, INBOX, QUEUED. ARGV: an entry's id, its number of requests, REASON.
+Atomic, so that an entry is never in both streams nor in neither."""
+
+
+class EntryUnknown(WorkerError):
+    """The quarantine has no such entry."""
+
+
+class EntryUnreadable(WorkerError):
+    """The entry still can't be taken: it stays in the quarantine."""
+
+
+DROP_SCRIPT = """
+local unwanted, held, dropped = {}, redis.call('XRANGE', KEYS[1], '-', '+'), 0
+for _, id in ipairs(ARGV) do unwanted[id] = true end
+redis.call('DEL', KEYS[1])
+for _, entry in ipairs(held) do
+  if unwanted[entry[1]] then
+    dropped = dropped + 1
+  else
+    redis.call('XADD', KEYS[1], entry[1], unpack(entry[2]))
+  end
+end
+return dropped
+"""
+"""KEYS: QUARANTINE. ARGV: ids of entries. XDEL would only mark them: their bytes would stay in memory and on the disk
+as long as a neighbour does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One entry; `at` is when it was set apart, in milliseconds since the epoch."""
+
+    id: str
+    at: int
+    reason: str
+    fields: dict[bytes, bytes]
+
+    @property
+    def size(self) -> int:
+        """Bytes of its contents."""
+        return sum(map(len, self.fields.values()))
+
+    def clients(self) -> set[str]:
+        """Return whose requests it holds, as far as it can be read."""
+        try:
+            return {envelope.client for envelope in decode_entry(self.fields[ENTRY_FIELD])}
+        except UNREADABLE:
+            return set()
+
+
+def held(server: redis.Redis, first: str = "-", last: str = "+") -> Iterator[Held]:
+    """Yield the entries, oldest first."""
+    while page := cast("list[Any]", server.xrange(QUARANTINE, first, last, count=PAGE_ENTRIES)):
+        yield from (_held(entry_id.decode(), fields) for entry_id, fields in page)
+        first = f"({page[-1][0].decode()}"
+
+
+def find(server: redis.Redis, entry_id: str) -> Held:
+    """Return one entry; raises EntryUnknown."""
+    try:
+        [entry] = held(server, entry_id, entry_id)
+    except (ValueError, redis.ResponseError):  # none, or what is no id
+        raise EntryUnknown(f"The quarantine has no entry {entry_id}.") from None
+    return entry
+
+
+def drop(server: redis.Redis, entry_ids: Sequence[str]) -> int:
+    """Delete entries for good; return how many were there."""
+    if not entry_ids:
+        return 0
+    return int(server.register_script(DROP_SCRIPT)(keys=[QUARANTINE], args=entry_ids))
+
+
+def put_back(server: redis.Redis, entry: Held) -> bool:
+    """Put an entry back into the inbox, at its end; False where another was faster.
+
+    Raises:
+        EntryUnreadable: the aggregator would only set it apart again.
+    """
+    try:
+        requests = _requests(entry)
+    except UNREADABLE as error:
+        raise EntryUnreadable(
+            f"Entry {entry.id} still can't be taken and stays in the quarantine: {error}"
+        ) from None
+    script = server.register_script(PUT_BACK_SCRIPT)
+    return bool(script(keys=[QUARANTINE, INBOX, QUEUED], args=[entry.id, requests, REASON]))
+
+
+def _requests(entry: Held) -> int:
+    if wish := entry.fields.get(CANCEL_FIELD):
+        check_cancel(decode_cancel(wish))
+        return 0
+    if ENTRY_FIELD not in entry.fields:
+        raise ValueError("it has no field that this version knows")
+    envelopes = decode_entry(entry.fields[ENTRY_FIELD])
+    check(envelopes)
+    return len(envelopes)
+
+
+def _held(entry_id: str, fields: dict[bytes, bytes]) -> Held:
+    contents = {name: value for name, value in fields.items() if name != REASON}
+    reason = fields.get(REASON, b"").decode(errors="replace")
+    printable = "".join(letter if letter.isprintable() else "\ufffd" for letter in reason)
+    return Held(entry_id, int(entry_id.partition("-")[0]), printable, contents)

@@ -1,0 +1,174 @@
+"""The worker's end of the inbox: reads entries as a consumer group, hands them out in chunks, acknowledges them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import redis
+from redis.exceptions import ResponseError
+
+from carpool.contract import (
+    CANCEL_FIELD,
+    ENTRY_FIELD,
+    INBOX,
+    QUEUED,
+    Cancel,
+    Envelope,
+    decode_cancel,
+    decode_entry,
+)
+from carpool_worker.pipeline.inbox.checks import check, check_cancel
+
+log = logging.getLogger(__name__)
+
+GROUP = "aggregators"
+QUARANTINE = "carpool:quarantine"
+"""Stream of the entries that hold no envelopes: kept as they came, for an operator to look at."""
+
+READ_ENTRIES = 8
+"""Entries a read. Producers keep an entry below 256 kB, but a single large request may have 32 MB."""
+
+CHUNK_REQUESTS = 4_000
+CHUNK_BYTES = 8_000_000
+"""One transaction's worth: small enough to bound memory, large enough to make its commit cheap."""
+
+ACKNOWLEDGE_SCRIPT = """
+local gone = 0
+for i = 2, #ARGV, 2 do
+  redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
+  if redis.call('XDEL', KEYS[1], ARGV[i]) == 1 then gone = gone + tonumber(ARGV[i + 1]) end
+end
+if redis.call('XLEN', KEYS[1]) == 0 then redis.call('SET', KEYS[2], 0)
+elseif gone > 0 then redis.call('DECRBY', KEYS[2], gone) end
+return gone
+"""
+"""KEYS: INBOX, QUEUED. ARGV: GROUP, then an entry's id and its number of requests, for each entry.
+The counter goes down only for entries that this call deleted, so it stays exact whoever else acknowledges. What an
+unreadable entry added to it nobody knows: an empty inbox sets it right."""
+
+UNREADABLE = (KeyError, ValueError, RecursionError, MemoryError)
+"""What reading an entry can raise: msgspec's errors are ValueErrors; a few bytes can claim to be a list of billions."""
+
+Entry = tuple[bytes, dict[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class Chunk:
+    """The requests of some entries, to be taken in one transaction, and what clients want canceled."""
+
+    entries: list[tuple[bytes, int]] = field(default_factory=list)  # id, number of requests
+    envelopes: list[Envelope] = field(default_factory=list)
+    wishes: list[Cancel] = field(default_factory=list)
+    size: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to take it."""
+        return len(self.envelopes) >= CHUNK_REQUESTS or self.size >= CHUNK_BYTES
+
+
+class Inbox:
+    """One consumer of the inbox's group."""
+
+    def __init__(self, server: redis.Redis, claim_interval: float) -> None:
+        self._redis = server
+        self._claim_after = int(claim_interval * 1000)
+        # Unique: leaving drops whatever the name still holds, and a restarted container has its old host and pid.
+        self._consumer = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
+        self._acknowledge = server.register_script(ACKNOWLEDGE_SCRIPT)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield what dead consumers left behind, then what is new, until the inbox is empty."""
+        self._create_group()
+        yield from self._chunks(self._abandoned())
+        yield from self._chunks(self._new())
+
+    def acknowledge(self, chunk: Chunk) -> None:
+        """Take the chunk's entries out of the inbox; call it once their requests are committed."""
+        arguments = [part for entry in chunk.entries for part in entry]
+        self._acknowledge(keys=[INBOX, QUEUED], args=[GROUP, *arguments])
+
+    def leave(self) -> None:
+        """Forget this consumer, so that their list doesn't grow; only after all it read was acknowledged."""
+        self._redis.xgroup_delconsumer(INBOX, GROUP, self._consumer)
+
+    def _create_group(self) -> None:
+        try:
+            self._redis.xgroup_create(INBOX, GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    def _chunks(self, reads: Iterator[list[Entry]]) -> Iterator[Chunk]:
+        chunk = Chunk()
+        for entries in reads:
+            for entry in entries:
+                self._add(chunk, entry)
+            if chunk.full:
+                yield chunk
+                chunk = Chunk()
+        if chunk.entries:
+            yield chunk
+
+    def _abandoned(self) -> Iterator[list[Entry]]:
+        cursor: Any = "0-0"
+        while True:
+            cursor, entries, *_ = self._redis.xautoclaim(
+                INBOX, GROUP, self._consumer, self._claim_after, start_id=cursor, count=READ_ENTRIES
+            )
+            yield entries
+            if cursor == b"0-0":
+                return
+
+    def _new(self) -> Iterator[list[Entry]]:
+        while True:
+            answer = self._redis.xreadgroup(GROUP, self._consumer, {INBOX: ">"}, count=READ_ENTRIES)
+            entries = [entry for part in _streams(answer) for entry in part]
+            if not entries:
+                return
+            yield entries
+
+    def _add(self, chunk: Chunk, entry: Entry) -> None:
+        entry_id, fields = entry
+        envelopes: list[Envelope] = []
+        try:
+            if wish := fields.get(CANCEL_FIELD):
+                self._add_wish(chunk, entry_id, wish)
+                return
+            packed = fields[ENTRY_FIELD]
+            envelopes = decode_entry(packed)
+            check(envelopes)
+        except UNREADABLE as error:
+            self._quarantine(entry_id, fields, len(envelopes), error)
+            return
+        chunk.entries.append((entry_id, len(envelopes)))
+        chunk.envelopes += envelopes
+        chunk.size += len(packed)
+
+    def _add_wish(self, chunk: Chunk, entry_id: bytes, packed: bytes) -> None:
+        wish = decode_cancel(packed)
+        check_cancel(wish)
+        chunk.entries.append((entry_id, 0))
+        chunk.wishes.append(wish)
+        chunk.size += len(packed)
+
+    def _quarantine(
+        self, entry_id: bytes, fields: dict[bytes, bytes], requests: int, error: Exception
+    ) -> None:
+        reason = f"{type(error).__name__}: {error}"[:300].encode()
+        self._redis.xadd(QUARANTINE, cast(Any, {**fields, b"error": reason}))
+        self._acknowledge(keys=[INBOX, QUEUED], args=[GROUP, entry_id, requests])
+        log.error("inbox entry %s can't be taken: moved to %s", entry_id.decode(), QUARANTINE)
+
+
+def _streams(answer: Any) -> list[list[Entry]]:
+    # RESP3 answers a mapping, RESP2 a list of pairs.
+    if isinstance(answer, dict):
+        return [entry for value in answer.values() for entry in value]
+    return [entries for _, entries in answer or []]

@@ -1,0 +1,97 @@
+"""Drops what has been kept for long enough: params, answers, tries to deliver, wishes to cancel.
+
+A request's own end decides, not its batch's. It works in steps of a short transaction each, so that nobody waits for
+it, and in runs of bounded length. Requests, batches and usage are the ledger: they stay for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+
+import sqlalchemy as sa
+
+from carpool_worker.database import now, read, write
+from carpool_worker.store import retention
+from carpool_worker.store.requests.rows import UNBATCHED
+from carpool_worker.store.retention import ANSWERS, PARAMS, Content
+
+log = logging.getLogger(__name__)
+
+RUN_SECONDS = 20.0
+"""How long one run goes on while there is something to drop; the next run takes over."""
+
+STEP_ROWS = 1_000
+"""Rows deleted in one transaction."""
+
+DAY = 86_400_000
+"""Milliseconds."""
+
+Step = Callable[[sa.Connection, int, int], int]
+
+
+@dataclass
+class Run:
+    """One run of the pruner on a database; `dropped` counts rows by kind."""
+
+    engine: sa.Engine
+    deadline: float = field(default_factory=lambda: monotonic() + RUN_SECONDS)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is up."""
+        return monotonic() > self.deadline
+
+    def prune_bodies(self, content: Content, before: int) -> None:
+        """Drop content of requests that ended before then."""
+        with read(self.engine) as connection:
+            batch_ids = [*retention.unpruned(connection, content, before), UNBATCHED]
+        # Shuffled: those of which something must stay for now can't keep the others from their turn.
+        for batch_id in random.sample(batch_ids, len(batch_ids)):
+            if self.is_over:
+                return
+            self._prune_batch(content, batch_id, before)
+
+    def prune_old(self, name: str, step: Step, before: int) -> None:
+        """Drop rows of before then, a step at a time."""
+        gone = STEP_ROWS
+        while gone == STEP_ROWS and not self.is_over:
+            with write(self.engine) as connection:
+                gone = step(connection, before, STEP_ROWS)
+            self.dropped[name] += gone
+
+    def _prune_batch(self, content: Content, batch_id: str, before: int) -> None:
+        with read(self.engine) as connection:
+            ids = retention.prunable(connection, content, batch_id, before)
+        for step in _steps(ids):
+            if self.is_over:
+                return
+            with write(self.engine) as connection:
+                self.dropped[content.bodies.name] += retention.prune(connection, content, step)
+        with read(self.engine) as connection:
+            is_pruned = retention.is_pruned(connection, content, batch_id)
+        if is_pruned:
+            with write(self.engine) as connection:
+                retention.note_pruned(connection, content, batch_id, now())
+
+
+def prune(engine: sa.Engine, params_days: float, answers_days: float) -> Counter[str]:
+    """Drop what is older than so many days; return how many rows of each table went."""
+    run, at = Run(engine), now()
+    answers_before = at - int(answers_days * DAY)
+    run.prune_old("cancellations", retention.prune_cancellations, answers_before)
+    run.prune_old("delivery_attempts", retention.prune_attempts, answers_before)
+    run.prune_bodies(PARAMS, at - int(params_days * DAY))
+    run.prune_bodies(ANSWERS, answers_before)
+    if dropped := +run.dropped:
+        log.info("dropped: %s", ", ".join(f"{count:,} {name}" for name, count in dropped.items()))
+    return run.dropped
+
+
+def _steps(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + STEP_ROWS] for start in range(0, len(ids), STEP_ROWS))

@@ -1,0 +1,105 @@
+"""Plans once for each sealed batch which shared prompts are marked for the cache, and sends a warm-up ahead.
+
+The plan is committed before the batch is posted, and it is fixed: what is posted again after a crash is the same. A
+warm-up is a batch with one request of each marked prefix; the others wait until it has ended, or it is no use any more.
+What an earlier batch of the lane has just used needs none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from carpool_worker import transition_log
+from carpool_worker.database import now, read, write
+from carpool_worker.models import Batch
+from carpool_worker.money.prices import tariff_of
+from carpool_worker.policies.limits import BODY_FRAME_BYTES
+from carpool_worker.policies.windows import LEAD
+from carpool_worker.prompt_cache import prefixes
+from carpool_worker.prompt_cache.marking import MARK_BYTES, can_be_marked
+from carpool_worker.prompt_cache.savings import Plan, Shared, decide, hits_of
+from carpool_worker.settings import API_MAX_BYTES
+from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.batches import shared_prompts
+from carpool_worker.store.batches.filling import hand_over
+from carpool_worker.store.requests import cancellations
+from carpool_worker.store.requests import rows as requests
+
+PATIENCE = 3_600_000
+"""Milliseconds that a batch waits for its warm-up: the cache keeps for an hour what nobody reads."""
+
+CACHED_FOR = 1_800_000
+"""Milliseconds after the end of a batch for which its prefixes count as cached: for an hour after their last use they
+are, but of that some time is gone when the batch ends, and the next one takes some until it runs.
+"""
+
+MOST_PREFIXES = 50
+"""Prefixes of a batch that are looked at; beyond them each has few of its requests."""
+
+LEARNS_FROM = 7 * 86_400_000
+MOST_LEARNT = 3
+"""Milliseconds that bills count, and how many batches' bills: after a week without any the assumptions count again."""
+
+
+def plan(engine: sa.Engine, batch: Batch) -> str | None:
+    """Decide on a sealed batch that has no plan yet; return the id of the warm-up that it waits for, if any."""
+    with read(engine) as connection:
+        decided = fitting(_decide(connection, batch), batch)
+    with write(engine) as connection:
+        return _commit(connection, batch, decided)
+
+
+def fitting(decided: Plan, batch: Batch) -> Plan:
+    """Return as much of a plan as Anthropic's limit on a body's size has room for."""
+    room = API_MAX_BYTES - BODY_FRAME_BYTES - batch.body_bytes
+    marked = []
+    for one in decided.marked:
+        room -= one.requests * MARK_BYTES
+        if room >= 0:
+            marked.append(one)
+    return Plan(tuple(marked), decided.warms_up and bool(marked))
+
+
+def _decide(connection: sa.Connection, batch: Batch) -> Plan:
+    alike = shared_prompts.alike_in(connection, batch.id, MOST_PREFIXES)
+    cached = shared_prompts.used(connection, batch.lane, now() - CACHED_FOR)
+    shared = [found for one in alike if (found := _looked_into(connection, one, one.prefix in cached))]
+    billed = shared_prompts.billed(connection, batch.lane, now() - LEARNS_FROM, MOST_LEARNT, CACHED_FOR)
+    hits = hits_of(billed.get(False, (0, 0)), billed.get(True, (0, 0)))
+    can_wait = batch.submit_by is None or batch.submit_by > now() + PATIENCE + LEAD
+    return decide(shared, batch.model, tariff_of(batch.model, datetime.now(UTC).date()), hits, can_wait)
+
+
+def _looked_into(connection: sa.Connection, one: shared_prompts.Alike, is_cached: bool) -> Shared | None:
+    body = shared_prompts.body(connection, one.sample)
+    if not can_be_marked(body):
+        return None
+    return Shared(one.prefix, one.requests, one.sample, prefixes.read(body).length, is_cached)
+
+
+def _commit(connection: sa.Connection, batch: Batch, decided: Plan) -> str | None:
+    marked = json.dumps([one.prefix for one in decided.marked])
+    if not shared_prompts.plan(connection, batch, marked):
+        return None
+    if decided.marked:
+        transition_log.note(
+            connection, "batch marked for the cache", batch=batch.id, prompts=len(decided.marked)
+        )
+    uncached = [one for one in decided.marked if not one.is_cached]
+    return _warm_up(connection, batch.id, uncached) if decided.warms_up else None
+
+
+def _warm_up(connection: sa.Connection, batch_id: str, uncached: Sequence[Shared]) -> str | None:
+    planned, at = batches.get(connection, batch_id), now()
+    ahead = requests.sizes(connection, batch_id, [one.sample for one in uncached])
+    if planned is None or not ahead:
+        return None
+    warm_up, size = hand_over(connection, planned, ahead, at)
+    cancellations.shrink(connection, batch_id, len(ahead), size)
+    shared_prompts.wait_for(connection, batch_id, warm_up, at + PATIENCE)
+    transition_log.note(connection, "batch waits for its warm-up", batch=batch_id, warm_up=warm_up)
+    return warm_up

@@ -1,0 +1,128 @@
+"""Acts on what follows a post that failed: the batch waits, its lane pauses, it is split, or it is in doubt."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from carpool_worker import transition_log
+from carpool_worker.database import now, write
+from carpool_worker.exceptions import ClaudeError
+from carpool_worker.models import Batch
+from carpool_worker.pipeline.submission.admission import Turn
+from carpool_worker.pipeline.submission.splitter import reject
+from carpool_worker.policies.retries import (
+    Pause,
+    Postpone,
+    Reject,
+    after_submission,
+    before_submission,
+    probe_delay,
+    status_of,
+)
+from carpool_worker.states import POSTPONE, BatchState
+from carpool_worker.store.batches import in_doubt, lane_pauses, refusals
+from carpool_worker.store.batches import rows as batches
+from carpool_worker.transition_log import extra
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What a submission led to: the batch's state, and the batches made in its place where it was rejected."""
+
+    state: BatchState
+    replacements: tuple[str, ...] = ()
+    error: str | None = None
+
+
+def hold(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | None:
+    """Let a batch wait that was not posted, as the API can't even be asked; None where that is no news."""
+    batch = turn.batch
+    decision = before_submission(error, batch.submissions + 1)
+    with write(engine) as connection:
+        if isinstance(decision, Pause):
+            if batches.hold(connection, batch.id, batch.submissions, last_error=str(error)):
+                refusals.add(connection, batch.model, status_of(error))
+            return _pause(connection, batch, error)
+        waiting = _waiting(decision, error)
+        if not batches.hold(
+            connection, batch.id, batch.submissions, submissions=batch.submissions + 1, **waiting
+        ):
+            return None
+        refusals.add(connection, batch.model, status_of(error))
+        _ask_again(connection, turn, waiting["due_at"])
+    waits = extra(batch=batch.id, seconds=decision.seconds, status=error.status)
+    log.warning("batch %s waits %.0f s: %s", batch.id, decision.seconds, error, extra=waits)
+    return Submitted(BatchState.SEALED, error=str(error))
+
+
+def settle(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | None:
+    """Decide on a batch whose post failed; None where it went on meanwhile, or where nothing is news."""
+    with write(engine) as connection:
+        batch = in_doubt.undecided(connection, turn.batch.id, turn.batch.submissions + 1)
+        if batch is None:
+            log.warning("batch %s went on without the post that failed: %s", turn.batch.id, error)
+            return None
+        refusals.add(connection, batch.model, status_of(error))
+        decision = after_submission(error, batch.submissions)
+        if isinstance(decision, Pause):
+            batches.move(connection, POSTPONE, batch.id, last_error=str(error))
+            return _pause(connection, batch, error)
+        if isinstance(decision, Reject):
+            _ask_again(connection, turn, now())
+            return _reject(connection, batch, error)
+        if isinstance(decision, Postpone):
+            return _postpone(connection, turn, decision, error)
+        _ask_again(connection, turn, _later(probe_delay(0)))
+        return _doubt(connection, batch.id, error)
+
+
+def _pause(connection: sa.Connection, batch: Batch, error: ClaudeError) -> Submitted | None:
+    if lane_pauses.pause(connection, batch.lane, str(error), now(), _later(probe_delay(0))):
+        paused = {"lane": batch.lane, "status": error.status, "error": str(error)}
+        transition_log.note(connection, "lane paused until this is mended", logging.ERROR, **paused)
+        return Submitted(BatchState.SEALED, error=str(error))
+    if pause := lane_pauses.by_lane(connection).get(batch.lane):
+        lane_pauses.probe_again(connection, batch.lane, _later(probe_delay(pause.probes)), str(error))
+        transition_log.note(
+            connection, "lane still paused", lane=batch.lane, probes=pause.probes, error=str(error)
+        )
+    return None
+
+
+def _reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> Submitted:
+    replacements = reject(connection, batch, error)
+    return Submitted(BatchState.REJECTED, tuple(replacements), str(error))
+
+
+def _postpone(connection: sa.Connection, turn: Turn, decision: Postpone, error: ClaudeError) -> Submitted:
+    waiting = _waiting(decision, error)
+    batches.move(connection, POSTPONE, turn.batch.id, **waiting)
+    _ask_again(connection, turn, waiting["due_at"])
+    return Submitted(BatchState.SEALED, error=str(error))
+
+
+def _doubt(connection: sa.Connection, batch_id: str, error: ClaudeError) -> Submitted:
+    batches.note(connection, batch_id, in_doubt_at=now(), sought_at=None, last_error=f"in doubt: {error}")
+    doubted = {"batch": batch_id, "status": error.status, "error": str(error)}
+    transition_log.note(connection, "batch in doubt", logging.WARNING, **doubted)
+    return Submitted(BatchState.SUBMITTING, error=f"in doubt: {error}")
+
+
+def _ask_again(connection: sa.Connection, turn: Turn, at: int) -> None:
+    # A probe that failed for another reason says nothing about the pause.
+    if turn.probing:
+        lane_pauses.probe_again(connection, turn.probing, at)
+
+
+def _waiting(wait: Postpone, error: ClaudeError) -> dict[str, Any]:
+    return {"due_at": _later(wait.seconds), "last_error": str(error)}
+
+
+def _later(seconds: float) -> int:
+    return now() + int(seconds * 1000)

@@ -1,0 +1,200 @@
+"""Finds out what became of batches whose create was never answered, and puts them right.
+
+The list of batches made since decides. A batch is sent again only when the list shows none that could be it, long
+after the last byte of the post can have left: a second post would be a second bill. How long is told by the clock of
+the API alone, in its answers: one of ours may jump, and two hosts' may differ.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from carpool.contract import WORKSPACE_HEADER
+from carpool_worker.claude.batch import Seen
+from carpool_worker.claude.client import Claude
+from carpool_worker.claude.results import parse
+from carpool_worker.claude.times import seconds_between
+from carpool_worker.database import now, read, write
+from carpool_worker.exceptions import ClaudeError, ResultsCut
+from carpool_worker.models import Batch
+from carpool_worker.pipeline.submission.submitter import accept
+from carpool_worker.policies.in_doubt import Patience as Patience
+from carpool_worker.states import POSTPONE, BatchState
+from carpool_worker.store.batches import in_doubt
+from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.requests import rows as requests
+from carpool_worker.transition_log import extra
+
+log = logging.getLogger(__name__)
+
+GONE_STATUSES = frozenset({400, 404})
+"""What a list answers whose cursor is no batch any more."""
+
+HEADSTART = 5_000
+"""Milliseconds that a post is left alone before anybody looks for its batch."""
+
+
+class Kind(NamedTuple):
+    """What batches that can be taken for each other have in common; their other headers don't tell them apart."""
+
+    workspace: str | None
+    request_count: int
+
+    @classmethod
+    def of(cls, batch: Batch) -> Kind:
+        """Return a batch's kind."""
+        return cls(json.loads(batch.headers).get(WORKSPACE_HEADER), batch.request_count)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that show its workspace."""
+        return {WORKSPACE_HEADER: self.workspace} if self.workspace else {}
+
+
+def rescue(engine: sa.Engine, claude: Claude, patience: Patience) -> list[str]:
+    """Look for every batch in doubt; return the ids of those whose doubt is over."""
+    settled = []
+    for kind, doubted in _by_kind(_in_doubt(engine)).items():
+        try:
+            settled += _settle(engine, claude, doubted, kind, patience)
+        except (ClaudeError, ResultsCut) as error:
+            log.warning("%d batches stay in doubt, the API can't be asked: %s", len(doubted), error)
+    return settled
+
+
+def _in_doubt(engine: sa.Engine) -> list[Batch]:
+    fresh = range(now() - HEADSTART, now() + 1)  # a time to come is of a clock that was wrong
+    return [batch for batch in _submitting(engine) if batch.in_doubt_at or batch.submitting_at not in fresh]
+
+
+def _submitting(engine: sa.Engine) -> list[Batch]:
+    with read(engine) as connection:
+        return batches.in_states(connection, (BatchState.SUBMITTING,))
+
+
+def _by_kind(doubted: Sequence[Batch]) -> dict[Kind, list[Batch]]:
+    kinds: defaultdict[Kind, list[Batch]] = defaultdict(list)
+    for batch in doubted:
+        kinds[Kind.of(batch)].append(batch)
+    return kinds
+
+
+def _settle(
+    engine: sa.Engine, claude: Claude, doubted: Sequence[Batch], kind: Kind, patience: Patience
+) -> list[str]:
+    shown = _list_since(claude, doubted, kind, patience.date_margin)
+    looked_at = claude.heard_at
+    # The tables are read after the list: whatever it shows of ours has had its intent committed by now, so a batch
+    # that is being posted this moment counts as a possible owner too.
+    owners = [batch for batch in _submitting(engine) if Kind.of(batch) == kind]
+    candidates = _unknown(engine, shown, owners)
+    if len(owners) == 1 and len(candidates) == 1:
+        return _adopt(engine, owners[0], candidates[0], in_doubt_at=owners[0].in_doubt_at or now())
+    if candidates:
+        return [
+            batch_id
+            for seen in candidates
+            if seen.processing_status == "ended"
+            for batch_id in _adopt_by_content(engine, claude, owners, seen, kind.headers)
+        ]
+    if _may_be_anothers(engine, shown):
+        return []
+    if looked_at is None:
+        log.warning("%d batches stay in doubt: the API's answers have no Date to go by", len(doubted))
+        return []
+    _begin_search(engine, doubted, looked_at)
+    return [
+        batch.id
+        for batch in doubted
+        if batch.sought_at is not None
+        and seconds_between(batch.sought_at, looked_at) >= patience.seconds(batch)
+        and _send_again(engine, batch)
+    ]
+
+
+def _list_since(claude: Claude, doubted: Sequence[Batch], kind: Kind, margin: float) -> list[Seen]:
+    # Cursors are Anthropic's own ids, and their order is told by its clock: where that can't tell, all are asked for.
+    oldest = min(batch.cursor_at or 0 for batch in doubted) + margin * 1000
+    cursors = {batch.cursor_id for batch in doubted if (batch.cursor_at or 0) <= oldest}
+    newer = {seen.id: seen for cursor in sorted(cursors, key=str) for seen in _newer(claude, cursor, kind)}
+    return [seen for seen in newer.values() if seen.request_count == kind.request_count]
+
+
+def _newer(claude: Claude, cursor_id: str | None, kind: Kind) -> list[Seen]:
+    try:
+        return list(claude.list_newer(cursor_id, kind.headers))
+    except ClaudeError as error:
+        if error.status not in GONE_STATUSES:
+            raise
+        return list(claude.list_newest(kind.headers))  # the cursor's batch was deleted since
+
+
+def _begin_search(engine: sa.Engine, doubted: Sequence[Batch], looked_at: int) -> None:
+    if first := [batch for batch in doubted if batch.sought_at is None]:
+        with write(engine) as connection:
+            for batch in first:
+                in_doubt.begin_search(connection, batch, looked_at)
+
+
+def _unknown(engine: sa.Engine, shown: Sequence[Seen], owners: Sequence[Batch]) -> list[Seen]:
+    # What one owner let go may be another's: only what is strange to all of them is nobody's.
+    strange = [set(json.loads(batch.strangers)) for batch in owners]
+    nobodys = set.intersection(*strange) if strange else set()
+    with read(engine) as connection:
+        known = in_doubt.known(connection, [seen.id for seen in shown])
+    return [seen for seen in shown if seen.id not in known | nobodys]
+
+
+def _may_be_anothers(engine: sa.Engine, shown: Sequence[Seen]) -> bool:
+    # What one batch of ours has adopted may be the other's that is in doubt: its results will tell.
+    with read(engine) as connection:
+        return in_doubt.any_adopted(connection, [seen.id for seen in shown])
+
+
+def _adopt(engine: sa.Engine, batch: Batch, seen: Seen, in_doubt_at: int | None = None) -> list[str]:
+    found = extra(batch=batch.id, claude_id=seen.id)
+    log.warning("batch %s was made after all: it is %s", batch.id, seen.id, extra=found)
+    return [batch.id] if accept(engine, batch.id, seen, in_doubt_at) else []
+
+
+def _adopt_by_content(
+    engine: sa.Engine, claude: Claude, owners: Sequence[Batch], seen: Seen, headers: dict[str, str]
+) -> list[str]:
+    """Tell whose batch an ended one is by a custom_id in its results; one that is nobody's is not looked at again."""
+    first = next(iter(claude.results(seen.id, headers)), b"")
+    custom_id = next(iter(parse([first])), None)
+    if custom_id is None:
+        return []
+    with read(engine) as connection:
+        owner = requests.batch_of(connection, custom_id)
+    for batch in owners:
+        if batch.id == owner:
+            return _adopt(engine, batch, seen)
+    with write(engine) as connection:
+        for batch in owners:
+            batches.note(connection, batch.id, strangers=json.dumps([*json.loads(batch.strangers), seen.id]))
+    return []
+
+
+def _send_again(engine: sa.Engine, batch: Batch) -> bool:
+    with write(engine) as connection:
+        now_known = in_doubt.undecided(connection, batch.id, batch.submissions)
+        if now_known is None or now_known.sought_at != batch.sought_at:
+            return False  # its submitter lives: it has failed only now, and the doubt begins anew
+        batches.move(
+            connection,
+            POSTPONE,
+            batch.id,
+            batch.submissions,
+            due_at=0,
+            in_doubt_at=None,
+            sought_at=None,
+            last_error="its last post made no batch",
+        )
+    return True

@@ -1,0 +1,36 @@
+"""Splits a batch that Anthropic will never take as it is, until what makes it so stands alone and fails alone."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from carpool_worker.database import now
+from carpool_worker.exceptions import ClaudeError
+from carpool_worker.models import Batch
+from carpool_worker.states import REJECT
+from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.batches.filling import hand_over
+from carpool_worker.store.requests import rows as requests
+from carpool_worker.store.requests.endings import discard
+
+
+def reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> list[str]:
+    """Reject the batch: its halves become sealed batches (returned); a request alone is discarded with the error."""
+    at = now()
+    waiting = requests.sizes(connection, batch.id)
+    if len(waiting) > 1:
+        return split(connection, batch, str(error))
+    batches.move(connection, REJECT, batch.id, finished_at=at, last_error=str(error))
+    for request_id, _ in waiting:
+        discard(connection, batch.id, request_id, error, at)
+    return []
+
+
+def split(connection: sa.Connection, batch: Batch, why: str) -> list[str]:
+    """Reject the batch for that reason; return the sealed batches, of its age, that hold half of its requests each."""
+    at = now()
+    batches.move(connection, REJECT, batch.id, finished_at=at, last_error=why)
+    waiting = requests.sizes(connection, batch.id)
+    middle = len(waiting) // 2
+    halves = filter(None, (waiting[:middle], waiting[middle:]))
+    return [hand_over(connection, batch, half, at)[0] for half in halves]

@@ -1,0 +1,1 @@
+"""Decisions, each a pure function: no database, no Redis, no network."""

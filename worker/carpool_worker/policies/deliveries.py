@@ -1,0 +1,97 @@
+"""Decides what follows a try to deliver. Pure: the courier acts on the answer.
+
+The rules are those of Standard Webhooks 1.0.0: 2xx alone is success, 410 ends all deliveries to the endpoint,
+Retry-After is obeyed, anything else is tried again by a schedule with jitter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from carpool_worker.states import DELIVER, GIVE_UP, SNOOZE, DeliveryState
+
+JITTER = 0.2
+"""Fraction by which a wait is made longer or shorter at random, so that retries do not come in waves."""
+
+LONGEST_RETRY_AFTER = 86_400.0
+"""Seconds. A receiver that asks for more is asked again after a day."""
+
+HOLD = 30.0
+"""Seconds until a delivery comes up again of which nothing was sent."""
+
+GONE = 410
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The delivery's next state, the seconds until it is tried again, why, and what else follows."""
+
+    state: DeliveryState
+    seconds: float = 0.0
+    error: str | None = None
+    counts: bool = True  # False: nothing was sent, so this was not a try
+    stops_endpoint: bool = False
+
+
+def after_delivery(sent: Sent, attempt: int, schedule: Sequence[float], chance: float) -> Decision:
+    """Decide what follows the `attempt`-th try (from 1); `chance` from 0 to 1 places it within the jitter.
+
+    `schedule` holds the seconds between tries: with nine there are ten tries.
+    """
+    if sent.event is Event.HELD:
+        wait = max(HOLD, sent.retry_after or 0.0)
+        return Decision(SNOOZE.target, wait * _jitter(chance), sent.detail, counts=False)
+    if sent.event is Event.REFUSED:
+        return Decision(GIVE_UP.target, error=sent.detail, counts=False)
+    if _succeeded(sent):
+        return Decision(DELIVER.target)
+    if sent.status == GONE:
+        return Decision(
+            GIVE_UP.target, error="answered 410: this endpoint wants no more", stops_endpoint=True
+        )
+    if attempt > len(schedule):
+        return Decision(GIVE_UP.target, error=f"{_error(sent)}; gave up after {attempt} tries")
+    wait = schedule[attempt - 1] * _jitter(chance)
+    asked = min(sent.retry_after or 0.0, LONGEST_RETRY_AFTER)
+    return Decision(SNOOZE.target, max(wait, asked), _error(sent))
+
+
+def _jitter(chance: float) -> float:
+    return 1 - JITTER + 2 * JITTER * chance
+
+
+def _succeeded(sent: Sent) -> bool:
+    return sent.event is Event.ACCEPTED or (sent.status is not None and 200 <= sent.status < 300)
+
+
+def _error(sent: Sent) -> str:
+    if sent.status is None:
+        return sent.detail or "failed"
+    return f"answered {sent.status}" + (" (redirects are not followed)" if 300 <= sent.status < 400 else "")
+
+
+class Event(Enum):
+    """What happened when a channel tried to send."""
+
+    ACCEPTED = "accepted"
+    """The other side took it."""
+    ANSWERED = "answered"
+    """A receiver answered over HTTP; its status decides."""
+    FAILED = "failed"
+    """No answer came, or the other side was away; another try may succeed."""
+    REFUSED = "refused"
+    """It must never be sent there, now or later."""
+    HELD = "held"
+    """Nothing was sent: it is not its turn, or an operator has to set something first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What came of sending it."""
+
+    event: Event
+    detail: str | None = None  # the error, or the start of the receiver's answer
+    status: int | None = None  # HTTP's
+    retry_after: float | None = None  # seconds until it may be tried again, at least

@@ -1,0 +1,51 @@
+"""How long a create whose answer was lost is looked for, before it is known to have made no batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+DATE_MARGIN = 3.0
+"""Seconds by which the dates of two answers may be wrong: they are whole seconds, and the API has many hosts."""
+
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 60.0
+"""Seconds without a byte before an answer counts as lost."""
+
+
+class Doubtful(Protocol):
+    """A batch that was posted, and whose answer is not known (yet). Milliseconds since the epoch."""
+
+    submitting_at: int | None
+    in_doubt_at: int | None
+    sought_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long an upload can last, and how long after the post's end the list is asked for its batch. Seconds."""
+
+    submit_timeout: float
+    settle_interval: float
+    date_margin: float = DATE_MARGIN
+
+    def seconds(self, batch: Doubtful) -> float:
+        """Return how long after the first look a batch that no list shows is known not to exist."""
+        # Without a doubt on record the submitter died, or still posts: it has until its timeout, and then some.
+        posting = 0.0 if batch.in_doubt_at else self._posting()
+        return posting + self.settle_interval + self.date_margin
+
+    def ends(self, batch: Doubtful) -> int:
+        """Return about when that is, in milliseconds since the epoch: to be shown, not to go by."""
+        if batch.sought_at is not None:
+            return batch.sought_at + int(self.seconds(batch) * 1000)
+        posted = batch.in_doubt_at or (batch.submitting_at or 0) + int(self._posting() * 1000)
+        return posted + int(self.settle_interval * 1000)
+
+    def _posting(self) -> float:
+        return longest_post(self.submit_timeout)
+
+
+def longest_post(seconds: float) -> float:
+    """Return the seconds after which a create that has `seconds` to upload is over, whatever happens to it."""
+    return CONNECT_TIMEOUT + seconds + min(seconds, READ_TIMEOUT)

@@ -1,0 +1,59 @@
+"""Beat's scheduler: keeps no state, and sends no tick to a queue where ticks lie unread already.
+
+Messages pile up in Redis while no worker takes them. They carry no time of expiry: a worker whose clock is ahead of
+beat's would throw each one away, for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import Any
+
+import redis
+from celery.beat import ScheduleEntry, Scheduler, SchedulingError
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from carpool_worker.coordination import heartbeat
+from carpool_worker.coordination.backlog import is_behind
+from carpool_worker.settings import settings
+
+log = logging.getLogger(__name__)
+
+
+class Clock(Scheduler):  # type: ignore[misc]
+    """Sends the ticks of the beat schedule."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._server = redis.Redis.from_url(settings().redis_url)
+        self._due: dict[str, float] = {}
+        self._redis_is_away = False
+        super().__init__(*args, **kwargs)
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Send what is due, and return the seconds until something is due again.
+
+        By the machine's uptime: Celery's own scheduler goes by the time of day, and where that is set back by an hour
+        it is silent for an hour.
+        """
+        for entry in self.schedule.values():
+            if self._due.get(entry.name, 0.0) <= monotonic():
+                self._due[entry.name] = monotonic() + entry.schedule.seconds
+                self.apply_entry(entry, producer=self.producer)
+        return max(0.0, min(self._due.values()) - monotonic())
+
+    def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
+        """Send one tick, unless a hundred messages wait; an outage of Redis costs a line, and one when it is over."""
+        try:
+            if not is_behind(self._server, entry.options["queue"]):
+                self.apply_async(entry, producer=producer, advance=False)
+            heartbeat.beat(self._server)
+        except (RedisError, OperationalError, SchedulingError) as error:
+            if not self._redis_is_away:
+                log.warning("no ticks are sent while Redis does not take them: %s", error)
+            self._redis_is_away = True
+            return
+        if self._redis_is_away:
+            log.warning("Redis takes ticks again")
+        self._redis_is_away = False

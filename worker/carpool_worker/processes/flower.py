@@ -1,0 +1,61 @@
+"""Flower as `carpool flower` runs it: set for batches, and never open beyond this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import time
+from typing import Any
+
+from flower.command import apply_env_options
+from flower.options import default_options as options
+
+from carpool_worker.app import app
+from carpool_worker.exceptions import WorkerError
+from carpool_worker.flower.rows import NAME
+
+CONFIG = Path("config/flower.py")
+
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+
+DEFAULTS: dict[str, Any] = {
+    "tasks_columns": "name,state,args,result,received,runtime,uuid",
+    "natural_time": True,
+    "read_only": True,
+    "max_tasks": 20_000,
+    "persistent": False,
+    "purge_offline_workers": 300,
+    "task_runtime_metric_buckets": [
+        *(30.0, 60.0, 120.0, 300.0, 600.0, 1_200.0, 1_800.0, 2_700.0),
+        *(3_600.0, 7_200.0, 14_400.0, 28_800.0, 43_200.0, 57_600.0, 72_000.0, 86_400.0),
+    ],
+}
+"""Flower's options for batches; config/flower.py says what each is for, and the environment and that file win."""
+
+
+def prepare(address: str) -> None:
+    """Set Flower's options: the defaults for batches, over them the environment, over that config/flower.py.
+
+    Raises:
+        WorkerError: it would be open to others than this machine.
+    """
+    for name, value in {**DEFAULTS, "format_task": timed}.items():
+        setattr(options, name, value)
+    apply_env_options()
+    if CONFIG.is_file():
+        options.parse_config_file(str(CONFIG.resolve()), final=False)
+    if address not in LOOPBACK_HOSTS and not (options.basic_auth or options.auth):
+        raise WorkerError(f"Flower on {address} needs a password: set FLOWER_BASIC_AUTH=user:password")
+
+
+def run(address: str, port: int) -> None:
+    """Run Flower until SIGTERM or SIGINT."""
+    config = [f"--conf={CONFIG}"] if CONFIG.is_file() else []
+    app.start(["flower", f"--address={address}", f"--port={port}", *config])
+
+
+def timed(task: Any) -> Any:
+    """Give a batch's row its runtime where the event had none: how long its answers took, or take so far."""
+    if task.runtime is None and task.started and (task.name or "").startswith(NAME):
+        ended = task.succeeded or task.failed or time()
+        task.runtime = max(0.0, ended - task.started)
+    return task

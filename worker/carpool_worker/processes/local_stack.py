@@ -1,0 +1,152 @@
+"""What `carpool up` brings along, where each part is, and the environment that its programs get."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from carpool_worker.exceptions import WorkerError
+from carpool_worker.processes.data_folder import EMBEDDED, read_env, secret, write_env
+from carpool_worker.settings import read_settings
+
+LOOPBACK = "127.0.0.1"
+VALKEY_PORT = 6399
+FLOWER_PORT = 5555
+SIMULATOR_PORT = 8082
+METRICS_PORT = 9465
+"""Preferred ports; where one is taken, the next free one serves."""
+
+PORTS_TRIED = 100
+WEBHOOK_SECRET_BYTES = 32
+"""Standard Webhooks 1.0.0 asks for 24 to 64."""
+
+FLOWER_USER = "carpool"
+SIMULATOR_KEY = "simulated"
+"""The simulator takes any key."""
+
+CHOOSABLE = {
+    "redis_url": "CARPOOL_REDIS_URL",
+    "database_url": "CARPOOL_DATABASE_URL",
+    "webhook_secret": "CARPOOL_WEBHOOK_SECRET",
+}
+"""Settings that choose something else than what is embedded."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where everything of one `carpool up` is; a port is None where the program isn't needed."""
+
+    data: Path
+    redis_url: str
+    database_url: str
+    valkey_port: int | None
+    simulator_port: int | None
+    flower_port: int
+    metrics_port: int
+    flower_password: str
+    webhook_secret: str
+    embedded: frozenset[str]  # the settings that this instance chose, in capitals; the others were given
+
+    @property
+    def logs(self) -> Path:
+        """The folder with a log file for each program."""
+        return self.data / "logs"
+
+    @property
+    def flower_url(self) -> str:
+        """Flower's address, user and password included."""
+        return f"http://{FLOWER_USER}:{self.flower_password}@{LOOPBACK}:{self.flower_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus finds the metrics."""
+        return f"http://{LOOPBACK}:{self.metrics_port}/metrics"
+
+    @property
+    def simulator_url(self) -> str | None:
+        """The simulator's address; None where the real API is used."""
+        return f"http://{LOOPBACK}:{self.simulator_port}" if self.simulator_port else None
+
+    def for_services(self) -> dict[str, str]:
+        """Return the environment variables that a service beside this instance needs, and those that lead to it."""
+        found = {
+            "CARPOOL_REDIS_URL": self.redis_url,
+            "CARPOOL_DATABASE_URL": self.database_url,
+            "CARPOOL_WEBHOOK_SECRET": self.webhook_secret,
+            "CARPOOL_FLOWER_URL": self.flower_url,
+            "CARPOOL_METRICS_URL": self.metrics_url,
+            "CARPOOL_SIMULATOR_URL": self.simulator_url,
+        }
+        return {name: value for name, value in found.items() if value}
+
+    def for_programs(self) -> dict[str, str]:
+        """Return the environment variables that the programs get on top of this process's."""
+        found = {**self.for_services(), "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{self.flower_password}"}
+        if self.simulator_url:
+            found |= {"ANTHROPIC_BASE_URL": self.simulator_url, "ANTHROPIC_API_KEY": SIMULATOR_KEY}
+        return found
+
+
+def prepare(data: Path, *, any_port: bool) -> Plan:
+    """Decide where everything goes, and make what is missing in the data folder."""
+    (data / "logs").mkdir(parents=True, exist_ok=True)
+    given = _given(read_env(data, comment=EMBEDDED))
+    valkey_port = None if "CARPOOL_REDIS_URL" in given else free_port(VALKEY_PORT, any_port)
+    simulator = not os.environ.get("ANTHROPIC_API_KEY")
+    plan = Plan(
+        data=data,
+        redis_url=given.get("CARPOOL_REDIS_URL") or f"redis://{LOOPBACK}:{valkey_port}/0",
+        database_url=given.get("CARPOOL_DATABASE_URL") or f"sqlite:///{data}/carpool.db",
+        valkey_port=valkey_port,
+        simulator_port=free_port(SIMULATOR_PORT, any_port) if simulator else None,
+        flower_port=free_port(FLOWER_PORT, any_port),
+        metrics_port=free_port(METRICS_PORT, any_port),
+        flower_password=secret(data / "flower_password", lambda: secrets.token_urlsafe(18)),
+        webhook_secret=given.get("CARPOOL_WEBHOOK_SECRET") or secret(data / "webhook_secret", webhook_secret),
+        embedded=frozenset(CHOOSABLE.values()) - given.keys(),
+    )
+    write_env(data, plan.for_services(), plan.embedded)
+    return plan
+
+
+def _given(remembered: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that choose other servers than the embedded ones.
+
+    A shell that sourced this folder's `env` file has them all set to what is embedded here: those don't count.
+    """
+    settings = read_settings()
+    values = {
+        "redis_url": settings.redis_url,
+        "database_url": settings.database_url,
+        "webhook_secret": ",".join(secret.get_secret_value() for secret in settings.webhook_secret),
+    }
+    chosen = {CHOOSABLE[name]: values[name] for name in CHOOSABLE if name in settings.model_fields_set}
+    return {name: value for name, value in chosen.items() if value != remembered.get(name)}
+
+
+def free_port(preferred: int, any_port: bool) -> int:
+    """Return a free port of the loopback address: `preferred` or one soon after it, or just any.
+
+    Raises:
+        WorkerError: 100 ports in a row are taken.
+    """
+    for port in [0] if any_port else range(preferred, preferred + PORTS_TRIED):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    raise WorkerError(f"The ports {preferred} to {preferred + PORTS_TRIED - 1} are all taken.")
+
+
+def webhook_secret() -> str:
+    """Return a new secret for signing webhooks, in the form of Standard Webhooks 1.0.0."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(WEBHOOK_SECRET_BYTES)).decode()

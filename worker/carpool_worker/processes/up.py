@@ -1,0 +1,148 @@
+"""`carpool up`: everything on one machine, until it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+from kombu.exceptions import OperationalError
+from rich.console import Console
+from sqlalchemy import make_url
+
+from carpool_worker.processes.data_folder import lock
+from carpool_worker.processes.local_stack import (
+    FLOWER_PORT,
+    METRICS_PORT,
+    SIMULATOR_PORT,
+    VALKEY_PORT,
+    Plan,
+    prepare,
+)
+from carpool_worker.processes.parent_death import wrapped
+from carpool_worker.processes.preflight import migrate
+from carpool_worker.processes.supervision import configuration, programs
+
+READY_WITHIN = 120.0
+"""Seconds until a worker that hasn't answered is reported."""
+
+PING_SECONDS = 1.0
+
+READY = "Ready."
+"""The line printed once the worker answers."""
+
+console = Console(soft_wrap=True, highlight=False)
+
+
+def run(data: Path, *, latency: float, concurrency: int, any_port: bool) -> int:
+    """Run everything until SIGINT or SIGTERM, and return the exit code.
+
+    Raises:
+        AlreadyRunning: the data folder is in use.
+    """
+    data = data.resolve()
+    with lock(data) as held:
+        plan = prepare(data, any_port=any_port)
+        os.environ.update(plan.for_programs())
+        migrate()
+        running = programs(plan, latency=latency, concurrency=concurrency)
+        (data / "supervisord.conf").write_text(configuration(plan, running))
+        _print_places(plan)
+        if not any_port:
+            _print_moved(plan)
+        return _supervise(data / "supervisord.conf", held)
+
+
+def _supervise(conf: Path, held: IO[str]) -> int:
+    command = wrapped([sys.executable, "-m", "supervisor.supervisord", "-c", str(conf)])
+    # A group of its own: Ctrl-C reaches this process alone, which passes it on. As its standard input supervisord
+    # holds the lock too, so that the folder stays locked for as long as anything is still being stopped.
+    supervisor = subprocess.Popen(command, stdin=held, process_group=0)  # noqa: S603
+    stopping = _stop_on_signals(supervisor)
+    try:
+        _wait_until_ready(supervisor, stopping)
+    except BaseException:
+        supervisor.terminate()
+        raise
+    finally:
+        code = supervisor.wait()
+    if stopping:
+        console.print("Stopped.")
+        return 0
+    console.print(f"supervisord ended by itself, with code {code}: see the logs.")
+    return 1
+
+
+def _stop_on_signals(supervisor: subprocess.Popen[bytes]) -> list[int]:
+    """Return the list to which the signals that ask to stop are appended."""
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if not received:
+            console.print("\nStopping: beat, the worker, Flower, metrics, then what they need …")
+        received.append(number)
+        supervisor.terminate()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    return received
+
+
+def _wait_until_ready(supervisor: subprocess.Popen[bytes], stopping: list[int]) -> None:
+    from carpool_worker.app import app
+
+    deadline = time.monotonic() + READY_WITHIN
+    while supervisor.poll() is None and not stopping:
+        if _answers(app):
+            console.print(READY)
+            return
+        if time.monotonic() > deadline:
+            console.print(f"No worker has answered in {READY_WITHIN:.0f} seconds: see the logs.")
+            return
+
+
+def _answers(app: Any) -> bool:
+    try:
+        return bool(app.control.ping(timeout=PING_SECONDS, limit=1))
+    except OperationalError:  # Redis is still starting
+        time.sleep(PING_SECONDS)
+        return False
+
+
+def _print_places(plan: Plan) -> None:
+    places = {
+        "Redis": f"{_hidden(plan.redis_url)}{'  (embedded Valkey)' if plan.valkey_port else ''}",
+        "Database": _hidden(plan.database_url),
+        "Claude": f"{plan.simulator_url}  (simulator)"
+        if plan.simulator_url
+        else "the real API: batches cost money",
+        "Flower": plan.flower_url,
+        "Metrics": f"{plan.metrics_url}  (for Prometheus)",
+        "Logs": str(plan.logs),
+        "Services": f"source {shlex.quote(str(plan.data / 'env'))}, then Producer().enqueue(…)",
+    }
+    console.print("[bold]Carpool[/bold] is starting. Ctrl-C stops it.")
+    for name, place in places.items():
+        console.print(f"  {name:<9} {place}", markup=False)
+
+
+def _print_moved(plan: Plan) -> None:
+    taken = {
+        "Flower": (FLOWER_PORT, plan.flower_port),
+        "Metrics": (METRICS_PORT, plan.metrics_port),
+        "The simulator": (SIMULATOR_PORT, plan.simulator_port),
+        "Valkey": (VALKEY_PORT, plan.valkey_port),
+    }
+    for name, (preferred, port) in taken.items():
+        if port not in (None, preferred):
+            console.print(f"  Port {preferred} is taken; {name}: {port}.")
+
+
+def _hidden(url: str) -> str:
+    return make_url(url).render_as_string(hide_password=True)

@@ -1,0 +1,67 @@
+"""The Celery worker as `carpool worker` runs it: its children end when it does, even when it is killed outright."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+from threading import Timer
+
+from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
+from celery.worker.consumer.consumer import (
+    INVALID_TASK_ERROR,
+    MESSAGE_DECODE_ERROR,
+    UNKNOWN_FORMAT,
+    UNKNOWN_TASK_ERROR,
+)
+from celery.worker.consumer.consumer import logger as consumer_log
+
+from carpool_worker.app import SHUTDOWN_TIMEOUT, app
+from carpool_worker.processes.parent_death import end_with_parent
+from carpool_worker.tasks import agents, enqueue  # noqa: F401  (registers the tasks)
+from carpool_worker.telemetry import logs, traces
+
+LONGEST_SHUTDOWN = SHUTDOWN_TIMEOUT + 15.0
+"""Seconds from the first signal to the end. A worker whose Redis is away would wait for it without end."""
+
+QUOTING = (UNKNOWN_TASK_ERROR, INVALID_TASK_ERROR, MESSAGE_DECODE_ERROR, UNKNOWN_FORMAT)
+"""What Celery logs of a message that is no task of ours, with the message's body: that can be a prompt or an answer."""
+
+
+def run(queues: str, concurrency: int) -> None:
+    """Work on `queues` (comma-separated) with `concurrency` processes, until SIGTERM or SIGINT; then exit."""
+    logs.begin()  # Celery warns before it sets its logging up
+    worker_process_init.connect(_leave_nothing_behind)
+    worker_process_init.connect(traces.begin)
+    worker_process_shutdown.connect(traces.end)
+    worker_shutting_down.connect(_end_in_time)
+    consumer_log.addFilter(quote_nothing)
+    gc.freeze()  # the children share what was imported, instead of each touching and so copying it
+    # Not worker_main(): the command line that it reads takes longer to import than Celery itself.
+    worker = app.Worker(queues=queues, concurrency=concurrency, loglevel="INFO", quiet=logs.is_json())
+    worker.start()
+    raise SystemExit(worker.exitcode)
+
+
+def quote_nothing(record: logging.LogRecord) -> bool:
+    """Take what a message says out of a log record; a filter for Celery's consumer that lets every record pass."""
+    if record.msg in QUOTING:
+        error = record.args[0] if isinstance(record.args, tuple) else None
+        reason = repr(error) if isinstance(error, KeyError) else type(error).__name__
+        record.msg, record.args, record.exc_info = (
+            "a message that is no task of ours was dropped: %s",
+            (reason,),
+            None,
+        )
+    return True
+
+
+def _end_in_time(**_: object) -> None:
+    last = Timer(LONGEST_SHUTDOWN, os._exit, (os.EX_TEMPFAIL,))
+    last.daemon = True
+    last.start()
+
+
+def _leave_nothing_behind(**_: object) -> None:
+    end_with_parent(signal.SIGKILL)  # a child whose parent is gone can't report; its task is run again

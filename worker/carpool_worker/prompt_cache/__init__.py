@@ -1,0 +1,1 @@
+"""Anthropic's prompt cache: what requests share, what marking it saves. Pure."""

@@ -1,0 +1,157 @@
+"""Batches as they fill, in SQL: opened, grown and sealed; those that take over requests of another are born sealed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+import uuid_utils
+
+from carpool_worker import transition_log
+from carpool_worker.database import is_postgres
+from carpool_worker.models import Batch
+from carpool_worker.policies.limits import item_bytes
+from carpool_worker.states import SEAL, BatchState
+from carpool_worker.store.batches.rows import as_batch, may_go_later, move, within
+from carpool_worker.store.requests import rows as requests
+
+batches = Batch.__table__  # type: ignore[attr-defined]
+
+FRESH = {
+    "request_count": 0,
+    "body_bytes": 0,
+    "submissions": 0,
+    "due_at": 0,
+    "strangers": "[]",
+    "succeeded": 0,
+    "errored": 0,
+    "canceled": 0,
+    "expired": 0,
+}
+
+
+def open_in(connection: sa.Connection, lane: str, model: str, headers: Mapping[str, str], now: int) -> Batch:
+    """Return the lane's open batch, locked until the transaction ends; one is opened where there is none."""
+    current = sa.select(batches).where(batches.c.lane == lane, batches.c.state == BatchState.OPEN)
+    while (row := connection.execute(current.with_for_update()).one_or_none()) is None:
+        insert, batch_id = _insert_unless_open(connection), new_id()
+        opened = connection.execute(
+            insert,
+            FRESH
+            | {
+                "id": batch_id,
+                "lane": lane,
+                "model": model,
+                "headers": json.dumps(dict(headers)),
+                "state": BatchState.OPEN,
+                "opened_at": now,
+            },
+        )
+        if opened.rowcount:
+            transition_log.note(connection, "batch open", batch=batch_id, model=model, lane=lane)
+    return as_batch(row)
+
+
+def _insert_unless_open(connection: sa.Connection) -> Any:
+    # The partial unique index keeps one open batch a lane; another aggregator may have opened it just now.
+    if is_postgres(connection):
+        from sqlalchemy.dialects.postgresql import insert as postgres_insert
+
+        return postgres_insert(batches).on_conflict_do_nothing()
+    from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+    return sqlite_insert(batches).on_conflict_do_nothing()
+
+
+def grow(
+    connection: sa.Connection,
+    batch_id: str,
+    requests: int,
+    body_bytes: int,
+    priority: int = 0,
+    submit_by: int | None = None,
+) -> None:
+    """Count requests that were put into an open batch; `priority` is their highest, `submit_by` their earliest."""
+    row = batches.c
+    empty = row.request_count == 0
+    higher = sa.or_(empty, row.priority < priority)
+    sooner = empty if submit_by is None else sa.or_(empty, may_go_later(submit_by))
+    connection.execute(
+        sa.update(batches)
+        .where(row.id == batch_id)
+        .values(
+            request_count=row.request_count + requests,
+            body_bytes=row.body_bytes + body_bytes,
+            priority=sa.case((higher, priority), else_=row.priority),
+            submit_by=sa.case((sooner, submit_by), else_=row.submit_by),
+        )
+    )
+
+
+def seal_opened_before(
+    connection: sa.Connection, opened_before: int, now: int, lane: str | None = None, model: str | None = None
+) -> list[str]:
+    """Seal every open batch (of that lane, of that model) whose first request came before then; return their ids."""
+    due = sa.select(batches.c.id).where(
+        batches.c.state == BatchState.OPEN, batches.c.opened_at <= opened_before, batches.c.request_count > 0
+    )
+    return _seal(connection, due.where(*within(lane, model)), now)
+
+
+def seal_to_submit_by(connection: sa.Connection, submit_by: int, now: int) -> list[str]:
+    """Seal every open batch that is to be on its way by then; return their ids."""
+    due = sa.select(batches.c.id).where(
+        batches.c.state == BatchState.OPEN, batches.c.submit_by <= submit_by, batches.c.request_count > 0
+    )
+    return _seal(connection, due, now)
+
+
+def _seal(connection: sa.Connection, due: sa.Select[Any], now: int) -> list[str]:
+    ids = connection.scalars(due).all()
+    return [batch_id for batch_id in ids if move(connection, SEAL, batch_id, sealed_at=now)]
+
+
+def insert_sealed(
+    connection: sa.Connection, parent: Batch, request_count: int, body_bytes: int, now: int
+) -> str:
+    """Insert a sealed batch that takes over some of another's requests; return its id."""
+    batch_id = new_id()
+    row = {
+        "id": batch_id,
+        "lane": parent.lane,
+        "model": parent.model,
+        "headers": parent.headers,
+        "state": BatchState.SEALED,
+        "parent_id": parent.id,
+        "request_count": request_count,
+        "body_bytes": body_bytes,
+        "opened_at": parent.opened_at,
+        "priority": parent.priority,
+        "marked": parent.marked,
+        "submit_by": parent.submit_by,
+        "sealed_at": now,
+    }
+    connection.execute(sa.insert(batches), FRESH | row)
+    of: dict[str, Any] = {"parent": parent.id, "model": parent.model, "lane": parent.lane}
+    transition_log.note(connection, "batch sealed", batch=batch_id, requests=request_count, **of)
+    return batch_id
+
+
+def new_id() -> str:
+    """Return an id for a batch: ids sort by the time they were made."""
+    return uuid_utils.uuid7().hex
+
+
+def hand_over(
+    connection: sa.Connection, batch: Batch, some: Sequence[tuple[str, int]], now: int
+) -> tuple[str, int]:
+    """Move locked requests (id, bytes of their params) of a batch into a new one, which is born sealed.
+
+    Returns its id, and the bytes that they take of a body.
+    """
+    size = sum(item_bytes(params_bytes) for _, params_bytes in some)
+    heir = insert_sealed(connection, batch, len(some), size, now)
+    requests.hand_over(connection, [request_id for request_id, _ in some], heir)
+    return heir, size

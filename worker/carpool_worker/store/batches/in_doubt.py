@@ -1,0 +1,49 @@
+"""Batches whose post had no answer, in SQL: what the rescuer must know before it says which of Anthropic's one is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from carpool_worker.models import Batch
+from carpool_worker.states import BatchState
+from carpool_worker.store.batches.rows import as_batch
+
+batches = Batch.__table__  # type: ignore[attr-defined]
+
+
+def undecided(connection: sa.Connection, batch_id: str, submission: int) -> Batch | None:
+    """Return the batch, locked until the transaction ends; None unless this post of it waits for its outcome."""
+    undecided = sa.select(batches).where(
+        batches.c.id == batch_id,
+        batches.c.state == BatchState.SUBMITTING,
+        batches.c.submissions == submission,
+    )
+    row = connection.execute(undecided.with_for_update()).one_or_none()
+    return None if row is None else as_batch(row)
+
+
+def begin_search(connection: sa.Connection, batch: Batch, at: int) -> None:
+    """Note when a batch in doubt was first looked for in vain, unless its doubt is another since it was read."""
+    row = batches.c
+    same = sa.and_(
+        row.submissions == batch.submissions, row.in_doubt_at.is_not_distinct_from(batch.in_doubt_at)
+    )
+    began = sa.update(batches).where(row.id == batch.id, row.state == BatchState.SUBMITTING, same)
+    connection.execute(began.where(row.sought_at.is_(None)).values(sought_at=at))
+
+
+def known(connection: sa.Connection, claude_ids: Sequence[str]) -> set[str]:
+    """Return those of Anthropic's ids that belong to a batch of ours."""
+    return set(connection.scalars(sa.select(batches.c.claude_id).where(batches.c.claude_id.in_(claude_ids))))
+
+
+def any_adopted(connection: sa.Connection, claude_ids: Sequence[str]) -> bool:
+    """Tell whether one of Anthropic's ids was adopted by a batch of ours, and its results have not confirmed it yet."""
+    adopted = sa.select(batches.c.id).where(
+        batches.c.claude_id.in_(claude_ids),
+        batches.c.in_doubt_at.is_not(None),
+        batches.c.finished_at.is_(None),
+    )
+    return connection.scalar(adopted.limit(1)) is not None

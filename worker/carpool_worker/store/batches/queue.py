@@ -1,0 +1,65 @@
+"""The queue in SQL: sealed batches in turn to be posted, and how many requests are at Anthropic already."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from carpool_worker.database import lock
+from carpool_worker.models import Batch
+from carpool_worker.policies.admission import Ready
+from carpool_worker.states import QUEUED_BATCH_STATES, BatchState
+from carpool_worker.store.batches.rows import may_go_later, within
+
+batches = Batch.__table__  # type: ignore[attr-defined]
+
+IN_TURN = (batches.c.priority.desc(), batches.c.opened_at, batches.c.id)
+"""The order in which batches go where there is no room for all."""
+
+WARMING_STATES = (BatchState.SEALED, *QUEUED_BATCH_STATES)
+"""A warm-up that is in one of these has not ended."""
+
+QUEUE_LOCK = 0x63617270
+"""PostgreSQL's advisory lock on how much is queued at Anthropic."""
+
+
+def ready(connection: sa.Connection, now: int) -> list[Ready]:
+    """Return the sealed batches whose back-off is over: those of the highest priority first, of these the oldest.
+
+    Parts of a split one keep its age. One that waits for its warm-up is left out.
+    """
+    due = sa.select(*(batches.c[name] for name in Ready._fields)).where(
+        batches.c.state == BatchState.SEALED, batches.c.due_at <= now, sa.not_(_awaits_warm_up(now))
+    )
+    return [Ready._make(row) for row in connection.execute(due.order_by(*IN_TURN))]
+
+
+def warming(connection: sa.Connection, now: int) -> set[str]:
+    """Return the ids of the sealed batches that wait for their warm-up to end."""
+    waiting = sa.select(batches.c.id).where(batches.c.state == BatchState.SEALED, _awaits_warm_up(now))
+    return set(connection.scalars(waiting))
+
+
+def _awaits_warm_up(now: int) -> sa.ColumnElement[bool]:
+    row, warm_up = batches.c, batches.alias("warm_up")
+    unended = sa.exists().where(warm_up.c.id == row.warm_up_id, warm_up.c.state.in_(WARMING_STATES))
+    return sa.and_(sa.func.coalesce(row.warm_until, 0) > now, may_go_later(now), unended)
+
+
+def hasten(
+    connection: sa.Connection, submit_by: int, lane: str | None = None, model: str | None = None
+) -> int:
+    """Let every sealed batch (of that lane, of that model) be on its way by then; return how many were to go later."""
+    row = batches.c
+    later = sa.update(batches).where(row.state == BatchState.SEALED, may_go_later(submit_by))
+    return connection.execute(later.where(*within(lane, model)).values(submit_by=submit_by)).rowcount
+
+
+def queued(connection: sa.Connection) -> int:
+    """Return how many requests Anthropic has, or may have, in batches that have not ended."""
+    out = sa.select(sa.func.sum(batches.c.request_count)).where(batches.c.state.in_(QUEUED_BATCH_STATES))
+    return int(connection.scalar(out) or 0)
+
+
+def lock_queue(connection: sa.Connection) -> None:
+    """Let nobody else decide on room in the queue until this transaction ends."""
+    lock(connection, QUEUE_LOCK)

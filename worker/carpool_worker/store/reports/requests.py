@@ -1,0 +1,112 @@
+"""Requests as an operator looks at them: a page of them, in the order in which they were batched, and one of them.
+
+Not in the order of their ids: one that was made from an idempotency key tells no time. What never was in a batch, as
+its client's budget has no room for it, comes before all others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from carpool_worker.database import is_postgres
+from carpool_worker.models import AnswerRow, DeliveryRow, Params, Request
+from carpool_worker.states import RequestState
+from carpool_worker.store.reports import ids
+from carpool_worker.store.requests.rows import UNBATCHED
+
+requests = Request.__table__  # type: ignore[attr-defined]
+params = Params.__table__  # type: ignore[attr-defined]
+answers = AnswerRow.__table__  # type: ignore[attr-defined]
+deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
+
+CLOCKS_DIFFER = 3_600_000
+"""Milliseconds by which a producer's clock may be ahead of the database's neighbours, or behind."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which requests; None is any. Times are milliseconds since the epoch."""
+
+    state: RequestState | None = None
+    client: str | None = None
+    model: str | None = None
+    batch: str | None = None
+    since: int | None = None  # enqueued then or later
+    longest_open: int = 0  # how long a batch may be open: how much older than its requests it can be
+
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        """Return it as conditions on requests."""
+        row = requests.c
+        equal = [
+            (row.state, self.state),
+            (row.client, self.client),
+            (row.model, self.model),
+            (row.batch_id, self.batch),
+        ]
+        conditions = [column == value for column, value in equal if value is not None]
+        if self.state is RequestState.RETRYABLE:
+            conditions.append(row.retry_at.is_not(None))  # by its index
+        if self.since is not None:
+            oldest = ids.since(self.since - self.longest_open - CLOCKS_DIFFER)
+            lately = sa.or_(row.batch_id >= oldest, row.batch_id == UNBATCHED)
+            conditions += [row.enqueued_at >= self.since, lately]
+        return conditions
+
+
+class Contents(NamedTuple):
+    """What a request says and was answered, byte for byte; None: it isn't kept (any more, or yet)."""
+
+    params: bytes | None
+    answer: bytes | None
+
+
+def page(
+    connection: sa.Connection,
+    wanted: Filter,
+    limit: int,
+    before: Request | None = None,
+    after: Request | None = None,
+) -> list[Request]:
+    """Return the newest `limit` of these requests, newest last: those before one of them, or the next after one."""
+    row = requests.c
+    query = sa.select(requests).where(*wanted.conditions()).limit(limit)
+    if after is not None:
+        later = sa.or_(row.batch_id > after.batch_id, row.id > after.id)
+        following = query.where(row.batch_id >= after.batch_id, later).order_by(row.batch_id, row.id)
+        return [_request(found) for found in connection.execute(following)]
+    if before is not None:
+        earlier = sa.or_(row.batch_id < before.batch_id, row.id < before.id)
+        query = query.where(row.batch_id <= before.batch_id, earlier)
+    # Else PostgreSQL, given a batch, would read all ids backwards for those that are in it.
+    id_ = row.id.concat("") if is_postgres(connection) else row.id
+    newest = connection.execute(query.order_by(row.batch_id.desc(), id_.desc())).all()
+    return [_request(found) for found in reversed(newest)]
+
+
+def get(connection: sa.Connection, request_id: str) -> Request:
+    """Return the request; there must be one."""
+    return _request(connection.execute(sa.select(requests).where(requests.c.id == request_id)).one())
+
+
+def contents(connection: sa.Connection, request_id: str) -> Contents:
+    """Return what is kept of a request's params and answer."""
+    kept = (
+        sa.select(table.c.body).where(table.c.request_id == request_id).scalar_subquery()
+        for table in (params, answers)
+    )
+    return Contents(*connection.execute(sa.select(*kept)).one())
+
+
+def delivery(connection: sa.Connection, request_id: str) -> DeliveryRow | None:
+    """Return the delivery of a request's answer, or None."""
+    row = connection.execute(sa.select(deliveries).where(deliveries.c.request_id == request_id)).one_or_none()
+    return None if row is None else DeliveryRow(**row._mapping)
+
+
+def _request(row: sa.Row[tuple[object, ...]]) -> Request:
+    values = dict(row._mapping)
+    values["request_metadata"] = values.pop("metadata")
+    return Request(**values)

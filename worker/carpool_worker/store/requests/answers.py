@@ -1,0 +1,145 @@
+"""Answers as callbacks get them, put together from the tables without parsing what Claude said."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from carpool.contract import ABSENT, Answer, Usage, to_json
+from carpool.results import AnswerError
+from carpool_worker.models import AnswerRow, Batch, Request
+from carpool_worker.states import FINAL_REQUEST_STATES
+from carpool_worker.units import DOLLAR
+
+
+class _Error(msgspec.Struct, frozen=True):
+    error: msgspec.Raw = ABSENT
+
+
+class _Result(msgspec.Struct, frozen=True):
+    message: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
+
+
+_decode_result = msgspec.json.Decoder(_Result).decode
+_decode_error = msgspec.json.Decoder(_Error | None).decode
+_check_error = msgspec.json.Decoder(AnswerError | None).decode
+
+ODD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNREADABLE = msgspec.Raw(
+    to_json(AnswerError("unknown", "The API told of an error in a form that can't be read."))
+)
+
+PRUNED = msgspec.Raw(
+    to_json(AnswerError("answer_pruned", "The answer is no longer kept; what it used and cost still is."))
+)
+"""The error of a request that ended so long ago that its answer was dropped, or whose client was purged."""
+
+requests = Request.__table__  # type: ignore[attr-defined]
+answers = AnswerRow.__table__  # type: ignore[attr-defined]
+batches = Batch.__table__  # type: ignore[attr-defined]
+
+# States as text and dollars as stored: made into objects, they would cost as much as all the rest.
+_FINAL = (
+    sa.select(
+        *(requests.c[name] for name in ("id", "client", "model")),
+        sa.type_coerce(requests.c.state, sa.Text),
+        *(requests.c[name] for name in ("outcome", "attempt", "metadata", "enqueued_at", "finished_at")),
+        *(sa.type_coerce(requests.c[name], sa.BigInteger) for name in ("cost", "list_price")),
+        batches.c.claude_id,
+        answers.c.body,
+        *(requests.c[name] for name in ("input_tokens", "output_tokens")),
+        *(requests.c[name] for name in ("cache_write_tokens", "cache_read_tokens")),
+    )
+    .join_from(requests, answers, answers.c.request_id == requests.c.id, isouter=True)
+    .join(batches, batches.c.id == requests.c.batch_id, isouter=True)
+    .where(requests.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .where(requests.c.state.in_(FINAL_REQUEST_STATES))
+)
+
+
+def load_answers(
+    connection: sa.Connection, ids: Collection[str], client: str | None = None
+) -> dict[str, Answer]:
+    """Return the answers of those requests of `ids` that are final, and of `client` where one is named."""
+    query = _FINAL if client is None else _FINAL.where(requests.c.client == client)
+    rows: Iterable[Any] = connection.execute(query, {"ids": list(ids)})
+    found = (_answer(*row) for row in rows)
+    return {answer.id: answer for answer in found}
+
+
+def _answer(
+    id_: str,
+    client: str,
+    model: str,
+    state: str,
+    outcome: str,
+    attempt: int,
+    metadata: str | None,
+    enqueued_at: int,
+    finished_at: int,
+    cost: int | None,
+    list_price: int | None,
+    claude_id: str | None,
+    body: bytes | None,
+    *tokens: int | None,
+) -> Answer:
+    message, error = _read(body)
+    return Answer(
+        id=id_,
+        client=client,
+        model=model,
+        state=state,
+        outcome=outcome,
+        message=message,
+        error=error,
+        usage=None if tokens[0] is None else Usage(*(number or 0 for number in tokens)),
+        cost=_dollars(cost),
+        list_price=_dollars(list_price),
+        metadata=ABSENT if metadata is None else msgspec.Raw(metadata),
+        attempts=attempt,
+        batch_id=claude_id,
+        enqueued_at=_time(enqueued_at),
+        finished_at=_time(finished_at),
+    )
+
+
+def _read(body: bytes | None) -> tuple[msgspec.Raw, msgspec.Raw]:
+    # One answer of a strange shape must not keep back the deliveries that were claimed together with it.
+    if not body:
+        return ABSENT, PRUNED
+    try:
+        result = _decode_result(body)
+    except ODD:
+        return ABSENT, UNREADABLE
+    return result.message, _unwrapped(result.error)
+
+
+def _unwrapped(error: msgspec.Raw) -> msgspec.Raw:
+    if error is ABSENT:
+        return ABSENT
+    try:
+        inner = (_decode_error(error) or _Error()).error
+        _check_error(inner)
+    except ODD:
+        return UNREADABLE
+    return inner
+
+
+def _dollars(picodollars: int | None) -> str | None:
+    return None if picodollars is None else f"{Decimal(picodollars) / DOLLAR:f}"
+
+
+def _time(milliseconds: int) -> str:
+    return f"{_second(milliseconds // 1_000)}.{milliseconds % 1_000:03d}Z"
+
+
+@lru_cache(maxsize=1_024)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

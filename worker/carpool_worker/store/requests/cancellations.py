@@ -1,0 +1,197 @@
+"""Cancellation in SQL: wishes that came before their requests, marks on requests, and the ends of what is marked.
+
+A mark (`cancel_requested_at`) is the wish; who holds the request next acts on it. Rows are locked in order of id, and a
+batch before its requests, so that nobody who does the same can deadlock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from carpool.contract import Envelope
+from carpool.request_ids import RequestIds
+from carpool_worker import transition_log
+from carpool_worker.database import is_postgres
+from carpool_worker.models import Batch, Cancellation, Request
+from carpool_worker.states import CANCEL, FINAL_REQUEST_STATES, BatchState, RequestState
+from carpool_worker.store.bulk import insert_rows
+from carpool_worker.store.requests.outcomes import CANCELED_BODY
+from carpool_worker.store.requests.rows import BODY, among
+
+batches = Batch.__table__  # type: ignore[attr-defined]
+cancellations = Cancellation.__table__  # type: ignore[attr-defined]
+requests = Request.__table__  # type: ignore[attr-defined]
+
+ALL = ""
+"""The request_id of a wish for all that a client enqueued until then."""
+
+UNSENT_STATES = (BatchState.OPEN, BatchState.SEALED)
+"""Batches of which nothing is at Anthropic."""
+
+READ_ROWS = 10_000
+
+MARKED = sa.and_(requests.c.cancel_requested_at.is_not(None), requests.c.finished_at.is_(None))
+UNMARKED = sa.and_(requests.c.cancel_requested_at.is_(None), requests.c.finished_at.is_(None))
+
+
+class Marked(NamedTuple):
+    """A request that is to be canceled now."""
+
+    id: str
+    callback: str | None
+    params_bytes: int
+
+
+class Standing(NamedTuple):
+    """How a request stands; `answered`: an answer was made, and is paid for."""
+
+    state: RequestState
+    answered: bool
+
+    @property
+    def final(self) -> bool:
+        """Whether it has ended."""
+        return self.state in FINAL_REQUEST_STATES
+
+
+def remember(connection: sa.Connection, client: str, ids: Iterable[str], at: int) -> None:
+    """Keep a client's wish for requests (or ALL) that are not in the table yet; the latest time counts."""
+    insert = (postgresql if is_postgres(connection) else sqlite).insert(cancellations)
+    keep = insert.on_conflict_do_update(
+        index_elements=["request_id", "client"],
+        set_={"requested_at": insert.excluded.requested_at},
+        where=cancellations.c.requested_at < insert.excluded.requested_at,
+    )
+    rows = [{"request_id": id_, "client": client, "requested_at": at} for id_ in sorted(ids)]
+    if rows:
+        connection.execute(keep, rows)
+
+
+def wished(connection: sa.Connection, envelopes: Sequence[Envelope]) -> list[str]:
+    """Return the ids of those requests that their client wanted canceled before they came."""
+    wish = cancellations.c
+    one = among(connection, [envelope.id for envelope in envelopes], wish.request_id)
+    every = sa.and_(wish.request_id == ALL, wish.client.in_({envelope.client for envelope in envelopes}))
+    found = connection.execute(sa.select(cancellations).where(sa.or_(one, every)))
+    wishes = {(row.request_id, row.client): row.requested_at for row in found}
+    return [
+        envelope.id
+        for envelope in envelopes
+        if (envelope.id, envelope.client) in wishes
+        or wishes.get((ALL, envelope.client), -1) >= envelope.enqueued_at
+    ]
+
+
+def mark(connection: sa.Connection, ids: Sequence[str], client: str | None, at: int) -> int:
+    """Mark those of `ids` that have not ended, of this client where one is named; return how many it marked."""
+    open_to_it = sa.select(requests.c.id).where(among(connection, ids), UNMARKED)
+    if client is not None:
+        open_to_it = open_to_it.where(requests.c.client == client)
+    locked = list(connection.scalars(open_to_it.order_by(requests.c.id).with_for_update()))
+    connection.execute(
+        sa.update(requests).where(among(connection, locked), UNMARKED).values(cancel_requested_at=at)
+    )
+    return len(locked)
+
+
+def waiting_of_client(connection: sa.Connection, client: str, until: int) -> RequestIds:
+    """Return the ids of a client's requests, enqueued until then, that have not ended."""
+    theirs = sa.select(requests.c.id).where(requests.c.client == client, requests.c.finished_at.is_(None))
+    until_then = theirs.where(requests.c.enqueued_at <= until)
+    unfinished = sa.select(batches.c.id).where(batches.c.finished_at.is_(None))
+    # Two queries of one snapshot: each has an index, where an OR of both would read the whole table.
+    in_batches = until_then.where(requests.c.batch_id.in_(unfinished))
+    found = sa.union(in_batches, until_then.where(requests.c.retry_at.is_not(None)))
+    streamed = connection.execution_options(stream_results=True, yield_per=READ_ROWS).scalars(found)
+    return RequestIds(streamed)
+
+
+def waiting_in(connection: sa.Connection, batch_id: str) -> RequestIds:
+    """Return the ids of a batch's requests that have not ended."""
+    held = sa.select(requests.c.id).where(requests.c.batch_id == batch_id, requests.c.finished_at.is_(None))
+    return RequestIds(connection.scalars(held.order_by(requests.c.id)))
+
+
+def standing(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Standing]:
+    """Return how those of `ids` stand that are in the table."""
+    answered = requests.c.output_tokens.is_not(None)
+    found = sa.select(requests.c.id, requests.c.state, answered).where(among(connection, ids))
+    return {id_: Standing(state, bool(made)) for id_, state, made in connection.execute(found)}
+
+
+def unsent_with_marks(connection: sa.Connection) -> list[str]:
+    """Return the ids of the open and sealed batches that hold requests to be canceled."""
+    held = sa.exists().where(requests.c.batch_id == batches.c.id, MARKED)
+    found = sa.select(batches.c.id).where(
+        batches.c.state.in_(UNSENT_STATES), batches.c.finished_at.is_(None), held
+    )
+    return list(connection.scalars(found.order_by(batches.c.id)))
+
+
+def lock_unsent(connection: sa.Connection, batch_id: str) -> BatchState | None:
+    """Return the state of an open or sealed batch, locked until the transaction ends; None in any other state."""
+    unsent = sa.select(batches.c.state).where(batches.c.id == batch_id, batches.c.state.in_(UNSENT_STATES))
+    return connection.scalar(unsent.with_for_update())
+
+
+def marked_in(connection: sa.Connection, batch_id: str, limit: int) -> list[Marked]:
+    """Return up to `limit` requests to be canceled of a batch that is locked, themselves locked too."""
+    held = _marked().where(requests.c.batch_id == batch_id, requests.c.state == RequestState.BATCHED)
+    return _read(connection, held.order_by(requests.c.id).limit(limit).with_for_update())
+
+
+def marked_retryable(connection: sa.Connection, limit: int) -> list[Marked]:
+    """Return up to `limit` retryable requests to be canceled, locked; one just being staged is not among them."""
+    held = _marked().where(requests.c.retry_at.is_not(None), requests.c.state == RequestState.RETRYABLE)
+    # In the order of their index: for that of the ids SQLite would read the whole ledger, each second.
+    ordered = held.order_by(requests.c.retry_at, requests.c.id)
+    return _read(connection, ordered.limit(limit).with_for_update(skip_locked=True))
+
+
+def cancel(connection: sa.Connection, ids: Sequence[str], at: int) -> None:
+    """Put locked requests that wait into their final state, canceled."""
+    canceled = connection.execute(
+        sa.update(requests)
+        .where(among(connection, ids), requests.c.state.in_(CANCEL.sources))
+        .values(
+            state=CANCEL.target,
+            outcome="canceled",
+            retry_at=None,
+            finished_at=at,
+            estimate=None,
+            held_at=None,
+        )
+    )
+    transition_log.note_many(connection, f"requests {CANCEL.target}", canceled.rowcount)
+    insert_rows(connection, "answers", BODY, [(id_, CANCELED_BODY) for id_ in ids])
+
+
+def shrink(connection: sa.Connection, batch_id: str, requests: int, body_bytes: int) -> int:
+    """Count requests out that left a locked batch; return how many are left."""
+    shrunk = sa.update(batches).where(batches.c.id == batch_id)
+    left = shrunk.values(
+        request_count=batches.c.request_count - requests, body_bytes=batches.c.body_bytes - body_bytes
+    ).returning(batches.c.request_count)
+    return int(connection.execute(left).scalar_one())
+
+
+def unwanted(connection: sa.Connection) -> set[str]:
+    """Return the ids of the batches in progress of which no request is wanted any more."""
+    marked = sa.select(batches.c.id).join(requests, requests.c.batch_id == batches.c.id)
+    marked = marked.where(batches.c.state == BatchState.IN_PROGRESS, batches.c.in_doubt_at.is_(None), MARKED)
+    whole = marked.group_by(batches.c.id, batches.c.request_count).having(
+        sa.func.count() == batches.c.request_count
+    )
+    return set(connection.scalars(whole))
+
+
+def _marked() -> sa.Select[Any]:
+    return sa.select(*(requests.c[name] for name in Marked._fields)).where(MARKED)
+
+
+def _read(connection: sa.Connection, query: sa.Select[Any]) -> list[Marked]:
+    return [Marked._make(row) for row in connection.execute(query)]

@@ -1,0 +1,50 @@
+"""Which requests have ended, and the results as Anthropic's API tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from carpool_worker.models import AnswerRow, Request
+from carpool_worker.store.requests.rows import among
+
+STREAMED_ROWS = 5_000
+
+requests = Request.__table__  # type: ignore[attr-defined]
+answers = AnswerRow.__table__  # type: ignore[attr-defined]
+
+
+class Ended(NamedTuple):
+    """How a request ended; the result is kept as it came, for a while."""
+
+    id: str
+    outcome: str  # succeeded, errored, canceled, expired
+    body: bytes | None  # the `result` of its line; None: no longer kept
+
+
+def ended(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
+    """Return those of `ids` that have ended."""
+    query = sa.select(requests.c.id).where(among(connection, ids), requests.c.finished_at.is_not(None))
+    return set(connection.scalars(query))
+
+
+def of_ended(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Ended]:
+    """Return how those of `ids` that have ended did."""
+    query = (
+        sa.select(requests.c.id, requests.c.outcome, answers.c.body)
+        .join_from(requests, answers, answers.c.request_id == requests.c.id, isouter=True)
+        .where(among(connection, ids), requests.c.finished_at.is_not(None))
+    )
+    return {row.id: Ended(*row) for row in connection.execute(query)}
+
+
+def of_client(connection: sa.Connection, client: str, since: int) -> Iterator[str]:
+    """Yield the ids of a client's requests that were enqueued since then (milliseconds since the epoch), in order."""
+    query = (
+        sa.select(requests.c.id)
+        .where(requests.c.client == client, requests.c.enqueued_at >= since)
+        .order_by(requests.c.enqueued_at, requests.c.id)
+    )
+    yield from connection.execution_options(stream_results=True, yield_per=STREAMED_ROWS).scalars(query)

@@ -1,0 +1,59 @@
+"""Requests that are tried again, in SQL: they are due, and go into another batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from carpool_worker import transition_log
+from carpool_worker.models import Request
+from carpool_worker.states import STAGE, RequestState
+from carpool_worker.store.requests.rows import among
+
+requests = Request.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A request that is due to be tried again."""
+
+    id: str
+    model: str
+    lane: str
+    headers: str
+    params_bytes: int
+    priority: int
+    submit_by: int | None
+
+
+def due_to_retry(connection: sa.Connection, now: int, limit: int) -> list[Retry]:
+    """Return up to `limit` requests whose next try is due, oldest first, locked until the transaction ends."""
+    due = (
+        sa.select(*(requests.c[name] for name in Retry.__slots__))
+        .where(requests.c.state == RequestState.RETRYABLE, requests.c.retry_at <= now)
+        .order_by(requests.c.retry_at, requests.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [Retry(*row) for row in connection.execute(due)]
+
+
+def stage(connection: sa.Connection, batch_id: str, ids: Sequence[str], now: int) -> None:
+    """Put retryable requests into a batch for another attempt."""
+    staged = connection.execute(
+        sa.update(requests)
+        .where(among(connection, ids), requests.c.state.in_(STAGE.sources))
+        .values(
+            state=STAGE.target,
+            batch_id=batch_id,
+            attempt=requests.c.attempt + 1,
+            outcome=None,
+            retry_at=None,
+            batched_at=now,
+        )
+    )
+    transition_log.note_many(
+        connection, f"requests {STAGE.target}", staged.rowcount, move=STAGE.verb, batch=batch_id
+    )

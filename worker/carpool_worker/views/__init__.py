@@ -1,0 +1,1 @@
+"""What an operator sees: facts for terminals, consoles and programs."""

@@ -1,0 +1,45 @@
+"""What Redis tells of how everything stands, for the terminal and for the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import redis
+
+from carpool.contract import INBOX, QUEUED
+from carpool_worker.coordination import heartbeat
+from carpool_worker.pipeline.inbox.stream import QUARANTINE
+
+OLDEST_SCRIPT = """
+local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+if not first then return -1 end
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(string.match(first[1], '%d+'))
+"""
+"""KEYS: INBOX. Returns the age in milliseconds of its oldest entry, by Redis' own clock, or -1; its contents, that may
+be megabytes, stay there."""
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What Redis and Celery tell: requests in the inbox, who answers. Ages are seconds."""
+
+    inbox: int = 0
+    oldest: float | None = None  # of the inbox
+    quarantined: int = 0
+    beat: float | None = None  # since its last tick; None: there was none, or long ago
+    workers: Sequence[str] = ()  # where they were asked
+    error: str | None = None  # why nothing is known
+
+
+def ask(server: redis.Redis) -> Signs:
+    """Ask Redis; raises RedisError."""
+    oldest = int(cast(int, server.eval(OLDEST_SCRIPT, 1, INBOX)))
+    return Signs(
+        inbox=max(0, int(cast(bytes | None, server.get(QUEUED)) or 0)),
+        oldest=oldest / 1_000 if oldest >= 0 else None,
+        quarantined=int(server.xlen(QUARANTINE)),
+        beat=heartbeat.age(server),
+    )
