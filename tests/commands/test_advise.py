@@ -1,0 +1,93 @@
+"""`carpool advise`: from requests that really ran to what would have cost less."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from tests.fixtures.agents import Carpool, request
+from typer.testing import CliRunner
+
+from carpool import Producer
+from carpool_worker import database
+from carpool_worker.cli import app
+from carpool_worker.settings import settings
+from carpool_worker.simulator import RemoteSimulator
+
+MODEL = "claude-sonnet-4-5"
+SECRET = "Wherefore art thou "
+
+
+@pytest.fixture
+def run(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """The command in this process, on the database of `engine`."""
+    monkeypatch.setenv("CARPOOL_DATABASE_URL", database_url)
+    monkeypatch.setenv("COLUMNS", "80")
+    settings.cache_clear()
+    database.engine.cache_clear()
+    yield lambda *arguments: CliRunner().invoke(app, ["advise", *arguments])
+    database.engine().dispose()
+    database.engine.cache_clear()
+    settings.cache_clear()
+
+
+def wasteful(number: int) -> dict[str, Any]:
+    return request(f"{SECRET}{number}?", MODEL) | {"max_tokens": 64_000, "system": SECRET * 400}
+
+
+def test_waste_is_found_in_what_ran_and_nothing_that_was_said_is_shown(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, run: Callable[..., Any]
+) -> None:
+    # Given requests that share a long prompt, allow far more than is written, and have a cheaper neighbour
+    producer.enqueue_many([wasteful(n) for n in range(120)])
+    carpool.until(lambda: carpool.ended(120))
+
+    listed, shown = run("--json"), run()
+
+    # Then each is said, the dearest first, with a month's money at the rate seen
+    advice = json.loads(listed.stdout)
+    assert [one["kind"] for one in advice] == ["smaller_model", "cache", "max_tokens"]
+    model, cache, max_tokens = advice
+    assert model["saves_per_month"] > cache["saves_per_month"] > max_tokens["saves_per_month"] == 0
+    assert {one["subject"] for one in advice} == {f"tests · {MODEL}"}
+    assert (cache["facts"]["requests"], cache["facts"]["batches"]) == (120, 1)
+    in_truth = len(SECRET) * 400 // 4  # as the simulator counts
+    assert 0.95 * in_truth < cache["facts"]["prefix_tokens"] <= 1.05 * in_truth
+    assert max_tokens["facts"]["max_tokens"] == 64_000
+
+    # And the page fits a terminal and shows no content
+    assert shown.exit_code == 0
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    assert f"${model['saves_per_month']:.2f} a month" in shown.stdout
+    assert "Wherefore" not in listed.stdout + shown.stdout
+
+
+def test_where_params_are_pruned_the_rest_is_still_advised(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, run: Callable[..., Any]
+) -> None:
+    producer.enqueue_many([wasteful(n) for n in range(50)])
+    carpool.until(lambda: carpool.ended(50))
+    carpool.change("DELETE FROM params")
+
+    assert [one["kind"] for one in json.loads(run("--json").stdout)] == ["smaller_model"]
+
+
+def test_without_anything_used_nothing_is_advised(engine: sa.Engine, run: Callable[..., Any]) -> None:
+    tomorrow = (datetime.now(UTC) + timedelta(1)).date().isoformat()
+
+    assert json.loads(run("--json").stdout) == []
+    assert "Nothing to advise" in run("--since", tomorrow).stdout
+
+
+def test_one_clients_advice_leaves_out_the_others(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, run: Callable[..., Any]
+) -> None:
+    producer.enqueue_many([wasteful(n) for n in range(50)])
+    carpool.until(lambda: carpool.ended(50))
+
+    assert json.loads(run("--json", "--client", "another").stdout) == []
+    assert len(json.loads(run("--json", "--client", "tests").stdout)) == 3

@@ -1,0 +1,152 @@
+"""`carpool batches`: what it lists, and what it says each batch waits for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from click.testing import Result
+from tests.fixtures.agents import Carpool, request
+from typer.testing import CliRunner
+
+from carpool import Producer
+from carpool_worker import database, settings
+from carpool_worker.cli import app
+from carpool_worker.simulator import Fault, RemoteSimulator
+
+OTHER_MODEL = "claude-sonnet-4-5"
+
+
+@pytest.fixture(autouse=True)
+def command_line(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The command line reads the test's database."""
+    monkeypatch.setenv("CARPOOL_DATABASE_URL", database_url)
+    for cached in (settings.settings, database.engine):
+        cached.cache_clear()
+    yield
+    database.engine().dispose()
+    for cached in (settings.settings, database.engine):
+        cached.cache_clear()
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["batches", *arguments])
+
+
+def rows(*arguments: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in succeeded(run(*arguments, "--json")).splitlines()]
+
+
+def succeeded(result: Result) -> str:
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def given_batches(carpool: Carpool, producer: Producer, *models: str) -> list[str]:
+    for model in models:
+        producer.enqueue_many([request("SECRET", model), request("b", model)])
+        carpool.aggregate()
+    return [row.id for row in carpool.rows("SELECT id FROM batches ORDER BY id")]
+
+
+def test_the_newest_come_last_and_pages_and_filters_choose(carpool: Carpool, producer: Producer) -> None:
+    ids = given_batches(carpool, producer, OTHER_MODEL, "claude-haiku-4-5", OTHER_MODEL)
+    carpool.submit()
+    ids += [one for one in given_batches(carpool, producer, OTHER_MODEL) if one not in ids]
+
+    assert [row["id"] for row in rows()] == ids
+    assert [row["id"] for row in rows("--limit", "2")] == ids[2:]
+    assert [row["id"] for row in rows("--limit", "2", "--before", ids[2])] == ids[:2]
+    assert [row["id"] for row in rows("--limit", "2", "--after", ids[0])] == ids[1:3]
+    assert [row["id"] for row in rows("--since", "10m")] == ids
+    assert rows("--since", "2100-01-01") == []
+    assert [row["id"] for row in rows("--model", "claude-haiku-4-5")] == [ids[1]]
+    assert [row["id"] for row in rows("--state", "sealed", "--state", "open")] == [ids[3]]
+    assert f"carpool batches --before {ids[2]}" in succeeded(run("--limit", "2"))
+
+
+def test_a_batch_in_doubt_says_what_it_waits_for(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    given_batches(carpool, producer, OTHER_MODEL)
+    simulator.arm(Fault(operation="create", kind="lost"))
+    carpool.submit()
+
+    [row] = rows()
+
+    assert row["state"] == "submitting"
+    assert row["waiting_for"].startswith("Anthropic's list to show whether it was made, until ")
+    assert row["waiting_for"].endswith(" UTC, then it is sent again")
+
+
+def test_a_paused_lane_and_a_full_queue_are_named(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARPOOL_QUEUE_LIMIT", "2")
+    settings.settings.cache_clear()
+    first, second, third = given_batches(
+        carpool, producer, OTHER_MODEL, "claude-haiku-4-5", "claude-opus-4-5"
+    )
+    carpool.change(f"UPDATE batches SET state = 'in_progress' WHERE id = '{first}'")
+    simulator.arm(Fault(operation="create", kind="error", status=403))
+    carpool.submit()
+
+    waiting = {row["id"]: row["waiting_for"] for row in rows()}
+
+    assert waiting[second].startswith("its lane, paused: 403 permission_error: ")
+    assert third in waiting
+
+
+def test_the_table_fits_80_columns_and_shows_no_content(
+    carpool: Carpool, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    [batch_id] = given_batches(carpool, producer, OTHER_MODEL)
+    assert "a worker to post it" in succeeded(run())
+    carpool.change("UPDATE batches SET state = 'completed', finished_at = 5, last_error = 'it-is-long-'")
+    carpool.change("UPDATE batches SET succeeded = 123456789, errored = 123456789, expired = 123456789")
+
+    shown = succeeded(run())
+
+    assert batch_id in shown
+    assert "SECRET" not in shown
+    assert {len(line) for line in shown.splitlines()} == {80}
+    assert shown.splitlines()[0].endswith("┓")
+
+
+def test_show_tells_the_story_in_order_of_time(carpool: Carpool, producer: Producer) -> None:
+    [batch_id] = given_batches(carpool, producer, OTHER_MODEL)
+    carpool.submit()
+    carpool.until(lambda: carpool.ended(2))
+    [claude_id] = [row.claude_id for row in carpool.rows("SELECT claude_id FROM batches")]
+
+    shown = succeeded(run("show", claude_id))
+
+    steps = [
+        "opened in lane",
+        "sealed: 2 requests",
+        "post 1 began",
+        "taken by Anthropic as",
+        "ended: 2 succeeded",
+    ]
+    assert [shown.index(step) for step in steps] == sorted(shown.index(step) for step in steps)
+    assert "requests in it: 2 completed" in shown
+    assert succeeded(run("show", claude_id[:-1])) == shown
+    told = json.loads(succeeded(run("show", batch_id[:31], "--json")))
+    assert told["request_states"] == {"completed": 2}
+    assert [words for _, words in told["story"]][-1].startswith("completed: 2 succeeded")
+
+
+def test_what_is_not_there_is_said(engine: sa.Engine) -> None:
+    assert succeeded(run()) == "No such batch.\n"
+    for arguments, code, reason in (
+        (["show", "nobody"], 1, "there is no batch nobody"),
+        (["--before", "0" * 32], 1, "there is no batch 000"),
+        (["--state", "odd"], 2, "--state"),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == code
+        assert reason in result.output

@@ -1,0 +1,152 @@
+"""`carpool cancel`: acts at once, and what it says about the bill is true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from tests.fixtures.agents import Carpool, request
+from typer.testing import CliRunner
+
+from carpool import Producer
+from carpool_worker import database
+from carpool_worker.cli import app
+from carpool_worker.policies.limits import Limits
+from carpool_worker.settings import settings
+
+LATER = Limits(count=100_000, body_bytes=250_000_000, seconds=3_600.0)
+Cancel = Callable[..., Any]
+
+
+@pytest.fixture
+def cancel(carpool: Carpool, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cancel]:
+    """The command, on this test's database and Redis."""
+    monkeypatch.setenv("CARPOOL_DATABASE_URL", carpool.engine.url.render_as_string(hide_password=False))
+    monkeypatch.setenv("CARPOOL_REDIS_URL", redis_url)
+    settings.cache_clear()
+    database.engine.cache_clear()
+    yield lambda *arguments, **options: CliRunner().invoke(app, ["cancel", *arguments], **options)
+    if database.engine.cache_info().currsize:
+        database.engine().dispose()
+    database.engine.cache_clear()
+    settings.cache_clear()
+
+
+def given_each_kind(carpool: Carpool, producer: Producer) -> list[str]:
+    """A request that has ended, one at Anthropic, and one in an open batch."""
+    ended = producer.enqueue(request("ended"))
+    carpool.until(lambda: carpool.ended(1))
+    out = producer.enqueue(request("out"))
+    carpool.aggregate()
+    carpool.submit()
+    carpool.limits = LATER
+    waiting = producer.enqueue(request("waiting"))
+    carpool.aggregate()
+    return [ended, out, waiting]
+
+
+def states(carpool: Carpool) -> dict[str, str]:
+    return dict(tuple(row) for row in carpool.rows("SELECT id, state FROM requests"))
+
+
+def test_it_says_truly_what_became_of_each(carpool: Carpool, producer: Producer, cancel: Cancel) -> None:
+    # Given
+    ids = given_each_kind(carpool, producer)
+    unknown = "0" * 32
+
+    # When
+    first = cancel(*ids, unknown, "--yes")
+    again = cancel(*ids, "--yes")
+
+    # Then
+    assert first.output.splitlines() == [
+        "1 canceled before Anthropic ran them: they cost nothing · 1 at Anthropic: their answers will be dropped, "
+        "those already made are paid for · 1 had ended already · 1 unknown: never enqueued, or still in the inbox",
+        f"  unknown: {unknown}",
+    ]
+    assert again.output.splitlines() == [
+        "1 at Anthropic: their answers will be dropped, those already made are paid for · 2 had ended already"
+    ]
+    assert (first.exit_code, again.exit_code) == (0, 0)
+    carpool.until(lambda: carpool.ended(3))
+    assert [states(carpool)[id_] for id_ in ids] == ["completed", "canceled", "canceled"]
+    assert carpool.rows("SELECT sum(requests) FROM usage") == [(2,)]
+
+
+@pytest.mark.parametrize("name", ["id", "claude_id"])
+def test_a_batch_is_canceled_by_either_of_its_names(
+    carpool: Carpool, producer: Producer, cancel: Cancel, name: str
+) -> None:
+    ids = given_each_kind(carpool, producer)
+    [batch] = carpool.rows("SELECT * FROM batches WHERE state = 'in_progress'")
+
+    run = cancel("--batch", getattr(batch, name), "--yes")
+
+    assert run.output.startswith("1 at Anthropic"), run.output
+    carpool.until(lambda: carpool.ended(2))
+    assert [states(carpool)[id_] for id_ in ids] == ["completed", "canceled", "batched"]
+
+
+def test_all_of_a_client_is_canceled_in_the_inbox_too(
+    carpool: Carpool, producer: Producer, redis_url: str, cancel: Cancel
+) -> None:
+    # Given requests of two clients, some not taken yet
+    given_each_kind(carpool, producer)
+    with Producer(redis_url, client="others") as other:
+        theirs = other.enqueue(request("other"))
+    late = producer.enqueue(request("late"))
+
+    # When
+    run = cancel("--client", "tests", "--yes")
+    carpool.aggregate()
+
+    # Then
+    assert run.output.startswith("1 canceled before Anthropic ran them"), run.output
+    assert "still in the inbox" in run.output
+    assert (states(carpool)[late], states(carpool)[theirs]) == ("canceled", "batched")
+    carpool.limits = Limits(1, 250_000_000, 0)
+    carpool.until(lambda: carpool.ended(5))
+
+
+def test_without_a_yes_nothing_is_canceled(carpool: Carpool, producer: Producer, cancel: Cancel) -> None:
+    ids = given_each_kind(carpool, producer)
+
+    asked = cancel("--client", "tests", input="n\n")
+
+    assert "Cancel 2 requests of client 'tests', and what of it is in the inbox?" in asked.output
+    assert asked.exit_code == 1
+    assert states(carpool)[ids[2]] == "batched"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "one of them"),
+        (["0" * 32, "--client", "tests"], "one of them"),
+        (["nonsense"], "no request's id"),
+    ],
+)
+def test_who_uses_it_wrongly_is_told_how(cancel: Cancel, arguments: list[str], reason: str) -> None:
+    run = cancel(*arguments, "--yes")
+
+    assert run.exit_code == 2
+    assert reason in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--batch", "msgbatch_none"], "there is no batch msgbatch_none"),
+        (["--client", "no such name"], "client: must be"),
+    ],
+)
+def test_what_it_can_not_do_it_says_in_one_line(
+    carpool: Carpool, cancel: Cancel, arguments: list[str], reason: str
+) -> None:
+    run = cancel(*arguments, "--yes")
+
+    assert run.exit_code == 1
+    assert reason in run.stderr
+    assert run.stderr.startswith("carpool: ")
+    assert len(run.stderr.splitlines()) == 1

@@ -1,0 +1,195 @@
+"""`carpool retry`: discarded requests run again and are delivered again, and nothing is paid for twice unsaid."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from tests.fixtures.agents import MODEL, Carpool, request
+from tests.fixtures.command_line import run, succeeded
+
+from carpool import Producer, Webhook
+from carpool_worker.app import app as celery
+from carpool_worker.database import write
+from carpool_worker.pipeline.collection.collector import GONE, MISSING
+from carpool_worker.pipeline.delivery import courier
+from carpool_worker.policies.budgets import Budget
+from carpool_worker.settings import settings
+from carpool_worker.simulator import RemoteSimulator, Script
+from carpool_worker.states import BatchState
+from carpool_worker.store.requests.endings import discard
+
+pytestmark = pytest.mark.usefixtures("command_line")
+
+TROUBLE = Script(contains="poison", outcome="errored", error_type="api_error")
+
+
+def given_discarded(carpool: Carpool, producer: Producer, simulator: RemoteSimulator, **options: Any) -> str:
+    """A request whose three attempts all met trouble at Anthropic, that is over now; and one that was answered."""
+    simulator.script(TROUBLE)
+    id_ = producer.enqueue(request("poison"), **options)
+    producer.enqueue(request("fine"))
+    carpool.until(lambda: carpool.ended(2))
+    simulator.clear_scripts()
+    assert state_of(carpool, id_) == ("discarded", 3)
+    return id_
+
+
+def state_of(carpool: Carpool, id_: str) -> tuple[str, int]:
+    [row] = carpool.rows(f"SELECT state, attempt FROM requests WHERE id = '{id_}'")
+    return row.state, row.attempt
+
+
+def given_lost_answers(carpool: Carpool, producer: Producer) -> list[str]:
+    """Two requests whose answers were made and paid for, perhaps, and could not be read."""
+    ids = [producer.enqueue(request(text)) for text in "ab"]
+    carpool.aggregate()
+    with write(carpool.engine) as connection:
+        for id_, error in zip(ids, (GONE, MISSING), strict=True):
+            [row] = carpool.rows(f"SELECT batch_id FROM requests WHERE id = '{id_}'")
+            discard(
+                connection, row.batch_id, id_, error, carpool.rows("SELECT max(opened_at) FROM batches")[0][0]
+            )
+    carpool.change(f"UPDATE batches SET state = '{BatchState.COMPLETED}', finished_at = opened_at")
+    return ids
+
+
+def test_a_request_that_was_put_back_is_answered_and_delivered_again(
+    carpool: Carpool,
+    producer: Producer,
+    simulator: RemoteSimulator,
+    receiver: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a request that was discarded, and whose callback knows that
+    monkeypatch.setenv("CARPOOL_WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8")
+    monkeypatch.setenv("CARPOOL_WEBHOOK_SECRET", "whsec_" + "A" * 32)
+    settings.cache_clear()
+    id_ = given_discarded(carpool, producer, simulator, callback=Webhook(receiver.url("/claude")))
+    courier.deliver(carpool.engine, celery, settings())
+
+    # When
+    asked = run("retry", id_, answer="y\n")
+    again = run("retry", id_, "--yes")
+    carpool.until(lambda: carpool.ended(2))
+    courier.deliver(carpool.engine, celery, settings())
+
+    # Then: it is a new one's first attempt, and the callback was told of both ends
+    assert "Put 1 request back, for about $0.0" in asked.output
+    assert "1 callbacks were told of the failure?" in asked.output
+    assert asked.output.endswith("1 request put back.\n")
+    assert again.exit_code == 1
+    assert state_of(carpool, id_) == ("completed", 1)
+    bodies = [body for _, body in receiver.posts["/claude"]]
+    assert [b"request.discarded" in body for body in bodies] == [True, False]
+    assert b"request.completed" in bodies[1]
+
+
+def test_it_asks_first_and_wants_to_know_which(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    id_ = given_discarded(carpool, producer, simulator)
+
+    which, refused = run("retry"), run("retry", "--all", answer="n\n")
+
+    assert (which.exit_code, refused.exit_code) == (2, 1)
+    assert state_of(carpool, id_) == ("discarded", 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "chosen"),
+    [
+        (["--client", "tests"], True),
+        (["--client", "stranger"], False),
+        (["--since", "10m"], True),
+        (["--since", "2100-01-01"], False),
+        (["--all"], True),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_which_ones_are_chosen(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, arguments: list[str], chosen: bool
+) -> None:
+    id_ = given_discarded(carpool, producer, simulator)
+
+    result = run("retry", *arguments, "--yes")
+
+    assert result.exit_code == (0 if chosen else 1)
+    assert state_of(carpool, id_) == (("retryable", 0) if chosen else ("discarded", 3))
+
+
+def test_what_may_have_been_paid_for_stays_unless_that_is_said(carpool: Carpool, producer: Producer) -> None:
+    ids = given_lost_answers(carpool, producer)
+
+    refused = run("retry", *ids, "--yes")
+    asked = run("retry", *ids, "--even-paid", answer="y\n")
+
+    assert refused.exit_code == 1
+    assert "2 stay discarded: lost an answer that may have been paid for" in refused.output
+    assert "2 of them may have been paid for already" in asked.output
+    assert "an unknown cost of 2" in asked.output
+    assert [state_of(carpool, id_) for id_ in ids] == [("retryable", 0)] * 2
+
+
+def test_an_outcome_that_nobody_knows_or_an_answer_that_is_gone_counts_as_paid_for(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    id_ = given_discarded(carpool, producer, simulator)
+    carpool.change(f"DELETE FROM answers WHERE request_id = '{id_}'")
+    assert "may have been paid for" in run("retry", id_, "--yes").output
+
+    carpool.change(f"UPDATE requests SET outcome = 'surprising' WHERE id = '{id_}'")
+    assert "may have been paid for" in run("retry", id_, "--yes").output
+    assert state_of(carpool, id_) == ("discarded", 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("UPDATE requests SET cancel_requested_at = 5", "wanted by their client no more"),
+        ("DELETE FROM params", "no longer kept"),
+        ("UPDATE requests SET finished_at = 5 WHERE state = 'discarded'", "no longer kept"),
+        ("UPDATE deliveries SET state = 'delivering'", "just being told to a callback"),
+    ],
+)
+def test_what_can_not_run_again_stays_and_the_reason_is_told(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, change: str, reason: str
+) -> None:
+    id_ = given_discarded(
+        carpool, producer, simulator, callback=Webhook("https://billing.example.com/claude")
+    )
+    carpool.change(change)
+
+    result = run("retry", id_, "--even-paid", "--yes")
+
+    assert result.exit_code == 1
+    assert f"1 stay discarded: {reason}" in result.output
+    assert state_of(carpool, id_) == ("discarded", 3)
+
+
+def test_many_go_back_in_steps(carpool: Carpool, producer: Producer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carpool_worker.operations.retry.STEP", 4)
+    producer.enqueue_many([request(str(number)) for number in range(10)])
+    carpool.aggregate()
+    carpool.change("UPDATE requests SET state = 'discarded', outcome = 'expired', finished_at = batched_at")
+
+    assert succeeded("retry", "--all", "--yes") == "10 requests put back.\n"
+    assert len(carpool.rows(f"SELECT id FROM requests WHERE state = 'retryable' AND model = '{MODEL}'")) == 10
+
+
+def test_what_was_refused_for_its_clients_budget_can_be_put_back_and_then_no_budget_holds_it(
+    carpool: Carpool, producer: Producer
+) -> None:
+    # Given
+    carpool.budgets = {"tests": Budget(day=Decimal("0.0000001"))}
+    producer.enqueue(request())
+    carpool.aggregate()
+    assert carpool.rows("SELECT state FROM requests") == [("discarded",)]
+
+    # When
+    assert "1 request put back" in succeeded("retry", "--client", "tests", "--yes")
+
+    # Then
+    carpool.until(lambda: carpool.ended(1))
+    assert carpool.rows("SELECT state, attempt FROM requests") == [("completed", 1)]

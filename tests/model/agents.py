@@ -1,0 +1,174 @@
+"""The agents as the model runs them: in any order, as often as it likes, on stale ids too, interrupted anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import redis
+import sqlalchemy as sa
+from tests.model.courier import Courier
+from tests.model.interruptions import Crash, Fuse, PorousClaude, PorousInbox, crash
+
+from carpool_worker.database import now, read, write
+from carpool_worker.pipeline.batching import aggregator, budgeter, stager
+from carpool_worker.pipeline.collection import collector, poller
+from carpool_worker.pipeline.submission import rescuer, submitter
+from carpool_worker.pipeline.submission.admission import admitted
+from carpool_worker.policies.budgets import Budgets
+from carpool_worker.policies.limits import Limits
+from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.deliveries import rows as deliveries
+
+LIMITS = Limits(count=5, body_bytes=800, seconds=60)
+PATIENCE = rescuer.Patience(submit_timeout=60, settle_interval=600)
+QUEUE_LIMIT = 8
+"""Requests at Anthropic: a full batch and a bit."""
+MAX_ATTEMPTS = 3
+RETRY_INTERVAL = 60.0
+
+MOMENT = 6_000
+"""Milliseconds: longer than the rescuer's head start for posts, far shorter than its patience."""
+HOURS = 3 * 3_600_000
+"""Milliseconds: longer than any wait of an agent."""
+
+CLOCKS = {
+    "batches": ("due_at", "opened_at", "submitting_at", "in_doubt_at", "sought_at", "warm_until"),
+    "requests": ("retry_at",),
+    "deliveries": ("due_at",),
+    "lane_pauses": ("paused_at", "probe_at"),
+}
+
+
+CRASH = "crash"
+
+
+class Interruption(NamedTuple):
+    """After so many points `by` comes in between: a crash, or another agent; again after `again` more."""
+
+    after: int
+    by: str
+    again: int | None = None
+
+
+@dataclass
+class Agents:
+    """All agents on one database, one Redis and one API."""
+
+    engine: sa.Engine
+    server: redis.Redis
+    claude: PorousClaude
+    fuse: Fuse
+    courier: Courier
+    budgets: Budgets = field(default_factory=dict)
+
+    def aggregate(self) -> None:
+        self._aggregate(claim_interval=30)
+
+    def aggregate_for_the_dead(self) -> None:
+        self._aggregate(claim_interval=0)
+
+    def submit(self) -> None:
+        self._submit(self._ids(lambda connection, at: admitted(connection, at, QUEUE_LIMIT)))
+
+    def submit_anything(self) -> None:
+        self._submit(self._all_ids())
+
+    def rescue(self) -> None:
+        rescuer.rescue(self.engine, self.claude, PATIENCE)
+
+    def rescue_a_moment_later(self) -> None:
+        self._turn_back({"batches": CLOCKS["batches"]}, MOMENT)
+        self.rescue()
+
+    def poll(self) -> None:
+        poller.poll(self.engine, self.claude)
+
+    def collect(self) -> None:
+        self._collect(self._ids(batches.due_to_collect))
+
+    def collect_anything(self) -> None:
+        self._collect(self._all_ids())
+
+    def stage(self) -> None:
+        budgeter.release(self.engine, self.budgets)
+        stager.stage(self.engine, LIMITS)
+        with write(self.engine) as connection:
+            deliveries.stage(connection, now())
+            deliveries.rescue(connection, now())
+
+    def deliver(self) -> None:
+        self.courier.deliver()
+
+    def deliver_in_vain(self) -> None:
+        self.courier.deliver_in_vain()
+
+    def deliver_and_hang(self) -> None:
+        self.courier.deliver_and_hang()
+
+    def record_late(self) -> None:
+        self.courier.record_late()
+
+    def hours_pass(self) -> None:
+        self._turn_back(CLOCKS, HOURS)
+
+    def run(self, names: Iterable[str], interruption: Interruption | None) -> None:
+        """Run these agents in turn; a crash ends one, and the next goes on."""
+        if interruption:
+            after, by, again = interruption
+            self.fuse.light(after, crash if by == CRASH else lambda: AGENTS[by](self), again)
+        try:
+            for name in names:
+                with suppress(Crash):
+                    AGENTS[name](self)
+        finally:
+            self.fuse.put_out()
+
+    def _aggregate(self, claim_interval: float) -> None:
+        inbox = PorousInbox(self.server, claim_interval)
+        inbox.fuse = self.fuse
+        aggregator.aggregate(self.engine, inbox, LIMITS, lambda _: self.fuse.burn(), self.budgets)
+
+    def _submit(self, ids: Iterable[str]) -> None:
+        for batch_id in ids:
+            bounds = PATIENCE.submit_timeout, QUEUE_LIMIT
+            submitter.submit(self.engine, self.claude, batch_id, *bounds, cache_shared_prompts=True)
+
+    def _collect(self, ids: Iterable[str]) -> None:
+        policy = MAX_ATTEMPTS, RETRY_INTERVAL
+        for batch_id in ids:
+            collector.collect(self.engine, self.claude, batch_id, *policy, lambda _: self.fuse.burn())
+
+    def _turn_back(self, clocks: Mapping[str, Sequence[str]], milliseconds: int) -> None:
+        with write(self.engine) as connection:
+            for table, columns in clocks.items():
+                back = ", ".join(f"{column} = {column} - {milliseconds}" for column in columns)
+                connection.execute(sa.text(f"UPDATE {table} SET {back}"))
+
+    def _ids(self, due: Callable[[sa.Connection, int], list[str]]) -> list[str]:
+        with read(self.engine) as connection:
+            return due(connection, now())
+
+    def _all_ids(self) -> list[str]:
+        with read(self.engine) as connection:
+            return list(connection.scalars(sa.select(batches.batches.c.id)))
+
+
+AGENTS: dict[str, Callable[[Agents], None]] = {
+    name: agent
+    for name, agent in vars(Agents).items()
+    if callable(agent) and not name.startswith("_") and name not in ("run", "hours_pass")
+}
+ROUND = ("aggregate_for_the_dead", "submit", "rescue", "poll", "collect", "stage", "deliver")
+RIVALS = (
+    "aggregate_for_the_dead",
+    "submit_anything",
+    "rescue_a_moment_later",
+    "poll",
+    "collect_anything",
+    "stage",
+    "deliver",
+)
+"""What comes in between other agents, themselves included."""

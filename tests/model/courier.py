@@ -1,0 +1,59 @@
+"""A courier without receivers: it claims and records for real, what became of its tries is made up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from tests.model.interruptions import Fuse
+
+from carpool_worker.database import now, write
+from carpool_worker.states import DeliveryState
+from carpool_worker.store.deliveries import rows as deliveries
+from carpool_worker.store.deliveries.rows import Claimed, Outcome
+
+CHUNK = 10
+LEASE = 60_000
+"""Milliseconds."""
+TRIES = 3
+
+
+@dataclass
+class Courier:
+    """It can die between claim and record, and record so late that another has claimed the same since."""
+
+    engine: sa.Engine
+    fuse: Fuse
+    late: list[Outcome] = field(default_factory=list)
+
+    def deliver(self) -> None:
+        self._record([_delivered(one) for one in self._claim()])
+
+    def deliver_in_vain(self) -> None:
+        self._record([_failed(one) for one in self._claim()])
+
+    def deliver_and_hang(self) -> None:
+        self.late += [_delivered(one) for one in self._claim()]
+
+    def record_late(self) -> None:
+        self._record(self.late)
+
+    def _claim(self) -> list[Claimed]:
+        with write(self.engine) as connection:
+            claimed = deliveries.claim(connection, CHUNK, LEASE, now())
+        self.fuse.burn()
+        return claimed
+
+    def _record(self, outcomes: list[Outcome]) -> None:
+        with write(self.engine) as connection:
+            deliveries.record(connection, outcomes, now())
+
+
+def _delivered(one: Claimed) -> Outcome:
+    return Outcome(one, DeliveryState.DELIVERED, now())
+
+
+def _failed(one: Claimed) -> Outcome:
+    if one.attempt >= TRIES:
+        return Outcome(one, DeliveryState.DISCARDED, now(), error="tried too often")
+    return Outcome(one, DeliveryState.RETRYABLE, now(), due_at=now() + LEASE)

@@ -1,0 +1,134 @@
+"""What must hold of the tables, the inbox and the simulator's ledger: at every step, and when all is at rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
+from typing import Any
+
+import redis
+import sqlalchemy as sa
+from tests.model.agents import MAX_ATTEMPTS, QUEUE_LIMIT
+
+from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, decode_entry
+from carpool_worker.database import read
+from carpool_worker.policies.budgets import Budgets
+from carpool_worker.simulator import RemoteSimulator
+
+UNFINISHED = """
+SELECT (SELECT count(*) FROM batches WHERE finished_at IS NULL)
+    + (SELECT count(*) FROM requests WHERE finished_at IS NULL)
+    + (SELECT count(*) FROM deliveries WHERE state NOT IN ('delivered', 'discarded'))"""
+MISCOUNTED = """
+SELECT id, state, request_count,
+    (SELECT count(*) FROM requests WHERE batch_id = batches.id AND finished_at IS NULL) AS holds
+FROM batches WHERE state IN ('open', 'sealed', 'submitting', 'in_progress', 'canceling') AND holds <> request_count"""
+HOMELESS = """
+SELECT id FROM requests WHERE batch_id NOT IN (SELECT id FROM batches) AND NOT (batch_id = '' AND attempt = 0)"""
+UNSETTLED = """
+SELECT id FROM requests WHERE estimate IS NOT NULL AND finished_at IS NOT NULL
+    OR held_at IS NOT NULL AND (estimate IS NULL OR state <> 'retryable' OR attempt <> 0)"""
+TAKEN = """
+SELECT (SELECT coalesce(sum(cost), 0) FROM usage WHERE client = '{client}')
+    + (SELECT coalesce(sum(estimate), 0) FROM requests WHERE client = '{client}' AND held_at IS NULL)"""
+FINAL = """
+SELECT id, state, attempt, outcome, cost, finished_at, batch_id FROM requests WHERE finished_at IS NOT NULL
+UNION ALL SELECT 'to ' || request_id, state, attempt, last_error, NULL, coalesce(delivered_at, discarded_at), target
+FROM deliveries WHERE state IN ('delivered', 'discarded')"""
+ENDS = """
+SELECT requests.id, requests.state, attempt, callback, coalesce(batches.state = 'rejected', false) AS rejected,
+    requests.cost IS NOT NULL AS paid
+FROM requests LEFT JOIN batches ON batches.id = batch_id"""
+AMOUNTS = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens", "cost", "list_price")
+SUMS = ", ".join(f"sum({amount})" for amount in AMOUNTS)
+SPENT = f"""
+SELECT client, model, count(*), {SUMS} FROM requests WHERE cost IS NOT NULL
+GROUP BY client, model ORDER BY client, model"""
+USED = f"SELECT client, model, sum(requests), {SUMS} FROM usage GROUP BY client, model ORDER BY client, model"
+BATCH_SUMS = """
+SELECT coalesce(sum(succeeded), 0), coalesce(sum(cost), 0), coalesce(sum(list_price), 0),
+    coalesce(sum(succeeded + errored + canceled + expired <> request_count), 0)
+FROM batches WHERE state = 'completed'"""
+REQUEST_SUMS = """
+SELECT count(*), coalesce(sum(cost), 0), coalesce(sum(list_price), 0), 0 FROM requests WHERE cost IS NOT NULL"""
+
+
+class Books:
+    """The tables, the inbox and the ledger of one example."""
+
+    def __init__(self, engine: sa.Engine, server: redis.Redis, simulator: RemoteSimulator) -> None:
+        self._engine = engine
+        self._server = server
+        self._simulator = simulator
+        self._final: dict[str, Any] = {}
+
+    def rows(self, query: str) -> list[Any]:
+        with read(self._engine) as connection:
+            return [tuple(row) for row in connection.execute(sa.text(query))]
+
+    @property
+    def at_rest(self) -> bool:
+        return self.rows(UNFINISHED) == [(0,)] and self._server.xlen(INBOX) == 0
+
+    def assert_all_is_at_rest(self) -> None:
+        assert self.at_rest, self.rows("SELECT id, state, request_count, last_error FROM batches")
+
+    def assert_nothing_accepted_is_lost(self, accepted: Mapping[str, Any]) -> None:
+        inbox = self._inbox()
+        held = {request_id for (request_id,) in self.rows("SELECT id FROM requests")}
+        assert held | set(inbox) == set(accepted)
+        assert int(self._server.get(QUEUED) or 0) == len(inbox)
+
+    def assert_the_tables_are_sound(self) -> None:
+        assert self.rows(MISCOUNTED) == []
+        assert self.rows(HOMELESS) == []
+        assert self.rows(UNSETTLED) == []
+
+    def assert_the_queue_is_short(self, counts: Iterable[int]) -> None:
+        """`counts` holds the requests of each batch that waits at Anthropic."""
+        assert sum(counts) <= QUEUE_LIMIT
+
+    def assert_no_budget_is_overdrawn(self, budgets: Budgets) -> None:
+        """Answers of the simulator never cost more than they were estimated at."""
+        for client, budget in budgets.items():
+            [(taken,)] = self.rows(TAKEN.format(client=client))
+            assert taken <= budget.limits["day"]
+
+    def assert_what_is_final_stays(self) -> None:
+        final = {row[0]: row for row in self.rows(FINAL)}
+        assert {key: final.get(key) for key in self._final} == self._final
+        self._final = final
+
+    def assert_each_request_ended_as_it_must(self, accepted: Mapping[str, str], unwanted: Set[str]) -> None:
+        """`accepted` holds the state in which each request ends unless its batch is rejected, or nobody wants it."""
+        for request_id, state, attempt, _, rejected, _ in self.rows(ENDS):
+            ends = {"discarded" if rejected else accepted[request_id]}
+            assert state in (ends | {"canceled"} if request_id in unwanted else ends)
+            assert (state != "canceled") <= attempt <= MAX_ATTEMPTS
+        assert int(self._server.get(QUEUED) or 0) == self._server.xlen(INBOX) == 0
+
+    def assert_nothing_is_paid_for_twice(self) -> None:
+        ends = {row[0]: row for row in self.rows(ENDS)}
+        ours = [entry for entry in self._simulator.ledger_entries() if entry["custom_id"] in ends]
+        runs = Counter(entry["custom_id"] for entry in ours)
+        billed = Counter(entry["custom_id"] for entry in ours if entry["outcome"] == "succeeded")
+        assert billed == Counter(key for key, *_, paid in ends.values() if paid)
+        assert {key for key, state, *_ in ends.values() if state == "completed"} <= set(billed)
+        # Nor run in vain: a batch for each attempt; the last one, where it was rejected, ran nothing.
+        for key, state, attempt, _, rejected, paid in ends.values():
+            fewest = attempt - (state == "canceled" and not paid) - rejected
+            assert max(fewest, 0) <= runs[key] <= attempt - rejected
+
+    def assert_the_books_balance(self) -> None:
+        assert self.rows(USED) == self.rows(SPENT)
+        assert self.rows(BATCH_SUMS) == self.rows(REQUEST_SUMS)
+        assert self.rows("SELECT count(*) FROM answers") == self.rows("SELECT count(*) FROM requests")
+
+    def assert_each_callback_has_its_delivery(self) -> None:
+        called_back = [row[0] for row in self.rows(ENDS) if row[3] is not None]
+        assert sorted(key for (key,) in self.rows("SELECT request_id FROM deliveries")) == sorted(called_back)
+
+    def _inbox(self) -> list[str]:
+        entries: Any = self._server.xrange(INBOX)
+        packed = [fields[ENTRY_FIELD] for _, fields in entries if ENTRY_FIELD in fields]
+        return [envelope.id for one in packed for envelope in decode_entry(one)]

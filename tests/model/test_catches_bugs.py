@@ -1,0 +1,192 @@
+"""The model is worth its name: with a bug put in on purpose, one of its attacks ends in the broken promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytest
+import sqlalchemy as sa
+from tests.model import attacks
+from tests.model.world import World, world
+
+from carpool_worker.claude import client
+from carpool_worker.claude.batch import Seen
+from carpool_worker.database import write
+from carpool_worker.models import Batch
+from carpool_worker.pipeline.collection import collector
+from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
+from carpool_worker.pipeline.submission import rescuer, submitter
+from carpool_worker.simulator import Fault
+from carpool_worker.store.deliveries import rows as deliveries
+from carpool_worker.store.requests import cancellations, outcomes
+from carpool_worker.store.requests import rows as requests
+from carpool_worker.store.requests.outcomes import Finish, Pending
+
+__all__ = ["world"]
+
+Patch = pytest.MonkeyPatch
+
+
+class Bug(NamedTuple):
+    """A bug, what brings it to light (crashes begin a little before the one that does), and the promise it breaks."""
+
+    put_in: Callable[[Patch], None]
+    attack: Callable[[World], object]
+    promise: str
+
+
+def acknowledge_before_the_commit(patch: Patch) -> None:
+    chunks = Inbox.chunks
+
+    def acknowledged(self: Inbox) -> Iterator[Chunk]:
+        for chunk in chunks(self):
+            self.acknowledge(chunk)
+            yield chunk
+
+    patch.setattr(Inbox, "chunks", acknowledged)
+
+
+def commit_the_intent_after_the_post(patch: Patch) -> None:
+    intend, accept = submitter._intend, submitter.accept
+    intents: list[tuple[Any, ...]] = []
+
+    def intend_later(*arguments: Any) -> bool:
+        intents.append(arguments)
+        return True
+
+    def accept_now(engine: sa.Engine, batch_id: str, seen: Seen) -> Any:
+        intend(*intents.pop())
+        return accept(engine, batch_id, seen)
+
+    patch.setattr(submitter, "_intend", intend_later)
+    patch.setattr(submitter, "accept", accept_now)
+
+
+def send_again_at_once(patch: Patch) -> None:
+    patch.setattr(rescuer.Patience, "seconds", lambda *_: 0.0)
+
+
+def take_a_timeout_for_a_refusal(patch: Patch) -> None:
+    patch.setattr(client, "CERTAIN_STATUSES", client.CERTAIN_STATUSES | {504})
+
+
+def adopt_the_first_candidate_unseen(patch: Patch) -> None:
+    patch.setattr(collector, "_is_strange", lambda *_: False)
+
+
+def collect_what_was_collected(patch: Patch) -> None:
+    def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dict[str, Pending]:
+        held = sa.select(*(requests.requests.c[name] for name in Pending._fields))
+        rows = connection.execute(held.where(requests.requests.c.batch_id == batch_id))
+        return {row.id: Pending._make(row) for row in rows if row.id in ids}
+
+    finish = outcomes.finish
+
+    def finish_once(connection: sa.Connection, finished: Sequence[Finish], now: int, batch: str) -> None:
+        waiting = requests.pending_ids(connection, _batch_of(connection, finished), 1_000) if finished else []
+        finish(connection, [one for one in finished if one.id in waiting], now, batch)
+
+    patch.setattr(outcomes, "pending", pending)
+    patch.setattr(outcomes, "finish", finish_once)
+
+
+def _batch_of(connection: sa.Connection, finished: Sequence[Finish]) -> str:
+    return str(requests.batch_of(connection, finished[0].id))
+
+
+def make_the_delivery_in_a_transaction_of_its_own(patch: Patch) -> None:
+    commit, insert = collector._commit, deliveries.insert
+    late: list[Any] = []
+
+    def commit_then_insert(engine: sa.Engine, *arguments: Any) -> list[str]:
+        finished = commit(engine, *arguments)
+        with write(engine) as connection:
+            while late:
+                insert(connection, *late.pop())
+        return finished
+
+    patch.setattr(deliveries, "insert", lambda _, *arguments: late.append(arguments))
+    patch.setattr(collector, "_commit", commit_then_insert)
+
+
+def take_cut_results_for_whole(patch: Patch) -> None:
+    take = collector._take
+
+    def take_what_comes(engine: sa.Engine, batch: Batch, lines: Iterator[bytes], *rest: Any) -> bool:
+        def uncut() -> Iterator[bytes]:
+            try:
+                yield from lines
+            except Exception:
+                return
+
+        return take(engine, batch.model_copy(update={"request_count": 0}), uncut(), *rest)
+
+    patch.setattr(collector, "_take", take_what_comes)
+
+
+def leave_the_batch_as_large_as_it_was(patch: Patch) -> None:
+    patch.setattr(cancellations, "shrink", lambda *_: 1)
+
+
+def forget_what_a_dropped_answer_cost(patch: Patch) -> None:
+    dropped = Finish.dropped
+    nothing: dict[str, Any] = {
+        name: None for name in Finish._fields if name.endswith(("tokens", "cost", "price"))
+    }
+    patch.setattr(Finish, "dropped", lambda one: dropped(one)._replace(**nothing))
+
+
+BUGS = {
+    "entries acknowledged before their requests are committed": Bug(
+        acknowledge_before_the_commit, attacks.crash_on_the_way_out, "assert_nothing_accepted_is_lost"
+    ),
+    "an intent committed only after the post": Bug(
+        commit_the_intent_after_the_post,
+        partial(attacks.crash_on_the_way_out, first=14),
+        "assert_nothing_is_paid_for_twice",
+    ),
+    "a rescuer that sends again at once": Bug(
+        send_again_at_once, attacks.meet_rivals, "assert_nothing_is_paid_for_twice"
+    ),
+    "a timeout taken for a refusal": Bug(
+        take_a_timeout_for_a_refusal,
+        partial(attacks.suffer_faults, faults=[Fault(operation="create", kind="error_after", status=504)]),
+        "assert_nothing_is_paid_for_twice",
+    ),
+    "a stranger's batch taken for ours": Bug(
+        adopt_the_first_candidate_unseen, attacks.meet_strangers, "assert_each_request_ended_as_it_must"
+    ),
+    "answers that are counted again when results are read again": Bug(
+        collect_what_was_collected,
+        partial(attacks.crash_on_the_way_back, first=10),
+        "assert_the_books_balance",
+    ),
+    "a cancellation that leaves the batch's count as it was": Bug(
+        leave_the_batch_as_large_as_it_was, attacks.cancel_midway, "assert_the_tables_are_sound"
+    ),
+    "a canceled request whose answer was paid for but not counted": Bug(
+        forget_what_a_dropped_answer_cost, attacks.cancel_midway, "assert_nothing_is_paid_for_twice"
+    ),
+    "a delivery made in a transaction of its own": Bug(
+        make_the_delivery_in_a_transaction_of_its_own,
+        partial(attacks.crash_on_the_way_back, first=16),
+        "assert_each_callback_has_its_delivery",
+    ),
+    "results that were cut taken for whole": Bug(
+        take_cut_results_for_whole,
+        partial(attacks.suffer_faults, faults=[Fault(operation="results", kind="truncated")]),
+        "assert_each_request_ended_as_it_must",
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS.keys())
+def test_the_model_sees(world: World, monkeypatch: pytest.MonkeyPatch, bug: Bug) -> None:
+    bug.put_in(monkeypatch)
+
+    with pytest.raises(AssertionError) as seen:
+        bug.attack(world)
+
+    assert seen.traceback[-1].name == bug.promise

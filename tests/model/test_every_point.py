@@ -1,0 +1,42 @@
+"""The model's promises by exhaustion: one history, a crash at each of its points in turn, each rival at all of them."""
+
+from __future__ import annotations
+
+import pytest
+from tests.model import attacks
+from tests.model.agents import RIVALS, Interruption
+from tests.model.attacks import ROUNDS, interrupted, live_through
+from tests.model.world import World, world
+
+__all__ = ["world"]
+
+
+def test_a_crash_at_any_point_of_the_way_out_costs_nothing(world: World) -> None:
+    assert attacks.crash_on_the_way_out(world) > 10
+
+
+def test_a_crash_at_any_point_of_the_way_back_costs_nothing(world: World) -> None:
+    assert attacks.crash_on_the_way_back(world) > 10
+
+
+@pytest.mark.parametrize("rival", RIVALS)
+@pytest.mark.parametrize("number", ROUNDS.values(), ids=ROUNDS.keys())
+def test_a_rival_between_any_two_steps_costs_nothing(world: World, number: int, rival: str) -> None:
+    live_through(world, interrupted(number, Interruption(0, rival, again=0)))
+    assert world.fuse.burnt
+
+
+def test_a_fault_of_any_kind_costs_nothing(world: World) -> None:
+    attacks.suffer_faults(world)
+
+
+def test_a_cancellation_on_the_way_costs_nothing(world: World) -> None:
+    attacks.cancel_midway(world)
+
+
+def test_a_stranger_in_the_place_of_a_lost_batch_costs_nothing(world: World) -> None:
+    attacks.meet_strangers(world)
+
+
+def test_an_agent_that_meets_its_like_between_any_two_steps_costs_nothing(world: World) -> None:
+    attacks.meet_their_like(world)

@@ -1,0 +1,205 @@
+"""The poller: few calls, no answer final by itself, and what was canceled at the console is put right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import pytest
+from tests.fixtures.agents import NO_PATIENCE, Carpool, request
+
+from carpool import Producer, Webhook
+from carpool_worker.claude.client import Claude
+from carpool_worker.pipeline.collection import poller
+from carpool_worker.pipeline.submission import rescuer
+from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
+
+
+class Counting(Claude):
+    """Counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lists = self.retrieves = 0
+
+    def list_newer(self, *arguments: Any) -> Any:
+        self.lists += 1
+        return super().list_newer(*arguments)
+
+    def retrieve(self, *arguments: Any) -> Any:
+        self.retrieves += 1
+        return super().retrieve(*arguments)
+
+
+def given_batches_out(carpool: Carpool, producer: Producer, count: int, **options: Any) -> None:
+    producer.enqueue_many([request(model=f"claude-haiku-4-5-{n}") for n in range(count)], **options)
+    carpool.aggregate()
+    carpool.submit()
+
+
+def states(carpool: Carpool) -> list[str]:
+    return [row.state for row in carpool.rows("SELECT state FROM batches ORDER BY id")]
+
+
+@pytest.mark.parametrize(("out", "lists", "retrieves"), [(0, 0, 0), (3, 0, 3), (6, 1, 0)])
+def test_many_batches_out_take_one_call(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, out: int, lists: int, retrieves: int
+) -> None:
+    given_batches_out(carpool, producer, out)
+    counting = Counting()
+
+    poller.poll(carpool.engine, counting)
+    counting.close()
+
+    assert (counting.lists, counting.retrieves) == (lists, retrieves)
+    carpool.until(lambda: set(states(carpool)) <= {"ended", "completed"})
+
+
+def test_a_404_passes(carpool: Carpool, producer: Producer, simulator: RemoteSimulator) -> None:
+    given_batches_out(carpool, producer, 1)
+    simulator.arm(Fault(operation="retrieve", kind="error", status=404, times=2))
+
+    for _ in range(2):
+        carpool.poll()
+        assert states(carpool) == ["in_progress"]
+
+    carpool.until(lambda: carpool.ended(1))
+
+
+def test_a_batch_that_was_deleted_ends_its_requests_with_a_clear_error_and_no_loop(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given a batch that ended and was deleted at the console before anybody collected it
+    given_batches_out(carpool, producer, 1, callback=Webhook("http://127.0.0.1:9/hook"))
+    [claude_id] = [row.claude_id for row in carpool.rows("SELECT claude_id FROM batches")]
+    with anthropic.Anthropic(max_retries=0) as console:
+        carpool.until_polled("ended", 1)
+        console.messages.batches.delete(claude_id)
+    carpool.change("UPDATE batches SET state = 'in_progress', ended_at = NULL")
+
+    # When it can't be seen, Then it is waited for, until long after it must have expired
+    carpool.poll()
+    assert states(carpool) == ["in_progress"]
+    carpool.change("UPDATE batches SET expires_at = 1")
+    carpool.poll()
+    assert states(carpool) == ["ended"]
+
+    # And its results are waited for as well, ever more slowly, before they count as gone
+    carpool.collect()
+    assert states(carpool) == ["ended"]
+    carpool.change("UPDATE batches SET ended_at = 1, due_at = 0")
+    carpool.collect()
+    assert states(carpool) == ["completed"]
+    [row] = carpool.rows("SELECT r.state, a.body FROM requests r JOIN answers a ON a.request_id = r.id")
+    assert row.state == "discarded"
+    assert b"deleted or archived before they could be collected" in bytes(row.body)
+    assert [d.state for d in carpool.rows("SELECT state FROM deliveries")] == ["available"]
+    assert simulator.ledger()["ran_twice"] == []
+
+
+def test_a_workspace_that_cant_be_seen_does_not_hide_the_others(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    given_batches_out(carpool, producer, 4, workspace_id="wrkspc_closed")
+    given_batches_out(carpool, producer, 4, workspace_id="wrkspc_open")
+    simulator.arm(Fault(operation="list", kind="error", status=403))
+
+    carpool.until_polled("ended", 4)
+
+    assert states(carpool).count("ended") >= 4
+
+
+def test_what_a_canceled_batch_had_finished_is_kept_and_the_rest_runs_again(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    simulator.script(Script(contains="cut off", outcome="canceled", times=1))
+    ids = producer.enqueue_many([request("finished"), request("cut off")])
+
+    carpool.until(lambda: carpool.ended(2))
+
+    rows = {row.id: row for row in carpool.rows("SELECT id, state, attempt FROM requests")}
+    assert [(rows[id_].state, rows[id_].attempt) for id_ in ids] == [("completed", 1), ("completed", 2)]
+    assert simulator.ledger()["ran_twice"] == []
+
+
+def test_a_batch_canceled_at_the_console_is_canceling_until_it_ends(
+    carpool: Carpool, producer: Producer, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = SimulatorOptions(data=tmp_path / "slow", latency=3_600, cancel_latency=0.3)
+    with running(options) as slow, anthropic.Anthropic(base_url=slow.url, api_key="k") as console:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", slow.url)
+        carpool.claude = Claude()
+        given_batches_out(carpool, producer, 1)
+        [batch] = carpool.rows("SELECT claude_id FROM batches")
+
+        console.messages.batches.cancel(batch.claude_id)
+        carpool.poll()
+        assert states(carpool) == ["canceling"]
+        carpool.until_polled("ended")
+        carpool.collect()
+        carpool.claude.close()
+
+    [row] = carpool.rows("SELECT state, outcome FROM requests")
+    assert (row.state, row.outcome) == ("retryable", "canceled")
+
+
+@pytest.fixture
+def slow(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, carpool: Carpool) -> Iterator[RemoteSimulator]:
+    """A simulator whose batches take an hour, unless they are canceled."""
+    options = SimulatorOptions(data=tmp_path / "slow", latency=3_600, cancel_latency=0.1)
+    with running(options) as slow:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", slow.url)
+        carpool.claude.close()
+        carpool.claude = Claude()
+        yield slow
+
+
+def cancel(carpool: Carpool, producer: Producer, *ids: str) -> None:
+    producer.cancel(*ids)
+    carpool.aggregate()
+
+
+def test_a_batch_of_which_nothing_is_wanted_is_canceled_at_anthropic(
+    carpool: Carpool, producer: Producer, slow: RemoteSimulator
+) -> None:
+    # Given a batch in progress, of which first one request is canceled, then the other
+    ids = producer.enqueue_many([request("a"), request("b")])
+    carpool.aggregate()
+    carpool.submit()
+    cancel(carpool, producer, ids[0])
+    carpool.poll()
+    assert states(carpool) == ["in_progress"]
+    cancel(carpool, producer, ids[1])
+
+    # When Anthropic can't be told at first
+    slow.arm(Fault(operation="cancel", kind="dropped"), Fault(operation="cancel", kind="lost"))
+    carpool.poll()
+    assert states(carpool) == ["in_progress"]
+
+    # Then it is told again, and what had not run costs nothing
+    carpool.until(lambda: carpool.ended(2))
+    assert states(carpool) == ["completed"]
+    rows = carpool.rows("SELECT state, outcome, cost, attempt FROM requests")
+    assert [tuple(row) for row in rows] == [("canceled", "canceled", None, 1)] * 2
+    assert slow.ledger()["outcomes"] == {"canceled": 2}
+
+
+def test_an_adopted_batch_is_not_canceled_at_anthropic_as_it_may_be_a_strangers(
+    carpool: Carpool, producer: Producer, slow: RemoteSimulator
+) -> None:
+    # Given a create whose answer was lost, and a batch of the same size that was found instead
+    slow.arm(Fault(operation="create", kind="lost"))
+    ids = producer.enqueue_many([request("a"), request("b")])
+    carpool.aggregate()
+    carpool.submit()
+    cancel(carpool, producer, *ids)
+    assert len(rescuer.rescue(carpool.engine, carpool.claude, NO_PATIENCE)) == 1
+
+    # When all of ours is canceled
+    carpool.poll()
+
+    # Then that batch is left alone
+    assert states(carpool) == ["in_progress"]
+    [row] = carpool.rows("SELECT claude_id FROM batches")
+    assert carpool.claude.retrieve(row.claude_id, {}).processing_status == "in_progress"

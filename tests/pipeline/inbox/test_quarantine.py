@@ -1,0 +1,166 @@
+"""What can't be taken from the inbox is set apart, and an operator can see it, drop it and put it back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+import sqlalchemy as sa
+from tests.fixtures.agents import request
+from typer.testing import CliRunner
+
+from carpool import Producer
+from carpool.contract import (
+    CANCEL_FIELD,
+    ENTRY_FIELD,
+    INBOX,
+    QUEUED,
+    Cancel,
+    encode_cancel,
+    encode_entry,
+)
+from carpool_worker.cli import app
+from carpool_worker.pipeline.batching import aggregator
+from carpool_worker.pipeline.inbox.stream import QUARANTINE, Inbox
+from carpool_worker.policies.limits import Limits
+from carpool_worker.settings import settings
+
+SECRET = "the patient's name"
+Carpool = Callable[..., Any]
+
+
+@pytest.fixture
+def carpool(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> Iterator[Carpool]:
+    monkeypatch.setenv("CARPOOL_REDIS_URL", redis_url)
+    settings.cache_clear()
+    yield lambda *arguments, answer=None: CliRunner().invoke(app, ["quarantine", *arguments], input=answer)
+    settings.cache_clear()
+
+
+@pytest.fixture
+def server(redis_url: str) -> Iterator[Any]:
+    with redis.Redis.from_url(redis_url) as server:
+        yield server
+
+
+def aggregate(engine: sa.Engine, server: Any) -> None:
+    aggregator.aggregate(engine, Inbox(server, 30), Limits(10, 1_000_000, 60), lambda _: None)
+
+
+def given_unreadable(engine: sa.Engine, server: Any) -> str:
+    server.xadd(INBOX, {ENTRY_FIELD: SECRET.encode()})
+    aggregate(engine, server)
+    [(entry_id, _)] = server.xrange(QUARANTINE)
+    return str(entry_id.decode())
+
+
+def given_readable_since(producer: Producer, server: Any) -> str:
+    """An entry that an older version could not read, as an upgrade finds it."""
+    producer.enqueue(request(SECRET))
+    [(entry_id, fields)] = server.xrange(INBOX)
+    server.xdel(INBOX, entry_id)
+    server.set(QUEUED, 0)
+    return str(server.xadd(QUARANTINE, fields | {b"error": b"ValueError: too new"}).decode())
+
+
+def test_an_empty_quarantine_says_so(carpool: Carpool) -> None:
+    assert carpool().output == "The quarantine is empty.\n"
+
+
+def test_the_list_tells_when_how_large_and_why_and_quotes_nothing(
+    engine: sa.Engine, server: Any, carpool: Carpool
+) -> None:
+    # Given
+    entry_id = given_unreadable(engine, server)
+
+    # When
+    table, lines = carpool(), carpool("--json")
+
+    # Then
+    assert entry_id in table.output
+    facts = json.loads(lines.output)
+    assert (facts["id"], facts["bytes"]) == (entry_id, len(SECRET))
+    assert facts["reason"].startswith(("DecodeError", "ValidationError"))
+    assert SECRET not in table.output + lines.output
+    assert max(map(len, table.output.splitlines())) <= 80
+
+
+def test_content_is_shown_only_where_it_is_asked_for(
+    engine: sa.Engine, server: Any, carpool: Carpool
+) -> None:
+    # Given
+    entry_id = given_unreadable(engine, server)
+
+    # When / Then
+    assert SECRET[:16] not in carpool("show", entry_id).output
+    assert SECRET[:16] in carpool("show", entry_id, "--content").output
+
+
+def test_an_entry_is_dropped_once_its_loss_is_confirmed(
+    engine: sa.Engine, server: Any, carpool: Carpool
+) -> None:
+    # Given
+    entry_id = given_unreadable(engine, server)
+
+    # When / Then
+    assert carpool("drop", entry_id, answer="n\n").exit_code == 1
+    assert server.xlen(QUARANTINE) == 1
+    assert carpool("drop", entry_id, "--yes").output == "1 entry dropped.\n"
+    assert server.xlen(QUARANTINE) == 0
+
+
+def test_an_entry_that_can_be_read_now_is_taken_once(
+    engine: sa.Engine, server: Any, producer: Producer, carpool: Carpool
+) -> None:
+    # Given
+    entry_id = given_readable_since(producer, server)
+
+    # When it is put back, however often
+    first, second = carpool("retry", entry_id), carpool("retry", entry_id)
+    queued = server.get(QUEUED)
+    aggregate(engine, server)
+
+    # Then its request is in the tables, and the inbox' count is right
+    assert (first.output, queued) == ("1 entry put back into the inbox.\n", b"1")
+    assert (second.exit_code, server.get(QUEUED), server.xlen(QUARANTINE)) == (1, b"0", 0)
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM requests")) == 1
+
+
+def test_a_wish_to_cancel_that_can_be_read_now_is_put_back(server: Any, carpool: Carpool) -> None:
+    # Given
+    wish = {CANCEL_FIELD: encode_cancel(Cancel("billing", None, 1))}
+    entry_id = server.xadd(QUARANTINE, wish).decode()
+
+    # When / Then
+    assert carpool("retry", entry_id).output == "1 entry put back into the inbox.\n"
+    assert [fields for _, fields in server.xrange(INBOX)] == [wish]
+    assert server.get(QUEUED) == b"0"
+
+
+@pytest.mark.parametrize("fields", [{ENTRY_FIELD: SECRET}, {b"v9": b"1"}, {ENTRY_FIELD: encode_entry([1])}])
+def test_an_entry_that_still_cant_be_read_stays(
+    server: Any, carpool: Carpool, fields: dict[Any, Any]
+) -> None:
+    # Given
+    entry_id = server.xadd(QUARANTINE, fields).decode()
+
+    # When
+    retried = carpool("retry", entry_id)
+
+    # Then
+    assert retried.exit_code == 1
+    assert "stays in the quarantine" in retried.output
+    assert SECRET not in retried.output
+    assert (server.xlen(QUARANTINE), server.xlen(INBOX)) == (1, 0)
+
+
+@pytest.mark.parametrize("command", ["show", "drop", "retry"])
+@pytest.mark.parametrize("entry_id", ["1-1", "nonsense"])
+def test_an_entry_that_isnt_there_is_named_in_one_line(carpool: Carpool, command: str, entry_id: str) -> None:
+    ran = carpool(command, entry_id)
+
+    assert (ran.exit_code, ran.output) == (1, f"carpool: The quarantine has no entry {entry_id}.\n")

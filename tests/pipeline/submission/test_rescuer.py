@@ -1,0 +1,314 @@
+"""Creates whose answer was lost: found again, never sent twice, told apart from other programs' batches."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from tests.fixtures.agents import MODEL, NO_PATIENCE, Carpool, request
+
+from carpool import Producer
+from carpool_worker.claude.batch import Seen
+from carpool_worker.claude.client import Claude
+from carpool_worker.database import now, write
+from carpool_worker.pipeline.submission import rescuer, submitter
+from carpool_worker.pipeline.submission.rescuer import Patience
+from carpool_worker.simulator import Fault, RemoteSimulator, SimulatorOptions, running
+from carpool_worker.states import POSTPONE
+from carpool_worker.store.batches import rows as batches
+
+PATIENT = Patience(submit_timeout=3_600, settle_interval=3_600)
+LOST = Fault(operation="create", kind="lost")
+NOT_MADE = Fault(operation="create", kind="dropped")
+
+
+def rescue(carpool: Carpool, patience: Patience = NO_PATIENCE) -> list[str]:
+    return rescuer.rescue(carpool.engine, carpool.claude, patience)
+
+
+def given_doubts(carpool: Carpool, producer: Producer, *models: str, **options: Any) -> list[str]:
+    """Batches of two requests each, posted without an answer, in this order; returns their ids."""
+    ids = []
+    for model in models:
+        producer.enqueue_many([request("a", model), request("b", model)], **options)
+        carpool.aggregate()
+        carpool.submit()
+        ids = [row.id for row in carpool.rows("SELECT id FROM batches ORDER BY id")]
+    return ids
+
+
+def post_as_a_stranger(claude: Claude, count: int = 2, model: str = MODEL) -> Seen:
+    items = [{"custom_id": f"stranger-{n}", "params": request(model=model)} for n in range(count)]
+    body = json.dumps({"requests": items}).encode()
+    return claude.create(io.BytesIO(body), len(body), {}, 60)
+
+
+def states(carpool: Carpool) -> dict[str, str]:
+    return dict(tuple(row) for row in carpool.rows("SELECT id, state FROM batches"))
+
+
+def claude_ids(carpool: Carpool) -> dict[str, str | None]:
+    return dict(tuple(row) for row in carpool.rows("SELECT id, claude_id FROM batches"))
+
+
+def assert_each_ran_once(simulator: RemoteSimulator, requests: int) -> None:
+    ours = [entry for entry in simulator.ledger_entries() if not entry["custom_id"].startswith("stranger")]
+    assert len({entry["custom_id"] for entry in ours}) == len(ours) == requests
+
+
+def test_nothing_is_sent_again_before_the_settling_time(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    simulator.arm(NOT_MADE)
+    [batch_id] = given_doubts(carpool, producer, MODEL)
+
+    assert rescue(carpool, PATIENT) == []
+    assert rescue(carpool, Patience(submit_timeout=0, settle_interval=60)) == []
+    assert states(carpool) == {batch_id: "submitting"}
+
+    carpool.until(lambda: rescue(carpool) == [batch_id])
+    carpool.until(lambda: carpool.ended(2))
+    assert_each_ran_once(simulator, 2)
+
+
+def test_a_batch_is_adopted_long_before_the_settling_time(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    simulator.arm(LOST)
+    [batch_id] = given_doubts(carpool, producer, MODEL)
+
+    assert rescue(carpool, PATIENT) == [batch_id]
+    carpool.until(lambda: carpool.ended(2))
+    assert_each_ran_once(simulator, 2)
+
+
+def test_while_the_list_fails_every_doubt_stays(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    simulator.arm(NOT_MADE)
+    [batch_id] = given_doubts(carpool, producer, MODEL)
+    simulator.arm(*(Fault(operation="list", kind=kind) for kind in ("error", "dropped", "lost")))
+
+    for _ in range(3):
+        assert rescue(carpool) == []
+
+    assert states(carpool) == {batch_id: "submitting"}
+
+
+def test_a_cursor_whose_batch_was_deleted_since_does_not_keep_a_doubt_open(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given a lost create, and that the batch which was the newest before it is gone
+    simulator.arm(LOST)
+    [batch_id] = given_doubts(carpool, producer, MODEL)
+    carpool.change("UPDATE batches SET cursor_id = 'msgbatch_deleted'")
+
+    # When, Then
+    assert rescue(carpool) == [batch_id]
+    carpool.until(lambda: carpool.ended(2))
+    assert_each_ran_once(simulator, 2)
+
+
+def test_two_lost_batches_of_one_size_are_told_apart_by_their_results(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    simulator.arm(LOST, LOST)
+    given_doubts(carpool, producer, MODEL, "claude-sonnet-4-5")
+
+    carpool.until(lambda: bool(rescue(carpool)) or carpool.ended(4))
+    carpool.until(lambda: carpool.ended(4))
+
+    assert {row.state for row in carpool.rows("SELECT state FROM requests")} == {"completed"}
+    assert_each_ran_once(simulator, 4)
+
+
+def test_of_two_lost_creates_the_one_that_made_nothing_is_sent_again(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    simulator.arm(NOT_MADE, LOST)
+    given_doubts(carpool, producer, MODEL, "claude-sonnet-4-5")
+
+    carpool.until(lambda: not rescue(carpool) and carpool.ended(4))
+
+    assert_each_ran_once(simulator, 4)
+
+
+def test_batches_that_differ_in_their_headers_are_not_taken_for_each_other(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given a create that made nothing, and one of another lane that made its batch, both without an answer
+    simulator.arm(NOT_MADE, LOST)
+    given_doubts(carpool, producer, MODEL)
+    given_doubts(carpool, producer, MODEL, betas=["output-300k-2026-03-24"])
+
+    carpool.until(lambda: not rescue(carpool) and carpool.ended(4))
+
+    assert {row.state for row in carpool.rows("SELECT state FROM requests")} == {"completed"}
+    assert_each_ran_once(simulator, 4)
+
+
+def test_an_ended_batch_of_another_program_is_known_as_a_stranger(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given our lost batch and a stranger's of the same size, both made since
+    simulator.arm(LOST)
+    [batch_id] = given_doubts(carpool, producer, MODEL)
+    stranger = post_as_a_stranger(carpool.claude)
+
+    carpool.until(lambda: batch_id in rescue(carpool))
+
+    assert claude_ids(carpool)[batch_id] not in (None, stranger.id)
+    carpool.until(lambda: carpool.ended(2))
+    assert_each_ran_once(simulator, 2)
+
+
+def test_a_stranger_adopted_by_mistake_is_let_go_and_the_batch_is_sent(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given a create that made nothing, and the only batch since is another program's
+    simulator.arm(NOT_MADE)
+    [batch_id] = given_doubts(carpool, producer, MODEL)
+    stranger = post_as_a_stranger(carpool.claude)
+    assert rescue(carpool) == [batch_id]
+    assert claude_ids(carpool) == {batch_id: stranger.id}
+
+    # When its results name none of ours
+    carpool.until(lambda: states(carpool)[batch_id] == "submitting")
+
+    # Then
+    assert claude_ids(carpool) == {batch_id: None}
+    carpool.until(lambda: not rescue(carpool) and carpool.ended(2))
+    assert {row.state for row in carpool.rows("SELECT state FROM requests")} == {"completed"}
+    assert_each_ran_once(simulator, 2)
+
+
+def test_another_of_our_batches_adopted_by_mistake_is_let_go_and_found_by_its_owner(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given two doubts, of which the first has adopted what is the second's
+    simulator.arm(NOT_MADE, LOST)
+    first, second = given_doubts(carpool, producer, MODEL, "claude-sonnet-4-5")
+    [made] = carpool.claude.list_newest({})
+    assert submitter.accept(carpool.engine, first, made, in_doubt_at=now())
+
+    carpool.until(lambda: second in rescue(carpool, PATIENT))
+
+    assert claude_ids(carpool) == {first: None, second: made.id}
+    carpool.until(lambda: not rescue(carpool) and carpool.ended(4))
+    assert {row.state for row in carpool.rows("SELECT state FROM requests")} == {"completed"}
+    assert_each_ran_once(simulator, 4)
+
+
+def test_while_a_possible_batch_is_in_progress_nothing_is_sent_again(
+    carpool: Carpool, producer: Producer, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = SimulatorOptions(data=tmp_path / "slow", latency=3_600, faults=[NOT_MADE, NOT_MADE])
+    with running(options) as slow:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", slow.url)
+        carpool.claude = Claude()
+        # Given two doubts and one batch that could be either's
+        given_doubts(carpool, producer, MODEL, "claude-sonnet-4-5")
+        post_as_a_stranger(carpool.claude)
+
+        assert rescue(carpool) == []
+
+        assert set(states(carpool).values()) == {"submitting"}
+        carpool.claude.close()
+
+
+class Posting(Claude):
+    """Stops in the middle of a create until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrived, self.go_on = Event(), Event()
+
+    def create(self, *arguments: Any) -> Seen:
+        self.arrived.set()
+        assert self.go_on.wait(20)
+        return super().create(*arguments)
+
+
+def test_a_batch_that_is_being_posted_now_is_left_alone(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given a batch in the middle of its post, and a stranger's of the same size
+    producer.enqueue_many([request("a"), request("b")])
+    carpool.aggregate()
+    [batch_id] = [row.id for row in carpool.rows("SELECT id FROM batches")]
+    posting = Posting()
+    thread = Thread(target=submitter.submit, args=(carpool.engine, posting, batch_id, 60))
+    thread.start()
+    assert posting.arrived.wait(20)
+    stranger = post_as_a_stranger(carpool.claude)
+
+    assert rescue(carpool) == []
+    posting.go_on.set()
+    thread.join(20)
+    posting.close()
+
+    assert claude_ids(carpool)[batch_id] not in (None, stranger.id)
+    carpool.until(lambda: carpool.ended(2))
+    assert_each_ran_once(simulator, 2)
+
+
+def test_a_batch_being_posted_counts_as_a_possible_owner(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given a doubt that made nothing, and another batch of its size: made, and its answer is on the way
+    simulator.arm(NOT_MADE)
+    [doubted] = given_doubts(carpool, producer, MODEL)
+    simulator.arm(LOST)
+    _, posted = given_doubts(carpool, producer, "claude-sonnet-4-5")
+    with write(carpool.engine) as connection:
+        batches.note(connection, posted, in_doubt_at=None, submitting_at=now())
+
+    rescue(carpool)
+
+    assert claude_ids(carpool)[doubted] is None
+    carpool.until(lambda: not rescue(carpool) and carpool.ended(4))
+    assert_each_ran_once(simulator, 4)
+
+
+class Late(Claude):
+    """Lets something happen while the list is on its way."""
+
+    def __init__(self, meanwhile: Any) -> None:
+        super().__init__()
+        self._meanwhile = meanwhile
+
+    def list_newer(self, *arguments: Any) -> Iterable[Seen]:  # type: ignore[override]
+        shown = list(super().list_newer(*arguments))
+        self._meanwhile()
+        return shown
+
+
+def test_a_slow_rescuer_does_not_put_back_what_is_posted_again_already(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given a rescuer that waits for its list, while another sends the batch again and its next post begins
+    simulator.arm(NOT_MADE)
+    [batch_id] = given_doubts(carpool, producer, MODEL)
+
+    def another_sends_it_again() -> None:
+        with write(carpool.engine) as connection:
+            assert batches.move(connection, POSTPONE, batch_id, in_doubt_at=None)
+        simulator.arm(NOT_MADE)
+        carpool.submit()
+
+    late = Late(another_sends_it_again)
+    assert rescuer.rescue(carpool.engine, late, NO_PATIENCE) == []
+    late.close()
+
+    assert carpool.rows("SELECT state, submissions FROM batches") == [("submitting", 2)]
+
+
+def test_rescuing_nothing_asks_nothing(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+
+    assert rescuer.rescue(engine, Claude(), NO_PATIENCE) == []

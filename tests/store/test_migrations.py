@@ -1,0 +1,154 @@
+"""Every released version's tables, with rows in them, go up to this version's and back, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from tests.store.revisions import AGAIN, ANSWERED, HELD, ROWS, WAITING, Rows
+
+from carpool.contract import to_json
+from carpool.results import Result
+from carpool_worker import migrations
+from carpool_worker.database import open_engine, read, write
+from carpool_worker.pipeline import pruner
+from carpool_worker.pipeline.batching import stager
+from carpool_worker.policies.limits import Limits
+from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.deliveries import rows as deliveries
+from carpool_worker.store.requests import rows as requests
+from carpool_worker.store.requests.answers import load_answers
+
+
+def revisions() -> list[str]:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    found = ScriptDirectory.from_config(config).walk_revisions()
+    return [script.revision for script in found][::-1]
+
+
+HEAD = revisions()[-1]
+EARLIER = revisions()[:-1]
+
+
+@pytest.fixture
+def bare(database_url: str) -> Iterator[sa.Engine]:
+    """An engine on a database without tables."""
+    engine = open_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+def tables(engine: sa.Engine) -> dict[str, sa.Table]:
+    """The tables as they are, not as the models say."""
+    metadata = sa.MetaData()
+    metadata.reflect(engine)
+    return {name: table for name, table in metadata.tables.items() if name != "alembic_version"}
+
+
+def fill(engine: sa.Engine, rows: Rows) -> None:
+    found = tables(engine)
+    with write(engine) as connection:
+        for name, some in rows.items():
+            for row in some:
+                connection.execute(sa.insert(found[name]).values(row))
+
+
+def contents(engine: sa.Engine) -> Rows:
+    with read(engine) as connection:
+        return {
+            name: [
+                dict(row)
+                for row in connection.execute(sa.select(table).order_by(*table.primary_key)).mappings()
+            ]
+            for name, table in tables(engine).items()
+        }
+
+
+def as_in(older: Rows, newer: Rows) -> Rows:
+    """The newer rows, with only the tables and columns of the older ones."""
+    return {
+        name: [{column: row[column] for column in older[name][0]} for row in newer[name]] for name in older
+    }
+
+
+def assert_the_program_works(engine: sa.Engine) -> None:
+    with read(engine) as connection:
+        result = Result.from_json(to_json(load_answers(connection, [ANSWERED], "billing")[ANSWERED]))
+        waiting = requests.pending_ids(connection, HELD, 10)
+    assert (result.text, result.cost, result.metadata) == ("four", Decimal("0.5"), {"invoice": 42})
+    assert waiting == [WAITING]
+    with write(engine) as connection:
+        assert [one.request_id for one in deliveries.claim(connection, 10, 1_000, 2**60)] == [ANSWERED]
+    stager.stage(engine, Limits(100, 1_000_000, 60))
+    with read(engine) as connection:
+        batch = batches.get(connection, HELD)
+        assert requests.pending_ids(connection, HELD, 10) == [WAITING, AGAIN]
+    assert batch is not None
+    assert batch.request_count == 3
+    pruner.prune(engine, 7, 29)
+
+
+@pytest.mark.parametrize("revision", revisions())
+def test_the_rows_of_a_revision_fill_all_its_columns(
+    bare: sa.Engine, revision: str, database_url: str
+) -> None:
+    # Given / When
+    migrations.upgrade(database_url, revision)
+    fill(bare, ROWS[revision])
+
+    # Then
+    for name, rows in contents(bare).items():
+        assert rows, f"tests/store/revisions.py has no {name} of {revision}"
+        filled: Any = {column for row in rows for column, value in row.items() if value is not None}
+        assert filled == set(rows[0]), f"{name} of {revision}"
+
+
+@pytest.mark.parametrize("revision", revisions())
+def test_a_revisions_rows_go_up_and_down_and_up_again(
+    bare: sa.Engine, revision: str, database_url: str
+) -> None:
+    # Given a database as that version left it
+    migrations.upgrade(database_url, revision)
+    fill(bare, ROWS[revision])
+    before = contents(bare)
+
+    # When it goes up, Then every row and value is there
+    migrations.upgrade(database_url)
+    assert as_in(before, contents(bare)) == before
+
+    # When it goes back, Then it is as it was
+    migrations.downgrade(database_url, revision)
+    assert contents(bare) == before
+
+    # When it goes up once more, Then this version works on it
+    migrations.upgrade(database_url)
+    assert as_in(before, contents(bare)) == before
+    assert_the_program_works(bare)
+
+
+@pytest.mark.parametrize("revision", EARLIER)
+def test_this_versions_rows_go_down_but_for_what_older_tables_cant_say(
+    bare: sa.Engine, revision: str, database_url: str
+) -> None:
+    # Given
+    migrations.upgrade(database_url)
+    fill(bare, ROWS[HEAD])
+    newer = contents(bare)
+
+    # When
+    migrations.downgrade(database_url, revision)
+
+    # Then endpoints that fail but are not stopped are gone, what waited for its budget is due; all else is there
+    older = contents(bare)
+    for row in newer["requests"]:
+        row["retry_at"] = row["held_at"] or row["retry_at"]
+    if revision == "0001":
+        newer["endpoints"] = [row for row in newer["endpoints"] if row["stopped_at"] is not None]
+    assert older == as_in(older, newer)

@@ -1,0 +1,158 @@
+"""The Celery door and the events for Flower, on a real Valkey; Celery itself reads the events back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import celery
+import pytest
+import redis
+import sqlalchemy as sa
+from tests.fixtures.agents import Carpool, request
+
+from carpool.contract import ENTRY_FIELD, INBOX, Envelope, decode_entry, to_json
+from carpool.exceptions import InvalidRequest, InvalidSetting
+from carpool_worker.flower import events as flower_events
+from carpool_worker.settings import read_settings
+from carpool_worker.tasks import enqueue
+
+Events = Callable[[int], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def app(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[celery.Celery]:
+    app = celery.Celery("tests", broker=redis_url)
+    monkeypatch.setattr(enqueue, "settings", lambda: read_settings(redis_url=redis_url))
+    monkeypatch.setattr(enqueue, "app", app)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def events(app: celery.Celery) -> Iterator[Events]:
+    """Waits until so many events came, and returns all."""
+    seen: list[dict[str, Any]] = []
+    with app.connection() as given:
+        receiver = app.events.Receiver(given, handlers={"*": seen.append})
+        with receiver.consumer_context(wakeup=False) as (connection, *_):
+
+            def drain() -> None:
+                with suppress(TimeoutError):
+                    connection.drain_events(timeout=0.1)
+
+            def wait_for(count: int) -> list[dict[str, Any]]:
+                for _ in range(100):
+                    if len(seen) >= count:
+                        break
+                    drain()
+                return seen
+
+            drain()  # subscribes
+            yield wait_for
+
+
+def send(task_id: str, **kwargs: Any) -> None:
+    """Run the task here as a worker would; errors are raised."""
+    enqueue.enqueue.apply(kwargs=kwargs, task_id=task_id, throw=True)
+
+
+def inbox(url: str) -> list[Envelope]:
+    with redis.Redis.from_url(url) as server:
+        entries: Any = server.xrange(INBOX)
+    return [envelope for _, fields in entries for envelope in decode_entry(fields[ENTRY_FIELD])]
+
+
+def test_a_message_becomes_a_request(app: celery.Celery, redis_url: str) -> None:
+    callback = {"kind": "webhook", "url": "https://billing.example.com/hook"}
+
+    terms = {"metadata": {"n": 1}, "priority": -3, "max_wait": 60}
+    send("t1", params=request(), callback=callback, client="billing", **terms)
+
+    [envelope] = inbox(redis_url)
+    assert (envelope.client, envelope.params) == ("billing", to_json(request()))
+    assert json.loads(envelope.callback or b"") == callback
+    assert envelope.metadata == b'{"n":1}'
+    assert (envelope.priority, envelope.submit_by) == (-3, envelope.enqueued_at + 60_000)
+
+
+def test_a_message_that_comes_twice_is_one_request(app: celery.Celery, redis_url: str) -> None:
+    for task_id in ("t1", "t1", "t2"):
+        send(task_id, params=request())
+
+    first, again, other = inbox(redis_url)
+    assert first.id == again.id != other.id
+
+
+def test_a_key_of_the_service_counts_whatever_the_task(app: celery.Celery, redis_url: str) -> None:
+    for task_id in ("t1", "t2"):
+        send(task_id, params=request(), idempotency_key="invoice-1")
+
+    assert len({envelope.id for envelope in inbox(redis_url)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "rule"),
+    [
+        ({"params": request("SECRET") | {"stream": True}}, InvalidRequest, "stream"),
+        ({"params": request("SECRET") | {"max_tokens": 0}}, InvalidRequest, "max_tokens"),
+        ({"params": None}, InvalidRequest, "params"),
+        ({"params": request("SECRET"), "callback": {"kind": "pigeon"}}, InvalidRequest, "callback"),
+        ({"params": request("SECRET"), "client": "no spaces"}, InvalidSetting, "client"),
+        ({"params": request("SECRET"), "client": 5}, InvalidSetting, "client"),
+    ],
+)
+def test_bad_params_are_refused_with_the_rule_in_flower_and_without_the_prompt(
+    app: celery.Celery,
+    events: Events,
+    redis_url: str,
+    kwargs: dict[str, Any],
+    error: type[Exception],
+    rule: str,
+) -> None:
+    with pytest.raises(error, match=rule):
+        send("t1", **kwargs)
+
+    received, failed = events(2)
+    assert [one["type"] for one in (received, failed)] == ["task-received", "task-failed"]
+    assert rule in failed["exception"]
+    assert failed["uuid"] == "t1"
+    assert "SECRET" not in str((received, failed))
+    assert inbox(redis_url) == []
+
+
+def test_a_batch_is_shown_from_its_opening_to_its_end_and_its_contents_never(
+    app: celery.Celery, events: Events, carpool: Carpool, producer: Any
+) -> None:
+    producer.enqueue_many([request(f"SECRET {n}") for n in range(3)], metadata="SECRET")
+    steps: list[Callable[[], None]] = [
+        carpool.aggregate,
+        carpool.submit,
+        lambda: carpool.until_polled("ended"),
+        carpool.collect,
+    ]
+    for step in steps:
+        step()
+        flower_events.show(app, carpool.engine, [row.id for row in carpool.rows("SELECT id FROM batches")])
+
+    shown = events(4)
+    [row] = carpool.rows("SELECT * FROM batches")
+    kinds = [one["type"] for one in shown]
+    assert kinds == ["task-received", "task-started", "task-started", "task-succeeded"]
+    assert {(one["uuid"], one["hostname"]) for one in shown} == {(row.id, flower_events.HOSTNAME)}
+    assert shown[0]["name"] == f"batch {row.model}"
+    assert shown[0]["args"].startswith("3 requests, ")
+    assert shown[3]["result"].startswith("3 succeeded · ")
+    assert "SECRET" not in str(shown)
+
+
+def test_a_broker_that_is_away_stops_no_work(engine: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:
+    away = celery.Celery("away", broker="redis://127.0.0.1:9/0", broker_connection_timeout=0.1)
+    away.conf.broker_transport_options = {"max_retries": 0}
+
+    flower_events.show(away, engine, ["b" * 32])
+    away.close()
+
+    assert "Flower was not told: OperationalError" in caplog.text

@@ -1,0 +1,116 @@
+"""The log has a line for each move of a batch, and one for the requests that move alike, with ids and counts."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from tests.fixtures.agents import MODEL, Carpool, request
+from tests.fixtures.receiver import Receiver
+
+from carpool import Producer, Webhook
+from carpool_worker.app import app
+from carpool_worker.database import now, write
+from carpool_worker.pipeline.delivery import courier
+from carpool_worker.settings import Settings
+from carpool_worker.simulator import Fault, RemoteSimulator
+from carpool_worker.states import SEAL
+from carpool_worker.store.batches import filling
+from carpool_worker.store.batches import rows as batches
+
+WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.fixture(autouse=True)
+def everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="carpool_worker")
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]:
+    return [(record.getMessage(), getattr(record, "fields", {})) for record in caplog.records]
+
+
+def test_a_batch_and_its_requests_tell_of_each_move(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given three requests, whose batch is refused once
+    simulator.arm(Fault(operation="create", kind="error", status=529))
+    producer.enqueue_many([request(str(n)) for n in range(3)])
+
+    # When they go all the way
+    carpool.until(lambda: carpool.ended(3))
+
+    # Then each move is a line, once
+    moves = [(event, fields) for event, fields in lines(caplog) if event.startswith(("batch ", "requests "))]
+    assert [event for event, _ in moves] == [
+        "batch open",
+        "requests batched",
+        "batch sealed",
+        "batch submitting",
+        "batch sealed",
+        "batch submitting",
+        "batch in_progress",
+        "batch ended",
+        "requests completed",
+        "batch completed",
+    ]
+
+    # And says of what
+    [(batch_id, claude_id, lane)] = carpool.rows("SELECT id, claude_id, lane FROM batches")
+    assert all(fields["batch"] == batch_id for _, fields in moves)
+    assert [fields["count"] for event, fields in moves if event.startswith("requests")] == [3, 3]
+    assert moves[4][1]["error"].startswith("529 overloaded_error")
+    taken = moves[6][1]
+    assert 0 <= taken.pop("seconds") < 20
+    assert taken == {
+        "move": "accept",
+        "batch": batch_id,
+        "claude_id": claude_id,
+        "model": MODEL,
+        "lane": lane,
+        "requests": 3,
+    }
+
+
+def test_what_is_rolled_back_did_not_happen(engine: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:
+    # Given a transaction that opens a batch, seals it and fails
+    def fail() -> None:
+        with write(engine) as connection:
+            opened = filling.open_in(connection, MODEL, MODEL, {}, now())
+            assert batches.move(connection, SEAL, opened.id, sealed_at=now())
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fail()
+
+    # When another one on the same connection commits
+    with write(engine):
+        pass
+
+    # Then nothing is told
+    assert lines(caplog) == []
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_delivery_that_fails_is_told_with_its_id_and_others_with_their_number(
+    carpool: Carpool, producer: Producer, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given an answer that its receiver takes, and one that it does not take
+    receiver.answer("/no", 500)
+    producer.enqueue(request("a"), callback=Webhook(receiver.url("/yes")))
+    refused = producer.enqueue(request("b"), callback=Webhook(receiver.url("/no")))
+    carpool.until(lambda: carpool.ended(2))
+    caplog.clear()
+
+    # When they are delivered
+    near: Any = {"webhook_secret": [WHSEC], "webhook_allowed_networks": ["127.0.0.0/8"]}
+    courier.deliver(carpool.engine, app, Settings(**near))
+
+    # Then
+    told = dict(lines(caplog))
+    failed, turn = told["delivery retryable"], told["deliveries: 1 delivered, 1 retryable"]
+    assert 0 <= failed.pop("seconds") < 20
+    assert failed == {"request": refused, "channel": "webhook", "attempt": 1, "status": 500}
+    assert (turn["delivered"], turn["retryable"]) == (1, 1)
