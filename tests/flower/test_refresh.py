@@ -17,10 +17,10 @@ from tests.fixtures.agents import Carpool, request
 from carpool_worker.database import write
 from carpool_worker.flower import events as flower_events
 from carpool_worker.flower import refresh
+from carpool_worker.models.tables import batches
 from carpool_worker.settings import read_settings
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches.filling import FRESH
-from carpool_worker.store.batches.rows import batches
 from carpool_worker.telemetry import logs
 
 

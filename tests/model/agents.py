@@ -13,6 +13,7 @@ from tests.model.courier import Courier
 from tests.model.interruptions import Crash, Fuse, PorousClaude, PorousInbox, crash
 
 from carpool_worker.database import now, read, write
+from carpool_worker.models import tables
 from carpool_worker.pipeline.batching import aggregator, budgeter, stager
 from carpool_worker.pipeline.collection import collector, poller
 from carpool_worker.pipeline.submission import rescuer, submitter
@@ -153,7 +154,7 @@ class Agents:
 
     def _all_ids(self) -> list[str]:
         with read(self.engine) as connection:
-            return list(connection.scalars(sa.select(batches.batches.c.id)))
+            return list(connection.scalars(sa.select(tables.batches.c.id)))
 
 
 AGENTS: dict[str, Callable[[Agents], None]] = {

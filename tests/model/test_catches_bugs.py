@@ -14,7 +14,7 @@ from tests.model.world import World, world
 from carpool_worker.claude import client
 from carpool_worker.claude.batch import Seen
 from carpool_worker.database import write
-from carpool_worker.models import Batch
+from carpool_worker.models import Batch, tables
 from carpool_worker.pipeline.collection import collector
 from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
 from carpool_worker.pipeline.submission import rescuer, submitter
@@ -78,8 +78,8 @@ def adopt_the_first_candidate_unseen(patch: Patch) -> None:
 
 def collect_what_was_collected(patch: Patch) -> None:
     def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dict[str, Pending]:
-        held = sa.select(*(requests.requests.c[name] for name in Pending._fields))
-        rows = connection.execute(held.where(requests.requests.c.batch_id == batch_id))
+        held = sa.select(*(tables.requests.c[name] for name in Pending._fields))
+        rows = connection.execute(held.where(tables.requests.c.batch_id == batch_id))
         return {row.id: Pending._make(row) for row in rows if row.id in ids}
 
     finish = outcomes.finish

@@ -13,12 +13,11 @@ from typer.testing import CliRunner
 
 from carpool_worker import database
 from carpool_worker.cli import app
-from carpool_worker.models import AnswerRow, DeliveryRow, Endpoint
+from carpool_worker.models.tables import answers, deliveries, endpoints
 from carpool_worker.settings import settings
 from carpool_worker.states import DeliveryState
 
 Carpool = Callable[..., Any]
-DELIVERIES = DeliveryRow.__table__  # type: ignore[attr-defined]
 DISCARDED, AVAILABLE, DELIVERED = DeliveryState.DISCARDED, DeliveryState.AVAILABLE, DeliveryState.DELIVERED
 
 
@@ -40,7 +39,7 @@ def given_dead_letters(engine: sa.Engine, receiver: Any, count: int, path: str =
 
 def endpoint_rows(engine: sa.Engine) -> list[Any]:
     with database.read(engine) as connection:
-        return list(connection.execute(sa.select(Endpoint.__table__)))  # type: ignore[attr-defined]
+        return list(connection.execute(sa.select(endpoints)))
 
 
 def test_dead_letters_are_listed_with_where_they_should_go_and_why_they_did_not(
@@ -83,8 +82,8 @@ def test_pages_lead_through_all_of_them_in_the_order_in_which_they_were_given_up
     ids = given_dead_letters(engine, receiver, 5)
     with database.write(engine) as connection:
         for at, id_ in zip((9, 8, 8, 7, 6), ids, strict=True):
-            found = DELIVERIES.c.request_id == id_
-            connection.execute(sa.update(DELIVERIES).where(found).values(discarded_at=at))
+            found = deliveries.c.request_id == id_
+            connection.execute(sa.update(deliveries).where(found).values(discarded_at=at))
     in_order = [ids[4], ids[3], ids[1], ids[2], ids[0]]
 
     def listed(*arguments: str) -> list[str]:
@@ -181,7 +180,7 @@ def test_what_is_no_longer_kept_is_not_replayed_and_that_is_said(
     # Given
     pruned, kept = given_dead_letters(engine, receiver, 2)
     with database.write(engine) as connection:
-        connection.execute(sa.delete(AnswerRow).where(AnswerRow.request_id == pruned))  # type: ignore[arg-type]
+        connection.execute(sa.delete(answers).where(answers.c.request_id == pruned))
 
     # When
     run = carpool("replay", "--client", "billing", "--yes")

@@ -19,11 +19,11 @@ from carpool_worker.models import (
     AnswerRow,
     Batch,
     Cancellation,
+    DailyUsage,
     DeliveryAttempt,
     DeliveryRow,
     Params,
     Request,
-    UsageRow,
 )
 from carpool_worker.pipeline import pruner
 from carpool_worker.pipeline.delivery.channels import reply
@@ -213,7 +213,7 @@ def test_the_ledger_stays_and_old_tries_and_cancellations_go(engine: sa.Engine) 
     request_id = given_request(engine, 1, 30)
     with write(engine) as connection:
         connection.execute(
-            sa.insert(UsageRow).values(
+            sa.insert(DailyUsage).values(
                 day="2020-01-01", client="billing", model="m", cost=Decimal(1), list_price=Decimal(2)
             )
         )

@@ -17,13 +17,13 @@ from carpool.contract import ENTRY_FIELD, INBOX, Envelope, encode_entry
 from carpool_worker.app import app
 from carpool_worker.claude.client import Claude
 from carpool_worker.database import write
+from carpool_worker.models import tables
 from carpool_worker.pipeline import pruner
 from carpool_worker.pipeline.collection import collector
 from carpool_worker.pipeline.delivery import courier
 from carpool_worker.settings import Settings
 from carpool_worker.store.bulk import insert_rows, update_rows
 from carpool_worker.store.requests import intake
-from carpool_worker.store.requests import rows as requests
 from carpool_worker.telemetry import logs
 
 MARK = "MARKED-content"
@@ -155,7 +155,7 @@ def nul(connection: sa.Connection) -> None:
 
 def ended_at_no_time(connection: sa.Connection) -> None:
     intake.insert(connection, "m", "b" * 32, [envelope()], 1)
-    connection.execute(sa.update(requests.requests).values(finished_at=1))
+    connection.execute(sa.update(tables.requests).values(finished_at=1))
 
 
 @pytest.mark.parametrize("fail", [twice, too_large, in_no_state, no_number, nul, ended_at_no_time])

@@ -14,7 +14,7 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from carpool_worker import database
-from carpool_worker.models import AnswerRow, DeliveryAttempt, DeliveryRow, Request
+from carpool_worker.models import AnswerRow, DeliveryRow, Request, tables
 from carpool_worker.pipeline.delivery import courier
 from carpool_worker.settings import Settings, read_settings
 from carpool_worker.states import DeliveryState, RequestState
@@ -72,12 +72,12 @@ def deliver(engine: sa.Engine, **overrides: Any) -> int:
 
 def by_id(engine: sa.Engine) -> dict[str, Any]:
     with database.read(engine) as connection:
-        return {row.request_id: row for row in connection.execute(sa.select(DeliveryRow.__table__))}  # type: ignore[attr-defined]
+        return {row.request_id: row for row in connection.execute(sa.select(tables.deliveries))}
 
 
 def tries(engine: sa.Engine) -> list[Any]:
     with database.read(engine) as connection:
-        return list(connection.execute(sa.select(DeliveryAttempt.__table__)))  # type: ignore[attr-defined]
+        return list(connection.execute(sa.select(tables.attempts)))
 
 
 def test_what_is_due_reaches_its_receiver_signed_and_once(engine: sa.Engine, receiver: Any) -> None:

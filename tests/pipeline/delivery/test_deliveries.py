@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from carpool_worker import database
-from carpool_worker.models import DeliveryAttempt, DeliveryRow, Request
+from carpool_worker.models import Request, tables
 from carpool_worker.states import DeliveryState, RequestState
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.deliveries.rows import Claimed, Outcome
@@ -57,9 +57,9 @@ def record(engine: sa.Engine, *outcomes: Outcome, now: int = NOW) -> None:
         deliveries.record(connection, outcomes, now)
 
 
-def rows(engine: sa.Engine, model: type[Any]) -> list[Any]:
+def rows(engine: sa.Engine, table: sa.Table) -> list[Any]:
     with database.read(engine) as connection:
-        return list(connection.execute(sa.select(model.__table__)))
+        return list(connection.execute(sa.select(table)))
 
 
 def delivered(claimed: Claimed, **fields: Any) -> Outcome:
@@ -88,7 +88,7 @@ def test_a_second_insert_changes_nothing(engine: sa.Engine) -> None:
         deliveries.insert(connection, [(id_, CALLBACK)], NOW + 5)
 
     # Then
-    [row] = rows(engine, DeliveryRow)
+    [row] = rows(engine, tables.deliveries)
     assert (row.state, row.due_at) == (DeliveryState.DELIVERED, NOW)
 
 
@@ -110,7 +110,11 @@ def test_claim_takes_the_oldest_first_and_no_more_than_the_limit(engine: sa.Engi
     # Given
     ids = given_deliveries(engine, 3)
     with database.write(engine) as connection:
-        late = sa.update(DeliveryRow).where(DeliveryRow.request_id == ids[0]).values(due_at=NOW + 9)  # type: ignore[arg-type]
+        late = (
+            sa.update(tables.deliveries)
+            .where(tables.deliveries.c.request_id == ids[0])
+            .values(due_at=NOW + 9)
+        )
         connection.execute(late)
 
     # When
@@ -138,12 +142,12 @@ def test_outcomes_are_recorded_with_their_tries(engine: sa.Engine) -> None:
     record(engine, delivered(first, status=200, milliseconds=12, detail="ok"), later, never)
 
     # Then
-    by_id = {row.request_id: row for row in rows(engine, DeliveryRow)}
+    by_id = {row.request_id: row for row in rows(engine, tables.deliveries)}
     assert by_id[first.request_id].delivered_at == NOW
     assert by_id[second.request_id].due_at == NOW + 5_000
     assert by_id[second.request_id].last_error == "answered 500"
     assert by_id[third.request_id].discarded_at == NOW
-    assert {(row.request_id, row.attempt, row.status) for row in rows(engine, DeliveryAttempt)} == {
+    assert {(row.request_id, row.attempt, row.status) for row in rows(engine, tables.attempts)} == {
         (first.request_id, 1, 200),
         (second.request_id, 1, 500),
         (third.request_id, 1, 410),
@@ -160,9 +164,9 @@ def test_what_was_not_tried_does_not_count_as_a_try(engine: sa.Engine) -> None:
     record(engine, held)
 
     # Then
-    [row] = rows(engine, DeliveryRow)
+    [row] = rows(engine, tables.deliveries)
     assert row.attempt == 0
-    assert rows(engine, DeliveryAttempt) == []
+    assert rows(engine, tables.attempts) == []
 
 
 def test_a_courier_whose_lease_ended_changes_nothing_of_a_newer_claim(engine: sa.Engine) -> None:
@@ -177,10 +181,10 @@ def test_a_courier_whose_lease_ended_changes_nothing_of_a_newer_claim(engine: sa
     record(engine, delivered(stale))
 
     # Then
-    [row] = rows(engine, DeliveryRow)
+    [row] = rows(engine, tables.deliveries)
     assert row.state is DeliveryState.DELIVERING
     record(engine, delivered(newer))
-    [row] = rows(engine, DeliveryRow)
+    [row] = rows(engine, tables.deliveries)
     assert row.state is DeliveryState.DELIVERED
 
 
@@ -230,5 +234,5 @@ def test_a_courier_that_dies_costs_no_try(engine: sa.Engine) -> None:
     record(
         engine, Outcome(claimed, DeliveryState.RETRYABLE, NOW, due_at=NOW, error="answered 500", status=500)
     )
-    assert [row.attempt for row in rows(engine, DeliveryRow)] == [1]
-    assert [row.attempt for row in rows(engine, DeliveryAttempt)] == [1]
+    assert [row.attempt for row in rows(engine, tables.deliveries)] == [1]
+    assert [row.attempt for row in rows(engine, tables.attempts)] == [1]

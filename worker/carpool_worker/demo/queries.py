@@ -10,11 +10,8 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from carpool_worker.database import read
-from carpool_worker.models import Batch, Request
+from carpool_worker.models.tables import batches, requests
 from carpool_worker.states import OUT_BATCH_STATES, BatchState, RequestState
-
-batches = Batch.__table__  # type: ignore[attr-defined]
-requests = Request.__table__  # type: ignore[attr-defined]
 
 POOLING, OUT, COLLECTING, FAILED = "pooling", "at Claude", "collecting", "failed"
 REQUEST_STAGES = (

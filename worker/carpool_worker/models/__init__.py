@@ -8,12 +8,13 @@ transaction with the batch they belong to, and a check for each would cost a fif
 from carpool_worker.models.batches import Batch, LanePause, Refusal
 from carpool_worker.models.deliveries import DeliveryAttempt, DeliveryRow, Endpoint
 from carpool_worker.models.requests import AnswerRow, Cancellation, Params, Request
-from carpool_worker.models.usage import UsageRow
+from carpool_worker.models.usage import DailyUsage
 
 __all__ = [
     "AnswerRow",
     "Batch",
     "Cancellation",
+    "DailyUsage",
     "DeliveryAttempt",
     "DeliveryRow",
     "Endpoint",
@@ -21,5 +22,4 @@ __all__ = [
     "Params",
     "Refusal",
     "Request",
-    "UsageRow",
 ]

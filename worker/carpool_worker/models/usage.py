@@ -10,7 +10,7 @@ from sqlmodel import Field, SQLModel
 from carpool_worker.models.columns import Dollars, count
 
 
-class UsageRow(SQLModel, table=True):
+class DailyUsage(SQLModel, table=True):
     """What a client used of a model on a day (UTC). Never pruned."""
 
     __tablename__ = "usage"

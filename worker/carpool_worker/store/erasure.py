@@ -8,16 +8,10 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from carpool_worker.models import AnswerRow, DeliveryAttempt, DeliveryRow, Params, Request
+from carpool_worker.models.tables import answers, attempts, deliveries, params, requests
 from carpool_worker.states import RequestState
 from carpool_worker.store.requests.rows import among
 from carpool_worker.store.retention import FINAL_DELIVERIES
-
-requests = Request.__table__  # type: ignore[attr-defined]
-params = Params.__table__  # type: ignore[attr-defined]
-answers = AnswerRow.__table__  # type: ignore[attr-defined]
-deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
-attempts = DeliveryAttempt.__table__  # type: ignore[attr-defined]
 
 UNWANTED = sa.or_(requests.c.finished_at.is_not(None), requests.c.cancel_requested_at.is_not(None))
 """Requests that will not be sent to Anthropic any more: nobody needs their params."""

@@ -10,24 +10,16 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from carpool_worker.models import (
-    AnswerRow,
-    Batch,
-    Cancellation,
-    DeliveryAttempt,
-    DeliveryRow,
-    Params,
-    Request,
+from carpool_worker.models.tables import (
+    answers,
+    attempts,
+    batches,
+    cancellations,
+    deliveries,
+    params,
+    requests,
 )
 from carpool_worker.states import DeliveryState
-
-requests = Request.__table__  # type: ignore[attr-defined]
-batches = Batch.__table__  # type: ignore[attr-defined]
-params = Params.__table__  # type: ignore[attr-defined]
-answers = AnswerRow.__table__  # type: ignore[attr-defined]
-deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
-attempts = DeliveryAttempt.__table__  # type: ignore[attr-defined]
-cancellations = Cancellation.__table__  # type: ignore[attr-defined]
 
 FINAL_DELIVERIES = (DeliveryState.DELIVERED, DeliveryState.DISCARDED)
 

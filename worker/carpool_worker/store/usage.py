@@ -9,11 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from carpool_worker.models import UsageRow
+from carpool_worker.models.tables import usage
 from carpool_worker.money.costs import Price, Tokens
 from carpool_worker.units import DOLLAR
-
-usage = UsageRow.__table__  # type: ignore[attr-defined]
 
 DIMENSIONS = ("client", "model", "day")
 COUNTS = (

@@ -12,12 +12,11 @@ import uuid_utils
 from carpool_worker import transition_log
 from carpool_worker.database import is_postgres
 from carpool_worker.models import Batch
+from carpool_worker.models.tables import batches
 from carpool_worker.policies.limits import item_bytes
 from carpool_worker.states import SEAL, BatchState
 from carpool_worker.store.batches.rows import as_batch, may_go_later, move, within
 from carpool_worker.store.requests import rows as requests
-
-batches = Batch.__table__  # type: ignore[attr-defined]
 
 FRESH = {
     "request_count": 0,

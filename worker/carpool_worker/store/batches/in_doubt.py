@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from carpool_worker.models import Batch
+from carpool_worker.models.tables import batches
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches.rows import as_batch
-
-batches = Batch.__table__  # type: ignore[attr-defined]
 
 
 def undecided(connection: sa.Connection, batch_id: str, submission: int) -> Batch | None:

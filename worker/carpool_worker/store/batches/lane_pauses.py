@@ -11,10 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from carpool_worker.database import is_postgres
-from carpool_worker.models import Batch, LanePause
-
-pauses = LanePause.__table__  # type: ignore[attr-defined]
-batches = Batch.__table__  # type: ignore[attr-defined]
+from carpool_worker.models import LanePause
+from carpool_worker.models.tables import batches, pauses
 
 AUTOMATIC = pauses.c.by_operator.is_(False)
 

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from carpool_worker import database, transition_log
-from carpool_worker.models import Batch
+from carpool_worker.models.tables import batches
 from carpool_worker.states import (
     ACCEPT,
     CANCEL_BATCH,
@@ -23,8 +23,6 @@ from carpool_worker.states import (
     BatchState,
     Transition,
 )
-
-batches = Batch.__table__  # type: ignore[attr-defined]
 
 SINCE: dict[Transition[BatchState], str] = {
     SEAL: "opened_at",

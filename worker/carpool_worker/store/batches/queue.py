@@ -5,12 +5,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from carpool_worker.database import lock
-from carpool_worker.models import Batch
+from carpool_worker.models.tables import batches
 from carpool_worker.policies.admission import Ready
 from carpool_worker.states import QUEUED_BATCH_STATES, BatchState
 from carpool_worker.store.batches.rows import may_go_later, within
-
-batches = Batch.__table__  # type: ignore[attr-defined]
 
 IN_TURN = (batches.c.priority.desc(), batches.c.opened_at, batches.c.id)
 """The order in which batches go where there is no room for all."""

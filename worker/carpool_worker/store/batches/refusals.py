@@ -7,9 +7,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker.database import is_postgres
-from carpool_worker.models import Refusal
-
-refusals = Refusal.__table__  # type: ignore[attr-defined]
+from carpool_worker.models.tables import refusals
 
 
 class Refused(NamedTuple):

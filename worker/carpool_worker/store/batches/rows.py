@@ -10,10 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from carpool_worker.models import Batch
+from carpool_worker.models.tables import batches
 from carpool_worker.states import OUT_BATCH_STATES, BatchState, Transition
 from carpool_worker.store.batches import log
-
-batches = Batch.__table__  # type: ignore[attr-defined]
 
 
 def get(connection: sa.Connection, batch_id: str) -> Batch | None:

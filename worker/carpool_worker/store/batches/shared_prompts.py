@@ -7,12 +7,9 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from carpool_worker.models import Batch, Params, Request
+from carpool_worker.models import Batch
+from carpool_worker.models.tables import batches, params, requests
 from carpool_worker.states import BatchState, RequestState
-
-batches = Batch.__table__  # type: ignore[attr-defined]
-requests = Request.__table__  # type: ignore[attr-defined]
-params = Params.__table__  # type: ignore[attr-defined]
 
 NONE_MARKED = "[]"
 

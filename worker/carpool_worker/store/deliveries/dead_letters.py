@@ -9,14 +9,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker import transition_log
-from carpool_worker.models import AnswerRow, DeliveryAttempt, DeliveryRow, Request
+from carpool_worker.models.tables import answers, attempts, deliveries, requests
 from carpool_worker.states import REPLAY, DeliveryState
 from carpool_worker.store.deliveries import endpoints
-
-deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
-attempts = DeliveryAttempt.__table__  # type: ignore[attr-defined]
-requests = Request.__table__  # type: ignore[attr-defined]
-answers = AnswerRow.__table__  # type: ignore[attr-defined]
 
 
 class Listed(NamedTuple):

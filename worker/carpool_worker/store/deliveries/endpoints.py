@@ -14,11 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from carpool_worker.database import is_postgres
-from carpool_worker.models import Endpoint
+from carpool_worker.models.tables import endpoints
 
 ANSWERED_GONE = "answered 410"
-
-endpoints = Endpoint.__table__  # type: ignore[attr-defined]
 
 
 class Trouble(NamedTuple):

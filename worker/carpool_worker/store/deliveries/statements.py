@@ -10,13 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from carpool_worker.database import is_postgres
-from carpool_worker.models import DeliveryRow, Request
+from carpool_worker.models.tables import deliveries, requests
 from carpool_worker.states import CLAIM as CLAIMING
 from carpool_worker.states import DELIVER, GIVE_UP, MAKE_AVAILABLE, SNOOZE, DeliveryState, Transition
 from carpool_worker.states import RESCUE as RESCUING
-
-deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
-requests = Request.__table__  # type: ignore[attr-defined]
 
 
 class Bulk:

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from carpool_worker.models import Batch, Request
+from carpool_worker.models import Batch
+from carpool_worker.models.tables import batches, requests
 from carpool_worker.states import BatchState
-
-batches = Batch.__table__  # type: ignore[attr-defined]
-requests = Request.__table__  # type: ignore[attr-defined]
 
 
 def page(

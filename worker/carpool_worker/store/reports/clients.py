@@ -6,15 +6,10 @@ from collections import Counter
 
 import sqlalchemy as sa
 
-from carpool_worker.models import Batch, DeliveryRow, Request, UsageRow
+from carpool_worker.models.tables import batches, deliveries, requests, usage
 from carpool_worker.states import BatchState, RequestState
 
-batches = Batch.__table__  # type: ignore[attr-defined]
-requests = Request.__table__  # type: ignore[attr-defined]
-deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
 HELD = "held"
-
-usage = UsageRow.__table__  # type: ignore[attr-defined]
 
 
 def waiting(connection: sa.Connection, client: str | None = None) -> dict[str, int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from carpool_worker.models import Batch, DeliveryRow, Request
+from carpool_worker.models.tables import batches, deliveries, requests
 from carpool_worker.states import DeliveryState
 
 POSTGRES_SETTINGS = (
@@ -20,10 +20,6 @@ POSTGRES_SETTINGS = (
     "transaction_read_only",
 )
 UNDELIVERED = (DeliveryState.AVAILABLE, DeliveryState.DELIVERING, DeliveryState.RETRYABLE)
-
-batches = Batch.__table__  # type: ignore[attr-defined]
-requests = Request.__table__  # type: ignore[attr-defined]
-deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
 
 
 def postgres_settings(connection: sa.Connection) -> dict[str, str]:

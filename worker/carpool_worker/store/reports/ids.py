@@ -6,11 +6,7 @@ import re
 
 import sqlalchemy as sa
 
-from carpool_worker.models import Batch, DeliveryRow, Request
-
-batches = Batch.__table__  # type: ignore[attr-defined]
-requests = Request.__table__  # type: ignore[attr-defined]
-deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
+from carpool_worker.models.tables import batches, deliveries, requests
 
 HEXADECIMAL = re.compile("[0-9a-f]{1,32}")
 AFTER_DIGITS = "g"

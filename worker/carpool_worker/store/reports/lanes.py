@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from carpool_worker.models import Batch, LanePause
+from carpool_worker.models import LanePause
+from carpool_worker.models.tables import batches, pauses
 from carpool_worker.states import QUEUED_BATCH_STATES, BatchState
 from carpool_worker.store.batches import lane_pauses
-
-batches = Batch.__table__  # type: ignore[attr-defined]
-pauses = LanePause.__table__  # type: ignore[attr-defined]
 
 
 @dataclass

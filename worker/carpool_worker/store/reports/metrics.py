@@ -7,13 +7,8 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from carpool_worker.models import Batch, DeliveryAttempt, DeliveryRow, Request
+from carpool_worker.models.tables import attempts, batches, deliveries, requests
 from carpool_worker.states import BatchState
-
-batches = Batch.__table__  # type: ignore[attr-defined]
-requests = Request.__table__  # type: ignore[attr-defined]
-deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
-attempts = DeliveryAttempt.__table__  # type: ignore[attr-defined]
 
 NEWEST_TRIES = 5_000
 """Tries to deliver that are looked at, the newest: a table of millions has no index by time."""

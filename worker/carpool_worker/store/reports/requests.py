@@ -12,15 +12,11 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker.database import is_postgres
-from carpool_worker.models import AnswerRow, DeliveryRow, Params, Request
+from carpool_worker.models import DeliveryRow, Request
+from carpool_worker.models.tables import answers, deliveries, params, requests
 from carpool_worker.states import RequestState
 from carpool_worker.store.reports import ids
 from carpool_worker.store.requests.rows import UNBATCHED
-
-requests = Request.__table__  # type: ignore[attr-defined]
-params = Params.__table__  # type: ignore[attr-defined]
-answers = AnswerRow.__table__  # type: ignore[attr-defined]
-deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
 
 CLOCKS_DIFFER = 3_600_000
 """Milliseconds by which a producer's clock may be ahead of the database's neighbours, or behind."""

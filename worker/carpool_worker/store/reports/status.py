@@ -7,15 +7,9 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from carpool_worker.models import Batch, DeliveryAttempt, DeliveryRow, Endpoint, Request
+from carpool_worker.models.tables import attempts, batches, deliveries, endpoints, requests
 from carpool_worker.states import BatchState, DeliveryState
 from carpool_worker.store.reports import ids
-
-batches = Batch.__table__  # type: ignore[attr-defined]
-requests = Request.__table__  # type: ignore[attr-defined]
-deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
-attempts = DeliveryAttempt.__table__  # type: ignore[attr-defined]
-endpoints = Endpoint.__table__  # type: ignore[attr-defined]
 
 LONGEST_LIFE = 8 * 86_400_000
 """Milliseconds from a batch's first request to its end, and more: what ended today was opened no longer ago."""

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from carpool.contract import ABSENT, Answer, Usage, to_json
 from carpool.results import AnswerError
-from carpool_worker.models import AnswerRow, Batch, Request
+from carpool_worker.models.tables import answers, batches, requests
 from carpool_worker.states import FINAL_REQUEST_STATES
 from carpool_worker.units import DOLLAR
 
@@ -41,9 +41,6 @@ PRUNED = msgspec.Raw(
 )
 """The error of a request that ended so long ago that its answer was dropped, or whose client was purged."""
 
-requests = Request.__table__  # type: ignore[attr-defined]
-answers = AnswerRow.__table__  # type: ignore[attr-defined]
-batches = Batch.__table__  # type: ignore[attr-defined]
 
 # States as text and dollars as stored: made into objects, they would cost as much as all the rest.
 _FINAL = (

@@ -8,11 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from carpool_worker.database import is_postgres, psycopg_connection
-from carpool_worker.models import Params, Request
+from carpool_worker.models.tables import params, requests
 from carpool_worker.store.requests.rows import BATCHED
-
-requests = Request.__table__  # type: ignore[attr-defined]
-params = Params.__table__  # type: ignore[attr-defined]
 
 SPOOL_ROWS = 500
 """Requests read at a time while a batch's body is written: about a megabyte."""

@@ -16,15 +16,11 @@ from carpool.contract import Envelope
 from carpool.request_ids import RequestIds
 from carpool_worker import transition_log
 from carpool_worker.database import is_postgres
-from carpool_worker.models import Batch, Cancellation, Request
+from carpool_worker.models.tables import batches, cancellations, requests
 from carpool_worker.states import CANCEL, FINAL_REQUEST_STATES, BatchState, RequestState
 from carpool_worker.store.bulk import insert_rows
 from carpool_worker.store.requests.outcomes import CANCELED_BODY
 from carpool_worker.store.requests.rows import BODY, among
-
-batches = Batch.__table__  # type: ignore[attr-defined]
-cancellations = Cancellation.__table__  # type: ignore[attr-defined]
-requests = Request.__table__  # type: ignore[attr-defined]
 
 ALL = ""
 """The request_id of a wish for all that a client enqueued until then."""

@@ -14,15 +14,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker import transition_log
-from carpool_worker.models import AnswerRow, Batch, DeliveryRow, Params, Request
+from carpool_worker.models.tables import answers, batches, deliveries, params, requests
 from carpool_worker.states import PUT_BACK, DeliveryState
 from carpool_worker.store.requests.rows import UNBATCHED, among
-
-requests = Request.__table__  # type: ignore[attr-defined]
-batches = Batch.__table__  # type: ignore[attr-defined]
-params = Params.__table__  # type: ignore[attr-defined]
-answers = AnswerRow.__table__  # type: ignore[attr-defined]
-deliveries = DeliveryRow.__table__  # type: ignore[attr-defined]
 
 PRUNING_MARGIN = 3_600_000
 """Milliseconds before params are due to be pruned from which on they are not counted on any more."""
@@ -56,7 +50,7 @@ class Wanted:
     def conditions(self, connection: sa.Connection) -> list[sa.ColumnElement[bool]]:
         """Return it as conditions on requests."""
         row = requests.c
-        conditions = [row.state.in_(PUT_BACK.sources)]
+        conditions: list[sa.ColumnElement[bool]] = [row.state.in_(PUT_BACK.sources)]
         if self.ids is not None:
             conditions.append(among(connection, self.ids))
         else:

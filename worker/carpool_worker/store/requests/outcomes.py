@@ -10,13 +10,11 @@ import msgspec
 import sqlalchemy as sa
 
 from carpool_worker import transition_log
-from carpool_worker.models import Request
+from carpool_worker.models.tables import requests
 from carpool_worker.money.costs import Price, Tokens
 from carpool_worker.states import CANCEL, RETRY, RequestState
 from carpool_worker.store.bulk import insert_rows, update_rows
 from carpool_worker.store.requests.rows import BODY, among
-
-requests = Request.__table__  # type: ignore[attr-defined]
 
 CANCELED_BODY = b'{"type":"canceled"}'
 """The result kept of a request that was canceled: as the API says it, and no message."""

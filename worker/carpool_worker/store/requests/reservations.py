@@ -14,14 +14,11 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker import database, transition_log
-from carpool_worker.models import Request, UsageRow
+from carpool_worker.models.tables import requests, usage
 from carpool_worker.policies.budgets import Budget, Standing
 from carpool_worker.states import REFUSE, STAGE
 from carpool_worker.store.bulk import insert_rows
 from carpool_worker.store.requests.rows import BODY, among
-
-requests = Request.__table__  # type: ignore[attr-defined]
-usage = UsageRow.__table__  # type: ignore[attr-defined]
 
 BUDGET_LOCK = 0x62756467
 """PostgreSQL's advisory lock on what is left of budgets."""

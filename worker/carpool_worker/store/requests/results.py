@@ -7,13 +7,10 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from carpool_worker.models import AnswerRow, Request
+from carpool_worker.models.tables import answers, requests
 from carpool_worker.store.requests.rows import among
 
 STREAMED_ROWS = 5_000
-
-requests = Request.__table__  # type: ignore[attr-defined]
-answers = AnswerRow.__table__  # type: ignore[attr-defined]
 
 
 class Ended(NamedTuple):

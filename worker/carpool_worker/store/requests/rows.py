@@ -8,10 +8,8 @@ from collections.abc import Iterable, Sequence
 import sqlalchemy as sa
 
 from carpool_worker.database import is_postgres
-from carpool_worker.models import Request
+from carpool_worker.models.tables import requests
 from carpool_worker.states import RequestState
-
-requests = Request.__table__  # type: ignore[attr-defined]
 
 BATCHED = RequestState.BATCHED.value
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from carpool_worker import transition_log
-from carpool_worker.models import Request
+from carpool_worker.models.tables import requests
 from carpool_worker.states import STAGE, RequestState
 from carpool_worker.store.requests.rows import among
-
-requests = Request.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)

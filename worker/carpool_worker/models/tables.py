@@ -1,0 +1,25 @@
+"""The tables as SQLAlchemy's own, typed, for statements: `sa.select(batches.c.id)`. Their columns are in the models."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlmodel import SQLModel
+
+import carpool_worker.models  # noqa: F401 - defines the tables
+
+_tables = SQLModel.metadata.tables
+
+batches: sa.Table = _tables["batches"]
+pauses: sa.Table = _tables["lane_pauses"]
+refusals: sa.Table = _tables["refusals"]
+
+requests: sa.Table = _tables["requests"]
+params: sa.Table = _tables["params"]
+answers: sa.Table = _tables["answers"]
+cancellations: sa.Table = _tables["cancellations"]
+
+deliveries: sa.Table = _tables["deliveries"]
+attempts: sa.Table = _tables["delivery_attempts"]
+endpoints: sa.Table = _tables["endpoints"]
+
+usage: sa.Table = _tables["usage"]
