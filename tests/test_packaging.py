@@ -69,7 +69,7 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 def test_compose_has_a_service_for_each_agents_queue() -> None:
-    from carpool_worker.app import AGENTS, queue
+    from carpool_worker.coordination.keys import AGENTS, queue
 
     for agent in AGENTS:
         command = services()[agent]["command"]

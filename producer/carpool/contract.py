@@ -68,7 +68,7 @@ return redis.call('INCRBY', KEYS[2], ARGV[1])
 """
 """KEYS: INBOX, QUEUED. ARGV: requests in the entry, max_queued (0: none), ENTRY_FIELD, the packed entry.
 Returns the requests now queued, or, when nothing was appended: -1, the inbox is full; -2, it has filled nine tenths of
-Redis' memory. The last tenth is for the worker: without memory for its ticks and leases it could never empty the inbox.
+Redis' memory. The last tenth is for the worker: without memory for its ticks and locks it could never empty the inbox.
 Where a user may not ask INFO, nothing is reserved."""
 
 BETA_HEADER = "anthropic-beta"

@@ -21,11 +21,11 @@ import threading
 from celery.worker import WorkController
 from carpool_worker.processes import worker
 from carpool_worker.app import app
-from carpool_worker.commands.processes import QUEUES
+from carpool_worker.coordination.keys import QUEUES
 app.conf.worker_soft_shutdown_timeout = 3.0
 worker.LONGEST_SHUTDOWN = 5.0
 WorkController.stop = WorkController.terminate = lambda *_, **__: threading.Event().wait()
-worker.run(QUEUES, 2)
+worker.run(",".join(QUEUES), 2)
 """
 """`carpool worker` with less patience, that waits for ever when it ends: as it does, not every time, for a Redis that
 dies in that moment."""

@@ -34,7 +34,7 @@ from carpool_worker.processes.parent_death import end_with_parent
 from carpool_worker.prompt_cache import savings
 
 IMPATIENCE: dict[ModuleType, dict[str, Any]] = {
-    locks: {"LEASE_SECONDS": 2.0},
+    locks: {"LOCK_SECONDS": 2.0},
     savings: {"LEAST_WORTH": 1},
     cache_planner: {"PATIENCE": 5_000},
     in_doubt: {"CONNECT_TIMEOUT": 1.0},

@@ -15,10 +15,13 @@ from tests.chaos.processes import Program
 from tests.chaos.scenario import scenario
 from tests.chaos.stack import Stack
 
+from carpool_worker.coordination.keys import AGENTS, queue
 from carpool_worker.simulator import Fault
 
-QUEUES = [f"carpool.{agent}" for agent in ("aggregate", "submit", "poll", "collect", "deliver")]
 BLOWS = 4
+QUEUES = [queue(agent) for agent in AGENTS if agent != "enqueue"]
+"""Those whose messages may be lost; a message at the Celery door is a request."""
+
 LONG = 20.0
 """Seconds: longer than any wait for a connection."""
 

@@ -7,6 +7,8 @@ import time
 from tests.chaos import reading
 from tests.chaos.stack import Stack
 
+from carpool.contract import INBOX
+
 LOOK_SECONDS = 0.2
 STILL_SECONDS = 60.0
 MOST_LOOKS = 5_000
@@ -30,7 +32,7 @@ def left(stack: Stack) -> dict[str, int]:
     """Return what is not final or has not arrived, counted by kind."""
     try:
         with stack.connection() as server:
-            queued = int(server.xlen("carpool:inbox"))
+            queued = int(server.xlen(INBOX))
         found = {"inbox entries": queued, **reading.still_open(stack.engine), **_missing(stack)}
     except Exception as error:  # a server that is away
         return {type(error).__name__: 1}

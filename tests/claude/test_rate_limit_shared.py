@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from carpool_worker.claude.client import Claude
-from carpool_worker.claude.rate_limit import HELD, Pace
+from carpool_worker.claude.rate_limit import Pace
+from carpool_worker.coordination.keys import RATE_LIMITED
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.simulator import SimulatorOptions, running
 
@@ -28,7 +29,7 @@ def strict_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 def process(redis_url: str) -> Iterator[Claude]:
     """A client as each process has one, with a connection of its own."""
     with redis.Redis.from_url(redis_url) as server:
-        claude = Claude(Pace(server))
+        claude = Claude(Pace(server, RATE_LIMITED))
         yield claude
         claude.close()
 
@@ -56,8 +57,8 @@ def test_calls_go_on_after_the_reset(redis_url: str) -> None:
     with process(redis_url) as claude, redis.Redis.from_url(redis_url) as server:
         while refusal(claude) is None:
             pass
-        assert 0 < server.pttl(HELD) <= 60_000
-        server.delete(HELD)  # as it does by itself when the minute is over
+        assert 0 < server.pttl(RATE_LIMITED) <= 60_000
+        server.delete(RATE_LIMITED)  # as it does by itself when the minute is over
 
         # Then the API is asked again; here its minute is not over, and its 429 holds everybody back anew
         error = refusal(claude)
@@ -68,7 +69,7 @@ def test_calls_go_on_after_the_reset(redis_url: str) -> None:
 
 def test_while_redis_is_away_calls_are_made(redis_url: str) -> None:
     with redis.Redis.from_url("redis://127.0.0.1:1/0") as nowhere:
-        claude = Claude(Pace(nowhere))
+        claude = Claude(Pace(nowhere, RATE_LIMITED))
 
         assert refusal(claude) is None
         claude.close()

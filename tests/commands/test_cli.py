@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 import subprocess
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from carpool_worker.app import AGENTS, queue
-from carpool_worker.commands.processes import QUEUES
+from carpool_worker.commands import processes
+from carpool_worker.coordination.keys import QUEUES
 
 CARPOOL = [sys.executable, "-m", "carpool_worker.cli"]
 
@@ -101,4 +102,5 @@ def test_help_is_quick_because_it_imports_no_agent() -> None:
 
 
 def test_a_worker_works_on_all_queues_by_default() -> None:
-    assert ",".join(map(queue, AGENTS)) == QUEUES
+    default = inspect.signature(processes.worker).parameters["queues"].default
+    assert default.split(",") == list(QUEUES)

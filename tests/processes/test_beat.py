@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from carpool_worker.app import app, queue
+from carpool_worker.app import app
 from carpool_worker.coordination import heartbeat
 from carpool_worker.coordination.backlog import MOST_UNREAD
+from carpool_worker.coordination.keys import HEARTBEAT, queue
 from carpool_worker.processes import beat
 from carpool_worker.processes.beat import Clock
 from carpool_worker.settings import settings
@@ -126,5 +127,5 @@ def test_each_tick_leaves_a_sign_of_life_whose_age_can_be_told(ticking: Clock, r
         assert 0 <= age < 20
 
         # When it is silent for an hour, Then its age is an hour
-        server.pexpire(heartbeat.PULSE, int((heartbeat.KEPT - 3_600) * 1_000))
+        server.pexpire(HEARTBEAT, int((heartbeat.KEPT_SECONDS - 3_600) * 1_000))
         assert heartbeat.age(server) == pytest.approx(3_600, abs=20)

@@ -164,7 +164,7 @@ def test_a_full_inbox_leaves_the_worker_memory_to_empty_it(params: dict[str, Any
         # When / Then
         with redis.Redis.from_url(url) as connection:
             connection.lpush("a queue of ticks", "x" * 100_000)
-            connection.set("a lease", "mine", nx=True, px=9_000)
+            connection.set("a lock", "mine", nx=True, px=9_000)
 
 
 def test_a_redis_that_forgot_the_script_is_taught_it_again(

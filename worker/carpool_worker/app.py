@@ -11,10 +11,8 @@ from typing import Any
 from celery import Celery, signals
 from kombu.entity import Exchange, Queue
 
+from carpool_worker.coordination.keys import QUEUES, queue
 from carpool_worker.settings import Settings, settings
-
-AGENTS = ("aggregate", "submit", "poll", "collect", "deliver", "enqueue")
-"""One queue for each, so that each scales by itself."""
 
 TICK = 1.0
 """Seconds between the looks at the inbox, and at what is due."""
@@ -29,11 +27,6 @@ VISIBILITY_TIMEOUT = 3_600
 
 SHUTDOWN_TIMEOUT = 30.0
 """Seconds that running tasks get to end after the first SIGTERM."""
-
-
-def queue(agent: str) -> str:
-    """Return the name of an agent's queue."""
-    return f"carpool.{agent}"
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -61,9 +54,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         "worker_send_task_events": False,
         "task_default_queue": queue("aggregate"),
-        "task_queues": [
-            Queue(queue(agent), Exchange(queue(agent)), routing_key=queue(agent)) for agent in AGENTS
-        ],
+        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
         "task_time_limit": max(settings.submit_timeout * 2, settings.webhook_timeout) + 60,
         "enable_utc": True,
         "beat_schedule": schedule(settings),

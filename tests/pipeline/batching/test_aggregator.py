@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from tests.fixtures.agents import AT_ONCE, MODEL
 
 from carpool.contract import APPEND_SCRIPT, ENTRY_FIELD, INBOX, QUEUED, Envelope, encode_entry
+from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.database import read
 from carpool_worker.pipeline.batching import aggregator
 from carpool_worker.pipeline.batching.lanes import Filled
-from carpool_worker.pipeline.inbox.stream import GROUP, QUARANTINE, Inbox
+from carpool_worker.pipeline.inbox.stream import GROUP, Inbox
 from carpool_worker.policies.limits import Limits, item_bytes
 
 LATER = Limits(count=100_000, body_bytes=250_000_000, seconds=3_600.0)

@@ -16,11 +16,12 @@ from carpool import Producer, Request, Webhook
 from carpool.contract import CANCEL_FIELD, INBOX, QUEUED, Answer, Cancel, Usage, encode_cancel
 from carpool_worker import migrations
 from carpool_worker.claude.client import Claude
+from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.database import now, open_engine, read
 from carpool_worker.money.costs import Tokens, price_of
 from carpool_worker.pipeline.batching import aggregator, canceler
 from carpool_worker.pipeline.delivery.channels import reply
-from carpool_worker.pipeline.inbox.stream import QUARANTINE, Inbox
+from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.pipeline.submission import rescuer, submitter
 from carpool_worker.policies.limits import Limits, item_bytes
 from carpool_worker.simulator import Fault, RemoteSimulator, Script

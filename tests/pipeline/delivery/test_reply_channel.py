@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from carpool.contract import WAITS, Wait, encode_wait
 from carpool_worker import database
+from carpool_worker.coordination.keys import WAITING
 from carpool_worker.models import AnswerRow, Request
 from carpool_worker.pipeline.delivery.channels import reply
 from carpool_worker.states import RequestState
@@ -200,7 +201,7 @@ def test_reply_lists_and_waiters_expire_when_nobody_reads_them(
 
     # Then
     assert 0 < int(server.ttl("carpool:reply:1")) <= 3_600
-    assert 0 < int(server.ttl(reply.WAITING)) <= 3_600
+    assert 0 < int(server.ttl(WAITING)) <= 3_600
 
 
 def test_with_nobody_waiting_nothing_is_asked_of_redis_but_that(server: redis.Redis) -> None:

@@ -13,8 +13,8 @@ from tests.fixtures.agents import MODEL, Carpool
 from tests.pipeline.fuzzing import fuzzed, json_values
 
 from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, Envelope, encode_entry, mint_id, to_json
+from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.database import read
-from carpool_worker.pipeline.inbox.stream import QUARANTINE
 from carpool_worker.policies.budgets import Budget
 from carpool_worker.store.requests.answers import load_answers
 

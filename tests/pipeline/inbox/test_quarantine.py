@@ -23,8 +23,9 @@ from carpool.contract import (
     encode_entry,
 )
 from carpool_worker.cli import app
+from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.pipeline.batching import aggregator
-from carpool_worker.pipeline.inbox.stream import QUARANTINE, Inbox
+from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.policies.limits import Limits
 from carpool_worker.settings import settings
 

@@ -10,9 +10,6 @@ from email.utils import parsedate_to_datetime
 import redis
 from redis.exceptions import RedisError
 
-HELD = "carpool:held"
-"""Redis key that is there, and expires, while nobody is to call."""
-
 LONGEST_HOLD = 60.0
 """Seconds: the limits are by the minute."""
 
@@ -25,20 +22,21 @@ PREFIX = "anthropic-ratelimit-requests-"
 class Pace:
     """Holds calls back, in all processes that share a Redis. It spares calls: where Redis is away nothing is held."""
 
-    def __init__(self, server: redis.Redis) -> None:
+    def __init__(self, server: redis.Redis, key: str) -> None:
         self._server = server
+        self._key = key  # there, and expiring, while nobody is to call
 
     def held(self) -> float:
         """Return the seconds until a call may be made: 0 is now."""
         with suppress(RedisError):
-            return max(0, int(self._server.pttl(HELD))) / 1000
+            return max(0, int(self._server.pttl(self._key))) / 1000
         return 0.0
 
     def learn(self, status: int, headers: Mapping[str, str]) -> None:
         """Take in what an answer says of the calls that are left."""
         if seconds := hold_after(status, headers):
             with suppress(RedisError):
-                self._server.set(HELD, 1, px=int(seconds * 1000))
+                self._server.set(self._key, 1, px=int(seconds * 1000))
 
 
 def hold_after(status: int, headers: Mapping[str, str]) -> float:

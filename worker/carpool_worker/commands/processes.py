@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 
 from carpool_worker.commands.options import Concurrency
-
-QUEUES = "carpool.aggregate,carpool.submit,carpool.poll,carpool.collect,carpool.deliver,carpool.enqueue"
+from carpool_worker.coordination.keys import QUEUES
 
 
 def worker(
-    queues: Annotated[str, typer.Option(help="The queues to work on, comma-separated.")] = QUEUES,
+    queues: Annotated[str, typer.Option(help="The queues to work on, comma-separated.")] = ",".join(QUEUES),
     concurrency: Concurrency = 8,
 ) -> None:
     """Run a Celery worker for some or all of the agents.

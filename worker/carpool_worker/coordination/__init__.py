@@ -1,1 +1,1 @@
-"""How processes get on with each other through Redis: locks, heartbeats, queue depths."""
+"""How processes coordinate through Redis: connections, locks, beat's heartbeat, queue depths, and all their keys."""

@@ -1,13 +1,13 @@
-"""Queue depths: whether a queue has so many unread messages that another is of no use."""
+"""Queue depths: whether a queue has so many unread messages that another one would be of no use."""
 
 from __future__ import annotations
 
 import redis
 
 MOST_UNREAD = 100
-"""Messages in a queue from which on it gets no more ticks or nudges: whoever reads these looks at all there is."""
+"""From so many messages on a queue gets no more of them: whichever agent reads one finds all the work there is."""
 
 
 def is_behind(server: redis.Redis, queue: str) -> bool:
-    """Tell whether a queue has more messages than its workers need to be told."""
+    """Return whether a queue holds MOST_UNREAD messages or more."""
     return int(server.llen(queue)) >= MOST_UNREAD

@@ -1,22 +1,22 @@
-"""Beat's pulse: a sign of life in Redis with each tick, so that others can tell how long ago the last one was."""
+"""Beat's heartbeat: a key that each tick sets anew, so that others can see how long ago the last one was."""
 
 from __future__ import annotations
 
 import redis
 
-PULSE = "carpool:pulse"
-"""Redis key that expires KEPT after the last tick: the time it has left tells its age, whatever clocks say."""
+from carpool_worker.coordination.keys import HEARTBEAT
 
-KEPT = 7 * 86_400.0
-"""Seconds; a beat that was silent for longer is as good as one that never was."""
+KEPT_SECONDS = 7 * 86_400.0
+"""The key expires so long after the last tick: the time it has left tells its age, whatever any clock shows.
+A beat that has been silent for longer counts as one that never was."""
 
 
-def beat(server: redis.Redis) -> None:
-    """Note a tick of beat."""
-    server.set(PULSE, 1, px=int(KEPT * 1_000))
+def record(server: redis.Redis) -> None:
+    """Record a tick of beat."""
+    server.set(HEARTBEAT, 1, px=int(KEPT_SECONDS * 1_000))
 
 
 def age(server: redis.Redis) -> float | None:
-    """Return the seconds since beat's last tick, or None where it has been silent for a week, or for ever."""
-    left = int(server.pttl(PULSE))
-    return None if left < 0 else max(0.0, KEPT - left / 1_000)
+    """Return the seconds since beat's last tick, or None if there was none within a week."""
+    left = int(server.pttl(HEARTBEAT))
+    return None if left < 0 else max(0.0, KEPT_SECONDS - left / 1_000)

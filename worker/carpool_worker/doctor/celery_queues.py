@@ -8,9 +8,9 @@ from typing import Any
 import redis
 from celery import Celery
 
-from carpool_worker.app import AGENTS, queue
 from carpool_worker.coordination import heartbeat
 from carpool_worker.coordination.backlog import MOST_UNREAD
+from carpool_worker.coordination.keys import AGENTS, queue
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
 
 CHECK = "celery"

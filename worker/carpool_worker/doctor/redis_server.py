@@ -12,8 +12,8 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from carpool.durability import PROBE
+from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
-from carpool_worker.pipeline.inbox.stream import QUARANTINE
 
 CHECK = "redis"
 OLDEST = (6, 2)

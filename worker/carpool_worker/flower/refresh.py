@@ -13,14 +13,12 @@ from celery import bootsteps
 from celery.worker import control
 from celery.worker.consumer.control import Control
 
-from carpool_worker.app import VISIBILITY_TIMEOUT, app, queue
+from carpool_worker.app import VISIBILITY_TIMEOUT, app
+from carpool_worker.coordination.keys import FLOWER_REFRESH, queue
 from carpool_worker.settings import settings
 
 LISTENS_WITHIN = 2.0
 """Seconds after its request for a heartbeat by which a monitor has subscribed to the events."""
-
-ASKED = "carpool:monitor"
-"""Redis key that stands from when the batches are asked for until somebody begins to show them."""
 
 celery_heartbeat = control.heartbeat
 
@@ -45,13 +43,13 @@ class Arrival(bootsteps.StartStopStep):  # type: ignore[misc]
 def ask() -> None:
     """Have the batches shown; all workers ask at once, and what was asked for is done once."""
     with redis.Redis.from_url(settings().redis_url) as server:
-        if server.set(ASKED, 1, nx=True, ex=VISIBILITY_TIMEOUT):
+        if server.set(FLOWER_REFRESH, 1, nx=True, ex=VISIBILITY_TIMEOUT):
             app.send_task("carpool.show", queue=queue("poll"))
 
 
 def is_asked_for(server: redis.Redis) -> bool:
     """Tell whether the batches are to be shown, to the first who asks."""
-    return server.getdel(ASKED) is not None
+    return server.getdel(FLOWER_REFRESH) is not None
 
 
 app.steps["consumer"].add(Arrival)

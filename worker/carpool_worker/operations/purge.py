@@ -17,7 +17,7 @@ import redis
 import sqlalchemy as sa
 from redis.exceptions import RedisError
 
-from carpool.contract import INBOX
+from carpool.contract import INBOX, REPLIES
 from carpool_worker.database import now, read, write
 from carpool_worker.pipeline.batching import aggregator, canceler
 from carpool_worker.pipeline.inbox import quarantine
@@ -27,9 +27,6 @@ from carpool_worker.store import erasure
 
 PAGE_REQUESTS = 1_000
 """Requests erased in one transaction."""
-
-REPLIES = "carpool:reply:*"
-"""The lists of answers that producers have not read yet."""
 
 INBOX_MARGIN = 10.0
 INBOX_PAUSE = 0.5
@@ -115,7 +112,7 @@ def _drop_replies(server: redis.Redis, client: str) -> int:
 
 def _replies(server: redis.Redis) -> Iterator[tuple[bytes, str]]:
     # All answers in one list are of one client: that of the producer which waits.
-    for name in server.scan_iter(REPLIES, count=1_000):
+    for name in server.scan_iter(f"{REPLIES}*", count=1_000):
         if answer := cast("bytes | None", server.lindex(name, 0)):
             yield name, msgspec.json.decode(answer, type=_Whose).client
 

@@ -48,7 +48,7 @@ class Clock(Scheduler):  # type: ignore[misc]
         try:
             if not is_behind(self._server, entry.options["queue"]):
                 self.apply_async(entry, producer=producer, advance=False)
-            heartbeat.beat(self._server)
+            heartbeat.record(self._server)
         except (RedisError, OperationalError, SchedulingError) as error:
             if not self._redis_is_away:
                 log.warning("no ticks are sent while Redis does not take them: %s", error)

@@ -1,4 +1,4 @@
-"""The Celery tasks: thin. Each holds a lease, calls one agent, then nudges whoever comes next and tells Flower."""
+"""The Celery tasks: thin. Each holds a lock, calls one agent, then nudges whoever comes next and tells Flower."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from carpool_worker.app import app
 from carpool_worker.coordination.connections import claude, server
-from carpool_worker.coordination.locks import lease, slot
+from carpool_worker.coordination.locks import lock, slot
 from carpool_worker.database import engine, now, read, write
 from carpool_worker.flower import events
 from carpool_worker.flower.refresh import is_asked_for
@@ -42,8 +42,8 @@ def windows() -> Windows:
 @app.task(name="carpool.aggregate", base=Nudge)
 def aggregate() -> None:
     """Pool what is in the inbox."""
-    with lease(server(), "aggregate") as held:
-        if held:
+    with lock(server(), "aggregate") as acquired:
+        if acquired:
             inbox = Inbox(server(), settings().claim_interval)
             aggregator.aggregate(engine(), inbox, limits(), followups.report, settings().budgets)
 
@@ -51,8 +51,8 @@ def aggregate() -> None:
 @app.task(name="carpool.stage", base=Nudge)
 def stage() -> None:
     """Put what is due back on its way: retries into batches, deliveries to the courier, batches to their agents."""
-    with lease(server(), "stage") as held:
-        if not held:
+    with lock(server(), "stage") as acquired:
+        if not acquired:
             return
         followups.report(Filled(refused=budgeter.release(engine(), settings().budgets)))
         followups.report(stager.stage(engine(), limits()))
@@ -72,8 +72,8 @@ def stage() -> None:
 @app.task(name="carpool.submit", base=Nudge)
 def submit(batch_id: str) -> None:
     """Post one sealed batch."""
-    with slot(server(), "submit") as free, lease(server(), f"submit:{batch_id}") as held:
-        if not (free and held):
+    with slot(server(), "submit") as free, lock(server(), f"submit:{batch_id}") as acquired:
+        if not (free and acquired):
             return
         one = settings()
         bounds = one.submit_timeout, one.queue_limit, windows(), one.cache_shared_prompts
@@ -88,8 +88,8 @@ def submit(batch_id: str) -> None:
 @app.task(name="carpool.poll", base=Nudge)
 def poll() -> None:
     """Look at the batches that are out."""
-    with lease(server(), "poll") as held:
-        if held:
+    with lock(server(), "poll") as acquired:
+        if acquired:
             events.beat(app)
             ended = poller.poll(engine(), claude())
             followups.nudge("collect", ended)
@@ -98,8 +98,8 @@ def poll() -> None:
 @app.task(name="carpool.rescue", base=Nudge)
 def rescue() -> None:
     """Settle doubts about creates whose answer was lost."""
-    with lease(server(), "rescue") as held:
-        if held:
+    with lock(server(), "rescue") as acquired:
+        if acquired:
             patience = settings().doubt_policy
             followups.show(rescuer.rescue(engine(), claude(), patience))
 
@@ -107,8 +107,8 @@ def rescue() -> None:
 @app.task(name="carpool.prune", base=Nudge)
 def prune() -> None:
     """Drop what has been kept for long enough."""
-    with lease(server(), "prune") as held:
-        if held:
+    with lock(server(), "prune") as acquired:
+        if acquired:
             days = settings().params_retention_days, settings().answers_retention_days
             pruner.prune(engine(), *days)
 
@@ -116,8 +116,8 @@ def prune() -> None:
 @app.task(name="carpool.collect", base=Nudge)
 def collect(batch_id: str) -> None:
     """Bring one ended batch's results in."""
-    with slot(server(), "collect") as free, lease(server(), f"collect:{batch_id}") as held:
-        if not (free and held):
+    with slot(server(), "collect") as free, lock(server(), f"collect:{batch_id}") as acquired:
+        if not (free and acquired):
             return
 
         def announce(request_ids: Sequence[str]) -> None:
@@ -142,8 +142,8 @@ def deliver() -> None:
 @app.task(name="carpool.reply", base=Nudge)
 def answer_waits() -> None:
     """Answer the producers that wait for requests which have ended already."""
-    with lease(server(), "reply") as held:
-        if held:
+    with lock(server(), "reply") as acquired:
+        if acquired:
             reply.answer_waits(server(), engine())
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from carpool_worker.app import app, queue
+from carpool_worker.app import app
 from carpool_worker.coordination.backlog import is_behind
 from carpool_worker.coordination.connections import server
+from carpool_worker.coordination.keys import queue
 from carpool_worker.database import engine, read
 from carpool_worker.flower import events
 from carpool_worker.pipeline.batching.lanes import Filled

@@ -10,7 +10,7 @@ import redis
 
 from carpool.contract import INBOX, QUEUED
 from carpool_worker.coordination import heartbeat
-from carpool_worker.pipeline.inbox.stream import QUARANTINE
+from carpool_worker.coordination.keys import QUARANTINE
 
 OLDEST_SCRIPT = """
 local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]

@@ -9,9 +9,10 @@ from typing import Any, cast
 import redis
 
 from carpool.contract import CANCEL_FIELD, ENTRY_FIELD, INBOX, QUEUED, decode_cancel, decode_entry
+from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.pipeline.inbox.checks import check, check_cancel
-from carpool_worker.pipeline.inbox.stream import QUARANTINE, UNREADABLE
+from carpool_worker.pipeline.inbox.stream import UNREADABLE
 
 PAGE_ENTRIES = 8
 """Entries a read; one may have 32 MB."""

@@ -23,13 +23,12 @@ from carpool.contract import (
     decode_cancel,
     decode_entry,
 )
+from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.pipeline.inbox.checks import check, check_cancel
 
 log = logging.getLogger(__name__)
 
 GROUP = "aggregators"
-QUARANTINE = "carpool:quarantine"
-"""Stream of the entries that hold no envelopes: kept as they came, for an operator to look at."""
 
 READ_ENTRIES = 8
 """Entries a read. Producers keep an entry below 256 kB, but a single large request may have 32 MB."""

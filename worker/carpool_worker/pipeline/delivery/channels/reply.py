@@ -17,12 +17,10 @@ import sqlalchemy as sa
 
 from carpool.contract import REPLIES, REPLY_TTL, WAITS, Answer, Wait, decode_wait, to_json
 from carpool_worker import database
+from carpool_worker.coordination.keys import WAITING
 from carpool_worker.store.requests.answers import load_answers
 
 log = logging.getLogger(__name__)
-
-WAITING = "carpool:waiting"
-"""Hash. The waiters of a request, by its id: a msgpack array of [client, reply_to]."""
 
 WAITING_TTL = 3_600
 """Seconds that the hash is kept when nobody waits any more; producers repeat their waits every minute."""
