@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
 import pytest
+from tests.fixtures import waiting
+from tests.fixtures.waiting import Found
 
 from carpool_worker.processes.data_folder import read_env
 from carpool_worker.processes.up import READY
@@ -66,7 +67,6 @@ class Carpool:
         return self.process.wait(STOPPED_WITHIN)
 
 
-Found = TypeVar("Found")
 RunningCarpool = Callable[..., AbstractContextManager[Carpool]]
 
 
@@ -143,11 +143,6 @@ def wait_until_ready(process: subprocess.Popen[str]) -> None:
     pytest.fail(f"`carpool up` did not come up:\n{''.join(printed)}")
 
 
-def until(found: Callable[[], Found], within: float = 60.0) -> Found:
-    """Return the first true value of `found`, asked again and again; fail when none comes in time."""
-    deadline = time.monotonic() + within
-    while not (value := found()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {within:.0f} seconds")
-        time.sleep(0.1)
-    return value
+def until(condition: Callable[[], Found | None], within: float = 60.0) -> Found:
+    """Return the first true value of `condition`, with the time that real processes take."""
+    return waiting.until(condition, within)

@@ -11,7 +11,7 @@ from tests.bench import bare, payloads
 from tests.bench.meter import Measured, measured
 from tests.bench.places import url_of
 from tests.bench.rows import Row
-from tests.bench.waiting import until
+from tests.fixtures.waiting import until
 
 from carpool import Producer
 from carpool_worker.claude.client import Claude
@@ -67,7 +67,7 @@ class Agents:
         with measured() as spent:
             for batch_id in due:
                 submitter.submit(self._engine, self._claude, batch_id, 600)
-        until(lambda: bool(poller.poll(self._engine, self._claude)))
+        until(lambda: poller.poll(self._engine, self._claude), bare.ENDED_WITHIN)
         bare_seconds = sum(self._post_bare(batch_id) for batch_id in due)
         return self._row("submit", count, spent, "POST of the same bytes", bare_seconds, SUBMIT_AIM)
 
@@ -86,7 +86,7 @@ class Agents:
         with tempfile.TemporaryFile() as body:
             bare.write_body(self._engine, batch_id, body)
             claude_id, seconds = bare.post_batch(self._url, body)
-        until(lambda: self._claude.retrieve(claude_id, {}).processing_status == "ended")
+        until(lambda: self._claude.retrieve(claude_id, {}).processing_status == "ended", bare.ENDED_WITHIN)
         return seconds
 
     def _due(self, which: Callable[[sa.Connection, int], list[str]]) -> list[str]:

@@ -17,6 +17,9 @@ from carpool_worker.pipeline.inbox.stream import CHUNK_REQUESTS
 from carpool_worker.store.requests import bodies
 
 POST_BLOCK = 1 << 20
+ENDED_WITHIN = 120.0
+"""Seconds that the simulator may take until a batch has ended."""
+
 HEADERS = {"x-api-key": "simulated", "anthropic-version": "2023-06-01"}
 
 

@@ -15,7 +15,7 @@ import msgspec
 import redis
 import sqlalchemy as sa
 from tests.bench import bare, payloads
-from tests.bench.waiting import until
+from tests.fixtures.waiting import until
 
 from carpool.contract import MAX_ENTRY_REQUESTS, mint_id, to_json
 from carpool_worker.claude.results import CHUNK_LINES
@@ -38,7 +38,7 @@ def _walk(server: redis.Redis, engine: sa.Engine, url: str, count: int, size: in
     with tempfile.TemporaryFile() as body:
         _take(server, engine, body)
         claude_id, _ = bare.post_batch(url, body)
-    until(lambda: _status(url, claude_id) == "ended")
+    until(lambda: _status(url, claude_id) == "ended", bare.ENDED_WITHIN)
     for lines in bare.chunked(bare.result_lines(url, claude_id), CHUNK_LINES):
         with engine.begin() as connection:
             bare.insert(connection, "answers", [(bare.decode_line(line).custom_id, line) for line in lines])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from tests.fixtures.waiting import until
 
 from carpool_worker.processes.parent_death import wrapped
 
@@ -48,7 +48,7 @@ class Program:
     def start(self) -> None:
         """Have it started, and kept; returns when it runs."""
         self.wanted = True
-        until(lambda: self.pid, START_SECONDS, f"{self.name} to start")
+        until(lambda: self.pid, START_SECONDS, waiting_for=f"{self.name} to start")
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal; the keeper starts it again once it is dead."""
@@ -128,16 +128,3 @@ class Keeper:
         while not self._over.wait(LOOK_SECONDS):
             for program in self.programs.values():
                 program.revive()
-
-
-def until(true: Callable[[], object], seconds: float, what: str) -> None:
-    """Wait for a condition.
-
-    Raises:
-        TimeoutError: it has not come true within `seconds`.
-    """
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:.0f} s for {what}")
-        time.sleep(LOOK_SECONDS / 2)

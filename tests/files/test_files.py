@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.fixtures.agents import Carpool, request
+from tests.fixtures.waiting import until
 from typer.testing import CliRunner
 
 from carpool import Producer, Webhook
@@ -18,7 +19,6 @@ from carpool.options import DEFAULT_MAX_QUEUED
 from carpool_worker import database, migrations
 from carpool_worker.cli import app
 from carpool_worker.commands import enqueue
-from carpool_worker.database import now
 from carpool_worker.files import enqueuer
 from carpool_worker.settings import settings
 from carpool_worker.simulator import RemoteSimulator, Script
@@ -210,12 +210,9 @@ def test_a_full_inbox_is_waited_for(
 
     # When a worker takes them
     waiting.start()
-    deadline = now() + 20_000
-    while int(carpool.server.get(QUEUED) or 0) != DEFAULT_MAX_QUEUED - 50:
-        assert now() < deadline
+    until(lambda: int(carpool.server.get(QUEUED) or 0) == DEFAULT_MAX_QUEUED - 50)
     assert waiting.is_alive()
-    while waiting.is_alive() and now() < deadline:
-        carpool.aggregate()
+    until(lambda: not waiting.is_alive(), step=carpool.aggregate)
 
     # Then all are in, and none twice
     waiting.join()

@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from time import monotonic
 from typing import Any
 
 import psycopg
@@ -15,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import Carpool as AnyCarpool
 from tests.fixtures.agents import request
+from tests.fixtures.waiting import until
 
 from carpool import Producer
 from carpool_worker import database
@@ -138,11 +138,6 @@ class Carpool(AnyCarpool):
     def aggregate(self) -> None:
         aggregator.aggregate(self.engine, Inbox(self.server, 0.001), self.limits, lambda _: None)
 
-    def until_true(self, condition: Callable[[], object]) -> None:
-        deadline = monotonic() + 20
-        while not condition():
-            assert monotonic() < deadline
-
 
 @pytest.fixture
 def carpool(carpool: AnyCarpool) -> Carpool:
@@ -240,6 +235,6 @@ def deadlock(carpool: Carpool, pool: ThreadPoolExecutor) -> None:
     with write(carpool.engine) as other:
         other.exec_driver_sql(take.format("max"))
         collecting = pool.submit(carpool.collect)
-        carpool.until_true(lambda: carpool.rows(waiting))
+        until(lambda: carpool.rows(waiting))
         other.exec_driver_sql(take.format("min"))
     collecting.result(20)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -122,14 +121,6 @@ def _close(*sockets: socket.socket) -> None:
         with suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)
         one.close()
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Return when the condition holds; fail after DEADLINE."""
-    give_up = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < give_up, "the condition never came true"
-        time.sleep(0.005)
 
 
 @pytest.fixture

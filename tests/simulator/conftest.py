@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,11 +14,9 @@ import httpx2
 import pytest
 from anthropic import Anthropic
 from anthropic.types.messages import MessageBatch
+from tests.fixtures.waiting import until
 
 from carpool_worker.simulator import RemoteSimulator, SimulatorOptions, running
-
-DEADLINE_SECONDS = 20.0
-PAUSE_SECONDS = 0.01
 
 SERVE = """
 import sys
@@ -91,11 +88,11 @@ def ended() -> Callable[[Anthropic, str], MessageBatch]:
     """Wait until a batch has ended."""
 
     def wait(claude: Anthropic, batch_id: str) -> MessageBatch:
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while (batch := claude.messages.batches.retrieve(batch_id)).processing_status != "ended":
-            assert time.monotonic() < deadline, f"{batch_id} is still {batch.processing_status}"
-            time.sleep(PAUSE_SECONDS)
-        return batch
+        def ended_batch() -> MessageBatch | None:
+            batch = claude.messages.batches.retrieve(batch_id)
+            return batch if batch.processing_status == "ended" else None
+
+        return until(ended_batch, waiting_for=f"{batch_id} to end")
 
     return wait
 

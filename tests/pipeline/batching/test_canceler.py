@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import MODEL, NO_PATIENCE, Carpool, request
+from tests.fixtures.waiting import until
 
 from carpool import Producer, Request, Webhook
 from carpool.contract import CANCEL_FIELD, INBOX, QUEUED, Answer, Cancel, Usage, encode_cancel
@@ -64,12 +65,6 @@ def states(carpool: Carpool, ids: list[str]) -> list[str]:
 
 def batches(carpool: Carpool) -> list[tuple[str, int]]:
     return [tuple(row) for row in carpool.rows("SELECT state, request_count FROM batches ORDER BY id")]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = now() + 20_000
-    while not condition():
-        assert now() < deadline
 
 
 def answer(carpool: Carpool, request_id: str) -> Answer:
@@ -229,8 +224,7 @@ def test_a_producer_that_waits_is_told(
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(producer.wait, request_id, 20)
         cancel(patient, producer, request_id)
-        while not waiting.done():
-            reply.answer_waits(patient.server, patient.engine)
+        until(waiting.done, step=lambda: reply.answer_waits(patient.server, patient.engine))
 
     told = waiting.result()
     assert (told.state, told.outcome, told.usage, told.cost, told.error) == (
