@@ -36,7 +36,7 @@ HOURS = 3 * 3_600_000
 """Milliseconds: longer than any wait of an agent."""
 
 CLOCKS = {
-    "batches": ("due_at", "opened_at", "submitting_at", "in_doubt_at", "sought_at", "warm_until"),
+    "batches": ("due_at", "opened_at", "submitting_at", "in_doubt_at", "search_started_at", "warm_until"),
     "requests": ("retry_at",),
     "deliveries": ("due_at",),
     "lane_pauses": ("paused_at", "probe_at"),

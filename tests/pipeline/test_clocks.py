@@ -69,7 +69,7 @@ def jump_ahead(carpool: Carpool) -> None:
 
 def let_it_settle(carpool: Carpool, seconds: float) -> None:
     """Let so much time pass by the API's clock."""
-    carpool.change(f"UPDATE batches SET sought_at = sought_at - {int(seconds * 1000)}")
+    carpool.change(f"UPDATE batches SET search_started_at = search_started_at - {int(seconds * 1000)}")
 
 
 def rescue(carpool: Carpool) -> list[str]:
@@ -176,7 +176,7 @@ def test_a_doubt_that_begins_anew_while_it_is_judged_is_waited_for(
 
     # When its submitter fails only now, Then it stays in doubt
     with write(carpool.engine) as connection:
-        batches.note(connection, batch_id, in_doubt_at=now(), sought_at=None)
+        batches.note(connection, batch_id, in_doubt_at=now(), search_started_at=None)
     assert not rescuer._send_again(carpool.engine, judged)
     assert state(carpool, batch_id) == "submitting"
 

@@ -182,4 +182,14 @@ THIRD: Rows = SECOND | {
     "refusals": [{"model": MODEL, "status": "429", "count": 3}],
 }
 
-ROWS: dict[str, Rows] = {"0001": FIRST, "0002": SECOND, "0003": THIRD}
+RENAMED = {"0004": {"batches": {"strangers": "disowned_ids", "sought_at": "search_started_at"}}}
+"""The columns that a revision renamed, by the names they had before."""
+
+FOURTH: Rows = THIRD | {
+    "batches": [
+        {RENAMED["0004"]["batches"].get(column, column): value for column, value in row.items()}
+        for row in THIRD["batches"]
+    ]
+}
+
+ROWS: dict[str, Rows] = {"0001": FIRST, "0002": SECOND, "0003": THIRD, "0004": FOURTH}

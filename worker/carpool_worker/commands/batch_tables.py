@@ -94,8 +94,8 @@ def events(batch: Batch, parts: Sequence[str]) -> Iterator[tuple[int, str]]:
     if batch.submitting_at:
         yield batch.submitting_at, f"post {batch.submissions} began"
     if batch.in_doubt_at:
-        strangers = len(json.loads(batch.strangers))
-        let_go = f"; {strangers} of others were looked at and let go" if strangers else ""
+        disowned = len(json.loads(batch.disowned_ids))
+        let_go = f"; {disowned} of others were looked at and let go" if disowned else ""
         yield batch.in_doubt_at, f"in doubt: nobody knows whether the post made a batch{let_go}"
     if batch.in_progress_at and batch.claude_id:
         how = "found and adopted" if batch.in_doubt_at else "taken by Anthropic"

@@ -61,8 +61,8 @@ class Batch(SQLModel, table=True):
     cursor_id: str | None = None  # newest batch Anthropic knew before the last post
     cursor_at: int | None = Field(default=None, sa_column=big())  # when it was that, by Anthropic's clock
     in_doubt_at: int | None = Field(default=None, sa_column=big())  # the answer was lost; kept if adopted
-    sought_at: int | None = Field(default=None, sa_column=big())  # first look in vain, by Anthropic's clock
-    strangers: str = "[]"  # JSON: ids adopted by mistake and let go
+    search_started_at: int | None = Field(default=None, sa_column=big())  # in vain so far; Anthropic's clock
+    disowned_ids: str = "[]"  # JSON: Anthropic's ids that proved to be another program's
     marked: str | None = None  # JSON: the shared prefixes to be cached; None: not decided
     warm_up_id: str | None = Field(default=None, max_length=32)  # the batch that caches them first
     warm_until: int | None = Field(default=None, sa_column=big())  # it is waited for until then at most

@@ -18,7 +18,7 @@ class Doubtful(Protocol):
 
     submitting_at: int | None
     in_doubt_at: int | None
-    sought_at: int | None
+    search_started_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Patience:
 
     def ends(self, batch: Doubtful) -> int:
         """Return about when that is, in milliseconds since the epoch: to be shown, not to go by."""
-        if batch.sought_at is not None:
-            return batch.sought_at + int(self.seconds(batch) * 1000)
+        if batch.search_started_at is not None:
+            return batch.search_started_at + int(self.seconds(batch) * 1000)
         posted = batch.in_doubt_at or (batch.submitting_at or 0) + int(self._posting() * 1000)
         return posted + int(self.settle_interval * 1000)
 

@@ -124,7 +124,7 @@ def _is_strange(engine: sa.Engine, batch: Batch, custom_ids: Sequence[str]) -> b
 
 
 def _let_go(engine: sa.Engine, batch: Batch) -> None:
-    strangers = json.dumps([*json.loads(batch.strangers), batch.claude_id])
+    disowned_ids = json.dumps([*json.loads(batch.disowned_ids), batch.claude_id])
     other = extra(batch=batch.id, claude_id=batch.claude_id)
     log.warning(
         "batch %s had adopted %s, which is another's: looking again", batch.id, batch.claude_id, extra=other
@@ -135,9 +135,9 @@ def _let_go(engine: sa.Engine, batch: Batch) -> None:
             RELEASE,
             batch.id,
             claude_id=None,
-            strangers=strangers,
+            disowned_ids=disowned_ids,
             in_doubt_at=now(),
-            sought_at=None,
+            search_started_at=None,
             ended_at=None,
         )
 

@@ -108,7 +108,9 @@ def _postpone(connection: sa.Connection, turn: Turn, decision: Postpone, error: 
 
 
 def _doubt(connection: sa.Connection, batch_id: str, error: ClaudeError) -> Submitted:
-    batches.note(connection, batch_id, in_doubt_at=now(), sought_at=None, last_error=f"in doubt: {error}")
+    batches.note(
+        connection, batch_id, in_doubt_at=now(), search_started_at=None, last_error=f"in doubt: {error}"
+    )
     doubted = {"batch": batch_id, "status": error.status, "error": str(error)}
     transition_log.note(connection, "batch in doubt", logging.WARNING, **doubted)
     return Submitted(BatchState.SUBMITTING, error=f"in doubt: {error}")

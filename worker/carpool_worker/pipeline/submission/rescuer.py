@@ -112,8 +112,8 @@ def _settle(
     return [
         batch.id
         for batch in doubted
-        if batch.sought_at is not None
-        and seconds_between(batch.sought_at, looked_at) >= patience.seconds(batch)
+        if batch.search_started_at is not None
+        and seconds_between(batch.search_started_at, looked_at) >= patience.seconds(batch)
         and _send_again(engine, batch)
     ]
 
@@ -136,7 +136,7 @@ def _newer(claude: Claude, cursor_id: str | None, kind: Kind) -> list[Seen]:
 
 
 def _begin_search(engine: sa.Engine, doubted: Sequence[Batch], looked_at: int) -> None:
-    if first := [batch for batch in doubted if batch.sought_at is None]:
+    if first := [batch for batch in doubted if batch.search_started_at is None]:
         with write(engine) as connection:
             for batch in first:
                 in_doubt.begin_search(connection, batch, looked_at)
@@ -144,7 +144,7 @@ def _begin_search(engine: sa.Engine, doubted: Sequence[Batch], looked_at: int) -
 
 def _unknown(engine: sa.Engine, shown: Sequence[Seen], owners: Sequence[Batch]) -> list[Seen]:
     # What one owner let go may be another's: only what is strange to all of them is nobody's.
-    strange = [set(json.loads(batch.strangers)) for batch in owners]
+    strange = [set(json.loads(batch.disowned_ids)) for batch in owners]
     nobodys = set.intersection(*strange) if strange else set()
     with read(engine) as connection:
         known = in_doubt.known(connection, [seen.id for seen in shown])
@@ -178,14 +178,16 @@ def _adopt_by_content(
             return _adopt(engine, batch, seen)
     with write(engine) as connection:
         for batch in owners:
-            batches.note(connection, batch.id, strangers=json.dumps([*json.loads(batch.strangers), seen.id]))
+            batches.note(
+                connection, batch.id, disowned_ids=json.dumps([*json.loads(batch.disowned_ids), seen.id])
+            )
     return []
 
 
 def _send_again(engine: sa.Engine, batch: Batch) -> bool:
     with write(engine) as connection:
         now_known = in_doubt.undecided(connection, batch.id, batch.submissions)
-        if now_known is None or now_known.sought_at != batch.sought_at:
+        if now_known is None or now_known.search_started_at != batch.search_started_at:
             return False  # its submitter lives: it has failed only now, and the doubt begins anew
         batches.move(
             connection,
@@ -194,7 +196,7 @@ def _send_again(engine: sa.Engine, batch: Batch) -> bool:
             batch.submissions,
             due_at=0,
             in_doubt_at=None,
-            sought_at=None,
+            search_started_at=None,
             last_error="its last post made no batch",
         )
     return True

@@ -160,6 +160,6 @@ def _commit_intent(connection: sa.Connection, batch: Batch, cursor: Cursor) -> b
         cursor_at=cursor_at,
         submitting_at=now(),
         in_doubt_at=None,
-        sought_at=None,
+        search_started_at=None,
         submissions=batch.submissions + 1,
     )

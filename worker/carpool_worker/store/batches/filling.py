@@ -23,7 +23,7 @@ FRESH = {
     "body_bytes": 0,
     "submissions": 0,
     "due_at": 0,
-    "strangers": "[]",
+    "disowned_ids": "[]",
     "succeeded": 0,
     "errored": 0,
     "canceled": 0,

@@ -30,7 +30,7 @@ def begin_search(connection: sa.Connection, batch: Batch, at: int) -> None:
         row.submissions == batch.submissions, row.in_doubt_at.is_not_distinct_from(batch.in_doubt_at)
     )
     began = sa.update(batches).where(row.id == batch.id, row.state == BatchState.SUBMITTING, same)
-    connection.execute(began.where(row.sought_at.is_(None)).values(sought_at=at))
+    connection.execute(began.where(row.search_started_at.is_(None)).values(search_started_at=at))
 
 
 def known(connection: sa.Connection, claude_ids: Sequence[str]) -> set[str]:
