@@ -6,11 +6,12 @@ import json
 import signal
 import time
 from contextlib import suppress
+from typing import Any
 
 from tests.chaos.scenario import scenario
 from tests.chaos.stack import Stack
 
-from carpool_worker.simulator import Fault
+from carpool_worker.simulator import SPEND_LIMIT_REACHED, Fault
 
 PAUSE = (0.5, 3.0)
 """Seconds between two blows, at random."""
@@ -28,6 +29,13 @@ DOUBTFUL_STATUSES = (500, 502, 503, 504)
 OPERATIONS = ("create", "retrieve", "list", "results")
 KINDS = ("dropped", "lost", "error", "error_after", "stalled")
 
+TOO_MANY: tuple[dict[str, Any], ...] = (
+    {},
+    {"retry_after": 1.0},
+    {"headers": {"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}},
+    {"error_code": SPEND_LIMIT_REACHED},
+)
+"""What an error says of how long it lasts."""
 
 BUDGETS = json.dumps({"books": {"day": 2, "over": "wait"}})
 """Dollars: all that its requests cost, but of what they may cost only a part at a time."""
@@ -101,7 +109,7 @@ def fault(stack: Stack) -> None:
         operation=stack.luck.choice(OPERATIONS),  # type: ignore[arg-type]
         kind=kind,  # type: ignore[arg-type]
         status=stack.luck.choice(DOUBTFUL_STATUSES if kind == "error_after" else STATUSES),
-        retry_after=stack.luck.choice((None, 1.0)),
+        **stack.luck.choice(TOO_MANY),
         seconds=stack.luck.uniform(0.1, 5.0),
         times=stack.luck.randint(1, 3),
     )

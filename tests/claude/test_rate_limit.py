@@ -33,6 +33,12 @@ def left(remaining: int, reset: str = "2026-11-22T12:00:30Z", limit: int = 1_000
         (429, left(900) | {"retry-after": "3000"}, 0),
         (429, DATE | {"retry-after": "7"}, 7),
         (429, DATE | {"retry-after": "3000"}, LONGEST_HOLD),
+        (429, DATE | {"retry-after": "Sun, 22 Nov 2026 12:00:07 GMT"}, 7),
+        (429, DATE | {"retry-after": "Sun, 22 Nov 2026 13:00:00 GMT"}, LONGEST_HOLD),
+        (429, DATE | {"retry-after": "Sun, 22 Nov 2026 11:00:00 GMT"}, 0),
+        (429, left(900) | {"retry-after": "Sun, 22 Nov 2026 13:00:00 GMT"}, 0),
+        (429, left(0) | {"retry-after": "Sun, 22 Nov 2026 12:00:45 GMT"}, 45),
+        (429, DATE | {"retry-after": "nan"}, 0),
         (429, DATE, 0),
     ],
 )
@@ -42,5 +48,13 @@ def test_calls_are_held_back_until_the_reset_by_the_answers_own_clock(
     assert hold_after(status, headers) == seconds
 
 
-def test_headers_that_are_no_numbers_hold_back_nobody() -> None:
-    assert hold_after(200, left(0) | {"anthropic-ratelimit-requests-remaining": "plenty"}) == 0
+@pytest.mark.parametrize("remaining", ["plenty", "nan", "-inf", ""])
+def test_headers_that_are_no_numbers_hold_back_nobody(remaining: str) -> None:
+    assert hold_after(200, left(0) | {"anthropic-ratelimit-requests-remaining": remaining}) == 0
+
+
+def test_an_answer_whose_date_is_nonsense_is_compared_with_our_own_clock() -> None:
+    dated = {"date": "Sun, 22 Nov 999999999999 12:00:00 GMT"}
+
+    assert hold_after(429, dated | {"retry-after": "7"}) == 7
+    assert hold_after(429, dated | {"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}) == 0

@@ -23,7 +23,14 @@ from carpool_worker.database import now, open_engine
 from carpool_worker.pipeline.batching import stager
 from carpool_worker.pipeline.inbox import stream
 from carpool_worker.prompt_cache import savings
-from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
+from carpool_worker.simulator import (
+    SPEND_LIMIT_REACHED,
+    Fault,
+    RemoteSimulator,
+    Script,
+    SimulatorOptions,
+    running,
+)
 
 LANES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("claude-haiku-4-5", ()),
@@ -58,6 +65,7 @@ FAULTS = (
     *(Fault(operation=name, kind="error", status=500) for name in ("list", "retrieve", "results")),
     *(Fault(operation=name, kind="error", status=404) for name in ("retrieve", "results", "list")),
     *(Fault(operation="list", kind="error", status=400),),
+    *(Fault(operation="create", kind="error", status=429, error_code=SPEND_LIMIT_REACHED),),
     *(Fault(operation="results", kind="truncated"),),
 )
 

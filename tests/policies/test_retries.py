@@ -15,6 +15,7 @@ from carpool_worker.policies.retries import (
     LONGEST_BACKOFF,
     LONGEST_PROBE,
     LONGEST_RETRY_AFTER,
+    SPEND_LIMIT_REACHED,
     Doubt,
     Pause,
     Postpone,
@@ -61,7 +62,8 @@ def test_a_body_that_will_never_be_taken_is_rejected(status: int) -> None:
     "error",
     [
         *(refusal(status) for status in (401, 402, 403, 404)),
-        refusal(429),
+        ClaudeError("429 rate_limit_error: capped", status=429, error_code=SPEND_LIMIT_REACHED),
+        ClaudeError("capped", status=429, error_code=SPEND_LIMIT_REACHED, retry_after=1.0),
         ClaudeError("400 invalid_request_error: Your credit balance is too low", status=400),
     ],
     ids=str,
@@ -89,9 +91,20 @@ def test_results_are_read_again_ever_more_slowly_and_given_up_only_when_gone_for
     assert after_results(refusal(429, retry_after=1_000.0), 0.0) == 1_000.0
 
 
+@pytest.mark.parametrize("error_code", [None, "an_error_of_tomorrow"])
+@pytest.mark.parametrize("retry_after", [None, 0.0, 600.0])
+def test_a_429_that_is_no_spend_cap_pauses_no_lane(retry_after: float | None, error_code: str | None) -> None:
+    limited = ClaudeError("429", status=429, retry_after=retry_after, error_code=error_code)
+
+    for decision in (after_submission(limited, 1), before_submission(limited, 1)):
+        assert isinstance(decision, Postpone)
+        assert decision.seconds >= (retry_after or FIRST_BACKOFF * 0.8)
+
+
+@pytest.mark.parametrize("retry_after", [None, 0.0, 1.0])
 @pytest.mark.parametrize("status", [None, 429, 529])
-def test_a_refusal_for_now_backs_off(status: int | None) -> None:
-    first, later = (after_submission(refusal(status, retry_after=1.0), n) for n in (1, 5))
+def test_a_refusal_for_now_backs_off(status: int | None, retry_after: float | None) -> None:
+    first, later = (after_submission(refusal(status, retry_after), n) for n in (1, 5))
 
     assert isinstance(first, Postpone)
     assert isinstance(later, Postpone)

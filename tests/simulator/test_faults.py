@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from anthropic import Anthropic
 
-from carpool_worker.simulator import Fault, RemoteSimulator, Script
+from carpool_worker.simulator import SPEND_LIMIT_REACHED, Fault, RemoteSimulator, Script
 
 BATCHES = "/v1/messages/batches"
 Write = Callable[..., dict[str, Any]]
@@ -64,21 +64,29 @@ def test_a_create_can_be_answered_with_any_error(
     assert len(http.get(BATCHES).json()["data"]) == batches_made
 
 
-def test_a_rate_limit_says_when_to_come_back_and_a_spend_cap_does_not(
+def test_a_429_says_when_to_come_back_or_that_it_is_a_spend_cap_or_nothing(
     simulator: RemoteSimulator, http: httpx2.Client
 ) -> None:
     # Given
+    date = "Fri, 15 Jan 2027 08:01:00 GMT"
     simulator.arm(
         Fault(operation="list", kind="error", status=429, retry_after=7),
+        Fault(operation="list", kind="error", status=429, headers={"retry-after": date}),
+        Fault(operation="list", kind="error", status=429, error_code=SPEND_LIMIT_REACHED),
         Fault(operation="list", kind="error", status=429),
     )
     # When
-    limited, capped, passed = (http.get(BATCHES) for _ in range(3))
+    limited, dated, capped, silent, passed = (http.get(BATCHES) for _ in range(5))
     # Then
-    assert (limited.status_code, limited.headers["retry-after"]) == (429, "7")
-    assert capped.status_code == 429
-    assert "retry-after" not in capped.headers
+    assert {answer.status_code for answer in (limited, dated, capped, silent)} == {429}
+    assert [answer.headers.get("retry-after") for answer in (limited, dated, capped, silent)] == [
+        "7",
+        date,
+        None,
+        None,
+    ]
     assert capped.json()["error"]["details"]["error_code"] == "enforced_spend_limit_reached"
+    assert "details" not in silent.json()["error"]
     assert passed.status_code == 200
 
 

@@ -25,7 +25,8 @@ class ClaudeError(WorkerError):
     """The Message Batches API did not do what it was asked.
 
     `status` is HTTP's (None: no answer came), `retry_after` seconds that the API asked to wait (None: it did not say),
-    `kind` the API's error type. `certain` is True where the request is known to have had no effect.
+    `kind` the API's error type, `error_code` the code that the details of some errors have. `certain` is True where the
+    request is known to have had no effect.
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class ClaudeError(WorkerError):
         *,
         status: int | None = None,
         kind: str | None = None,
+        error_code: str | None = None,
         retry_after: float | None = None,
         certain: bool = True,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.kind = kind
+        self.error_code = error_code
         self.retry_after = retry_after
         self.certain = certain
 

@@ -11,8 +11,6 @@ import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 from tests.pipeline.delivery.hostile import hostile
 
@@ -20,7 +18,6 @@ from carpool_worker.exceptions import SettingsInvalid
 from carpool_worker.pipeline.delivery.channels import Outgoing
 from carpool_worker.pipeline.delivery.channels.webhook import KEPT_ANSWER, WebhookChannel, signed_headers
 from carpool_worker.policies.deliveries import Event, Sent
-from carpool_worker.policies.retry_after import parse_retry_after
 from carpool_worker.settings import Settings, read_settings
 
 OLD = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -362,32 +359,3 @@ def test_plain_http_to_a_public_address_is_refused() -> None:
 def test_what_is_no_url_for_webhooks_is_refused(url: str) -> None:
     [sent] = send(outgoing(url))
     assert sent.event is Event.REFUSED
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        (None, None),
-        ("120", 120.0),
-        ("0", 0.0),
-        ("Fri, 15 Jan 2027 08:01:00 GMT", 60.0),
-        ("Fri, 15 Jan 2027 07:00:00 GMT", 0.0),
-        ("soon", None),
-        ("-5", None),
-        ("1e3", None),
-        ("0x10", None),
-        ("315360000", 315_360_000.0),
-        ("9" * 400, float("inf")),
-        ("Fri, 15 Jan 2037 08:00:00 GMT", 315_619_200.0),
-        ("", None),
-    ],
-)
-def test_retry_after_may_be_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
-    assert parse_retry_after(value, NOW) == seconds
-
-
-@settings(max_examples=50)
-@given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d{1,2} [A-Z][a-z]{2} \d{1,5} \d\d:\d\d:\d\d [+-]\d{4,6}"))
-def test_no_retry_after_whatever_it_says_breaks_the_courier(value: str) -> None:
-    seconds = parse_retry_after(value, NOW)
-    assert seconds is None or seconds >= timedelta().total_seconds()

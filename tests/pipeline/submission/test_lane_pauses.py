@@ -13,7 +13,7 @@ from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, read, write
 from carpool_worker.pipeline.submission import submitter
 from carpool_worker.pipeline.submission.failures import Submitted
-from carpool_worker.simulator import Fault, RemoteSimulator
+from carpool_worker.simulator import SPEND_LIMIT_REACHED, Fault, RemoteSimulator
 from carpool_worker.store.batches import lane_pauses
 
 NO_CREDIT = "Your credit balance is too low to access the Anthropic API."
@@ -22,7 +22,7 @@ TROUBLES = {
     "402": Fault(operation="create", kind="error", status=402),
     "403": Fault(operation="create", kind="error", status=403),
     "400 of the account": Fault(operation="create", kind="error", status=400, message=NO_CREDIT),
-    "spend cap": Fault(operation="create", kind="error", status=429),
+    "spend cap": Fault(operation="create", kind="error", status=429, error_code=SPEND_LIMIT_REACHED),
     "401 before the post": Fault(operation="list", kind="error", status=401),
 }
 
@@ -124,6 +124,44 @@ def test_it_is_told_once_and_not_with_every_probe(
 
     assert [one is not None for one in told] == [True, False, False]
     assert len([record for record in caplog.records if record.getMessage().startswith("lane paused")]) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"date": "Fri, 15 Jan 2027 08:00:00 GMT", "retry-after": "Fri, 15 Jan 2027 08:10:00 GMT"},
+        {"date": "Friday, 15-Jan-27 08:00:00 GMT", "retry-after": "Fri Jan 15 08:10:00 2027"},
+    ],
+    ids=["as today", "as long ago"],
+)
+def test_a_429_with_a_date_holds_back_its_batch_until_then_by_the_apis_clock_and_pauses_nothing(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, answer: dict[str, str]
+) -> None:
+    # Given two batches of a lane, and an API whose clock is not ours
+    ids = given_sealed_batches(carpool, producer, 2)
+    simulator.arm(Fault(operation="create", kind="error", status=429, headers=answer))
+
+    # When the first is refused, Then it waits for ten minutes, and the second goes meanwhile
+    before = now()
+    assert submit(carpool, ids[0])[0]
+    [due_at] = [row.due_at for row in carpool.rows(f"SELECT due_at FROM batches WHERE id = '{ids[0]}'")]
+    assert before + 600_000 <= due_at <= now() + 600_000
+    assert carpool.rows("SELECT * FROM lane_pauses") == []
+    carpool.submit()
+    assert states(carpool) == ["sealed", "in_progress"]
+
+
+def test_a_429_that_says_nothing_backs_off_and_pauses_nothing(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    ids = given_sealed_batches(carpool, producer, 2)
+    simulator.arm(Fault(operation="create", kind="error", status=429))
+
+    carpool.submit()
+
+    assert states(carpool) == ["sealed", "in_progress"]
+    assert carpool.rows("SELECT * FROM lane_pauses") == []
+    assert carpool.rows(f"SELECT due_at FROM batches WHERE id = '{ids[0]}'")[0].due_at > now()
 
 
 def test_another_lane_goes_on(carpool: Carpool, producer: Producer, simulator: RemoteSimulator) -> None:

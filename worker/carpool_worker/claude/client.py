@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
 import anthropic
 import httpx2
@@ -140,7 +140,8 @@ class Claude:
             yield
 
     def _learn(self, response: httpx2.Response) -> None:
-        self.heard_at = times.date(response.headers.get("date"))
+        answered_at = times.answered_at(response.headers)
+        self.heard_at = times.milliseconds(answered_at) if answered_at else None
         if self._pace:
             self._pace.learn(response.status_code, response.headers)
 
@@ -183,6 +184,13 @@ def _from_status(error: anthropic.APIStatusError) -> ClaudeError:
         f"{error.status_code} {kind}: {text}"[:500],
         status=error.status_code,
         kind=kind,
-        retry_after=times.delay(error.response.headers.get("retry-after")),
+        error_code=_error_code(body) or _error_code(inner),
+        retry_after=times.retry_after(error.response.headers),
         certain=error.status_code in CERTAIN_STATUSES,
     )
+
+
+def _error_code(body: Mapping[str, Any]) -> str | None:
+    details = body.get("details")
+    code = details.get("error_code") if isinstance(details, dict) else None
+    return code if isinstance(code, str) else None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import redis
 from redis.exceptions import RedisError
+
+from carpool_worker.claude import times
 
 LONGEST_HOLD = 60.0
 """Seconds: the limits are by the minute."""
@@ -46,7 +48,7 @@ def hold_after(status: int, headers: Mapping[str, str]) -> float:
     429 that leaves calls is about something else, such as the queue: it holds back its batch alone.
     """
     limit, remaining = (_number(headers.get(PREFIX + name)) for name in ("limit", "remaining"))
-    retry_after = _number(headers.get("retry-after")) if status == 429 else None
+    retry_after = times.retry_after(headers) if status == 429 else None
     if remaining is None:
         return min(LONGEST_HOLD, retry_after or 0.0)
     if remaining > (limit or 0.0) // RESERVE:
@@ -58,14 +60,14 @@ def _until_reset(headers: Mapping[str, str]) -> float:
     # Compared with the answer's own date: both are of Anthropic's clock.
     try:
         reset = datetime.fromisoformat(headers[PREFIX + "reset"])
-        sent = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
-        return (reset - sent).total_seconds()
+        return (reset - (times.answered_at(headers) or datetime.now(UTC))).total_seconds()
     except (KeyError, ValueError, TypeError):
         return 0.0
 
 
 def _number(text: str | None) -> float | None:
     try:
-        return float(text or "")
+        number = float(text or "")
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

@@ -1,12 +1,11 @@
-"""Times of the API: how long a call may take, and what its answers say of times.
-
-Apart from client.py, as the SDK takes seconds to import.
-"""
+"""Times as the API's answers give them. Apart from client.py, as the SDK takes seconds to import."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from carpool_worker.policies.retry_after import parse_http_date, parse_retry_after
 
 
 def seconds_between(then: int | None, now: int | None) -> float:
@@ -14,20 +13,14 @@ def seconds_between(then: int | None, now: int | None) -> float:
     return 0.0 if then is None or now is None else (now - then) / 1000
 
 
-def date(header: str | None) -> int | None:
-    """Return the milliseconds since the epoch that a Date header says (RFC 9110, section 6.6.1), else None."""
-    try:
-        return milliseconds(parsedate_to_datetime(header or ""))
-    except ValueError:
-        return None
+def answered_at(headers: Mapping[str, str]) -> datetime | None:
+    """Return when an answer was sent, by the API's own clock: its Date header (RFC 9110, section 6.6.1)."""
+    return parse_http_date(headers.get("date"))
 
 
-def delay(header: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks for, or None where it asks for none."""
-    try:
-        return max(0.0, float(header or ""))
-    except ValueError:
-        return None
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that an answer asks to wait, a date compared with the answer's own; None: it does not say."""
+    return parse_retry_after(headers.get("retry-after"), answered_at(headers) or datetime.now(UTC))
 
 
 def milliseconds(moment: datetime) -> int:

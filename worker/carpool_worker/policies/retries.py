@@ -21,6 +21,9 @@ LONGEST_PROBE = 900.0
 
 REJECTING_STATUSES = frozenset({400, 413, 422})
 OPERATOR_STATUSES = frozenset({401, 402, 403, 404})
+SPEND_LIMIT_REACHED = "enforced_spend_limit_reached"
+"""The error code of a spend cap: a 429 that no waiting ends, where any other is over by itself."""
+
 ACCOUNT_TROUBLE = re.compile(r"credit balance|billing|spend", re.IGNORECASE)
 """What a refusal says that is about the account, whatever its status: no request of the batch is at fault."""
 
@@ -79,10 +82,9 @@ def after_submission(error: ClaudeError, submissions: int) -> Postpone | Pause |
 
 
 def _needs_an_operator(error: ClaudeError) -> bool:
-    if error.status == 429:
-        return error.retry_after is None  # a spend cap: the API can't say when it ends
+    is_capped = error.error_code == SPEND_LIMIT_REACHED
     about_the_account = error.status == 400 and bool(ACCOUNT_TROUBLE.search(str(error)))
-    return error.status in OPERATOR_STATUSES or about_the_account
+    return is_capped or about_the_account or error.status in OPERATOR_STATUSES
 
 
 def status_of(error: ClaudeError) -> str:

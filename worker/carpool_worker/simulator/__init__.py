@@ -1,10 +1,20 @@
 """A Message Batches API that runs here, for tests, demos and benchmarks; its answers say that they are simulated."""
 
 from carpool_worker.simulator.background import running
+from carpool_worker.simulator.errors import SPEND_LIMIT_REACHED
 from carpool_worker.simulator.faults import Fault
 from carpool_worker.simulator.options import SimulatorOptions
 from carpool_worker.simulator.remote import RemoteSimulator
 from carpool_worker.simulator.scripts import Script
 from carpool_worker.simulator.server import create_app, serve
 
-__all__ = ["Fault", "RemoteSimulator", "Script", "SimulatorOptions", "create_app", "running", "serve"]
+__all__ = [
+    "SPEND_LIMIT_REACHED",
+    "Fault",
+    "RemoteSimulator",
+    "Script",
+    "SimulatorOptions",
+    "create_app",
+    "running",
+    "serve",
+]

@@ -17,6 +17,9 @@ ERROR_TYPES = {
     529: "overloaded_error",
 }
 
+SPEND_LIMIT_REACHED = "enforced_spend_limit_reached"
+"""The error code of a spend cap: a 429 that has no Retry-After."""
+
 
 class ApiError(Exception):
     """The request is answered with this status and an error body."""

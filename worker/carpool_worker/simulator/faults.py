@@ -19,14 +19,17 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defau
     answers `seconds` later. For results alone: `slow` spreads the body over `seconds`. For results and creates:
     `truncated` does it, begins the answer and cuts the connection in the middle of a line.
 
-    `skip` calls pass unharmed, then `times` are struck. A 429 without `retry_after` (seconds) is a spend cap.
+    An error has `retry_after` (seconds), `headers` and `error_code` where they are given: a spend cap is a 429 whose
+    code is SPEND_LIMIT_REACHED. `skip` calls pass unharmed, then `times` are struck.
     """
 
     operation: Operation
     kind: Kind
     status: int = 500
     message: str | None = None
+    error_code: str | None = None
     retry_after: float | None = None
+    headers: dict[str, str] = {}
     seconds: float = 1.0
     skip: int = 0
     times: int = 1

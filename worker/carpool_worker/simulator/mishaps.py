@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from carpool_worker.simulator.endpoints import RESULTS_PATH
-from carpool_worker.simulator.errors import ApiError
+from carpool_worker.simulator.errors import SPEND_LIMIT_REACHED, ApiError
 from carpool_worker.simulator.faults import Fault
 
 SLOW_PIECES = 20
@@ -47,13 +47,12 @@ async def suffer(fault: Fault, request: web.Request, handler: Handler) -> web.St
 
 
 def _error(fault: Fault) -> ApiError:
-    message = fault.message or MESSAGES.get(fault.status, "The request was refused by an armed fault.")
-    if fault.retry_after is not None:
-        return ApiError(fault.status, message, headers={"retry-after": f"{fault.retry_after:g}"})
-    if fault.status == 429:
-        details = {"error_code": "enforced_spend_limit_reached"}
-        return ApiError(429, fault.message or SPEND_CAP, details=details)
-    return ApiError(fault.status, message)
+    usual = MESSAGES.get(fault.status, "The request was refused by an armed fault.")
+    if fault.error_code == SPEND_LIMIT_REACHED:
+        usual = SPEND_CAP
+    asked = {} if fault.retry_after is None else {"retry-after": f"{fault.retry_after:g}"}
+    details = {"error_code": fault.error_code} if fault.error_code else None
+    return ApiError(fault.status, fault.message or usual, headers=asked | fault.headers, details=details)
 
 
 def _cut(request: web.Request) -> web.Response:
