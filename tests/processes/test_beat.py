@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from tests.fixtures.logs import logged
 
 from carpool_worker.app import app
 from carpool_worker.coordination import heartbeat
@@ -105,13 +106,15 @@ def test_an_outage_of_redis_costs_one_line_and_one_more_when_it_is_over(
         ticking.tick()
         uptime.now += 1.0
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert caplog.records[0].exc_info is None
+    [(event, fields)] = logged(caplog)
+    assert event == "ticks paused, Redis takes none"
+    assert fields.keys() == {"error"}  # and no traceback
 
     # When it is back, Then the ticks go on
     ticking._server = there
     uptime.now += 1.0
     ticking.tick()
-    assert [record.getMessage() for record in caplog.records][1:] == ["Redis takes ticks again"]
+    assert logged(caplog)[1:] == [("ticks resumed", {})]
     assert sent(redis_url) > 0
 
 

@@ -12,6 +12,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 from tests.fixtures.agents import Carpool, request
+from tests.fixtures.logs import logged
 
 from carpool.contract import ENTRY_FIELD, INBOX, Envelope, decode_entry, to_json
 from carpool.exceptions import InvalidRequest, InvalidSetting
@@ -155,4 +156,4 @@ def test_a_broker_that_is_away_stops_no_work(engine: sa.Engine, caplog: pytest.L
     flower_events.show(away, engine, ["b" * 32])
     away.close()
 
-    assert "Flower was not told: OperationalError" in caplog.text
+    assert logged(caplog) == [("events not sent to Flower", {"error": "OperationalError"})]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import MODEL, Carpool, request
+from tests.fixtures.logs import logged
 from tests.fixtures.receiver import Receiver
 
 from carpool import Producer, Webhook
@@ -28,10 +29,6 @@ def everything(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="carpool_worker")
 
 
-def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]:
-    return [(record.getMessage(), getattr(record, "fields", {})) for record in caplog.records]
-
-
 def test_a_batch_and_its_requests_tell_of_each_move(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -43,7 +40,7 @@ def test_a_batch_and_its_requests_tell_of_each_move(
     carpool.until(lambda: carpool.ended(3))
 
     # Then each move is a line, once
-    moves = [(event, fields) for event, fields in lines(caplog) if event.startswith(("batch ", "requests "))]
+    moves = [(event, fields) for event, fields in logged(caplog) if event.startswith(("batch ", "requests "))]
     assert [event for event, _ in moves] == [
         "batch open",
         "requests batched",
@@ -90,7 +87,7 @@ def test_what_is_rolled_back_did_not_happen(engine: sa.Engine, caplog: pytest.Lo
         pass
 
     # Then nothing is told
-    assert lines(caplog) == []
+    assert logged(caplog) == []
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -109,8 +106,8 @@ def test_a_delivery_that_fails_is_told_with_its_id_and_others_with_their_number(
     courier.deliver(carpool.engine, app, Settings(**near))
 
     # Then
-    told = dict(lines(caplog))
-    failed, turn = told["delivery retryable"], told["deliveries: 1 delivered, 1 retryable"]
+    told = dict(logged(caplog))
+    failed, turn = told["delivery retryable"], told["deliveries settled"]
     assert 0 <= failed.pop("seconds") < 20
     assert failed == {"request": refused, "channel": "webhook", "attempt": 1, "status": 500}
     assert (turn["delivered"], turn["retryable"]) == (1, 1)

@@ -90,7 +90,7 @@ app.config_from_object(configuration(settings()))
 def _log(loglevel: int, **_: Any) -> None:
     from carpool_worker.telemetry import logs
 
-    logs.begin(loglevel)  # in place of Celery's own lines
+    logs.begin(settings().log_format, loglevel)  # in place of Celery's own lines
 
 
 @signals.worker_process_init.connect

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-log = logging.getLogger(__name__)
+from carpool_worker.telemetry.logs import get_logger
+
+log = get_logger(__name__)
 
 NOTED = "carpool_moves"
 """Under this name a connection's `info` holds what its transaction has moved so far."""
@@ -49,12 +51,7 @@ def tell(noted: Counter[Line]) -> None:
     """Put what was committed into the log."""
     for line, count in noted.items():
         counted = {"count": count} if line.many else {}
-        log.log(line.level, line.event, extra=extra(**counted, **dict(line.fields)))
-
-
-def extra(**fields: Any) -> dict[str, Any]:
-    """Return the `extra` of a log call that puts these fields into its line."""
-    return {"fields": fields}
+        log.log(line.level, line.event, **counted, **dict(line.fields))
 
 
 def _add(connection: sa.Connection, line: Line, count: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.fixtures.agents import Carpool, request
+from tests.fixtures.logs import logged
 
 from carpool import Producer
 from carpool_worker.claude.client import Claude
@@ -123,7 +124,7 @@ def test_it_is_told_once_and_not_with_every_probe(
             told += submit(carpool, ids[0])
 
     assert [one is not None for one in told] == [True, False, False]
-    assert len([record for record in caplog.records if record.getMessage().startswith("lane paused")]) == 1
+    assert len([event for event, _ in logged(caplog) if event.startswith("lane paused")]) == 1
 
 
 @pytest.mark.parametrize(

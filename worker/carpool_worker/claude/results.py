@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import msgspec
 
 from carpool_worker.exceptions import ResultsCut
+from carpool_worker.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 CHUNK_LINES = 4_000
 CHUNK_BYTES = 8_000_000
@@ -79,7 +79,7 @@ def parse(lines: Iterable[bytes]) -> dict[str, bytes]:
             parsed = _read(line)
             results[parsed.custom_id] = bytes(parsed.result)
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-            log.error("a result line of %d bytes can't be read: %s", len(line), type(error).__name__)
+            log.error("result line unreadable", bytes=len(line), error=type(error).__name__)
     return results
 
 
@@ -92,7 +92,7 @@ def _read(line: bytes) -> Line:
         raise
     except (msgspec.DecodeError, UnicodeDecodeError):
         parsed = decode_line(_mended(line))
-        log.error("a result line of %d bytes held what is no character: replaced", len(line))
+        log.error("invalid characters of a result line replaced", bytes=len(line))
     return parsed
 
 

@@ -36,7 +36,7 @@ def metrics(
     from carpool_worker.settings import settings
     from carpool_worker.telemetry import logs
 
-    logs.begin()
+    logs.begin(settings().log_format)
     check_port(address, port)
     check_tables()
     with (

@@ -37,6 +37,7 @@ def beat() -> None:
     """Run the clock: it tells the agents to look for work, and keeps no state. Run one."""
     from carpool_worker.app import app
     from carpool_worker.processes import preflight
+    from carpool_worker.settings import settings
     from carpool_worker.telemetry import logs
 
     preflight.check_redis()
@@ -44,7 +45,7 @@ def beat() -> None:
     clock = {
         "scheduler": "carpool_worker.processes.beat:Clock",
         "loglevel": "WARNING",
-        "quiet": logs.is_json(),
+        "quiet": logs.is_json(settings().log_format),
     }
     app.Beat(**clock).run()
 

@@ -43,10 +43,11 @@ def simulator(
         carpool simulator --script '{"contains": "poison", "outcome": "errored", "error_type": "api_error"}'
     """
     from carpool_worker.processes import preflight
+    from carpool_worker.settings import settings
     from carpool_worker.simulator import Fault, Script, SimulatorOptions, serve
     from carpool_worker.telemetry import logs
 
-    logs.begin()
+    logs.begin(settings().log_format)
     preflight.check_port(host, port)
 
     faults, scripts = _decoded("--fault", fault, Fault), _decoded("--script", script, Script)

@@ -6,7 +6,6 @@ are kept nowhere, so whoever begins to listen is shown the batches of late anew 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -20,8 +19,9 @@ from carpool_worker.settings import settings
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.reports import batches as batch_views
+from carpool_worker.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 HOSTNAME = "batches@carpool"
 
@@ -102,4 +102,4 @@ def _tell(app: Celery, events: Iterable[Event]) -> None:
                 dispatcher.send(kind, **fields)
             dispatcher.flush()
     except Exception as error:  # whatever is wrong with the view, the work that it shows is done
-        log.warning("Flower was not told: %s", type(error).__name__)
+        log.warning("events not sent to Flower", error=type(error).__name__)

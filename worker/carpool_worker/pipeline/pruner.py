@@ -6,7 +6,6 @@ it, and in runs of bounded length. Requests, batches and usage are the ledger: t
 
 from __future__ import annotations
 
-import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +18,9 @@ from carpool_worker.database import now, read, write
 from carpool_worker.store import retention
 from carpool_worker.store.requests.rows import UNBATCHED
 from carpool_worker.store.retention import ANSWERS, PARAMS, Content
+from carpool_worker.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 RUN_SECONDS = 20.0
 """How long one run goes on while there is something to drop; the next run takes over."""
@@ -89,7 +89,7 @@ def prune(engine: sa.Engine, params_days: float, answers_days: float) -> Counter
     run.prune_bodies(PARAMS, at - int(params_days * DAY))
     run.prune_bodies(ANSWERS, answers_before)
     if dropped := +run.dropped:
-        log.info("dropped: %s", ", ".join(f"{count:,} {name}" for name, count in dropped.items()))
+        log.info("pruned", **dropped)
     return run.dropped
 
 

@@ -6,7 +6,6 @@ beat's would throw each one away, for ever.
 
 from __future__ import annotations
 
-import logging
 from time import monotonic
 from typing import Any
 
@@ -18,8 +17,9 @@ from redis.exceptions import RedisError
 from carpool_worker.coordination import heartbeat
 from carpool_worker.coordination.backlog import is_behind
 from carpool_worker.settings import settings
+from carpool_worker.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class Clock(Scheduler):  # type: ignore[misc]
@@ -51,9 +51,9 @@ class Clock(Scheduler):  # type: ignore[misc]
             heartbeat.record(self._server)
         except (RedisError, OperationalError, SchedulingError) as error:
             if not self._redis_is_away:
-                log.warning("no ticks are sent while Redis does not take them: %s", error)
+                log.warning("ticks paused, Redis takes none", error=str(error))
             self._redis_is_away = True
             return
         if self._redis_is_away:
-            log.warning("Redis takes ticks again")
+            log.warning("ticks resumed")
         self._redis_is_away = False

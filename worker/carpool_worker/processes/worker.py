@@ -19,6 +19,7 @@ from celery.worker.consumer.consumer import logger as consumer_log
 
 from carpool_worker.app import SHUTDOWN_TIMEOUT, app
 from carpool_worker.processes.parent_death import end_with_parent
+from carpool_worker.settings import settings
 from carpool_worker.tasks import agents, enqueue  # noqa: F401  (registers the tasks)
 from carpool_worker.telemetry import logs, traces
 
@@ -31,7 +32,8 @@ QUOTING = (UNKNOWN_TASK_ERROR, INVALID_TASK_ERROR, MESSAGE_DECODE_ERROR, UNKNOWN
 
 def run(queues: str, concurrency: int) -> None:
     """Work on `queues` (comma-separated) with `concurrency` processes, until SIGTERM or SIGINT; then exit."""
-    logs.begin()  # Celery warns before it sets its logging up
+    log_format = settings().log_format
+    logs.begin(log_format)  # Celery warns before it sets its logging up
     worker_process_init.connect(_leave_nothing_behind)
     worker_process_init.connect(traces.begin)
     worker_process_shutdown.connect(traces.end)
@@ -39,7 +41,9 @@ def run(queues: str, concurrency: int) -> None:
     consumer_log.addFilter(quote_nothing)
     gc.freeze()  # the children share what was imported, instead of each touching and so copying it
     # Not worker_main(): the command line that it reads takes longer to import than Celery itself.
-    worker = app.Worker(queues=queues, concurrency=concurrency, loglevel="INFO", quiet=logs.is_json())
+    worker = app.Worker(
+        queues=queues, concurrency=concurrency, loglevel="INFO", quiet=logs.is_json(log_format)
+    )
     worker.start()
     raise SystemExit(worker.exitcode)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from time import monotonic
 from typing import Any
 
@@ -12,7 +11,9 @@ from celery.worker.request import Request
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
-log = logging.getLogger(__name__)
+from carpool_worker.telemetry.logs import get_logger
+
+log = get_logger(__name__)
 
 AWAY = (
     sa.exc.OperationalError,
@@ -57,7 +58,7 @@ def _complain(task: str, error: Exception) -> None:
         return
     _complained[task] = monotonic()
     reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-    log.warning("%s can't work now, each tick tries again: %s", task, reason)
+    log.warning("task failed, retried at its next tick", task=task, error=reason)
 
 
 _complained: dict[str, float] = {}

@@ -1,7 +1,9 @@
-"""How records become lines: JSON objects for machines, text for who watches a terminal. The setting is log_format.
+"""Log events, and how they become lines: JSON objects for machines, text for whoever watches a terminal.
 
-Both know the fields that moves.extra adds, and no others: what libraries attach to their records (Celery: a task's
-arguments) could be a prompt. Tracebacks show no variables, for the same reason.
+An event is a short name and fields, `log.warning("results cut short", batch=…, seconds=…)`: lower case, what happened
+or what is so, with ids and counts in the fields alone. They go through the standard library's loggers, so records of
+Celery and other libraries are filtered and rendered alike; what these attach to their records (Celery: a task's
+arguments) is left out, as it could be a prompt. Tracebacks show no variables, for the same reason.
 """
 
 from __future__ import annotations
@@ -11,18 +13,33 @@ import sys
 from datetime import UTC, datetime
 
 import structlog
+from structlog.stdlib import BoundLogger, ProcessorFormatter
 from structlog.types import EventDict, Processor
-
-from carpool_worker.settings import settings
 
 TALKATIVE = ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "httpx2", "alembic")
 """They log each task twice, each call of the API and each part of theirs; failures are still logged."""
 
+PROCESSORS: tuple[Processor, ...] = (
+    structlog.stdlib.filter_by_level,
+    structlog.processors.format_exc_info,
+    ProcessorFormatter.wrap_for_formatter,
+)
+"""How an event reaches its logger: dropped below the level, a traceback made text, fields left to the formatter."""
 
-def begin(level: int = logging.INFO) -> None:
+
+def get_logger(name: str) -> BoundLogger:
+    """Return the logger of a module; `name` is its `__name__`.
+
+    It brings its processors along: structlog's global configuration, which may be another application's, is neither
+    read nor changed.
+    """
+    return BoundLogger(logging.getLogger(name), PROCESSORS, {})
+
+
+def begin(log_format: str, level: int = logging.INFO) -> None:
     """Send the records of this process, from `level` on and warnings too, to its stderr."""
     handler = logging.StreamHandler()
-    handler.setFormatter(formatter(is_json(), colors=sys.stderr.isatty()))
+    handler.setFormatter(formatter(is_json(log_format), colors=sys.stderr.isatty()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -31,17 +48,15 @@ def begin(level: int = logging.INFO) -> None:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
-def is_json() -> bool:
-    """Tell whether lines are JSON here."""
-    chosen = settings().log_format
-    return not sys.stderr.isatty() if chosen == "auto" else chosen == "json"
+def is_json(log_format: str) -> bool:
+    """Return whether lines are JSON under this setting: "json", "text", or "auto" for text on a terminal alone."""
+    return not sys.stderr.isatty() if log_format == "auto" else log_format == "json"
 
 
 def formatter(as_json: bool, colors: bool = False) -> logging.Formatter:
-    """Return what makes a line of a record; `time` is RFC 3339, in UTC, to the millisecond."""
+    """Return what renders a record as a line; `time` is RFC 3339, in UTC, to the millisecond."""
     rendering = _as_json() if as_json else [_as_text(colors)]
-    about = [_described, structlog.stdlib.ProcessorFormatter.remove_processors_meta]
-    return structlog.stdlib.ProcessorFormatter(processors=[*about, *rendering])
+    return ProcessorFormatter(processors=[_described, ProcessorFormatter.remove_processors_meta, *rendering])
 
 
 def _as_json() -> list[Processor]:
@@ -62,4 +77,4 @@ def _described(_: object, __: str, event: EventDict) -> EventDict:
     record: logging.LogRecord = event["_record"]
     moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     about = {"time": moment.replace("+00:00", "Z"), "level": record.levelname.lower(), "logger": record.name}
-    return {**about, **event, **getattr(record, "fields", {})}
+    return {**about, **event}

@@ -5,7 +5,6 @@ Nothing of it is imported otherwise; the trace that came with a request goes on 
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,9 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
 
-log = logging.getLogger(__name__)
+from carpool_worker.telemetry.logs import get_logger
+
+log = get_logger(__name__)
 
 ASKING = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER")
 """OpenTelemetry's own settings that ask for traces (its specification, SDK environment variables)."""
@@ -42,7 +43,7 @@ def begin(**_: Any) -> None:
         provider.add_span_processor(BatchSpanProcessor(_exporter()))
         trace_with(provider)
     except ImportError as error:
-        log.warning("OTEL_* asks for traces, which `pip install 'carpool[otel]'` brings: %s", error)
+        log.warning("traces need `pip install 'carpool[otel]'`", error=str(error))
 
 
 def trace_with(provider: TracerProvider) -> None:

@@ -7,7 +7,6 @@ canceled stands in the inbox too, behind the requests, and is acted on before it
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +26,9 @@ from carpool_worker.prompt_cache.prefixes import prefix_of
 from carpool_worker.store.batches import filling
 from carpool_worker.store.requests import intake
 from carpool_worker.store.requests import rows as requests
+from carpool_worker.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 RUN_SECONDS = 20.0
 """How long one run goes on while the inbox isn't empty; the next run takes over."""
@@ -78,7 +78,7 @@ def take(
             with write(engine) as connection:
                 return pool(connection, envelopes, limits, now(), budgets)
         except sa.exc.IntegrityError:
-            log.info("another aggregator took some of these requests first: looking again")
+            log.info("raced by another aggregator, trying again", requests=len(envelopes))
     with write(engine) as connection:
         return pool(connection, envelopes, limits, now(), budgets)
 

@@ -7,7 +7,6 @@ and cost, and a delivery for each callback. Killed half way, the collector start
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -28,9 +27,9 @@ from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.requests import outcomes
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.requests.endings import discard
-from carpool_worker.transition_log import extra
+from carpool_worker.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 MISSING_CHUNK = 500
 """Requests discarded in one transaction when there is no answer to be had for them."""
@@ -125,10 +124,7 @@ def _is_strange(engine: sa.Engine, batch: Batch, custom_ids: Sequence[str]) -> b
 
 def _let_go(engine: sa.Engine, batch: Batch) -> None:
     disowned_ids = json.dumps([*json.loads(batch.disowned_ids), batch.claude_id])
-    other = extra(batch=batch.id, claude_id=batch.claude_id)
-    log.warning(
-        "batch %s had adopted %s, which is another's: looking again", batch.id, batch.claude_id, extra=other
-    )
+    log.warning("adopted batch was not ours", batch=batch.id, claude_id=batch.claude_id)
     with write(engine) as connection:
         batches.move(
             connection,
@@ -152,13 +148,11 @@ def _discard_waiting(engine: sa.Engine, batch_id: str, error: ClaudeError) -> li
                 discard(connection, batch_id, request_id, error, now())
         if not ids:
             return gone
-        why = "%d requests of batch %s are discarded: %s"
-        log.error(why, len(ids), batch_id, error, extra=extra(batch=batch_id, count=len(ids)))
+        log.error("requests without a result discarded", batch=batch_id, count=len(ids), error=str(error))
         gone += ids
 
 
 def _come_back(engine: sa.Engine, batch_id: str, wait: float, error: ClaudeError | ResultsCut) -> None:
-    cut = "results of batch %s stopped short, reading on in %.0f s: %s"
-    log.warning(cut, batch_id, wait, error, extra=extra(batch=batch_id, seconds=wait))
+    log.warning("results cut short", batch=batch_id, seconds=wait, error=str(error))
     with write(engine) as connection:
         batches.note(connection, batch_id, due_at=now() + int(wait * 1000), last_error=str(error))

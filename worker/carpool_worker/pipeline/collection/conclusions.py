@@ -5,7 +5,6 @@ Only the envelope and `usage` are parsed; the answer's bytes are kept as they ca
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -19,9 +18,10 @@ from carpool_worker.policies.retries import after_outcome, retry_delay
 from carpool_worker.states import COMPLETE, RETRY
 from carpool_worker.store.requests.outcomes import Finish, Pending
 from carpool_worker.store.usage import Used
+from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import DOLLAR
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Outcome = Annotated[str, msgspec.Meta(pattern=r"\A[a-z_]{1,40}\Z")]
 """Anthropic's word for what became of a request; new ones may come."""
@@ -106,7 +106,7 @@ def conclude(
         try:
             _conclude(conclusions, held, results[held.id], policy, at)
         except (msgspec.MsgspecError, RecursionError) as error:
-            log.error("the result of request %s can't be read: %s", held.id, error)
+            log.error("result unreadable", request=held.id, error=str(error))
     return conclusions
 
 
@@ -131,7 +131,7 @@ def _read(request_id: str, body: bytes) -> Result:
         return decode_result(body)
     except msgspec.ValidationError as error:
         kind = decode_kind(body)
-        log.error("the usage or the error of request %s can't be read: %s", request_id, error)
+        log.error("usage or error of a result unreadable", request=request_id, error=str(error))
         return Result(kind.type)
 
 

@@ -6,7 +6,6 @@ One whose requests were all canceled here it cancels there, so that what has not
 from __future__ import annotations
 
 import json
-import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -22,9 +21,9 @@ from carpool_worker.policies.retries import is_gone
 from carpool_worker.states import CANCEL_BATCH, END
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.requests import cancellations
-from carpool_worker.transition_log import extra
+from carpool_worker.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 RETRIEVE_AT_MOST = 3
 """With more batches out than this, one list call is cheaper than a retrieve for each."""
@@ -46,7 +45,7 @@ def poll(engine: sa.Engine, claude: Claude) -> list[str]:
                 if _apply(engine, batch, seen, claude.heard_at or now()):
                     ended.append(batch.id)
         except ClaudeError as error:
-            log.warning("%d batches can't be seen now: %s", len(group), error)
+            log.warning("batches not polled", count=len(group), status=error.status, error=str(error))
     return ended
 
 
@@ -78,24 +77,22 @@ def _retrieve(claude: Claude, batch: Batch, headers: dict[str, str]) -> Seen | N
         return claude.retrieve(claude_id, headers)
     except ClaudeError as error:
         if is_gone(error, seconds_between(batch.expires_at, claude.heard_at)):
-            gone = "batch %s (%s) was deleted before its results were collected"
-            log.error(gone, batch.id, claude_id, extra=extra(batch=batch.id, claude_id=claude_id))
+            log.error("batch deleted before its results were collected", batch=batch.id, claude_id=claude_id)
             over = batch.expires_at or 0
             return Seen(claude_id, "ended", batch.request_count, 0, 0, 0, 0, over, over)
-        unseen = extra(batch=batch.id, claude_id=claude_id, status=error.status)
-        log.warning("batch %s (%s) can't be seen now: %s", batch.id, claude_id, error, extra=unseen)
+        log.warning(
+            "batch not polled", batch=batch.id, claude_id=claude_id, status=error.status, error=str(error)
+        )
         return None
 
 
 def _cancel(claude: Claude, batch: Batch, seen: Seen) -> Seen:
     # Where the answer is lost the next poll asks again: to cancel twice is to cancel once.
-    unwanted = "batch %s (%s) is canceled at Anthropic: nobody wants its answers"
-    log.info(unwanted, batch.id, seen.id, extra=extra(batch=batch.id, claude_id=seen.id))
+    log.info("canceling a batch nobody wants", batch=batch.id, claude_id=seen.id)
     try:
         return claude.cancel(seen.id, json.loads(batch.headers))
     except ClaudeError as error:
-        again = "batch %s (%s) can't be canceled now: %s"
-        log.warning(again, batch.id, seen.id, error, extra=extra(batch=batch.id, claude_id=seen.id))
+        log.warning("batch not canceled", batch=batch.id, claude_id=seen.id, error=str(error))
         return seen
 
 

@@ -7,7 +7,6 @@ their lease ends the rescuer makes them available again, and receivers see the s
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
@@ -26,7 +25,7 @@ from carpool_worker.pipeline.delivery.in_flight import CHUNK, Window
 from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.settings import Settings
 from carpool_worker.states import DELIVER
-from carpool_worker.transition_log import extra
+from carpool_worker.telemetry.logs import get_logger
 
 RUN = 20.0
 DRAIN = 5.0
@@ -58,7 +57,7 @@ CLOGGED = Sent(Event.HELD, "not sent yet: its receiver is slow, and enough wait 
 
 GONE = Sent(Event.REFUSED, "not sent: the request is no longer kept")
 
-logger = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -175,11 +174,7 @@ class Run:
             if monotonic() > self._lease_ends:
                 raise  # others may claim them now; receivers that had them will see them twice
             self._records_at = monotonic() + LULL
-            logger.warning(
-                "%s outcomes of deliveries wait for the database: %s",
-                f"{len(outcomes):,}",
-                type(error).__name__,
-            )
+            log.warning("outcomes not recorded yet", count=len(outcomes), error=type(error).__name__)
 
     def _give_way(self) -> None:
         """Put back what waits for a receiver that holds up the others, and all that waits when the time is up."""
@@ -193,13 +188,11 @@ class Run:
             self._window.settle(parcel, BUSY)
 
     def _report(self) -> None:
-        counts = [f"{count:,} {state}" for state, count in self._window.tally.items()]
-        if counts:
-            seconds = round(monotonic() - self._began, 3)
-            tally = {state.value: count for state, count in self._window.tally.items()}
-            logger.info("deliveries: %s", ", ".join(counts), extra=extra(**tally, seconds=seconds))
+        tally = {state.value: count for state, count in self._window.tally.items()}
+        if tally:
+            log.info("deliveries settled", **tally, seconds=round(monotonic() - self._began, 3))
         for notice, count in self._window.notices.items():
-            logger.warning("%s deliveries: %s", f"{count:,}", notice)
+            log.warning("deliveries need attention", count=count, reason=notice)
 
 
 async def send(channel: Channel, parcel: Parcel) -> Sent:
@@ -210,7 +203,10 @@ async def send(channel: Channel, parcel: Parcel) -> Sent:
         return await channel.send(parcel.outgoing)
     except Exception as error:
         # Its type alone: what the error says could quote the answer.
-        failed = "delivery %s: its channel failed: %s"
-        of = extra(request=parcel.claimed.request_id, channel=parcel.claimed.channel)
-        logger.error(failed, parcel.claimed.request_id, type(error).__name__, extra=of)
+        log.error(
+            "delivery channel failed",
+            request=parcel.claimed.request_id,
+            channel=parcel.claimed.channel,
+            error=type(error).__name__,
+        )
         return Sent(Event.FAILED, type(error).__name__)

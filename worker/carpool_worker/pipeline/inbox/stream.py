@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import uuid
@@ -25,8 +24,9 @@ from carpool.contract import (
 )
 from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.pipeline.inbox.checks import check, check_cancel
+from carpool_worker.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 GROUP = "aggregators"
 
@@ -163,7 +163,7 @@ class Inbox:
         reason = f"{type(error).__name__}: {error}"[:300].encode()
         self._redis.xadd(QUARANTINE, cast(Any, {**fields, b"error": reason}))
         self._acknowledge(keys=[INBOX, QUEUED], args=[GROUP, entry_id, requests])
-        log.error("inbox entry %s can't be taken: moved to %s", entry_id.decode(), QUARANTINE)
+        log.error("inbox entry quarantined", entry=entry_id.decode(), stream=QUARANTINE)
 
 
 def _streams(answer: Any) -> list[list[Entry]]:

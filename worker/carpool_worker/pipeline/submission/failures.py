@@ -26,9 +26,9 @@ from carpool_worker.policies.retries import (
 from carpool_worker.states import POSTPONE, BatchState
 from carpool_worker.store.batches import in_doubt, lane_pauses, refusals
 from carpool_worker.store.batches import rows as batches
-from carpool_worker.transition_log import extra
+from carpool_worker.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,9 @@ def hold(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | None:
             return None
         refusals.add(connection, batch.model, status_of(error))
         _ask_again(connection, turn, waiting["due_at"])
-    waits = extra(batch=batch.id, seconds=decision.seconds, status=error.status)
-    log.warning("batch %s waits %.0f s: %s", batch.id, decision.seconds, error, extra=waits)
+    log.warning(
+        "batch deferred", batch=batch.id, seconds=decision.seconds, status=error.status, error=str(error)
+    )
     return Submitted(BatchState.SEALED, error=str(error))
 
 
@@ -66,7 +67,7 @@ def settle(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | Non
     with write(engine) as connection:
         batch = in_doubt.undecided(connection, turn.batch.id, turn.batch.submissions + 1)
         if batch is None:
-            log.warning("batch %s went on without the post that failed: %s", turn.batch.id, error)
+            log.warning("batch went on without the post that failed", batch=turn.batch.id, error=str(error))
             return None
         refusals.add(connection, batch.model, status_of(error))
         decision = after_submission(error, batch.submissions)

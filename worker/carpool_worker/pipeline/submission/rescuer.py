@@ -8,7 +8,6 @@ the API alone, in its answers: one of ours may jump, and two hosts' may differ.
 from __future__ import annotations
 
 import json
-import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -29,9 +28,9 @@ from carpool_worker.states import POSTPONE, BatchState
 from carpool_worker.store.batches import in_doubt
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.requests import rows as requests
-from carpool_worker.transition_log import extra
+from carpool_worker.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 GONE_STATUSES = frozenset({400, 404})
 """What a list answers whose cursor is no batch any more."""
@@ -64,7 +63,7 @@ def rescue(engine: sa.Engine, claude: Claude, patience: Patience) -> list[str]:
         try:
             settled += _settle(engine, claude, doubted, kind, patience)
         except (ClaudeError, ResultsCut) as error:
-            log.warning("%d batches stay in doubt, the API can't be asked: %s", len(doubted), error)
+            log.warning("batches stay in doubt", count=len(doubted), error=str(error))
     return settled
 
 
@@ -106,7 +105,9 @@ def _settle(
     if _may_be_anothers(engine, shown):
         return []
     if looked_at is None:
-        log.warning("%d batches stay in doubt: the API's answers have no Date to go by", len(doubted))
+        log.warning(
+            "batches stay in doubt", count=len(doubted), error="the API's answers have no Date header"
+        )
         return []
     _begin_search(engine, doubted, looked_at)
     return [
@@ -158,8 +159,7 @@ def _may_be_anothers(engine: sa.Engine, shown: Sequence[Seen]) -> bool:
 
 
 def _adopt(engine: sa.Engine, batch: Batch, seen: Seen, in_doubt_at: int | None = None) -> list[str]:
-    found = extra(batch=batch.id, claude_id=seen.id)
-    log.warning("batch %s was made after all: it is %s", batch.id, seen.id, extra=found)
+    log.warning("batch in doubt found at Anthropic", batch=batch.id, claude_id=seen.id)
     return [batch.id] if accept(engine, batch.id, seen, in_doubt_at) else []
 
 

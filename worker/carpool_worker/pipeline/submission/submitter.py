@@ -7,7 +7,6 @@ never simply posted again; the rescuer finds out what became of it.
 from __future__ import annotations
 
 import json
-import logging
 
 import sqlalchemy as sa
 
@@ -30,9 +29,9 @@ from carpool_worker.states import ACCEPT, SUBMIT, BatchState
 from carpool_worker.store.batches import lane_pauses
 from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
-from carpool_worker.transition_log import extra
+from carpool_worker.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Cursor = tuple[str | None, int | None]
 """The newest batch that Anthropic knew, and when that was, by its clock."""
@@ -99,15 +98,10 @@ def accept(engine: sa.Engine, batch_id: str, seen: Seen, in_doubt_at: int | None
         )
         lifted = lane_pauses.lift(connection, batch_id) if moved else None
     if not moved:
-        log.warning(
-            "batch %s was accepted as %s, but it is no longer submitting",
-            batch_id,
-            seen.id,
-            extra=extra(batch=batch_id, claude_id=seen.id),
-        )
+        log.warning("batch accepted, but no longer submitting", batch=batch_id, claude_id=seen.id)
         return None
     if lifted:
-        log.warning("lane %s goes on: a batch of it was taken", lifted, extra=extra(lane=lifted))
+        log.warning("lane resumed, as a batch of it was accepted", lane=lifted)
     return Submitted(ACCEPT.target)
 
 
@@ -124,7 +118,7 @@ def _note_wait(engine: sa.Engine, batch_id: str, queue_limit: int, windows: Wind
         why = waits_for_room(batch_queue.queued(connection), queue_limit)
     with write(engine) as connection:
         batches.hold(connection, batch_id, batch.submissions, last_error=why)
-    log.info("batch %s %s", batch_id, why, extra=extra(batch=batch_id))
+    log.info("batch waits for room in the queue", batch=batch_id, reason=why)
     return Submitted(BatchState.SEALED, error=why)
 
 

@@ -6,7 +6,6 @@ whether somebody waits for it.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
@@ -19,8 +18,9 @@ from carpool.contract import REPLIES, REPLY_TTL, WAITS, Answer, Wait, decode_wai
 from carpool_worker import database
 from carpool_worker.coordination.keys import WAITING
 from carpool_worker.store.requests.answers import load_answers
+from carpool_worker.telemetry.logs import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 WAITING_TTL = 3_600
 """Seconds that the hash is kept when nobody waits any more; producers repeat their waits every minute."""
@@ -106,7 +106,7 @@ def _read(packed: bytes) -> Wait | None:
         wait = None
     if wait and wait.reply_to.startswith(REPLIES) and all(map(ID.fullmatch, wait.ids)):
         return wait
-    log.warning("a wait of %d bytes can't be read and is dropped", len(packed))
+    log.warning("unreadable wait dropped", bytes=len(packed))
     return None
 
 
