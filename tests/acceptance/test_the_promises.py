@@ -11,12 +11,12 @@ from typing import Any
 
 import psutil
 import pytest
-import sqlalchemy as sa
 from celery import Celery
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 from standardwebhooks import Webhook as ForeignVerifier
 from tests.acceptance.conftest import Carpool, RunningCarpool, until
+from tests.fixtures import queries
 
 from carpool import Producer, Request, Task, Webhook
 from carpool_worker.database import open_engine
@@ -111,13 +111,12 @@ def kill_a_worker(carpool: Carpool) -> None:
     until(lambda: carpool.pids().get("worker", worker.pid) != worker.pid)
 
 
-def states(database_url: str) -> dict[str, int]:
-    engine = open_engine(database_url)
-    with engine.connect() as connection:
-        found = connection.execute(sa.text("SELECT state, count(*) AS n FROM requests GROUP BY state"))
-        counts = {row.state: row.n for row in found}
-    engine.dispose()
-    return counts
+def requests_by_state(carpool: Carpool) -> Counter[str]:
+    engine = open_engine(carpool.database_url)
+    try:
+        return queries.requests_by_state(engine)
+    finally:
+        engine.dispose()
 
 
 def assert_nothing_was_quoted(carpool: Carpool) -> None:
@@ -163,9 +162,9 @@ def test_every_request_is_answered_once_and_run_once(running_carpool: RunningCar
 
         # When, perhaps, the worker dies in the middle, twice
         if killed:
-            until(lambda: sum(states(carpool.database_url).values()) > EACH)
+            until(lambda: requests_by_state(carpool).total() > EACH)
             kill_a_worker(carpool)
-            until(lambda: states(carpool.database_url).get("completed", 0) > 0, within=120)
+            until(lambda: requests_by_state(carpool)["completed"] > 0, within=120)
             kill_a_worker(carpool)
 
         # Then each answer comes back to its own callback
@@ -180,7 +179,7 @@ def test_every_request_is_answered_once_and_run_once(running_carpool: RunningCar
 
         # And every request was accepted, ended, run and paid for exactly once
         ended = 3 * EACH + (not killed)
-        assert states(carpool.database_url) == {"completed": ended}
+        assert requests_by_state(carpool) == {"completed": ended}
         ledger = RemoteSimulator(carpool.simulator_url).ledger()
         assert ledger["ran_twice"] == []
         assert_nothing_was_quoted(carpool)

@@ -63,13 +63,6 @@ def still_open(engine: sa.Engine) -> dict[str, int]:
         }
 
 
-def states(engine: sa.Engine) -> Counter[str]:
-    """Return how many requests there are in each state."""
-    with read(engine) as connection:
-        query = sa.text("SELECT state, count(*) AS n FROM requests GROUP BY state")
-        return Counter({found.state: found.n for found in connection.execute(query)})
-
-
 def fill(
     engine: sa.Engine,
     simulator: RemoteSimulator,

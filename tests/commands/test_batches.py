@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from click.testing import Result
 from tests.fixtures.agents import Carpool, request
+from tests.fixtures.queries import batch_ids
 from typer.testing import CliRunner
 
 from carpool import Producer
@@ -49,7 +50,7 @@ def given_batches(carpool: Carpool, producer: Producer, *models: str) -> list[st
     for model in models:
         producer.enqueue_many([request("SECRET", model), request("b", model)])
         carpool.aggregate()
-    return [row.id for row in carpool.rows("SELECT id FROM batches ORDER BY id")]
+    return batch_ids(carpool.engine)
 
 
 def test_the_newest_come_last_and_pages_and_filters_choose(carpool: Carpool, producer: Producer) -> None:

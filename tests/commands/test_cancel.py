@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.fixtures.agents import Carpool, request
+from tests.fixtures.queries import request_states_by_id
 from typer.testing import CliRunner
 
 from carpool import Producer
@@ -46,10 +47,6 @@ def given_each_kind(carpool: Carpool, producer: Producer) -> list[str]:
     return [ended, out, waiting]
 
 
-def states(carpool: Carpool) -> dict[str, str]:
-    return dict(tuple(row) for row in carpool.rows("SELECT id, state FROM requests"))
-
-
 def test_it_says_truly_what_became_of_each(carpool: Carpool, producer: Producer, cancel: Cancel) -> None:
     # Given
     ids = given_each_kind(carpool, producer)
@@ -70,7 +67,7 @@ def test_it_says_truly_what_became_of_each(carpool: Carpool, producer: Producer,
     ]
     assert (first.exit_code, again.exit_code) == (0, 0)
     carpool.until(lambda: carpool.ended(3))
-    assert [states(carpool)[id_] for id_ in ids] == ["completed", "canceled", "canceled"]
+    assert [request_states_by_id(carpool.engine)[id_] for id_ in ids] == ["completed", "canceled", "canceled"]
     assert carpool.rows("SELECT sum(requests) FROM usage") == [(2,)]
 
 
@@ -85,7 +82,7 @@ def test_a_batch_is_canceled_by_either_of_its_names(
 
     assert run.output.startswith("1 at Anthropic"), run.output
     carpool.until(lambda: carpool.ended(2))
-    assert [states(carpool)[id_] for id_ in ids] == ["completed", "canceled", "batched"]
+    assert [request_states_by_id(carpool.engine)[id_] for id_ in ids] == ["completed", "canceled", "batched"]
 
 
 def test_all_of_a_client_is_canceled_in_the_inbox_too(
@@ -104,7 +101,8 @@ def test_all_of_a_client_is_canceled_in_the_inbox_too(
     # Then
     assert run.output.startswith("1 canceled before Anthropic ran them"), run.output
     assert "still in the inbox" in run.output
-    assert (states(carpool)[late], states(carpool)[theirs]) == ("canceled", "batched")
+    states = request_states_by_id(carpool.engine)
+    assert (states[late], states[theirs]) == ("canceled", "batched")
     carpool.limits = Limits(1, 250_000_000, 0)
     carpool.until(lambda: carpool.ended(5))
 
@@ -116,7 +114,7 @@ def test_without_a_yes_nothing_is_canceled(carpool: Carpool, producer: Producer,
 
     assert "Cancel 2 requests of client 'tests', and what of it is in the inbox?" in asked.output
     assert asked.exit_code == 1
-    assert states(carpool)[ids[2]] == "batched"
+    assert request_states_by_id(carpool.engine)[ids[2]] == "batched"
 
 
 @pytest.mark.parametrize(

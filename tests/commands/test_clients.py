@@ -10,6 +10,7 @@ import sys
 import pytest
 from tests.fixtures.agents import MODEL, Carpool, request
 from tests.fixtures.command_line import fits_80_columns, rows, run, succeeded
+from tests.fixtures.queries import batch_ids
 
 from carpool import Producer
 from carpool_worker.commands import completion
@@ -66,10 +67,9 @@ def test_the_shell_completes_what_is_in_the_tables_and_is_silent_without_them(
 ) -> None:
     given_two_clients(carpool, producer, redis_url)
     [id_, *_] = [row.id for row in carpool.rows("SELECT id FROM requests ORDER BY id")]
-    batch_ids = [row.id for row in carpool.rows("SELECT id FROM batches")]
 
     assert completion.complete_lane("claude-h") == [MODEL]
-    assert sorted(completion.complete_batch("")) == sorted(batch_ids)
+    assert sorted(completion.complete_batch("")) == sorted(batch_ids(carpool.engine))
     assert completion.complete_request(id_[:30]) == [id_]
     assert completion.complete_request("") == []
     assert completion.complete_client("t") == ["tests"]

@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 from tests.fixtures.agents import MODEL, Carpool, request
 from tests.fixtures.command_line import fits_80_columns, rows, run, succeeded
+from tests.fixtures.queries import batch_ids
 
 from carpool import Producer
 from carpool_worker.claude.client import Claude
@@ -71,7 +72,7 @@ class PausedMeanwhile(Claude):
 
 
 def submit_with_a_pause(carpool: Carpool, during: str) -> None:
-    [batch_id] = [row.id for row in carpool.rows("SELECT id FROM batches")]
+    [batch_id] = batch_ids(carpool.engine)
     with closing(PausedMeanwhile(during)) as claude:
         submitter.submit(carpool.engine, claude, batch_id, 60)
 

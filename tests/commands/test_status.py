@@ -16,6 +16,7 @@ import pytest
 from tests.conftest import free_port
 from tests.fixtures.agents import MODEL, Carpool, request
 from tests.fixtures.command_line import fits_80_columns, run, succeeded
+from tests.fixtures.queries import batch_ids
 
 from carpool import Producer, Webhook
 from carpool_worker import settings
@@ -113,7 +114,7 @@ def test_a_batch_whose_doubt_outlasts_all_patience_is_named(carpool: Carpool, pr
     producer.enqueue(request("a"))
     carpool.aggregate()
     carpool.change("UPDATE batches SET state = 'submitting', submitting_at = 5, in_doubt_at = 5")
-    [batch_id] = [row.id for row in carpool.rows("SELECT id FROM batches")]
+    [batch_id] = batch_ids(carpool.engine)
 
     assert f"batch {batch_id} is in doubt for too long" in run("status", "--check").output
 

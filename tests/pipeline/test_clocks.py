@@ -8,12 +8,12 @@ from contextlib import contextmanager
 import httpx2
 import pytest
 from tests.fixtures.agents import Carpool, request
+from tests.fixtures.queries import batch_ids, batch_states, batch_states_by_id, load_batch, request_states
 
 from carpool import Producer
 from carpool_worker.claude.batch import Seen
 from carpool_worker.claude.client import Claude
-from carpool_worker.database import now, read, write
-from carpool_worker.models import Batch
+from carpool_worker.database import now, write
 from carpool_worker.pipeline.collection import collector, poller
 from carpool_worker.pipeline.submission import rescuer
 from carpool_worker.pipeline.submission.rescuer import Patience
@@ -76,10 +76,6 @@ def rescue(carpool: Carpool) -> list[str]:
     return rescuer.rescue(carpool.engine, carpool.claude, PATIENCE)
 
 
-def state(carpool: Carpool, batch_id: str) -> str:
-    return str(carpool.rows(f"SELECT state FROM batches WHERE id = '{batch_id}'")[0].state)
-
-
 @pytest.mark.parametrize(
     "on_record", [True, False], ids=["doubt on record", "submitter dead or still posting"]
 )
@@ -97,7 +93,7 @@ def test_our_clock_that_jumps_ahead_sends_no_batch_again(
     with played_by(carpool, Lagging()):
         for _ in range(3):
             assert rescue(carpool) == []
-    assert state(carpool, batch_id) == "submitting"
+    assert batch_states_by_id(carpool.engine)[batch_id] == "submitting"
 
     # And once the list shows it, it is found, and was run once
     assert rescue(carpool) == [batch_id]
@@ -119,7 +115,7 @@ def test_the_clock_of_the_api_tells_when_a_batch_was_never_made(
     assert rescue(carpool) == []
 
     # When less than its time has passed by the API's clock, Then it waits
-    batch = _batch(carpool, batch_id)
+    batch = load_batch(carpool.engine, batch_id)
     let_it_settle(carpool, PATIENCE.seconds(batch) - 60)
     assert rescue(carpool) == []
 
@@ -141,7 +137,7 @@ def test_without_a_date_a_doubt_stays(
     # When it is looked for, Then it stays in doubt, and the log says why
     with played_by(carpool, Dateless()):
         assert rescue(carpool) == rescue(carpool) == []
-    assert state(carpool, batch_id) == "submitting"
+    assert batch_states_by_id(carpool.engine)[batch_id] == "submitting"
     assert "no Date" in caplog.text
 
 
@@ -153,7 +149,7 @@ def test_a_clock_set_back_between_two_lost_creates_hides_neither(
     for _ in range(2):
         simulator.arm(LOST)
         given_doubt(carpool, producer)
-    first, second = (row.id for row in carpool.rows("SELECT id FROM batches ORDER BY id"))
+    first, second = batch_ids(carpool.engine)
     carpool.change(f"UPDATE batches SET submitting_at = submitting_at + {DAY} WHERE id = '{first}'")
     carpool.change(f"UPDATE batches SET cursor_at = cursor_at - {apart} WHERE id = '{first}'")
 
@@ -162,7 +158,7 @@ def test_a_clock_set_back_between_two_lost_creates_hides_neither(
     let_it_settle(carpool, 1_000_000)
     carpool.until(lambda: _rescued(carpool) and carpool.ended(4))
     assert simulator.ledger()["ran_twice"] == []
-    assert {state(carpool, first), state(carpool, second)} == {"completed"}
+    assert batch_states_by_id(carpool.engine) == {first: "completed", second: "completed"}
 
 
 def test_a_doubt_that_begins_anew_while_it_is_judged_is_waited_for(
@@ -172,13 +168,13 @@ def test_a_doubt_that_begins_anew_while_it_is_judged_is_waited_for(
     simulator.arm(NOT_MADE)
     batch_id = given_doubt(carpool, producer)
     rescue(carpool)
-    judged = _batch(carpool, batch_id)
+    judged = load_batch(carpool.engine, batch_id)
 
     # When its submitter fails only now, Then it stays in doubt
     with write(carpool.engine) as connection:
         batches.note(connection, batch_id, in_doubt_at=now(), search_started_at=None)
     assert not rescuer._send_again(carpool.engine, judged)
-    assert state(carpool, batch_id) == "submitting"
+    assert batch_states_by_id(carpool.engine)[batch_id] == "submitting"
 
 
 def test_results_that_are_not_there_yet_are_waited_for_whatever_our_clock_says(
@@ -197,7 +193,7 @@ def test_results_that_are_not_there_yet_are_waited_for_whatever_our_clock_says(
     carpool.collect()
     assert carpool.rows("SELECT count(*) AS n FROM requests WHERE finished_at IS NOT NULL")[0].n == 0
     carpool.until(lambda: carpool.ended(2))
-    assert {row.state for row in carpool.rows("SELECT state FROM requests")} == {"completed"}
+    assert set(request_states(carpool.engine)) == {"completed"}
 
 
 def test_a_batch_that_can_not_be_retrieved_is_not_gone_because_our_clock_says_so(
@@ -212,18 +208,11 @@ def test_a_batch_that_can_not_be_retrieved_is_not_gone_because_our_clock_says_so
     # When it is a 404 for a moment, Then it is still in progress
     simulator.arm(Fault(operation="retrieve", kind="error", status=404))
     carpool.poll()
-    assert {row.state for row in carpool.rows("SELECT state FROM batches")} == {"in_progress"}
+    assert set(batch_states(carpool.engine)) == {"in_progress"}
     carpool.until(lambda: carpool.ended(2))
-    assert {row.state for row in carpool.rows("SELECT state FROM requests")} == {"completed"}
+    assert set(request_states(carpool.engine)) == {"completed"}
 
 
 def _rescued(carpool: Carpool) -> bool:
     rescue(carpool)
     return True
-
-
-def _batch(carpool: Carpool, batch_id: str) -> Batch:
-    with read(carpool.engine) as connection:
-        found = batches.get(connection, batch_id)
-    assert found
-    return found

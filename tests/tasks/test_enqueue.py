@@ -13,6 +13,7 @@ import redis
 import sqlalchemy as sa
 from tests.fixtures.agents import Carpool, request
 from tests.fixtures.logs import logged
+from tests.fixtures.queries import batch_ids
 
 from carpool.contract import ENTRY_FIELD, INBOX, Envelope, decode_entry, to_json
 from carpool.exceptions import InvalidRequest, InvalidSetting
@@ -136,7 +137,7 @@ def test_a_batch_is_shown_from_its_opening_to_its_end_and_its_contents_never(
     ]
     for step in steps:
         step()
-        flower_events.show(app, carpool.engine, [row.id for row in carpool.rows("SELECT id FROM batches")])
+        flower_events.show(app, carpool.engine, batch_ids(carpool.engine))
 
     shown = events(4)
     [row] = carpool.rows("SELECT * FROM batches")

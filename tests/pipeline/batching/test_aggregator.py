@@ -10,10 +10,10 @@ import pytest
 import redis
 import sqlalchemy as sa
 from tests.fixtures.agents import AT_ONCE, MODEL
+from tests.fixtures.queries import rows
 
 from carpool.contract import APPEND_SCRIPT, ENTRY_FIELD, INBOX, QUEUED, Envelope, encode_entry
 from carpool_worker.coordination.keys import QUARANTINE
-from carpool_worker.database import read
 from carpool_worker.pipeline.batching import aggregator
 from carpool_worker.pipeline.batching.lanes import Filled
 from carpool_worker.pipeline.inbox.stream import GROUP, Inbox
@@ -47,11 +47,6 @@ def aggregate(engine: sa.Engine, inbox: Inbox, limits: Limits = LATER) -> Filled
 
     aggregator.aggregate(engine, inbox, limits, report)
     return seen
-
-
-def rows(engine: sa.Engine, query: str) -> list[Any]:
-    with read(engine) as connection:
-        return list(connection.execute(sa.text(query)))
 
 
 def batches(engine: sa.Engine) -> list[Any]:

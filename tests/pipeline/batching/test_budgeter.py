@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import MODEL, Carpool, request
+from tests.fixtures.queries import requests_by_state
 from tests.pipeline.batching.test_aggregator import LATER, append, envelope
 
 from carpool import Producer, Webhook
@@ -51,10 +52,6 @@ def held(carpool: Carpool) -> list[str]:
     return [row.id for row in carpool.rows(f"{query} ORDER BY id")]
 
 
-def states(carpool: Carpool) -> dict[str, int]:
-    return dict(carpool.rows("SELECT state, count(*) FROM requests GROUP BY state"))
-
-
 def assert_exactly_what_has_not_ended_is_reserved(carpool: Carpool) -> None:
     query = "SELECT state, estimate IS NOT NULL, finished_at IS NULL FROM requests"
     assert all(reserved == unfinished for _, reserved, unfinished in carpool.rows(query))
@@ -79,7 +76,7 @@ def test_what_is_over_the_budget_waits_and_goes_in_order_when_the_day_turns(
     given_spent(carpool, EACH * 2, today())
     ids = given_enqueued(carpool, producer, 4)
     carpool.go_round()
-    assert (states(carpool), held(carpool)) == ({"retryable": 4}, ids)
+    assert (requests_by_state(carpool.engine), held(carpool)) == ({"retryable": 4}, ids)
 
     # When the day turns
     carpool.change("UPDATE usage SET day = '2001-01-01'")
@@ -138,7 +135,7 @@ def test_each_client_has_the_default_budget_by_itself_and_other_models_than_pric
 
     waiting = carpool.rows("SELECT client, count(*) FROM requests WHERE held_at IS NOT NULL GROUP BY client")
     assert sorted(map(tuple, waiting)) == [("another", 1), ("tests", 1)]
-    assert states(carpool) == {"batched": 3, "retryable": 2}
+    assert requests_by_state(carpool.engine) == {"batched": 3, "retryable": 2}
 
 
 def test_what_is_refused_brings_the_reason_to_its_webhook_and_to_whoever_waits(
@@ -167,7 +164,7 @@ def test_what_is_refused_brings_the_reason_to_its_webhook_and_to_whoever_waits(
     limit, taken, estimated = map(float, told_of.groups())
     assert taken + estimated > limit > taken > 0
     assert (told["data"]["outcome"], told["data"]["metadata"]) == ("errored", {"n": 1})
-    assert states(carpool) == {"batched": 1, "discarded": 1}
+    assert requests_by_state(carpool.engine) == {"batched": 1, "discarded": 1}
     assert_exactly_what_has_not_ended_is_reserved(carpool)
 
 
@@ -191,7 +188,7 @@ def test_what_no_estimate_can_read_is_taken_and_nothing_waits_behind_it(
 
     given_enqueued(carpool, producer, 1)
 
-    assert states(carpool) == {"batched": 2}
+    assert requests_by_state(carpool.engine) == {"batched": 2}
 
 
 def test_what_waits_is_refused_once_the_budget_was_cut_below_it_and_released_once_there_is_none(
@@ -203,14 +200,14 @@ def test_what_waits_is_refused_once_the_budget_was_cut_below_it_and_released_onc
 
     # When the budget is cut, then taken away
     assert budgeter.release(carpool.engine, for_requests(0.5)) == ids[1:]
-    assert states(carpool) == {"batched": 1, "discarded": 2}
+    assert requests_by_state(carpool.engine) == {"batched": 1, "discarded": 2}
     carpool.budgets = for_requests(1.5)
     waiting = given_enqueued(carpool, producer, 2)
     assert held(carpool) == waiting
     carpool.budgets = {}
     carpool.until(lambda: carpool.ended(5))
 
-    assert states(carpool) == {"completed": 3, "discarded": 2}
+    assert requests_by_state(carpool.engine) == {"completed": 3, "discarded": 2}
     assert_exactly_what_has_not_ended_is_reserved(carpool)
 
 
@@ -238,7 +235,7 @@ def test_reservations_are_of_what_has_not_ended_through_retries_cancellations_di
         return carpool.ended(8)
 
     carpool.until(ended)
-    assert states(carpool) == {"canceled": 2, "completed": 5, "discarded": 1}
+    assert requests_by_state(carpool.engine) == {"canceled": 2, "completed": 5, "discarded": 1}
     with read(carpool.engine) as connection:
         [standing] = reservations.standings(connection, carpool.budgets, 0).values()
     assert standing.reserved == 0
@@ -255,7 +252,7 @@ def test_a_producer_that_waits_for_a_held_request_waits_on_and_cancels_it_as_any
     producer.cancel_all()
     carpool.aggregate()
 
-    assert states(carpool) == {"canceled": 2}
+    assert requests_by_state(carpool.engine) == {"canceled": 2}
     assert_exactly_what_has_not_ended_is_reserved(carpool)
 
 

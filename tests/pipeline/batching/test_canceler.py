@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import MODEL, NO_PATIENCE, Carpool, request
+from tests.fixtures.queries import request_states_by_id
 from tests.fixtures.waiting import until
 
 from carpool import Producer, Request, Webhook
@@ -59,8 +60,8 @@ def cancel(carpool: Carpool, producer: Producer, *ids: str) -> None:
 
 
 def states(carpool: Carpool, ids: list[str]) -> list[str]:
-    rows = dict(tuple(row) for row in carpool.rows("SELECT id, state FROM requests"))
-    return [rows[id_] for id_ in ids]
+    found = request_states_by_id(carpool.engine)
+    return [found[id_] for id_ in ids]
 
 
 def batches(carpool: Carpool) -> list[tuple[str, int]]:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from tests.fixtures.agents import MODEL, Carpool, request
 from tests.fixtures.command_line import fits_80_columns, rows, succeeded
+from tests.fixtures.queries import load_batch
 
 from carpool import Producer, Request
 from carpool_worker.database import now, read
 from carpool_worker.metrics.readings import look
-from carpool_worker.models import Batch
 from carpool_worker.pipeline.batching import aggregator
 from carpool_worker.pipeline.submission import admission, submitter
 from carpool_worker.pipeline.submission.failures import Submitted
@@ -21,7 +21,6 @@ from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.windows import LEAD, Windows, next_opening, parse_all
 from carpool_worker.settings import read_settings, settings
 from carpool_worker.simulator import Fault, RemoteSimulator
-from carpool_worker.store.batches import rows as batches
 from carpool_worker.tasks import agents, followups
 
 HOUR = 3_600_000
@@ -47,13 +46,6 @@ def submit(carpool: Carpool, batch_id: str, windows: Windows, queue_limit: int =
     return submitter.submit(carpool.engine, carpool.claude, batch_id, 60, queue_limit, windows)
 
 
-def batch(carpool: Carpool, batch_id: str) -> Batch:
-    with read(carpool.engine) as connection:
-        found = batches.get(connection, batch_id)
-    assert found
-    return found
-
-
 def admitted(carpool: Carpool, windows: Windows, at: int, queue_limit: int = 10) -> list[str]:
     with read(carpool.engine) as connection:
         return admission.admitted(connection, at, queue_limit, windows=windows)
@@ -76,12 +68,13 @@ def test_a_sealed_batch_waits_while_the_window_is_closed_and_goes_when_it_opens(
     assert submit(carpool, batch_id, windows) is None
     clocks_show(monkeypatch, opening.at - 1)
     assert submit(carpool, batch_id, windows) is None
-    assert (batch(carpool, batch_id).state, batch(carpool, batch_id).last_error) == ("sealed", None)
+    batch = load_batch(carpool.engine, batch_id)
+    assert (batch.state, batch.last_error) == ("sealed", None)
 
     # When it opens, Then it goes
     clocks_show(monkeypatch, opening.at)
     assert submit(carpool, batch_id, windows)
-    assert batch(carpool, batch_id).state == "in_progress"
+    assert load_batch(carpool.engine, batch_id).state == "in_progress"
 
 
 def test_a_window_that_closes_while_a_batch_is_spooled_holds_it_back(
@@ -89,12 +82,12 @@ def test_a_window_that_closes_while_a_batch_is_spooled_holds_it_back(
 ) -> None:
     # Given a batch whose turn it was a moment ago, while the window was open
     batch_id = given_batch(carpool, producer)
-    turn = admission.Turn(batch(carpool, batch_id))
+    turn = admission.Turn(load_batch(carpool.engine, batch_id))
     monkeypatch.setattr(submitter, "take_turn", lambda *_: turn)
 
     # Then
     assert submit(carpool, batch_id, windows) is None
-    assert batch(carpool, batch_id).state == "sealed"
+    assert load_batch(carpool.engine, batch_id).state == "sealed"
 
 
 def test_one_whose_request_can_not_wait_goes_in_time_though_the_window_is_closed(
@@ -111,7 +104,7 @@ def test_one_whose_request_can_not_wait_goes_in_time_though_the_window_is_closed
     clocks_show(monkeypatch, leaves_at)
     assert submit(carpool, hurried, windows)
     assert submit(carpool, patient, windows) is None
-    assert [batch(carpool, one).state for one in (hurried, patient)] == ["in_progress", "sealed"]
+    assert [load_batch(carpool.engine, one).state for one in (hurried, patient)] == ["in_progress", "sealed"]
 
 
 def test_an_open_batch_is_sealed_in_time_for_the_request_that_waits_least(
@@ -127,12 +120,13 @@ def test_an_open_batch_is_sealed_in_time_for_the_request_that_waits_least(
     # When its time has not come, and when it has
     clocks_show(monkeypatch, earliest - LEAD - 1)
     carpool.aggregate()
-    assert batch(carpool, batch_id).state == "open"
+    assert load_batch(carpool.engine, batch_id).state == "open"
     clocks_show(monkeypatch, earliest - LEAD)
     carpool.aggregate()
 
     # Then
-    assert (batch(carpool, batch_id).state, batch(carpool, batch_id).submit_by) == ("sealed", earliest)
+    batch = load_batch(carpool.engine, batch_id)
+    assert (batch.state, batch.submit_by) == ("sealed", earliest)
 
 
 def test_an_open_batch_fills_while_the_window_is_closed_and_is_sealed_when_it_opens(
@@ -147,16 +141,18 @@ def test_an_open_batch_fills_while_the_window_is_closed_and_is_sealed_when_it_op
     # When its time is over, Then it goes on filling, and a batch that is full is sealed
     clocks_show(monkeypatch, opening.at - 1)
     assert given_batch(carpool, producer) == batch_id
-    assert (batch(carpool, batch_id).state, batch(carpool, batch_id).request_count) == ("open", 4)
+    filled = load_batch(carpool.engine, batch_id)
+    assert (filled.state, filled.request_count) == ("open", 4)
     following = given_batch(carpool, producer)
-    assert (batch(carpool, batch_id).state, batch(carpool, following).request_count) == ("sealed", 1)
+    assert load_batch(carpool.engine, batch_id).state == "sealed"
+    assert load_batch(carpool.engine, following).request_count == 1
 
     # When the window opens
     clocks_show(monkeypatch, opening.at)
     carpool.aggregate()
 
     # Then
-    assert batch(carpool, following).state == "sealed"
+    assert load_batch(carpool.engine, following).state == "sealed"
 
 
 def test_the_higher_priority_goes_first_when_there_is_no_room_for_all(
@@ -165,7 +161,7 @@ def test_the_higher_priority_goes_first_when_there_is_no_room_for_all(
     # Given an old batch, and a younger one with a request of a higher priority
     low = given_batch(carpool, producer, priority=-5)
     high = given_batch(carpool, producer, SONNET, priority=7)
-    assert [batch(carpool, one).priority for one in (low, high)] == [0, 7]
+    assert [load_batch(carpool.engine, one).priority for one in (low, high)] == [0, 7]
 
     # When there is room for one, Then the younger goes; and one that waits for room is not overtaken by a lower one
     assert admitted(carpool, (), now(), queue_limit=3) == [high]
@@ -229,14 +225,14 @@ def test_the_tasks_go_by_the_setting(
     # Then a nudge to submit does nothing, and nobody is nudged
     agents.stage.apply(throw=True)
     agents.submit.apply((batch_id,), throw=True)
-    assert (nudged["submit"], batch(carpool, batch_id).state) == ([], "sealed")
+    assert (nudged["submit"], load_batch(carpool.engine, batch_id).state) == ([], "sealed")
 
     # And without windows both go on; the metrics know how long windows are closed at most
     monkeypatch.setattr(agents, "settings", read_settings)
     agents.stage.apply(throw=True)
     assert nudged["submit"] == [batch_id]
     agents.submit.apply((batch_id,), throw=True)
-    assert batch(carpool, batch_id).state == "in_progress"
+    assert load_batch(carpool.engine, batch_id).state == "in_progress"
     closures = [look(carpool.engine, one).longest_closed for one in (closed, read_settings())]
     assert closures == [23 * 3_600, 0]
 

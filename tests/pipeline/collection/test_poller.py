@@ -8,6 +8,7 @@ from typing import Any
 import anthropic
 import pytest
 from tests.fixtures.agents import NO_PATIENCE, Carpool, request
+from tests.fixtures.queries import batch_states
 
 from carpool import Producer, Webhook
 from carpool_worker.claude.client import Claude
@@ -38,10 +39,6 @@ def given_batches_out(carpool: Carpool, producer: Producer, count: int, **option
     carpool.submit()
 
 
-def states(carpool: Carpool) -> list[str]:
-    return [row.state for row in carpool.rows("SELECT state FROM batches ORDER BY id")]
-
-
 @pytest.mark.parametrize(("out", "lists", "retrieves"), [(0, 0, 0), (3, 0, 3), (6, 1, 0)])
 def test_many_batches_out_take_one_call(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator, out: int, lists: int, retrieves: int
@@ -53,7 +50,7 @@ def test_many_batches_out_take_one_call(
     counting.close()
 
     assert (counting.lists, counting.retrieves) == (lists, retrieves)
-    carpool.until(lambda: set(states(carpool)) <= {"ended", "completed"})
+    carpool.until(lambda: set(batch_states(carpool.engine)) <= {"ended", "completed"})
 
 
 def test_a_404_passes(carpool: Carpool, producer: Producer, simulator: RemoteSimulator) -> None:
@@ -62,7 +59,7 @@ def test_a_404_passes(carpool: Carpool, producer: Producer, simulator: RemoteSim
 
     for _ in range(2):
         carpool.poll()
-        assert states(carpool) == ["in_progress"]
+        assert batch_states(carpool.engine) == ["in_progress"]
 
     carpool.until(lambda: carpool.ended(1))
 
@@ -80,17 +77,17 @@ def test_a_batch_that_was_deleted_ends_its_requests_with_a_clear_error_and_no_lo
 
     # When it can't be seen, Then it is waited for, until long after it must have expired
     carpool.poll()
-    assert states(carpool) == ["in_progress"]
+    assert batch_states(carpool.engine) == ["in_progress"]
     carpool.change("UPDATE batches SET expires_at = 1")
     carpool.poll()
-    assert states(carpool) == ["ended"]
+    assert batch_states(carpool.engine) == ["ended"]
 
     # And its results are waited for as well, ever more slowly, before they count as gone
     carpool.collect()
-    assert states(carpool) == ["ended"]
+    assert batch_states(carpool.engine) == ["ended"]
     carpool.change("UPDATE batches SET ended_at = 1, due_at = 0")
     carpool.collect()
-    assert states(carpool) == ["completed"]
+    assert batch_states(carpool.engine) == ["completed"]
     [row] = carpool.rows("SELECT r.state, a.body FROM requests r JOIN answers a ON a.request_id = r.id")
     assert row.state == "discarded"
     assert b"deleted or archived before they could be collected" in bytes(row.body)
@@ -107,7 +104,7 @@ def test_a_workspace_that_cant_be_seen_does_not_hide_the_others(
 
     carpool.until_polled("ended", 4)
 
-    assert states(carpool).count("ended") >= 4
+    assert batch_states(carpool.engine).count("ended") >= 4
 
 
 def test_what_a_canceled_batch_had_finished_is_kept_and_the_rest_runs_again(
@@ -135,7 +132,7 @@ def test_a_batch_canceled_at_the_console_is_canceling_until_it_ends(
 
         console.messages.batches.cancel(batch.claude_id)
         carpool.poll()
-        assert states(carpool) == ["canceling"]
+        assert batch_states(carpool.engine) == ["canceling"]
         carpool.until_polled("ended")
         carpool.collect()
         carpool.claude.close()
@@ -169,17 +166,17 @@ def test_a_batch_of_which_nothing_is_wanted_is_canceled_at_anthropic(
     carpool.submit()
     cancel(carpool, producer, ids[0])
     carpool.poll()
-    assert states(carpool) == ["in_progress"]
+    assert batch_states(carpool.engine) == ["in_progress"]
     cancel(carpool, producer, ids[1])
 
     # When Anthropic can't be told at first
     slow.arm(Fault(operation="cancel", kind="dropped"), Fault(operation="cancel", kind="lost"))
     carpool.poll()
-    assert states(carpool) == ["in_progress"]
+    assert batch_states(carpool.engine) == ["in_progress"]
 
     # Then it is told again, and what had not run costs nothing
     carpool.until(lambda: carpool.ended(2))
-    assert states(carpool) == ["completed"]
+    assert batch_states(carpool.engine) == ["completed"]
     rows = carpool.rows("SELECT state, outcome, cost, attempt FROM requests")
     assert [tuple(row) for row in rows] == [("canceled", "canceled", None, 1)] * 2
     assert slow.ledger()["outcomes"] == {"canceled": 2}
@@ -200,6 +197,6 @@ def test_an_adopted_batch_is_not_canceled_at_anthropic_as_it_may_be_a_strangers(
     carpool.poll()
 
     # Then that batch is left alone
-    assert states(carpool) == ["in_progress"]
+    assert batch_states(carpool.engine) == ["in_progress"]
     [row] = carpool.rows("SELECT claude_id FROM batches")
     assert carpool.claude.retrieve(row.claude_id, {}).processing_status == "in_progress"

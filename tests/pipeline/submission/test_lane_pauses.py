@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.fixtures.agents import Carpool, request
 from tests.fixtures.logs import logged
+from tests.fixtures.queries import batch_ids, batch_states, request_states
 
 from carpool import Producer
 from carpool_worker.claude.client import Claude
@@ -33,7 +34,7 @@ def given_sealed_batches(carpool: Carpool, producer: Producer, count: int) -> li
     for _ in range(count):
         producer.enqueue_many([request("a"), request("b")])
         carpool.aggregate()
-    return [row.id for row in carpool.rows("SELECT id FROM batches ORDER BY opened_at, id")]
+    return batch_ids(carpool.engine)
 
 
 def submit(carpool: Carpool, *ids: str) -> list[Submitted | None]:
@@ -43,10 +44,6 @@ def submit(carpool: Carpool, *ids: str) -> list[Submitted | None]:
 def pause(carpool: Carpool) -> Any:
     [row] = carpool.rows("SELECT * FROM lane_pauses")
     return row
-
-
-def states(carpool: Carpool) -> list[str]:
-    return [row.state for row in carpool.rows("SELECT state FROM batches ORDER BY opened_at, id")]
 
 
 def probe_is_due(carpool: Carpool) -> None:
@@ -67,7 +64,7 @@ def test_the_lane_pauses_nothing_fails_and_the_first_success_lets_the_others_go(
     assert before + 60_000 <= pause(carpool).probe_at <= now() + 60_000
     assert str(fault.status) in pause(carpool).reason
     assert submit(carpool, *ids) == [None, None, None]
-    assert states(carpool) == ["sealed"] * 3
+    assert batch_states(carpool.engine) == ["sealed"] * 3
 
     # When a probe's time has come and the trouble is over, Then all go, each request at its first attempt
     probe_is_due(carpool)
@@ -108,7 +105,7 @@ def test_one_probe_at_a_time_asks_and_ever_more_slowly(
         assert before + minutes * 60_000 <= pause(carpool).probe_at <= now() + minutes * 60_000
     assert counting.posts == 5
     assert set(others) == {None}
-    assert states(carpool) == ["sealed"] * 3
+    assert batch_states(carpool.engine) == ["sealed"] * 3
 
 
 def test_it_is_told_once_and_not_with_every_probe(
@@ -174,7 +171,7 @@ def test_another_lane_goes_on(carpool: Carpool, producer: Producer, simulator: R
 
     carpool.submit()
 
-    assert states(carpool) == ["sealed", "in_progress"]
+    assert batch_states(carpool.engine) == ["sealed", "in_progress"]
 
 
 def test_a_probe_whose_body_is_refused_is_split_at_once_and_its_parts_ask(
@@ -187,10 +184,10 @@ def test_a_probe_whose_body_is_refused_is_split_at_once_and_its_parts_ask(
 
     carpool.submit()
 
-    assert states(carpool).count("rejected") == 1
+    assert batch_states(carpool.engine).count("rejected") == 1
     assert pause(carpool).probe_at <= now()
     carpool.until(lambda: carpool.ended(4))
-    assert {row.state for row in carpool.rows("SELECT state FROM requests")} == {"completed"}
+    assert set(request_states(carpool.engine)) == {"completed"}
 
 
 def test_a_probe_that_meets_an_overload_asks_again_after_its_back_off(
@@ -219,7 +216,7 @@ def test_a_probe_that_dies_leaves_its_turn_to_another_in_time(carpool: Carpool, 
     assert submit(carpool, batch_id) == [None]
     probe_is_due(carpool)
     assert submit(carpool, batch_id)[0]
-    assert states(carpool) == ["in_progress"]
+    assert batch_states(carpool.engine) == ["in_progress"]
 
 
 def test_a_success_that_was_posted_before_the_trouble_says_nothing_about_it(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.fixtures.agents import MODEL, Carpool, request
+from tests.fixtures.queries import batch_ids, batch_states_by_id, request_states
 from tests.pipeline.submission.test_rescuer import (
     LOST,
     NOT_MADE,
@@ -15,7 +16,6 @@ from tests.pipeline.submission.test_rescuer import (
     given_doubts,
     post_as_a_stranger,
     rescue,
-    states,
 )
 
 from carpool import Producer
@@ -80,12 +80,12 @@ def test_whatever_way_the_answer_is_lost_each_request_runs_once(
     # Given a post whose answer gets lost
     producer.enqueue_many([request("a"), request("b")])
     carpool.aggregate()
-    [batch_id] = states(carpool)
+    [batch_id] = batch_ids(carpool.engine)
     simulator.arm(fault)
 
     # When it was posted, Then it is in doubt
     submitter.submit(carpool.engine, carpool.claude, batch_id, 0.5)
-    assert states(carpool) == {batch_id: "submitting"}
+    assert batch_states_by_id(carpool.engine) == {batch_id: "submitting"}
     [row] = carpool.rows("SELECT last_error FROM batches")
     assert row.last_error.startswith("in doubt")
 
@@ -99,12 +99,12 @@ def test_a_worker_killed_between_the_post_and_the_commit_costs_nothing(
 ) -> None:
     producer.enqueue_many([request("a"), request("b")])
     carpool.aggregate()
-    [batch_id] = states(carpool)
+    [batch_id] = batch_ids(carpool.engine)
     dying = Dying()
     with pytest.raises(Killed):
         submitter.submit(carpool.engine, dying, batch_id, 60)
     dying.close()
-    assert states(carpool) == {batch_id: "submitting"}
+    assert batch_states_by_id(carpool.engine) == {batch_id: "submitting"}
 
     # When its head start is over, Then it is found, without waiting for a timeout
     carpool.change("UPDATE batches SET submitting_at = submitting_at - 6000")
@@ -122,7 +122,7 @@ def test_a_list_that_lags_is_waited_for(
     [batch_id] = given_doubts(carpool, producer, MODEL)
 
     assert rescue(carpool, Patience(submit_timeout=600, settle_interval=120)) == []
-    assert states(carpool) == {batch_id: "submitting"}
+    assert batch_states_by_id(carpool.engine) == {batch_id: "submitting"}
     lagging.lags = False
     assert rescue(carpool, Patience(submit_timeout=600, settle_interval=120)) == [batch_id]
 
@@ -172,7 +172,7 @@ def test_a_stranger_that_is_in_progress_holds_the_doubt_open_and_then_the_batch_
     carpool.until(lambda: ended(carpool, 2))
     assert_each_ran_once(slow, 2)
     assert claude_ids(carpool)[batch_id] != stranger.id
-    assert {row.state for row in carpool.rows("SELECT state FROM requests")} == {"completed"}
+    assert set(request_states(carpool.engine)) == {"completed"}
 
 
 def test_what_another_of_ours_adopted_by_mistake_is_not_sent_again_while_it_may_be_its_own(
@@ -186,10 +186,10 @@ def test_what_another_of_ours_adopted_by_mistake_is_not_sent_again_while_it_may_
 
     # When the second's settling time is over, Then it is not sent again, though the list shows nothing for it
     assert rescue(carpool) == []
-    assert states(carpool) == {first: "in_progress", second: "submitting"}
+    assert batch_states_by_id(carpool.engine) == {first: "in_progress", second: "submitting"}
 
     # And when the results told whose it is, each request runs once
     carpool.until(lambda: ended(carpool, 4))
     assert claude_ids(carpool)[second] == made.id
     assert_each_ran_once(slow, 4)
-    assert {row.state for row in carpool.rows("SELECT state FROM requests")} == {"completed"}
+    assert set(request_states(carpool.engine)) == {"completed"}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.fixtures.agents import AT_ONCE, Carpool, request
+from tests.fixtures.queries import batch_ids, batch_states
 
 from carpool import Producer
 from carpool_worker.claude.client import Claude
@@ -41,7 +42,7 @@ def given_sealed_batches(carpool: Carpool, producer: Producer, *counts: int) -> 
     for model, count in zip(MODELS, counts, strict=False):
         producer.enqueue_many([request(f"{n}", model) for n in range(count)])
         carpool.aggregate()
-    ids = [row.id for row in carpool.rows("SELECT id FROM batches ORDER BY id")]
+    ids = batch_ids(carpool.engine)
     for age, batch_id in enumerate(ids):
         carpool.change(f"UPDATE batches SET opened_at = {1_000 + age} WHERE id = '{batch_id}'")
     return ids
@@ -49,10 +50,6 @@ def given_sealed_batches(carpool: Carpool, producer: Producer, *counts: int) -> 
 
 def submit(carpool: Carpool, batch_id: str, queue_limit: int = 10) -> Submitted | None:
     return submitter.submit(carpool.engine, carpool.claude, batch_id, 60, queue_limit)
-
-
-def states(carpool: Carpool) -> list[str]:
-    return [row.state for row in carpool.rows("SELECT state FROM batches ORDER BY opened_at, id")]
 
 
 def test_a_younger_batch_never_overtakes_an_older_one_that_waits_for_room(
@@ -66,7 +63,7 @@ def test_a_younger_batch_never_overtakes_an_older_one_that_waits_for_room(
     told = [submit(carpool, batch_id) for batch_id in (third, second)]
     assert [one.error for one in told if one] == ["waits: 6 of 10 requests are queued at Anthropic"] * 2
     assert submit(carpool, second) is None
-    assert states(carpool) == ["in_progress", "sealed", "sealed"]
+    assert batch_states(carpool.engine) == ["in_progress", "sealed", "sealed"]
 
     # When there is room, Then they go in order of age
     carpool.change("UPDATE batches SET state = 'ended' WHERE state = 'in_progress'")
@@ -86,7 +83,7 @@ def test_of_submitters_at_once_no_two_take_the_same_room(
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda batch_id: submit(carpool, batch_id), ids))
 
-    assert sorted(states(carpool)) == ["in_progress", "sealed", "sealed"]
+    assert sorted(batch_states(carpool.engine)) == ["in_progress", "sealed", "sealed"]
 
 
 def believes_it_is_its_turn(engine: Any, batch_id: str, *_: Any) -> admission.Turn:
@@ -122,7 +119,7 @@ def test_a_batch_in_doubt_takes_room_too(carpool: Carpool, producer: Producer) -
 
     submit(carpool, second)
 
-    assert states(carpool) == ["submitting", "sealed"]
+    assert batch_states(carpool.engine) == ["submitting", "sealed"]
 
 
 def test_a_batch_that_never_fits_is_split_until_it_does_and_each_part_keeps_its_age(

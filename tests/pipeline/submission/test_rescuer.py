@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import MODEL, NO_PATIENCE, Carpool, request
+from tests.fixtures.queries import batch_ids, batch_states, batch_states_by_id, request_states
 
 from carpool import Producer
 from carpool_worker.claude.batch import Seen
@@ -38,7 +39,7 @@ def given_doubts(carpool: Carpool, producer: Producer, *models: str, **options: 
         producer.enqueue_many([request("a", model), request("b", model)], **options)
         carpool.aggregate()
         carpool.submit()
-        ids = [row.id for row in carpool.rows("SELECT id FROM batches ORDER BY id")]
+        ids = batch_ids(carpool.engine)
     return ids
 
 
@@ -46,10 +47,6 @@ def post_as_a_stranger(claude: Claude, count: int = 2, model: str = MODEL) -> Se
     items = [{"custom_id": f"stranger-{n}", "params": request(model=model)} for n in range(count)]
     body = json.dumps({"requests": items}).encode()
     return claude.create(io.BytesIO(body), len(body), {}, 60)
-
-
-def states(carpool: Carpool) -> dict[str, str]:
-    return dict(tuple(row) for row in carpool.rows("SELECT id, state FROM batches"))
 
 
 def claude_ids(carpool: Carpool) -> dict[str, str | None]:
@@ -69,7 +66,7 @@ def test_nothing_is_sent_again_before_the_settling_time(
 
     assert rescue(carpool, PATIENT) == []
     assert rescue(carpool, Patience(submit_timeout=0, settle_interval=60)) == []
-    assert states(carpool) == {batch_id: "submitting"}
+    assert batch_states_by_id(carpool.engine) == {batch_id: "submitting"}
 
     carpool.until(lambda: rescue(carpool) == [batch_id])
     carpool.until(lambda: carpool.ended(2))
@@ -97,7 +94,7 @@ def test_while_the_list_fails_every_doubt_stays(
     for _ in range(3):
         assert rescue(carpool) == []
 
-    assert states(carpool) == {batch_id: "submitting"}
+    assert batch_states_by_id(carpool.engine) == {batch_id: "submitting"}
 
 
 def test_a_cursor_whose_batch_was_deleted_since_does_not_keep_a_doubt_open(
@@ -123,7 +120,7 @@ def test_two_lost_batches_of_one_size_are_told_apart_by_their_results(
     carpool.until(lambda: bool(rescue(carpool)) or carpool.ended(4))
     carpool.until(lambda: carpool.ended(4))
 
-    assert {row.state for row in carpool.rows("SELECT state FROM requests")} == {"completed"}
+    assert set(request_states(carpool.engine)) == {"completed"}
     assert_each_ran_once(simulator, 4)
 
 
@@ -148,7 +145,7 @@ def test_batches_that_differ_in_their_headers_are_not_taken_for_each_other(
 
     carpool.until(lambda: not rescue(carpool) and carpool.ended(4))
 
-    assert {row.state for row in carpool.rows("SELECT state FROM requests")} == {"completed"}
+    assert set(request_states(carpool.engine)) == {"completed"}
     assert_each_ran_once(simulator, 4)
 
 
@@ -178,12 +175,12 @@ def test_a_stranger_adopted_by_mistake_is_let_go_and_the_batch_is_sent(
     assert claude_ids(carpool) == {batch_id: stranger.id}
 
     # When its results name none of ours
-    carpool.until(lambda: states(carpool)[batch_id] == "submitting")
+    carpool.until(lambda: batch_states_by_id(carpool.engine)[batch_id] == "submitting")
 
     # Then
     assert claude_ids(carpool) == {batch_id: None}
     carpool.until(lambda: not rescue(carpool) and carpool.ended(2))
-    assert {row.state for row in carpool.rows("SELECT state FROM requests")} == {"completed"}
+    assert set(request_states(carpool.engine)) == {"completed"}
     assert_each_ran_once(simulator, 2)
 
 
@@ -200,7 +197,7 @@ def test_another_of_our_batches_adopted_by_mistake_is_let_go_and_found_by_its_ow
 
     assert claude_ids(carpool) == {first: None, second: made.id}
     carpool.until(lambda: not rescue(carpool) and carpool.ended(4))
-    assert {row.state for row in carpool.rows("SELECT state FROM requests")} == {"completed"}
+    assert set(request_states(carpool.engine)) == {"completed"}
     assert_each_ran_once(simulator, 4)
 
 
@@ -217,7 +214,7 @@ def test_while_a_possible_batch_is_in_progress_nothing_is_sent_again(
 
         assert rescue(carpool) == []
 
-        assert set(states(carpool).values()) == {"submitting"}
+        assert set(batch_states(carpool.engine)) == {"submitting"}
         carpool.claude.close()
 
 
@@ -240,7 +237,7 @@ def test_a_batch_that_is_being_posted_now_is_left_alone(
     # Given a batch in the middle of its post, and a stranger's of the same size
     producer.enqueue_many([request("a"), request("b")])
     carpool.aggregate()
-    [batch_id] = [row.id for row in carpool.rows("SELECT id FROM batches")]
+    [batch_id] = batch_ids(carpool.engine)
     posting = Posting()
     thread = Thread(target=submitter.submit, args=(carpool.engine, posting, batch_id, 60))
     thread.start()

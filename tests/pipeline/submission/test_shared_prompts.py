@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.fixtures.agents import Carpool, request
+from tests.fixtures.queries import batch_ids
 
 from carpool import Producer
 from carpool_worker.commands.batch_tables import events
@@ -95,7 +96,7 @@ def test_requests_that_share_their_system_prompt_go_into_the_same_batch(
     carpool.aggregate()
 
     # Then each has a batch of its own
-    ids = [row.id for row in carpool.rows("SELECT id FROM batches")]
+    ids = batch_ids(carpool.engine)
     assert sorted("".join(prompts(carpool, one)) for one in ids) == ["AAAA", "BBBB"]
 
 
