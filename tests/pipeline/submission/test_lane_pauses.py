@@ -146,7 +146,7 @@ def test_a_429_with_a_date_holds_back_its_batch_until_then_by_the_apis_clock_and
     assert before + 600_000 <= due_at <= now() + 600_000
     assert carpool.rows("SELECT * FROM lane_pauses") == []
     carpool.submit()
-    assert states(carpool) == ["sealed", "in_progress"]
+    assert batch_states(carpool.engine) == ["sealed", "in_progress"]
 
 
 def test_a_429_that_says_nothing_backs_off_and_pauses_nothing(
@@ -157,7 +157,7 @@ def test_a_429_that_says_nothing_backs_off_and_pauses_nothing(
 
     carpool.submit()
 
-    assert states(carpool) == ["sealed", "in_progress"]
+    assert batch_states(carpool.engine) == ["sealed", "in_progress"]
     assert carpool.rows("SELECT * FROM lane_pauses") == []
     assert carpool.rows(f"SELECT due_at FROM batches WHERE id = '{ids[0]}'")[0].due_at > now()
 
