@@ -51,7 +51,7 @@ def test_max_tokens_far_above_what_is_written_is_said_with_a_suggestion() -> Non
     facts = {"max_tokens": 64_000, "p50": 100, "p99": 198, "longest": 210, "suggestion": 300}
     assert facts.items() <= advice.facts.items()
     assert advice.saves_per_month == 0
-    assert "$0.3200" in advice.how  # 64,000 tokens at half of $10 a million
+    assert "$0.32" in advice.how  # 64,000 tokens at half of $10 a million
     assert "$0.0015" in advice.how
 
 

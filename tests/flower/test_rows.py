@@ -57,7 +57,7 @@ def test_every_state_has_its_event_and_says_what_happens(
 
 def test_what_a_batch_holds_is_said_in_a_few_words() -> None:
     assert contents(batch(request_count=5_000, body_bytes=12_000_000)) == "5,000 requests, 12 MB"
-    assert contents(batch(request_count=1, body_bytes=900)) == "1 request, 900 Bytes"
+    assert contents(batch(request_count=1, body_bytes=900)) == "1 request, 900 bytes"
 
 
 def test_one_event_has_the_whole_row_with_the_times_of_the_batch() -> None:
@@ -92,5 +92,5 @@ def test_cents_are_not_rounded_away_and_no_price_is_no_money() -> None:
 
     assert outcome(cheap) == "1 succeeded · $0.0012, saved $0.0012"
     dimes = batch(succeeded=1, cost=Decimal("0.3764"), list_price=Decimal("0.7528"))
-    assert outcome(dimes) == "1 succeeded · $0.38, saved $0.38"
+    assert outcome(dimes) == "1 succeeded · $0.3764, saved $0.3764"
     assert outcome(batch(canceled=2, expired=1)) == "2 canceled, 1 expired"

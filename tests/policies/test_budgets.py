@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from carpool_worker.money.costs import Tokens, price_of
 from carpool_worker.money.estimates import MOST_TOKENS, estimate, tokens_of
-from carpool_worker.policies.budgets import Budget, Standing, budget_of, dollars, fitting, reason, waits_for
+from carpool_worker.policies.budgets import Budget, Standing, budget_of, fitting, reason, waits_for
 from carpool_worker.units import DOLLAR
 
 TODAY = date(2026, 11, 22)
@@ -68,22 +68,6 @@ def test_the_reason_for_what_can_never_go_tells_the_limits_alone() -> None:
     assert reason("billing", standing(budget("5", "100"), day=DOLLAR), 7 * DOLLAR) == (
         "client billing is over its budget: $5.00 a day and $100.00 a month, this request is estimated at $7.00"
     )
-
-
-@pytest.mark.parametrize(
-    ("picodollars", "said"),
-    [
-        (0, "$0.00"),
-        (CENT, "$0.01"),
-        (CENT // 10, "$0.0010"),
-        (1, "$0.0001"),
-        (1_234_567 * DOLLAR, "$1,234,567.00"),
-    ],
-)
-def test_amounts_are_told_to_the_cent_or_where_they_have_less_to_its_hundredth(
-    picodollars: int, said: str
-) -> None:
-    assert dollars(picodollars) == said
 
 
 def test_a_client_without_a_budget_of_its_own_has_the_default_and_else_none() -> None:

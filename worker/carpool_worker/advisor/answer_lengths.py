@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import date
-from decimal import Decimal
 from statistics import median_high
 
 from carpool_worker.advisor.advice import Advice, subject
 from carpool_worker.advisor.sampling import Groups, Sample
+from carpool_worker.formatting import money
 from carpool_worker.money.prices import KINDS, tariff_of
-from carpool_worker.units import DOLLAR
 
 LEAST_SAMPLES = 50
 """Answers below which nothing is said."""
@@ -24,7 +23,7 @@ HEADROOM = 1.5
 WHAT = "max_tokens is {allowed:,}; of {count} answers half have {p50:,} tokens at most, and 99 % have {p99:,} at most."
 HOW = (
     "Send max_tokens: {suggestion}. It is no cost by itself, as only what is written is billed; it ends a runaway "
-    "answer, which could cost ${most:.4f} and then costs ${bounded:.4f}."
+    "answer, which could cost {most} and then costs {bounded}."
 )
 
 
@@ -42,13 +41,13 @@ def _advice(client: str, model: str, group: Sequence[Sample], today: date) -> Ad
     if allowed < FAR_ABOVE * suggestion:
         return None
     p50, p99 = percentile(written, 50), percentile(written, 99)
-    rate = _dollars_a_token(model, today)
+    rate = _price_of_a_token(model, today)
     facts = {"max_tokens": allowed, "p50": p50, "p99": p99, "longest": written[-1], "suggestion": suggestion}
     return Advice(
         kind="max_tokens",
         subject=subject(client, model),
         what=WHAT.format(allowed=allowed, count=len(group), p50=p50, p99=p99),
-        how=HOW.format(suggestion=suggestion, most=allowed * rate, bounded=suggestion * rate),
+        how=HOW.format(suggestion=suggestion, most=money(allowed * rate), bounded=money(suggestion * rate)),
         facts={"client": client, "model": model, "samples": len(group)} | facts,
     )
 
@@ -65,6 +64,6 @@ def percentile(ascending: Sequence[int], percent: int) -> int:
     return ascending[max(-(-len(ascending) * percent // 100) - 1, 0)]
 
 
-def _dollars_a_token(model: str, today: date) -> Decimal:
+def _price_of_a_token(model: str, today: date) -> int:
     tariff = tariff_of(model, today)
-    return Decimal(tariff.in_batch[-1][KINDS.index("output_tokens")] if tariff else 0) / DOLLAR
+    return int(tariff.in_batch[-1][KINDS.index("output_tokens")]) if tariff else 0

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-import humanize
-
 from carpool_worker.advisor.advice import Advice
+from carpool_worker.formatting import age
 from carpool_worker.store.reports.samples import Opened
+from carpool_worker.units import SECOND
 
 LEAST_BATCHES = 20
 SMALL = 100
@@ -46,7 +46,7 @@ def _advice(lane: str, own: Sequence[Opened], requests: int, flush_interval: flo
                 kind="small_batches",
                 subject=lane,
                 what=f"{len(own):,} batches took {requests / len(own):.0f} requests each; {count:,} would have done.",
-                how=HOW.format(interval=interval, now=flush_interval, longer=humanize.naturaldelta(interval)),
+                how=HOW.format(interval=interval, now=flush_interval, longer=age(interval * SECOND)),
                 facts={"lane": lane} | facts,
             )
             return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carpool_worker.commands.usage import OfClient, Since
+from carpool_worker.formatting import dollars
 
 if TYPE_CHECKING:
     from carpool_worker.advisor import Advice
@@ -60,7 +61,7 @@ def _show(advice: Sequence[Advice], first: str) -> None:
     if not advice:
         console.print(f"Nothing to advise from what was used since {first}.")
     for one in advice:
-        money = f"${one.saves_per_month:,.2f} a month" if one.saves_per_month else "no money by itself"
+        money = f"{dollars(one.saves_per_month)} a month" if one.saves_per_month else "no money by itself"
         console.print(Text.assemble((one.subject, "bold"), "  ", (money, "green")))
         console.print(Padding(Text(one.what), (0, 0, 0, 2)))
         console.print(Padding(Text(one.how, style="dim"), (0, 0, 1, 2)))

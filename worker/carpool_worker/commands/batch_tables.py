@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-import humanize
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from carpool_worker.commands.tables import time_of
 from carpool_worker.flower.rows import contents, outcome
+from carpool_worker.formatting import age
 from carpool_worker.models import Batch
 from carpool_worker.states import BatchState
 from carpool_worker.views.wait_reasons import Scene, waits_for
@@ -35,13 +35,13 @@ def facts(batch: Batch, scene: Scene) -> dict[str, Any]:
         "requests": batch.request_count,
         "bytes": batch.body_bytes,
         "priority": batch.priority,
-        "submit_by": _iso(batch.submit_by),
+        "submit_by": time_of(batch.submit_by),
         "waiting_for": waits_for(batch, scene),
         "last_error": batch.last_error,
         "claude_id": batch.claude_id,
         "submissions": batch.submissions,
-        "opened_at": _iso(batch.opened_at),
-        "finished_at": _iso(batch.finished_at),
+        "opened_at": time_of(batch.opened_at),
+        "finished_at": time_of(batch.finished_at),
         **{name: getattr(batch, name) for name in OUTCOMES},
         "cost": None if batch.cost is None else str(batch.cost),
     }
@@ -59,7 +59,7 @@ def show_table(found: Sequence[Batch], scene: Scene) -> None:
     for batch in found:
         table.add_row(
             Text(f"{batch.id}\n{batch.model}"),
-            Text(f"{batch.state}\n{humanize.naturaldelta((scene.at - batch.opened_at) / 1000)}"),
+            Text(f"{batch.state}\n{age(scene.at - batch.opened_at)}"),
             Text(f"{contents(batch)}\n{waits_for(batch, scene) or outcome(batch) or batch.last_error or ''}"),
         )
     Console().print(table)
@@ -67,7 +67,9 @@ def show_table(found: Sequence[Batch], scene: Scene) -> None:
 
 def story(batch: Batch, parts: Sequence[str]) -> list[tuple[str, str]]:
     """Return what happened to a batch, in order of time: (ISO 8601, words)."""
-    return [(_iso(at) or "", words) for at, words in sorted(events(batch, parts), key=lambda event: event[0])]
+    return [
+        (time_of(at) or "", words) for at, words in sorted(events(batch, parts), key=lambda event: event[0])
+    ]
 
 
 def show_story(known: Mapping[str, Any], events: Sequence[tuple[str, str]]) -> None:
@@ -111,7 +113,3 @@ def events(batch: Batch, parts: Sequence[str]) -> Iterator[tuple[int, str]]:
             batch.finished_at,
             f"{batch.state}{into}: {outcome(batch) or batch.last_error or 'nothing in it'}",
         )
-
-
-def _iso(at: int | None) -> str | None:
-    return None if at is None else f"{datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"

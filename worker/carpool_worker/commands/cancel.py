@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carpool_worker.exceptions import WorkerError
+from carpool_worker.formatting import counted
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -81,7 +82,7 @@ def _waiting(engine: sa.Engine, batch: str | None, client: str | None) -> Sequen
 
 
 def _question(count: int, batch: str | None, client: str | None) -> str:
-    noun = "1 request" if count == 1 else f"{count:,} requests"
+    noun = counted(count, "request")
     if client:
         return f"Cancel {noun} of client {client!r}, and what of it is in the inbox?"
     return f"Cancel {noun} of batch {batch}?" if batch else f"Cancel {noun}?"

@@ -130,12 +130,12 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _line(row: dict[str, Any], name: str | None = None, *, held: bool = False) -> list[str]:
-    from carpool_worker.commands.usage_tables import dollars
+    from carpool_worker.formatting import money
 
-    counted = ("waiting", "held", "answered") if held else ("waiting", "answered")
-    counts = [f"{row[count]:,}" for count in counted if count in row]
-    money = ["-" if row[amount] is None else dollars(row[amount]) for amount in ("cost", "saved")]
-    return [*counts, *money, name or row["client"]]
+    shown = ("waiting", "held", "answered") if held else ("waiting", "answered")
+    counts = [f"{row[count]:,}" for count in shown if count in row]
+    amounts = ["-" if row[amount] is None else money(row[amount]) for amount in ("cost", "saved")]
+    return [*counts, *amounts, name or row["client"]]
 
 
 def _day(since: int | None) -> str | None:

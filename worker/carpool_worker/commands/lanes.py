@@ -8,8 +8,8 @@ import typer
 
 from carpool_worker.commands.completion import complete_lane
 from carpool_worker.commands.tables import print_json, print_table, time_of
-from carpool_worker.commands.times import age
 from carpool_worker.exceptions import WorkerError
+from carpool_worker.formatting import age, counted
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -87,10 +87,10 @@ def flush(
         hastened = batch_queue.hasten(connection, now(), lane, model) if at_once else 0
     events.show(app, engine(), sealed)
     for batch in found:
-        typer.echo(f"{batch.id}  {_counted(batch.request_count, 'request', 'requests')}  {batch.lane}")
-    typer.echo(f"{_counted(len(sealed), 'batch', 'batches')} sealed.")
+        typer.echo(f"{batch.id}  {counted(batch.request_count, 'request')}  {batch.lane}")
+    typer.echo(f"{counted(len(sealed), 'batch', 'batches')} sealed.")
     if at_once:
-        typer.echo(f"Held by no window any more: {_counted(hastened, 'batch', 'batches')}.")
+        typer.echo(f"Held by no window any more: {counted(hastened, 'batch', 'batches')}.")
 
 
 def pause(
@@ -173,7 +173,3 @@ def _name(view: LaneView) -> str:
         return view.lane
     by = "paused by an operator" if view.pause.by_operator else "paused"
     return f"{view.lane}\n{by}: {view.pause.reason}"
-
-
-def _counted(number: int, one: str, many: str) -> str:
-    return f"1 {one}" if number == 1 else f"{number:,} {many}"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carpool_worker.formatting import counted, time_of
+
 if TYPE_CHECKING:
     import redis
 
@@ -78,9 +80,9 @@ def drop(entries: Entries, yes: Yes = False) -> None:
     with _redis() as server:
         found = [quarantine.find(server, entry) for entry in entries]
         if not yes:
-            typer.confirm(f"Delete {_counted(len(found))} for good?", abort=True)
+            typer.confirm(f"Delete {counted(len(found), 'entry', 'entries')} for good?", abort=True)
         dropped = quarantine.drop(server, [one.id for one in found])
-    typer.echo(f"{_counted(dropped)} dropped.")
+    typer.echo(f"{counted(dropped, 'entry', 'entries')} dropped.")
 
 
 @app.command()
@@ -94,7 +96,7 @@ def retry(entries: Entries) -> None:
     with _redis() as server:
         found = [quarantine.find(server, entry) for entry in entries]
         back = sum(quarantine.put_back(server, one) for one in found)
-    typer.echo(f"{_counted(back)} put back into the inbox.")
+    typer.echo(f"{counted(back, 'entry', 'entries')} put back into the inbox.")
 
 
 @contextmanager
@@ -125,12 +127,9 @@ def _print_table(entries: Iterator[Held]) -> None:
 
 
 def _facts(entry: Held) -> dict[str, str | int]:
-    from datetime import UTC, datetime
-
-    at = datetime.fromtimestamp(entry.at / 1000, UTC)
     return {
         "id": entry.id,
-        "at": f"{at:%Y-%m-%dT%H:%M:%SZ}",
+        "at": time_of(entry.at),
         "bytes": entry.size,
         "reason": entry.reason,
     }
@@ -140,7 +139,3 @@ def _hexadecimal(data: bytes) -> str:
     rows = [data[start : start + 16] for start in range(0, len(data), 16)]
     shown = ("".join(chr(byte) if 32 <= byte < 127 else "." for byte in row) for row in rows)
     return "\n".join(f"  {row.hex(' '):47}  {text}" for row, text in zip(rows, shown, strict=True))
-
-
-def _counted(entries: int) -> str:
-    return "1 entry" if entries == 1 else f"{entries:,} entries"

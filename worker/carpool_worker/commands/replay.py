@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carpool_worker.commands.times import Since
+from carpool_worker.formatting import counted
 
 if TYPE_CHECKING:
     from carpool_worker.operations.replay import Replayed
@@ -36,26 +37,23 @@ def replay(
     from carpool_worker.database import engine, read
     from carpool_worker.operations import replay as replayer
     from carpool_worker.processes import preflight
-    from carpool_worker.store.deliveries.dead_letters import Filter, counted
+    from carpool_worker.store.deliveries.dead_letters import Filter
+    from carpool_worker.store.deliveries.dead_letters import counted as count
 
     if not (request_ids or endpoint or client or since is not None or all_):
         raise typer.BadParameter("say which: request ids, --endpoint, --client, --since or --all")
     preflight.check_tables()
     wanted = Filter(ids=request_ids or None, client=client, target=endpoint, since=since)
     with read() as connection:
-        sendable, gone = counted(connection, wanted)
+        sendable, gone = count(connection, wanted)
     if sendable and not yes:
-        typer.confirm(f"Send {_counted(sendable)} again?", abort=True)
+        typer.confirm(f"Send {counted(sendable, 'delivery', 'deliveries')} again?", abort=True)
     _report(replayer.replay(engine(), wanted), gone)
 
 
 def _report(replayed: Replayed, gone: int) -> None:
-    typer.echo(f"{_counted(replayed.count)} replayed.")
+    typer.echo(f"{counted(replayed.count, 'delivery', 'deliveries')} replayed.")
     for url in replayed.started:
         typer.echo(f"Started again: {url}")
     if gone:
-        typer.echo(f"{_counted(gone)} can't be: the answer is no longer kept.")
-
-
-def _counted(number: int) -> str:
-    return "1 delivery" if number == 1 else f"{number:,} deliveries"
+        typer.echo(f"{counted(gone, 'delivery', 'deliveries')} can't be: the answer is no longer kept.")

@@ -11,7 +11,7 @@ import typer
 
 from carpool_worker.commands.batch_tables import events as events_of_batch
 from carpool_worker.commands.tables import print_table, time_of
-from carpool_worker.commands.times import age
+from carpool_worker.formatting import age, dollars
 from carpool_worker.models import Batch, DeliveryRow, Request
 from carpool_worker.store.deliveries.dead_letters import Try
 from carpool_worker.store.reports.requests import Contents
@@ -124,7 +124,7 @@ def _ends(request: Request) -> Iterator[tuple[int, str]]:
         if request.output_tokens
         else ""
     )
-    cost = f" · ${request.cost}" if request.cost is not None else ""
+    cost = f" · {dollars(request.cost)}" if request.cost is not None else ""
     yield request.finished_at, f"{request.state}: {request.outcome}{used}{cost}"
 
 

@@ -11,6 +11,7 @@ from carpool_worker.commands.completion import complete_client, complete_request
 from carpool_worker.commands.paging import LIKE, the_one
 from carpool_worker.commands.times import Since
 from carpool_worker.exceptions import WorkerError
+from carpool_worker.formatting import counted, dollars
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -77,7 +78,7 @@ def retry(
         raise WorkerError("none of these requests can be put back")
     if not yes:
         typer.confirm(_question(estimate, chances), abort=True)
-    typer.echo(f"{_counted(put_back.put_back(engine(), wanted, chances))} put back.")
+    typer.echo(f"{counted(put_back.put_back(engine(), wanted, chances), 'request')} put back.")
 
 
 def _chances(even_paid: bool) -> list[Chance]:
@@ -118,16 +119,12 @@ def _question(estimate: Estimate, chances: Sequence[Chance]) -> str:
     from carpool_worker.store.requests.discarded import Chance
 
     count = estimate.count(chances)
-    parts = [f"about ${estimate.cost:,.4f}" if estimate.cost < 1 else f"about ${estimate.cost:,.2f}"]
+    parts = [f"about {dollars(estimate.cost)}"]
     if estimate.unpriced:
         parts = [*parts[: count > estimate.unpriced], f"an unknown cost of {estimate.unpriced:,}"]
-    notes = [f"Put {_counted(count)} back, for {' and '.join(parts)}"]
+    notes = [f"Put {counted(count, 'request')} back, for {' and '.join(parts)}"]
     if Chance.PAID in chances and estimate.counts.get(Chance.PAID):
         notes.append(f"{estimate.counts[Chance.PAID]:,} of them may have been paid for already")
     if estimate.told:
         notes.append(f"{estimate.told:,} callbacks were told of the failure")
     return "; ".join(notes) + "?"
-
-
-def _counted(number: int) -> str:
-    return "1 request" if number == 1 else f"{number:,} requests"

@@ -10,11 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from carpool_worker.commands.tables import time_of
-from carpool_worker.commands.times import age
+from carpool_worker.formatting import age, clock, counted, dollars, time_of
 from carpool_worker.store.reports.lanes import LaneView
 from carpool_worker.views.status import Overview
-from carpool_worker.views.wait_reasons import clock
 
 MOST_LANES = 5
 MOST_LINES = 3
@@ -46,7 +44,10 @@ def facts(seen: Overview, alarms: Sequence[str]) -> dict[str, Any]:
             name: str(value) if name in ("cost", "list_price") and value is not None else value
             for name, value in seen.finished._asdict().items()
         },
-        "retryable": {"requests": seen.retryable.rows, "next_at": time_of(seen.retryable.at)},
+        "retryable": {
+            "requests": seen.retryable.rows,
+            "next_at": _time_of(seen.retryable.at),
+        },
         "held": dict(seen.held),
         "deliveries": {
             "due": dead.due.rows,
@@ -110,7 +111,7 @@ def _lines(seen: Overview) -> Iterator[tuple[str, RenderableType]]:
     if seen.retryable.rows:
         yield "Retries", Text(f"{seen.retryable.rows:,} requests wait for another try")
     if seen.held:
-        clients = _counted(len(seen.held), "client")
+        clients = counted(len(seen.held), "client")
         yield (
             "Budgets",
             Text(f"{sum(seen.held.values()):,} requests of {clients} wait for money: carpool clients"),
@@ -124,7 +125,7 @@ def _lines(seen: Overview) -> Iterator[tuple[str, RenderableType]]:
 def _alive(seen: Overview) -> str:
     signs = seen.signs
     beat = "beat is silent" if signs.beat is None else f"beat ticked {age(signs.beat * 1_000)} ago"
-    return _unknown(seen) or f"{_counted(len(signs.workers), 'worker')} alive   {beat}"
+    return _unknown(seen) or f"{counted(len(signs.workers), 'worker')} alive   {beat}"
 
 
 def _unknown(seen: Overview) -> str:
@@ -139,9 +140,9 @@ def _finished(seen: Overview) -> str:
     done = seen.finished
     counts = [f"{getattr(done, name):,} {name}" for name in ("succeeded", "errored", "canceled", "expired")]
     ended = ", ".join(text for text in counts if not text.startswith("0 "))
-    parts = [f"{_counted(done.batches, 'batch', 'batches')} finished", ended]
+    parts = [f"{counted(done.batches, 'batch', 'batches')} finished", ended]
     if done.cost is not None and done.list_price is not None:
-        parts.append(f"${done.cost:,.2f}, saved ${done.list_price - done.cost:,.2f}")
+        parts.append(f"{dollars(done.cost)}, saved {dollars(done.list_price - done.cost)}")
     return " · ".join(filter(None, parts))
 
 
@@ -181,8 +182,8 @@ def _cut(lines: Sequence[str], style: str = "") -> Iterator[Text]:
     return (Text(f"  {line}", style, no_wrap=True, overflow="ellipsis") for line in lines)
 
 
-def _counted(number: int, one: str, many: str | None = None) -> str:
-    return f"1 {one}" if number == 1 else f"{number:,} {many or one + 's'}"
+def _time_of(at: int | None) -> str | None:
+    return None if at is None else time_of(at)
 
 
 def _seconds(milliseconds: int) -> float:

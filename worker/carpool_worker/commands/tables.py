@@ -31,8 +31,6 @@ def print_table(columns: Sequence[str], lines: Sequence[Sequence[str]], whole: i
 
 def time_of(milliseconds: int | None) -> str | None:
     """Return a time of the tables as text in UTC."""
-    from datetime import UTC, datetime
+    from carpool_worker import formatting
 
-    if milliseconds is None:
-        return None
-    return datetime.fromtimestamp(milliseconds / 1_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if milliseconds is None else formatting.time_of(milliseconds)

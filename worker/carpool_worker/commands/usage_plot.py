@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
-from carpool_worker.commands.usage_tables import dollars
 from carpool_worker.exceptions import WorkerError
+from carpool_worker.formatting import dollars, money
 from carpool_worker.store.usage import Used
 from carpool_worker.units import DOLLAR
 
@@ -42,7 +42,7 @@ def draw(rows: Sequence[Used], path: Path) -> None:
         heights = [costs.get(day, 0) / DOLLAR for day in days]
         bars.append(axes.bar(days, heights, bottom=below))
         below = [sum(pair) for pair in zip(below, heights, strict=True)]
-    axes.set_ylabel("dollars")
+    axes.yaxis.set_major_formatter(lambda height, _: dollars(height))
     axes.set_title(_title(rows), parse_math=False)
     axes.tick_params(axis="x", rotation=90 if len(days) > MOST_FLAT_TICKS else 0)
     axes.set_xticks(range(0, len(days), len(days) // MOST_TICKS + 1))
@@ -86,4 +86,4 @@ def _title(rows: Sequence[Used]) -> str:
     cost, saved = sum(row.cost for row in rows), sum(row.saved for row in rows)
     unpriced = sum(row.unpriced for row in rows)
     without = f", without {unpriced:,} requests of unknown price" if unpriced else ""
-    return f"{dollars(cost)} spent, {dollars(saved)} saved{without}"
+    return f"{money(cost)} spent, {money(saved)} saved{without}"

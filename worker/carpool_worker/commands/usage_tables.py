@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -15,9 +14,8 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
-from carpool_worker.formatting import exact
+from carpool_worker.formatting import exact, money, short
 from carpool_worker.store.usage import Used
-from carpool_worker.units import DOLLAR
 
 TOKENS = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
 MONEY = ("cost", "list_price", "saved")
@@ -91,23 +89,7 @@ def _cells(row: Used, cached: bool) -> list[str]:
     counts = [f"{row.requests:,}", short(prompt), short(row.output_tokens)]
     if cached:
         counts.append(f"{row.cache_read_tokens / max(prompt, 1):.0%}")
-    return [*counts, *(dollars(amount) if row.is_priced else UNKNOWN for amount in (row.cost, row.saved))]
-
-
-def short(count: int) -> str:
-    """Return a count in four or five characters: 950, 12.3k, 4.5M."""
-    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if count >= size:
-            return f"{count / size:.{1 if count < 100 * size else 0}f}{letter}"
-    return str(count)
-
-
-def dollars(picodollars: int) -> str:
-    """Return money as one reads it: cents, and for less than a dollar four digits."""
-    amount = Decimal(picodollars) / DOLLAR
-    if 0 < amount < Decimal("0.0001"):
-        return "<$0.0001"
-    return f"${amount:,.2f}" if not amount or amount >= Decimal("0.995") else f"${amount:.4f}"
+    return [*counts, *(money(amount) if row.is_priced else UNKNOWN for amount in (row.cost, row.saved))]
 
 
 def warn_of_unpriced(rows: Sequence[Used]) -> None:

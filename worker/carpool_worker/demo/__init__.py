@@ -20,6 +20,7 @@ from carpool_worker.demo.display import Progress, answers, savings
 from carpool_worker.demo.instance import Instance, running
 from carpool_worker.demo.prompts import classifications, highest_cost, read_files, summaries
 from carpool_worker.exceptions import WorkerError
+from carpool_worker.formatting import dollars
 
 GLANCE_SECONDS = 0.5
 """How often the display is refreshed."""
@@ -56,7 +57,7 @@ def _agreed(clients: Sequence[Client]) -> bool:
     requests = [request for client in clients for request in client.requests]
     console.print(
         f"ANTHROPIC_API_KEY is set: {len(requests)} requests will go to the real API, "
-        f"for ${highest_cost(requests):.2f} at most, and can take a while."
+        f"for {dollars(highest_cost(requests))} at most, and can take a while."
     )
     if not sys.stdin.isatty():
         return False

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from carpool_worker.demo import queries
 from carpool_worker.demo.clients import Client
+from carpool_worker.formatting import dollars
 
 INBOX, CALLED_BACK = "inbox", "called back"
 STAGES = (INBOX, *queries.REQUEST_STAGES, CALLED_BACK)
@@ -104,7 +105,7 @@ def _cells(used: queries.Used) -> list[str]:
     outcomes = "\n".join(f"{count} {outcome}" for outcome, count in used.outcomes.items())
     counts = [f"{count:,}" for count in (used.batches, used.requests)]
     tokens = [f"{count:,}" for count in (used.input_tokens, used.output_tokens)]
-    money = [f"${amount:.4f}" for amount in (used.cost, used.list_price, used.list_price - used.cost)]
+    money = [dollars(amount) for amount in (used.cost, used.list_price, used.list_price - used.cost)]
     return [*counts, outcomes, *tokens, *money]
 
 

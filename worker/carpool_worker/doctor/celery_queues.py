@@ -8,10 +8,12 @@ from typing import Any
 import redis
 from celery import Celery
 
+from carpool_worker import formatting
 from carpool_worker.coordination import heartbeat
 from carpool_worker.coordination.backlog import MOST_UNREAD
 from carpool_worker.coordination.keys import AGENTS, queue
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
+from carpool_worker.units import SECOND
 
 CHECK = "celery"
 ANSWER_SECONDS = 2.0
@@ -47,9 +49,10 @@ def judge_queues(consumers: Mapping[str, int], unread: Mapping[str, int]) -> Ite
 
 def judge_beat(age: float | None) -> Finding:
     """Say whether beat is alive, by the seconds since its last tick (None: there is none)."""
+    length = formatting.age((age or 0) * SECOND)
     if age is not None and age <= SILENT:
-        return ok(CHECK, f"beat ticked {age:.0f} s ago")
-    since = "has never ticked, or not for a week" if age is None else f"has been silent for {age:,.0f} s"
+        return ok(CHECK, f"beat ticked {length} ago")
+    since = "has never ticked, or not for a week" if age is None else f"has been silent for {length}"
     return wrong(CHECK, f"beat {since}: nothing moves", "carpool beat; one of it runs beside the workers")
 
 

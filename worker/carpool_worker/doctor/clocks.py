@@ -13,7 +13,9 @@ import sqlalchemy as sa
 from carpool_worker.database import read
 from carpool_worker.doctor.claude_api import Answer
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
+from carpool_worker.formatting import age
 from carpool_worker.store.reports.doctor import seconds_since_epoch
+from carpool_worker.units import SECOND
 
 CHECK = "clock"
 SMALL = 2.0
@@ -50,7 +52,7 @@ def judge(skew: Skew) -> Finding:
     """Say whether this machine's clock and another agree."""
     direction = "behind" if skew.ahead > 0 else "ahead of"
     apart = max(0.0, abs(skew.ahead) - skew.uncertainty)
-    what = f"this machine's is {apart:,.0f} s {direction} that of {skew.whose}"
+    what = f"this machine's is {age(apart * SECOND)} {direction} that of {skew.whose}"
     mend = "run a time service (NTP) on both machines"
     if apart > LARGE:
         return wrong(CHECK, what, mend)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import sqlalchemy as sa
-from humanize import naturalsize
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from carpool_worker.database import open_engine, read
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
 from carpool_worker.exceptions import DatabaseNotMigrated
+from carpool_worker.formatting import size
 from carpool_worker.migrations import check_migrated
 from carpool_worker.store.reports import doctor
 
@@ -104,9 +104,9 @@ def judge_sqlite(journal: str, synchronous: int) -> Iterator[Finding]:
         yield ok(CHECK, "SQLite, with the tables of this version, a write-ahead log and full synchronisation")
 
 
-def judge_disk(free: int, size: int) -> Finding:
+def judge_disk(free: int, file: int) -> Finding:
     """Say whether there is room: in bytes, on the disk and of the SQLite file."""
-    what = f"{naturalsize(free)} free on the disk, and the file has {naturalsize(size)}"
+    what = f"{size(free)} free on the disk, and the file has {size(file)}"
     mend = "make room, or shorten params_retention_days and answers_retention_days"
     if free < NO_DISK:
         return wrong(CHECK, what, mend)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import redis
-from humanize import naturalsize
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
@@ -14,6 +13,7 @@ from redis.retry import Retry
 from carpool.durability import PROBE
 from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
+from carpool_worker.formatting import size
 
 CHECK = "redis"
 OLDEST = (6, 2)
@@ -108,10 +108,10 @@ def _memory(facts: Facts) -> Iterator[Finding]:
         yield wrong(CHECK, what, "set maxmemory-policy noeviction, in its file too")
     most, used = int(facts.info.get("maxmemory", 0)), int(facts.info.get("used_memory", 0))
     if not most:
-        what = f"maxmemory is not set ({naturalsize(used)} used): a full machine kills it"
+        what = f"maxmemory is not set ({size(used)} used): a full machine kills it"
         yield warning(CHECK, what, "set maxmemory below the machine's memory, such as 2gb")
         return
-    shown = f"{naturalsize(used)} of {naturalsize(most)} of its memory used"
+    shown = f"{size(used)} of {size(most)} of its memory used"
     more = "see that workers keep up (carpool batches), or raise maxmemory"
     if used > FULL * most:
         yield wrong(CHECK, f"{shown}: producers are refused", more)

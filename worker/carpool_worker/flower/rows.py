@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import humanize
-
+from carpool_worker.formatting import clock, counted, dollars, size
 from carpool_worker.states import BatchState
 
 if TYPE_CHECKING:  # Flower needs a name of this module alone
@@ -37,7 +35,7 @@ def describe(batch: Batch, due_at: int) -> tuple[str, dict[str, Any]]:
         "name": f"{NAME}{batch.model}",
         "args": contents(batch),
         "kwargs": _details(batch),
-        "result": _story(batch, kind, due),
+        "result": _story(batch, kind, due_at),
         "exception": batch.last_error if kind in (RETRIED, FAILED) else None,
         "traceback": None,
         "retries": max(0, batch.submissions - 1),
@@ -61,7 +59,7 @@ def _kind(batch: Batch) -> str:
             return STARTED
 
 
-def _story(batch: Batch, kind: str, due: datetime) -> str:
+def _story(batch: Batch, kind: str, due_at: int) -> str:
     """Return how a batch went, or what happens to it now."""
     match batch.state:
         case BatchState.COMPLETED:
@@ -71,7 +69,7 @@ def _story(batch: Batch, kind: str, due: datetime) -> str:
         case _ if kind == RETRIED:
             return f"waits: {batch.last_error}"
         case BatchState.OPEN:
-            return f"fills until {due:%H:%M:%S} UTC"
+            return f"fills until {clock(due_at, batch.opened_at)}"
         case BatchState.SEALED:
             return "waits to be sent"
         case BatchState.SUBMITTING:
@@ -86,8 +84,7 @@ def _story(batch: Batch, kind: str, due: datetime) -> str:
 
 def contents(batch: Batch) -> str:
     """Return what a batch holds: '5,000 requests, 12 MB'."""
-    noun = "request" if batch.request_count == 1 else "requests"
-    return f"{batch.request_count:,} {noun}, {humanize.naturalsize(batch.body_bytes, format='%.0f')}"
+    return f"{counted(batch.request_count, 'request')}, {size(batch.body_bytes)}"
 
 
 def outcome(batch: Batch) -> str:
@@ -97,18 +94,12 @@ def outcome(batch: Batch) -> str:
         return "not sent: every request of it was canceled"
     if batch.cost is None or batch.list_price is None:
         return ", ".join(counts)
-    return f"{', '.join(counts)} · {_dollars(batch.cost)}, saved {_dollars(batch.list_price - batch.cost)}"
+    return f"{', '.join(counts)} · {dollars(batch.cost)}, saved {dollars(batch.list_price - batch.cost)}"
 
 
 def _counts(batch: Batch) -> list[str]:
     names = ("succeeded", "errored", "canceled", "expired")
     return [f"{count:,} {name}" for name in names if (count := getattr(batch, name))]
-
-
-def _dollars(amount: Decimal) -> str:
-    if 0 < amount < Decimal("0.0001"):
-        return "<$0.0001"
-    return f"${amount:,.2f}" if amount >= Decimal("0.0995") else f"${amount:.4f}"
 
 
 def _details(batch: Batch) -> str:

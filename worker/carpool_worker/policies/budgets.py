@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_UP, Decimal
+from decimal import Decimal
 from enum import StrEnum
 from itertools import accumulate
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from carpool_worker.formatting import money
 from carpool_worker.units import DOLLAR
 
 DEFAULT = "default"
 """The budget of each client that has none of its own; it is that of the client of that name, too."""
-
-FINEST = Decimal("0.0001")
-"""Dollars: how exactly amounts are told, rounded up."""
 
 Amount = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
 
@@ -83,7 +81,7 @@ class Standing:
     def __str__(self) -> str:
         period = self._tightest
         taken = self.spent[period] + self.reserved
-        return f"{dollars(self.budget.limits[period])} a {period}, {dollars(taken)} spent or reserved"
+        return f"{money(self.budget.limits[period])} a {period}, {money(taken)} spent or reserved"
 
     def _left(self, period: str) -> int:
         return self.budget.limits[period] - self.spent[period] - self.reserved
@@ -103,19 +101,11 @@ def reason(client: str, standing: Standing, estimate: int) -> str:
     if standing.budget.allows(estimate):
         said = str(standing)
     else:
-        said = " and ".join(
-            f"{dollars(limit)} a {period}" for period, limit in standing.budget.limits.items()
-        )
-    return f"client {client} is over its budget: {said}, this request is estimated at {dollars(estimate)}"
+        said = " and ".join(f"{money(limit)} a {period}" for period, limit in standing.budget.limits.items())
+    return f"client {client} is over its budget: {said}, this request is estimated at {money(estimate)}"
 
 
 def waits_for(standing: Standing, estimate: int) -> str:
     """Return what a request waits for that has no room yet."""
-    needs = f"{standing}, this request is estimated at {dollars(estimate)}"
+    needs = f"{standing}, this request is estimated at {money(estimate)}"
     return f"its client's budget: {needs}; free again at 00:00 UTC, or as answers cost less than estimated"
-
-
-def dollars(picodollars: int) -> str:
-    """Return an amount as '$4.99', with up to four digits where it has them, rounded up."""
-    cents = (Decimal(picodollars) / DOLLAR).quantize(FINEST, ROUND_UP)
-    return f"${cents:,.2f}" if cents == round(cents, 2) else f"${cents:,.4f}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from carpool_worker.formatting import age
+from carpool_worker.units import SECOND
 from carpool_worker.views.status import Overview
 from carpool_worker.views.vitals import Signs
 
@@ -26,10 +28,10 @@ def _of_signs(signs: Signs) -> Iterator[str]:
     if not signs.workers:
         yield "no worker answers: carpool worker"
     if signs.beat is None or signs.beat > SILENT:
-        since = "is silent" if signs.beat is None else f"has been silent for {signs.beat:,.0f} s"
+        since = "is silent" if signs.beat is None else f"has been silent for {age(signs.beat * SECOND)}"
         yield f"beat {since}, nothing moves: carpool beat"
     if (signs.oldest or 0.0) > STUCK_INBOX:
-        yield f"a request has been in the inbox for {signs.oldest:,.0f} s: nobody takes it"
+        yield f"a request has been in the inbox for {age((signs.oldest or 0) * SECOND)}: nobody takes it"
     if signs.quarantined:
         yield f"{signs.quarantined:,} inbox entries could not be taken: carpool quarantine"
 

@@ -7,9 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from carpool_worker.database import now
-from carpool_worker.formatting import exact
+from carpool_worker.formatting import exact, money
 from carpool_worker.models import Request
-from carpool_worker.policies.budgets import Standing, budget_of, dollars, waits_for
+from carpool_worker.policies.budgets import Standing, budget_of, waits_for
 from carpool_worker.settings import settings
 from carpool_worker.store.requests import reservations
 from carpool_worker.units import DOLLAR
@@ -41,7 +41,7 @@ def facts(standing: Standing) -> dict[str, Any]:
 def line(standing: Standing) -> str:
     """Return a client's budget as '$5.00 a day ($1.20 spent), $0.40 reserved'."""
     limits = [
-        f"{dollars(limit)} a {period} ({dollars(standing.spent[period])} spent)"
+        f"{money(limit)} a {period} ({money(standing.spent[period])} spent)"
         for period, limit in standing.budget.limits.items()
     ]
-    return ", ".join([*limits, f"{dollars(standing.reserved)} reserved"])
+    return ", ".join([*limits, f"{money(standing.reserved)} reserved"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from carpool_worker.formatting import clock
 from carpool_worker.models import Batch, LanePause
 from carpool_worker.policies.in_doubt import Patience
 from carpool_worker.policies.limits import Limits
@@ -32,12 +32,6 @@ def waits_for(batch: Batch, scene: Scene) -> str:
     """Return what a batch waits for, as 'room: 180,000 of 200,000 requests are queued at Anthropic'; '' at its end."""
     tell = TELLERS.get(batch.state)
     return tell(batch, scene) if tell else ""
-
-
-def clock(at: int, now: int) -> str:
-    """Return a time in milliseconds since the epoch as '12:03:05 UTC', with its date where that isn't today's."""
-    moment, today = (datetime.fromtimestamp(one / 1000, UTC) for one in (at, now))
-    return f"{moment:%H:%M:%S UTC}" if moment.date() == today.date() else f"{moment:%Y-%m-%d %H:%M:%S UTC}"
 
 
 def _open(batch: Batch, scene: Scene) -> str:

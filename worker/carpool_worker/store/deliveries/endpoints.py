@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from carpool_worker.database import is_postgres
+from carpool_worker.formatting import clock
 from carpool_worker.models.tables import endpoints
 
 ANSWERED_GONE = "answered 410"
@@ -44,7 +44,7 @@ def note(connection: sa.Connection, health: Health, patience: int, now: int) -> 
     for url in sorted(health.gone):
         _stop(connection, url, ANSWERED_GONE, now)
     for url, failing_since in _overdue(connection, health.failing - health.well, now - patience):
-        _stop(connection, url, f"took no delivery since {_minute(failing_since)}", now)
+        _stop(connection, url, f"took no delivery since {clock(failing_since, now)}", now)
 
 
 def start(connection: sa.Connection, urls: Iterable[str]) -> list[str]:
@@ -97,7 +97,3 @@ def _overdue(connection: sa.Connection, urls: Collection[str], before: int) -> l
 def _insert(connection: sa.Connection) -> Any:
     # Two classes with the same methods and no common ancestor that has them.
     return (postgresql if is_postgres(connection) else sqlite).insert(endpoints)
-
-
-def _minute(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
