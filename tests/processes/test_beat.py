@@ -15,7 +15,7 @@ from carpool_worker.coordination import heartbeat
 from carpool_worker.coordination.backlog import MOST_UNREAD
 from carpool_worker.coordination.keys import HEARTBEAT, queue
 from carpool_worker.processes import beat
-from carpool_worker.processes.beat import Clock
+from carpool_worker.processes.beat import BeatScheduler
 from carpool_worker.settings import settings
 
 NO_REDIS = "redis://127.0.0.1:1/0"
@@ -40,11 +40,11 @@ def uptime(monkeypatch: pytest.MonkeyPatch) -> Uptime:
 
 
 @pytest.fixture
-def ticking(redis_url: str, uptime: Uptime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+def ticking(redis_url: str, uptime: Uptime, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeatScheduler]:
     monkeypatch.setenv("CARPOOL_REDIS_URL", redis_url)
     monkeypatch.setitem(app.conf, "broker_url", redis_url)
     settings.cache_clear()
-    yield Clock(app)
+    yield BeatScheduler(app)
     settings.cache_clear()
     app.pool.force_close_all()
 
@@ -54,7 +54,7 @@ def sent(redis_url: str) -> int:
         return sum(int(server.llen(queue(agent))) for agent in ("aggregate", "poll", "deliver"))
 
 
-def test_each_tick_is_sent_once_an_interval(ticking: Clock, uptime: Uptime, redis_url: str) -> None:
+def test_each_tick_is_sent_once_an_interval(ticking: BeatScheduler, uptime: Uptime, redis_url: str) -> None:
     # When the clock starts, Then every tick goes out once, and the shortest interval is waited for
     assert ticking.tick() == min(TICKS.values())
     assert ticking.tick() == min(TICKS.values())
@@ -68,7 +68,7 @@ def test_each_tick_is_sent_once_an_interval(ticking: Clock, uptime: Uptime, redi
 
 @pytest.mark.parametrize("jump", [-3_600.0, 3_600.0])
 def test_a_wall_clock_that_jumps_changes_nothing(
-    ticking: Clock, uptime: Uptime, redis_url: str, monkeypatch: pytest.MonkeyPatch, jump: float
+    ticking: BeatScheduler, uptime: Uptime, redis_url: str, monkeypatch: pytest.MonkeyPatch, jump: float
 ) -> None:
     # Given a clock that has ticked, and a time of day that jumps by an hour
     ticking.tick()
@@ -85,7 +85,7 @@ def test_a_wall_clock_that_jumps_changes_nothing(
 
 
 def test_ticks_dont_pile_up_where_no_worker_takes_them(
-    ticking: Clock, uptime: Uptime, redis_url: str
+    ticking: BeatScheduler, uptime: Uptime, redis_url: str
 ) -> None:
     # When nobody takes a tick for ten minutes, Then no queue holds more than its bound
     for _ in range(600):
@@ -96,7 +96,7 @@ def test_ticks_dont_pile_up_where_no_worker_takes_them(
 
 
 def test_an_outage_of_redis_costs_one_line_and_one_more_when_it_is_over(
-    ticking: Clock, uptime: Uptime, redis_url: str, caplog: pytest.LogCaptureFixture
+    ticking: BeatScheduler, uptime: Uptime, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
 
@@ -107,7 +107,7 @@ def test_an_outage_of_redis_costs_one_line_and_one_more_when_it_is_over(
         uptime.now += 1.0
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     [(event, fields)] = logged(caplog)
-    assert event == "ticks paused, Redis takes none"
+    assert event == "ticks paused, Redis is away"
     assert fields.keys() == {"error"}  # and no traceback
 
     # When it is back, Then the ticks go on
@@ -118,7 +118,9 @@ def test_an_outage_of_redis_costs_one_line_and_one_more_when_it_is_over(
     assert sent(redis_url) > 0
 
 
-def test_each_tick_leaves_a_sign_of_life_whose_age_can_be_told(ticking: Clock, redis_url: str) -> None:
+def test_each_tick_leaves_a_sign_of_life_whose_age_can_be_told(
+    ticking: BeatScheduler, redis_url: str
+) -> None:
     with redis.Redis.from_url(redis_url) as server:
         # Given a beat that has never run, its age is unknown
         assert heartbeat.age(server) is None

@@ -43,7 +43,7 @@ def beat() -> None:
     preflight.check_redis()
     # Not through Celery's command line: that takes longer to import than the clock.
     clock = {
-        "scheduler": "carpool_worker.processes.beat:Clock",
+        "scheduler": "carpool_worker.processes.beat:BeatScheduler",
         "loglevel": "WARNING",
         "quiet": logs.is_json(settings().log_format),
     }

@@ -1,7 +1,7 @@
-"""Beat's scheduler: keeps no state, and sends no tick to a queue where ticks lie unread already.
+"""Beat's scheduler. It keeps no state, and sends no tick to a queue whose ticks already lie unread.
 
-Messages pile up in Redis while no worker takes them. They carry no time of expiry: a worker whose clock is ahead of
-beat's would throw each one away, for ever.
+Otherwise messages would pile up in Redis while no worker runs. They carry no expiry: a worker whose clock is ahead of
+beat's would discard every one of them, forever.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from carpool_worker.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 
-class Clock(Scheduler):  # type: ignore[misc]
+class BeatScheduler(Scheduler):  # type: ignore[misc]
     """Sends the ticks of the beat schedule."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -34,8 +34,8 @@ class Clock(Scheduler):  # type: ignore[misc]
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Send what is due, and return the seconds until something is due again.
 
-        By the machine's uptime: Celery's own scheduler goes by the time of day, and where that is set back by an hour
-        it is silent for an hour.
+        Goes by the monotonic clock: Celery's own scheduler goes by the time of day, and when that is set back by an
+        hour it falls silent for an hour.
         """
         for entry in self.schedule.values():
             if self._due.get(entry.name, 0.0) <= monotonic():
@@ -44,14 +44,14 @@ class Clock(Scheduler):  # type: ignore[misc]
         return max(0.0, min(self._due.values()) - monotonic())
 
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
-        """Send one tick, unless a hundred messages wait; an outage of Redis costs a line, and one when it is over."""
+        """Send one tick unless its queue is behind; an outage of Redis is logged when it begins and when it ends."""
         try:
             if not is_behind(self._server, entry.options["queue"]):
                 self.apply_async(entry, producer=producer, advance=False)
             heartbeat.record(self._server)
         except (RedisError, OperationalError, SchedulingError) as error:
             if not self._redis_is_away:
-                log.warning("ticks paused, Redis takes none", error=str(error))
+                log.warning("ticks paused, Redis is away", error=str(error))
             self._redis_is_away = True
             return
         if self._redis_is_away:

@@ -1,4 +1,4 @@
-"""The data folder of `carpool up`: its lock, its secrets, and the `env` file that leads services to it."""
+"""The data folder of `carpool up`: its lock, its secrets, and the `env` file that services source to reach it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import IO
 from carpool_worker.exceptions import WorkerError
 
 EMBEDDED = "# embedded here"
-"""Marks, in the `env` file, the values that `carpool up` chose itself."""
+"""The comment in the `env` file after each value that `carpool up` chose itself."""
 
 
 class AlreadyRunning(WorkerError):
-    """Another `carpool up` runs on this data folder."""
+    """Another `carpool up` is already running on this data folder."""
 
 
 def lock(data: Path) -> IO[str]:
-    """Return the data folder's lock; it holds while the file is open here or in a process that inherited it.
+    """Lock the data folder; the lock lasts while the file is open here or in a process that inherited it.
 
     Raises:
-        AlreadyRunning: another process holds it; the message says which.
+        AlreadyRunning: another process has locked it; the message names it.
     """
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = (data / "lock").open("a+")
@@ -34,7 +34,7 @@ def lock(data: Path) -> IO[str]:
         pid = file.read().strip()
         file.close()
         raise AlreadyRunning(
-            f"Carpool runs on {data} already (process {pid}); to stop it: kill {pid}"
+            f"Carpool is already running on {data} (process {pid}); to stop it: kill {pid}"
         ) from None
     file.truncate(0)
     file.write(f"{os.getpid()}\n")
@@ -43,14 +43,14 @@ def lock(data: Path) -> IO[str]:
 
 
 def secret(path: Path, make: Callable[[], str]) -> str:
-    """Return the secret kept in the file, which is made once, for its owner's eyes only."""
+    """Return the secret in the file, which is made on first use and readable by its owner alone."""
     if not path.exists():
         _write_private(path, make() + "\n")
     return path.read_text().strip()
 
 
 def write_env(data: Path, values: Mapping[str, str], embedded: Collection[str]) -> None:
-    """Write the file that a service's shell sources, for its owner's eyes only; `embedded` names values to mark."""
+    """Write the file that a service's shell sources, readable by its owner alone; `embedded` gets a comment."""
     lines = [
         f"export {name}={shlex.quote(value)}{f'  {EMBEDDED}' if name in embedded else ''}\n"
         for name, value in values.items()
@@ -59,7 +59,7 @@ def write_env(data: Path, values: Mapping[str, str], embedded: Collection[str]) 
 
 
 def read_env(data: Path, comment: str = "") -> dict[str, str]:
-    """Return the variables of the `env` file whose line ends with `comment`; none where there is no file yet."""
+    """Return the variables of the `env` file whose lines end with `comment`; none if there is no file yet."""
     path = data / "env"
     lines = path.read_text().splitlines() if path.exists() else []
     pairs = [shlex.split(line, comments=True)[1] for line in lines if line.endswith(comment)]

@@ -1,4 +1,4 @@
-"""Flower as `carpool flower` runs it: set for batches, and never open beyond this machine."""
+"""Flower as `carpool flower` runs it: set up for batches, and never open to other machines without a password."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ DEFAULTS: dict[str, Any] = {
         *(3_600.0, 7_200.0, 14_400.0, 28_800.0, 43_200.0, 57_600.0, 72_000.0, 86_400.0),
     ],
 }
-"""Flower's options for batches; config/flower.py says what each is for, and the environment and that file win."""
+"""Flower's options for batches; config/flower.py explains each. That file and the environment override them."""
 
 
 def prepare(address: str) -> None:
-    """Set Flower's options: the defaults for batches, over them the environment, over that config/flower.py.
+    """Set Flower's options: the defaults for batches, overridden by the environment, then by config/flower.py.
 
     Raises:
-        WorkerError: it would be open to others than this machine.
+        WorkerError: other machines could reach it without a password.
     """
     for name, value in {**DEFAULTS, "format_task": timed}.items():
         setattr(options, name, value)
@@ -54,7 +54,7 @@ def run(address: str, port: int) -> None:
 
 
 def timed(task: Any) -> Any:
-    """Give a batch's row its runtime where the event had none: how long its answers took, or take so far."""
+    """Give a batch's row a runtime where its event had none: how long Anthropic took, or has taken so far."""
     if task.runtime is None and task.started and (task.name or "").startswith(NAME):
         ended = task.succeeded or task.failed or time()
         task.runtime = max(0.0, ended - task.started)

@@ -1,4 +1,4 @@
-"""What `carpool up` brings along, where each part is, and the environment that its programs get."""
+"""What `carpool up` runs on this machine, where each part is, and the environment that its programs get."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ VALKEY_PORT = 6399
 FLOWER_PORT = 5555
 SIMULATOR_PORT = 8082
 METRICS_PORT = 9465
-"""Preferred ports; where one is taken, the next free one serves."""
+"""Preferred ports; if one is taken, the next free one is used."""
 
 PORTS_TRIED = 100
 WEBHOOK_SECRET_BYTES = 32
-"""Standard Webhooks 1.0.0 asks for 24 to 64."""
+"""Standard Webhooks 1.0.0 asks for 24 to 64 bytes."""
 
 FLOWER_USER = "carpool"
 SIMULATOR_KEY = "simulated"
-"""The simulator takes any key."""
+"""The simulator accepts any key."""
 
 CHOOSABLE = {
     "redis_url": "CARPOOL_REDIS_URL",
     "database_url": "CARPOOL_DATABASE_URL",
     "webhook_secret": "CARPOOL_WEBHOOK_SECRET",
 }
-"""Settings that choose something else than what is embedded."""
+"""Settings that replace something embedded, and their environment variables."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Where everything of one `carpool up` is; a port is None where the program isn't needed."""
+class StackPlan:
+    """Where everything of one `carpool up` is; a port is None if its program isn't needed."""
 
     data: Path
     redis_url: str
@@ -50,11 +50,11 @@ class Plan:
     metrics_port: int
     flower_password: str
     webhook_secret: str
-    embedded: frozenset[str]  # the settings that this instance chose, in capitals; the others were given
+    embedded: frozenset[str]  # environment variables that this instance chose; the others were given
 
     @property
     def logs(self) -> Path:
-        """The folder with a log file for each program."""
+        """The folder that holds a log file for each program."""
         return self.data / "logs"
 
     @property
@@ -64,16 +64,16 @@ class Plan:
 
     @property
     def metrics_url(self) -> str:
-        """Where Prometheus finds the metrics."""
+        """The address that Prometheus scrapes."""
         return f"http://{LOOPBACK}:{self.metrics_port}/metrics"
 
     @property
     def simulator_url(self) -> str | None:
-        """The simulator's address; None where the real API is used."""
+        """The simulator's address; None if the real API is used."""
         return f"http://{LOOPBACK}:{self.simulator_port}" if self.simulator_port else None
 
     def for_services(self) -> dict[str, str]:
-        """Return the environment variables that a service beside this instance needs, and those that lead to it."""
+        """Return the environment variables that services on this machine need, and the addresses of what runs here."""
         found = {
             "CARPOOL_REDIS_URL": self.redis_url,
             "CARPOOL_DATABASE_URL": self.database_url,
@@ -85,20 +85,20 @@ class Plan:
         return {name: value for name, value in found.items() if value}
 
     def for_programs(self) -> dict[str, str]:
-        """Return the environment variables that the programs get on top of this process's."""
+        """Return the environment variables that the programs get in addition to this process's."""
         found = {**self.for_services(), "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{self.flower_password}"}
         if self.simulator_url:
             found |= {"ANTHROPIC_BASE_URL": self.simulator_url, "ANTHROPIC_API_KEY": SIMULATOR_KEY}
         return found
 
 
-def prepare(data: Path, *, any_port: bool) -> Plan:
-    """Decide where everything goes, and make what is missing in the data folder."""
+def prepare(data: Path, *, any_port: bool) -> StackPlan:
+    """Decide where everything goes, and create what is missing in the data folder."""
     (data / "logs").mkdir(parents=True, exist_ok=True)
     given = _given(read_env(data, comment=EMBEDDED))
     valkey_port = None if "CARPOOL_REDIS_URL" in given else free_port(VALKEY_PORT, any_port)
     simulator = not os.environ.get("ANTHROPIC_API_KEY")
-    plan = Plan(
+    plan = StackPlan(
         data=data,
         redis_url=given.get("CARPOOL_REDIS_URL") or f"redis://{LOOPBACK}:{valkey_port}/0",
         database_url=given.get("CARPOOL_DATABASE_URL") or f"sqlite:///{data}/carpool.db",
@@ -115,9 +115,9 @@ def prepare(data: Path, *, any_port: bool) -> Plan:
 
 
 def _given(remembered: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings that choose other servers than the embedded ones.
+    """Return the settings that replace something embedded.
 
-    A shell that sourced this folder's `env` file has them all set to what is embedded here: those don't count.
+    A shell that sourced this folder's `env` file has them all set to what is embedded here; those don't count.
     """
     settings = read_settings()
     values = {
@@ -130,10 +130,10 @@ def _given(remembered: Mapping[str, str]) -> dict[str, str]:
 
 
 def free_port(preferred: int, any_port: bool) -> int:
-    """Return a free port of the loopback address: `preferred` or one soon after it, or just any.
+    """Return a free port of the loopback address: `preferred` or the next free one after it, or any at all.
 
     Raises:
-        WorkerError: 100 ports in a row are taken.
+        WorkerError: PORTS_TRIED ports in a row are taken.
     """
     for port in [0] if any_port else range(preferred, preferred + PORTS_TRIED):
         with socket.socket() as probe:
@@ -144,7 +144,7 @@ def free_port(preferred: int, any_port: bool) -> int:
                 continue
             found: int = probe.getsockname()[1]
             return found
-    raise WorkerError(f"The ports {preferred} to {preferred + PORTS_TRIED - 1} are all taken.")
+    raise WorkerError(f"Ports {preferred} to {preferred + PORTS_TRIED - 1} are all taken.")
 
 
 def webhook_secret() -> str:

@@ -1,7 +1,7 @@
 """Run a command that ends when its parent does: `python -m carpool_worker.processes.parent_death COMMAND…`.
 
-Without it a supervisor that is killed outright leaves its programs behind. The kernel sends the signal, so a command
-that isn't ours (Valkey) ends as well; only Linux can do that (prctl(2), PR_SET_PDEATHSIG).
+Without it, a supervisor killed with SIGKILL would leave its programs running. The kernel sends the signal, so this
+works for commands that aren't ours (Valkey) too; only Linux can do it (prctl(2), PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
-"""From linux/prctl.h; the setting outlives exec, not fork."""
+"""From linux/prctl.h. The setting survives exec, but not fork."""
 
 
 def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
-    """Have the kernel send this process `number` when its parent dies; elsewhere than on Linux do nothing."""
+    """Have the kernel send this process `number` when its parent dies; does nothing except on Linux."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
 

@@ -1,6 +1,6 @@
-"""What a command checks before it starts: what is wrong is said in one line, before Celery says it in fifty.
+"""What a command checks before it starts, so that a problem is one line here and not fifty lines from Celery.
 
-Each check imports what it needs: the clock wants no database, and the simulator none of it.
+Each check imports what it needs itself: beat needs no database, and the simulator needs nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 from carpool_worker.exceptions import WorkerError
 
-REDIS_PATIENCE = 10
-"""Seconds that a Redis which is still starting is waited for."""
+REDIS_STARTS_WITHIN = 10
+"""Seconds to wait for a Redis that is still starting."""
 
 
 def check_redis() -> None:
@@ -24,9 +24,9 @@ def check_redis() -> None:
 
     from carpool_worker.settings import settings
 
-    patient = Retry(ConstantBackoff(1), REDIS_PATIENCE)
+    each_second = Retry(ConstantBackoff(1), REDIS_STARTS_WITHIN)
     try:
-        with Redis.from_url(settings().redis_url, retry=patient) as connection:
+        with Redis.from_url(settings().redis_url, retry=each_second) as connection:
             connection.ping()
     except (RedisError, ValueError) as error:
         raise WorkerError(f"Redis can't be used (CARPOOL_REDIS_URL): {error}") from error
@@ -45,7 +45,7 @@ def check_tables() -> None:
 
 
 def migrate() -> None:
-    """Bring the tables up to this version, or raise WorkerError where the database doesn't answer."""
+    """Bring the tables up to this version, or raise WorkerError if the database doesn't answer."""
     from carpool_worker.migrations import upgrade
     from carpool_worker.settings import settings
 
@@ -54,7 +54,7 @@ def migrate() -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Raise WorkerError unless `port` of `host` can be listened on; port 0 always can."""
+    """Raise WorkerError unless this process can listen on `port` of `host`; it always can on port 0."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port), family=family).close()

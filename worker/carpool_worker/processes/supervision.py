@@ -1,4 +1,4 @@
-"""What `carpool up` runs, as supervisor's configuration."""
+"""The programs that `carpool up` runs, as a configuration of supervisord."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from carpool_worker.processes.local_stack import LOOPBACK, Plan
+from carpool_worker.processes.local_stack import LOOPBACK, StackPlan
 from carpool_worker.processes.parent_death import wrapped
 
 WORKER_STOP_WAIT = 60
-"""Seconds the worker has to end its running tasks; killed ones are done again."""
+"""Seconds the worker has to finish its running tasks; those that are killed run again."""
 
 STOP_WAIT = 20
-"""Seconds that any other program has to end."""
+"""Seconds any other program has to end."""
 
 START_SECONDS = 2
-"""A program that runs that long counts as started."""
+"""Seconds after which a running program counts as started."""
 
 START_RETRIES = 1_000_000
-"""A program that can't start is tried for ever, a second later each time: its database may come back."""
+"""A program that can't start is retried forever, waiting a second longer each time: its database may come back."""
 
 LOG_BYTES = 10_000_000
 LOG_BACKUPS = 3
@@ -28,7 +28,7 @@ LOG_BACKUPS = 3
 
 @dataclass(frozen=True)
 class Program:
-    """One process that is kept alive; `order` is low for what starts first and stops last."""
+    """One process that is kept running; the lowest `order` starts first and stops last."""
 
     name: str
     command: list[str]
@@ -36,8 +36,8 @@ class Program:
     stop_wait: int = STOP_WAIT
 
 
-def programs(plan: Plan, *, latency: float, concurrency: int) -> list[Program]:
-    """Return the programs of one instance: what they need of the outside is in their environment, secrets above all."""
+def programs(plan: StackPlan, *, latency: float, concurrency: int) -> list[Program]:
+    """Return the programs of one instance; addresses and secrets reach them through their environment."""
     found = [
         Program("beat", _carpool("beat"), 50),
         Program("worker", _carpool("worker", "--concurrency", concurrency), 40, WORKER_STOP_WAIT),
@@ -52,7 +52,7 @@ def programs(plan: Plan, *, latency: float, concurrency: int) -> list[Program]:
     return found
 
 
-def configuration(plan: Plan, running: list[Program]) -> str:
+def configuration(plan: StackPlan, running: list[Program]) -> str:
     """Return the text of supervisord.conf."""
     head = {
         "nodaemon": "true",
@@ -65,7 +65,7 @@ def configuration(plan: Plan, running: list[Program]) -> str:
     return "\n".join([_section("supervisord", head), *(_program(plan, program) for program in running)])
 
 
-def _program(plan: Plan, program: Program) -> str:
+def _program(plan: StackPlan, program: Program) -> str:
     options = {
         "command": _escaped(shlex.join(wrapped(program.command))),
         "priority": program.order,

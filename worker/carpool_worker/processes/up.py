@@ -1,4 +1,4 @@
-"""`carpool up`: everything on one machine, until it is told to stop."""
+"""`carpool up`: everything on one machine, until a signal stops it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from carpool_worker.processes.local_stack import (
     METRICS_PORT,
     SIMULATOR_PORT,
     VALKEY_PORT,
-    Plan,
+    StackPlan,
     prepare,
 )
 from carpool_worker.processes.parent_death import wrapped
@@ -30,12 +30,12 @@ from carpool_worker.processes.preflight import migrate
 from carpool_worker.processes.supervision import configuration, programs
 
 READY_WITHIN = 120.0
-"""Seconds until a worker that hasn't answered is reported."""
+"""Seconds after which a worker that hasn't answered is reported."""
 
 PING_SECONDS = 1.0
 
 READY = "Ready."
-"""The line printed once the worker answers."""
+"""Printed once the worker answers."""
 
 console = Console(soft_wrap=True, highlight=False)
 
@@ -47,23 +47,23 @@ def run(data: Path, *, latency: float, concurrency: int, any_port: bool) -> int:
         AlreadyRunning: the data folder is in use.
     """
     data = data.resolve()
-    with lock(data) as held:
+    with lock(data) as data_lock:
         plan = prepare(data, any_port=any_port)
         os.environ.update(plan.for_programs())
         migrate()
         running = programs(plan, latency=latency, concurrency=concurrency)
         (data / "supervisord.conf").write_text(configuration(plan, running))
-        _print_places(plan)
+        _print_addresses(plan)
         if not any_port:
-            _print_moved(plan)
-        return _supervise(data / "supervisord.conf", held)
+            _print_changed_ports(plan)
+        return _supervise(data / "supervisord.conf", data_lock)
 
 
-def _supervise(conf: Path, held: IO[str]) -> int:
+def _supervise(conf: Path, data_lock: IO[str]) -> int:
     command = wrapped([sys.executable, "-m", "supervisor.supervisord", "-c", str(conf)])
-    # A group of its own: Ctrl-C reaches this process alone, which passes it on. As its standard input supervisord
-    # holds the lock too, so that the folder stays locked for as long as anything is still being stopped.
-    supervisor = subprocess.Popen(command, stdin=held, process_group=0)  # noqa: S603
+    # In a process group of its own, so that Ctrl-C reaches this process alone, which passes it on. Supervisord inherits
+    # the lock as its standard input, so the folder stays locked until everything has stopped.
+    supervisor = subprocess.Popen(command, stdin=data_lock, process_group=0)  # noqa: S603
     stopping = _stop_on_signals(supervisor)
     try:
         _wait_until_ready(supervisor, stopping)
@@ -75,12 +75,12 @@ def _supervise(conf: Path, held: IO[str]) -> int:
     if stopping:
         console.print("Stopped.")
         return 0
-    console.print(f"supervisord ended by itself, with code {code}: see the logs.")
+    console.print(f"supervisord exited by itself with code {code}: see the logs.")
     return 1
 
 
 def _stop_on_signals(supervisor: subprocess.Popen[bytes]) -> list[int]:
-    """Return the list to which the signals that ask to stop are appended."""
+    """Stop the supervisor on a signal, and return the list to which the signals received are appended."""
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -115,7 +115,7 @@ def _answers(app: Any) -> bool:
         return False
 
 
-def _print_places(plan: Plan) -> None:
+def _print_addresses(plan: StackPlan) -> None:
     places = {
         "Redis": f"{_hidden(plan.redis_url)}{'  (embedded Valkey)' if plan.valkey_port else ''}",
         "Database": _hidden(plan.database_url),
@@ -132,7 +132,7 @@ def _print_places(plan: Plan) -> None:
         console.print(f"  {name:<9} {place}", markup=False)
 
 
-def _print_moved(plan: Plan) -> None:
+def _print_changed_ports(plan: StackPlan) -> None:
     taken = {
         "Flower": (FLOWER_PORT, plan.flower_port),
         "Metrics": (METRICS_PORT, plan.metrics_port),
@@ -141,7 +141,7 @@ def _print_moved(plan: Plan) -> None:
     }
     for name, (preferred, port) in taken.items():
         if port not in (None, preferred):
-            console.print(f"  Port {preferred} is taken; {name}: {port}.")
+            console.print(f"  Port {preferred} is taken; {name} is on {port}.")
 
 
 def _hidden(url: str) -> str:

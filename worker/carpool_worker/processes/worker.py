@@ -1,4 +1,4 @@
-"""The Celery worker as `carpool worker` runs it: its children end when it does, even when it is killed outright."""
+"""The Celery worker as `carpool worker` runs it: its children end when it does, even if it is killed with SIGKILL."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from carpool_worker.tasks import agents, enqueue  # noqa: F401  (registers the t
 from carpool_worker.telemetry import logs, traces
 
 LONGEST_SHUTDOWN = SHUTDOWN_TIMEOUT + 15.0
-"""Seconds from the first signal to the end. A worker whose Redis is away would wait for it without end."""
+"""Seconds from the first signal to the exit. A worker whose Redis is away would otherwise wait for it forever."""
 
 QUOTING = (UNKNOWN_TASK_ERROR, INVALID_TASK_ERROR, MESSAGE_DECODE_ERROR, UNKNOWN_FORMAT)
-"""What Celery logs of a message that is no task of ours, with the message's body: that can be a prompt or an answer."""
+"""Celery's log messages about a message that is no task of ours. They quote its body, which can be a prompt."""
 
 
 def run(queues: str, concurrency: int) -> None:
@@ -39,7 +39,7 @@ def run(queues: str, concurrency: int) -> None:
     worker_process_shutdown.connect(traces.end)
     worker_shutting_down.connect(_end_in_time)
     consumer_log.addFilter(quote_nothing)
-    gc.freeze()  # the children share what was imported, instead of each touching and so copying it
+    gc.freeze()  # the children share the imported modules; a collection in each would copy their pages
     # Not worker_main(): the command line that it reads takes longer to import than Celery itself.
     worker = app.Worker(
         queues=queues, concurrency=concurrency, loglevel="INFO", quiet=logs.is_json(log_format)
@@ -49,12 +49,12 @@ def run(queues: str, concurrency: int) -> None:
 
 
 def quote_nothing(record: logging.LogRecord) -> bool:
-    """Take what a message says out of a log record; a filter for Celery's consumer that lets every record pass."""
+    """Remove a message's body from the log record; a filter for Celery's consumer that lets every record pass."""
     if record.msg in QUOTING:
         error = record.args[0] if isinstance(record.args, tuple) else None
         reason = repr(error) if isinstance(error, KeyError) else type(error).__name__
         record.msg, record.args, record.exc_info = (
-            "a message that is no task of ours was dropped: %s",
+            "unknown message dropped: %s",
             (reason,),
             None,
         )
@@ -68,4 +68,4 @@ def _end_in_time(**_: object) -> None:
 
 
 def _leave_nothing_behind(**_: object) -> None:
-    end_with_parent(signal.SIGKILL)  # a child whose parent is gone can't report; its task is run again
+    end_with_parent(signal.SIGKILL)  # a child without its parent can't report; its task runs again
