@@ -41,12 +41,12 @@ IMPATIENCE: dict[ModuleType, dict[str, Any]] = {
     rescuer: {"HEADSTART": 1_000},
     retries: {"FIRST_BACKOFF": 0.3, "LONGEST_BACKOFF": 2.0, "FIRST_PROBE": 0.5, "LONGEST_PROBE": 1.0},
     courier: {
-        "RUN": 3.0,
-        "DRAIN": 1.0,
-        "LEASE_MARGIN": 1.0,
+        "RUN_SECONDS": 3.0,
+        "DRAIN_SECONDS": 1.0,
+        "LEASE_MARGIN_SECONDS": 1.0,
         "CLOGGED": replace(courier.CLOGGED, retry_after=1.0),
     },
-    deliveries: {"HOLD": 1.0},
+    deliveries: {"DEFERRED_SECONDS": 1.0},
 }
 TRANSPARENT = frozenset({"carpool_worker.database", "carpool_worker.claude.client"})
 """Modules through which everybody goes; the point is named by who goes."""

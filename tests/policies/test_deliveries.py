@@ -100,7 +100,7 @@ def test_ten_tries_take_three_days_and_a_fifth_at_most(chances: list[float]) -> 
 
 
 def test_what_waits_for_a_slow_receiver_waits_longer() -> None:
-    assert decide(Sent(Event.HELD, "slow", retry_after=120.0)).seconds == pytest.approx(120.0)
+    assert decide(Sent(Event.DEFERRED, "slow", retry_after=120.0)).seconds == pytest.approx(120.0)
 
 
 def test_a_refused_target_is_given_up_on_at_once() -> None:
@@ -110,7 +110,7 @@ def test_a_refused_target_is_given_up_on_at_once() -> None:
 
 
 def test_what_was_not_sent_waits_and_does_not_count_however_often() -> None:
-    decision = decide(Sent(Event.HELD, "no secret"), attempt=10)
+    decision = decide(Sent(Event.DEFERRED, "no secret"), attempt=10)
     assert (decision.state, decision.counts, decision.error) == (DeliveryState.RETRYABLE, False, "no secret")
 
 

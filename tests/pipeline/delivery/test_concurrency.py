@@ -1,4 +1,4 @@
-"""Turns: bounded in all and per receiver, and fair between receivers."""
+"""Deliveries in flight: bounded in all and per receiver, and fair between receivers."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections import Counter, deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carpool_worker.pipeline.delivery.concurrency import FIRST, SLOW_SHARE, Turns
+from carpool_worker.pipeline.delivery.concurrency import FIRST_DELIVERIES, SLOW_SHARE, ReceiverLimits
 
 
 class Recorder:
-    def __init__(self, total: int, a_lane: int) -> None:
+    def __init__(self, total: int, per_receiver: int) -> None:
         self.out: deque[tuple[str, int]] = deque()
         self.started: list[tuple[str, int]] = []
-        self.turns = Turns[int](total, a_lane, self._start)
+        self.limits = ReceiverLimits[int](total, per_receiver, self._start)
 
-    def _start(self, lane: str, item: int) -> None:
-        self.out.append((lane, item))
-        self.started.append((lane, item))
+    def _start(self, receiver: str, item: int) -> None:
+        self.out.append((receiver, item))
+        self.started.append((receiver, item))
 
     def finish_one(self, quick: bool = True) -> None:
-        self.turns.finish(self.out.popleft()[0], quick)
+        self.limits.finish(self.out.popleft()[0], quick)
 
 
 def test_a_receiver_gets_so_many_at_a_time_and_no_more() -> None:
     # Given
-    recorder = Recorder(total=10, a_lane=2)
+    recorder = Recorder(total=10, per_receiver=2)
 
     # When
     for number in range(5):
-        recorder.turns.add("slow", number)
+        recorder.limits.add("slow", number)
 
     # Then
     assert recorder.started == [("slow", 0), ("slow", 1)]
@@ -40,10 +40,10 @@ def test_a_receiver_gets_so_many_at_a_time_and_no_more() -> None:
 
 def test_a_receiver_of_which_nothing_is_known_gets_few_until_its_first_answer() -> None:
     # Given
-    recorder = Recorder(total=100, a_lane=20)
+    recorder = Recorder(total=100, per_receiver=20)
     for number in range(50):
-        recorder.turns.add("new", number)
-    assert len(recorder.out) == FIRST
+        recorder.limits.add("new", number)
+    assert len(recorder.out) == FIRST_DELIVERIES
 
     # When
     recorder.finish_one()
@@ -54,11 +54,11 @@ def test_a_receiver_of_which_nothing_is_known_gets_few_until_its_first_answer() 
 
 def test_slow_receivers_share_a_small_part_and_leave_it_when_they_are_quick_again() -> None:
     # Given: receivers that failed at their last try, each with many deliveries
-    recorder = Recorder(total=30, a_lane=20)
+    recorder = Recorder(total=30, per_receiver=20)
     for number in range(100):
-        recorder.turns.add(f"slow {number % 10}", number, fails=True)
+        recorder.limits.add(f"slow {number % 10}", number, is_failing=True)
     assert len(recorder.out) == 30 // SLOW_SHARE
-    assert len({lane for lane, _ in recorder.out}) == len(recorder.out)
+    assert len({receiver for receiver, _ in recorder.out}) == len(recorder.out)
 
     # When
     recorder.finish_one(quick=False)
@@ -71,9 +71,9 @@ def test_slow_receivers_share_a_small_part_and_leave_it_when_they_are_quick_agai
 
 def test_a_receiver_that_turns_slow_gives_up_its_places() -> None:
     # Given
-    recorder = Recorder(total=30, a_lane=10)
+    recorder = Recorder(total=30, per_receiver=10)
     for number in range(50):
-        recorder.turns.add("slow", number)
+        recorder.limits.add("slow", number)
     recorder.finish_one()
 
     # When
@@ -81,8 +81,8 @@ def test_a_receiver_that_turns_slow_gives_up_its_places() -> None:
         recorder.finish_one(quick=False)
 
     # Then
-    assert recorder.turns.is_clogged("slow")
-    assert not recorder.turns.is_clogged("unheard of")
+    assert recorder.limits.is_clogged("slow")
+    assert not recorder.limits.is_clogged("unheard of")
     started = len(recorder.started)
     recorder.finish_one(quick=False)
     assert len(recorder.started) == started + 1
@@ -90,23 +90,23 @@ def test_a_receiver_that_turns_slow_gives_up_its_places() -> None:
 
 def test_what_waits_for_slow_receivers_is_taken_back_first() -> None:
     # Given
-    recorder = Recorder(total=2, a_lane=1)
+    recorder = Recorder(total=2, per_receiver=1)
     for number in range(3):
-        recorder.turns.add("slow", number, fails=True)
+        recorder.limits.add("slow", number, is_failing=True)
     for number in range(10, 15):
-        recorder.turns.add("quick", number)
+        recorder.limits.add("quick", number)
 
     # When / Then
-    assert recorder.turns.take_back_longest() == [1, 2]
-    assert recorder.turns.take_back_longest() == [11, 12, 13, 14]
+    assert recorder.limits.take_back_longest() == [1, 2]
+    assert recorder.limits.take_back_longest() == [11, 12, 13, 14]
 
 
-def test_receivers_take_turns() -> None:
+def test_receivers_are_served_in_rotation() -> None:
     # Given
-    recorder = Recorder(total=1, a_lane=1)
+    recorder = Recorder(total=1, per_receiver=1)
     for number in range(4):
-        recorder.turns.add("busy", number)
-    recorder.turns.add("rare", 9)
+        recorder.limits.add("busy", number)
+    recorder.limits.add("rare", 9)
 
     # When
     recorder.finish_one()
@@ -118,38 +118,38 @@ def test_receivers_take_turns() -> None:
 
 def test_what_waits_longest_in_line_can_be_taken_back() -> None:
     # Given
-    recorder = Recorder(total=2, a_lane=1)
+    recorder = Recorder(total=2, per_receiver=1)
     for number in range(5):
-        recorder.turns.add("slow", number)
-    recorder.turns.add("quick", 9)
-    recorder.turns.add("quick", 10)
+        recorder.limits.add("slow", number)
+    recorder.limits.add("quick", 9)
+    recorder.limits.add("quick", 10)
 
     # When
-    late = recorder.turns.take_back_longest()
+    late = recorder.limits.take_back_longest()
 
     # Then
     assert late == [1, 2, 3, 4]
-    assert recorder.turns.take_back_all() == [10]
-    assert recorder.turns.take_back_all() == []
+    assert recorder.limits.take_back_all() == [10]
+    assert recorder.limits.take_back_all() == []
 
 
 @given(
-    lanes=st.lists(st.sampled_from("abc"), max_size=60),
+    receivers=st.lists(st.sampled_from("abc"), max_size=60),
     total=st.integers(1, 5),
-    a_lane=st.integers(1, 3),
+    per_receiver=st.integers(1, 3),
     finishes=st.lists(st.sampled_from(["", "quick", "slow"]), max_size=60),
     failing=st.sets(st.sampled_from("abc")),
 )
 def test_nothing_is_lost_or_started_twice_within_the_limits(
-    lanes: list[str], total: int, a_lane: int, finishes: list[str], failing: set[str]
+    receivers: list[str], total: int, per_receiver: int, finishes: list[str], failing: set[str]
 ) -> None:
-    recorder = Recorder(total, a_lane)
-    for number, lane in enumerate(lanes):
-        recorder.turns.add(lane, number, lane in failing)
+    recorder = Recorder(total, per_receiver)
+    for number, receiver in enumerate(receivers):
+        recorder.limits.add(receiver, number, receiver in failing)
         if recorder.out and number < len(finishes) and finishes[number]:
             recorder.finish_one(finishes[number] == "quick")
         assert len(recorder.out) <= total
-        assert max(Counter(name for name, _ in recorder.out).values(), default=0) <= a_lane
+        assert max(Counter(name for name, _ in recorder.out).values(), default=0) <= per_receiver
     while recorder.out:
         recorder.finish_one()
-    assert sorted(recorder.started) == sorted((lane, number) for number, lane in enumerate(lanes))
+    assert sorted(recorder.started) == sorted((receiver, number) for number, receiver in enumerate(receivers))

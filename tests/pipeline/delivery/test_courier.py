@@ -164,9 +164,9 @@ def test_a_hanging_receiver_does_not_hold_up_the_others(
     engine: sa.Engine, receiver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given: more for the hanging receiver, and earlier, than the window takes
-    monkeypatch.setattr("carpool_worker.pipeline.delivery.in_flight.WINDOW", 60)
-    monkeypatch.setattr("carpool_worker.pipeline.delivery.in_flight.CHUNK", 20)
-    monkeypatch.setattr("carpool_worker.pipeline.delivery.courier.CHUNK", 20)
+    monkeypatch.setattr("carpool_worker.pipeline.delivery.in_flight.MOST_DELIVERIES", 60)
+    monkeypatch.setattr("carpool_worker.pipeline.delivery.in_flight.CHUNK_DELIVERIES", 20)
+    monkeypatch.setattr("carpool_worker.pipeline.delivery.courier.CHUNK_DELIVERIES", 20)
 
     async def hang(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(30)

@@ -167,7 +167,7 @@ def test_outcomes_outlive_a_database_that_is_away_when_they_should_be_recorded(
 ) -> None:
     # Given
     given_deliveries(engine, *[webhook(receiver.url("/in"))] * 5)
-    monkeypatch.setattr("carpool_worker.pipeline.delivery.courier.LULL", 0.1)
+    monkeypatch.setattr("carpool_worker.pipeline.delivery.courier.RETRY_SECONDS", 0.1)
     record, failures = claims.record, iter([sa.exc.OperationalError("", None, Exception("away"))] * 3)
 
     def fail_first(*arguments: Any) -> None:
@@ -190,7 +190,7 @@ def test_when_the_lease_is_over_a_courier_no_longer_waits_for_the_database(
 ) -> None:
     # Given
     given_deliveries(engine, webhook(receiver.url("/in")))
-    for name in ("LULL", "RUN", "DRAIN", "LEASE_MARGIN"):
+    for name in ("RETRY_SECONDS", "RUN_SECONDS", "DRAIN_SECONDS", "LEASE_MARGIN_SECONDS"):
         monkeypatch.setattr(f"carpool_worker.pipeline.delivery.courier.{name}", 0.2)
 
     def fail(*arguments: Any) -> None:

@@ -81,8 +81,8 @@ def test_of_a_gigabyte_only_the_start_is_taken() -> None:
 
 @pytest.fixture
 def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("carpool_worker.pipeline.delivery.courier.RUN", 2.0)
-    monkeypatch.setattr("carpool_worker.pipeline.delivery.courier.DRAIN", 0.5)
+    monkeypatch.setattr("carpool_worker.pipeline.delivery.courier.RUN_SECONDS", 2.0)
+    monkeypatch.setattr("carpool_worker.pipeline.delivery.courier.DRAIN_SECONDS", 0.5)
 
 
 def given_hanging(stack: ExitStack, count: int) -> list[Hostile]:

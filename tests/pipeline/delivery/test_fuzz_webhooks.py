@@ -93,7 +93,7 @@ def test_a_url_that_is_accepted_is_decided_about(monkeypatch: pytest.MonkeyPatch
 
     async def decide(url: str) -> Sent:
         async with WebhookChannel(settings, Names("127.0.0.1")) as channel:
-            assert isinstance(channel.lane(url), str)
+            assert isinstance(channel.receiver(url), str)
             return await channel.send(outgoing(url))
 
     @fuzzed(300)

@@ -16,7 +16,7 @@ from tests.pipeline.delivery.hostile import hostile
 
 from carpool_worker.exceptions import SettingsInvalid
 from carpool_worker.pipeline.delivery.channels import Outgoing
-from carpool_worker.pipeline.delivery.channels.webhook import KEPT_ANSWER, WebhookChannel, signed_headers
+from carpool_worker.pipeline.delivery.channels.webhook import ANSWER_BYTES, WebhookChannel, signed_headers
 from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.settings import Settings, read_settings
 
@@ -105,7 +105,7 @@ def test_while_a_secret_is_rotated_receivers_with_either_verify(receiver: Any) -
 
 def test_nothing_is_sent_unsigned(receiver: Any) -> None:
     [sent] = send(outgoing(receiver.url("/in")), webhook_secret=[])
-    assert sent.event is Event.HELD
+    assert sent.event is Event.DEFERRED
     assert receiver.posts == {}
 
 
@@ -171,7 +171,7 @@ def test_of_a_dripping_or_endless_answer_only_the_start_is_read(receiver: Any) -
     [sent] = send(outgoing(receiver.url("/endless")))
 
     # Then
-    assert (sent.status, sent.detail) == (200, "x" * KEPT_ANSWER)
+    assert (sent.status, sent.detail) == (200, "x" * ANSWER_BYTES)
 
 
 def test_a_receiver_that_accepts_and_then_hangs_has_accepted(receiver: Any) -> None:
@@ -270,7 +270,8 @@ def test_what_a_resolver_let_through_is_refused_when_its_socket_is_made(
 ) -> None:
     # Given
     monkeypatch.setattr(
-        "carpool_worker.pipeline.delivery.channels.webhook.Sieve", lambda resolver, allowed, public: resolver
+        "carpool_worker.pipeline.delivery.channels.webhook.PublicOnlyResolver",
+        lambda resolver, allowed, public: resolver,
     )
 
     # When

@@ -1,7 +1,7 @@
-"""Decides what follows a try to deliver. Pure: the courier acts on the answer.
+"""Decides what follows a try to deliver. Pure: the courier acts on the decision.
 
 The rules are those of Standard Webhooks 1.0.0: 2xx alone is success, 410 ends all deliveries to the endpoint,
-Retry-After is obeyed, anything else is tried again by a schedule with jitter.
+Retry-After is obeyed, and anything else is tried again on a schedule with jitter.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ JITTER = 0.2
 """Fraction by which a wait is made longer or shorter at random, so that retries do not come in waves."""
 
 LONGEST_RETRY_AFTER = 86_400.0
-"""Seconds. A receiver that asks for more is asked again after a day."""
+"""Seconds: a receiver that asks for more is tried again after a day."""
 
-HOLD = 30.0
-"""Seconds until a delivery comes up again of which nothing was sent."""
+DEFERRED_SECONDS = 30.0
+"""Until a delivery comes up again that was not sent."""
 
 GONE = 410
+"""The HTTP status of a receiver that wants no more deliveries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ def after_delivery(sent: Sent, attempt: int, schedule: Sequence[float], chance: 
 
     `schedule` holds the seconds between tries: with nine there are ten tries.
     """
-    if sent.event is Event.HELD:
-        wait = max(HOLD, sent.retry_after or 0.0)
+    if sent.event is Event.DEFERRED:
+        wait = max(DEFERRED_SECONDS, sent.retry_after or 0.0)
         return Decision(SNOOZE.target, wait * _jitter(chance), sent.detail, counts=False)
     if sent.event is Event.REFUSED:
         return Decision(GIVE_UP.target, error=sent.detail, counts=False)
@@ -49,7 +50,7 @@ def after_delivery(sent: Sent, attempt: int, schedule: Sequence[float], chance: 
         return Decision(DELIVER.target)
     if sent.status == GONE:
         return Decision(
-            GIVE_UP.target, error="answered 410: this endpoint wants no more", stops_endpoint=True
+            GIVE_UP.target, error="answered 410: this endpoint wants no more deliveries", stops_endpoint=True
         )
     if attempt > len(schedule):
         return Decision(GIVE_UP.target, error=f"{_error(sent)}; gave up after {attempt} tries")
@@ -73,23 +74,23 @@ def _error(sent: Sent) -> str:
 
 
 class Event(Enum):
-    """What happened when a channel tried to send."""
+    """How a channel's try to send ended."""
 
     ACCEPTED = "accepted"
-    """The other side took it."""
+    """The broker accepted it."""
     ANSWERED = "answered"
     """A receiver answered over HTTP; its status decides."""
     FAILED = "failed"
-    """No answer came, or the other side was away; another try may succeed."""
+    """No answer came, or the receiver could not be reached; another try may succeed."""
     REFUSED = "refused"
-    """It must never be sent there, now or later."""
-    HELD = "held"
-    """Nothing was sent: it is not its turn, or an operator has to set something first."""
+    """It must not be sent there, now or later."""
+    DEFERRED = "deferred"
+    """Not sent: other deliveries come first, or an operator has to set something first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What came of sending it."""
+    """The outcome of a try to send."""
 
     event: Event
     detail: str | None = None  # the error, or the start of the receiver's answer

@@ -1,7 +1,7 @@
 """Which addresses webhooks may reach: public ones, and those that the operator allows.
 
-Checked where it cannot be evaded: when the socket to an address is made, after names were resolved. Of a name that
-has addresses of both kinds only the public ones are tried.
+They are checked where it can't be evaded: when the socket to an address is made, after names were resolved. Of a name
+with addresses of both kinds only the public ones are tried.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 RECEIVE_BUFFER = 8_192
-"""Bytes that a socket holds for us. Of an answer little is read, and a receiver that floods us with a hundred thousand
-interim answers has to wait its turn after each few."""
+"""Bytes that a socket buffers. Little of an answer is read, and a receiver that floods us with a hundred thousand
+interim answers has to wait after every few."""
 
 Address = IPv4Address | IPv6Address
 Networks = Sequence[IPv4Network | IPv6Network]
@@ -32,7 +32,7 @@ REFUSED: Networks = (
     IPv6Network("3fff::/20"),  # documentation: RFC 9637
     IPv6Network("5f00::/16"),  # segment routing: RFC 9602
 )
-"""Not for webhooks, though `ipaddress` calls them global in some versions of Python."""
+"""Not for webhooks, though some versions of Python call them global."""
 
 
 class TargetRefused(OSError):
@@ -43,15 +43,15 @@ class TargetRefused(OSError):
 
 
 def reachable(address: str, allowed: Networks, public: bool = True) -> bool:
-    """Tell whether a webhook may go to this address: it is in `allowed`, or, if `public` ones are fine, public."""
+    """Return whether a webhook may go to this address: it is in `allowed`, or it is public and `public` is True."""
     plain = _innermost(ip_address(address))
     if any(plain in network for network in allowed):
         return True
     return public and _is_public(plain)
 
 
-class Sieve(AbstractResolver):
-    """Resolves names by `resolver` to those of their addresses that are within reach."""
+class PublicOnlyResolver(AbstractResolver):
+    """Resolves names by `resolver`, and leaves out the addresses that webhooks may not reach."""
 
     def __init__(self, resolver: AbstractResolver, allowed: Networks, public: bool) -> None:
         self._resolver = resolver
@@ -61,12 +61,12 @@ class Sieve(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Resolve a name; raises TargetRefused where none of its addresses is within reach, OSError if it has none."""
+        """Resolve a name; raises TargetRefused if none of its addresses may be reached, OSError if it has none."""
         found = await self._resolver.resolve(host, port, family)
-        within = [one for one in found if reachable(one["host"], self._allowed, self._public)]
-        if found and not within:
+        allowed = [one for one in found if reachable(one["host"], self._allowed, self._public)]
+        if found and not allowed:
             raise TargetRefused
-        return within
+        return allowed
 
     async def close(self) -> None:
         """Close the resolver."""
@@ -74,7 +74,7 @@ class Sieve(AbstractResolver):
 
 
 def socket_factory(allowed: Networks, public: bool) -> Callable[[Any], socket.socket]:
-    """Return what makes an aiohttp connector's sockets; it raises TargetRefused for an address out of reach."""
+    """Return a factory of an aiohttp connector's sockets; it raises TargetRefused for a forbidden address."""
 
     def open_socket(info: Any) -> socket.socket:
         family, kind, protocol, _, (address, *_) = info

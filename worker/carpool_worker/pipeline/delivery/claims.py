@@ -1,4 +1,4 @@
-"""Parcels: claimed deliveries together with what is sent, read and written in chunks for the courier."""
+"""Claims deliveries for the courier together with the answers to send, and records how they went, in chunks."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.deliveries.endpoints import Health, Trouble
 from carpool_worker.store.deliveries.rows import Claimed, Outcome
 from carpool_worker.store.requests.answers import load_answers
+from carpool_worker.units import Milliseconds
 
 AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, psycopg.OperationalError)
-"""What is raised while the database can't be reached, is locked or has no room."""
+"""Raised while the database can't be reached, is locked or has no room."""
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class ClaimedDelivery:
     """A claimed delivery and what is sent (None: its request is gone)."""
 
     claimed: Claimed
     outgoing: Outgoing | None
-    fails: bool = False  # its endpoint has taken nothing since it began to fail
-    stopped: str | None = None  # why nothing is sent to its endpoint any more
+    is_failing: bool = False  # its endpoint has accepted nothing since it began to fail
+    stopped: str | None = None  # why nothing is sent to its endpoint any longer
 
     @property
     def size(self) -> int:
@@ -37,7 +38,7 @@ class Parcel:
         return len(self.outgoing.answer) if self.outgoing else 0
 
 
-def claim(engine: sa.Engine, limit: int, lease: float) -> list[Parcel]:
+def claim(engine: sa.Engine, limit: int, lease: float) -> list[ClaimedDelivery]:
     """Claim up to `limit` deliveries for `lease` seconds, and load their answers."""
     with database.write(engine) as connection:
         claimed = deliveries.claim(connection, limit, round(lease * 1_000), database.now())
@@ -47,14 +48,14 @@ def claim(engine: sa.Engine, limit: int, lease: float) -> list[Parcel]:
         answers = load_answers(connection, [one.request_id for one in claimed])
         urls = {one.target for one in claimed if one.channel == "webhook"}
         troubles = {trouble.url: trouble for trouble in endpoints.troubles(connection, urls)}
-    return [_parcel(one, answers.get(one.request_id), troubles.get(one.target)) for one in claimed]
+    return [_claimed_delivery(one, answers.get(one.request_id), troubles.get(one.target)) for one in claimed]
 
 
-def record(engine: sa.Engine, outcomes: Sequence[Outcome], patience: float) -> None:
-    """Record what became of parcels; an endpoint that has failed for `patience` seconds is stopped."""
+def record(engine: sa.Engine, outcomes: Sequence[Outcome], stop_after: Milliseconds) -> None:
+    """Record the outcomes of tries; an endpoint that has failed for `stop_after` is stopped."""
     with database.write(engine) as connection:
         deliveries.record(connection, outcomes, database.now())
-        endpoints.note(connection, _health(outcomes), round(patience * 1_000), database.now())
+        endpoints.note(connection, _health(outcomes), stop_after, database.now())
 
 
 def _health(outcomes: Sequence[Outcome]) -> Health:
@@ -66,9 +67,9 @@ def _health(outcomes: Sequence[Outcome]) -> Health:
     )
 
 
-def _parcel(claimed: Claimed, answer: Answer | None, trouble: Trouble | None) -> Parcel:
+def _claimed_delivery(claimed: Claimed, answer: Answer | None, trouble: Trouble | None) -> ClaimedDelivery:
     if answer is None:
-        return Parcel(claimed, None)
+        return ClaimedDelivery(claimed, None)
     outgoing = Outgoing(
         claimed.request_id,
         answer.state,
@@ -79,4 +80,4 @@ def _parcel(claimed: Claimed, answer: Answer | None, trouble: Trouble | None) ->
         claimed.trace,
     )
     stopped = trouble and trouble.stopped_at and trouble.reason
-    return Parcel(claimed, outgoing, trouble is not None, stopped or None)
+    return ClaimedDelivery(claimed, outgoing, trouble is not None, stopped or None)

@@ -1,8 +1,8 @@
-"""Turns: how many deliveries go out at a time, in all and to one receiver. It does no input or output.
+"""How many deliveries are in flight at a time, in all and to one receiver. It does no input or output.
 
-Receivers take turns, so that a slow one with a thousand deliveries leaves the others their share. One that hangs is
-known only when its time is up, so nobody gets many at a time before its first answer; those known as slow share a
-small part of the whole.
+Receivers are served in rotation, so that a slow one with a thousand deliveries leaves the others their share. One that
+hangs is recognised only when its time is up, so nobody gets many at a time before its first answer; receivers known as
+slow share a small part of the whole.
 """
 
 from __future__ import annotations
@@ -12,123 +12,132 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Generic, TypeVar
 
-FIRST = 2
-"""Deliveries out at a time to a receiver of which nothing has come back yet."""
+FIRST_DELIVERIES = 2
+"""In flight at a time to a receiver that has answered nothing yet."""
 
 SLOW_SHARE = 10
-"""All slow receivers together get one of so many places, and each of them one at a time."""
+"""All slow receivers together get one in so many places, and each of them one at a time."""
 
 SLOW_WAITING = 10
-"""Deliveries that wait for one slow receiver; there is no use in holding more."""
+"""Deliveries that may wait for one slow receiver; claiming more of them would be of no use."""
 
 Item = TypeVar("Item")
 
 
-class Pace(Enum):
-    """How a receiver did at its last try."""
+class ReceiverSpeed(Enum):
+    """How fast a receiver was at its last try."""
 
     UNKNOWN = auto()
     QUICK = auto()
     SLOW = auto()
 
 
-class Lane(Generic[Item]):
-    """The deliveries to one receiver: those that wait, and how many are out."""
+class Receiver(Generic[Item]):
+    """The deliveries to one receiver: those that wait, and how many are in flight."""
 
     def __init__(self) -> None:
         self.waiting: deque[Item] = deque()
-        self.out = 0
-        self.queued = False
-        self.pace = Pace.UNKNOWN
+        self.in_flight = 0
+        self.is_ready = False  # among those that may start one
+        self.speed = ReceiverSpeed.UNKNOWN
 
     @property
     def is_slow(self) -> bool:
         """Whether it is one of those that share a small part of the whole."""
-        return self.pace is Pace.SLOW
+        return self.speed is ReceiverSpeed.SLOW
 
 
-class Turns(Generic[Item]):
-    """Calls `start` for each item when its turn has come; whoever finishes one says so."""
+class ReceiverLimits(Generic[Item]):
+    """Calls `start` for each item as soon as the limits allow; the caller reports each that is done to `finish`."""
 
-    def __init__(self, total: int, a_lane: int, start: Callable[[str, Item], None]) -> None:
+    def __init__(self, total: int, per_receiver: int, start: Callable[[str, Item], None]) -> None:
         self._total = total
         self._slow_total = max(1, total // SLOW_SHARE)
-        self._a_lane = {Pace.UNKNOWN: min(FIRST, a_lane), Pace.QUICK: a_lane, Pace.SLOW: 1}
+        self._per_receiver = {
+            ReceiverSpeed.UNKNOWN: min(FIRST_DELIVERIES, per_receiver),
+            ReceiverSpeed.QUICK: per_receiver,
+            ReceiverSpeed.SLOW: 1,
+        }
         self._start = start
-        self._out = 0
-        self._slow_out = 0
-        self._lanes: dict[str, Lane[Item]] = {}  # kept when empty: how it did must not be forgotten
+        self._in_flight = 0
+        self._slow_in_flight = 0
+        self._receivers: dict[str, Receiver[Item]] = {}  # kept when empty: their speed must not be forgotten
         self._ready: deque[str] = deque()
         self._slow_ready: deque[str] = deque()
 
-    def add(self, name: str, item: Item, fails: bool = False) -> None:
-        """Let an item wait in the lane `name`; it may be started at once. `fails`: it did at its last try."""
-        lane = self._lanes.setdefault(name, Lane())
-        if fails and lane.pace is Pace.UNKNOWN:
-            self._set_pace(name, Pace.SLOW)
-        lane.waiting.append(item)
-        self._queue(name)
-        self._go()
+    def add(self, name: str, item: Item, is_failing: bool = False) -> None:
+        """Queue an item for the receiver `name`; it may be started at once. `is_failing`: its last try failed."""
+        receiver = self._receivers.setdefault(name, Receiver())
+        if is_failing and receiver.speed is ReceiverSpeed.UNKNOWN:
+            self._set_speed(name, ReceiverSpeed.SLOW)
+        receiver.waiting.append(item)
+        self._list_if_ready(name)
+        self._start_ready()
 
     def finish(self, name: str, quick: bool = True) -> None:
-        """Say that a started item of the lane `name` is done; others may be started."""
-        lane = self._lanes[name]
-        self._out -= 1
-        self._slow_out -= lane.is_slow
-        lane.out -= 1
-        self._set_pace(name, Pace.QUICK if quick else Pace.SLOW)
-        self._queue(name)
-        self._go()
+        """Count a started item of the receiver `name` as done; others may be started."""
+        receiver = self._receivers[name]
+        self._in_flight -= 1
+        self._slow_in_flight -= receiver.is_slow
+        receiver.in_flight -= 1
+        self._set_speed(name, ReceiverSpeed.QUICK if quick else ReceiverSpeed.SLOW)
+        self._list_if_ready(name)
+        self._start_ready()
 
     def is_clogged(self, name: str) -> bool:
-        """Tell whether this lane is slow and enough waits in it."""
-        lane = self._lanes.get(name)
-        return lane is not None and lane.is_slow and len(lane.waiting) >= SLOW_WAITING
+        """Return whether this receiver is slow and enough items wait for it."""
+        receiver = self._receivers.get(name)
+        return receiver is not None and receiver.is_slow and len(receiver.waiting) >= SLOW_WAITING
 
     def take_back_longest(self) -> list[Item]:
-        """Return, and forget, all items that wait in slow lanes, or, if none do, in the lane where most wait."""
-        slow = [lane for lane in self._lanes.values() if lane.is_slow and lane.waiting]
-        longest = max(self._lanes.values(), key=lambda lane: len(lane.waiting), default=Lane[Item]())
-        return [item for lane in slow or [longest] for item in self._take_back(lane)]
+        """Remove and return all items that wait for slow receivers; if none do, those of the longest queue."""
+        slow = [receiver for receiver in self._receivers.values() if receiver.is_slow and receiver.waiting]
+        longest = max(
+            self._receivers.values(), key=lambda receiver: len(receiver.waiting), default=Receiver[Item]()
+        )
+        return [item for receiver in slow or [longest] for item in self._take_back(receiver)]
 
     def take_back_all(self) -> list[Item]:
-        """Return, and forget, all items that wait."""
-        return [item for lane in self._lanes.values() for item in self._take_back(lane)]
+        """Remove and return all items that wait."""
+        return [item for receiver in self._receivers.values() for item in self._take_back(receiver)]
 
-    def _take_back(self, lane: Lane[Item]) -> list[Item]:
-        items = list(lane.waiting)
-        lane.waiting.clear()
+    def _take_back(self, receiver: Receiver[Item]) -> list[Item]:
+        items = list(receiver.waiting)
+        receiver.waiting.clear()
         return items
 
-    def _set_pace(self, name: str, pace: Pace) -> None:
-        lane = self._lanes[name]
-        if lane.pace is pace:
+    def _set_speed(self, name: str, speed: ReceiverSpeed) -> None:
+        receiver = self._receivers[name]
+        if receiver.speed is speed:
             return
-        if lane.queued:
-            (self._slow_ready if lane.is_slow else self._ready).remove(name)
-            lane.queued = False
-        self._slow_out += lane.out * ((pace is Pace.SLOW) - lane.is_slow)
-        lane.pace = pace
+        if receiver.is_ready:
+            (self._slow_ready if receiver.is_slow else self._ready).remove(name)
+            receiver.is_ready = False
+        self._slow_in_flight += receiver.in_flight * ((speed is ReceiverSpeed.SLOW) - receiver.is_slow)
+        receiver.speed = speed
 
-    def _queue(self, name: str) -> None:
-        lane = self._lanes[name]
-        if lane.waiting and lane.out < self._a_lane[lane.pace] and not lane.queued:
-            lane.queued = True
-            (self._slow_ready if lane.is_slow else self._ready).append(name)
+    def _list_if_ready(self, name: str) -> None:
+        receiver = self._receivers[name]
+        has_room = receiver.in_flight < self._per_receiver[receiver.speed]
+        if receiver.waiting and has_room and not receiver.is_ready:
+            receiver.is_ready = True
+            (self._slow_ready if receiver.is_slow else self._ready).append(name)
 
-    def _go(self) -> None:
+    def _start_ready(self) -> None:
         while ready := self._next_ready():
             name = ready.popleft()
-            lane = self._lanes[name]
-            lane.queued = False
-            if lane.waiting:
-                self._out += 1
-                self._slow_out += lane.is_slow
-                lane.out += 1
-                self._start(name, lane.waiting.popleft())
-            self._queue(name)
+            receiver = self._receivers[name]
+            receiver.is_ready = False
+            if receiver.waiting:
+                self._in_flight += 1
+                self._slow_in_flight += receiver.is_slow
+                receiver.in_flight += 1
+                self._start(name, receiver.waiting.popleft())
+            self._list_if_ready(name)
 
     def _next_ready(self) -> deque[str] | None:
-        if self._out >= self._total:
+        if self._in_flight >= self._total:
             return None
-        return self._slow_ready if self._slow_ready and self._slow_out < self._slow_total else self._ready
+        if self._slow_ready and self._slow_in_flight < self._slow_total:
+            return self._slow_ready
+        return self._ready

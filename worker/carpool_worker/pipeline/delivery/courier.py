@@ -1,7 +1,7 @@
-"""The courier: claims deliveries that are due and hands each to its channel, many at once.
+"""The courier claims deliveries that are due and hands each to its channel, many at once.
 
-At least once, not exactly once: a courier killed between sending and recording leaves its deliveries claimed; when
-their lease ends the rescuer makes them available again, and receivers see the same `webhook-id` a second time.
+Delivery is at least once: a courier killed between sending and recording leaves its deliveries claimed. When their
+lease ends they become available again, and receivers get the same `webhook-id` a second time.
 """
 
 from __future__ import annotations
@@ -19,41 +19,45 @@ from carpool_worker.pipeline.delivery import claims
 from carpool_worker.pipeline.delivery.channels import Channel, Channels
 from carpool_worker.pipeline.delivery.channels.celery_task import TaskChannel
 from carpool_worker.pipeline.delivery.channels.webhook import WebhookChannel
-from carpool_worker.pipeline.delivery.claims import Parcel
-from carpool_worker.pipeline.delivery.concurrency import Turns
-from carpool_worker.pipeline.delivery.in_flight import CHUNK, Window
+from carpool_worker.pipeline.delivery.claims import ClaimedDelivery
+from carpool_worker.pipeline.delivery.concurrency import ReceiverLimits
+from carpool_worker.pipeline.delivery.in_flight import CHUNK_DELIVERIES, InFlight
 from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.settings import Settings
 from carpool_worker.states import DELIVER
 from carpool_worker.telemetry.logs import get_logger
+from carpool_worker.units import DAY, Milliseconds
 
-RUN = 20.0
-DRAIN = 5.0
-"""Seconds. A run claims for so long, and so much later puts back what still waits for its turn."""
+RUN_SECONDS = 20.0
+"""How long a run claims deliveries; the next run takes over."""
 
-LEASE_MARGIN = 10.0
-"""Seconds that a lease goes on after a run's last post must have ended."""
+DRAIN_SECONDS = 5.0
+"""How long after that it goes on sending; then it gives back what still waits."""
 
-PAUSE = 0.03
-"""Seconds between two looks at what has finished: outcomes are recorded in groups."""
+LEASE_MARGIN_SECONDS = 10.0
+"""How long a claim outlasts a run's last post."""
 
-LULL = 1.0
-"""Seconds until a run that found no more due asks again, while its last deliveries are out."""
+RECORD_SECONDS = 0.03
+"""Between records: outcomes are written in groups."""
 
-SLOW = 5.0
-"""Seconds from which on a receiver is slow: it gets one delivery at a time."""
+CLAIM_SECONDS = 1.0
+"""Between claims once nothing is due but deliveries are still in flight."""
 
-DAY = 86_400.0
+RETRY_SECONDS = 1.0
+"""Between tries to record outcomes while the database is away."""
+
+SLOW_SECONDS = 5.0
+"""A receiver that takes so long is slow: it gets one delivery at a time."""
+
+STALL_SECONDS = 1.0
+"""Without room for a chunk; then the deliveries to the slowest receivers are given back."""
 
 LOOKUPS = 64
-"""Names of hosts that are looked up at once, a thread each."""
+"""Names of hosts looked up at once, a thread each."""
 
-STALL = 1.0
-"""Seconds without room for a chunk; then the receiver that most deliveries wait for gives way."""
-
-BUSY = Sent(Event.HELD, "not sent yet: its receiver is slow, and others came first")
-CLOGGED = Sent(Event.HELD, "not sent yet: its receiver is slow, and enough wait for it", retry_after=30.0)
-"""Seconds: one that hangs is not asked all the time, and one that was slow once is soon trusted again."""
+BUSY = Sent(Event.DEFERRED, "not sent yet: its receiver is slow, and others came first")
+CLOGGED = Sent(Event.DEFERRED, "not sent yet: its receiver is slow, and enough wait for it", retry_after=30.0)
+"""Seconds: a receiver that hangs is not asked all the time, and one that was slow once is soon trusted again."""
 
 GONE = Sent(Event.REFUSED, "not sent: the request is no longer kept")
 
@@ -63,9 +67,15 @@ T = TypeVar("T")
 
 
 def deliver(engine: sa.Engine, app: celery.Celery, settings: Settings) -> int:
-    """Deliver what is due, for about a minute at most; return how many deliveries their callbacks took.
+    """Deliver what is due, for about a minute at most; return how many deliveries their receivers accepted.
 
-    Webhooks go out by `settings`, tasks through `app`.
+    The `carpool.deliver` task calls it, whenever the stager or the collector finds deliveries that are due; any number
+    of couriers may run at once. Each chunk is claimed in a transaction of its own and sent without one; outcomes are
+    committed in groups, some 30 ms apart. A crash leaves what it claimed in `delivering`: when the lease ends it is
+    delivered again, under the same `webhook-id`. Webhooks go out as `settings` allow, tasks through `app`.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: the database is away, and nothing is in flight or the leases have ended.
     """
     return asyncio.run(_deliver(engine, app, settings))
 
@@ -76,22 +86,24 @@ async def _deliver(engine: sa.Engine, app: celery.Celery, settings: Settings) ->
     async with WebhookChannel(settings) as webhook:
         with TaskChannel(app, settings) as task:
             channels: Channels = {"webhook": webhook, "task": task}
-            return await Run(engine, channels, settings).run()
+            return await DeliveryRun(engine, channels, settings).run()
 
 
-class Run:
+class DeliveryRun:
     """One run of the courier."""
 
     def __init__(self, engine: sa.Engine, channels: Channels, settings: Settings) -> None:
         self._engine = engine
         self._channels = channels
         self._settings = settings
-        self._window = Window(settings.webhook_schedule)
-        limits = (settings.webhook_concurrency, settings.webhook_host_concurrency)
-        self._turns = Turns[Parcel](*limits, self._start)
+        self._in_flight = InFlight(settings.webhook_schedule)
+        self._limits = ReceiverLimits[ClaimedDelivery](
+            settings.webhook_concurrency, settings.webhook_host_concurrency, self._start
+        )
         self._began = self._had_room = monotonic()
-        self._lease_ends = self._began + RUN + DRAIN + settings.webhook_timeout + LEASE_MARGIN
-        self._asks_at = self._records_at = 0.0
+        longest = RUN_SECONDS + DRAIN_SECONDS + settings.webhook_timeout
+        self._lease_ends = self._began + longest + LEASE_MARGIN_SECONDS
+        self._claims_at = self._records_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         # A thread of its own: the loop's others may all be looking up the names of hosts that don't answer.
         self._database = ThreadPoolExecutor(1, "courier-database")
@@ -102,111 +114,112 @@ class Run:
             return await self._run()
 
     async def _run(self) -> int:
-        while await self._fill() or not self._window.is_empty:
-            await asyncio.sleep(PAUSE)
+        while await self._fill() or not self._in_flight.is_empty:
+            await asyncio.sleep(RECORD_SECONDS)
             await self._record()
             self._give_way()
         self._report()
-        return self._window.tally[DELIVER.target]
+        return self._in_flight.tally[DELIVER.target]
 
     async def _fill(self) -> bool:
-        """Claim while there is room and anything due; tell whether anything was claimed."""
+        """Claim while there is room and anything due; return whether anything was claimed."""
         filled = False
         while self._may_claim():
             chunk = await self._claim()
-            if len(chunk) < CHUNK:
-                self._asks_at = monotonic() + LULL
-            for parcel in chunk:
-                self._take(parcel)
+            if len(chunk) < CHUNK_DELIVERIES:
+                self._claims_at = monotonic() + CLAIM_SECONDS
+            for delivery in chunk:
+                self._take(delivery)
             filled = filled or bool(chunk)
         return filled
 
-    async def _claim(self) -> list[Parcel]:
+    async def _claim(self) -> list[ClaimedDelivery]:
         try:
-            return await self._in_database(claims.claim, CHUNK, self._lease_ends - monotonic())
+            return await self._in_database(claims.claim, CHUNK_DELIVERIES, self._lease_ends - monotonic())
         except claims.AWAY:
-            if self._window.is_empty:
+            if self._in_flight.is_empty:
                 raise
             return []
 
     def _may_claim(self) -> bool:
-        if not self._window.has_room:
+        if not self._in_flight.has_room:
             return False
         self._had_room = monotonic()
-        return self._asks_at <= self._had_room < self._began + RUN
+        return self._claims_at <= self._had_room < self._began + RUN_SECONDS
 
-    def _take(self, parcel: Parcel) -> None:
-        self._window.take(parcel)
-        lane = self._channels[parcel.claimed.channel].lane(parcel.claimed.target)
-        if parcel.outgoing is None:
-            self._window.settle(parcel, GONE)
-        elif parcel.stopped:
-            self._window.settle(
-                parcel, Sent(Event.REFUSED, f"not sent: its endpoint was stopped, it {parcel.stopped}")
+    def _take(self, delivery: ClaimedDelivery) -> None:
+        self._in_flight.add(delivery)
+        receiver = self._channels[delivery.claimed.channel].receiver(delivery.claimed.target)
+        if delivery.outgoing is None:
+            self._in_flight.settle(delivery, GONE)
+        elif delivery.stopped:
+            self._in_flight.settle(
+                delivery, Sent(Event.REFUSED, f"not sent: its endpoint was stopped, it {delivery.stopped}")
             )
-        elif self._turns.is_clogged(lane):
-            self._window.settle(parcel, CLOGGED)
+        elif self._limits.is_clogged(receiver):
+            self._in_flight.settle(delivery, CLOGGED)
         else:
-            self._turns.add(lane, parcel, parcel.fails)
+            self._limits.add(receiver, delivery, delivery.is_failing)
 
-    def _start(self, lane: str, parcel: Parcel) -> None:
-        task = asyncio.create_task(self._send(lane, parcel))
+    def _start(self, receiver: str, delivery: ClaimedDelivery) -> None:
+        task = asyncio.create_task(self._send(receiver, delivery))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _send(self, lane: str, parcel: Parcel) -> None:
+    async def _send(self, receiver: str, delivery: ClaimedDelivery) -> None:
         start = monotonic()
-        sent = await send(self._channels[parcel.claimed.channel], parcel)
+        sent = await send(self._channels[delivery.claimed.channel], delivery)
         seconds = monotonic() - start
-        self._window.settle(parcel, sent, seconds)
-        self._turns.finish(lane, quick=seconds < min(SLOW, self._settings.webhook_timeout))
+        self._in_flight.settle(delivery, sent, seconds)
+        self._limits.finish(receiver, quick=seconds < min(SLOW_SECONDS, self._settings.webhook_timeout))
 
     async def _in_database(self, act: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._database, act, self._engine, *arguments)
 
     async def _record(self) -> None:
-        if monotonic() < self._records_at or not (outcomes := self._window.drain()):
+        if monotonic() < self._records_at or not (outcomes := self._in_flight.drain()):
             return
         try:
-            await self._in_database(claims.record, outcomes, self._settings.webhook_stop_days * DAY)
+            stop_after = round(self._settings.webhook_stop_days * DAY)
+            await self._in_database(claims.record, outcomes, Milliseconds(stop_after))
         except claims.AWAY as error:
-            self._window.put_back(outcomes)
+            self._in_flight.restore(outcomes)
             if monotonic() > self._lease_ends:
-                raise  # others may claim them now; receivers that had them will see them twice
-            self._records_at = monotonic() + LULL
+                raise  # they may be claimed again now, so their receivers may get them twice
+            self._records_at = monotonic() + RETRY_SECONDS
             log.warning("outcomes not recorded yet", count=len(outcomes), error=type(error).__name__)
 
     def _give_way(self) -> None:
-        """Put back what waits for a receiver that holds up the others, and all that waits when the time is up."""
-        late: list[Parcel] = []
-        if monotonic() > self._began + RUN + DRAIN:
-            late = self._turns.take_back_all()
-        elif not self._window.has_room and monotonic() > self._had_room + STALL:
-            late = self._turns.take_back_longest()
+        """Give back what waits for receivers that keep others waiting, and all that waits once the time is up."""
+        late: list[ClaimedDelivery] = []
+        if monotonic() > self._began + RUN_SECONDS + DRAIN_SECONDS:
+            late = self._limits.take_back_all()
+        elif not self._in_flight.has_room and monotonic() > self._had_room + STALL_SECONDS:
+            late = self._limits.take_back_longest()
             self._had_room = monotonic()
-        for parcel in late:
-            self._window.settle(parcel, BUSY)
+        for delivery in late:
+            self._in_flight.settle(delivery, BUSY)
 
     def _report(self) -> None:
-        tally = {state.value: count for state, count in self._window.tally.items()}
+        tally = {state.value: count for state, count in self._in_flight.tally.items()}
         if tally:
             log.info("deliveries settled", **tally, seconds=round(monotonic() - self._began, 3))
-        for notice, count in self._window.notices.items():
+        for notice, count in self._in_flight.notices.items():
             log.warning("deliveries need attention", count=count, reason=notice)
 
 
-async def send(channel: Channel, parcel: Parcel) -> Sent:
-    """Send one parcel; an error that the channel did not foresee counts as a failed try."""
-    if parcel.outgoing is None:
+async def send(channel: Channel, delivery: ClaimedDelivery) -> Sent:
+    """Send one delivery; an exception that the channel did not expect counts as a failed try."""
+    if delivery.outgoing is None:
         return GONE
     try:
-        return await channel.send(parcel.outgoing)
+        return await channel.send(delivery.outgoing)
     except Exception as error:
-        # Its type alone: what the error says could quote the answer.
+        # Only its type: its message could quote the answer.
         log.error(
             "delivery channel failed",
-            request=parcel.claimed.request_id,
-            channel=parcel.claimed.channel,
+            request=delivery.claimed.request_id,
+            channel=delivery.claimed.channel,
             error=type(error).__name__,
         )
         return Sent(Event.FAILED, type(error).__name__)

@@ -1,4 +1,4 @@
-"""What one run of the courier has in memory: parcels that are out or wait, and outcomes not yet recorded."""
+"""What a run of the courier has in memory: claimed deliveries, waiting or being sent, and outcomes to be recorded."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from collections import Counter
 from collections.abc import Sequence
 
 from carpool_worker import database
-from carpool_worker.pipeline.delivery.claims import Parcel
+from carpool_worker.pipeline.delivery.claims import ClaimedDelivery
 from carpool_worker.policies.deliveries import Decision, Event, Sent, after_delivery
 from carpool_worker.states import DeliveryState
 from carpool_worker.store.deliveries.rows import Outcome
 
-CHUNK = 250
-WINDOW = 2_000
-WINDOW_BYTES = 64_000_000
-"""Deliveries claimed at a time; deliveries, and bytes of answers, held at most (and one chunk more of bytes)."""
+CHUNK_DELIVERIES = 250
+"""Claimed in one transaction."""
+
+MOST_DELIVERIES = 2_000
+MOST_BYTES = 64_000_000
+"""In memory at a time: deliveries, and bytes of their answers (which one chunk may exceed)."""
 
 
-class Window:
-    """Parcels by the lot, and what became of them; `schedule` holds the seconds between tries."""
+class InFlight:
+    """The deliveries of a run and their outcomes; `schedule` holds the seconds between tries."""
 
     def __init__(self, schedule: Sequence[float]) -> None:
         self._schedule = schedule
@@ -31,43 +33,43 @@ class Window:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is out or waits, and nothing is left to be recorded."""
+        """Whether no delivery is claimed, and no outcome left to be recorded."""
         return not self.count and not self._outcomes
 
     @property
     def has_room(self) -> bool:
         """Whether another chunk may be claimed."""
-        return self.count <= WINDOW - CHUNK and self._bytes < WINDOW_BYTES
+        return self.count <= MOST_DELIVERIES - CHUNK_DELIVERIES and self._bytes < MOST_BYTES
 
-    def take(self, parcel: Parcel) -> None:
-        """Hold a parcel."""
+    def add(self, delivery: ClaimedDelivery) -> None:
+        """Count a claimed delivery in."""
         self.count += 1
-        self._bytes += parcel.size
+        self._bytes += delivery.size
 
-    def settle(self, parcel: Parcel, sent: Sent, seconds: float = 0.0) -> None:
-        """Let go of a parcel: sending it took `seconds` and ended with `sent`."""
-        decision = after_delivery(sent, parcel.claimed.attempt, self._schedule, random.random())  # noqa: S311
-        self._outcomes.append(_outcome(parcel, sent, decision, round(seconds * 1_000)))
-        if sent.event is Event.HELD and sent.detail:
+    def settle(self, delivery: ClaimedDelivery, sent: Sent, seconds: float = 0.0) -> None:
+        """Count a delivery out: sending it took `seconds` and ended with `sent`."""
+        decision = after_delivery(sent, delivery.claimed.attempt, self._schedule, random.random())  # noqa: S311
+        self._outcomes.append(_outcome(delivery, sent, decision, round(seconds * 1_000)))
+        if sent.event is Event.DEFERRED and sent.detail:
             self.notices[sent.detail] += 1
         self.tally[decision.state] += 1
         self.count -= 1
-        self._bytes -= parcel.size
+        self._bytes -= delivery.size
 
     def drain(self) -> list[Outcome]:
-        """Return the outcomes since the last time."""
+        """Remove and return the outcomes that are not recorded yet."""
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
-    def put_back(self, outcomes: list[Outcome]) -> None:
-        """Keep drained outcomes for another time, as they could not be recorded."""
+    def restore(self, outcomes: list[Outcome]) -> None:
+        """Keep drained outcomes for later, as they could not be recorded."""
         self._outcomes = outcomes + self._outcomes
 
 
-def _outcome(parcel: Parcel, sent: Sent, decision: Decision, milliseconds: int) -> Outcome:
+def _outcome(delivery: ClaimedDelivery, sent: Sent, decision: Decision, milliseconds: int) -> Outcome:
     now = database.now()
     return Outcome(
-        parcel.claimed,
+        delivery.claimed,
         decision.state,
         at=now - milliseconds,
         due_at=now + round(decision.seconds * 1_000),

@@ -1,4 +1,4 @@
-"""Channels: the ways on which an answer reaches its callback. One module a kind."""
+"""Channels: the ways in which an answer reaches its callback, a module for each."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Outgoing:
 class Channel(Protocol):
     """Sends answers to one kind of callback."""
 
-    def lane(self, target: str) -> str:
-        """Return what limits concurrency: deliveries of one lane share a receiver."""
+    def receiver(self, target: str) -> str:
+        """Return the name of the receiver; the number of deliveries in flight to each is limited."""
 
     async def send(self, outgoing: Outgoing) -> Sent:
-        """Send one answer; it raises nothing, as every failure is a Sent."""
+        """Send one answer. A failure is returned as a Sent, never raised."""
 
 
 Channels = Mapping[str, Channel]

@@ -22,22 +22,22 @@ from carpool_worker.settings import Settings
 from carpool_worker.telemetry.traces import delivering
 
 THREADS = 8
-"""Tasks that are sent at a time: Celery blocks."""
+"""Tasks sent at a time: sending through Celery blocks."""
 
 BROKER_TIMEOUT = 5.0
 """Seconds that the broker may take for one command."""
 
 AWAY = (OperationalError, ChannelError, RedisError, OSError)
-"""What is raised while the broker can't be reached, or has no room."""
+"""Raised while the broker can't be reached, or has no room."""
 
 
 class TaskChannel:
-    """Sends answers as the one argument of a task; used as a context manager, which holds the connections."""
+    """Sends answers as the one argument of a task; used as a context manager, which owns the connections."""
 
     def __init__(self, app: celery.Celery, settings: Settings) -> None:
         self._app = app
         self._settings = settings
-        # The worker's own connections wait for a broker without end, as they should.
+        # The worker's own connections rightly wait for a broker forever; these must not.
         timeouts = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), BROKER_TIMEOUT)
         self._connections = app.connection_for_write(transport_options=timeouts).Pool(limit=THREADS)
         self._threads = ThreadPoolExecutor(THREADS, "courier-broker")
@@ -51,7 +51,7 @@ class TaskChannel:
         self._threads.shutdown()
         self._connections.force_close_all()
 
-    def lane(self, target: str) -> str:
+    def receiver(self, target: str) -> str:
         """Return the broker, which all tasks share."""
         return "broker"
 
@@ -67,22 +67,22 @@ class TaskChannel:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._threads, self._send, callback, outgoing)
         except AWAY as error:
-            return Sent(Event.FAILED, f"the broker did not take it: {error}")
+            return Sent(Event.FAILED, f"the broker did not accept it: {error}")
         return Sent(Event.ACCEPTED)
 
     def _send(self, callback: Task, outgoing: Outgoing) -> None:
-        # What Flower shows of the argument, which would be the answer's text: its worker tells of all that it takes.
-        shown = f"(answer of {outgoing.request_id},)"
+        # In place of the argument, which Flower would show: it is the answer's text.
+        redacted = f"(answer of {outgoing.request_id},)"
         answer = json.loads(outgoing.answer)
         to = {"queue": callback.queue, "retry": False}  # the courier tries again, by its own schedule
         with (
             self._connections.acquire(block=True) as connection,
             delivering("task", outgoing.request_id, outgoing.trace) as headers,
         ):
-            sent = {"argsrepr": shown, "headers": headers, "connection": connection}
+            sent = {"argsrepr": redacted, "headers": headers, "connection": connection}
             self._app.send_task(callback.name, args=[answer], **sent, **to)
 
 
 def permitted(name: str, allowed: Sequence[str]) -> bool:
-    """Tell whether a client may name this task or queue: it matches a pattern and is none of Carpool's own."""
+    """Return whether a client may name this task or queue: it matches a pattern and is none of Carpool's own."""
     return not name.startswith(OWN_NAMES) and any(fnmatchcase(name, pattern) for pattern in allowed)

@@ -16,30 +16,30 @@ from standardwebhooks import Webhook as Signer
 from yarl import URL
 
 from carpool.contract import Delivery, to_json
-from carpool_worker.pipeline.delivery.addresses import Sieve, TargetRefused, socket_factory
+from carpool_worker.pipeline.delivery.addresses import PublicOnlyResolver, TargetRefused, socket_factory
 from carpool_worker.pipeline.delivery.channels import Outgoing
 from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.policies.retry_after import parse_retry_after
 from carpool_worker.settings import Settings
 from carpool_worker.telemetry.traces import delivering
 
-KEPT_ANSWER = 1_024
-"""Bytes read of a receiver's answer; the connection of one that sends more is closed."""
+ANSWER_BYTES = 1_024
+"""Read of a receiver's answer; if it sends more, its connection is closed."""
 
-ANSWER_PATIENCE = 1.0
-"""Seconds that the start of an answer is waited for once its status is there; the status alone decides."""
+ANSWER_SECONDS = 1.0
+"""Waited for the start of an answer's body once its status has come; the status alone decides."""
 
 LARGE_BODY = 1_000_000
-"""Bytes from which a body is written piece by piece, so that other deliveries go on meanwhile."""
+"""From so many bytes a body is written piece by piece, so that other deliveries go on meanwhile."""
 
-UNSIGNED = Sent(Event.HELD, "not sent: set CARPOOL_WEBHOOK_SECRET, webhooks are never sent unsigned")
-PLAIN = Sent(Event.REFUSED, "not sent: plain http goes only to CARPOOL_WEBHOOK_ALLOWED_NETWORKS")
+UNSIGNED = Sent(Event.DEFERRED, "not sent: set CARPOOL_WEBHOOK_SECRET, webhooks are never sent unsigned")
+PLAIN_HTTP = Sent(Event.REFUSED, "not sent: plain http goes only to CARPOOL_WEBHOOK_ALLOWED_NETWORKS")
 PRIVATE = Sent(Event.REFUSED, f"not sent: {TargetRefused.__doc__}")
 NO_URL = Sent(Event.REFUSED, "not sent: the callback is no http or https URL with a host")
 
 
 class WebhookChannel:
-    """Posts answers to URLs; used as an asynchronous context manager, which holds the connections."""
+    """Posts answers to URLs; used as an asynchronous context manager, which owns the connections."""
 
     def __init__(self, settings: Settings, resolver: AbstractResolver | None = None) -> None:
         self._settings = settings
@@ -59,8 +59,8 @@ class WebhookChannel:
         for session in self._sessions.values():
             await session.close()
 
-    def lane(self, target: str) -> str:
-        """Return the host and port: a receiver gets a bounded number of posts at a time."""
+    def receiver(self, target: str) -> str:
+        """Return the host and port."""
         try:
             return _parsed(target).authority
         except ValueError:
@@ -82,7 +82,7 @@ class WebhookChannel:
             return Sent(Event.FAILED, f"no answer within {self._settings.webhook_timeout:g} s")
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, TargetRefused):
-                return PLAIN if url.scheme == "http" else PRIVATE
+                return PLAIN_HTTP if url.scheme == "http" else PRIVATE
             return Sent(Event.FAILED, str(error))
         except (aiohttp.ClientError, OSError) as error:
             return Sent(Event.FAILED, f"{type(error).__name__}: {error}")
@@ -99,7 +99,7 @@ class WebhookChannel:
         allowed = self._settings.webhook_allowed_networks
         connector = aiohttp.TCPConnector(
             limit=self._settings.webhook_concurrency,
-            resolver=Sieve(self._resolver or aiohttp.DefaultResolver(), allowed, public),
+            resolver=PublicOnlyResolver(self._resolver or aiohttp.DefaultResolver(), allowed, public),
             socket_factory=socket_factory(allowed, public),
         )
         timeout = aiohttp.ClientTimeout(total=self._settings.webhook_timeout)
@@ -136,8 +136,8 @@ def _parsed(target: str) -> URL:
 
 async def _start(response: aiohttp.ClientResponse) -> str:
     try:
-        async with asyncio.timeout(ANSWER_PATIENCE):
-            return (await response.content.read(KEPT_ANSWER)).decode(errors="replace")
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return (await response.content.read(ANSWER_BYTES)).decode(errors="replace")
     except (aiohttp.ClientError, TimeoutError):
         return ""  # the status has come, and it alone decides
 
