@@ -18,12 +18,11 @@ from carpool.exceptions import (
     NotDurable,
     QueueFull,
     RedisUnavailable,
-    RequestFailed,
     SourceFailed,
     WaitTimeout,
 )
 from carpool.request_ids import RequestIds
-from carpool.results import AnswerError, Result
+from carpool.results import AnswerError, RequestFailed, Result
 
 __all__ = [
     "AnswerError",

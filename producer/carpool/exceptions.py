@@ -1,12 +1,8 @@
-"""Everything that Carpool raises by itself: one tree, its root CarpoolError."""
+"""Carpool's exceptions: one tree, its root CarpoolError. RequestFailed stands with the results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from carpool.results import Result
 
 
 class CarpoolError(Exception):
@@ -83,19 +79,6 @@ class WaitTimeout(CarpoolError, TimeoutError):
 
     def __str__(self) -> str:
         return f"no answer within {self.timeout:g} s for {len(self.outstanding):,} request(s)"
-
-
-class RequestFailed(CarpoolError):
-    """The request ended without a message; `result` says why."""
-
-    def __init__(self, result: Result) -> None:
-        super().__init__(result)
-        self.result = result
-
-    def __str__(self) -> str:
-        error = self.result.error
-        reason = f": {error.type}: {error.message}" if error else ""
-        return f"request {self.result.id} {self.result.outcome}{reason}"
 
 
 class InvalidSignature(CarpoolError):

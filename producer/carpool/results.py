@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from carpool.contract import Answer, Usage, to_json
-from carpool.exceptions import InvalidAnswer, RequestFailed
+from carpool.exceptions import CarpoolError, InvalidAnswer
 
 _decode_answer = msgspec.json.Decoder(Answer).decode
 
@@ -152,6 +152,19 @@ class Result:
 
     def __repr__(self) -> str:
         return f"<Result {self.id} {self.outcome} {self.model}>"
+
+
+class RequestFailed(CarpoolError):
+    """The request ended without a message; `result` says why."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result)
+        self.result = result
+
+    def __str__(self) -> str:
+        error = self.result.error
+        reason = f": {error.type}: {error.message}" if error else ""
+        return f"request {self.result.id} {self.result.outcome}{reason}"
 
 
 def _dollars(amount: str | None) -> Decimal | None:

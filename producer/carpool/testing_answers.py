@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from standardwebhooks import Webhook
 
-from carpool.contract import ABSENT, Answer, Delivery, Envelope, Usage, to_json
+from carpool.contract import ABSENT, Answer, Envelope, Usage, to_json
+from carpool.webhooks import delivery_body, sign
 
 
 def succeeded(envelope: Envelope, text: str, usage: Usage | None, cost: str | None) -> Answer:
@@ -41,15 +41,9 @@ def canceled(envelope: Envelope) -> Answer:
 
 
 def signed_webhook(answer: Answer, secret: str) -> tuple[bytes, dict[str, str]]:
-    """Return body and headers of a delivery, signed now by Standard Webhooks 1.0.0."""
-    now, data = datetime.now(UTC), msgspec.Raw(to_json(answer))
-    body = to_json(Delivery(type=f"request.{answer.state}", timestamp=answer.finished_at, data=data))
-    return body, {
-        "content-type": "application/json",
-        "webhook-id": answer.id,
-        "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": Webhook(secret).sign(answer.id, now, body.decode()),
-    }
+    """Return the body and the headers of a delivery, signed now."""
+    body = delivery_body(answer.state, answer.finished_at, to_json(answer))
+    return body, sign(body, answer.id, secret, datetime.now(UTC))
 
 
 def _answer(envelope: Envelope, state: str, **ending: Any) -> Answer:

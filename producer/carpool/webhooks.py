@@ -1,31 +1,34 @@
-"""For services that receive webhooks: is this really an answer from Carpool?"""
+"""Webhooks as Standard Webhooks 1.0.0 specifies them: a receiver verifies, Carpool signs."""
 
 from __future__ import annotations
 
 from binascii import Error as Base64Error
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
 
 import msgspec
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError, WebhookVerificationError
 
-from carpool.contract import Delivery
+from carpool.contract import Delivery, to_json
 from carpool.exceptions import InvalidAnswer, InvalidSetting, InvalidSignature
 from carpool.results import Result
 
 
 def verify(body: bytes, headers: Mapping[str, str], secret: str | Sequence[str]) -> Result:
-    """Return the result in a delivery, once its signature is known to be good (Standard Webhooks 1.0.0).
+    """Return the result in a delivery, after checking its signature.
 
-    `body` is the request's, byte for byte; `headers` may be in any case; `secret` is `whsec_…`, or several
-    while one is rotated. Raises InvalidSignature, also for a timestamp more than 5 minutes off;
-    InvalidAnswer for a signed body of another shape; InvalidSetting for a malformed secret.
+    `body` is the HTTP request's body, byte for byte; the names in `headers` may be in any case; `secret` is
+    `whsec_…`, or a list of several while one is being rotated.
+
+    Raises:
+        InvalidSignature: no secret matches, or the timestamp is more than 5 minutes off.
+        InvalidAnswer: the signature is good, but the body is not a delivery of Carpool.
+        InvalidSetting: a secret is malformed, or none is given.
     """
     received = {str(name): value for name, value in headers.items()}
-    secrets = [secret] if isinstance(secret, str) else secret
-    if not secrets:
-        raise InvalidSetting("secret", "must be given")
-    reasons = [_reason_to_refuse(body, received, _signer(one)) for one in secrets]
+    reasons = [_reason_to_refuse(body, received, signer) for signer in _signers(secret)]
     if None not in reasons:
         raise InvalidSignature(reasons[0])
     try:
@@ -35,6 +38,34 @@ def verify(body: bytes, headers: Mapping[str, str], secret: str | Sequence[str])
     return Result.from_json(bytes(delivery.data))
 
 
+def sign(body: bytes, webhook_id: str, secret: str | Sequence[str], at: datetime) -> dict[str, str]:
+    """Return the headers of a delivery, with a signature by each secret; `at` is in UTC, and aware.
+
+    Raises:
+        InvalidSetting: a secret is malformed, or none is given.
+    """
+    text = body.decode()
+    return {
+        "content-type": "application/json",
+        "webhook-id": webhook_id,
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": " ".join(signer.sign(webhook_id, at, text) for signer in _signers(secret)),
+    }
+
+
+def delivery_body(state: str, finished_at: str, answer: bytes) -> bytes:
+    """Return the body of a delivery: an Answer as JSON, of a request in this final state since `finished_at`."""
+    return to_json(Delivery(type=f"request.{state}", timestamp=finished_at, data=msgspec.Raw(answer)))
+
+
+def _signers(secret: str | Sequence[str]) -> list[Webhook]:
+    secrets = [secret] if isinstance(secret, str) else secret
+    if not secrets:
+        raise InvalidSetting("secret", "must be given")
+    return [_signer(one) for one in secrets]
+
+
+@lru_cache(maxsize=8)
 def _signer(secret: str) -> Webhook:
     try:
         return Webhook(secret)
@@ -47,7 +78,7 @@ def _reason_to_refuse(body: bytes, headers: dict[str, str], signer: Webhook) -> 
         signer.verify(body, headers, json_parse=False)
     except WebhookVerificationError as error:
         return str(error)
-    # What the library lets through from headers that were made up: bad base64, no comma, no text.
+    # What the library raises for forged headers: bad base64, no comma, no text.
     except (ValueError, TypeError, AttributeError) as error:
         return f"Malformed headers or body: {error}"
     return None

@@ -11,8 +11,8 @@ import pytest
 import redis
 import sqlalchemy as sa
 
+from carpool import RequestFailed
 from carpool.contract import WAITS, Wait, encode_wait, to_json
-from carpool.exceptions import RequestFailed
 from carpool.results import AnswerError, Result
 from carpool_worker.database import now, read, write
 from carpool_worker.models import (

@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 from anthropic.types import Message
-from standardwebhooks import Webhook
 
 from carpool import InvalidAnswer, InvalidSetting, InvalidSignature, RequestFailed, Result, webhooks
 from carpool.contract import mint_id
@@ -47,10 +46,8 @@ def answer(**fields: Any) -> dict[str, Any]:
 
 
 def signed(body: bytes, *, secret: str = SECRET, age: float = 0.0) -> dict[str, str]:
-    now = datetime.now(UTC) - timedelta(seconds=age)
-    signature = Webhook(secret).sign("msg_1", now, body.decode())
-    stamp = str(int(now.timestamp()))
-    return {"Webhook-Id": "msg_1", "Webhook-Timestamp": stamp, "Webhook-Signature": signature}
+    headers = webhooks.sign(body, "msg_1", secret, datetime.now(UTC) - timedelta(seconds=age))
+    return {name.title(): value for name, value in headers.items()}
 
 
 def delivery(**fields: Any) -> bytes:

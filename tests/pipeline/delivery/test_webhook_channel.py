@@ -14,9 +14,10 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from standardwebhooks import Webhook, WebhookVerificationError
 from tests.pipeline.delivery.hostile import hostile
 
+from carpool.webhooks import sign
 from carpool_worker.exceptions import SettingsInvalid
 from carpool_worker.pipeline.delivery.channels import Outgoing
-from carpool_worker.pipeline.delivery.channels.webhook import ANSWER_BYTES, WebhookChannel, signed_headers
+from carpool_worker.pipeline.delivery.channels.webhook import ANSWER_BYTES, WebhookChannel
 from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.settings import Settings, read_settings
 
@@ -84,7 +85,7 @@ def test_signatures_are_those_of_the_specifications_test_vector() -> None:
     at = datetime.fromtimestamp(1614265330, UTC)
 
     # When
-    headers = signed_headers([Webhook(OLD)], "msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}', at)
+    headers = sign(b'{"test": 2432232314}', "msg_p5jXN8AQM9LWM0D4loKWxJek", OLD, at)
 
     # Then
     assert headers["webhook-timestamp"] == "1614265330"
@@ -332,10 +333,7 @@ def test_a_url_with_spaces_or_control_characters_is_refused(receiver: Any, text:
 
 def test_tries_have_one_id_and_a_new_timestamp_and_signature_each() -> None:
     # When
-    first, second = (
-        signed_headers([Webhook(OLD)], "a" * 32, b"{}", NOW + timedelta(seconds=seconds))
-        for seconds in (0, 5)
-    )
+    first, second = (sign(b"{}", "a" * 32, OLD, NOW + timedelta(seconds=seconds)) for seconds in (0, 5))
 
     # Then
     assert first["webhook-id"] == second["webhook-id"]

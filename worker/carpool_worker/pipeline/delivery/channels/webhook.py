@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from io import BytesIO
 from types import TracebackType
 from typing import Self
 
 import aiohttp
-import msgspec
 from aiohttp.abc import AbstractResolver
-from standardwebhooks import Webhook as Signer
 from yarl import URL
 
-from carpool.contract import Delivery, to_json
+from carpool.webhooks import delivery_body, sign
 from carpool_worker.pipeline.delivery.addresses import PublicOnlyResolver, TargetRefused, socket_factory
 from carpool_worker.pipeline.delivery.channels import Outgoing
 from carpool_worker.policies.deliveries import Event, Sent
@@ -32,6 +30,8 @@ ANSWER_SECONDS = 1.0
 LARGE_BODY = 1_000_000
 """From so many bytes a body is written piece by piece, so that other deliveries go on meanwhile."""
 
+USER_AGENT = {"user-agent": "carpool"}
+
 UNSIGNED = Sent(Event.DEFERRED, "not sent: set CARPOOL_WEBHOOK_SECRET, webhooks are never sent unsigned")
 PLAIN_HTTP = Sent(Event.REFUSED, "not sent: plain http goes only to CARPOOL_WEBHOOK_ALLOWED_NETWORKS")
 PRIVATE = Sent(Event.REFUSED, f"not sent: {TargetRefused.__doc__}")
@@ -44,7 +44,7 @@ class WebhookChannel:
     def __init__(self, settings: Settings, resolver: AbstractResolver | None = None) -> None:
         self._settings = settings
         self._resolver = resolver
-        self._signers = [Signer(secret.get_secret_value()) for secret in settings.webhook_secret]
+        self._secrets = [secret.get_secret_value() for secret in settings.webhook_secret]
 
     async def __aenter__(self) -> Self:
         self._sessions = {"https": self._session(public=True), "http": self._session(public=False)}
@@ -68,10 +68,10 @@ class WebhookChannel:
 
     async def send(self, outgoing: Outgoing) -> Sent:
         """Sign and post one answer."""
-        if not self._signers:
+        if not self._secrets:
             return UNSIGNED
-        body = _body(outgoing)
-        headers = signed_headers(self._signers, outgoing.request_id, body, datetime.now(UTC))
+        body = delivery_body(outgoing.state, outgoing.finished_at, outgoing.answer)
+        headers = sign(body, outgoing.request_id, self._secrets, datetime.now(UTC)) | USER_AGENT
         try:
             url = _parsed(outgoing.target)
             with delivering("webhook", outgoing.request_id, outgoing.trace) as traced:
@@ -108,18 +108,6 @@ class WebhookChannel:
         )
 
 
-def signed_headers(signers: Sequence[Signer], id_: str, body: bytes, at: datetime) -> dict[str, str]:
-    """Return the three headers of Standard Webhooks, with a signature by each secret; `at` is aware and in UTC."""
-    text = body.decode()
-    return {
-        "webhook-id": id_,
-        "webhook-timestamp": str(int(at.timestamp())),
-        "webhook-signature": " ".join(signer.sign(id_, at, text) for signer in signers),
-        "content-type": "application/json",
-        "user-agent": "carpool",
-    }
-
-
 def _parsed(target: str) -> URL:
     """Return the URL; a server gets its path as the client wrote it, for `%2F` is not `/` to every server.
 
@@ -140,8 +128,3 @@ async def _start(response: aiohttp.ClientResponse) -> str:
             return (await response.content.read(ANSWER_BYTES)).decode(errors="replace")
     except (aiohttp.ClientError, TimeoutError):
         return ""  # the status has come, and it alone decides
-
-
-def _body(outgoing: Outgoing) -> bytes:
-    kind = f"request.{outgoing.state}"
-    return to_json(Delivery(type=kind, timestamp=outgoing.finished_at, data=msgspec.Raw(outgoing.answer)))
