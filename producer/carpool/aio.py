@@ -12,18 +12,18 @@ import redis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 
-from carpool.cancellation import Cancellation
-from carpool.envelopes import Common, Params, Request
+from carpool.cancellation import CancelCommand
+from carpool.envelopes import EnqueueOptions, Params, Request
 from carpool.options import DEFAULT_MAX_QUEUED, NO_RETRY, ONE_RETRY, RECONNECT_SECONDS, SOCKET, Options
 from carpool.packer import Command, Packer
 from carpool.pipelining import LOST
 from carpool.request_ids import RequestIds
 from carpool.results import Result
-from carpool.waiting import Waiting
+from carpool.waiting import ReplyWaiter
 
 
 class AsyncProducer:
-    """Producer with await: the same arguments, results and errors. One event loop uses it."""
+    """Producer with await: the same arguments, results and errors. Use it in one event loop only."""
 
     def __init__(
         self,
@@ -39,10 +39,10 @@ class AsyncProducer:
         self._reader = Redis.from_url(self._options.url, retry=Retry(*NO_RETRY), **SOCKET)
 
     async def enqueue(
-        self, params: Params, *, idempotency_key: str | None = None, **common: Unpack[Common]
+        self, params: Params, *, idempotency_key: str | None = None, **options: Unpack[EnqueueOptions]
     ) -> str:
         """Enqueue one request and return its id; see `Producer.enqueue`."""
-        packer = Packer(self._options, common)
+        packer = Packer(self._options, options)
         packer.add(Request(params, idempotency_key=idempotency_key))
         await self._append_rest(packer)
         return packer.accepted[0]
@@ -50,11 +50,11 @@ class AsyncProducer:
     async def enqueue_many(
         self,
         requests: Iterable[Params | Request] | AsyncIterable[Params | Request],
-        **common: Unpack[Common],
+        **options: Unpack[EnqueueOptions],
     ) -> RequestIds:
         """Enqueue any number of requests, from an async iterable too; see `Producer.enqueue_many`."""
-        packer = Packer(self._options, common)
-        with packer.holding_failure():
+        packer = Packer(self._options, options)
+        with packer.deferring_failure():
             if isinstance(requests, AsyncIterable):
                 async for request in requests:
                     if packer.add(request):
@@ -68,11 +68,11 @@ class AsyncProducer:
 
     async def cancel(self, *request_ids: str) -> None:
         """Cancel requests of this client; see `Producer.cancel`."""
-        await self._cancel(Cancellation(self._options, request_ids))
+        await self._cancel(CancelCommand(self._options, request_ids))
 
     async def cancel_all(self) -> None:
-        """Cancel all that this client has enqueued until now; see `Producer.cancel_all`."""
-        await self._cancel(Cancellation(self._options, None))
+        """Cancel all requests that this client has enqueued until now; see `Producer.cancel_all`."""
+        await self._cancel(CancelCommand(self._options, None))
 
     async def wait(self, request_id: str, timeout: float | None = None) -> Result:  # noqa: ASYNC109 (as in Producer)
         """Return the result of a request of this client; see `Producer.wait`."""
@@ -81,7 +81,7 @@ class AsyncProducer:
 
     def as_completed(self, ids: Iterable[str], timeout: float | None = None) -> AsyncGenerator[Result, None]:
         """Yield results as requests end; see `Producer.as_completed`."""
-        return self._results(Waiting(self._options, ids, timeout, monotonic()))
+        return self._results(ReplyWaiter(self._options, ids, timeout, monotonic()))
 
     async def close(self) -> None:
         """Close the connections; the producer opens new ones when it is used again."""
@@ -106,43 +106,43 @@ class AsyncProducer:
                 raise packer.unanswered(error) from error
             packer.settle(replies)
 
-    async def _cancel(self, cancellation: Cancellation) -> None:
+    async def _cancel(self, command: CancelCommand) -> None:
         try:
-            if commands := cancellation.commands():
-                cancellation.confirm(await _execute(self._redis, commands))
+            if commands := command.commands():
+                command.confirm(await _execute(self._redis, commands))
         except LOST as error:
             raise self._options.unavailable(error) from error
-        await asyncio.sleep(cancellation.seconds_to_wait)
+        await asyncio.sleep(command.seconds_to_wait)
 
-    async def _results(self, waiting: Waiting) -> AsyncGenerator[Result, None]:
+    async def _results(self, waiter: ReplyWaiter) -> AsyncGenerator[Result, None]:
         try:
-            await self._register(waiting)
-            while not waiting.done:
-                for result in await self._read(waiting):
+            await self._register(waiter)
+            while not waiter.done:
+                for result in await self._read(waiter):
                     yield result
         finally:
             with suppress(redis.RedisError):
-                await self._redis.delete(waiting.reply_to)
+                await self._redis.delete(waiter.reply_to)
 
-    async def _register(self, waiting: Waiting) -> None:
+    async def _register(self, waiter: ReplyWaiter) -> None:
         try:
-            waiting.confirm(await _execute(self._redis, waiting.commands(monotonic())))
+            waiter.confirm(await _execute(self._redis, waiter.commands(monotonic())))
         except LOST as error:
             raise self._options.unavailable(error) from error
 
-    async def _read(self, waiting: Waiting) -> list[Result]:
+    async def _read(self, waiter: ReplyWaiter) -> list[Result]:
         try:
-            await _execute(self._redis, waiting.commands(monotonic()))
-            read = waiting.read_command(monotonic())
-            return waiting.take(await _execute(self._reader, [read]))
+            await _execute(self._redis, waiter.commands(monotonic()))
+            read = waiter.read_command(monotonic())
+            return waiter.take(await _execute(self._reader, [read]))
         except LOST:
-            waiting.repeat_all(monotonic())
+            waiter.repeat_all(monotonic())
             await asyncio.sleep(RECONNECT_SECONDS)
             return []
 
 
 async def _execute(connection: Redis, commands: Sequence[Command]) -> list[Any]:
-    """Return a reply for each command, with Redis' refusals as values; one round trip."""
+    """Return a reply to each command, error replies as values; one round trip."""
     task = asyncio.current_task()
     cancelled = task.cancelling() if task else 0
     replies = await _replies(connection, commands)

@@ -1,4 +1,4 @@
-"""Where an answer goes: the callbacks that a request can name, and their rules."""
+"""Callbacks: where an answer goes, and the rules for that."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from carpool.contract import to_json
 from carpool.exceptions import InvalidRequest
 
 MAX_URL_LENGTH = 2048
-"""Bytes of UTF-8: where a URL is a database's key, the key has a limit."""
+"""Bytes of UTF-8: URLs are keys in a database, whose length is limited."""
 
 TASK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}")
-"""Names of Celery tasks and queues: dotted identifiers, with the dashes and colons seen in queue names."""
+"""Names of Celery tasks and queues: dotted identifiers, with the dashes and colons that queue names have."""
 
 OWN_NAMES = ("carpool.", "carpool:")
-"""Prefixes of Carpool's own tasks, queues and Redis keys: no client sets those off or writes there."""
+"""Prefixes of Carpool's own tasks, queues and Redis keys, which no callback may name."""
 
 
 class Webhook(msgspec.Struct, frozen=True, tag_field="kind", tag="webhook"):
-    """The answer is posted to `url`, signed by Standard Webhooks 1.0.0."""
+    """The answer is posted to `url`, signed as Standard Webhooks 1.0.0 specifies; see `carpool.webhooks.verify`."""
 
     url: str
 
 
 class Task(msgspec.Struct, frozen=True, tag_field="kind", tag="task"):
-    """The answer is sent as the one argument of the Celery task `name`, to `queue` of the same broker."""
+    """The answer is the one argument of the Celery task `name`, sent to `queue` on the broker that Carpool uses."""
 
     name: str
     queue: str = "celery"
@@ -43,9 +43,9 @@ decode = msgspec.json.Decoder(Callback).decode
 
 
 def encode(callback: Callback | Mapping[str, Any], *, allow_http: bool = False) -> bytes:
-    """Return the checked callback as JSON; a mapping such as {"kind": "webhook", "url": …} will do.
+    """Return a callback as JSON, after checking it; a mapping such as {"kind": "webhook", "url": …} will do.
 
-    Raises InvalidRequest naming the field. `allow_http` lets webhooks do without TLS.
+    `allow_http` allows webhooks without TLS. Raises InvalidRequest, naming the field and the rule.
     """
     try:
         return _encode(callback if isinstance(callback, Callback) else _from_mapping(callback), allow_http)

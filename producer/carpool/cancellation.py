@@ -1,7 +1,7 @@
-"""Cancelling by a producer: wishes that go into the inbox behind the requests.
+"""Cancel commands, which a producer appends to the inbox behind its requests.
 
-They wait for no room: a full inbox takes them too, as they hold no requests. It does no input or output, so that
-Producer and AsyncProducer share it.
+A full inbox accepts them too, as they hold no requests. The module does no input or output, so Producer and
+AsyncProducer share it.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from carpool.contract import CANCEL_FIELD, INBOX, MAX_CANCEL_IDS, Cancel, encode
 from carpool.durability import SYNC, confirm_sync
 from carpool.options import Options
 from carpool.packer import Command
-from carpool.waiting import checked
+from carpool.waiting import checked_id
 
 
-class Cancellation:
-    """One call of `cancel` or, where `ids` is None, of `cancel_all`. Raises InvalidRequest for what is no id."""
+class CancelCommand:
+    """One call of `cancel` or, if `ids` is None, of `cancel_all`. Raises InvalidRequest for a malformed id."""
 
     def __init__(self, options: Options, ids: Sequence[str] | None) -> None:
         self._options = options
-        self._ids = ids if ids is None else list(dict.fromkeys(map(checked, ids)))
+        self._ids = ids if ids is None else list(dict.fromkeys(map(checked_id, ids)))
         self._at = _milliseconds()
 
     def commands(self) -> list[Command]:
-        """Return the Redis commands, one pipeline; none where there is nothing to cancel."""
+        """Return the Redis commands, one pipeline; none if there is nothing to cancel."""
         entries: list[Command] = [
             ("XADD", INBOX, "*", CANCEL_FIELD, encode_cancel(Cancel(self._options.client, ids, self._at)))
             for ids in self._parts()
@@ -33,7 +33,7 @@ class Cancellation:
         return [*entries, SYNC] if entries and self._options.durable else entries
 
     def confirm(self, replies: Sequence[object]) -> None:
-        """Take the replies; raises RedisUnavailable where Redis refused, NotDurable as an enqueue does."""
+        """Check the replies; raises RedisUnavailable if Redis refused, and NotDurable as an enqueue does."""
         *appended, last = replies if self._options.durable else [*replies, None]
         for reply in appended:
             if isinstance(reply, Exception):
@@ -43,7 +43,7 @@ class Cancellation:
 
     @property
     def seconds_to_wait(self) -> float:
-        """How long until what is enqueued next bears a later millisecond, so that `cancel_all` can't mean it too."""
+        """How long until the next enqueue has a later timestamp in milliseconds, so that `cancel_all` can't mean it."""
         return 0.0 if self._ids is not None else max(0.0, (self._at + 1) / 1_000 - time_ns() / 1e9)
 
     def _parts(self) -> list[list[str] | None]:

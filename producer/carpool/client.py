@@ -1,4 +1,4 @@
-"""The producer: puts requests into the inbox and waits for their answers."""
+"""The producer: enqueues requests and waits for their answers."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from typing import Self, Unpack
 import redis
 from redis.retry import Retry
 
-from carpool.cancellation import Cancellation
-from carpool.envelopes import Common, Params, Request
+from carpool.cancellation import CancelCommand
+from carpool.envelopes import EnqueueOptions, Params, Request
 from carpool.options import DEFAULT_MAX_QUEUED, NO_RETRY, ONE_RETRY, RECONNECT_SECONDS, SOCKET, Options
 from carpool.packer import Packer
-from carpool.pipelining import LOST, Flight, execute
+from carpool.pipelining import LOST, PipelinedAppend, execute
 from carpool.request_ids import RequestIds
 from carpool.results import Result
-from carpool.waiting import Waiting
+from carpool.waiting import ReplyWaiter
 
 
 class Producer:
     """Enqueues requests for Message Batches. It connects when first used, and threads may share it.
 
-    `url` defaults to CARPOOL_REDIS_URL, else redis://127.0.0.1:6379/0; `client`, the name of the service,
-    to CARPOOL_CLIENT, else "default". `max_queued` is the most requests that the inbox may hold
-    (0: no limit). `allow_http` allows webhooks without TLS. With `durable` a call returns only when Redis has
-    written to its disk what the call appended; that takes a tenth of a second to two, and Redis 7.2 or Valkey with
-    `appendonly yes`. Raises InvalidSetting.
+    `url` defaults to CARPOOL_REDIS_URL, else redis://127.0.0.1:6379/0; `client`, the name of your service, to
+    CARPOOL_CLIENT, else "default". `max_queued` is the most requests that the inbox may hold, of all clients
+    together; 0 means no limit. `allow_http` (or CARPOOL_ALLOW_HTTP=1) allows webhooks without TLS. With `durable`,
+    a call returns only once Redis has written to disk what it appended: that takes 0.1 to 2 seconds, and needs
+    Redis 7.2 or Valkey with `appendonly yes`.
+
+    Raises:
+        InvalidSetting: an argument, or the environment variable in its place, breaks a rule.
     """
 
     def __init__(
@@ -43,72 +46,92 @@ class Producer:
         self._redis = redis.Redis.from_url(self._options.url, retry=Retry(*ONE_RETRY), **SOCKET)
         self._reader = redis.Redis.from_url(self._options.url, retry=Retry(*NO_RETRY), **SOCKET)
 
-    def enqueue(self, params: Params, *, idempotency_key: str | None = None, **common: Unpack[Common]) -> str:
+    def enqueue(
+        self, params: Params, *, idempotency_key: str | None = None, **options: Unpack[EnqueueOptions]
+    ) -> str:
         """Enqueue one request and return its id, 32 hex digits.
 
-        `params` are those of the Messages API; the other keywords (`callback`, `metadata`, `betas`, …)
-        stand in `Common`. The same `idempotency_key` from the same client is the same request.
-        Raises InvalidRequest, QueueFull, RedisUnavailable or NotDurable; then nothing is enqueued, save that
-        the request may be when the connection broke before Redis answered, or when Redis has it but could not
-        confirm that it is on disk (`unknown` holds its id then).
+        `params` are those of the Messages API; `EnqueueOptions` explains the other keywords (`callback`, `metadata`,
+        `betas`, …). The same `idempotency_key` from the same client is the same request.
+
+        Raises:
+            InvalidRequest: the params or an option break a rule; nothing is enqueued.
+            QueueFull: the inbox is full; nothing is enqueued.
+            RedisUnavailable: Redis does not answer, or refuses. If the connection broke before Redis replied, the
+                request may be enqueued all the same: then `unknown` holds its id.
+            NotDurable: Redis could not confirm that the request is on disk. If it has it, `unknown` holds its id.
         """
-        packer = Packer(self._options, common)
+        packer = Packer(self._options, options)
         packer.add(Request(params, idempotency_key=idempotency_key))
-        with Flight(self._redis, packer) as flight:
-            flight.finish()
+        with PipelinedAppend(self._redis, packer) as append:
+            append.finish()
         return packer.accepted[0]
 
-    def enqueue_many(self, requests: Iterable[Params | Request], **common: Unpack[Common]) -> RequestIds:
+    def enqueue_many(
+        self, requests: Iterable[Params | Request], **options: Unpack[EnqueueOptions]
+    ) -> RequestIds:
         """Enqueue any number of requests, in order and in bounded memory, and return their ids.
 
-        The keywords of `Common` are the defaults of all; a `Request` brings its own. Raises what `enqueue`
-        does, and SourceFailed where the iterable raised; `accepted` and `unknown` of the error say which
-        requests Redis has. All before an invalid request are enqueued, none after it.
+        The options are the defaults of all requests; a `Request` may have its own. The requests before an invalid
+        one are enqueued, and none after it. The error's `accepted` holds the ids of those that Redis has
+        acknowledged, and `unknown` the ids of those that it may have.
+
+        Raises:
+            SourceFailed: the iterable raised, which is the error's cause.
+            InvalidRequest, QueueFull, RedisUnavailable, NotDurable: as in `enqueue`.
         """
-        packer = Packer(self._options, common)
-        with Flight(self._redis, packer) as flight:
-            with packer.holding_failure():
+        packer = Packer(self._options, options)
+        with PipelinedAppend(self._redis, packer) as append:
+            with packer.deferring_failure():
                 for request in requests:
                     if packer.add(request):
-                        flight.relaunch()
-            flight.finish()
+                        append.send()
+            append.finish()
         return packer.finish()
 
     def cancel(self, *request_ids: str) -> None:
-        """Cancel requests of this client: nobody wants their answers any more.
+        """Cancel requests of this client, whose answers are no longer wanted.
 
-        Returns as soon as Redis has the wish; a full inbox takes it too, and to repeat it changes nothing. What
-        becomes of each request its end tells, in `wait` and at its callback: canceled, at no cost, where it was
-        not sent yet or Anthropic had not run it; canceled, with the true usage and cost, where its answer had been
-        made: that one is paid for and dropped; and as it ended, where it had ended before. A request that is
-        enqueued under this id later, by its idempotency key, is canceled too.
-        Raises InvalidRequest for what is no id (then nothing is canceled), RedisUnavailable or NotDurable.
+        Returns as soon as Redis has the command, which a full inbox accepts too; repeating it changes nothing. How
+        each request ended is what `wait` returns and its callback gets: canceled, at no cost, if it had not been
+        sent, or Anthropic had not run it yet; canceled, with its usage and cost, if its answer had been made, which
+        is paid for and dropped; unchanged, if it had ended before. A request that is enqueued later under one of
+        these ids, by its idempotency key, is canceled too.
+
+        Raises:
+            InvalidRequest: an id is malformed; nothing is canceled.
+            RedisUnavailable, NotDurable: as in `enqueue`.
         """
-        self._cancel(Cancellation(self._options, request_ids))
+        self._cancel(CancelCommand(self._options, request_ids))
 
     def cancel_all(self) -> None:
-        """Cancel all that this client, by any of its processes, has enqueued until now; see `cancel`.
+        """Cancel all requests that this client, in any of its processes, has enqueued until now; see `cancel`.
 
-        What counts is the time of each enqueue by its machine's clock: it is compared with this machine's.
+        The time of each enqueue, by the clock of its machine, is compared with the time on this machine.
         """
-        self._cancel(Cancellation(self._options, None))
+        self._cancel(CancelCommand(self._options, None))
 
     def wait(self, request_id: str, timeout: float | None = None) -> Result:
         """Return the result of a request of this client, whichever process enqueued it.
 
-        Raises WaitTimeout after `timeout` seconds; None waits for as long as it takes.
+        Raises:
+            WaitTimeout: there was no answer within `timeout` seconds; None waits for as long as it takes.
+            RedisUnavailable: Redis was away when the wait began.
         """
         with closing(self.as_completed([request_id], timeout)) as results:
             return next(results)
 
     def as_completed(self, ids: Iterable[str], timeout: float | None = None) -> Generator[Result, None, None]:
-        """Yield the results of requests of this client as they end, each distinct id once.
+        """Yield the results of requests of this client as they end, once for each distinct id.
 
-        Raises RedisUnavailable if Redis is away at the start; when it goes away later, the wait goes on
-        until `timeout` (seconds, for all), then WaitTimeout with the `outstanding` ids. An id that nobody
-        enqueued never ends. Close the iterator, or exhaust it, to free what the wait holds in Redis.
+        `timeout` is in seconds, for all of them. A request that nobody enqueued never ends. Exhaust the iterator, or
+        close it, to free the memory that the wait takes in Redis.
+
+        Raises:
+            WaitTimeout: not every answer came in time; `outstanding` holds the ids without one.
+            RedisUnavailable: Redis was away when the wait began; if it goes away later, the wait goes on.
         """
-        return self._results(Waiting(self._options, ids, timeout, monotonic()))
+        return self._results(ReplyWaiter(self._options, ids, timeout, monotonic()))
 
     def close(self) -> None:
         """Close the connections; the producer opens new ones when it is used again."""
@@ -121,34 +144,34 @@ class Producer:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _cancel(self, cancellation: Cancellation) -> None:
+    def _cancel(self, command: CancelCommand) -> None:
         try:
-            if commands := cancellation.commands():
-                cancellation.confirm(execute(self._redis, commands))
+            if commands := command.commands():
+                command.confirm(execute(self._redis, commands))
         except LOST as error:
             raise self._options.unavailable(error) from error
-        sleep(cancellation.seconds_to_wait)
+        sleep(command.seconds_to_wait)
 
-    def _results(self, waiting: Waiting) -> Generator[Result, None, None]:
+    def _results(self, waiter: ReplyWaiter) -> Generator[Result, None, None]:
         try:
-            self._register(waiting)
-            while not waiting.done:
-                yield from self._read(waiting)
+            self._register(waiter)
+            while not waiter.done:
+                yield from self._read(waiter)
         finally:
             with suppress(redis.RedisError):
-                self._redis.delete(waiting.reply_to)
+                self._redis.delete(waiter.reply_to)
 
-    def _register(self, waiting: Waiting) -> None:
+    def _register(self, waiter: ReplyWaiter) -> None:
         try:
-            waiting.confirm(execute(self._redis, waiting.commands(monotonic())))
+            waiter.confirm(execute(self._redis, waiter.commands(monotonic())))
         except LOST as error:
             raise self._options.unavailable(error) from error
 
-    def _read(self, waiting: Waiting) -> list[Result]:
+    def _read(self, waiter: ReplyWaiter) -> list[Result]:
         try:
-            execute(self._redis, waiting.commands(monotonic()))
-            return waiting.take(execute(self._reader, [waiting.read_command(monotonic())]))
+            execute(self._redis, waiter.commands(monotonic()))
+            return waiter.take(execute(self._reader, [waiter.read_command(monotonic())]))
         except LOST:
-            waiting.repeat_all(monotonic())
+            waiter.repeat_all(monotonic())
             sleep(RECONNECT_SECONDS)
             return []

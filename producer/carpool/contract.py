@@ -1,6 +1,6 @@
 """What crosses the wire between a producer and the worker: Redis keys, the inbox entry, the answer.
 
-Both halves read this module, so a change here is a change of protocol.
+Both sides import this module, so a change here is a change of protocol.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 import uuid_utils
 
 INBOX = "carpool:inbox"
-"""Stream. An entry has one field: ENTRY_FIELD, a msgpack array of Envelopes; or CANCEL_FIELD, a msgpack Cancel."""
+"""Stream. Each entry has one field: ENTRY_FIELD, a msgpack array of Envelopes, or CANCEL_FIELD, a msgpack Cancel."""
 
 QUEUED = "carpool:queued"
 """Integer. Requests in the inbox, kept exact by APPEND_SCRIPT and the aggregator's acknowledgement."""
@@ -22,7 +22,7 @@ WAITS = "carpool:waits"
 """List. Each item is a msgpack Wait: a producer asks for the answers of some requests."""
 
 WAITS_TTL = 120
-"""Seconds that unread waits are kept; a waiting producer repeats them, so none is lost."""
+"""Seconds that unread waits are kept; a producer that waits repeats them, so none is lost for good."""
 
 REPLIES = "carpool:reply:"
 """Prefix of the lists that answers are pushed to."""
@@ -37,16 +37,16 @@ MAX_CANCEL_IDS = 5_000
 
 MAX_ENTRY_REQUESTS = 200
 MAX_ENTRY_BYTES = 256_000
-"""An entry is closed at either bound; a single larger request travels alone."""
+"""An entry is closed at either limit; a single larger request has an entry of its own."""
 
 MAX_PARAMS_BYTES = 32_000_000
 """The Messages API's own limit for one request (32 MB); a batch takes 256 MB in all."""
 
 MAX_PRIORITY = 100
-"""Priorities go from -100 to 100; higher goes first, and 0 is what a request has that says nothing."""
+"""Priorities go from -100 to 100, by default 0; the highest goes first."""
 
 MAX_WAIT = 30 * 86_400
-"""Seconds: the longest `max_wait`, beyond anything that windows hold a request."""
+"""Seconds: the longest `max_wait`, more than any submit window makes a request wait."""
 
 APPEND_SCRIPT = """
 local queued = tonumber(redis.call('GET', KEYS[2]) or '0')
@@ -67,9 +67,9 @@ redis.call('XADD', KEYS[1], '*', ARGV[3], ARGV[4])
 return redis.call('INCRBY', KEYS[2], ARGV[1])
 """
 """KEYS: INBOX, QUEUED. ARGV: requests in the entry, max_queued (0: none), ENTRY_FIELD, the packed entry.
-Returns the requests now queued, or, when nothing was appended: -1, the inbox is full; -2, it has filled nine tenths of
-Redis' memory. The last tenth is for the worker: without memory for its ticks and locks it could never empty the inbox.
-Where a user may not ask INFO, nothing is reserved."""
+Returns the requests now queued or, if nothing was appended, -1: the inbox is full; or -2: nine tenths of Redis' memory
+are used. The last tenth is for the worker, which could never empty the inbox without memory for its messages and locks.
+Where the user may not run INFO, nothing is reserved."""
 
 BETA_HEADER = "anthropic-beta"
 USER_PROFILE_HEADER = "anthropic-user-profile-id"
@@ -77,7 +77,7 @@ WORKSPACE_HEADER = "anthropic-workspace-id"
 
 
 ABSENT = msgspec.Raw(b"null")
-"""JSON's null; msgspec can't read a field that is either Raw or None."""
+"""JSON's null: msgspec has no fields that are either Raw or None."""
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -86,19 +86,19 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
     id: str  # 32 hex digits; the batch's custom_id too
     client: str
     model: str
-    params: bytes  # JSON, sent on byte for byte
+    params: bytes  # JSON, sent to Anthropic byte for byte
     headers: dict[str, str]  # per-batch headers; they choose the lane
     callback: bytes | None  # JSON, see callbacks.py; None: the answer is kept for wait()
     metadata: bytes | None  # JSON
     idempotency_key: str | None
     enqueued_at: int  # milliseconds since the epoch, by the producer's clock
     priority: int = 0
-    submit_by: int | None = None  # milliseconds since the epoch: it should be on its way to Anthropic by then
+    submit_by: int | None = None  # milliseconds since the epoch: when it should be on its way to Anthropic
     trace: str | None = None  # W3C Trace Context's traceparent
 
 
 class Cancel(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A client wants no answer to these of its requests, or (None) to any that it enqueued until then."""
+    """A client cancels these of its requests or, if `ids` is None, all that it enqueued until `at`."""
 
     client: str
     ids: list[str] | None
@@ -106,7 +106,7 @@ class Cancel(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Wait(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A producer asks that the answers of `ids` be pushed to the list `reply_to`."""
+    """A producer asks for the answers to these requests, to be pushed to the list `reply_to`."""
 
     client: str
     reply_to: str
@@ -114,7 +114,7 @@ class Wait(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Token counts of one answer, as the API reports them (`input_tokens` excludes cached ones)."""
+    """Token counts of one answer, as the API reports them: `input_tokens` excludes cached tokens."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -123,7 +123,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of a delivery: what every callback gets. Times are RFC 3339 in UTC, dollars decimal strings."""
+    """The `data` of a delivery: what every callback gets. Times are RFC 3339 in UTC, dollars are decimal strings."""
 
     id: str
     client: str
@@ -132,8 +132,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str  # Anthropic's word: succeeded, errored, canceled, expired
     message: msgspec.Raw = ABSENT  # the Message, byte for byte
     error: msgspec.Raw = ABSENT  # {"type", "message"}
-    usage: Usage | None = None  # of a canceled request: its answer was made all the same, and is paid for
-    cost: str | None = None  # dollars billed; None where nothing was, or the model's price is unknown
+    usage: Usage | None = None  # a canceled request has it if its answer had been made, which is paid for
+    cost: str | None = None  # dollars billed; None if nothing was, or the model's price is unknown
     list_price: str | None = None  # dollars the same tokens cost outside a batch
     metadata: msgspec.Raw = ABSENT
     attempts: int = 1
@@ -143,7 +143,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of a webhook, in the shape that Standard Webhooks 1.0.0 recommends."""
+    """The body of a webhook, as Standard Webhooks 1.0.0 recommends."""
 
     type: str  # request.completed, request.discarded or request.canceled
     timestamp: str
@@ -159,10 +159,10 @@ decode_wait = msgspec.msgpack.Decoder(Wait).decode
 
 
 def mint_id(client: str, idempotency_key: str | None = None) -> str:
-    """Return a new id: UUIDv7 as 32 hex digits, or one that the client and its key determine.
+    """Return a new id, 32 hex digits: a UUIDv7, or with a key the id that the client and the key determine.
 
-    A keyed id is a UUIDv8 (RFC 9562, section 5.8) over SHA-256, so the same key is the same row
-    wherever and whenever it is enqueued, with nothing to look up.
+    That is a UUIDv8 (RFC 9562, section 5.8) over SHA-256, so the same key is the same row wherever and whenever it is
+    enqueued, with nothing to look up.
     """
     if idempotency_key is None:
         return uuid_utils.uuid7().hex
@@ -173,7 +173,7 @@ def mint_id(client: str, idempotency_key: str | None = None) -> str:
 def batch_headers(
     betas: Sequence[str] = (), user_profile_id: str | None = None, workspace_id: str | None = None
 ) -> dict[str, str]:
-    """Return the per-batch headers in their one canonical form."""
+    """Return the per-batch headers in canonical form."""
     headers = {
         BETA_HEADER: ",".join(sorted(set(betas))),
         USER_PROFILE_HEADER: user_profile_id,
@@ -183,12 +183,12 @@ def batch_headers(
 
 
 def lane_of(model: str, headers: Mapping[str, str]) -> str:
-    """Return the lane: requests of one lane may share a batch."""
+    """Return the lane of a request; requests of one lane may share a batch."""
     if not headers:
         return model
     return " ".join([model, *(f"{name}={headers[name]}" for name in sorted(headers))])
 
 
 def to_json(value: Any) -> bytes:
-    """Encode as JSON, once; these bytes are what is stored and sent."""
+    """Return a value as JSON; these bytes are what is stored and sent."""
     return msgspec.json.encode(value)

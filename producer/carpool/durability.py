@@ -1,4 +1,4 @@
-"""Durable appends: Redis is asked (WAITAOF, Redis 7.2 or Valkey) to say so when they are on its disk."""
+"""Durable appends: Redis confirms, by WAITAOF (Redis 7.2 or Valkey), that they are on disk."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Final
 from carpool.exceptions import NotDurable
 
 SYNC_MILLISECONDS = 5_000
-"""How long an append may take to reach the disk; less than the socket's timeout. Redis syncs each second at least."""
+"""How long an append may take to reach the disk; less than the socket's timeout. Redis syncs at least each second."""
 
 SYNC: Final = ("WAITAOF", 1, 0, SYNC_MILLISECONDS)
-"""Waits for the writes that came before it on the same connection, so it ends the pipeline that made them."""
+"""Waits for the writes before it on the same connection, so it comes last in their pipeline."""
 
 PROBE: Final = ("WAITAOF", 1, 0, 1)
-"""Asked before anything is appended: a server that can't sync refuses it, whatever was written."""
+"""Sent before anything is appended: a server that can't sync refuses it."""
 
 OFF = "can't be durable: Redis keeps no append-only file; set appendonly yes there, or durable=False here"
 UNKNOWN = "can't be durable: this Redis has no WAITAOF (Redis 7.2 has, and Valkey); use durable=False"
@@ -24,13 +24,13 @@ LATE = (
 
 
 def confirm_probe(reply: object) -> None:
-    """Raise NotDurable where the server can't say when a write is on its disk; nothing has been appended then."""
+    """Raise NotDurable if the server can't confirm that a write is on disk; nothing has been appended then."""
     if isinstance(reply, Exception):
         raise NotDurable(OFF if "appendonly" in str(reply) else f"{UNKNOWN} ({reply})")
 
 
 def confirm_sync(reply: object) -> None:
-    """Raise NotDurable unless the server has synced what came before."""
+    """Raise NotDurable unless the server has synced the writes before."""
     confirm_probe(reply)
     if not isinstance(reply, list | tuple) or not reply or reply[0] != 1:
         raise NotDurable(LATE)

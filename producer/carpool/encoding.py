@@ -1,4 +1,4 @@
-"""JSON-able or not: the one place where values become JSON bytes, or an error that names the spot."""
+"""Encodes values as JSON, or raises an error that names the place that can't be."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from carpool.contract import to_json
 from carpool.exceptions import InvalidRequest
 
 MAX_DEPTH = 200
-"""Levels of lists and dicts in each other. JSON's readers recurse, and the worker's must never give up on a request."""
+"""Levels of nested lists and dicts. JSON decoders recurse, and the worker's must never fail on a request."""
 
 TOO_DEEP = f"is nested too deeply ({MAX_DEPTH} levels at most), or contains itself"
 
@@ -22,8 +22,8 @@ PLAIN = frozenset({str, int, float, bool, type(None)})
 def encode(field: str, value: object, limit: int) -> bytes:
     """Return `value` as JSON of at most `limit` bytes; `field` is its name in errors.
 
-    Raises InvalidRequest for what JSON can't hold, NaN and infinities included (RFC 8259, section 6), and for more
-    than MAX_DEPTH levels.
+    Raises InvalidRequest for what JSON can't represent, NaN and infinities included (RFC 8259, section 6), and for
+    more than MAX_DEPTH levels.
     """
     try:
         body = to_json(value)
@@ -40,7 +40,7 @@ def encode(field: str, value: object, limit: int) -> bytes:
 
 
 def _is_surely_fine(value: object) -> bool:
-    """Whether `value` holds no NaN, no infinity and few levels, by a quick look at plain types only."""
+    """Return whether `value` surely has no NaN, no infinity and few levels: a quick check, of plain types only."""
     level: list[Any] = [[value]]
     for _ in range(MAX_DEPTH + 1):
         below: list[Any] = []
@@ -58,7 +58,7 @@ def _is_surely_fine(value: object) -> bool:
 
 
 def _culprit(field: str, value: object) -> str:
-    """Return the path of the innermost value that can't be encoded."""
+    """Return the path to the innermost value that can't be encoded."""
     for _ in range(MAX_DEPTH):
         within = ((path, child) for path, child in _children(field, value) if not _is_encodable(child))
         inner = next(within, None)
@@ -72,7 +72,7 @@ def _is_encodable(value: object) -> bool:
     try:
         to_json(value)
     except RecursionError:
-        return True  # at fault too, but not for the error that is to be explained
+        return True  # wrong too, but not the cause of the error to be explained
     except (TypeError, ValueError, OverflowError):
         return False
     return True

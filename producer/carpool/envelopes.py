@@ -1,4 +1,4 @@
-"""From the arguments of an enqueue to a checked Envelope; the producers and the Celery door share it."""
+"""Makes a checked Envelope of the arguments of an enqueue."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from time import time_ns
 from typing import Any, TypedDict
 
 import msgspec
+from msgspec.structs import replace
 
 from carpool import callbacks, tracing
 from carpool.callbacks import Callback
 from carpool.contract import MAX_PRIORITY, MAX_WAIT, Envelope, batch_headers, mint_id
 from carpool.encoding import encode
 from carpool.exceptions import InvalidRequest, InvalidSetting
-from carpool.params import check
+from carpool.params import check_params
 
 MAX_METADATA_BYTES = 16_384
 MAX_KEY_LENGTH = 256
@@ -23,38 +24,39 @@ HEADER_VALUE = re.compile(r"[!-+\--~]{1,256}")
 """Visible ASCII without the comma, which separates the values of one header (RFC 9110, section 5.6.1)."""
 
 MAX_BETAS_LENGTH = 1_000
-"""Characters of all betas together: servers bound the length of a header, and databases that of a lane's name."""
+"""Characters of all betas together: servers limit the length of a header, and databases that of a lane's name."""
 
 Params = Mapping[str, Any]
 
 
-class Common(TypedDict, total=False):
-    """What an enqueue can say besides the params; an `enqueue_many` says it for all of its requests."""
+class EnqueueOptions(TypedDict, total=False):
+    """The keywords of an enqueue; those of an `enqueue_many` are the defaults of all its requests."""
 
     callback: Callback | None
-    """Where the answer goes: a Webhook, a Task, or None: it is kept for `wait`."""
+    """Where the answer goes: a Webhook, a Task, or None, which keeps it for `wait`."""
     metadata: Any
-    """JSON-able, MAX_METADATA_BYTES at most; comes back with the answer."""
+    """Any JSON value of at most 16,384 bytes; it comes back with the answer."""
     betas: Sequence[str]
-    """Values of the `anthropic-beta` header. These headers choose the lane."""
+    """Values of the `anthropic-beta` header. Only requests with the same headers share a batch."""
     user_profile_id: str | None
-    """On whose behalf the requests are made: the `anthropic-user-profile-id` header."""
+    """The `anthropic-user-profile-id` header: on whose behalf the requests are made."""
     workspace_id: str | None
-    """The `anthropic-workspace-id` header, for keys that can act on several workspaces."""
+    """The `anthropic-workspace-id` header, for API keys that can act on several workspaces."""
     priority: int
-    """From -100 to 100, 0 where nothing is said. Where the account's queue at Anthropic is full, batches of the highest
-    priority go first; low ones may wait for as long as higher ones come. A batch has the highest of its requests."""
+    """From -100 to 100, by default 0. While the account's queue at Anthropic is full, the batches with the highest
+    priority go first; low ones may wait for as long as higher ones keep coming. A batch has the highest priority of
+    its requests."""
     max_wait: float | None
-    """Seconds, 30 days at most: by so long after the enqueue the request is on its way, if Anthropic takes it then. Its
-    batch is sealed early, however few share it, and waits for none of `submit_windows`. It overrules no paused lane, no
-    full queue at Anthropic, no back-off and no budget, and it makes no batch wait for longer."""
+    """Seconds, at most 30 days: so soon after the enqueue the request is on its way, if Anthropic accepts it then. Its
+    batch is sealed early, however few requests share it, and waits for none of `submit_windows`. It overrides no
+    paused lane, no full queue at Anthropic, no back-off and no budget, and it never makes a batch wait longer."""
     trace: str | None
-    """A W3C traceparent, which the callback gets too: a webhook as its header, a task among its message's. Without one
-    it is that of OpenTelemetry's current span, where the service uses that."""
+    """A W3C traceparent that is passed on to the callback: as a header of a webhook, or of a task's message. By default
+    it is that of OpenTelemetry's current span, if the service uses OpenTelemetry."""
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One request of an `enqueue_many` with particulars of its own; None takes the call's default."""
+    """One request of an `enqueue_many` with options of its own; None takes the call's default."""
 
     params: Params
     callback: Callback | None = None
@@ -65,13 +67,13 @@ class Request(msgspec.Struct, frozen=True):
     max_wait: float | None = None
 
 
-class Terms(msgspec.Struct, frozen=True):
-    """What holds for every request of one call, checked and encoded once; see `terms`."""
+class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for every request of one call, checked and encoded once; `check_options` makes it."""
 
     client: str
     allow_http: bool
-    callback: bytes | None
-    metadata: bytes | None
+    callback: bytes | None  # JSON
+    metadata: bytes | None  # JSON
     headers: dict[str, str]
     user_profile_id: str | None
     workspace_id: str | None
@@ -79,62 +81,73 @@ class Terms(msgspec.Struct, frozen=True):
     max_wait: int | None  # milliseconds
     trace: str | None
 
-    def seal(self, request: Request | Params) -> Envelope:
-        """Return the Envelope of one request, its particulars before these terms; raises InvalidRequest."""
-        callback, metadata, headers, key = self.callback, self.metadata, self.headers, None
-        priority, max_wait = self.priority, self.max_wait
-        if isinstance(request, Request):
-            key = None if request.idempotency_key is None else _checked_key(request.idempotency_key)
-            if request.callback is not None:
-                callback = callbacks.encode(request.callback, allow_http=self.allow_http)
-            if request.metadata is not None:
-                metadata = encode("metadata", request.metadata, MAX_METADATA_BYTES)
-            if request.betas is not None:
-                headers = _headers(request.betas, self.user_profile_id, self.workspace_id)
-            if request.priority is not None:
-                priority = _checked_priority(request.priority)
-            if request.max_wait is not None:
-                max_wait = _checked_wait(request.max_wait)
-            request = request.params
-        body, client, now = check(request), self.client, time_ns() // 1_000_000
-        request_id, model = mint_id(client, key), request["model"]
-        submit_by = None if max_wait is None else now + max_wait
-        urgency, trace = (priority, submit_by), self.trace
+    def envelope(self, request: Request | Params) -> Envelope:
+        """Return the Envelope of one request, whose own options go before these; raises InvalidRequest."""
+        if not isinstance(request, Request):
+            return self._envelope(request, None)
+        key = None if request.idempotency_key is None else _checked_key(request.idempotency_key)
+        return self._overridden_by(request)._envelope(request.params, key)
+
+    def _envelope(self, params: Params, key: str | None) -> Envelope:
+        body, now = check_params(params), time_ns() // 1_000_000
         return Envelope(
-            request_id, client, model, body, headers, callback, metadata, key, now, *urgency, trace
+            id=mint_id(self.client, key),
+            client=self.client,
+            model=params["model"],
+            params=body,
+            headers=self.headers,
+            callback=self.callback,
+            metadata=self.metadata,
+            idempotency_key=key,
+            enqueued_at=now,
+            priority=self.priority,
+            submit_by=None if self.max_wait is None else now + self.max_wait,
+            trace=self.trace,
         )
 
+    def _overridden_by(self, request: Request) -> CheckedOptions:
+        own: dict[str, Any] = {}
+        if request.callback is not None:
+            own["callback"] = callbacks.encode(request.callback, allow_http=self.allow_http)
+        if request.metadata is not None:
+            own["metadata"] = encode("metadata", request.metadata, MAX_METADATA_BYTES)
+        if request.betas is not None:
+            own["headers"] = _headers(request.betas, self.user_profile_id, self.workspace_id)
+        if request.priority is not None:
+            own["priority"] = _checked_priority(request.priority)
+        if request.max_wait is not None:
+            own["max_wait"] = _checked_wait(request.max_wait)
+        return replace(self, **own) if own else self
 
-def terms(
-    client: str,
-    *,
-    callback: Callback | Mapping[str, Any] | None = None,
-    metadata: Any = None,
-    betas: Sequence[str] = (),
-    user_profile_id: str | None = None,
-    workspace_id: str | None = None,
-    priority: int = 0,
-    max_wait: float | None = None,
-    trace: str | None = None,
-    allow_http: bool = False,
-) -> Terms:
-    """Check and encode what requests have in common; raises InvalidRequest naming field and rule."""
-    return Terms(
-        client,
-        allow_http,
-        None if callback is None else callbacks.encode(callback, allow_http=allow_http),
-        None if metadata is None else encode("metadata", metadata, MAX_METADATA_BYTES),
-        _headers(betas, user_profile_id, workspace_id),
-        user_profile_id,
-        workspace_id,
-        _checked_priority(priority),
-        None if max_wait is None else _checked_wait(max_wait),
-        tracing.current() if trace is None else _checked_trace(trace),
+
+def check_options(client: str, options: EnqueueOptions, *, allow_http: bool = False) -> CheckedOptions:
+    """Check and encode the options of a call.
+
+    Raises:
+        InvalidRequest: an option breaks a rule; it names the option and the rule.
+        TypeError: there is no such option.
+    """
+    if unknown := options.keys() - EnqueueOptions.__optional_keys__:
+        raise TypeError(f"got an unexpected keyword argument {min(unknown)!r}")
+    callback, metadata, trace = options.get("callback"), options.get("metadata"), options.get("trace")
+    profile, workspace = options.get("user_profile_id"), options.get("workspace_id")
+    max_wait = options.get("max_wait")
+    return CheckedOptions(
+        client=client,
+        allow_http=allow_http,
+        callback=None if callback is None else callbacks.encode(callback, allow_http=allow_http),
+        metadata=None if metadata is None else encode("metadata", metadata, MAX_METADATA_BYTES),
+        headers=_headers(options.get("betas", ()), profile, workspace),
+        user_profile_id=profile,
+        workspace_id=workspace,
+        priority=_checked_priority(options.get("priority", 0)),
+        max_wait=None if max_wait is None else _checked_wait(max_wait),
+        trace=tracing.current() if trace is None else _checked_trace(trace),
     )
 
 
 def check_client(name: object) -> str:
-    """Return the name of a client; raises InvalidSetting unless it matches CLIENT_NAME."""
+    """Return the name of a client; raises InvalidSetting if it doesn't match CLIENT_NAME."""
     if not isinstance(name, str) or not CLIENT_NAME.fullmatch(name):
         raise InvalidSetting("client", "must be 1 to 64 letters, digits, dots, dashes or underscores")
     return name
@@ -177,7 +190,7 @@ def _checked_priority(priority: object) -> int:
 
 
 def _checked_wait(seconds: object) -> int:
-    """Return milliseconds."""
+    """Return the milliseconds of so many seconds; raises InvalidRequest."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_WAIT:
         raise InvalidRequest("max_wait", f"must be seconds, more than 0 and {MAX_WAIT:,} (30 days) at most")
     return int(seconds * 1_000)

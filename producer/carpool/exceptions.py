@@ -8,8 +8,8 @@ from collections.abc import Sequence
 class CarpoolError(Exception):
     """Something went wrong in Carpool.
 
-    From `enqueue_many`, `accepted` holds the ids that Redis acknowledged, and `unknown` those that it
-    may or may not have taken, as the connection broke before it answered.
+    Of an enqueue, `accepted` holds the ids that Redis has acknowledged, and `unknown` those that it may or may not
+    have, as the connection broke before it replied.
     """
 
     accepted: Sequence[str] = ()
@@ -20,7 +20,7 @@ class CarpoolError(Exception):
 
 
 class InvalidRequest(CarpoolError, ValueError):
-    """A request breaks a rule. `index` is its place in an `enqueue_many`, from 0."""
+    """A request breaks a rule. `index` is its position in an `enqueue_many`, from 0."""
 
     def __init__(self, field: str, rule: str, index: int | None = None) -> None:
         super().__init__(field, rule, index)
@@ -46,11 +46,11 @@ class InvalidSetting(CarpoolError, ValueError):
 
 
 class SourceFailed(CarpoolError):
-    """The iterable given to enqueue_many raised; its own error is the cause (`__cause__`)."""
+    """The iterable given to `enqueue_many` raised; that error is the cause (`__cause__`)."""
 
 
 class QueueFull(CarpoolError):
-    """The inbox takes no more requests for now; try again when the worker has caught up."""
+    """The inbox accepts no more requests for now; try again when the worker has caught up."""
 
 
 class RedisUnavailable(CarpoolError):
@@ -66,7 +66,7 @@ class RedisUnavailable(CarpoolError):
 
 
 class NotDurable(CarpoolError):
-    """Redis did not confirm that it has written to its disk; `unknown` holds what may run all the same."""
+    """Redis did not confirm that it has written to disk; `unknown` holds the requests that may run all the same."""
 
 
 class WaitTimeout(CarpoolError, TimeoutError):
@@ -86,4 +86,4 @@ class InvalidSignature(CarpoolError):
 
 
 class InvalidAnswer(CarpoolError, ValueError):
-    """What claims to be an answer of Carpool does not have its shape."""
+    """This is not an answer of Carpool: it does not have the shape of one."""

@@ -1,4 +1,4 @@
-"""What a producer is set to, from its arguments, the environment and the defaults, in this order."""
+"""A producer's settings: its arguments, else the environment, else the defaults."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ SOCKET: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": 10}
 """Seconds. An append takes a millisecond; ten seconds leave room for a Redis that rewrites its log."""
 
 ONE_RETRY: Final = (NoBackoff(), 1)
-"""Heals a connection that was closed while idle. An entry appended twice does no harm: its ids are the same."""
+"""Replaces a connection that was closed while idle. An entry appended twice does no harm: its ids are the same."""
 
 NO_RETRY: Final = (NoBackoff(), 0)
-"""For reading answers: a read that broke off may have lost some, so they are asked for again first."""
+"""For reading answers: a read that broke off may have lost some, so first they must be asked for again."""
 
 RECONNECT_SECONDS = 0.5
-"""Between the tries to reach a Redis that went away during a wait."""
+"""Between tries to reach a Redis that went away during a wait."""
 
 BLOCK_SECONDS = 5
-"""One blocking read for answers; less than the socket's timeout."""
+"""The longest blocking read for answers; less than the socket's timeout."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """The settings of a producer, checked; `Options.resolve` makes them."""
+    """The checked settings of a producer; `Options.resolve` makes them."""
 
     url: str
     client: str
@@ -74,5 +74,5 @@ class Options:
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     def unavailable(self, error: Exception) -> RedisUnavailable:
-        """Return what to raise for an error of redis-py."""
+        """Return the error to raise for an error of redis-py."""
         return RedisUnavailable(self.shown_url, str(error))

@@ -1,7 +1,7 @@
-"""Packs checked requests into inbox entries, and keeps account of which of them Redis took.
+"""Packs checked requests into inbox entries, and keeps track of which of them Redis has accepted.
 
-It does no input or output, so that Producer and AsyncProducer share it: they send `commands()` as one
-pipeline, hand the replies to `settle`, and repeat while anything is `unsettled`.
+It does no input or output, so Producer and AsyncProducer share it: they send `commands()` as one pipeline, pass the
+replies to `settle`, and repeat while anything is `unsettled`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from carpool.contract import (
     encode_entry,
 )
 from carpool.durability import PROBE, SYNC, confirm_probe, confirm_sync
-from carpool.envelopes import Common, Params, Request, terms
+from carpool.envelopes import EnqueueOptions, Params, Request, check_options
 from carpool.exceptions import (
     CarpoolError,
     InvalidRequest,
@@ -39,15 +39,15 @@ from carpool.request_ids import RequestIds
 
 PIPELINE_ENTRIES = 8
 PIPELINE_BYTES = 500_000
-"""What travels in one round trip: enough to hide it, and small enough to stay in the processor's cache."""
+"""Sent in one round trip: enough to hide its latency, and small enough to stay in the processor's cache."""
 
 ENVELOPE_BYTES = 150
-"""About what an Envelope takes besides its contents."""
+"""About what an Envelope adds to its contents."""
 
 SCRIPT_SHA = hashlib.sha1(APPEND_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 OUT_OF_MEMORY = -2
-"""APPEND_SCRIPT's answer where the rest of Redis' memory is for the worker."""
+"""APPEND_SCRIPT's reply when what is left of Redis' memory is reserved for the worker."""
 
 Command = tuple[str | bytes | int | float, ...]
 
@@ -58,28 +58,28 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 class Packer:
-    """Requests of one call on their way into the inbox; `accepted` holds the ids that Redis took."""
+    """The requests of one call on their way into the inbox; `accepted` holds the ids that Redis has acknowledged."""
 
-    def __init__(self, options: Options, common: Common) -> None:
+    def __init__(self, settings: Options, options: EnqueueOptions) -> None:
         self.accepted = RequestIds()
         self._pending: list[_Entry] = []
         self._sent: list[_Entry] = []
-        self._terms = terms(options.client, allow_http=options.allow_http, **common)
-        self._options = options
+        self._checked = check_options(settings.client, options, allow_http=settings.allow_http)
+        self._settings = settings
         self._failure: CarpoolError | None = None
         self._added = 0
         self._load_script = False
-        self._probing = options.durable
+        self._probing = settings.durable
         self._pending_bytes = 0
         self._open: list[Envelope] = []
         self._open_bytes = 0
 
     def add(self, item: Params | Request) -> bool:
-        """Check and pack one request; True when enough is pending for a round trip.
+        """Check and pack one request; return whether enough is pending for a round trip.
 
-        Raises InvalidRequest; what was added before stays.
+        Raises InvalidRequest; the requests added before are kept.
         """
-        envelope = self._terms.seal(item)
+        envelope = self._checked.envelope(item)
         carried = len(envelope.metadata or b"") + len(envelope.callback or b"")
         size = ENVELOPE_BYTES + len(envelope.params) + carried
         if self._open_bytes + size > MAX_ENTRY_BYTES or len(self._open) == MAX_ENTRY_REQUESTS:
@@ -99,7 +99,7 @@ class Packer:
 
     @property
     def unsettled(self) -> bool:
-        """Whether there are closed entries that Redis has not answered for."""
+        """Whether there are closed entries that Redis has not acknowledged or refused."""
         return bool(self._pending or self._sent)
 
     def commands(self) -> list[Command]:
@@ -108,30 +108,36 @@ class Packer:
             return [PROBE]
         self._sent, self._pending, self._pending_bytes = self._sent + self._pending, [], 0
         load: list[Command] = [("SCRIPT LOAD", APPEND_SCRIPT)] if self._load_script else []
-        sync: list[Command] = [SYNC] if self._options.durable and self._sent else []
+        sync: list[Command] = [SYNC] if self._settings.durable and self._sent else []
         return [*load, *(self._append(entry) for entry in self._sent), *sync]
 
     def _append(self, entry: _Entry) -> Command:
-        limit = self._options.max_queued
+        limit = self._settings.max_queued
         return "EVALSHA", SCRIPT_SHA, 2, INBOX, QUEUED, len(entry.ids), limit, ENTRY_FIELD, entry.packed
 
     def settle(self, replies: Sequence[Any]) -> None:
-        """Take the replies to `commands()`, errors among them as values, and account for each entry.
+        """Process the replies to `commands()`, with error replies as values.
 
-        What met a Redis that has not got the script stays, to be sent again together with it.
-        Raises QueueFull where the inbox or Redis' memory is full, RedisUnavailable for other refusals; where the
-        requests are to be durable and can't be seen to be, NotDurable.
+        Entries for which Redis lacked the script stay unsettled, to be sent again together with it.
+
+        Raises:
+            QueueFull: the inbox, or Redis' memory, is full.
+            RedisUnavailable: Redis refused for another reason.
+            NotDurable: the requests are to be durable, and Redis did not confirm that they are on disk.
         """
         if self._probing and replies:
             self._probing = False
             confirm_probe(replies[-1])
             return
-        if self._options.durable and self._sent:
+        if self._settings.durable and self._sent:
             *replies, synced = replies
             self._confirm_sync(synced)
+        self._settle_entries(replies[-len(self._sent) :])
+
+    def _settle_entries(self, replies: Sequence[Any]) -> None:
         entries, self._sent = self._sent, []
         refusals = []
-        for entry, reply in zip(entries, replies[-len(entries) :], strict=True):
+        for entry, reply in zip(entries, replies, strict=True):
             if isinstance(reply, int) and reply >= 0:
                 self.accepted.extend(entry.ids)
             elif isinstance(reply, NoScriptError) and not self._load_script:
@@ -155,15 +161,15 @@ class Packer:
         return RequestIds(one for entry in self._sent for one in entry.ids)
 
     def unanswered(self, error: Exception) -> RedisUnavailable:
-        """Return the error to raise when no replies to `commands()` came: those requests are unknown."""
-        failure = self._options.unavailable(error)
+        """Return the error to raise when no replies to `commands()` came: Redis may or may not have those requests."""
+        failure = self._settings.unavailable(error)
         failure.accepted = self.accepted
         failure.unknown = self._sent_ids()
         return failure
 
     @contextmanager
-    def holding_failure(self) -> Iterator[None]:
-        """Hold back an invalid request's error, or the source's own, until `finish`: what precedes it counts."""
+    def deferring_failure(self) -> Iterator[None]:
+        """Defer the error of an invalid request, or of the iterable, until `finish`: what came before is enqueued."""
         try:
             yield
         except InvalidRequest as error:
@@ -176,7 +182,7 @@ class Packer:
             self._failure.__cause__ = error
 
     def finish(self) -> RequestIds:
-        """Return the accepted ids, or raise the error that was held back."""
+        """Return the accepted ids, or raise the deferred error."""
         if self._failure:
             self._failure.accepted = self.accepted
             raise self._failure
@@ -186,5 +192,5 @@ class Packer:
         if isinstance(reply, OutOfMemoryError) or reply == OUT_OF_MEMORY:
             return QueueFull("Redis is out of memory, so the inbox takes no more requests for now")
         if isinstance(reply, Exception):
-            return self._options.unavailable(reply)
-        return QueueFull(f"the inbox holds its limit of {self._options.max_queued:,} requests")
+            return self._settings.unavailable(reply)
+        return QueueFull(f"the inbox holds its limit of {self._settings.max_queued:,} requests")

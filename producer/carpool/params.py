@@ -1,6 +1,6 @@
-"""The checks at the door: the parameters of a Messages API call that is to run in a batch.
+"""Checks the parameters of a Messages API call that is to run in a batch.
 
-Only what would surely fail is refused; keys unknown here pass through, as the API grows faster than this.
+Only what would surely fail is refused; unknown keys pass through, as the API grows faster than this module.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ ROLES = ("user", "assistant", "system")
 """The Messages API's roles (`MessageParam` of its SDK 2.12)."""
 
 IMPOSSIBLE = frozenset({"stream", "speed", "store", "fallbacks"})
-"""Keys with values that the Message Batches API does not support, by its documentation."""
+"""Keys with values that the Message Batches API does not support, according to its documentation."""
 
 MAX_MODEL_LENGTH = 256
 
 
-def check(params: object) -> bytes:
-    """Return the params as the JSON that is sent on, at most MAX_PARAMS_BYTES of it.
+def check_params(params: object) -> bytes:
+    """Return the params as JSON, of at most MAX_PARAMS_BYTES; that is what is sent to Anthropic.
 
-    Raises InvalidRequest, naming field and rule, for what could only fail in a batch.
+    Raises InvalidRequest, naming the field and the rule, for what could only fail in a batch.
     """
     if not isinstance(params, dict):
         raise InvalidRequest("params", "must be a dict, as for the Messages API")
@@ -41,7 +41,7 @@ def check(params: object) -> bytes:
 
 @lru_cache(maxsize=1024)
 def is_model(name: str) -> bool:
-    """Tell whether this can be the name of a model."""
+    """Return whether this can be the name of a model."""
     # Spaces separate the parts of a lane's name, and the name goes to logs and labels.
     return 0 < len(name) <= MAX_MODEL_LENGTH and name.isprintable() and " " not in name
 

@@ -1,4 +1,4 @@
-"""Pipelines over redis-py: one that is waited for, and one that flies while the next is packed."""
+"""Pipelines over redis-py: one that waits for the replies, and one that packs the next requests meanwhile."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import redis
 from carpool.packer import Command, Packer
 
 LOST = (redis.ConnectionError, redis.TimeoutError)
-"""What redis-py raises when a connection can't be made or breaks."""
+"""Raised by redis-py when a connection can't be made or breaks."""
 
 
 def execute(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
-    """Return a reply for each command, Redis' refusals as values; one round trip, retried by redis-py."""
+    """Return a reply to each command, error replies as values; one round trip, which redis-py retries."""
     if len(commands) == 1:
         try:
             return [client.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
@@ -26,10 +26,11 @@ def execute(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
         return pipeline.execute(raise_on_error=False)
 
 
-class Flight:
-    """Sends what a packer has ready and reads the replies later, so that packing and Redis overlap.
+class PipelinedAppend:
+    """Sends the commands that a packer has ready and receives the replies later, so that packing and Redis overlap.
 
-    Its methods raise what `Packer.settle` raises, and RedisUnavailable when a second try fails too.
+    A connection that breaks is tried again once. Raises what `Packer.settle` raises, and RedisUnavailable when the
+    second try fails too.
     """
 
     def __init__(self, client: redis.Redis, packer: Packer) -> None:
@@ -39,9 +40,9 @@ class Flight:
         self._connection: Any = None
         self._replies = 0
 
-    def relaunch(self) -> None:
-        """Land what is in the air, then send what is ready."""
-        self._land()
+    def send(self) -> None:
+        """Receive the replies to what was sent before, then send what is ready."""
+        self._receive()
         commands = self._packer.commands()
         try:
             self._connection = self._pool.get_connection()
@@ -51,36 +52,36 @@ class Flight:
             self._connection.send_packed_command(self._connection.pack_commands(commands))
             self._replies = len(commands)
         except LOST:
-            self._abandon()
-            self._settle_now()
+            self._disconnect()
+            self._append_now()
 
     def finish(self) -> None:
-        """Send the rest, and wait until Redis has answered for everything."""
+        """Send the rest, and wait until Redis has replied to everything."""
         self._packer.close_entry()
-        self.relaunch()
-        self._land()
-        self._settle_now()
+        self.send()
+        self._receive()
+        self._append_now()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._abandon()
+        self._disconnect()
 
-    def _land(self) -> None:
+    def _receive(self) -> None:
         if self._connection is None:
             return
         try:
             replies = [_read(self._connection) for _ in range(self._replies)]
         except LOST:
-            self._abandon()
-            self._settle_now()
+            self._disconnect()
+            self._append_now()
             return
         self._pool.release(self._connection)
         self._connection = None
         self._packer.settle(replies)
 
-    def _settle_now(self) -> None:
+    def _append_now(self) -> None:
         while self._packer.unsettled:
             try:
                 replies = execute(self._client, self._packer.commands())
@@ -88,8 +89,8 @@ class Flight:
                 raise self._packer.unanswered(error) from error
             self._packer.settle(replies)
 
-    def _abandon(self) -> None:
-        # Replies that nobody read would be taken for those of the connection's next user.
+    def _disconnect(self) -> None:
+        # Otherwise the connection's next user would take unread replies for its own.
         if self._connection is not None:
             self._connection.disconnect()
             self._pool.release(self._connection)

@@ -9,7 +9,7 @@ ID_BYTES = 16
 
 
 class RequestIds(Sequence[str]):
-    """A sequence of request ids (32 hex digits each) that keeps a million of them in 16 MB."""
+    """A sequence of request ids (32 hex digits each) that takes 16 MB for a million of them."""
 
     __slots__ = ("_packed",)
 
@@ -18,7 +18,7 @@ class RequestIds(Sequence[str]):
         self.extend(ids)
 
     def extend(self, ids: Iterable[str]) -> None:
-        """Add ids at the end; raises ValueError for what is not hex."""
+        """Append ids; raises ValueError for one that is not hexadecimal."""
         self._packed += bytes.fromhex("".join(ids))
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""What became of a request, read lazily: the answer's bytes are decoded when asked for."""
+"""The result of a request, which decodes the answer's parts when they are asked for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _decode_answer = msgspec.json.Decoder(Answer).decode
 
 
 class AnswerError(msgspec.Struct, frozen=True):
-    """Why a request has no message: Anthropic's error type and its text."""
+    """Why a request has no message: the type of Anthropic's error, and its text."""
 
     type: str
     message: str = ""
@@ -34,14 +34,14 @@ class _Blocks(msgspec.Struct):
 
 
 class Result:
-    """The end of one request: its message or its error, what it used, and what it cost in dollars."""
+    """How one request ended: its message or its error, the tokens it used, and what it cost in dollars."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
 
     @classmethod
     def from_json(cls, data: bytes | str | Mapping[str, Any]) -> Result:
-        """Read what a callback got: the argument of a Task, or the `data` of a webhook's body.
+        """Return the result in what a callback got: the argument of a Task, or the `data` of a webhook's body.
 
         Raises InvalidAnswer for anything else.
         """
@@ -62,7 +62,7 @@ class Result:
 
     @property
     def model(self) -> str:
-        """The model that was asked for."""
+        """The model that the request names."""
         return self._answer.model
 
     @property
@@ -77,7 +77,7 @@ class Result:
 
     @property
     def usage(self) -> Usage | None:
-        """Token counts, where an answer was made; that of a canceled request is paid for, though it was dropped."""
+        """Token counts, or None if no answer was made. A canceled request's answer is dropped, but paid for."""
         return self._answer.usage
 
     @property
@@ -92,7 +92,7 @@ class Result:
 
     @cached_property
     def message(self) -> Any:
-        """The Message, as an `anthropic.types.Message` where that SDK is installed, else as a dict; or None."""
+        """The Message: an `anthropic.types.Message` if that SDK is installed, else a dict; None if there is none."""
         fields = msgspec.json.decode(self._answer.message)
         if fields is None:
             return None
@@ -103,7 +103,7 @@ class Result:
 
     @property
     def text(self) -> str:
-        """The texts of the message's content blocks, joined; "" if there are none."""
+        """The text of the message's content blocks, joined; "" if there is none."""
         message = msgspec.json.decode(self._answer.message, type=_Blocks | None)
         blocks = message.content if message else []
         return "".join(block.text or "" for block in blocks if block.type == "text")
@@ -115,29 +115,29 @@ class Result:
 
     @cached_property
     def metadata(self) -> Any:
-        """What `enqueue` was given as metadata."""
+        """The metadata that `enqueue` was given."""
         return msgspec.json.decode(self._answer.metadata)
 
     @property
     def cost(self) -> Decimal | None:
-        """Dollars billed, also for an answer that was dropped; None where none was made, or its price is unknown."""
+        """Dollars billed, also for an answer that was dropped; None if none was made, or its price is unknown."""
         return _dollars(self._answer.cost)
 
     @property
     def list_price(self) -> Decimal | None:
-        """Dollars that the same tokens cost outside a batch; None where unknown."""
+        """Dollars that the same tokens cost outside a batch; None if unknown."""
         return _dollars(self._answer.list_price)
 
     @property
     def saved(self) -> Decimal | None:
-        """Dollars saved: list price less cost; None where unknown."""
+        """Dollars saved: the list price less the cost; None if unknown."""
         if self.list_price is None or self.cost is None:
             return None
         return self.list_price - self.cost
 
     @property
     def enqueued_at(self) -> datetime:
-        """When the producer took the request, in UTC."""
+        """When the producer enqueued the request, in UTC."""
         return datetime.fromisoformat(self._answer.enqueued_at)
 
     @property
@@ -146,7 +146,7 @@ class Result:
         return datetime.fromisoformat(self._answer.finished_at)
 
     def raise_for_error(self) -> None:
-        """Raise RequestFailed unless the request succeeded and its answer is (still) there."""
+        """Raise RequestFailed unless the request succeeded and its answer is still kept."""
         if self.outcome != "succeeded" or self.error:
             raise RequestFailed(self)
 
@@ -155,7 +155,7 @@ class Result:
 
 
 class RequestFailed(CarpoolError):
-    """The request ended without a message; `result` says why."""
+    """The request ended without a message; `result` has the reason."""
 
     def __init__(self, result: Result) -> None:
         super().__init__(result)

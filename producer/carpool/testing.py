@@ -10,18 +10,18 @@ import msgspec
 from carpool import callbacks
 from carpool.callbacks import Callback
 from carpool.contract import Answer, Envelope, Usage, decode_entry, to_json
-from carpool.envelopes import Common, Params, Request
+from carpool.envelopes import EnqueueOptions, Params, Request
 from carpool.exceptions import CarpoolError, WaitTimeout
 from carpool.options import DEFAULT_MAX_QUEUED, Options
 from carpool.packer import Command, Packer
 from carpool.request_ids import RequestIds
 from carpool.results import Result
 from carpool.testing_answers import canceled, failed, signed_webhook, succeeded
-from carpool.waiting import checked
+from carpool.waiting import checked_id
 
 
 class Enqueued(msgspec.Struct, frozen=True):
-    """What a test may want to look at of a request that was enqueued."""
+    """A request that was enqueued, as a test wants to see it."""
 
     id: str
     params: dict[str, Any]
@@ -34,9 +34,10 @@ class Enqueued(msgspec.Struct, frozen=True):
 
 
 class InMemoryProducer:
-    """Takes Producer's place in tests: records what is enqueued, and gives the answers the test wants.
+    """Stands in for Producer in tests: it records what is enqueued, and returns the answers that the test gives.
 
-    `reply`, a function from params to text, answers requests by itself; others wait for `answer`, `fail` or `cancel`.
+    With `reply`, a function from params to the answer's text, each request is answered at once; without it the test
+    calls `answer`, `fail` or `cancel`.
     """
 
     def __init__(
@@ -53,24 +54,28 @@ class InMemoryProducer:
         self._reply = reply
         self._envelopes: dict[str, Envelope] = {}
         self._answers: dict[str, Answer] = {}
-        self._unwanted: set[str] = set()
+        self._canceled: set[str] = set()
 
     @property
     def enqueued(self) -> list[Enqueued]:
-        """The requests so far, in order; one enqueued again with its idempotency key stands there once."""
+        """The requests so far, in order; one enqueued again under its idempotency key is listed once."""
         return [_enqueued(envelope) for envelope in self._envelopes.values()]
 
-    def enqueue(self, params: Params, *, idempotency_key: str | None = None, **common: Unpack[Common]) -> str:
-        """Record one request after the checks of `Producer.enqueue`; returns its id."""
-        packer = Packer(self._options, common)
+    def enqueue(
+        self, params: Params, *, idempotency_key: str | None = None, **options: Unpack[EnqueueOptions]
+    ) -> str:
+        """Record one request, checked as by `Producer.enqueue`, and return its id."""
+        packer = Packer(self._options, options)
         packer.add(Request(params, idempotency_key=idempotency_key))
         self._append(packer)
         return packer.accepted[0]
 
-    def enqueue_many(self, requests: Iterable[Params | Request], **common: Unpack[Common]) -> RequestIds:
-        """Record requests after the checks of `Producer.enqueue_many`; returns their ids."""
-        packer = Packer(self._options, common)
-        with packer.holding_failure():
+    def enqueue_many(
+        self, requests: Iterable[Params | Request], **options: Unpack[EnqueueOptions]
+    ) -> RequestIds:
+        """Record requests, checked as by `Producer.enqueue_many`, and return their ids."""
+        packer = Packer(self._options, options)
+        with packer.deferring_failure():
             for request in requests:
                 packer.add(request)
         self._append(packer)
@@ -79,18 +84,21 @@ class InMemoryProducer:
     def answer(
         self, request_id: str, text: str, *, usage: Usage | None = None, cost: str | None = None
     ) -> Result:
-        """Let a request succeed with a message of this text; returns what its callback would get."""
+        """Let a request succeed with this text, and return what its callback would get.
+
+        `cost` is in dollars, as a decimal string.
+        """
         return self._end(succeeded(self._envelopes[request_id], text, usage, cost))
 
     def fail(
         self, request_id: str, kind: str = "api_error", message: str = "", outcome: str = "errored"
     ) -> Result:
-        """Let a request end with this error instead of a message; returns what its callback would get."""
+        """Let a request end with this error instead of a message, and return what its callback would get."""
         return self._end(failed(self._envelopes[request_id], kind, message, outcome))
 
     def cancel(self, *request_ids: str) -> None:
-        """Let requests that have not ended end canceled, at no cost; one that comes later, as soon as it does."""
-        self._unwanted.update(map(checked, request_ids))
+        """Let requests that have not ended end canceled, at no cost; one not enqueued yet, as soon as it is."""
+        self._canceled.update(map(checked_id, request_ids))
         for request_id in request_ids:
             if request_id in self._envelopes and request_id not in self._answers:
                 self._end(canceled(self._envelopes[request_id]))
@@ -100,15 +108,15 @@ class InMemoryProducer:
         self.cancel(*(self._envelopes.keys() - self._answers))
 
     def webhook(self, request_id: str, secret: str) -> tuple[bytes, dict[str, str]]:
-        """Return body and signed headers of the webhook that a receiver would get for an ended request."""
+        """Return the body and the signed headers of the webhook that a receiver would get for an ended request."""
         return signed_webhook(self._answers[request_id], secret)
 
     def wait(self, request_id: str, timeout: float | None = None) -> Result:
-        """Return the result of a request; raises WaitTimeout at once where the test gave none."""
+        """Return the result of a request; raises WaitTimeout at once if the test gave no answer."""
         return next(self.as_completed([request_id], timeout))
 
     def as_completed(self, ids: Iterable[str], timeout: float | None = None) -> Generator[Result, None, None]:
-        """Yield the results that there are, then raise WaitTimeout if some are missing."""
+        """Yield the results there are; then raise WaitTimeout if some are missing."""
         distinct = list(dict.fromkeys(ids))
         for request_id in distinct:
             if request_id in self._answers:
@@ -118,7 +126,7 @@ class InMemoryProducer:
             raise WaitTimeout(missing, timeout or 0.0)
 
     def close(self) -> None:
-        """Nothing to close; records and answers stay."""
+        """Do nothing: what was recorded stays."""
 
     def __enter__(self) -> Self:
         return self
@@ -134,7 +142,7 @@ class InMemoryProducer:
         for envelope in decode_entry(command[-1]):  # type: ignore[arg-type]
             if envelope.id not in self._envelopes:
                 self._envelopes[envelope.id] = envelope
-                if envelope.id in self._unwanted:
+                if envelope.id in self._canceled:
                     self._end(canceled(envelope))
                 elif self._reply:
                     self.answer(envelope.id, self._reply(msgspec.json.decode(envelope.params)))

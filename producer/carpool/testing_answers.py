@@ -1,4 +1,4 @@
-"""Answers made up for tests, in the shape that the worker delivers."""
+"""Answers for tests, in the shape that the worker delivers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from carpool.webhooks import delivery_body, sign
 
 
 def succeeded(envelope: Envelope, text: str, usage: Usage | None, cost: str | None) -> Answer:
-    """Return the answer of a request whose message is this text; `cost` is dollars as a decimal string."""
+    """Return the answer to a request whose message is this text; `cost` is in dollars, as a decimal string."""
     usage = usage or Usage(input_tokens=1, output_tokens=1)
     message = {
         "id": f"msg_{envelope.id}",
@@ -29,14 +29,14 @@ def succeeded(envelope: Envelope, text: str, usage: Usage | None, cost: str | No
 
 
 def failed(envelope: Envelope, kind: str, message: str, outcome: str) -> Answer:
-    """Return the answer of a request that ended without a message: errored, canceled or expired."""
+    """Return the answer to a request that ended without a message: errored, canceled or expired."""
     error = msgspec.Raw(to_json({"type": kind, "message": message}))
     state = "canceled" if outcome == "canceled" else "discarded"
     return _answer(envelope, state, outcome=outcome, error=error)
 
 
 def canceled(envelope: Envelope) -> Answer:
-    """Return the answer of a request that was canceled before it was sent."""
+    """Return the answer to a request that was canceled before it was sent."""
     return _answer(envelope, "canceled", outcome="canceled")
 
 

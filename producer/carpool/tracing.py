@@ -1,4 +1,4 @@
-"""The trace that a request belongs to, by W3C Trace Context, so that its callback can go on with it."""
+"""The trace that a request belongs to (W3C Trace Context), so that its callback can continue it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 import sys
 
 TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-"""W3C Trace Context, section 3.2; what later versions may append is left off."""
+"""W3C Trace Context, section 3.2, without what later versions may append."""
 
 
 def current() -> str | None:
-    """Return the traceparent of OpenTelemetry's current span; None where there is none.
+    """Return the traceparent of OpenTelemetry's current span, or None if there is none.
 
-    Nothing is imported: a service that has no span can't have imported OpenTelemetry either.
+    Nothing is imported: a service that has not imported OpenTelemetry has no span either.
     """
     get_current_span = getattr(sys.modules.get("opentelemetry.trace"), "get_current_span", None)
     if get_current_span is None:

@@ -1,6 +1,6 @@
-"""Waiting for answers: which requests are still out, and when the worker is to be asked again.
+"""Waiting for answers: which are outstanding, and when to ask the worker again.
 
-It does no input or output, so that Producer and AsyncProducer share it.
+It does no input or output, so Producer and AsyncProducer share it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from carpool.packer import Command
 from carpool.results import Result
 
 WAIT_IDS = 1_000
-"""Ids in one Wait."""
+"""Ids in one Wait message."""
 
 MAX_OUTSTANDING = 10_000
-"""Ids asked for at a time; it bounds what unread answers take of Redis' memory."""
+"""Ids asked for at a time; it bounds the memory that unread answers take in Redis."""
 
 REPEAT_AFTER = (15.0, 30.0, 60.0)
-"""Seconds until a Wait is repeated; the last one goes on. A Wait that was lost is healed so."""
+"""Seconds until a Wait is repeated, the last one again and again: so none is lost for good."""
 
 READ_ANSWERS = 200
-"""Answers taken with one read."""
+"""Answers in one read."""
 
 REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -38,13 +38,13 @@ class _Group(msgspec.Struct):
     repeats: int = 0
 
 
-class Waiting:
-    """One wait for the answers of `ids`, each distinct one once. Times are seconds of a monotonic clock."""
+class ReplyWaiter:
+    """One wait for the answers of `ids`, once for each distinct id. Times are seconds of a monotonic clock."""
 
     def __init__(self, options: Options, ids: Iterable[str], timeout: float | None, now: float) -> None:
         self.reply_to = REPLIES + uuid_utils.uuid7().hex
         self._options = options
-        self._ahead = list(dict.fromkeys(map(checked, ids)))
+        self._ahead = list(dict.fromkeys(map(checked_id, ids)))
         self._ahead.reverse()
         self._outstanding: set[str] = set()
         self._groups: list[_Group] = []
@@ -57,7 +57,7 @@ class Waiting:
         return not self._outstanding and not self._ahead
 
     def commands(self, now: float) -> list[Command]:
-        """Return the Redis commands, one pipeline, that ask the worker for what is due now.
+        """Return the Redis commands, one pipeline, that ask the worker for the answers due to be asked for now.
 
         Raises WaitTimeout when the time is up.
         """
@@ -78,16 +78,13 @@ class Waiting:
         return ("BLMPOP", seconds, 1, self.reply_to, "LEFT", "COUNT", READ_ANSWERS)
 
     def confirm(self, replies: Sequence[object]) -> None:
-        """Take the replies to the first `commands`; raises RedisUnavailable where Redis refused."""
+        """Check the replies to the first `commands`; raises RedisUnavailable if Redis refused."""
         for reply in replies:
             if isinstance(reply, Exception):
                 raise self._options.unavailable(reply)
 
     def take(self, replies: Sequence[object]) -> list[Result]:
-        """Return the results in the reply to `read_command`, without those that came already.
-
-        Raises RedisUnavailable where Redis refused.
-        """
+        """Return the new results in the reply to `read_command`; raises RedisUnavailable if Redis refused."""
         self.confirm(replies)
         reply = replies[0]
         if not isinstance(reply, list | tuple):
@@ -127,8 +124,8 @@ class Waiting:
         return encode_wait(Wait(self._options.client, self.reply_to, group.ids))
 
 
-def checked(request_id: object) -> str:
-    """Return a request's id; raises InvalidRequest for what is none."""
+def checked_id(request_id: object) -> str:
+    """Return a request's id as it is; raises InvalidRequest if it is malformed."""
     if not isinstance(request_id, str) or not REQUEST_ID.fullmatch(request_id):
         raise InvalidRequest("request_id", "must be 32 hexadecimal digits, as enqueue returned them")
     return request_id

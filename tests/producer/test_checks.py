@@ -1,4 +1,4 @@
-"""What is refused at the door, and how the refusal reads."""
+"""What an enqueue refuses, and what the error says."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from carpool import CarpoolError, InvalidRequest, InvalidSetting, Producer, Request, Task, Webhook, callbacks
-from carpool import params as checks
 from carpool.contract import MAX_PARAMS_BYTES, MAX_WAIT
-from carpool.envelopes import check_client, terms
+from carpool.envelopes import check_client, check_options
+from carpool.params import check_params
 
 
 def changed(params: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def changed(params: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 def test_the_json_is_the_params_unchanged(params: dict[str, Any]) -> None:
     params |= {"temperature": 0.5, "top_k": None, "future_key": {"nested": [1, "two", None]}}
-    assert msgspec.json.decode(checks.check(params)) == params
+    assert msgspec.json.decode(check_params(params)) == params
 
 
 def nested(levels: int, *leaves: Any) -> list[Any]:
@@ -75,7 +75,7 @@ def test_a_bad_param_is_refused_by_the_name_of_its_field(
     params: dict[str, Any], change: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        checks.check(changed(params, **change))
+        check_params(changed(params, **change))
     assert refusal.value.field == field
     assert str(refusal.value) == f"{field}: {refusal.value.rule}"
 
@@ -93,25 +93,25 @@ def test_a_bad_param_is_refused_by_the_name_of_its_field(
     ],
 )
 def test_what_the_api_takes_in_a_batch_passes(params: dict[str, Any], change: dict[str, Any]) -> None:
-    assert checks.check(changed(params, **change))
+    assert check_params(changed(params, **change))
 
 
 def test_params_that_are_no_dict_are_refused() -> None:
     for params in (None, [1], "{}", b"{}"):
         with pytest.raises(InvalidRequest, match="params: must be a dict"):
-            checks.check(params)
+            check_params(params)
 
 
 def test_params_that_contain_themselves_are_refused(params: dict[str, Any]) -> None:
     params["loop"] = [params]
     with pytest.raises(InvalidRequest, match="contains itself"):
-        checks.check(params)
+        check_params(params)
 
 
 def test_params_over_the_limit_of_the_api_are_refused(params: dict[str, Any]) -> None:
     params["messages"][0]["content"] = "x" * MAX_PARAMS_BYTES
     with pytest.raises(InvalidRequest, match="the limit is 32,000,000"):
-        checks.check(params)
+        check_params(params)
 
 
 @pytest.mark.parametrize(
@@ -212,32 +212,40 @@ def test_a_callback_of_another_kind_is_refused(callback: Any) -> None:
 )
 def test_a_bad_keyword_is_refused_by_its_name(common: Any, field: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        terms("tests", **common)
+        check_options("tests", common)
     assert refusal.value.field == field
 
 
 @pytest.mark.parametrize(("own", "field"), [({"priority": 101}, "priority"), ({"max_wait": 0}, "max_wait")])
-def test_a_bad_particular_of_one_request_is_refused_by_its_name(
+def test_a_bad_option_of_one_request_is_refused_by_its_name(
     params: dict[str, Any], own: Any, field: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=f"{field}: must be"):
-        terms("tests").seal(Request(params, **own))
+        check_options("tests", {}).envelope(Request(params, **own))
 
 
 @pytest.mark.parametrize("key", ["", "x" * 257, 7, "a\0b", "\ud800"])
 def test_a_bad_idempotency_key_is_refused(params: dict[str, Any], key: Any) -> None:
     with pytest.raises(InvalidRequest, match="idempotency_key: must be"):
-        terms("tests").seal(Request(params, idempotency_key=key))
+        check_options("tests", {}).envelope(Request(params, idempotency_key=key))
 
 
-def test_a_request_goes_before_the_terms_of_its_call(params: dict[str, Any]) -> None:
+def test_a_request_overrides_the_options_of_its_call(params: dict[str, Any]) -> None:
     # Given
-    common = terms(
-        "tests", callback=Task("a"), metadata=1, betas=["b"], workspace_id="w", priority=5, max_wait=60
+    common = check_options(
+        "tests",
+        {
+            "callback": Task("a"),
+            "metadata": 1,
+            "betas": ["b"],
+            "workspace_id": "w",
+            "priority": 5,
+            "max_wait": 60,
+        },
     )
     # When
-    plain = common.seal(params)
-    own = common.seal(
+    plain = common.envelope(params)
+    own = common.envelope(
         Request(params, callback=Task("c"), metadata=2, betas=["d", "a"], priority=0, max_wait=0.5)
     )
     # Then
@@ -249,10 +257,14 @@ def test_a_request_goes_before_the_terms_of_its_call(params: dict[str, Any]) -> 
     assert (own.priority, own.submit_by) == (0, own.enqueued_at + 500)
 
 
-def test_a_request_that_says_nothing_has_priority_0_and_waits_as_long_as_windows_hold_it(
-    params: dict[str, Any],
-) -> None:
-    assert (terms("tests").seal(params).priority, terms("tests").seal(params).submit_by) == (0, None)
+def test_by_default_the_priority_is_0_and_submit_windows_are_waited_for(params: dict[str, Any]) -> None:
+    envelope = check_options("tests", {}).envelope(params)
+    assert (envelope.priority, envelope.submit_by) == (0, None)
+
+
+def test_an_unknown_option_is_a_type_error(params: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="'calback'"):
+        check_options("tests", {"calback": None})  # type: ignore[typeddict-unknown-key]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 65, "é", 7])

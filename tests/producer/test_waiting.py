@@ -12,7 +12,7 @@ import pytest
 from carpool import InvalidRequest, Producer, RedisUnavailable, WaitTimeout
 from carpool.contract import WAITS, Wait, decode_wait, mint_id, to_json
 from carpool.options import Options
-from carpool.waiting import MAX_OUTSTANDING, WAIT_IDS, Waiting
+from carpool.waiting import MAX_OUTSTANDING, WAIT_IDS, ReplyWaiter
 
 if TYPE_CHECKING:
     from tests.producer.conftest import HandWorker, LossyProxy
@@ -28,12 +28,12 @@ def ids_of(count: int) -> list[str]:
     return [mint_id("tests") for _ in range(count)]
 
 
-def a_waiting(ids: list[str], timeout: float | None = None) -> Waiting:
-    return Waiting(Options.resolve(None, "tests", 0, False), ids, timeout, now=0.0)
+def a_waiter(ids: list[str], timeout: float | None = None) -> ReplyWaiter:
+    return ReplyWaiter(Options.resolve(None, "tests", 0, False), ids, timeout, now=0.0)
 
 
-def asked_for(waiting: Waiting, now: float) -> list[Wait]:
-    return [decode_wait(item) for item in waiting.commands(now)[0][2:] if isinstance(item, bytes)]
+def asked_for(waiter: ReplyWaiter, now: float) -> list[Wait]:
+    return [decode_wait(item) for item in waiter.commands(now)[0][2:] if isinstance(item, bytes)]
 
 
 def reply(*request_ids: str) -> list[object]:
@@ -117,27 +117,27 @@ def test_an_id_that_is_none_is_refused(producer: Producer) -> None:
 def test_a_wait_is_repeated_for_what_is_outstanding_after_15_30_and_60_seconds() -> None:
     # Given
     ids = ids_of(3)
-    waiting = a_waiting(ids)
-    assert asked_for(waiting, 0.0)[0].ids == ids
-    waiting.take(reply(ids[1]))
+    waiter = a_waiter(ids)
+    assert asked_for(waiter, 0.0)[0].ids == ids
+    waiter.take(reply(ids[1]))
     # When
-    asked = [second for second in range(1, 200) if waiting.commands(float(second))]
+    asked = [second for second in range(1, 200) if waiter.commands(float(second))]
     # Then
     assert asked == [15, 45, 105, 165]
-    waiting.repeat_all(200.0)
-    assert [wait.ids for wait in asked_for(waiting, 200.0)] == [[ids[0], ids[2]]]
+    waiter.repeat_all(200.0)
+    assert [wait.ids for wait in asked_for(waiter, 200.0)] == [[ids[0], ids[2]]]
 
 
 def test_no_more_than_the_limit_is_outstanding_and_the_rest_follows() -> None:
     # Given
     ids = ids_of(MAX_OUTSTANDING + 1500)
-    waiting = a_waiting(ids)
+    waiter = a_waiter(ids)
     # When
-    first = asked_for(waiting, 0.0)
-    waiting.take(reply(*ids[: WAIT_IDS - 1]))
-    nothing = waiting.commands(1.0)
-    waiting.take(reply(ids[WAIT_IDS]))
-    second = asked_for(waiting, 1.0)
+    first = asked_for(waiter, 0.0)
+    waiter.take(reply(*ids[: WAIT_IDS - 1]))
+    nothing = waiter.commands(1.0)
+    waiter.take(reply(ids[WAIT_IDS]))
+    second = asked_for(waiter, 1.0)
     # Then
     assert [one for wait in first for one in wait.ids] == ids[:MAX_OUTSTANDING]
     assert nothing == []
@@ -145,12 +145,12 @@ def test_no_more_than_the_limit_is_outstanding_and_the_rest_follows() -> None:
 
 
 def test_a_read_never_blocks_for_longer_than_the_timeout_or_for_ever() -> None:
-    waiting = a_waiting(ids_of(1), timeout=3.0)
-    waiting.commands(0.0)
-    assert waiting.read_command(0.0)[1] == 3.0
-    assert waiting.read_command(2.9999)[1] == 0.001
+    waiter = a_waiter(ids_of(1), timeout=3.0)
+    waiter.commands(0.0)
+    assert waiter.read_command(0.0)[1] == 3.0
+    assert waiter.read_command(2.9999)[1] == 0.001
     with pytest.raises(WaitTimeout, match="no answer within 3 s for 1 request"):
-        waiting.read_command(3.0)
+        waiter.read_command(3.0)
 
 
 def test_a_wait_gives_up_in_time_while_redis_is_away(

@@ -14,7 +14,7 @@ from carpool_worker.exceptions import WorkerError
 
 if TYPE_CHECKING:
     from carpool import Producer
-    from carpool.envelopes import Common
+    from carpool.envelopes import EnqueueOptions
     from carpool_worker.files.enqueuer import Item
     from carpool_worker.files.request_lines import Run
 
@@ -68,12 +68,12 @@ def enqueue(
     A line: {"custom_id": "r-1", "params": {"model": "claude-haiku-4-5", "max_tokens": 64, "messages": […]}}
     """
     from carpool import CarpoolError, Producer, Webhook
-    from carpool.envelopes import Common
+    from carpool.envelopes import EnqueueOptions
     from carpool_worker.files import id_files, request_files
     from carpool_worker.settings import settings
 
     hook, given = Webhook(callback) if callback else None, _object(metadata)
-    common = Common(callback=hook, priority=priority, max_wait=max_wait)
+    common = EnqueueOptions(callback=hook, priority=priority, max_wait=max_wait)
     try:
         one = _run(file, run, client, common, given)
         producer = Producer(settings().redis_url, client=one.client)
@@ -98,9 +98,11 @@ def _object(metadata: str | None) -> dict[str, Any]:
     return value
 
 
-def _run(file: str, name: str | None, client: str | None, common: Common, metadata: dict[str, Any]) -> Run:
+def _run(
+    file: str, name: str | None, client: str | None, common: EnqueueOptions, metadata: dict[str, Any]
+) -> Run:
     """Check what all requests have in common; raises CarpoolError or WorkerError."""
-    from carpool.envelopes import Common, terms
+    from carpool.envelopes import EnqueueOptions, check_options
     from carpool.options import Options
     from carpool_worker.files.request_files import STDIN
     from carpool_worker.files.request_lines import RUN_NAME, Run
@@ -113,7 +115,7 @@ def _run(file: str, name: str | None, client: str | None, common: Common, metada
         raise WorkerError(f"--run {found}: must be 1 to 64 letters, digits, dots, dashes or underscores")
     options = Options.resolve(settings().redis_url, client, 0, allow_http=False)
     longest = {**metadata, "run": found, "custom_id": "x" * 64}
-    terms(options.client, allow_http=options.allow_http, **(common | Common(metadata=longest)))
+    check_options(options.client, common | EnqueueOptions(metadata=longest), allow_http=options.allow_http)
     return Run(found, options.client)
 
 
@@ -128,7 +130,9 @@ def _check(source: IO[bytes], run: Run, path: Path) -> int:
         return write_ids(source, run, path, lambda place: bar.update(task, completed=place))
 
 
-def _feed(producer: Producer, common: Common, items: Iterator[Item], count: int, no_wait: bool) -> None:
+def _feed(
+    producer: Producer, common: EnqueueOptions, items: Iterator[Item], count: int, no_wait: bool
+) -> None:
     import time
 
     from carpool import QueueFull

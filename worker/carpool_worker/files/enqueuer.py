@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from carpool import CarpoolError, Producer, QueueFull, Request
-from carpool.envelopes import Common
+from carpool.envelopes import EnqueueOptions
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.files.request_lines import Line
 
@@ -33,7 +33,7 @@ class Feeder:
     def __init__(
         self,
         producer: Producer,
-        common: Common,
+        common: EnqueueOptions,
         taken: Callable[[int], None],
         wait: Callable[[QueueFull], None] | None,
     ) -> None:

@@ -17,7 +17,7 @@ import msgspec
 
 from carpool import InvalidRequest, Request
 from carpool.contract import mint_id
-from carpool.params import check
+from carpool.params import check_params
 from carpool_worker.exceptions import WorkerError
 
 CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -54,7 +54,7 @@ class Run:
         """Return what a line says; raises LineInvalid."""
         custom_id, params = _parts(number, text)
         try:
-            body = check(params)
+            body = check_params(params)
         except InvalidRequest as error:
             name = error.field if error.field.startswith("params") else f"params.{error.field}"
             raise LineInvalid(number, name, error.rule) from None

@@ -11,7 +11,7 @@ from celery.exceptions import Reject
 
 from carpool import tracing
 from carpool.client import Producer
-from carpool.envelopes import Common
+from carpool.envelopes import EnqueueOptions
 from carpool.exceptions import InvalidRequest, InvalidSetting, QueueFull, RedisUnavailable
 from carpool_worker.app import app
 from carpool_worker.flower import events
@@ -41,11 +41,11 @@ def enqueue(
     key = f"celery {self.request.id}" if idempotency_key is None else idempotency_key
     try:
         with Producer(settings().redis_url, client=client, allow_http=_may_be_http()) as producer:
-            terms = Common(
+            options = EnqueueOptions(
                 callback=cast(Any, callback), metadata=metadata, priority=priority, max_wait=max_wait
             )
-            terms["trace"] = tracing.current() or _trace_of(self.request)
-            producer.enqueue(params, idempotency_key=key, **terms)
+            options["trace"] = tracing.current() or _trace_of(self.request)
+            producer.enqueue(params, idempotency_key=key, **options)
     except (QueueFull, RedisUnavailable) as error:
         # Not retry(), which publishes a new message and drops this one where Redis does not take that.
         sleep(DOOR_PAUSE)
