@@ -18,7 +18,7 @@ from carpool_worker.pipeline.collection import collector, poller
 from carpool_worker.pipeline.submission import rescuer
 from carpool_worker.pipeline.submission.rescuer import Patience
 from carpool_worker.simulator import Fault, RemoteSimulator
-from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.batches import in_doubt
 
 LOST = Fault(operation="create", kind="lost")
 NOT_MADE = Fault(operation="create", kind="dropped")
@@ -172,7 +172,7 @@ def test_a_doubt_that_begins_anew_while_it_is_judged_is_waited_for(
 
     # When its submitter fails only now, Then it stays in doubt
     with write(carpool.engine) as connection:
-        batches.note(connection, batch_id, in_doubt_at=now(), search_started_at=None)
+        in_doubt.begin(connection, batch_id, "in doubt: no answer came", now())
     assert not rescuer._send_again(carpool.engine, judged)
     assert batch_states_by_id(carpool.engine)[batch_id] == "submitting"
 

@@ -15,8 +15,7 @@ from carpool_worker import migrations
 from carpool_worker.database import open_engine, read, write
 from carpool_worker.exceptions import DatabaseNotMigrated
 from carpool_worker.models import Batch, DeliveryRow, Request
-from carpool_worker.states import SEAL
-from carpool_worker.store.batches import filling, in_doubt
+from carpool_worker.store.batches import filling, in_doubt, transitions
 from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
 
@@ -135,19 +134,20 @@ def test_a_batch_moves_once_however_many_try(engine: sa.Engine) -> None:
 
     def seal(_: int) -> bool:
         with write(engine) as connection:
-            return batches.move(connection, SEAL, HEAD["id"], sealed_at=2)
+            return transitions.seal(connection, HEAD["id"], 2)
 
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(seal, range(4))) == [False, False, False, True]
 
 
 def test_a_post_that_was_followed_by_another_moves_nothing(engine: sa.Engine) -> None:
-    insert(engine, Batch, HEAD | {"state": "open", "submissions": 2})
+    insert(engine, Batch, HEAD | {"state": "submitting", "submissions": 2})
 
     with write(engine) as connection:
-        assert not batches.move(connection, SEAL, HEAD["id"], 1)
+        assert not transitions.postpone(connection, HEAD["id"], 1, error="")
+        assert in_doubt.undecided(connection, HEAD["id"], 1) is None
+        assert transitions.postpone(connection, HEAD["id"], 2, error="")
         assert in_doubt.undecided(connection, HEAD["id"], 2) is None
-        assert batches.move(connection, SEAL, HEAD["id"], 2)
 
 
 def test_what_is_due_comes_oldest_first_and_what_waits_does_not(engine: sa.Engine) -> None:

@@ -17,9 +17,7 @@ from carpool_worker.database import now, write
 from carpool_worker.pipeline.delivery import courier
 from carpool_worker.settings import Settings
 from carpool_worker.simulator import Fault, RemoteSimulator
-from carpool_worker.states import SEAL
-from carpool_worker.store.batches import filling
-from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.batches import filling, transitions
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -76,7 +74,7 @@ def test_what_is_rolled_back_did_not_happen(engine: sa.Engine, caplog: pytest.Lo
     def fail() -> None:
         with write(engine) as connection:
             opened = filling.open_in(connection, MODEL, MODEL, {}, now())
-            assert batches.move(connection, SEAL, opened.id, sealed_at=now())
+            assert transitions.seal(connection, opened.id, now())
             raise InterruptedError
 
     with pytest.raises(InterruptedError):

@@ -17,11 +17,11 @@ from carpool import Producer
 from carpool_worker.claude.batch import Seen
 from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, write
+from carpool_worker.models import tables
 from carpool_worker.pipeline.submission import rescuer, submitter
 from carpool_worker.pipeline.submission.rescuer import Patience
 from carpool_worker.simulator import Fault, RemoteSimulator, SimulatorOptions, running
-from carpool_worker.states import POSTPONE
-from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.batches import transitions
 
 PATIENT = Patience(submit_timeout=3_600, settle_interval=3_600)
 LOST = Fault(operation="create", kind="lost")
@@ -263,7 +263,8 @@ def test_a_batch_being_posted_counts_as_a_possible_owner(
     simulator.arm(LOST)
     _, posted = given_doubts(carpool, producer, "claude-sonnet-4-5")
     with write(carpool.engine) as connection:
-        batches.note(connection, posted, in_doubt_at=None, submitting_at=now())
+        posting = sa.update(tables.batches).where(tables.batches.c.id == posted)
+        connection.execute(posting.values(in_doubt_at=None, submitting_at=now()))
 
     rescue(carpool)
 
@@ -294,7 +295,7 @@ def test_a_slow_rescuer_does_not_put_back_what_is_posted_again_already(
 
     def another_sends_it_again() -> None:
         with write(carpool.engine) as connection:
-            assert batches.move(connection, POSTPONE, batch_id, in_doubt_at=None)
+            assert transitions.postpone(connection, batch_id, 1, error="its last post made no batch")
         simulator.arm(NOT_MADE)
         carpool.submit()
 

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from carpool.contract import Cancel, Envelope
 from carpool_worker.database import now, read, write
 from carpool_worker.policies.limits import item_bytes
-from carpool_worker.states import DISSOLVE, SEAL, BatchState
-from carpool_worker.store.batches import rows as batches
+from carpool_worker.states import BatchState
+from carpool_worker.store.batches import transitions
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.requests import cancellations
 from carpool_worker.store.requests import rows as requests
@@ -129,8 +129,8 @@ def _cancel(connection: sa.Connection, marked: Sequence[Marked], at: int) -> Non
 def _dissolve(connection: sa.Connection, batch_id: str, state: BatchState) -> None:
     at = now()
     if state is BatchState.OPEN:
-        batches.move(connection, SEAL, batch_id, sealed_at=at)
-    batches.move(connection, DISSOLVE, batch_id, finished_at=at, last_error=None)
+        transitions.seal(connection, batch_id, at)
+    transitions.dissolve(connection, batch_id, at)
 
 
 def in_chunks(ids: Sequence[str]) -> Iterator[list[str]]:

@@ -9,9 +9,7 @@ from typing import Protocol, TypeVar
 import sqlalchemy as sa
 
 from carpool_worker.policies.limits import Limits, fitting, item_bytes
-from carpool_worker.states import SEAL
-from carpool_worker.store.batches import filling
-from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.batches import filling, transitions
 
 
 class Urgent(Protocol):
@@ -85,5 +83,5 @@ def fill(
             filling.grow(connection, batch.id, n, size, part[0].priority, earliest(part))
         start += n
         if start < len(items) or batch.request_count + n >= limits.count:
-            batches.move(connection, SEAL, batch.id, sealed_at=now)
+            transitions.seal(connection, batch.id, now)
             filled.sealed.append(batch.id)

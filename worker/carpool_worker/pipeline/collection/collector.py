@@ -20,9 +20,10 @@ from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
 from carpool_worker.models import Batch
 from carpool_worker.pipeline.collection.conclusions import Conclusions, Policy, conclude
 from carpool_worker.policies.retries import after_results
-from carpool_worker.states import COMPLETE_BATCH, RELEASE, BatchState
+from carpool_worker.states import BatchState
 from carpool_worker.store import usage
 from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.batches import transitions
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.requests import outcomes
 from carpool_worker.store.requests import rows as requests
@@ -90,7 +91,7 @@ def _complete(engine: sa.Engine, batch_id: str, without: ClaudeError, announce: 
     """Complete the batch; requests that still wait in it are discarded with the error `without`."""
     announce(_discard_waiting(engine, batch_id, without))
     with write(engine) as connection:
-        return batches.move(connection, COMPLETE_BATCH, batch_id, finished_at=now(), last_error=None)
+        return transitions.complete(connection, batch_id, now())
 
 
 def _commit(engine: sa.Engine, batch_id: str, results: dict[str, bytes], policy: Policy) -> list[str]:
@@ -123,19 +124,9 @@ def _is_strange(engine: sa.Engine, batch: Batch, custom_ids: Sequence[str]) -> b
 
 
 def _let_go(engine: sa.Engine, batch: Batch) -> None:
-    disowned_ids = json.dumps([*json.loads(batch.disowned_ids), batch.claude_id])
     log.warning("adopted batch was not ours", batch=batch.id, claude_id=batch.claude_id)
     with write(engine) as connection:
-        batches.move(
-            connection,
-            RELEASE,
-            batch.id,
-            claude_id=None,
-            disowned_ids=disowned_ids,
-            in_doubt_at=now(),
-            search_started_at=None,
-            ended_at=None,
-        )
+        transitions.release(connection, batch, now())
 
 
 def _discard_waiting(engine: sa.Engine, batch_id: str, error: ClaudeError) -> list[str]:
@@ -155,4 +146,4 @@ def _discard_waiting(engine: sa.Engine, batch_id: str, error: ClaudeError) -> li
 def _come_back(engine: sa.Engine, batch_id: str, wait: float, error: ClaudeError | ResultsCut) -> None:
     log.warning("results cut short", batch=batch_id, seconds=wait, error=str(error))
     with write(engine) as connection:
-        batches.note(connection, batch_id, due_at=now() + int(wait * 1000), last_error=str(error))
+        batches.delay_collection(connection, batch_id, now() + int(wait * 1000), str(error))

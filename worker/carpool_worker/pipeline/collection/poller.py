@@ -18,8 +18,8 @@ from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
 from carpool_worker.policies.retries import is_gone
-from carpool_worker.states import CANCEL_BATCH, END
 from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.batches import transitions
 from carpool_worker.store.requests import cancellations
 from carpool_worker.telemetry.logs import get_logger
 
@@ -99,8 +99,15 @@ def _cancel(claude: Claude, batch: Batch, seen: Seen) -> Seen:
 def _apply(engine: sa.Engine, batch: Batch, seen: Seen, at: int) -> bool:
     with write(engine) as connection:
         if seen.processing_status == "canceling":
-            batches.move(connection, CANCEL_BATCH, batch.id)
+            transitions.cancel(connection, batch.id)
         if seen.processing_status != "ended":
             return False
-        counts = {name: getattr(seen, name) for name in ("succeeded", "errored", "canceled", "expired")}
-        return batches.move(connection, END, batch.id, ended_at=at, due_at=0, **counts)
+        return transitions.end(
+            connection,
+            batch.id,
+            succeeded=seen.succeeded,
+            errored=seen.errored,
+            canceled=seen.canceled,
+            expired=seen.expired,
+            at=at,
+        )

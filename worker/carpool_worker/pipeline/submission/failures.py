@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -23,8 +22,8 @@ from carpool_worker.policies.retries import (
     probe_delay,
     status_of,
 )
-from carpool_worker.states import POSTPONE, BatchState
-from carpool_worker.store.batches import in_doubt, lane_pauses, refusals
+from carpool_worker.states import BatchState
+from carpool_worker.store.batches import in_doubt, lane_pauses, refusals, transitions
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.telemetry.logs import get_logger
 
@@ -46,16 +45,14 @@ def hold(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | None:
     decision = before_submission(error, batch.submissions + 1)
     with write(engine) as connection:
         if isinstance(decision, Pause):
-            if batches.hold(connection, batch.id, batch.submissions, last_error=str(error)):
+            if batches.annotate_sealed(connection, batch.id, batch.submissions, str(error)):
                 refusals.add(connection, batch.model, status_of(error))
             return _pause(connection, batch, error)
-        waiting = _waiting(decision, error)
-        if not batches.hold(
-            connection, batch.id, batch.submissions, submissions=batch.submissions + 1, **waiting
-        ):
+        due_at = _later(decision.seconds)
+        if not batches.defer_sealed(connection, batch.id, batch.submissions, due_at, str(error)):
             return None
         refusals.add(connection, batch.model, status_of(error))
-        _ask_again(connection, turn, waiting["due_at"])
+        _ask_again(connection, turn, due_at)
     log.warning(
         "batch deferred", batch=batch.id, seconds=decision.seconds, status=error.status, error=str(error)
     )
@@ -72,13 +69,16 @@ def settle(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | Non
         refusals.add(connection, batch.model, status_of(error))
         decision = after_submission(error, batch.submissions)
         if isinstance(decision, Pause):
-            batches.move(connection, POSTPONE, batch.id, last_error=str(error))
+            transitions.postpone(connection, batch.id, batch.submissions, error=str(error))
             return _pause(connection, batch, error)
         if isinstance(decision, Reject):
             _ask_again(connection, turn, now())
             return _reject(connection, batch, error)
         if isinstance(decision, Postpone):
-            return _postpone(connection, turn, decision, error)
+            due_at = _later(decision.seconds)
+            transitions.postpone(connection, batch.id, batch.submissions, error=str(error), due_at=due_at)
+            _ask_again(connection, turn, due_at)
+            return Submitted(BatchState.SEALED, error=str(error))
         _ask_again(connection, turn, _later(probe_delay(0)))
         return _doubt(connection, batch.id, error)
 
@@ -101,17 +101,8 @@ def _reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> Subm
     return Submitted(BatchState.REJECTED, tuple(replacements), str(error))
 
 
-def _postpone(connection: sa.Connection, turn: Turn, decision: Postpone, error: ClaudeError) -> Submitted:
-    waiting = _waiting(decision, error)
-    batches.move(connection, POSTPONE, turn.batch.id, **waiting)
-    _ask_again(connection, turn, waiting["due_at"])
-    return Submitted(BatchState.SEALED, error=str(error))
-
-
 def _doubt(connection: sa.Connection, batch_id: str, error: ClaudeError) -> Submitted:
-    batches.note(
-        connection, batch_id, in_doubt_at=now(), search_started_at=None, last_error=f"in doubt: {error}"
-    )
+    in_doubt.begin(connection, batch_id, f"in doubt: {error}", now())
     doubted = {"batch": batch_id, "status": error.status, "error": str(error)}
     transition_log.note(connection, "batch in doubt", logging.WARNING, **doubted)
     return Submitted(BatchState.SUBMITTING, error=f"in doubt: {error}")
@@ -121,10 +112,6 @@ def _ask_again(connection: sa.Connection, turn: Turn, at: int) -> None:
     # A probe that failed for another reason says nothing about the pause.
     if turn.probing:
         lane_pauses.probe_again(connection, turn.probing, at)
-
-
-def _waiting(wait: Postpone, error: ClaudeError) -> dict[str, Any]:
-    return {"due_at": _later(wait.seconds), "last_error": str(error)}
 
 
 def _later(seconds: float) -> int:

@@ -24,8 +24,8 @@ from carpool_worker.exceptions import ClaudeError, ResultsCut
 from carpool_worker.models import Batch
 from carpool_worker.pipeline.submission.submitter import accept
 from carpool_worker.policies.in_doubt import Patience as Patience
-from carpool_worker.states import POSTPONE, BatchState
-from carpool_worker.store.batches import in_doubt
+from carpool_worker.states import BatchState
+from carpool_worker.store.batches import in_doubt, transitions
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.telemetry.logs import get_logger
@@ -178,9 +178,7 @@ def _adopt_by_content(
             return _adopt(engine, batch, seen)
     with write(engine) as connection:
         for batch in owners:
-            batches.note(
-                connection, batch.id, disowned_ids=json.dumps([*json.loads(batch.disowned_ids), seen.id])
-            )
+            in_doubt.disown(connection, batch, seen.id)
     return []
 
 
@@ -189,14 +187,6 @@ def _send_again(engine: sa.Engine, batch: Batch) -> bool:
         now_known = in_doubt.undecided(connection, batch.id, batch.submissions)
         if now_known is None or now_known.search_started_at != batch.search_started_at:
             return False  # its submitter lives: it has failed only now, and the doubt begins anew
-        batches.move(
-            connection,
-            POSTPONE,
-            batch.id,
-            batch.submissions,
-            due_at=0,
-            in_doubt_at=None,
-            search_started_at=None,
-            last_error="its last post made no batch",
-        )
+        why = "its last post made no batch"
+        transitions.postpone(connection, batch.id, batch.submissions, error=why)
     return True

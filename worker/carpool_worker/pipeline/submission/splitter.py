@@ -7,8 +7,7 @@ import sqlalchemy as sa
 from carpool_worker.database import now
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
-from carpool_worker.states import REJECT
-from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.batches import transitions
 from carpool_worker.store.batches.filling import hand_over
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.requests.endings import discard
@@ -20,7 +19,7 @@ def reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> list[
     waiting = requests.sizes(connection, batch.id)
     if len(waiting) > 1:
         return split(connection, batch, str(error))
-    batches.move(connection, REJECT, batch.id, finished_at=at, last_error=str(error))
+    transitions.reject(connection, batch.id, error=str(error), at=at)
     for request_id, _ in waiting:
         discard(connection, batch.id, request_id, error, at)
     return []
@@ -29,7 +28,7 @@ def reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> list[
 def split(connection: sa.Connection, batch: Batch, why: str) -> list[str]:
     """Reject the batch for that reason; return the sealed batches, of its age, that hold half of its requests each."""
     at = now()
-    batches.move(connection, REJECT, batch.id, finished_at=at, last_error=why)
+    transitions.reject(connection, batch.id, error=why, at=at)
     waiting = requests.sizes(connection, batch.id)
     middle = len(waiting) // 2
     halves = filter(None, (waiting[:middle], waiting[middle:]))

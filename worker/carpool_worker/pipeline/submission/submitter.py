@@ -25,8 +25,8 @@ from carpool_worker.policies.admission import waits_for_room
 from carpool_worker.policies.in_doubt import longest_post
 from carpool_worker.policies.windows import Windows, holds
 from carpool_worker.settings import START_QUEUE_LIMIT
-from carpool_worker.states import ACCEPT, SUBMIT, BatchState
-from carpool_worker.store.batches import lane_pauses
+from carpool_worker.states import BatchState
+from carpool_worker.store.batches import lane_pauses, transitions
 from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.telemetry.logs import get_logger
@@ -86,15 +86,13 @@ def accept(engine: sa.Engine, batch_id: str, seen: Seen, in_doubt_at: int | None
     With `in_doubt_at` the batch is adopted: that it is ours is only known when its results name our requests.
     """
     with write(engine) as connection:
-        moved = batches.move(
+        moved = transitions.accept(
             connection,
-            ACCEPT,
             batch_id,
             claude_id=seen.id,
-            in_progress_at=now(),
             expires_at=seen.expires_at,
             in_doubt_at=in_doubt_at,
-            last_error=None,
+            at=now(),
         )
         lifted = lane_pauses.lift(connection, batch_id) if moved else None
     if not moved:
@@ -102,7 +100,7 @@ def accept(engine: sa.Engine, batch_id: str, seen: Seen, in_doubt_at: int | None
         return None
     if lifted:
         log.warning("lane resumed, as a batch of it was accepted", lane=lifted)
-    return Submitted(ACCEPT.target)
+    return Submitted(BatchState.IN_PROGRESS)
 
 
 def _note_wait(engine: sa.Engine, batch_id: str, queue_limit: int, windows: Windows) -> Submitted | None:
@@ -117,7 +115,7 @@ def _note_wait(engine: sa.Engine, batch_id: str, queue_limit: int, windows: Wind
             return None
         why = waits_for_room(batch_queue.queued(connection), queue_limit)
     with write(engine) as connection:
-        batches.hold(connection, batch_id, batch.submissions, last_error=why)
+        batches.annotate_sealed(connection, batch_id, batch.submissions, why)
     log.info("batch waits for room in the queue", batch=batch_id, reason=why)
     return Submitted(BatchState.SEALED, error=why)
 
@@ -144,16 +142,4 @@ def _intend(engine: sa.Engine, turn: Turn, cursor: Cursor, queue_limit: int, win
 
 def _commit_intent(connection: sa.Connection, batch: Batch, cursor: Cursor) -> bool:
     cursor_id, cursor_at = cursor
-    return batches.move(
-        connection,
-        SUBMIT,
-        batch.id,
-        batch.submissions,
-        holding=batch.request_count,  # none was canceled since the body was spooled: a lost create is known by its size
-        cursor_id=cursor_id,
-        cursor_at=cursor_at,
-        submitting_at=now(),
-        in_doubt_at=None,
-        search_started_at=None,
-        submissions=batch.submissions + 1,
-    )
+    return transitions.submit(connection, batch, cursor_id=cursor_id, cursor_at=cursor_at, at=now())

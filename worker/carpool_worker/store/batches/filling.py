@@ -14,8 +14,9 @@ from carpool_worker.database import is_postgres
 from carpool_worker.models import Batch
 from carpool_worker.models.tables import batches
 from carpool_worker.policies.limits import item_bytes
-from carpool_worker.states import SEAL, BatchState
-from carpool_worker.store.batches.rows import as_batch, may_go_later, move, within
+from carpool_worker.states import BatchState
+from carpool_worker.store.batches.rows import as_batch, may_go_later, within
+from carpool_worker.store.batches.transitions import seal
 from carpool_worker.store.requests import rows as requests
 
 FRESH = {
@@ -109,7 +110,7 @@ def seal_to_submit_by(connection: sa.Connection, submit_by: int, now: int) -> li
 
 def _seal(connection: sa.Connection, due: sa.Select[Any], now: int) -> list[str]:
     ids = connection.scalars(due).all()
-    return [batch_id for batch_id in ids if move(connection, SEAL, batch_id, sealed_at=now)]
+    return [batch_id for batch_id in ids if seal(connection, batch_id, now)]
 
 
 def insert_sealed(

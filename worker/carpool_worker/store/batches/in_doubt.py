@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import sqlalchemy as sa
@@ -21,6 +22,18 @@ def undecided(connection: sa.Connection, batch_id: str, submission: int) -> Batc
     )
     row = connection.execute(undecided.with_for_update()).one_or_none()
     return None if row is None else as_batch(row)
+
+
+def begin(connection: sa.Connection, batch_id: str, error: str, at: int) -> None:
+    """Record that the answer to a batch's post was lost; an earlier search for it starts anew."""
+    lost = {"in_doubt_at": at, "search_started_at": None, "last_error": error}
+    connection.execute(sa.update(batches).where(batches.c.id == batch_id).values(lost))
+
+
+def disown(connection: sa.Connection, batch: Batch, claude_id: str) -> None:
+    """Remember that a batch of Anthropic's is not this one."""
+    disowned = json.dumps([*json.loads(batch.disowned_ids), claude_id])
+    connection.execute(sa.update(batches).where(batches.c.id == batch.id).values(disowned_ids=disowned))
 
 
 def begin_search(connection: sa.Connection, batch: Batch, at: int) -> None:

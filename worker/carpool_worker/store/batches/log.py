@@ -50,10 +50,10 @@ COLUMNS = [batches.c[name] for name in NAMES]
 """What has to be known of the batch."""
 
 
-def note(
+def record(
     connection: sa.Connection, transition: Transition[BatchState], batch: sa.Row[Any], error: str | None
 ) -> None:
-    """Note the move of a batch, of which the row has the COLUMNS as they are now."""
+    """Record the move of a batch, of which the row has the COLUMNS as they are now."""
     since = batch._mapping[SINCE[transition]]
     transition_log.note(
         connection,

@@ -1,4 +1,4 @@
-"""Batches in SQL: whoever moves one does it with a guarded UPDATE and goes on only if it moved."""
+"""Batches in SQL: read, and changed in all but their state (see transitions)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import sqlalchemy as sa
 
 from carpool_worker.models import Batch
 from carpool_worker.models.tables import batches
-from carpool_worker.states import OUT_BATCH_STATES, BatchState, Transition
-from carpool_worker.store.batches import log
+from carpool_worker.states import OUT_BATCH_STATES, BatchState
 
 
 def get(connection: sa.Connection, batch_id: str) -> Batch | None:
@@ -45,42 +44,29 @@ def due_to_collect(connection: sa.Connection, now: int) -> list[str]:
     return list(connection.scalars(due.order_by(batches.c.opened_at)))
 
 
-def move(
-    connection: sa.Connection,
-    transition: Transition[BatchState],
-    batch_id: str,
-    submission: int | None = None,
-    holding: int | None = None,
-    **values: Any,
-) -> bool:
-    """Apply a transition to one batch and set `values`; return False where another was faster.
-
-    `submission` is the number of the post that the move is about: after a later one it is not made. Nor is it where the
-    batch holds other than `holding` requests.
-    """
-    guarded = sa.update(batches).where(batches.c.id == batch_id, batches.c.state.in_(transition.sources))
-    if submission is not None:
-        guarded = guarded.where(batches.c.submissions == submission)
-    if holding is not None:
-        guarded = guarded.where(batches.c.request_count == holding)
-    moving = guarded.values(state=transition.target, **values).returning(*log.COLUMNS)
-    moved = connection.execute(moving).one_or_none()
-    if moved:
-        log.note(connection, transition, moved, values.get("last_error"))
-    return moved is not None
+def annotate_sealed(connection: sa.Connection, batch_id: str, submission: int, why: str) -> bool:
+    """Explain why a sealed batch waits; return False where it was posted or moved on meanwhile."""
+    return _change_sealed(connection, batch_id, submission, last_error=why)
 
 
-def hold(connection: sa.Connection, batch_id: str, submission: int, **values: Any) -> bool:
-    """Set columns of a sealed batch that was tried so often; return False where it went on meanwhile."""
-    held = sa.update(batches).where(
+def defer_sealed(connection: sa.Connection, batch_id: str, submission: int, due_at: int, error: str) -> bool:
+    """Count a post that could not even begin, and back off until `due_at`; return False as above."""
+    return _change_sealed(
+        connection, batch_id, submission, submissions=submission + 1, due_at=due_at, last_error=error
+    )
+
+
+def _change_sealed(connection: sa.Connection, batch_id: str, submission: int, **values: Any) -> bool:
+    unchanged = sa.update(batches).where(
         batches.c.id == batch_id, batches.c.state == BatchState.SEALED, batches.c.submissions == submission
     )
-    return connection.execute(held.values(**values)).rowcount == 1
+    return connection.execute(unchanged.values(**values)).rowcount == 1
 
 
-def note(connection: sa.Connection, batch_id: str, **values: Any) -> None:
-    """Set columns of a batch that are not its state."""
-    connection.execute(sa.update(batches).where(batches.c.id == batch_id).values(**values))
+def delay_collection(connection: sa.Connection, batch_id: str, due_at: int, error: str) -> None:
+    """Let the collector come back to an ended batch at `due_at`."""
+    ended = sa.update(batches).where(batches.c.id == batch_id, batches.c.state == BatchState.ENDED)
+    connection.execute(ended.values(due_at=due_at, last_error=error))
 
 
 def add_cost(connection: sa.Connection, batch_id: str, cost: Decimal, list_price: Decimal) -> None:
