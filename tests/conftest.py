@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from tests.fixtures.agents import carpool, claudes, producer, simulator
+from tests.fixtures.agents import carpool, claudes, producer, simulator, unhurried
 from tests.fixtures.command_line import command_line
 from tests.fixtures.databases import database_url, engine, migrated, postgres_server, postgres_url, sqlite_url
 from tests.fixtures.receiver import receiver
@@ -29,6 +29,7 @@ __all__ = [
     "receiver",
     "simulator",
     "sqlite_url",
+    "unhurried",
 ]
 
 DATABASES = 10_000

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.fixtures.agents import Carpool, request
+from tests.fixtures.agents import IN_AN_HOUR, Carpool, request
 from tests.fixtures.queries import request_states_by_id
 from typer.testing import CliRunner
 
@@ -16,7 +16,6 @@ from carpool_worker.cli import app
 from carpool_worker.policies.limits import Limits
 from carpool_worker.settings import settings
 
-LATER = Limits(count=100_000, body_bytes=250_000_000, seconds=3_600.0)
 Cancel = Callable[..., Any]
 
 
@@ -41,7 +40,7 @@ def given_each_kind(carpool: Carpool, producer: Producer) -> list[str]:
     out = producer.enqueue(request("out"))
     carpool.aggregate()
     carpool.submit()
-    carpool.limits = LATER
+    carpool.limits = IN_AN_HOUR
     waiting = producer.enqueue(request("waiting"))
     carpool.aggregate()
     return [ended, out, waiting]

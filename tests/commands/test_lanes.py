@@ -5,20 +5,18 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from tests.fixtures.agents import MODEL, Carpool, request
+from tests.fixtures.agents import IN_AN_HOUR, MODEL, Carpool, request
 from tests.fixtures.command_line import fits_80_columns, rows, run, succeeded
 from tests.fixtures.queries import batch_ids
 
 from carpool import Producer
 from carpool_worker.claude.client import Claude
 from carpool_worker.pipeline.submission import submitter
-from carpool_worker.policies.limits import Limits
 from carpool_worker.simulator import Fault, RemoteSimulator
 
 pytestmark = pytest.mark.usefixtures("command_line")
 
 SONNET = "claude-sonnet-4-5"
-IN_AN_HOUR = Limits(count=100_000, body_bytes=250_000_000, seconds=3_600.0)
 NO_CREDIT = Fault(operation="create", kind="error", status=402)
 
 

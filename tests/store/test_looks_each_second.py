@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
-from tests.pipeline.batching.test_aggregator import LATER
+from tests.fixtures.agents import IN_AN_HOUR
 
 from carpool_worker.database import now, open_engine, read, write
 from carpool_worker.pipeline.batching import aggregator, budgeter, canceler, stager
@@ -33,9 +33,9 @@ def test_no_look_reads_the_whole_ledger(sqlite_url: str, migrated: Callable[[str
 
     # When they look
     canceler.sweep(engine)
-    aggregator.seal_due(engine, LATER)
+    aggregator.seal_due(engine, IN_AN_HOUR)
     budgeter.release(engine, {"default": Budget(day=Decimal(1))})
-    stager.stage(engine, LATER)
+    stager.stage(engine, IN_AN_HOUR)
     with write(engine) as connection:
         deliveries.stage(connection, now())
         deliveries.rescue(connection, now())

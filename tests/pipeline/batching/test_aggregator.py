@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 import redis
 import sqlalchemy as sa
-from tests.fixtures.agents import AT_ONCE, MODEL
+from tests.fixtures.agents import AT_ONCE, IN_AN_HOUR, MODEL
+from tests.fixtures.assertions import assert_counts_are_exact
 from tests.fixtures.queries import rows
 
 from carpool.contract import APPEND_SCRIPT, ENTRY_FIELD, INBOX, QUEUED, Envelope, encode_entry
@@ -17,9 +18,7 @@ from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.pipeline.batching import aggregator
 from carpool_worker.pipeline.batching.lanes import Filled
 from carpool_worker.pipeline.inbox.stream import GROUP, Inbox
-from carpool_worker.policies.limits import Limits, item_bytes
-
-LATER = Limits(count=100_000, body_bytes=250_000_000, seconds=3_600.0)
+from carpool_worker.policies.limits import Limits
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def append(server: redis.Redis, *envelopes: Envelope) -> None:
     server.eval(APPEND_SCRIPT, 2, INBOX, QUEUED, len(envelopes), 0, ENTRY_FIELD, packed)
 
 
-def aggregate(engine: sa.Engine, inbox: Inbox, limits: Limits = LATER) -> Filled:
+def aggregate(engine: sa.Engine, inbox: Inbox, limits: Limits = IN_AN_HOUR) -> Filled:
     seen = Filled()
 
     def report(filled: Filled) -> None:
@@ -51,15 +50,6 @@ def aggregate(engine: sa.Engine, inbox: Inbox, limits: Limits = LATER) -> Filled
 
 def batches(engine: sa.Engine) -> list[Any]:
     return rows(engine, "SELECT lane, state, request_count FROM batches ORDER BY id")
-
-
-def assert_counts_are_exact(engine: sa.Engine) -> None:
-    counted = rows(engine, "SELECT id, request_count, body_bytes FROM batches ORDER BY id")
-    sizes: dict[str, list[int]] = {}
-    for row in rows(engine, "SELECT batch_id, params_bytes FROM requests"):
-        sizes.setdefault(row.batch_id, []).append(row.params_bytes)
-    held = [(id_, len(each), sum(map(item_bytes, each))) for id_, each in sorted(sizes.items())]
-    assert [tuple(row) for row in counted] == held
 
 
 def assert_inbox_is_empty(server: redis.Redis) -> None:
@@ -90,7 +80,7 @@ def test_the_same_requests_taken_at_the_same_moment_are_inserted_once(engine: sa
     same: Sequence[Envelope] = [envelope(n) for n in range(500)]
 
     with ThreadPoolExecutor(4) as pool:
-        for done in [pool.submit(aggregator.take, engine, same, LATER) for _ in range(4)]:
+        for done in [pool.submit(aggregator.take, engine, same, IN_AN_HOUR) for _ in range(4)]:
             done.result()
 
     assert batches(engine) == [(MODEL, "open", 500)]
@@ -103,7 +93,7 @@ def test_an_aggregator_killed_before_it_acknowledged_leaves_nothing_twice(
     # Given one that committed and died
     append(server, *(envelope(n) for n in range(10)))
     [chunk] = Inbox(server, 30).chunks()
-    aggregator.take(engine, chunk.envelopes, LATER)
+    aggregator.take(engine, chunk.envelopes, IN_AN_HOUR)
 
     # When its entries are taken over
     aggregate(engine, Inbox(server, 0))
@@ -251,7 +241,7 @@ def test_a_batch_is_sealed_when_its_first_request_has_waited_long_enough(
     engine: sa.Engine, server: redis.Redis
 ) -> None:
     append(server, envelope(1))
-    aggregate(engine, Inbox(server, 30), LATER)
+    aggregate(engine, Inbox(server, 30), IN_AN_HOUR)
     assert [row.state for row in batches(engine)] == ["open"]
 
     seen = aggregate(engine, Inbox(server, 30), AT_ONCE)

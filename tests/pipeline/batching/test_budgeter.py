@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.fixtures.agents import MODEL, Carpool, request
+from tests.fixtures.agents import IN_AN_HOUR, MODEL, Carpool, request
 from tests.fixtures.queries import requests_by_state
-from tests.pipeline.batching.test_aggregator import LATER, append, envelope
+from tests.pipeline.batching.test_aggregator import append, envelope
 
 from carpool import Producer, Webhook
 from carpool.exceptions import WaitTimeout
@@ -280,7 +280,7 @@ def test_aggregators_at_once_never_take_the_same_room(
     # When
     with ThreadPoolExecutor(3) as pool:
         budgets = for_requests(10.5)
-        for done in [pool.submit(aggregator.take, engine, chunk, LATER, budgets) for chunk in chunks]:
+        for done in [pool.submit(aggregator.take, engine, chunk, IN_AN_HOUR, budgets) for chunk in chunks]:
             done.result()
 
     # Then
@@ -301,7 +301,7 @@ def test_an_aggregator_and_the_budgeter_at_once_never_take_the_same_room(
     agents: list[Callable[[], Any]] = [
         lambda: budgeter.release(carpool.engine, for_requests(1.5)),
         lambda: aggregator.take(
-            carpool.engine, [envelope(1, params=params)], LATER, for_requests(1.5, over=Over.REFUSE)
+            carpool.engine, [envelope(1, params=params)], IN_AN_HOUR, for_requests(1.5, over=Over.REFUSE)
         ),
     ]
     with ThreadPoolExecutor(2) as pool:

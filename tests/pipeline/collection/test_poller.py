@@ -8,6 +8,7 @@ from typing import Any
 import anthropic
 import pytest
 from tests.fixtures.agents import NO_PATIENCE, Carpool, request
+from tests.fixtures.canceling import cancel
 from tests.fixtures.queries import batch_states
 
 from carpool import Producer, Webhook
@@ -150,11 +151,6 @@ def slow(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, carpool: Carpool) -> It
         carpool.claude.close()
         carpool.claude = Claude()
         yield slow
-
-
-def cancel(carpool: Carpool, producer: Producer, *ids: str) -> None:
-    producer.cancel(*ids)
-    carpool.aggregate()
 
 
 def test_a_batch_of_which_nothing_is_wanted_is_canceled_at_anthropic(
