@@ -1,4 +1,4 @@
-"""A monitor of Celery's events: what it knows of the batches when it heard all of them, some, or none until now."""
+"""What Flower knows of the batches after it heard all of their events, some, or none until now."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Heard = Callable[[Callable[[], None]], list[dict[str, Any]]]
 
 @pytest.fixture
 def heard(app: celery.Celery) -> Iterator[Heard]:
-    """Returns the events that a monitor hears while something is done."""
+    """Returns the events that Flower hears while something is done."""
     seen: list[dict[str, Any]] = []
     with app.connection() as given:
         receiver = app.events.Receiver(given, handlers={"*": seen.append})
@@ -72,23 +72,23 @@ def row(events: list[dict[str, Any]]) -> dict[str, Any]:
 def test_the_last_event_alone_makes_the_same_row_as_all_of_them(
     app: celery.Celery, heard: Heard, carpool: Carpool, producer: Any
 ) -> None:
-    # Given a batch that was shown at each step
+    # Given a batch that was published at each step
     producer.enqueue_many([request(f"{n}") for n in range(3)])
     carpool.aggregate()
     [batch] = carpool.rows("SELECT id FROM batches")
     steps = (carpool.submit, lambda: carpool.until_polled("ended"), carpool.collect)
-    told = heard(lambda: flower_events.show(app, carpool.engine, [batch.id]))
+    sent = heard(lambda: flower_events.publish(app, carpool.engine, [batch.id]))
     for step in steps[:-1]:
         step()
-        told += heard(lambda: flower_events.show(app, carpool.engine, [batch.id]))
+        sent += heard(lambda: flower_events.publish(app, carpool.engine, [batch.id]))
     steps[-1]()
-    told += heard(lambda: flower_events.finish(app, carpool.engine, batch.id))
+    sent += heard(lambda: flower_events.publish_completed(app, carpool.engine, batch.id))
 
-    # When a monitor comes late and is shown what there is
-    late = heard(lambda: flower_events.show_newest(app, carpool.engine))
+    # When Flower comes late and the batches are published again
+    late = heard(lambda: flower_events.publish_newest(app, carpool.engine))
 
     # Then it has the same row, with the batch's own times
-    assert row(late) == row(told)
+    assert row(late) == row(sent)
     [known] = carpool.rows("SELECT model, opened_at, in_progress_at FROM batches")
     assert row(late)["name"] == f"batch {known.model}"
     assert row(late)["state"] == "SUCCESS"
@@ -97,16 +97,16 @@ def test_the_last_event_alone_makes_the_same_row_as_all_of_them(
         known.in_progress_at / 1000,
     )
 
-    # And how long the answers took was told once, so that a histogram counts it once
-    assert [event["type"] for event in told + late if "runtime" in event] == ["task-succeeded"]
-    assert "runtime" in told[-1]
+    # And the runtime was published once, so that a histogram counts it once
+    assert [event["type"] for event in sent + late if "runtime" in event] == ["task-succeeded"]
+    assert "runtime" in sent[-1]
 
 
-def test_all_the_newest_batches_are_shown_and_no_more(
+def test_all_the_newest_batches_are_published_and_no_others(
     app: celery.Celery, heard: Heard, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given more batches than are shown, in pages that don't divide them
-    monkeypatch.setattr(flower_events, "SHOWN_ANEW", 9)
+    # Given more batches than are published, in pages that don't divide them
+    monkeypatch.setattr(flower_events, "MOST_REFRESHED", 9)
     monkeypatch.setattr(flower_events, "PAGE", 3)
     ids = [f"{n:032}" for n in range(11)]
     made = {
@@ -120,47 +120,47 @@ def test_all_the_newest_batches_are_shown_and_no_more(
     with write(engine) as connection:
         connection.execute(sa.insert(batches), [{**made, "id": one, "lane": one} for one in ids])
 
-    # When they are shown, Then each of the newest has one event
-    told = heard(lambda: flower_events.show_newest(app, engine))
-    assert sorted(event["uuid"] for event in told) == ids[2:]
+    # When they are published, Then each of the newest has one event
+    sent = heard(lambda: flower_events.publish_newest(app, engine))
+    assert sorted(event["uuid"] for event in sent) == ids[2:]
 
 
-def test_all_workers_ask_and_the_batches_are_shown_once_for_each_monitor(
+def test_all_workers_request_a_refresh_and_the_batches_are_published_once(
     app: celery.Celery, redis_url: str
 ) -> None:
     with redis.Redis.from_url(redis_url) as server:
-        assert not refresh.is_asked_for(server)
+        assert not refresh.take_request(server)
         for _ in range(2):
-            # When the workers of several machines ask, Then one message is sent and one who reads it shows them
+            # When the workers of several machines request it, Then one message is sent, and one reader publishes
             for _ in range(3):
-                refresh.ask()
+                refresh.request_refresh()
             assert server.llen("carpool.poll") == 1
-            assert [refresh.is_asked_for(server) for _ in range(2)] == [True, False]
+            assert [refresh.take_request(server) for _ in range(2)] == [True, False]
             server.delete("carpool.poll")
 
 
 @pytest.fixture
 def logging_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep a worker in this process from setting the log's level for all tests to come."""
-    monkeypatch.setattr(logs, "begin", lambda level: None)
+    monkeypatch.setattr(logs, "begin", lambda *_: None)
 
 
 @pytest.mark.usefixtures("logging_as_it_is")
-def test_a_worker_asks_when_it_comes_and_when_a_monitor_begins_to_listen(
+def test_a_worker_requests_a_refresh_when_it_connects_and_when_flower_subscribes(
     app: celery.Celery, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refresh, "LISTENS_WITHIN", 0.0)
-    app.steps["consumer"].add(refresh.Arrival)
+    monkeypatch.setattr(refresh, "SUBSCRIBES_WITHIN", 0.0)
+    app.steps["consumer"].add(refresh.RefreshOnConnect)
     with redis.Redis.from_url(redis_url) as server:
 
-        def is_asked() -> bool:
-            return server.blpop(["carpool.poll"], timeout=20) is not None and refresh.is_asked_for(server)
+        def is_requested() -> bool:
+            return server.blpop(["carpool.poll"], timeout=20) is not None and refresh.take_request(server)
 
-        # When a worker connects, Then it asks
+        # When a worker connects, Then it requests one
         with start_worker(app, perform_ping_check=False, shutdown_timeout=30):
-            assert is_asked()
+            assert is_requested()
 
-            # When a monitor begins to listen, Then it asks again
+            # When Flower subscribes, Then it requests another
             with app.connection() as connection:
                 app.events.Receiver(connection).wakeup_workers()
-            assert is_asked()
+            assert is_requested()

@@ -40,7 +40,7 @@ def describe(batch: Batch) -> tuple[str, dict[str, Any]]:
         (BatchState.SUBMITTING, "in doubt: no answer", RETRIED, "waits: in doubt: no answer"),
         (BatchState.IN_PROGRESS, None, STARTED, "runs at Anthropic"),
         (BatchState.CANCELING, None, STARTED, "is being canceled at Anthropic"),
-        (BatchState.ENDED, None, STARTED, "its results are fetched: 2 succeeded"),
+        (BatchState.ENDED, None, STARTED, "its results are being fetched: 2 succeeded"),
         (BatchState.COMPLETED, None, SUCCEEDED, "2 succeeded"),
         (BatchState.REJECTED, "400 no", FAILED, "rejected: 400 no"),
     ],

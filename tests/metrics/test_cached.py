@@ -1,4 +1,4 @@
-"""What is kept of a look for the metrics: scrapes share it, and none waits for a table of millions."""
+"""Readings for the metrics: scrapes share them, and none waits for a table of millions."""
 
 from __future__ import annotations
 
@@ -10,71 +10,71 @@ from itertools import count
 import pytest
 
 from carpool_worker.metrics import cached
-from carpool_worker.metrics.cached import Kept
+from carpool_worker.metrics.cached import Cached
 
 
-class Looking:
-    """Looks that are numbered, and last as long as the test says."""
+class Reads:
+    """Numbered readings that last as long as the test says."""
 
     def __init__(self) -> None:
         self.may_end = threading.Event()
         self.may_end.set()
         self._numbers = count(1)
 
-    def look(self) -> int:
+    def read(self) -> int:
         number = next(self._numbers)
         assert self.may_end.wait(30)
         return number
 
 
 @pytest.fixture
-def looking() -> Iterator[Looking]:
-    looking = Looking()
-    yield looking
-    looking.may_end.set()
+def reads() -> Iterator[Reads]:
+    reads = Reads()
+    yield reads
+    reads.may_end.set()
 
 
 @pytest.fixture
 def stale_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cached, "FRESH", 0.0)
+    monkeypatch.setattr(cached, "FRESH_SECONDS", 0.0)
     monkeypatch.setattr(cached, "LOAD", 0.0)
 
 
-def test_scrapes_at_once_and_soon_after_share_a_look(looking: Looking) -> None:
-    # Given three scrapes while the first look lasts
-    looking.may_end.clear()
-    shared = Kept(looking.look)
+def test_scrapes_at_once_and_soon_after_share_a_reading(reads: Reads) -> None:
+    # Given three scrapes while the first reading lasts
+    reads.may_end.clear()
+    shared = Cached(reads.read)
     with ThreadPoolExecutor(3) as scrapes:
         futures = [scrapes.submit(shared.get) for _ in range(3)]
-        looking.may_end.set()
+        reads.may_end.set()
 
-        # Then all are shown the same, and the next one too
+        # Then all of them get it, and so does the next
         assert [future.result(30) for future in futures] == [1, 1, 1]
     assert shared.get() == 1
     shared.close()
 
 
 @pytest.mark.usefixtures("stale_at_once")
-def test_a_scrape_is_shown_the_last_look_while_the_next_one_lasts(looking: Looking) -> None:
-    # Given a look, and a second one that does not end
-    slow = Kept(looking.look, patience=0.01)
+def test_a_scrape_gets_the_last_reading_while_the_next_one_lasts(reads: Reads) -> None:
+    # Given a reading, and a second one that does not end
+    slow = Cached(reads.read, max_wait=0.01)
     assert slow.get() == 1
-    looking.may_end.clear()
+    reads.may_end.clear()
 
-    # When it is asked again and again, Then nobody waits, and only one looks
+    # When it is asked again and again, Then nobody waits, and only one reads
     assert [slow.get() for _ in range(3)] == [1, 1, 1]
 
-    # And the second look is shown once it is there
-    looking.may_end.set()
+    # And the second reading is served once it is there
+    reads.may_end.set()
     slow.close()
     assert slow.get() == 2
 
 
-def test_a_look_that_took_long_is_kept_for_long(looking: Looking, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Given a clock by which each look takes 10 seconds
+def test_a_slow_reading_is_kept_for_long(reads: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a clock by which each reading takes 10 seconds
     clock = iter([0.1, 0.1, 10.1, 10.1, 209.0, 211.0, 211.0, 221.0, 221.0])
     monkeypatch.setattr(cached, "monotonic", lambda: next(clock))
-    costly = Kept(looking.look)
+    costly = Cached(reads.read)
     assert costly.get() == 1
 
     # Then it is kept for 200 seconds, and not for longer
@@ -83,17 +83,17 @@ def test_a_look_that_took_long_is_kept_for_long(looking: Looking, monkeypatch: p
     costly.close()
 
 
-def test_a_look_that_failed_is_told_and_tried_again() -> None:
+def test_a_reading_that_failed_raises_and_is_tried_again() -> None:
     # Given a server that is away once
     answers: Iterator[Exception | int] = iter([ConnectionError("away"), 7])
 
-    def look() -> int:
+    def read() -> int:
         answer = next(answers)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    flaky = Kept(look)
+    flaky = Cached(read)
     with pytest.raises(ConnectionError):
         flaky.get()
     assert flaky.get() == 7

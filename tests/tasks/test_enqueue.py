@@ -137,7 +137,7 @@ def test_a_batch_is_shown_from_its_opening_to_its_end_and_its_contents_never(
     ]
     for step in steps:
         step()
-        flower_events.show(app, carpool.engine, batch_ids(carpool.engine))
+        flower_events.publish(app, carpool.engine, batch_ids(carpool.engine))
 
     shown = events(4)
     [row] = carpool.rows("SELECT * FROM batches")
@@ -154,7 +154,7 @@ def test_a_broker_that_is_away_stops_no_work(engine: sa.Engine, caplog: pytest.L
     away = celery.Celery("away", broker="redis://127.0.0.1:9/0", broker_connection_timeout=0.1)
     away.conf.broker_transport_options = {"max_retries": 0}
 
-    flower_events.show(away, engine, ["b" * 32])
+    flower_events.publish(away, engine, ["b" * 32])
     away.close()
 
     assert logged(caplog) == [("events not sent to Flower", {"error": "OperationalError"})]

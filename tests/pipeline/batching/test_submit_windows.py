@@ -13,7 +13,7 @@ from tests.fixtures.queries import load_batch
 
 from carpool import Producer, Request
 from carpool_worker.database import now, read
-from carpool_worker.metrics.readings import look
+from carpool_worker.metrics.readings import read_tables
 from carpool_worker.pipeline.batching import aggregator
 from carpool_worker.pipeline.submission import admission, submitter
 from carpool_worker.pipeline.submission.failures import Submitted
@@ -233,7 +233,7 @@ def test_the_tasks_go_by_the_setting(
     assert nudged["submit"] == [batch_id]
     agents.submit.apply((batch_id,), throw=True)
     assert load_batch(carpool.engine, batch_id).state == "in_progress"
-    closures = [look(carpool.engine, one).longest_closed for one in (closed, read_settings())]
+    closures = [read_tables(carpool.engine, one).longest_closed for one in (closed, read_settings())]
     assert closures == [23 * 3_600, 0]
 
 

@@ -85,7 +85,7 @@ def flush(
         sealed = filling.seal_opened_before(connection, now(), now(), lane, model)
         found = filter(None, [batches.get(connection, batch_id) for batch_id in sealed])
         hastened = batch_queue.hasten(connection, now(), lane, model) if at_once else 0
-    events.show(app, engine(), sealed)
+    events.publish(app, engine(), sealed)
     for batch in found:
         typer.echo(f"{batch.id}  {counted(batch.request_count, 'request')}  {batch.lane}")
     typer.echo(f"{counted(len(sealed), 'batch', 'batches')} sealed.")

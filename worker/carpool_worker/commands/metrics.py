@@ -31,7 +31,7 @@ def metrics(
 
     from carpool_worker.database import engine
     from carpool_worker.metrics.exporter import Exporter, serving
-    from carpool_worker.metrics.readings import impatient
+    from carpool_worker.metrics.readings import connect_briefly
     from carpool_worker.processes.preflight import check_port, check_tables
     from carpool_worker.settings import settings
     from carpool_worker.telemetry import logs
@@ -41,7 +41,7 @@ def metrics(
     check_tables()
     with (
         suppress(KeyboardInterrupt),
-        impatient(settings().redis_url) as server,
+        connect_briefly(settings().redis_url) as server,
         serving(Exporter(engine(), server, settings()), address, port) as (port, wait),
     ):
         typer.echo(f"Metrics are on http://{address}:{port}/metrics")

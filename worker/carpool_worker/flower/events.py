@@ -1,7 +1,7 @@
-"""Shows batches in Flower: a batch is a row there for its whole life, sent as task events from a host of its own.
+"""Batches in Flower: each is a row there for its whole life, published as task events from a hostname of its own.
 
-No prompt, answer or key is ever part of an event. Events are a view: where none can be sent, the work goes on. They
-are kept nowhere, so whoever begins to listen is shown the batches of late anew (see refresh.py).
+No event ever contains a prompt, an answer or a key. Events are only a view: if none can be sent, the work goes on. They
+are not kept anywhere, so the newest batches are published again when Flower subscribes (see refresh.py).
 """
 
 from __future__ import annotations
@@ -25,44 +25,44 @@ log = get_logger(__name__)
 
 HOSTNAME = "batches@carpool"
 
-SHOWN_ANEW = 10_000
-"""The newest batches, which is what a monitor that begins to listen is shown; Flower keeps twice as many rows."""
+MOST_REFRESHED = 10_000
+"""How many of the newest batches are published when Flower subscribes; it keeps twice as many rows."""
 
 PAGE = 500
-"""Rows that are read, and events that are sent, at once."""
+"""Rows read, and events sent, at a time."""
 
-HEARTBEAT = 60.0
-"""Seconds between two signs of life, at least; a monitor takes a host for dead after twice as long."""
+HEARTBEAT_SECONDS = 60.0
+"""The shortest interval between two heartbeats; Flower takes a host for dead after twice as long."""
 
 Event = tuple[str, dict[str, Any]]
 
 
-def show(app: Celery, engine: sa.Engine, batch_ids: Iterable[str]) -> None:
-    """Send the events that bring these batches' rows up to date."""
+def publish(app: Celery, engine: sa.Engine, batch_ids: Iterable[str]) -> None:
+    """Bring these batches' rows in Flower up to date."""
     if wanted := dict.fromkeys(batch_ids):
-        _tell(app, map(_event, _named(engine, wanted)))
+        _send(app, map(_event, _named(engine, wanted)))
 
 
-def finish(app: Celery, engine: sa.Engine, batch_id: str) -> None:
-    """Show a batch that has just been completed; the time its answers took goes into Flower's metrics, this once."""
-    _tell(app, map(_final_event, _named(engine, [batch_id])))
+def publish_completed(app: Celery, engine: sa.Engine, batch_id: str) -> None:
+    """Publish a batch that has just been completed; only this event puts its runtime into Flower's metrics."""
+    _send(app, map(_final_event, _named(engine, [batch_id])))
 
 
-def show_newest(app: Celery, engine: sa.Engine) -> None:
-    """Send the events that make the rows of the newest batches, whatever a monitor knows of them."""
-    _tell(app, map(_event, _newest(engine)))
+def publish_newest(app: Celery, engine: sa.Engine) -> None:
+    """Publish the newest batches, whatever Flower already knows of them."""
+    _send(app, map(_event, _newest(engine)))
 
 
-def beat(app: Celery) -> None:
-    """Tell Flower that the host of the batches is alive."""
-    _tell(app, [("worker-heartbeat", {"freq": max(HEARTBEAT, settings().poll_interval)})])
+def send_heartbeat(app: Celery) -> None:
+    """Report to Flower that the batches' host is alive."""
+    _send(app, [("worker-heartbeat", {"freq": max(HEARTBEAT_SECONDS, settings().poll_interval)})])
 
 
-def refuse(app: Celery, task_id: str, client: str, error: Exception) -> None:
-    """Show a request that was refused at the Celery door: who sent it and which rule it broke, not what it says."""
+def publish_refusal(app: Celery, task_id: str, client: str, error: Exception) -> None:
+    """Publish a request that `carpool.enqueue` refused: who sent it and which rule it broke, not what it says."""
     received = {"name": "carpool.enqueue", "args": f"client {client!s:.64}", "kwargs": ""}
     failed = {"exception": str(error), "result": f"refused: {error}", "traceback": ""}
-    _tell(app, [(RECEIVED, {"uuid": task_id, **received}), (FAILED, {"uuid": task_id, **failed})])
+    _send(app, [(RECEIVED, {"uuid": task_id, **received}), (FAILED, {"uuid": task_id, **failed})])
 
 
 def _named(engine: sa.Engine, batch_ids: Iterable[str]) -> list[Batch]:
@@ -72,7 +72,7 @@ def _named(engine: sa.Engine, batch_ids: Iterable[str]) -> list[Batch]:
 
 def _newest(engine: sa.Engine) -> Iterator[Batch]:
     before = None
-    for _ in range(SHOWN_ANEW // PAGE):
+    for _ in range(MOST_REFRESHED // PAGE):
         with read(engine) as connection:
             page = batch_views.page(connection, PAGE, before=before)
         if not page:
@@ -82,7 +82,7 @@ def _newest(engine: sa.Engine) -> Iterator[Batch]:
 
 
 def _event(batch: Batch) -> Event:
-    # Only of one that fills it is told when it will be sealed: the next opening of a window takes time to find.
+    # Only an open batch needs the time it will be sealed: finding the next opening of a window is slow.
     due_at = settings().limits.due_at(batch.opened_at) if batch.state == BatchState.OPEN else batch.opened_at
     kind, fields = describe(batch, due_at)
     return kind, {"uuid": batch.id, **fields}
@@ -94,12 +94,12 @@ def _final_event(batch: Batch) -> Event:
     return kind, {**fields, "runtime": answer_time(batch)} if done else fields
 
 
-def _tell(app: Celery, events: Iterable[Event]) -> None:
+def _send(app: Celery, events: Iterable[Event]) -> None:
     try:
         with app.events.default_dispatcher(hostname=HOSTNAME) as dispatcher:
             dispatcher.buffer_group, dispatcher.buffer_limit = {"task"}, PAGE
             for kind, fields in events:
                 dispatcher.send(kind, **fields)
             dispatcher.flush()
-    except Exception as error:  # whatever is wrong with the view, the work that it shows is done
+    except Exception as error:  # whatever is wrong with the view, the work itself is done
         log.warning("events not sent to Flower", error=type(error).__name__)

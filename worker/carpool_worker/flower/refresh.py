@@ -1,7 +1,7 @@
-"""Has the batches shown to a monitor that begins to listen, as Flower does when it starts or finds Redis again.
+"""Publishes the batches again when Flower starts or reconnects to Redis, as events are not kept for it.
 
-Events are kept for nobody. But a monitor that begins to listen asks every worker for a heartbeat, and that is the
-moment at which it needs all that it has missed. A worker that was not there to be asked shows them when it comes.
+When Flower subscribes, it asks every worker for a heartbeat: that is the moment at which it needs what it has missed.
+If no worker was there to be asked, the first to connect to Redis has them published.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ from carpool_worker.app import VISIBILITY_TIMEOUT, app
 from carpool_worker.coordination.keys import FLOWER_REFRESH, queue
 from carpool_worker.settings import settings
 
-LISTENS_WITHIN = 2.0
-"""Seconds after its request for a heartbeat by which a monitor has subscribed to the events."""
+SUBSCRIBES_WITHIN = 2.0
+"""Seconds after its request for a heartbeat by which Flower has subscribed to the events."""
 
 celery_heartbeat = control.heartbeat
 
 
 @control.control_command(name="heartbeat")  # type: ignore[untyped-decorator]
 def heartbeat(panel: Any) -> None:
-    """Send a heartbeat at once, and have the batches shown to the monitor that asked for it."""
+    """Send a heartbeat at once, and have the batches published to whoever asked for it."""
     celery_heartbeat(panel)
-    panel.consumer.timer.call_after(LISTENS_WITHIN, ask)
+    panel.consumer.timer.call_after(SUBSCRIBES_WITHIN, request_refresh)
 
 
-class Arrival(bootsteps.StartStopStep):  # type: ignore[misc]
-    """A worker that has connected to Redis, for the first time or again, has the batches shown."""
+class RefreshOnConnect(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Has the batches published whenever a worker has connected to Redis, for the first time or again."""
 
     requires = (Control,)
 
     def start(self, consumer: Any) -> None:
-        """Ask once the connection stands."""
-        consumer.timer.call_after(LISTENS_WITHIN, ask)
+        """Request it once the connection is up."""
+        consumer.timer.call_after(SUBSCRIBES_WITHIN, request_refresh)
 
 
-def ask() -> None:
-    """Have the batches shown; all workers ask at once, and what was asked for is done once."""
+def request_refresh() -> None:
+    """Have the newest batches published; all workers request it at once, and it is done once."""
     with redis.Redis.from_url(settings().redis_url) as server:
         if server.set(FLOWER_REFRESH, 1, nx=True, ex=VISIBILITY_TIMEOUT):
             app.send_task("carpool.show", queue=queue("poll"))
 
 
-def is_asked_for(server: redis.Redis) -> bool:
-    """Tell whether the batches are to be shown, to the first who asks."""
+def take_request(server: redis.Redis) -> bool:
+    """Return whether a refresh was requested; True for the first caller alone."""
     return server.getdel(FLOWER_REFRESH) is not None
 
 
-app.steps["consumer"].add(Arrival)
+app.steps["consumer"].add(RefreshOnConnect)

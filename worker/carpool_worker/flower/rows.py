@@ -1,4 +1,4 @@
-"""How a batch looks in Flower: what its row says at each step of its life. Pure; no prompt, answer or key is in it."""
+"""How a batch looks in Flower: what its row says at each step of its life. Pure; it has no prompt, answer or key."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ FAILED = "task-failed"
 RETRIED = "task-retried"
 
 NAME = "batch "
-"""What the names of the rows that are batches begin with; the model follows."""
+"""What the names of rows that are batches begin with; the model follows."""
 
 
 def describe(batch: Batch, due_at: int) -> tuple[str, dict[str, Any]]:
-    """Return the event that shows a batch as it stands: its type, and all that its row says.
+    """Return the event for a batch in its present state: its type, and everything in its row.
 
     `due_at` is when it is sealed at the latest, in milliseconds since the epoch.
 
-    Each event has all of it, so that one is enough where earlier ones were lost. The times are the batch's own, in
-    seconds since the epoch. The runtime is not in it: Flower counts it in its metrics each time that an event has it.
+    Every event is complete, so that one is enough if earlier ones were lost. Its times are the batch's own, in seconds
+    since the epoch. It has no runtime: Flower would count that in its metrics with every event.
     """
     kind, due = _kind(batch), _moment(due_at)
     return kind, {
@@ -39,7 +39,7 @@ def describe(batch: Batch, due_at: int) -> tuple[str, dict[str, Any]]:
         "exception": batch.last_error if kind in (RETRIED, FAILED) else None,
         "traceback": None,
         "retries": max(0, batch.submissions - 1),
-        # A row without it would move Flower's gauges of prefetched tasks, with each event anew.
+        # Without it every event would move Flower's gauges of prefetched tasks.
         "eta": due.isoformat(timespec="seconds"),
         "expires": _moment(batch.expires_at).isoformat(timespec="seconds") if batch.expires_at else None,
         "parent_id": batch.parent_id,
@@ -60,7 +60,7 @@ def _kind(batch: Batch) -> str:
 
 
 def _story(batch: Batch, kind: str, due_at: int) -> str:
-    """Return how a batch went, or what happens to it now."""
+    """Return how a batch ended, or what is happening to it."""
     match batch.state:
         case BatchState.COMPLETED:
             return outcome(batch)
@@ -77,7 +77,7 @@ def _story(batch: Batch, kind: str, due_at: int) -> str:
         case BatchState.CANCELING:
             return "is being canceled at Anthropic"
         case BatchState.ENDED:
-            return f"its results are fetched: {', '.join(_counts(batch))}"
+            return f"its results are being fetched: {', '.join(_counts(batch))}"
         case _:
             return "runs at Anthropic"
 
@@ -88,10 +88,10 @@ def contents(batch: Batch) -> str:
 
 
 def outcome(batch: Batch) -> str:
-    """Return how a batch went: '4,990 succeeded, 10 errored · $1.23, saved $1.23'."""
+    """Return how a batch ended: '4,990 succeeded, 10 errored · $1.23, saved $1.23'."""
     counts = _counts(batch)
     if not counts:
-        return "not sent: every request of it was canceled"
+        return "not sent: all of its requests were canceled"
     if batch.cost is None or batch.list_price is None:
         return ", ".join(counts)
     return f"{', '.join(counts)} · {dollars(batch.cost)}, saved {dollars(batch.list_price - batch.cost)}"
@@ -103,7 +103,7 @@ def _counts(batch: Batch) -> list[str]:
 
 
 def _details(batch: Batch) -> str:
-    """Return what is looked up: Anthropic's id for the batch, and its headers."""
+    """Return what operators look up: Anthropic's id of the batch, and its headers."""
     headers = [f"{name}: {value}" for name, value in json.loads(batch.headers).items()]
     return ", ".join([*filter(None, [batch.claude_id]), *headers])
 
@@ -123,9 +123,9 @@ def _moment(at: int) -> datetime:
 
 
 def answer_time(batch: Batch) -> float:
-    """Return the seconds that Anthropic took for a batch; 0 where it never got it.
+    """Return the seconds that Anthropic took for a batch; 0 if it never got it.
 
-    At least a millisecond otherwise, as the two times are by different clocks and Flower counts no zero.
+    Otherwise at least a millisecond: the two times come from different clocks, and Flower ignores a runtime of zero.
     """
     if batch.in_progress_at is None or batch.ended_at is None:
         return 0.0

@@ -1,1 +1,1 @@
-"""Prometheus metrics out of SQL and Redis, right whatever number of processes runs: none of them counts by itself."""
+"""Prometheus metrics from SQL and Redis. No process keeps counters, so they are right however many run."""

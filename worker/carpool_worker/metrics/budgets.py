@@ -1,4 +1,4 @@
-"""Makes metrics of budgets. Pure; clients that have no budget of their own are counted together."""
+"""Metrics of budgets. Pure. Clients without a budget of their own are counted together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from carpool_worker.units import DOLLAR
 
 
 def of_budgets(standings: Mapping[str, Standing], held: Mapping[str, int]) -> Iterator[Metric]:
-    """Return what clients may spend, have spent and have reserved, and how many of their requests wait for money."""
+    """Yield what clients may spend, have spent and have reserved, and how many of their requests are over budget."""
     per = ("client", "period")
     limits = [
         ((client, period), limit / DOLLAR)
@@ -21,12 +21,12 @@ def of_budgets(standings: Mapping[str, Standing], held: Mapping[str, int]) -> It
     ]
     yield gauge("budget_dollars", "What a client may spend in this period, in US dollars.", per, limits)
     spent = [((client, period), standings[client].spent[period] / DOLLAR) for (client, period), _ in limits]
-    yield gauge("budget_spent_dollars", "What it has spent of that.", per, spent)
+    yield gauge("budget_spent_dollars", "What a client has spent in this period, in US dollars.", per, spent)
     reserved = [((client,), one.reserved / DOLLAR) for client, one in standings.items()]
-    text = "Reserved of a client's budget for answers that are to come, in US dollars."
+    text = "What is reserved of a client's budget for answers to come, in US dollars."
     yield gauge("budget_reserved_dollars", text, ("client",), reserved)
     waiting = {(client,): float(held.get(client, 0)) for client in standings}
     if others := sum(count for client, count in held.items() if client not in standings):
         waiting[OTHERS,] = others
-    text = "Requests that wait for their client's budget."
+    text = "Requests that wait because they are over their client's budget."
     yield gauge("requests_held", text, ("client",), waiting.items())

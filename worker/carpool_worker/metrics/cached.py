@@ -1,4 +1,4 @@
-"""Keeps what a look found for a while, so that scrapes cost little, however many come and however large the tables."""
+"""Keeps a reading for a while, so that scrapes cost little, however many come and however large the tables are."""
 
 from __future__ import annotations
 
@@ -8,54 +8,54 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import monotonic
 from typing import Generic, TypeVar, cast
 
-FRESH = 5.0
-"""Seconds that a look is kept for, at least."""
+FRESH_SECONDS = 5.0
+"""A reading is kept for this long, at least."""
 
 LOAD = 20.0
-"""A look that took long is kept for so many times as long: looking takes a twentieth of a connection, at most."""
+"""A slow reading is kept for this many times as long as it took: reading uses a twentieth of a connection, at most."""
 
-PATIENCE = 2.0
-"""Seconds that a scrape waits for a new look before it is shown the last one; Prometheus waits 10 by default."""
+WAIT_SECONDS = 2.0
+"""How long a scrape waits for a new reading before it gets the last one; Prometheus waits 10 seconds by default."""
 
-Look = TypeVar("Look")
+Reading = TypeVar("Reading")
 
 
-class Kept(Generic[Look]):
-    """The last look; of several scrapes at once one looks."""
+class Cached(Generic[Reading]):
+    """The last reading; of several scrapes at once, one reads."""
 
-    def __init__(self, look: Callable[[], Look], patience: float = PATIENCE) -> None:
-        self._look = look
-        self._patience = patience
+    def __init__(self, read: Callable[[], Reading], max_wait: float = WAIT_SECONDS) -> None:
+        self._read = read
+        self._max_wait = max_wait
         self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(1, "carpool-metrics")
-        self._looking: Future[tuple[Look, float]] | None = None
-        self._seen: Look | None = None
+        self._pending: Future[tuple[Reading, float]] | None = None
+        self._last: Reading | None = None
         self._stale_at = 0.0
 
-    def get(self) -> Look:
-        """Return the last look, or a new one where that is stale; only the first is waited for without end.
+    def get(self) -> Reading:
+        """Return the last reading, or a new one if that is stale. Only the very first is waited for without limit.
 
-        Raises: what the look raised.
+        Raises: whatever reading raised.
         """
         with self._lock:
-            if self._looking is None and monotonic() >= self._stale_at:
-                self._looking = self._thread.submit(self._timed)
-            if self._looking is not None:
-                wait([self._looking], None if self._seen is None else self._patience)
-                if self._looking.done():
-                    self._take(self._looking)
-            return cast(Look, self._seen)
+            if self._pending is None and monotonic() >= self._stale_at:
+                self._pending = self._thread.submit(self._timed)
+            if self._pending is not None:
+                wait([self._pending], None if self._last is None else self._max_wait)
+                if self._pending.done():
+                    self._take(self._pending)
+            return cast(Reading, self._last)
 
     def close(self) -> None:
-        """Wait for a look that is under way."""
+        """Wait for a reading that is under way."""
         self._thread.shutdown()
 
-    def _take(self, looking: Future[tuple[Look, float]]) -> None:
-        self._looking = None
-        self._seen, took = looking.result()
-        self._stale_at = monotonic() + max(FRESH, took * LOAD)
+    def _take(self, done: Future[tuple[Reading, float]]) -> None:
+        self._pending = None
+        self._last, took = done.result()
+        self._stale_at = monotonic() + max(FRESH_SECONDS, took * LOAD)
 
-    def _timed(self) -> tuple[Look, float]:
+    def _timed(self) -> tuple[Reading, float]:
         began = monotonic()
-        seen = self._look()
-        return seen, monotonic() - began
+        reading = self._read()
+        return reading, monotonic() - began

@@ -1,4 +1,4 @@
-"""The collector that Prometheus' library asks at each scrape, and the server that Prometheus asks."""
+"""The collector that prometheus_client calls at each scrape, and the server that Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -18,50 +18,55 @@ from redis.exceptions import RedisError
 from carpool_worker.database import now
 from carpool_worker.metrics.batches import of_batches, of_usage
 from carpool_worker.metrics.budgets import of_budgets
-from carpool_worker.metrics.cached import Kept
-from carpool_worker.metrics.families import gauge, of_deliveries, of_signs, of_totals
-from carpool_worker.metrics.readings import count, look
+from carpool_worker.metrics.cached import Cached
+from carpool_worker.metrics.families import gauge, of_deliveries, of_totals, of_vitals
+from carpool_worker.metrics.readings import count_rows, read_tables
 from carpool_worker.settings import Settings
 from carpool_worker.views.vitals import ask
 
 AWAY = (RedisError, sa.exc.SQLAlchemyError, OSError)
 
-Look = TypeVar("Look")
+Reading = TypeVar("Reading")
 
 
 class Exporter(Collector):
-    """Collects the metrics; what can't be reached is missing from them, and carpool_up says so."""
+    """Collects the metrics; those of a server that can't be reached are missing, and carpool_up is 0 for it."""
 
     def __init__(self, engine: sa.Engine, server: redis.Redis, settings: Settings) -> None:
-        self._seen = Kept(lambda: look(engine, settings))
-        self._totals = Kept(lambda: count(engine))
-        self._signs = Kept(lambda: ask(server))
+        self._readings = Cached(lambda: read_tables(engine, settings))
+        self._totals = Cached(lambda: count_rows(engine))
+        self._signs = Cached(lambda: ask(server))
 
     def collect(self) -> Iterator[Metric]:
-        """Return the metrics of this moment, or of a few seconds ago."""
-        at, signs, seen, totals = now(), _reached(self._signs), _reached(self._seen), _reached(self._totals)
-        up = {"redis": signs is not None, "database": seen is not None and totals is not None}
-        text = "Whether the server could be asked."
+        """Yield the metrics as of now, or of a few seconds ago."""
+        at, signs, readings, totals = (
+            now(),
+            _reached(self._signs),
+            _reached(self._readings),
+            _reached(self._totals),
+        )
+        up = {"redis": signs is not None, "database": readings is not None and totals is not None}
+        text = "Whether the server can be reached."
         yield gauge("up", text, ("server",), [((name,), reached) for name, reached in up.items()])
         if signs is not None:
-            yield from of_signs(signs)
-        if seen is not None:
-            yield from of_batches(seen, at)
-            yield from of_deliveries(seen.deliveries, seen.tries, at)
-            yield from of_usage(seen.used)
-            yield from of_budgets(seen.budgets, seen.held)
+            yield from of_vitals(signs)
+        if readings is not None:
+            yield from of_batches(readings, at)
+            yield from of_deliveries(readings.deliveries, readings.tries, at)
+            yield from of_usage(readings.used)
+            yield from of_budgets(readings.budgets, readings.held)
         if totals is not None:
             yield from of_totals(totals, at)
 
     def close(self) -> None:
-        """Wait for looks that are under way."""
-        for kept in (self._seen, self._totals, self._signs):
-            kept.close()
+        """Wait for readings that are under way."""
+        for cached in (self._readings, self._totals, self._signs):
+            cached.close()
 
 
 @contextmanager
 def serving(exporter: Exporter, address: str, port: int) -> Iterator[tuple[int, Callable[[], None]]]:
-    """Serve /metrics; yields the port, which the kernel chooses for 0, and what waits for the server's end."""
+    """Serve /metrics; yield the port (the kernel picks one for 0) and a function that waits until the server ends."""
     registry = CollectorRegistry()
     registry.register(exporter)
     server: WSGIServer
@@ -75,8 +80,8 @@ def serving(exporter: Exporter, address: str, port: int) -> Iterator[tuple[int, 
         exporter.close()
 
 
-def _reached(kept: Kept[Look]) -> Look | None:
+def _reached(cached: Cached[Reading]) -> Reading | None:
     try:
-        return kept.get()
+        return cached.get()
     except AWAY:
         return None

@@ -1,4 +1,4 @@
-"""Makes metrics of what was seen. Pure; labels are few: a model, a state, a host, never an id."""
+"""Metrics of the inbox, of requests and of deliveries. Pure. Labels are few: a model, a state, a host, never an id."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from carpool_worker.store.reports.status import Deliveries
 from carpool_worker.views.vitals import Signs
 
 MOST_HOSTS = 20
-"""Hosts that are told apart among the receivers of webhooks; the others are counted together."""
+"""Webhook hosts that get a label of their own; the others are counted together."""
 
 OTHERS = "other"
 
@@ -23,33 +23,35 @@ Sample = tuple[Sequence[str], float]
 
 
 def gauge(name: str, text: str, labels: Sequence[str], samples: Iterable[Sample]) -> Metric:
-    """Return a metric that goes up and down; a sample is its labels' values and its own."""
+    """Return a metric that goes up and down; a sample is its labels' values and its value."""
     return _filled(GaugeMetricFamily(f"carpool_{name}", text, labels=labels), samples)
 
 
 def counter(name: str, text: str, labels: Sequence[str], samples: Iterable[Sample]) -> Metric:
-    """Return a metric that only grows; Prometheus knows it with _total at its end."""
+    """Return a metric that only grows; Prometheus appends _total to its name."""
     return _filled(CounterMetricFamily(f"carpool_{name}", text, labels=labels), samples)
 
 
 def one(name: str, text: str, value: float | None) -> Metric:
-    """Return a gauge without labels; None: it has no value now."""
+    """Return a gauge without labels, and without a value if that is None."""
     return gauge(name, text, (), [] if value is None else [((), value)])
 
 
-def of_signs(signs: Signs) -> Iterator[Metric]:
-    """Return what Redis tells; a beat that never was is silent for ever."""
+def of_vitals(signs: Signs) -> Iterator[Metric]:
+    """Yield what Redis knows; a beat that has never run counts as silent forever."""
     yield one("inbox_requests", "Requests in the inbox.", signs.inbox)
     yield one(
-        "inbox_oldest_seconds", "Age of the inbox' oldest entry; 0 where it is empty.", signs.oldest or 0.0
+        "inbox_oldest_seconds", "Age of the oldest entry in the inbox; 0 if it is empty.", signs.oldest or 0.0
     )
-    yield one("quarantined_entries", "Inbox entries that could not be taken.", signs.quarantined)
+    yield one(
+        "quarantined_entries", "Inbox entries in quarantine, as they could not be read.", signs.quarantined
+    )
     silent = float("inf") if signs.beat is None else signs.beat
-    yield one("beat_silent_seconds", "Time since beat's last tick; it ticks each second.", silent)
+    yield one("beat_silent_seconds", "Time since beat's last tick; it ticks every second.", silent)
 
 
 def of_totals(totals: Totals, at: int) -> Iterator[Metric]:
-    """Return all requests and deliveries by how they stand; `at` is now, in milliseconds since the epoch."""
+    """Yield all requests and deliveries by state; `at` is now, in milliseconds since the epoch."""
     counted = [((row.state, str(row.attempt)), row.requests) for row in totals.requests]
     yield gauge("requests", "Requests by state and attempt.", ("state", "attempt"), counted)
     oldest: dict[str, int] = {}
@@ -57,27 +59,38 @@ def of_totals(totals: Totals, at: int) -> Iterator[Metric]:
         if row.state not in FINAL_REQUEST_STATES and row.enqueued_at is not None:
             oldest[row.state] = min(row.enqueued_at, oldest.get(row.state, at))
     ages = [((state,), (at - since) / 1_000) for state, since in oldest.items()]
-    yield gauge("requests_oldest_seconds", "Time since the oldest request was enqueued.", ("state",), ages)
+    yield gauge(
+        "requests_oldest_seconds",
+        "Time since the oldest unfinished request was enqueued, by state.",
+        ("state",),
+        ages,
+    )
     yield gauge("deliveries", "Deliveries by state.", ("channel", "state"), totals.deliveries.items())
 
 
 def of_deliveries(deliveries: Deliveries, tries: Iterable[Tries], at: int) -> Iterator[Metric]:
-    """Return what is on its way to callbacks, and what became of the last hour's tries."""
+    """Yield the deliveries that are pending, and the outcomes of the last hour's attempts."""
     pending = [(("due",), deliveries.due.rows), (("retryable",), deliveries.retryable.rows)]
     yield gauge(
-        "deliveries_pending", "Deliveries due, and those that wait for another try.", ("state",), pending
+        "deliveries_pending", "Deliveries that are due, and those waiting to be retried.", ("state",), pending
     )
     late = 0.0 if deliveries.due.at is None else max(0.0, (at - deliveries.due.at) / 1_000)
-    yield one("deliveries_due_seconds", "How long the oldest delivery that is due has been.", late)
+    yield one("deliveries_due_seconds", "How long the most overdue delivery has been due.", late)
     yield one("deliveries_given_up", "Deliveries given up on and not replayed.", deliveries.dead)
-    yield one("deliveries_given_up_lately", "Those of them in the last hour.", deliveries.dead_lately)
-    yield one("endpoints_stopped", "Webhook URLs that are stopped.", deliveries.stopped_endpoints)
-    text = f"Tries to deliver in the last hour, among the newest {NEWEST_TRIES:,}."
+    yield one(
+        "deliveries_given_up_lately",
+        "Deliveries given up on in the last hour and not replayed.",
+        deliveries.dead_lately,
+    )
+    yield one(
+        "endpoints_stopped", "Webhook URLs to which deliveries are stopped.", deliveries.stopped_endpoints
+    )
+    text = f"Delivery attempts in the last hour, among the newest {NEWEST_TRIES:,}, by host and outcome."
     yield gauge("delivery_tries_lately", text, ("host", "outcome"), _by_host(list(tries)))
 
 
 def _by_host(tries: Sequence[Tries]) -> Iterator[Sample]:
-    # A URL's host is chosen by producers: only the busiest are told apart.
+    # Producers choose the hosts of URLs, so only the busiest get a label.
     sums = Counter[str]()
     for row in tries:
         sums[_host(row)] += row.tries

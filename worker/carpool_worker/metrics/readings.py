@@ -1,4 +1,4 @@
-"""What is looked up for the metrics in SQL: the tables, and the counts that read whole tables."""
+"""What the metrics read from SQL: what indexes find at once, and counts that scan whole tables."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from carpool_worker.store.requests import reservations
 from carpool_worker.store.usage import Used
 
 LATELY = 3_600_000
-"""Milliseconds: how far back the tries to deliver, and the deliveries given up on, are counted."""
+"""Milliseconds: how far back delivery attempts, and deliveries given up on, are counted."""
 
 STAY_BOUNDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0, 21_600.0, 43_200.0, 86_400.0)
-"""Seconds: the buckets of the time in a state; most batches end within an hour, all within a day."""
+"""Seconds: the buckets of the time spent in a state. Most batches end within an hour, all within a day."""
 
 REDIS_SECONDS = 2.0
-"""How long Redis may take to answer; it is asked once, as Prometheus waits 10 seconds by default."""
+"""How long Redis may take to answer, without a retry: Prometheus waits 10 seconds by default."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the tables tell at once; `lost` batches have been in doubt for longer than it can take to know."""
+class Readings:
+    """What indexes find at once; `lost` batches have been in doubt for longer than resolving a doubt can take."""
 
     standings: Sequence[Standing]
     gone: Sequence[Gone]
@@ -47,32 +47,32 @@ class Seen:
     refused: Sequence[Refused]
     in_doubt: int
     lost: int
-    overdue: int  # Anthropic should have ended them
+    overdue: int  # Anthropic should have ended them by now
     queued: int  # requests at Anthropic
     queue_limit: int
-    longest_closed: int  # seconds in which submit_windows hold batches back, at most
+    longest_closed: int  # seconds: the longest that submit_windows stay closed
     pauses: Mapping[str, LanePause]
     deliveries: Deliveries
     tries: Sequence[Tries]
     used: Sequence[Used]
     budgets: Mapping[str, OfBudget]  # of the clients with a budget of their own
-    held: Mapping[str, int]  # requests that wait for their client's budget
+    held: Mapping[str, int]  # by client: requests over budget
 
 
 @dataclass(frozen=True)
 class Totals:
-    """What only a look at every row tells."""
+    """Counts that scan every row."""
 
     requests: Sequence[Counted]
     deliveries: Mapping[tuple[str, str], int]
 
 
-def look(engine: sa.Engine, settings: Settings) -> Seen:
-    """Look at the tables: reads partial indexes, the batches, the ledger and the newest tries."""
+def read_tables(engine: sa.Engine, settings: Settings) -> Readings:
+    """Read partial indexes, the batches, the usage ledger and the newest delivery attempts."""
     at, patience = now(), settings.doubt_policy
     with read(engine) as connection:
         submitting = batches.in_states(connection, [BatchState.SUBMITTING])
-        return Seen(
+        return Readings(
             standings=metrics.unfinished(connection),
             gone=metrics.gone(connection),
             stays=metrics.stays(connection, STAY_BOUNDS),
@@ -92,13 +92,13 @@ def look(engine: sa.Engine, settings: Settings) -> Seen:
         )
 
 
-def count(engine: sa.Engine) -> Totals:
+def count_rows(engine: sa.Engine) -> Totals:
     """Count all requests and deliveries."""
     with read(engine) as connection:
         return Totals(metrics.count_requests(connection), metrics.count_deliveries(connection))
 
 
-def impatient(redis_url: str) -> redis.Redis:
-    """Return a connection to Redis that gives up soon."""
+def connect_briefly(redis_url: str) -> redis.Redis:
+    """Return a connection to Redis that gives up after REDIS_SECONDS."""
     timeouts = {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS}
     return redis.Redis.from_url(redis_url, retry=Retry(NoBackoff(), 0), **timeouts)

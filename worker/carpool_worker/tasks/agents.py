@@ -9,7 +9,7 @@ from carpool_worker.coordination.connections import claude, server
 from carpool_worker.coordination.locks import lock, slot
 from carpool_worker.database import engine, now, read, write
 from carpool_worker.flower import events
-from carpool_worker.flower.refresh import is_asked_for
+from carpool_worker.flower.refresh import take_request
 from carpool_worker.pipeline import pruner
 from carpool_worker.pipeline.batching import aggregator, budgeter, stager
 from carpool_worker.pipeline.batching.lanes import Filled
@@ -90,7 +90,7 @@ def poll() -> None:
     """Look at the batches that are out."""
     with lock(server(), "poll") as acquired:
         if acquired:
-            events.beat(app)
+            events.send_heartbeat(app)
             ended = poller.poll(engine(), claude())
             followups.nudge("collect", ended)
 
@@ -126,7 +126,7 @@ def collect(batch_id: str) -> None:
 
         policy = settings().max_attempts, settings().retry_interval
         if collector.collect(engine(), claude(), batch_id, *policy, announce):
-            events.finish(app, engine(), batch_id)
+            events.publish_completed(app, engine(), batch_id)
         else:
             followups.show([batch_id])
 
@@ -149,6 +149,6 @@ def answer_waits() -> None:
 
 @app.task(name="carpool.show", base=Nudge)
 def show() -> None:
-    """Show the newest batches to a monitor that has begun to listen."""
-    if is_asked_for(server()):
-        events.show_newest(app, engine())
+    """Publish the newest batches to a Flower that has just subscribed."""
+    if take_request(server()):
+        events.publish_newest(app, engine())

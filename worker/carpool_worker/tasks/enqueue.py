@@ -51,7 +51,7 @@ def enqueue(
         sleep(DOOR_PAUSE)
         raise Reject(str(error), requeue=True) from None
     except (InvalidRequest, InvalidSetting) as error:
-        events.refuse(app, self.request.id, client, error)
+        events.publish_refusal(app, self.request.id, client, error)
         raise
 
 

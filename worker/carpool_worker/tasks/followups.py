@@ -41,4 +41,4 @@ def nudge(agent: str, batch_ids: Iterable[str] | None = None) -> None:
 
 def show(batch_ids: Iterable[str]) -> None:
     """Show batches in Flower as they are now."""
-    events.show(app, engine(), batch_ids)
+    events.publish(app, engine(), batch_ids)
