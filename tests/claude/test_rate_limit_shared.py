@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from carpool_worker.claude.client import Claude
-from carpool_worker.claude.rate_limit import Pace
+from carpool_worker.claude.rate_limit import RateLimit
 from carpool_worker.coordination.keys import RATE_LIMITED
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.simulator import SimulatorOptions, running
@@ -29,7 +29,7 @@ def strict_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 def process(redis_url: str) -> Iterator[Claude]:
     """A client as each process has one, with a connection of its own."""
     with redis.Redis.from_url(redis_url) as server:
-        claude = Claude(Pace(server, RATE_LIMITED))
+        claude = Claude(RateLimit(server, RATE_LIMITED))
         yield claude
         claude.close()
 
@@ -46,11 +46,11 @@ def test_the_headers_are_obeyed_so_that_no_429_is_ever_met(redis_url: str) -> No
     with process(redis_url) as one, process(redis_url) as other:
         answers = [refusal(claude) for _ in range(15) for claude in (one, other)]
 
-    made, held = answers[:10], answers[10:]
+    made, refused = answers[:10], answers[10:]
     assert made == [None] * 10
-    assert all(error and "held back" in str(error) for error in held)
-    assert all(error and (error.certain, error.status) == (True, 429) for error in held)
-    assert all(error and 0 < (error.retry_after or 0) <= 60 for error in held)
+    assert all(error and "not asked" in str(error) for error in refused)
+    assert all(error and (error.certain, error.status) == (True, 429) for error in refused)
+    assert all(error and 0 < (error.retry_after or 0) <= 60 for error in refused)
 
 
 def test_calls_go_on_after_the_reset(redis_url: str) -> None:
@@ -64,12 +64,12 @@ def test_calls_go_on_after_the_reset(redis_url: str) -> None:
         error = refusal(claude)
         assert error
         assert "rate_limit_error" in str(error)
-        assert "held back" in str(refusal(claude))
+        assert "not asked" in str(refusal(claude))
 
 
 def test_while_redis_is_away_calls_are_made(redis_url: str) -> None:
     with redis.Redis.from_url("redis://127.0.0.1:1/0") as nowhere:
-        claude = Claude(Pace(nowhere, RATE_LIMITED))
+        claude = Claude(RateLimit(nowhere, RATE_LIMITED))
 
         assert refusal(claude) is None
         claude.close()

@@ -19,19 +19,20 @@ from carpool_worker.pipeline.collection import collector, poller
 from carpool_worker.pipeline.submission import rescuer, submitter
 from carpool_worker.pipeline.submission.admission import admitted
 from carpool_worker.policies.budgets import Budgets
+from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.policies.limits import Limits
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.deliveries import rows as deliveries
 
 LIMITS = Limits(count=5, body_bytes=800, seconds=60)
-PATIENCE = rescuer.Patience(submit_timeout=60, settle_interval=600)
+DOUBT_POLICY = DoubtPolicy(submit_timeout=60, settle_interval=600)
 QUEUE_LIMIT = 8
 """Requests at Anthropic: a full batch and a bit."""
 MAX_ATTEMPTS = 3
 RETRY_INTERVAL = 60.0
 
 MOMENT = 6_000
-"""Milliseconds: longer than the rescuer's head start for posts, far shorter than its patience."""
+"""Milliseconds: longer than the rescuer's head start for posts, far shorter than it searches."""
 HOURS = 3 * 3_600_000
 """Milliseconds: longer than any wait of an agent."""
 
@@ -78,7 +79,7 @@ class Agents:
         self._submit(self._all_ids())
 
     def rescue(self) -> None:
-        rescuer.rescue(self.engine, self.claude, PATIENCE)
+        rescuer.rescue(self.engine, self.claude, DOUBT_POLICY)
 
     def rescue_a_moment_later(self) -> None:
         self._turn_back({"batches": CLOCKS["batches"]}, MOMENT)
@@ -134,7 +135,7 @@ class Agents:
 
     def _submit(self, ids: Iterable[str]) -> None:
         for batch_id in ids:
-            bounds = PATIENCE.submit_timeout, QUEUE_LIMIT
+            bounds = DOUBT_POLICY.submit_timeout, QUEUE_LIMIT
             submitter.submit(self.engine, self.claude, batch_id, *bounds, cache_shared_prompts=True)
 
     def _collect(self, ids: Iterable[str]) -> None:

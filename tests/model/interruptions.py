@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import sqlalchemy as sa
 
-from carpool_worker.claude.batch import Seen
+from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
@@ -86,25 +86,25 @@ class PorousClaude(Claude):
         self.posts = 0
         """How often a batch may have been made."""
 
-    def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], seconds: float) -> Seen:
+    def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], seconds: float) -> RemoteBatch:
         self._fuse.burn()
         self.posts += 1
         made = super().create(body, length, headers, seconds)
         self._fuse.burn()
         return self._shown(made)
 
-    def retrieve(self, claude_id: str, headers: Mapping[str, str]) -> Seen:
+    def retrieve(self, claude_id: str, headers: Mapping[str, str]) -> RemoteBatch:
         self._fuse.burn()
         return self._shown(super().retrieve(claude_id, headers))
 
-    def cancel(self, claude_id: str, headers: Mapping[str, str]) -> Seen:
+    def cancel(self, claude_id: str, headers: Mapping[str, str]) -> RemoteBatch:
         self._fuse.burn()
-        seen = super().cancel(claude_id, headers)
+        remote = super().cancel(claude_id, headers)
         self.canceling.add(claude_id)
         self._fuse.burn()
-        return self._shown(seen)
+        return self._shown(remote)
 
-    def create_for_another(self, body: IO[bytes], length: int) -> Seen:
+    def create_for_another(self, body: IO[bytes], length: int) -> RemoteBatch:
         """Post a batch of another program of the workspace."""
         self.posts += 1
         return super().create(body, length, {}, 60)
@@ -118,8 +118,8 @@ class PorousClaude(Claude):
         self._fuse.burn()
         return self.listed[-1] if self.list_lags and self.listed else newest
 
-    def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[Seen]:
-        listed = [seen for seen in super().list_newer(cursor_id, headers) if not self._is_late(seen)]
+    def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[RemoteBatch]:
+        listed = [remote for remote in super().list_newer(cursor_id, headers) if not self._is_late(remote)]
         self._fuse.burn()
         yield from map(self._shown, listed)
 
@@ -130,15 +130,15 @@ class PorousClaude(Claude):
             self._fuse.burn()
             yield line
 
-    def really_newer(self, cursor_id: str | None) -> list[Seen]:
+    def really_newer(self, cursor_id: str | None) -> list[RemoteBatch]:
         """Return the batches made after the cursor as the simulator shows them."""
         return list(super().list_newer(cursor_id, {}))
 
-    def _is_late(self, seen: Seen) -> bool:
-        return self.list_lags and seen.id not in self.listed
+    def _is_late(self, remote: RemoteBatch) -> bool:
+        return self.list_lags and remote.id not in self.listed
 
-    def _shown(self, seen: Seen) -> Seen:
-        if seen.id in self.ended:
-            return seen
-        status = "canceling" if seen.id in self.canceling else "in_progress"
-        return replace(seen, processing_status=status)
+    def _shown(self, remote: RemoteBatch) -> RemoteBatch:
+        if remote.id in self.ended:
+            return remote
+        status = "canceling" if remote.id in self.canceling else "in_progress"
+        return replace(remote, processing_status=status)

@@ -12,12 +12,13 @@ from tests.model import attacks
 from tests.model.world import World, world
 
 from carpool_worker.claude import client
-from carpool_worker.claude.batch import Seen
+from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.database import write
 from carpool_worker.models import Batch, tables
 from carpool_worker.pipeline.collection import collector
 from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
-from carpool_worker.pipeline.submission import rescuer, submitter
+from carpool_worker.pipeline.submission import submitter
+from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.simulator import Fault
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.requests import cancellations, outcomes
@@ -56,16 +57,16 @@ def commit_the_intent_after_the_post(patch: Patch) -> None:
         intents.append(arguments)
         return True
 
-    def accept_now(engine: sa.Engine, batch_id: str, seen: Seen) -> Any:
+    def accept_now(engine: sa.Engine, batch_id: str, remote: RemoteBatch) -> Any:
         intend(*intents.pop())
-        return accept(engine, batch_id, seen)
+        return accept(engine, batch_id, remote)
 
     patch.setattr(submitter, "_intend", intend_later)
     patch.setattr(submitter, "accept", accept_now)
 
 
 def send_again_at_once(patch: Patch) -> None:
-    patch.setattr(rescuer.Patience, "seconds", lambda *_: 0.0)
+    patch.setattr(DoubtPolicy, "search_seconds", lambda *_: 0.0)
 
 
 def take_a_timeout_for_a_refusal(patch: Patch) -> None:

@@ -11,18 +11,18 @@ from tests.fixtures.agents import Carpool, request
 from tests.fixtures.queries import batch_ids, batch_states, batch_states_by_id, load_batch, request_states
 
 from carpool import Producer
-from carpool_worker.claude.batch import Seen
+from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, write
 from carpool_worker.pipeline.collection import collector, poller
 from carpool_worker.pipeline.submission import rescuer
-from carpool_worker.pipeline.submission.rescuer import Patience
+from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.store.batches import in_doubt
 
 LOST = Fault(operation="create", kind="lost")
 NOT_MADE = Fault(operation="create", kind="dropped")
-PATIENCE = Patience(submit_timeout=600, settle_interval=120)
+DOUBT_POLICY = DoubtPolicy(submit_timeout=600, settle_interval=120)
 DAY = 24 * 3_600_000
 """Milliseconds."""
 
@@ -32,7 +32,7 @@ OUR_TIMES = ("submitting_at", "in_doubt_at")
 class Lagging(Claude):
     """A client whose list shows nothing new."""
 
-    def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[Seen]:
+    def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[RemoteBatch]:
         list(super().list_newer(cursor_id, headers))
         return iter(())
 
@@ -73,7 +73,7 @@ def let_it_settle(carpool: Carpool, seconds: float) -> None:
 
 
 def rescue(carpool: Carpool) -> list[str]:
-    return rescuer.rescue(carpool.engine, carpool.claude, PATIENCE)
+    return rescuer.rescue(carpool.engine, carpool.claude, DOUBT_POLICY)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_the_clock_of_the_api_tells_when_a_batch_was_never_made(
 
     # When less than its time has passed by the API's clock, Then it waits
     batch = load_batch(carpool.engine, batch_id)
-    let_it_settle(carpool, PATIENCE.seconds(batch) - 60)
+    let_it_settle(carpool, DOUBT_POLICY.search_seconds(batch) - 60)
     assert rescue(carpool) == []
 
     # When all of it has, Then it is sent again, and run once

@@ -22,6 +22,7 @@ from carpool_worker.database import open_engine, write
 from carpool_worker.pipeline.batching import aggregator
 from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.pipeline.submission import rescuer
+from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.simulator import RemoteSimulator
 from carpool_worker.tasks.task_class import AWAY
 
@@ -29,7 +30,7 @@ Fault = Callable[[sa.Engine], AbstractContextManager[None]]
 
 ROLES = (f"carpool_{number}" for number in itertools.count())
 PROMPT = "PRIVATE PROMPT"
-PATIENT = rescuer.Patience(submit_timeout=600, settle_interval=3_600)
+SEARCH_FOR_AN_HOUR = DoubtPolicy(submit_timeout=600, settle_interval=3_600)
 
 
 @contextmanager
@@ -173,7 +174,7 @@ def attempt(*steps: Callable[[], None]) -> list[Any]:
 
 def rescued(carpool: Carpool) -> bool:
     """Settle doubts: a post whose answer could not be committed is found in the list; never is one made again."""
-    rescuer.rescue(carpool.engine, carpool.claude, PATIENT)
+    rescuer.rescue(carpool.engine, carpool.claude, SEARCH_FOR_AN_HOUR)
     return True
 
 

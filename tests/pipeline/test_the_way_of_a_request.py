@@ -8,6 +8,7 @@ from tests.fixtures.agents import MODEL, Carpool, request
 from carpool import Producer, Webhook
 from carpool_worker.database import now
 from carpool_worker.pipeline.submission import rescuer
+from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.simulator import Fault, RemoteSimulator, Script
 
 
@@ -72,7 +73,7 @@ def test_a_create_whose_answer_was_lost_is_adopted_and_not_sent_again(
     assert batch.state == "submitting"
     assert batch.in_doubt_at
 
-    rescuer.rescue(carpool.engine, carpool.claude, carpool.patience)
+    rescuer.rescue(carpool.engine, carpool.claude, carpool.doubt_policy)
     carpool.until(lambda: carpool.ended(5))
 
     ledger = simulator.ledger()
@@ -87,9 +88,9 @@ def test_a_create_that_made_nothing_is_sent_again_after_the_settling_time(
     carpool.aggregate()
     carpool.submit()
 
-    patient = rescuer.Patience(submit_timeout=60, settle_interval=60)
-    assert rescuer.rescue(carpool.engine, carpool.claude, patient) == []
-    carpool.until(lambda: bool(rescuer.rescue(carpool.engine, carpool.claude, carpool.patience)))
+    for_a_minute = DoubtPolicy(submit_timeout=60, settle_interval=60)
+    assert rescuer.rescue(carpool.engine, carpool.claude, for_a_minute) == []
+    carpool.until(lambda: bool(rescuer.rescue(carpool.engine, carpool.claude, carpool.doubt_policy)))
     carpool.until(lambda: carpool.ended(1))
 
     assert simulator.ledger()["billed"] == 1

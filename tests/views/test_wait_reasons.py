@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from carpool_worker.models import Batch, LanePause
-from carpool_worker.pipeline.submission.rescuer import Patience
+from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.windows import Opening, parse
 from carpool_worker.states import BatchState
@@ -18,7 +18,7 @@ NOON = 1_795_435_200_000
 SCENE = Scene(
     at=NOON,
     limits=Limits(count=10_000, body_bytes=1_000_000, seconds=60),
-    patience=Patience(submit_timeout=600, settle_interval=120),
+    doubt_policy=DoubtPolicy(submit_timeout=600, settle_interval=120),
     queue_limit=200_000,
     queued=180_000,
     pauses={},

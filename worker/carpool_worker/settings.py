@@ -22,7 +22,7 @@ from pydantic_settings import (
 
 from carpool_worker.exceptions import SettingsInvalid
 from carpool_worker.policies.budgets import Budget
-from carpool_worker.policies.in_doubt import Patience
+from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.windows import parse, parse_all
 
@@ -154,9 +154,9 @@ class Settings(BaseSettings):
         return Limits(count, self.flush_bytes, self.flush_interval, parse_all(self.submit_windows))
 
     @property
-    def doubt_policy(self) -> Patience:
+    def doubt_policy(self) -> DoubtPolicy:
         """How long a create whose answer was lost is looked for."""
-        return Patience(self.submit_timeout, self.settle_interval)
+        return DoubtPolicy(self.submit_timeout, self.settle_interval)
 
     @classmethod
     def settings_customise_sources(

@@ -82,8 +82,8 @@ def test_a_window_that_closes_while_a_batch_is_spooled_holds_it_back(
 ) -> None:
     # Given a batch whose turn it was a moment ago, while the window was open
     batch_id = given_batch(carpool, producer)
-    turn = admission.Turn(load_batch(carpool.engine, batch_id))
-    monkeypatch.setattr(submitter, "take_turn", lambda *_: turn)
+    admitted_anyway = admission.Admission(load_batch(carpool.engine, batch_id))
+    monkeypatch.setattr(submitter, "admit", lambda *_: admitted_anyway)
 
     # Then
     assert submit(carpool, batch_id, windows) is None

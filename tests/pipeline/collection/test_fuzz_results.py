@@ -8,7 +8,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import given
-from tests.fixtures.agents import NO_PATIENCE, Carpool, request
+from tests.fixtures.agents import GIVE_UP_AT_ONCE, Carpool, request
 from tests.pipeline.fuzzing import fuzzed, json_values
 
 from carpool import Producer, Result, Webhook
@@ -146,7 +146,7 @@ def until_over(carpool: Carpool, claude: Edited) -> None:
         carpool.change(f"UPDATE batches SET ended_at = ended_at - {milliseconds}, due_at = 0")
         for (batch_id,) in carpool.rows("SELECT id FROM batches WHERE state = 'ended'"):
             collector.collect(carpool.engine, claude, batch_id, 1, 0.001, lambda _: None)
-    rescuer.rescue(carpool.engine, carpool.claude, NO_PATIENCE)
+    rescuer.rescue(carpool.engine, carpool.claude, GIVE_UP_AT_ONCE)
     carpool.until(lambda: carpool.rows("SELECT count(*) FROM requests WHERE finished_at IS NULL") == [(0,)])
 
 

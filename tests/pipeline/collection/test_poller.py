@@ -7,7 +7,7 @@ from typing import Any
 
 import anthropic
 import pytest
-from tests.fixtures.agents import NO_PATIENCE, Carpool, request
+from tests.fixtures.agents import GIVE_UP_AT_ONCE, Carpool, request
 from tests.fixtures.canceling import cancel
 from tests.fixtures.queries import batch_states
 
@@ -187,7 +187,7 @@ def test_an_adopted_batch_is_not_canceled_at_anthropic_as_it_may_be_a_strangers(
     carpool.aggregate()
     carpool.submit()
     cancel(carpool, producer, *ids)
-    assert len(rescuer.rescue(carpool.engine, carpool.claude, NO_PATIENCE)) == 1
+    assert len(rescuer.rescue(carpool.engine, carpool.claude, GIVE_UP_AT_ONCE)) == 1
 
     # When all of ours is canceled
     carpool.poll()

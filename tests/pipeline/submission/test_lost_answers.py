@@ -19,10 +19,10 @@ from tests.pipeline.submission.test_rescuer import (
 )
 
 from carpool import Producer
-from carpool_worker.claude.batch import Seen
+from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.pipeline.submission import submitter
-from carpool_worker.pipeline.submission.rescuer import Patience
+from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.simulator import Fault, RemoteSimulator, SimulatorOptions, running
 
 OTHER_MODEL = "claude-sonnet-4-5"
@@ -43,7 +43,7 @@ class Killed(BaseException):
 class Dying(Claude):
     """Posts, and dies before it can tell."""
 
-    def create(self, *arguments: Any) -> Seen:
+    def create(self, *arguments: Any) -> RemoteBatch:
         super().create(*arguments)
         raise Killed
 
@@ -53,7 +53,7 @@ class Lagging(Claude):
 
     lags = True
 
-    def list_newer(self, *arguments: Any) -> Iterator[Seen]:
+    def list_newer(self, *arguments: Any) -> Iterator[RemoteBatch]:
         yield from () if self.lags else super().list_newer(*arguments)
 
 
@@ -108,7 +108,7 @@ def test_a_worker_killed_between_the_post_and_the_commit_costs_nothing(
 
     # When its head start is over, Then it is found, without waiting for a timeout
     carpool.change("UPDATE batches SET submitting_at = submitting_at - 6000")
-    assert rescue(carpool, Patience(submit_timeout=600, settle_interval=120)) == [batch_id]
+    assert rescue(carpool, DoubtPolicy(submit_timeout=600, settle_interval=120)) == [batch_id]
     carpool.until(lambda: ended(carpool, 2))
     assert_each_ran_once(simulator, 2)
 
@@ -121,10 +121,10 @@ def test_a_list_that_lags_is_waited_for(
     lagging = carpool.claude = Lagging()
     [batch_id] = given_doubts(carpool, producer, MODEL)
 
-    assert rescue(carpool, Patience(submit_timeout=600, settle_interval=120)) == []
+    assert rescue(carpool, DoubtPolicy(submit_timeout=600, settle_interval=120)) == []
     assert batch_states_by_id(carpool.engine) == {batch_id: "submitting"}
     lagging.lags = False
-    assert rescue(carpool, Patience(submit_timeout=600, settle_interval=120)) == [batch_id]
+    assert rescue(carpool, DoubtPolicy(submit_timeout=600, settle_interval=120)) == [batch_id]
 
     carpool.until(lambda: ended(carpool, 2))
     assert_each_ran_once(simulator, 2)

@@ -77,7 +77,7 @@ def test_of_submitters_at_once_no_two_take_the_same_room(
     # Given three batches of which one fits, and submitters that all believe it is their turn
     ids = given_sealed_batches(carpool, producer, 6, 6, 6)
     carpool.change("UPDATE batches SET opened_at = 1000")
-    monkeypatch.setattr(submitter, "take_turn", believes_it_is_its_turn)
+    monkeypatch.setattr(submitter, "admit", believes_it_is_admitted)
     monkeypatch.setattr(submitter, "admitted", Together(3))
 
     with ThreadPoolExecutor(3) as pool:
@@ -86,11 +86,11 @@ def test_of_submitters_at_once_no_two_take_the_same_room(
     assert sorted(batch_states(carpool.engine)) == ["in_progress", "sealed", "sealed"]
 
 
-def believes_it_is_its_turn(engine: Any, batch_id: str, *_: Any) -> admission.Turn:
+def believes_it_is_admitted(engine: Any, batch_id: str, *_: Any) -> admission.Admission:
     with read(engine) as connection:
         batch = batches.get(connection, batch_id)
     assert batch
-    return admission.Turn(batch)
+    return admission.Admission(batch)
 
 
 class Together:

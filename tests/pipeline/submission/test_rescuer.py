@@ -10,26 +10,26 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.fixtures.agents import MODEL, NO_PATIENCE, Carpool, request
+from tests.fixtures.agents import GIVE_UP_AT_ONCE, MODEL, Carpool, request
 from tests.fixtures.queries import batch_ids, batch_states, batch_states_by_id, request_states
 
 from carpool import Producer
-from carpool_worker.claude.batch import Seen
+from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, write
 from carpool_worker.models import tables
 from carpool_worker.pipeline.submission import rescuer, submitter
-from carpool_worker.pipeline.submission.rescuer import Patience
+from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.simulator import Fault, RemoteSimulator, SimulatorOptions, running
 from carpool_worker.store.batches import transitions
 
-PATIENT = Patience(submit_timeout=3_600, settle_interval=3_600)
+SEARCH_FOR_AN_HOUR = DoubtPolicy(submit_timeout=3_600, settle_interval=3_600)
 LOST = Fault(operation="create", kind="lost")
 NOT_MADE = Fault(operation="create", kind="dropped")
 
 
-def rescue(carpool: Carpool, patience: Patience = NO_PATIENCE) -> list[str]:
-    return rescuer.rescue(carpool.engine, carpool.claude, patience)
+def rescue(carpool: Carpool, policy: DoubtPolicy = GIVE_UP_AT_ONCE) -> list[str]:
+    return rescuer.rescue(carpool.engine, carpool.claude, policy)
 
 
 def given_doubts(carpool: Carpool, producer: Producer, *models: str, **options: Any) -> list[str]:
@@ -43,7 +43,7 @@ def given_doubts(carpool: Carpool, producer: Producer, *models: str, **options: 
     return ids
 
 
-def post_as_a_stranger(claude: Claude, count: int = 2, model: str = MODEL) -> Seen:
+def post_as_a_stranger(claude: Claude, count: int = 2, model: str = MODEL) -> RemoteBatch:
     items = [{"custom_id": f"stranger-{n}", "params": request(model=model)} for n in range(count)]
     body = json.dumps({"requests": items}).encode()
     return claude.create(io.BytesIO(body), len(body), {}, 60)
@@ -64,8 +64,8 @@ def test_nothing_is_sent_again_before_the_settling_time(
     simulator.arm(NOT_MADE)
     [batch_id] = given_doubts(carpool, producer, MODEL)
 
-    assert rescue(carpool, PATIENT) == []
-    assert rescue(carpool, Patience(submit_timeout=0, settle_interval=60)) == []
+    assert rescue(carpool, SEARCH_FOR_AN_HOUR) == []
+    assert rescue(carpool, DoubtPolicy(submit_timeout=0, settle_interval=60)) == []
     assert batch_states_by_id(carpool.engine) == {batch_id: "submitting"}
 
     carpool.until(lambda: rescue(carpool) == [batch_id])
@@ -79,7 +79,7 @@ def test_a_batch_is_adopted_long_before_the_settling_time(
     simulator.arm(LOST)
     [batch_id] = given_doubts(carpool, producer, MODEL)
 
-    assert rescue(carpool, PATIENT) == [batch_id]
+    assert rescue(carpool, SEARCH_FOR_AN_HOUR) == [batch_id]
     carpool.until(lambda: carpool.ended(2))
     assert_each_ran_once(simulator, 2)
 
@@ -193,7 +193,7 @@ def test_another_of_our_batches_adopted_by_mistake_is_let_go_and_found_by_its_ow
     [made] = carpool.claude.list_newest({})
     assert submitter.accept(carpool.engine, first, made, in_doubt_at=now())
 
-    carpool.until(lambda: second in rescue(carpool, PATIENT))
+    carpool.until(lambda: second in rescue(carpool, SEARCH_FOR_AN_HOUR))
 
     assert claude_ids(carpool) == {first: None, second: made.id}
     carpool.until(lambda: not rescue(carpool) and carpool.ended(4))
@@ -225,7 +225,7 @@ class Posting(Claude):
         super().__init__()
         self.arrived, self.go_on = Event(), Event()
 
-    def create(self, *arguments: Any) -> Seen:
+    def create(self, *arguments: Any) -> RemoteBatch:
         self.arrived.set()
         assert self.go_on.wait(20)
         return super().create(*arguments)
@@ -280,7 +280,7 @@ class Late(Claude):
         super().__init__()
         self._meanwhile = meanwhile
 
-    def list_newer(self, *arguments: Any) -> Iterable[Seen]:  # type: ignore[override]
+    def list_newer(self, *arguments: Any) -> Iterable[RemoteBatch]:  # type: ignore[override]
         shown = list(super().list_newer(*arguments))
         self._meanwhile()
         return shown
@@ -300,7 +300,7 @@ def test_a_slow_rescuer_does_not_put_back_what_is_posted_again_already(
         carpool.submit()
 
     late = Late(another_sends_it_again)
-    assert rescuer.rescue(carpool.engine, late, NO_PATIENCE) == []
+    assert rescuer.rescue(carpool.engine, late, GIVE_UP_AT_ONCE) == []
     late.close()
 
     assert carpool.rows("SELECT state, submissions FROM batches") == [("submitting", 2)]
@@ -309,4 +309,4 @@ def test_a_slow_rescuer_does_not_put_back_what_is_posted_again_already(
 def test_rescuing_nothing_asks_nothing(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
 
-    assert rescuer.rescue(engine, Claude(), NO_PATIENCE) == []
+    assert rescuer.rescue(engine, Claude(), GIVE_UP_AT_ONCE) == []

@@ -16,7 +16,7 @@ from tests.fixtures.agents import Carpool, request
 
 from carpool import Producer
 from carpool.contract import to_json
-from carpool_worker.claude.batch import Seen
+from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.database import now
 from carpool_worker.exceptions import ClaudeError
@@ -117,7 +117,7 @@ class Looking(Claude):
         self._carpool = carpool
         self.saw: list[Any] = []
 
-    def create(self, *arguments: Any) -> Seen:
+    def create(self, *arguments: Any) -> RemoteBatch:
         self.saw.append(self._carpool.rows("SELECT * FROM batches"))
         return super().create(*arguments)
 
@@ -269,7 +269,7 @@ class Slow(Claude):
         super().__init__()
         self._meanwhile = meanwhile
 
-    def create(self, *arguments: Any) -> Seen:
+    def create(self, *arguments: Any) -> RemoteBatch:
         self._meanwhile()
         raise ClaudeError("429 rate_limit_error", status=429)
 

@@ -10,7 +10,7 @@ from carpool_worker.exceptions import ClaudeError
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RemoteBatch:
     """A batch as Anthropic shows it. Times are milliseconds since the epoch, by Anthropic's clock."""
 
     id: str
@@ -24,7 +24,7 @@ class Seen:
     expires_at: int
 
 
-def seen(batch: Any) -> Seen:
+def read_batch(batch: Any) -> RemoteBatch:
     """Return what the SDK's batch says.
 
     Raises:
@@ -36,9 +36,9 @@ def seen(batch: Any) -> Seen:
         raise ClaudeError(f"no readable answer: {type(error).__name__}", certain=False) from error
 
 
-def _read(batch: Any) -> Seen:
+def _read(batch: Any) -> RemoteBatch:
     counts = batch.request_counts
-    return Seen(
+    return RemoteBatch(
         id=batch.id,
         processing_status=batch.processing_status,
         request_count=counts.processing

@@ -16,8 +16,8 @@ import httpx2
 from anthropic.types.messages import MessageBatch
 
 from carpool_worker.claude import times
-from carpool_worker.claude.batch import Seen, seen
-from carpool_worker.claude.rate_limit import Pace
+from carpool_worker.claude.batch import RemoteBatch, read_batch
+from carpool_worker.claude.rate_limit import RateLimit
 from carpool_worker.claude.results import split_lines
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError
 from carpool_worker.policies import in_doubt
@@ -41,14 +41,14 @@ MALFORMED = (
 class Claude:
     """A client of the Message Batches API; reads ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, as the SDK does.
 
-    With a `pace` it makes no call while the API's rate limit leaves none: that is a ClaudeError, certain, with status
-    429 and `retry_after`. `heard_at` is the time of the API's last answer by its own clock, in milliseconds since the
-    epoch: its Date header (RFC 9110, section 6.6.1), to the second; None where it has none.
+    With a `rate_limit` it makes no call while the API allows none: that is a ClaudeError, certain, with status 429 and
+    `retry_after`. `answered_at` is when the API answered last, by its own clock, in milliseconds since the epoch: its
+    Date header (RFC 9110, section 6.6.1), to the second; None where it has none.
     """
 
-    def __init__(self, pace: Pace | None = None) -> None:
-        self._pace = pace
-        self.heard_at: int | None = None
+    def __init__(self, rate_limit: RateLimit | None = None) -> None:
+        self._rate_limit = rate_limit
+        self.answered_at: int | None = None
         hooks = {"response": [self._learn]}
         self._client = anthropic.Anthropic(
             max_retries=0,
@@ -56,7 +56,7 @@ class Claude:
             http_client=anthropic.DefaultHttpxClient(event_hooks=hooks),
         )
 
-    def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], seconds: float) -> Seen:
+    def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], seconds: float) -> RemoteBatch:
         """Post a batch whose JSON body is the `length` bytes of `body`, uploaded within `seconds`.
 
         Raises:
@@ -70,26 +70,26 @@ class Claude:
                 cast_to=MessageBatch,
                 options={"headers": sent, "timeout": _timeout(seconds)},
             )
-        return seen(made)
+        return read_batch(made)
 
-    def retrieve(self, claude_id: str, headers: Mapping[str, str]) -> Seen:
+    def retrieve(self, claude_id: str, headers: Mapping[str, str]) -> RemoteBatch:
         """Return one batch. A 404 may pass: it is never final by itself."""
         with self._call():
-            return seen(self._client.messages.batches.retrieve(claude_id, extra_headers=headers))
+            return read_batch(self._client.messages.batches.retrieve(claude_id, extra_headers=headers))
 
-    def cancel(self, claude_id: str, headers: Mapping[str, str]) -> Seen:
+    def cancel(self, claude_id: str, headers: Mapping[str, str]) -> RemoteBatch:
         """Ask for the end of a batch that is in progress; what has run by then is kept, and paid for."""
         with self._call():
-            return seen(self._client.messages.batches.cancel(claude_id, extra_headers=headers))
+            return read_batch(self._client.messages.batches.cancel(claude_id, extra_headers=headers))
 
     def newest_id(self, headers: Mapping[str, str]) -> str | None:
         """Return the id of the newest batch of the workspace, or None where it has none."""
         with self._call():
             page = self._client.messages.batches.list(limit=1, extra_headers=headers)
             newest = next(iter(page), None)
-        return seen(newest).id if newest else None
+        return read_batch(newest).id if newest else None
 
-    def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[Seen]:
+    def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[RemoteBatch]:
         """Yield the batches made after `cursor_id` (all of the workspace where it is None)."""
         with self._call():
             if cursor_id is None:
@@ -98,9 +98,9 @@ class Claude:
                 page = self._client.messages.batches.list(
                     limit=LIST_LIMIT, before_id=cursor_id, extra_headers=headers
                 )
-            yield from map(seen, page)
+            yield from map(read_batch, page)
 
-    def list_newest(self, headers: Mapping[str, str]) -> Iterator[Seen]:
+    def list_newest(self, headers: Mapping[str, str]) -> Iterator[RemoteBatch]:
         """Yield the workspace's batches, newest first, a call for each thousand."""
         return self.list_newer(None, headers)
 
@@ -133,17 +133,17 @@ class Claude:
 
     @contextmanager
     def _call(self) -> Iterator[None]:
-        if self._pace and (held := self._pace.held()):
-            waits = f"held back for {held:.0f} s: the API's rate limit leaves no call"
-            raise ClaudeError(waits, status=429, retry_after=held)
+        if self._rate_limit and (seconds := self._rate_limit.seconds_until_allowed()):
+            waits = f"not asked for {seconds:.0f} s: the API's rate limit leaves no call"
+            raise ClaudeError(waits, status=429, retry_after=seconds)
         with _translated():
             yield
 
     def _learn(self, response: httpx2.Response) -> None:
         answered_at = times.answered_at(response.headers)
-        self.heard_at = times.milliseconds(answered_at) if answered_at else None
-        if self._pace:
-            self._pace.learn(response.status_code, response.headers)
+        self.answered_at = times.milliseconds(answered_at) if answered_at else None
+        if self._rate_limit:
+            self._rate_limit.learn(response.status_code, response.headers)
 
 
 def _timeout(seconds: float) -> httpx2.Timeout:

@@ -1,4 +1,4 @@
-"""The API's limit of calls a minute, obeyed by all of Carpool's processes: one that meets it tells the others."""
+"""The API's limit of calls a minute, which all of Carpool's processes keep to together, through Redis."""
 
 from __future__ import annotations
 
@@ -12,48 +12,51 @@ from redis.exceptions import RedisError
 
 from carpool_worker.claude import times
 
-LONGEST_HOLD = 60.0
-"""Seconds: the limits are by the minute."""
+LONGEST_WAIT = 60.0
+"""Seconds: the limits are per minute."""
 
 RESERVE = 20
-"""One call in so many of the limit is left to the calls that are under way when the rest is used up."""
+"""One call in this many of the limit is kept back for calls that are already under way when the rest is used up."""
 
 PREFIX = "anthropic-ratelimit-requests-"
 
 
-class Pace:
-    """Holds calls back, in all processes that share a Redis. It spares calls: where Redis is away nothing is held."""
+class RateLimit:
+    """Keeps all processes that share a Redis within the API's limit; while Redis is away, every call is allowed.
+
+    `key` is set in Redis, and expires, while no call is allowed.
+    """
 
     def __init__(self, server: redis.Redis, key: str) -> None:
         self._server = server
-        self._key = key  # there, and expiring, while nobody is to call
+        self._key = key
 
-    def held(self) -> float:
-        """Return the seconds until a call may be made: 0 is now."""
+    def seconds_until_allowed(self) -> float:
+        """Return the seconds until the next call may be made; 0 is now."""
         with suppress(RedisError):
             return max(0, int(self._server.pttl(self._key))) / 1000
         return 0.0
 
     def learn(self, status: int, headers: Mapping[str, str]) -> None:
-        """Take in what an answer says of the calls that are left."""
-        if seconds := hold_after(status, headers):
+        """Learn from an answer how many calls are left."""
+        if seconds := seconds_to_wait(status, headers):
             with suppress(RedisError):
                 self._server.set(self._key, 1, px=int(seconds * 1000))
 
 
-def hold_after(status: int, headers: Mapping[str, str]) -> float:
-    """Return the seconds for which nobody is to call after such an answer, 0 where calls are left.
+def seconds_to_wait(status: int, headers: Mapping[str, str]) -> float:
+    """Return the seconds without calls that an answer asks of everybody, 0 while calls are left.
 
     The headers are Anthropic's `anthropic-ratelimit-requests-{limit,remaining,reset}` (RFC 3339) and `retry-after`. A
-    429 that leaves calls is about something else, such as the queue: it holds back its batch alone.
+    429 that leaves calls is about something else, such as the queue: only its own batch waits.
     """
     limit, remaining = (_number(headers.get(PREFIX + name)) for name in ("limit", "remaining"))
     retry_after = times.retry_after(headers) if status == 429 else None
     if remaining is None:
-        return min(LONGEST_HOLD, retry_after or 0.0)
+        return min(LONGEST_WAIT, retry_after or 0.0)
     if remaining > (limit or 0.0) // RESERVE:
         return 0.0
-    return min(LONGEST_HOLD, max(1.0, _until_reset(headers), retry_after or 0.0))
+    return min(LONGEST_WAIT, max(1.0, _until_reset(headers), retry_after or 0.0))
 
 
 def _until_reset(headers: Mapping[str, str]) -> float:

@@ -20,7 +20,7 @@ def scene(connection: sa.Connection) -> Scene:
     return Scene(
         at=at,
         limits=limits,
-        patience=one.doubt_policy,
+        doubt_policy=one.doubt_policy,
         queue_limit=one.queue_limit,
         queued=batch_queue.queued(connection),
         pauses=lane_pauses.by_lane(connection),

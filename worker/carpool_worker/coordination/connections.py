@@ -7,7 +7,7 @@ from functools import cache
 import redis
 
 from carpool_worker.claude.client import Claude
-from carpool_worker.claude.rate_limit import Pace
+from carpool_worker.claude.rate_limit import RateLimit
 from carpool_worker.coordination.keys import RATE_LIMITED
 from carpool_worker.settings import settings
 
@@ -21,4 +21,4 @@ def server() -> redis.Redis:
 @cache
 def claude() -> Claude:
     """Return this process's client of the API."""
-    return Claude(Pace(server(), RATE_LIMITED))
+    return Claude(RateLimit(server(), RATE_LIMITED))

@@ -9,7 +9,7 @@ from time import time
 from urllib.parse import urlsplit
 
 from carpool_worker.claude.client import Claude
-from carpool_worker.claude.rate_limit import PREFIX, Pace
+from carpool_worker.claude.rate_limit import PREFIX, RateLimit
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
 from carpool_worker.exceptions import ClaudeError
 
@@ -44,7 +44,7 @@ class Answer:
         return int(text) if text.isdigit() else None
 
 
-class _Listener(Pace):
+class _Listener(RateLimit):
     """Holds nothing back, and keeps the headers."""
 
     def __init__(self, answer: Answer) -> None:

@@ -69,7 +69,7 @@ class Totals:
 
 def read_tables(engine: sa.Engine, settings: Settings) -> Readings:
     """Read partial indexes, the batches, the usage ledger and the newest delivery attempts."""
-    at, patience = now(), settings.doubt_policy
+    at, doubt_policy = now(), settings.doubt_policy
     with read(engine) as connection:
         submitting = batches.in_states(connection, [BatchState.SUBMITTING])
         return Readings(
@@ -78,7 +78,7 @@ def read_tables(engine: sa.Engine, settings: Settings) -> Readings:
             stays=metrics.stays(connection, STAY_BOUNDS),
             refused=refusals.counted(connection),
             in_doubt=sum(batch.in_doubt_at is not None for batch in submitting),
-            lost=sum(patience.ends(batch) < at for batch in submitting),
+            lost=sum(doubt_policy.gives_up_at(batch) < at for batch in submitting),
             overdue=sum((batch.expires_at or at) < at for batch in batches.out(connection)),
             queued=batch_queue.queued(connection),
             queue_limit=settings.queue_limit,

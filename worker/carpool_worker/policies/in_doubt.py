@@ -13,7 +13,7 @@ READ_TIMEOUT = 60.0
 """Seconds without a byte before an answer counts as lost."""
 
 
-class Doubtful(Protocol):
+class BatchInDoubt(Protocol):
     """A batch that was posted, and whose answer is not known (yet). Milliseconds since the epoch."""
 
     submitting_at: int | None
@@ -22,23 +22,23 @@ class Doubtful(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class DoubtPolicy:
     """How long an upload can last, and how long after the post's end the list is asked for its batch. Seconds."""
 
     submit_timeout: float
     settle_interval: float
     date_margin: float = DATE_MARGIN
 
-    def seconds(self, batch: Doubtful) -> float:
+    def search_seconds(self, batch: BatchInDoubt) -> float:
         """Return how long after the first look a batch that no list shows is known not to exist."""
         # Without a doubt on record the submitter died, or still posts: it has until its timeout, and then some.
         posting = 0.0 if batch.in_doubt_at else self._posting()
         return posting + self.settle_interval + self.date_margin
 
-    def ends(self, batch: Doubtful) -> int:
+    def gives_up_at(self, batch: BatchInDoubt) -> int:
         """Return about when that is, in milliseconds since the epoch: to be shown, not to go by."""
         if batch.search_started_at is not None:
-            return batch.search_started_at + int(self.seconds(batch) * 1000)
+            return batch.search_started_at + int(self.search_seconds(batch) * 1000)
         posted = batch.in_doubt_at or (batch.submitting_at or 0) + int(self._posting() * 1000)
         return posted + int(self.settle_interval * 1000)
 

@@ -100,8 +100,7 @@ def rescue() -> None:
     """Settle doubts about creates whose answer was lost."""
     with lock(server(), "rescue") as acquired:
         if acquired:
-            patience = settings().doubt_policy
-            followups.show(rescuer.rescue(engine(), claude(), patience))
+            followups.show(rescuer.rescue(engine(), claude(), settings().doubt_policy))
 
 
 @app.task(name="carpool.prune", base=Nudge)

@@ -53,7 +53,7 @@ class Overview:
 def look(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Overview:
     """Return how everything stands; where Redis is away, the tables still tell their part."""
     signs, at = _signs(server, settings.redis_url), now()
-    patience = settings.doubt_policy
+    doubt_policy = settings.doubt_policy
     with read(engine) as connection:
         submitting = batches.in_states(connection, [BatchState.SUBMITTING])
         failed_try = status.last_failed_try(connection)
@@ -63,7 +63,7 @@ def look(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Overview
             queued=batch_queue.queued(connection),
             queue_limit=settings.queue_limit,
             standings=status.unfinished(connection),
-            lost=[batch.id for batch in submitting if patience.ends(batch) < at],
+            lost=[batch.id for batch in submitting if doubt_policy.gives_up_at(batch) < at],
             overdue=[batch.id for batch in batches.out(connection) if (batch.expires_at or at) < at],
             finished=status.finished_since(connection, at - DAY),
             retryable=status.retryable(connection),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from carpool_worker.formatting import clock
 from carpool_worker.models import Batch, LanePause
-from carpool_worker.policies.in_doubt import Patience
+from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.windows import LEAD, Opening
 from carpool_worker.states import BatchState
@@ -19,7 +19,7 @@ class Scene:
 
     at: int
     limits: Limits
-    patience: Patience
+    doubt_policy: DoubtPolicy
     queue_limit: int
     queued: int  # requests at Anthropic
     pauses: Mapping[str, LanePause]
@@ -72,7 +72,7 @@ def _sets_off(batch: Batch) -> int | None:
 
 
 def _submitting(batch: Batch, scene: Scene) -> str:
-    settled = scene.patience.ends(batch)
+    settled = scene.doubt_policy.gives_up_at(batch)
     if settled <= scene.at:
         return "Anthropic's list: a batch there may be this one, and its results will tell, or the list can't be had"
     until = f"until {clock(settled, scene.at)}, then it is sent again"

@@ -64,7 +64,7 @@ def collect(
         lines = claude.results(str(batch.claude_id), json.loads(batch.headers))
         return _take(engine, batch, lines, policy, announce)
     except (ClaudeError, ResultsCut) as error:
-        wait = after_results(error, seconds_between(batch.ended_at, claude.heard_at))
+        wait = after_results(error, seconds_between(batch.ended_at, claude.answered_at))
         if wait is None:
             return _complete(engine, batch.id, GONE, announce)
         _come_back(engine, batch.id, wait, error)

@@ -46,13 +46,13 @@ class ErrorEnvelope(msgspec.Struct, frozen=True, gc=False):
     error: ErrorDetail = ErrorDetail()
 
 
-class Kind(msgspec.Struct, frozen=True, gc=False):
+class ResultKind(msgspec.Struct, frozen=True, gc=False):
     """What is known of a result of which nothing else can be read."""
 
     type: Outcome
 
 
-class Result(msgspec.Struct, frozen=True, gc=False):
+class ParsedResult(msgspec.Struct, frozen=True, gc=False):
     """What must be known of a result."""
 
     type: Outcome
@@ -60,8 +60,8 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     error: ErrorEnvelope | None = None
 
 
-decode_result = msgspec.json.Decoder(Result).decode
-decode_kind = msgspec.json.Decoder(Kind).decode
+decode_result = msgspec.json.Decoder(ParsedResult).decode
+decode_kind = msgspec.json.Decoder(ResultKind).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,43 +102,43 @@ def conclude(
 ) -> Conclusions:
     """Decide what becomes of each waiting request, `at` being now in milliseconds."""
     conclusions = Conclusions()
-    for held in waiting:
+    for request in waiting:
         try:
-            _conclude(conclusions, held, results[held.id], policy, at)
+            _conclude(conclusions, request, results[request.id], policy, at)
         except (msgspec.MsgspecError, RecursionError) as error:
-            log.error("result unreadable", request=held.id, error=str(error))
+            log.error("result unreadable", request=request.id, error=str(error))
     return conclusions
 
 
-def _conclude(conclusions: Conclusions, held: Pending, body: bytes, policy: Policy, at: int) -> None:
-    result = _read(held.id, body)
+def _conclude(conclusions: Conclusions, request: Pending, body: bytes, policy: Policy, at: int) -> None:
+    result = _read(request.id, body)
     error_type = result.error.error.type if result.error else None
-    transition = after_outcome(result.type, error_type, held.attempt, policy.max_attempts)
-    if transition is RETRY and not held.cancel_requested_at:
-        delay = retry_delay(result.type, held.attempt, policy.retry_interval)
-        conclusions.retried.append((held.id, result.type, at + int(delay * 1000)))
+    transition = after_outcome(result.type, error_type, request.attempt, policy.max_attempts)
+    if transition is RETRY and not request.cancel_requested_at:
+        delay = retry_delay(result.type, request.attempt, policy.retry_interval)
+        conclusions.retried.append((request.id, result.type, at + int(delay * 1000)))
         return
     if transition is COMPLETE and result.message:
-        end = _priced(conclusions, held, result.message, body, policy.day)
+        end = _priced(conclusions, request, result.message, body, policy.day)
     else:
-        end = Finish(held.id, transition.target, result.type, body, held.callback)
-    conclusions.finished.append(end.dropped() if held.cancel_requested_at else end)
+        end = Finish(request.id, transition.target, result.type, body, request.callback)
+    conclusions.finished.append(end.dropped() if request.cancel_requested_at else end)
 
 
-def _read(request_id: str, body: bytes) -> Result:
+def _read(request_id: str, body: bytes) -> ParsedResult:
     # A paid answer must not be lost over a field that only its price needs.
     try:
         return decode_result(body)
     except msgspec.ValidationError as error:
         kind = decode_kind(body)
         log.error("usage or error of a result unreadable", request=request_id, error=str(error))
-        return Result(kind.type)
+        return ParsedResult(kind.type)
 
 
-def _priced(conclusions: Conclusions, held: Pending, message: Message, body: bytes, day: date) -> Finish:
+def _priced(conclusions: Conclusions, request: Pending, message: Message, body: bytes, day: date) -> Finish:
     tokens = message.usage
-    price = price_of(tokens, message.model, day) or price_of(tokens, held.model, day)
-    key = held.client, held.model
+    price = price_of(tokens, message.model, day) or price_of(tokens, request.model, day)
+    key = request.client, request.model
     used = conclusions.used.get(key) or conclusions.used.setdefault(key, Used(day.isoformat(), *key))
     used.add(tokens, price)
-    return Finish.succeeded(held.id, body, held.callback, tokens, price)
+    return Finish.succeeded(request.id, body, request.callback, tokens, price)

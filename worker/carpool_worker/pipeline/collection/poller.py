@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from carpool_worker.claude.batch import Seen
+from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.claude.times import seconds_between
 from carpool_worker.database import now, read, write
@@ -39,10 +39,10 @@ def poll(engine: sa.Engine, claude: Claude) -> list[str]:
     ended = []
     for headers, group in _by_headers(out).items():
         try:
-            for batch, seen in _look(claude, group, json.loads(headers)):
-                if batch.id in unwanted and seen.processing_status == "in_progress":
-                    seen = _cancel(claude, batch, seen)
-                if _apply(engine, batch, seen, claude.heard_at or now()):
+            for batch, remote in _look(claude, group, json.loads(headers)):
+                if batch.id in unwanted and remote.processing_status == "in_progress":
+                    remote = _cancel(claude, batch, remote)
+                if _apply(engine, batch, remote, claude.answered_at or now()):
                     ended.append(batch.id)
         except ClaudeError as error:
             log.warning("batches not polled", count=len(group), status=error.status, error=str(error))
@@ -57,57 +57,59 @@ def _by_headers(out: Sequence[Batch]) -> dict[str, list[Batch]]:
     return groups
 
 
-def _look(claude: Claude, out: Sequence[Batch], headers: dict[str, str]) -> Iterable[tuple[Batch, Seen]]:
+def _look(
+    claude: Claude, out: Sequence[Batch], headers: dict[str, str]
+) -> Iterable[tuple[Batch, RemoteBatch]]:
     wanted = {batch.claude_id: batch for batch in out}
     if len(wanted) > RETRIEVE_AT_MOST:
         oldest = min(batch.expires_at or 0 for batch in out) - LIFETIME
-        for seen in claude.list_newest(headers):
-            if batch := wanted.pop(seen.id, None):
-                yield batch, seen
-            if not wanted or seen.created_at < oldest:
+        for remote in claude.list_newest(headers):
+            if batch := wanted.pop(remote.id, None):
+                yield batch, remote
+            if not wanted or remote.created_at < oldest:
                 break
     for batch in wanted.values():
         if retrieved := _retrieve(claude, batch, headers):
             yield batch, retrieved
 
 
-def _retrieve(claude: Claude, batch: Batch, headers: dict[str, str]) -> Seen | None:
+def _retrieve(claude: Claude, batch: Batch, headers: dict[str, str]) -> RemoteBatch | None:
     claude_id = str(batch.claude_id)
     try:
         return claude.retrieve(claude_id, headers)
     except ClaudeError as error:
-        if is_gone(error, seconds_between(batch.expires_at, claude.heard_at)):
+        if is_gone(error, seconds_between(batch.expires_at, claude.answered_at)):
             log.error("batch deleted before its results were collected", batch=batch.id, claude_id=claude_id)
             over = batch.expires_at or 0
-            return Seen(claude_id, "ended", batch.request_count, 0, 0, 0, 0, over, over)
+            return RemoteBatch(claude_id, "ended", batch.request_count, 0, 0, 0, 0, over, over)
         log.warning(
             "batch not polled", batch=batch.id, claude_id=claude_id, status=error.status, error=str(error)
         )
         return None
 
 
-def _cancel(claude: Claude, batch: Batch, seen: Seen) -> Seen:
+def _cancel(claude: Claude, batch: Batch, remote: RemoteBatch) -> RemoteBatch:
     # Where the answer is lost the next poll asks again: to cancel twice is to cancel once.
-    log.info("canceling a batch nobody wants", batch=batch.id, claude_id=seen.id)
+    log.info("canceling a batch nobody wants", batch=batch.id, claude_id=remote.id)
     try:
-        return claude.cancel(seen.id, json.loads(batch.headers))
+        return claude.cancel(remote.id, json.loads(batch.headers))
     except ClaudeError as error:
-        log.warning("batch not canceled", batch=batch.id, claude_id=seen.id, error=str(error))
-        return seen
+        log.warning("batch not canceled", batch=batch.id, claude_id=remote.id, error=str(error))
+        return remote
 
 
-def _apply(engine: sa.Engine, batch: Batch, seen: Seen, at: int) -> bool:
+def _apply(engine: sa.Engine, batch: Batch, remote: RemoteBatch, at: int) -> bool:
     with write(engine) as connection:
-        if seen.processing_status == "canceling":
+        if remote.processing_status == "canceling":
             transitions.cancel(connection, batch.id)
-        if seen.processing_status != "ended":
+        if remote.processing_status != "ended":
             return False
         return transitions.end(
             connection,
             batch.id,
-            succeeded=seen.succeeded,
-            errored=seen.errored,
-            canceled=seen.canceled,
-            expired=seen.expired,
+            succeeded=remote.succeeded,
+            errored=remote.errored,
+            canceled=remote.canceled,
+            expired=remote.expired,
             at=at,
         )

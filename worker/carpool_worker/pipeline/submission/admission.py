@@ -20,16 +20,16 @@ from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
 
 
-class Turn(NamedTuple):
+class Admission(NamedTuple):
     """A batch that may be posted; `probing` names its lane where that is paused and this post asks whether it is."""
 
     batch: Batch
     probing: str | None = None
 
 
-def take_turn(
+def admit(
     engine: sa.Engine, batch_id: str, queue_limit: int, seconds: float, windows: Windows = ()
-) -> Turn | None:
+) -> Admission | None:
     """Take a sealed batch's turn to be posted; None where it has none now.
 
     The turn to ask for a paused lane is nobody else's for so many seconds.
@@ -42,10 +42,10 @@ def take_turn(
         if batch_id not in admitted(connection, at, queue_limit, windows=windows):
             return None
         if batch.lane not in lane_pauses.by_lane(connection):
-            return Turn(batch)
+            return Admission(batch)
     with write(engine) as connection:
         claimed = lane_pauses.claim_probe(connection, batch.lane, at, at + int(seconds * 1000))
-    return Turn(batch, probing=batch.lane) if claimed else None
+    return Admission(batch, probing=batch.lane) if claimed else None
 
 
 def admitted(

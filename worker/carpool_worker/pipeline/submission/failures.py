@@ -11,7 +11,7 @@ from carpool_worker import transition_log
 from carpool_worker.database import now, write
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
-from carpool_worker.pipeline.submission.admission import Turn
+from carpool_worker.pipeline.submission.admission import Admission
 from carpool_worker.pipeline.submission.splitter import reject
 from carpool_worker.policies.retries import (
     Pause,
@@ -39,9 +39,9 @@ class Submitted:
     error: str | None = None
 
 
-def hold(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | None:
+def hold(engine: sa.Engine, admission: Admission, error: ClaudeError) -> Submitted | None:
     """Let a batch wait that was not posted, as the API can't even be asked; None where that is no news."""
-    batch = turn.batch
+    batch = admission.batch
     decision = before_submission(error, batch.submissions + 1)
     with write(engine) as connection:
         if isinstance(decision, Pause):
@@ -52,19 +52,21 @@ def hold(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | None:
         if not batches.defer_sealed(connection, batch.id, batch.submissions, due_at, str(error)):
             return None
         refusals.add(connection, batch.model, status_of(error))
-        _ask_again(connection, turn, due_at)
+        _ask_again(connection, admission, due_at)
     log.warning(
         "batch deferred", batch=batch.id, seconds=decision.seconds, status=error.status, error=str(error)
     )
     return Submitted(BatchState.SEALED, error=str(error))
 
 
-def settle(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | None:
+def settle(engine: sa.Engine, admission: Admission, error: ClaudeError) -> Submitted | None:
     """Decide on a batch whose post failed; None where it went on meanwhile, or where nothing is news."""
     with write(engine) as connection:
-        batch = in_doubt.undecided(connection, turn.batch.id, turn.batch.submissions + 1)
+        batch = in_doubt.undecided(connection, admission.batch.id, admission.batch.submissions + 1)
         if batch is None:
-            log.warning("batch went on without the post that failed", batch=turn.batch.id, error=str(error))
+            log.warning(
+                "batch went on without the post that failed", batch=admission.batch.id, error=str(error)
+            )
             return None
         refusals.add(connection, batch.model, status_of(error))
         decision = after_submission(error, batch.submissions)
@@ -72,14 +74,14 @@ def settle(engine: sa.Engine, turn: Turn, error: ClaudeError) -> Submitted | Non
             transitions.postpone(connection, batch.id, batch.submissions, error=str(error))
             return _pause(connection, batch, error)
         if isinstance(decision, Reject):
-            _ask_again(connection, turn, now())
+            _ask_again(connection, admission, now())
             return _reject(connection, batch, error)
         if isinstance(decision, Postpone):
             due_at = _later(decision.seconds)
             transitions.postpone(connection, batch.id, batch.submissions, error=str(error), due_at=due_at)
-            _ask_again(connection, turn, due_at)
+            _ask_again(connection, admission, due_at)
             return Submitted(BatchState.SEALED, error=str(error))
-        _ask_again(connection, turn, _later(probe_delay(0)))
+        _ask_again(connection, admission, _later(probe_delay(0)))
         return _doubt(connection, batch.id, error)
 
 
@@ -108,10 +110,10 @@ def _doubt(connection: sa.Connection, batch_id: str, error: ClaudeError) -> Subm
     return Submitted(BatchState.SUBMITTING, error=f"in doubt: {error}")
 
 
-def _ask_again(connection: sa.Connection, turn: Turn, at: int) -> None:
+def _ask_again(connection: sa.Connection, admission: Admission, at: int) -> None:
     # A probe that failed for another reason says nothing about the pause.
-    if turn.probing:
-        lane_pauses.probe_again(connection, turn.probing, at)
+    if admission.probing:
+        lane_pauses.probe_again(connection, admission.probing, at)
 
 
 def _later(seconds: float) -> int:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from carpool.contract import WORKSPACE_HEADER
-from carpool_worker.claude.batch import Seen
+from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.claude.results import parse
 from carpool_worker.claude.times import seconds_between
@@ -23,7 +23,7 @@ from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError, ResultsCut
 from carpool_worker.models import Batch
 from carpool_worker.pipeline.submission.submitter import accept
-from carpool_worker.policies.in_doubt import Patience as Patience
+from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches import in_doubt, transitions
 from carpool_worker.store.batches import rows as batches
@@ -39,15 +39,15 @@ HEADSTART = 5_000
 """Milliseconds that a post is left alone before anybody looks for its batch."""
 
 
-class Kind(NamedTuple):
+class BatchSignature(NamedTuple):
     """What batches that can be taken for each other have in common; their other headers don't tell them apart."""
 
     workspace: str | None
     request_count: int
 
     @classmethod
-    def of(cls, batch: Batch) -> Kind:
-        """Return a batch's kind."""
+    def of(cls, batch: Batch) -> BatchSignature:
+        """Return a batch's signature."""
         return cls(json.loads(batch.headers).get(WORKSPACE_HEADER), batch.request_count)
 
     @property
@@ -56,12 +56,12 @@ class Kind(NamedTuple):
         return {WORKSPACE_HEADER: self.workspace} if self.workspace else {}
 
 
-def rescue(engine: sa.Engine, claude: Claude, patience: Patience) -> list[str]:
+def rescue(engine: sa.Engine, claude: Claude, policy: DoubtPolicy) -> list[str]:
     """Look for every batch in doubt; return the ids of those whose doubt is over."""
     settled = []
-    for kind, doubted in _by_kind(_in_doubt(engine)).items():
+    for signature, doubted in _by_signature(_in_doubt(engine)).items():
         try:
-            settled += _settle(engine, claude, doubted, kind, patience)
+            settled += _settle(engine, claude, doubted, signature, policy)
         except (ClaudeError, ResultsCut) as error:
             log.warning("batches stay in doubt", count=len(doubted), error=str(error))
     return settled
@@ -77,30 +77,34 @@ def _submitting(engine: sa.Engine) -> list[Batch]:
         return batches.in_states(connection, (BatchState.SUBMITTING,))
 
 
-def _by_kind(doubted: Sequence[Batch]) -> dict[Kind, list[Batch]]:
-    kinds: defaultdict[Kind, list[Batch]] = defaultdict(list)
+def _by_signature(doubted: Sequence[Batch]) -> dict[BatchSignature, list[Batch]]:
+    by_signature: defaultdict[BatchSignature, list[Batch]] = defaultdict(list)
     for batch in doubted:
-        kinds[Kind.of(batch)].append(batch)
-    return kinds
+        by_signature[BatchSignature.of(batch)].append(batch)
+    return by_signature
 
 
 def _settle(
-    engine: sa.Engine, claude: Claude, doubted: Sequence[Batch], kind: Kind, patience: Patience
+    engine: sa.Engine,
+    claude: Claude,
+    doubted: Sequence[Batch],
+    signature: BatchSignature,
+    policy: DoubtPolicy,
 ) -> list[str]:
-    shown = _list_since(claude, doubted, kind, patience.date_margin)
-    looked_at = claude.heard_at
+    shown = _list_since(claude, doubted, signature, policy.date_margin)
+    looked_at = claude.answered_at
     # The tables are read after the list: whatever it shows of ours has had its intent committed by now, so a batch
     # that is being posted this moment counts as a possible owner too.
-    owners = [batch for batch in _submitting(engine) if Kind.of(batch) == kind]
+    owners = [batch for batch in _submitting(engine) if BatchSignature.of(batch) == signature]
     candidates = _unknown(engine, shown, owners)
     if len(owners) == 1 and len(candidates) == 1:
         return _adopt(engine, owners[0], candidates[0], in_doubt_at=owners[0].in_doubt_at or now())
     if candidates:
         return [
             batch_id
-            for seen in candidates
-            if seen.processing_status == "ended"
-            for batch_id in _adopt_by_content(engine, claude, owners, seen, kind.headers)
+            for remote in candidates
+            if remote.processing_status == "ended"
+            for batch_id in _adopt_by_content(engine, claude, owners, remote, signature.headers)
         ]
     if _may_be_anothers(engine, shown):
         return []
@@ -114,26 +118,32 @@ def _settle(
         batch.id
         for batch in doubted
         if batch.search_started_at is not None
-        and seconds_between(batch.search_started_at, looked_at) >= patience.seconds(batch)
+        and seconds_between(batch.search_started_at, looked_at) >= policy.search_seconds(batch)
         and _send_again(engine, batch)
     ]
 
 
-def _list_since(claude: Claude, doubted: Sequence[Batch], kind: Kind, margin: float) -> list[Seen]:
+def _list_since(
+    claude: Claude, doubted: Sequence[Batch], signature: BatchSignature, margin: float
+) -> list[RemoteBatch]:
     # Cursors are Anthropic's own ids, and their order is told by its clock: where that can't tell, all are asked for.
     oldest = min(batch.cursor_at or 0 for batch in doubted) + margin * 1000
     cursors = {batch.cursor_id for batch in doubted if (batch.cursor_at or 0) <= oldest}
-    newer = {seen.id: seen for cursor in sorted(cursors, key=str) for seen in _newer(claude, cursor, kind)}
-    return [seen for seen in newer.values() if seen.request_count == kind.request_count]
+    newer = {
+        remote.id: remote
+        for cursor in sorted(cursors, key=str)
+        for remote in _newer(claude, cursor, signature)
+    }
+    return [remote for remote in newer.values() if remote.request_count == signature.request_count]
 
 
-def _newer(claude: Claude, cursor_id: str | None, kind: Kind) -> list[Seen]:
+def _newer(claude: Claude, cursor_id: str | None, signature: BatchSignature) -> list[RemoteBatch]:
     try:
-        return list(claude.list_newer(cursor_id, kind.headers))
+        return list(claude.list_newer(cursor_id, signature.headers))
     except ClaudeError as error:
         if error.status not in GONE_STATUSES:
             raise
-        return list(claude.list_newest(kind.headers))  # the cursor's batch was deleted since
+        return list(claude.list_newest(signature.headers))  # the cursor's batch was deleted since
 
 
 def _begin_search(engine: sa.Engine, doubted: Sequence[Batch], looked_at: int) -> None:
@@ -143,31 +153,31 @@ def _begin_search(engine: sa.Engine, doubted: Sequence[Batch], looked_at: int) -
                 in_doubt.begin_search(connection, batch, looked_at)
 
 
-def _unknown(engine: sa.Engine, shown: Sequence[Seen], owners: Sequence[Batch]) -> list[Seen]:
+def _unknown(engine: sa.Engine, shown: Sequence[RemoteBatch], owners: Sequence[Batch]) -> list[RemoteBatch]:
     # What one owner let go may be another's: only what is strange to all of them is nobody's.
     strange = [set(json.loads(batch.disowned_ids)) for batch in owners]
     nobodys = set.intersection(*strange) if strange else set()
     with read(engine) as connection:
-        known = in_doubt.known(connection, [seen.id for seen in shown])
-    return [seen for seen in shown if seen.id not in known | nobodys]
+        known = in_doubt.known(connection, [remote.id for remote in shown])
+    return [remote for remote in shown if remote.id not in known | nobodys]
 
 
-def _may_be_anothers(engine: sa.Engine, shown: Sequence[Seen]) -> bool:
+def _may_be_anothers(engine: sa.Engine, shown: Sequence[RemoteBatch]) -> bool:
     # What one batch of ours has adopted may be the other's that is in doubt: its results will tell.
     with read(engine) as connection:
-        return in_doubt.any_adopted(connection, [seen.id for seen in shown])
+        return in_doubt.any_adopted(connection, [remote.id for remote in shown])
 
 
-def _adopt(engine: sa.Engine, batch: Batch, seen: Seen, in_doubt_at: int | None = None) -> list[str]:
-    log.warning("batch in doubt found at Anthropic", batch=batch.id, claude_id=seen.id)
-    return [batch.id] if accept(engine, batch.id, seen, in_doubt_at) else []
+def _adopt(engine: sa.Engine, batch: Batch, remote: RemoteBatch, in_doubt_at: int | None = None) -> list[str]:
+    log.warning("batch in doubt found at Anthropic", batch=batch.id, claude_id=remote.id)
+    return [batch.id] if accept(engine, batch.id, remote, in_doubt_at) else []
 
 
 def _adopt_by_content(
-    engine: sa.Engine, claude: Claude, owners: Sequence[Batch], seen: Seen, headers: dict[str, str]
+    engine: sa.Engine, claude: Claude, owners: Sequence[Batch], remote: RemoteBatch, headers: dict[str, str]
 ) -> list[str]:
     """Tell whose batch an ended one is by a custom_id in its results; one that is nobody's is not looked at again."""
-    first = next(iter(claude.results(seen.id, headers)), b"")
+    first = next(iter(claude.results(remote.id, headers)), b"")
     custom_id = next(iter(parse([first])), None)
     if custom_id is None:
         return []
@@ -175,10 +185,10 @@ def _adopt_by_content(
         owner = requests.batch_of(connection, custom_id)
     for batch in owners:
         if batch.id == owner:
-            return _adopt(engine, batch, seen)
+            return _adopt(engine, batch, remote)
     with write(engine) as connection:
         for batch in owners:
-            in_doubt.disown(connection, batch, seen.id)
+            in_doubt.disown(connection, batch, remote.id)
     return []
 
 

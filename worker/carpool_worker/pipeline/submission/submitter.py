@@ -10,14 +10,14 @@ import json
 
 import sqlalchemy as sa
 
-from carpool_worker.claude.batch import Seen
+from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
 from carpool_worker.pipeline.batching import canceler
 from carpool_worker.pipeline.submission import cache_planner, failures
-from carpool_worker.pipeline.submission.admission import Turn, admitted, take_turn
+from carpool_worker.pipeline.submission.admission import Admission, admit, admitted
 from carpool_worker.pipeline.submission.body import spooled
 from carpool_worker.pipeline.submission.failures import Submitted
 from carpool_worker.pipeline.submission.splitter import split
@@ -51,36 +51,38 @@ def submit(
     With `cache_shared_prompts` it may have to wait for a warm-up, a sealed batch that is made here.
     """
     canceler.sweep_batch(engine, batch_id)
-    turn = take_turn(engine, batch_id, queue_limit, longest_post(seconds), windows)
-    if turn is None:
+    admission = admit(engine, batch_id, queue_limit, longest_post(seconds), windows)
+    if admission is None:
         return _note_wait(engine, batch_id, queue_limit, windows)
-    batch, headers = turn.batch, json.loads(turn.batch.headers)
+    batch, headers = admission.batch, json.loads(admission.batch.headers)
     if batch.request_count > queue_limit:
-        return _split(engine, turn, queue_limit)
+        return _split(engine, admission, queue_limit)
     if cache_shared_prompts and batch.marked is None and (warm_up := cache_planner.plan(engine, batch)):
-        return _let_ahead(engine, turn, warm_up)
+        return _let_ahead(engine, admission, warm_up)
     with spooled(engine, batch_id) as (body, length):
         try:
             newest = claude.newest_id(headers)  # finds a bad key before 240 MB have left
         except ClaudeError as error:
-            return failures.hold(engine, turn, error)
-        if not _intend(engine, turn, (newest, claude.heard_at), queue_limit, windows):
+            return failures.hold(engine, admission, error)
+        if not _intend(engine, admission, (newest, claude.answered_at), queue_limit, windows):
             return None
         try:
-            seen = claude.create(body, length, headers, seconds)
+            remote = claude.create(body, length, headers, seconds)
         except ClaudeError as error:
-            return failures.settle(engine, turn, error)
-    return accept(engine, batch_id, seen)
+            return failures.settle(engine, admission, error)
+    return accept(engine, batch_id, remote)
 
 
-def _let_ahead(engine: sa.Engine, turn: Turn, warm_up: str) -> Submitted:
-    if turn.probing:
+def _let_ahead(engine: sa.Engine, admission: Admission, warm_up: str) -> Submitted:
+    if admission.probing:
         with write(engine) as connection:
-            lane_pauses.probe_again(connection, turn.probing, now())  # the warm-up asks instead
+            lane_pauses.probe_again(connection, admission.probing, now())  # the warm-up asks instead
     return Submitted(BatchState.SEALED, (warm_up,))
 
 
-def accept(engine: sa.Engine, batch_id: str, seen: Seen, in_doubt_at: int | None = None) -> Submitted | None:
+def accept(
+    engine: sa.Engine, batch_id: str, remote: RemoteBatch, in_doubt_at: int | None = None
+) -> Submitted | None:
     """Commit Anthropic's id of a batch that was posted; None where another was faster.
 
     With `in_doubt_at` the batch is adopted: that it is ours is only known when its results name our requests.
@@ -89,14 +91,14 @@ def accept(engine: sa.Engine, batch_id: str, seen: Seen, in_doubt_at: int | None
         moved = transitions.accept(
             connection,
             batch_id,
-            claude_id=seen.id,
-            expires_at=seen.expires_at,
+            claude_id=remote.id,
+            expires_at=remote.expires_at,
             in_doubt_at=in_doubt_at,
             at=now(),
         )
         lifted = lane_pauses.lift(connection, batch_id) if moved else None
     if not moved:
-        log.warning("batch accepted, but no longer submitting", batch=batch_id, claude_id=seen.id)
+        log.warning("batch accepted, but no longer submitting", batch=batch_id, claude_id=remote.id)
         return None
     if lifted:
         log.warning("lane resumed, as a batch of it was accepted", lane=lifted)
@@ -120,24 +122,26 @@ def _note_wait(engine: sa.Engine, batch_id: str, queue_limit: int, windows: Wind
     return Submitted(BatchState.SEALED, error=why)
 
 
-def _split(engine: sa.Engine, turn: Turn, queue_limit: int) -> Submitted | None:
-    why = f"{turn.batch.request_count:,} requests are more than queue_limit ({queue_limit:,}): split"
+def _split(engine: sa.Engine, admission: Admission, queue_limit: int) -> Submitted | None:
+    why = f"{admission.batch.request_count:,} requests are more than queue_limit ({queue_limit:,}): split"
     with write(engine) as connection:
-        if not _commit_intent(connection, turn.batch, (None, None)):
+        if not _commit_intent(connection, admission.batch, (None, None)):
             return None
-        halves = split(connection, turn.batch, why)
-        if turn.probing:
-            lane_pauses.probe_again(connection, turn.probing, now())
+        halves = split(connection, admission.batch, why)
+        if admission.probing:
+            lane_pauses.probe_again(connection, admission.probing, now())
     return Submitted(BatchState.REJECTED, tuple(halves), why)
 
 
-def _intend(engine: sa.Engine, turn: Turn, cursor: Cursor, queue_limit: int, windows: Windows) -> bool:
+def _intend(
+    engine: sa.Engine, admission: Admission, cursor: Cursor, queue_limit: int, windows: Windows
+) -> bool:
     # Two submitters that see the same room must not both take it.
     with write(engine) as connection:
         batch_queue.lock_queue(connection)
-        if turn.batch.id not in admitted(connection, now(), queue_limit, turn.probing, windows):
+        if admission.batch.id not in admitted(connection, now(), queue_limit, admission.probing, windows):
             return False
-        return _commit_intent(connection, turn.batch, cursor)
+        return _commit_intent(connection, admission.batch, cursor)
 
 
 def _commit_intent(connection: sa.Connection, batch: Batch, cursor: Cursor) -> bool:
