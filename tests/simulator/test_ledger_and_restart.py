@@ -11,7 +11,7 @@ import pytest
 from anthropic import Anthropic
 
 from carpool_worker.simulator import RemoteSimulator, SimulatorOptions, running
-from carpool_worker.simulator.ledger import Entry, Ledger
+from carpool_worker.simulator.ledger import Ledger, LedgerEntry
 from carpool_worker.simulator.runs import RunStopped
 
 Connect = Callable[[RemoteSimulator], Anthropic]
@@ -132,9 +132,9 @@ def test_a_server_stops_on_sigterm_in_the_middle_of_a_run(
 def test_a_batch_that_was_interrupted_is_written_down_once(tmp_path: Path) -> None:
     # Given
     ledger = Ledger(tmp_path / "ledger.sqlite3")
-    entries = [Entry("batch", name, "claude-haiku-4-5", "succeeded") for name in ("a", "b")]
+    entries = [LedgerEntry("batch", name, "claude-haiku-4-5", "succeeded") for name in ("a", "b")]
 
-    def interrupted() -> Iterator[list[Entry]]:
+    def interrupted() -> Iterator[list[LedgerEntry]]:
         yield entries
         raise RunStopped
 

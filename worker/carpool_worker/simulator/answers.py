@@ -18,7 +18,7 @@ NEGATIVE = frozenset(
         "worst wrong"
     )
 )
-# What is looked at of a prompt: enough for a plausible answer, and the same time for every length.
+# How much of a prompt is read: enough for a plausible answer, in the same time whatever its length.
 INSTRUCTION_CHARS = 300
 EXCERPT_CHARS = 4_000
 ECHOED_CHARS = 80

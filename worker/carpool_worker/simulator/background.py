@@ -1,4 +1,4 @@
-"""The simulator in a thread of this process, for tests and commands that bring their own."""
+"""The simulator in a thread of this process, for tests and commands that start their own."""
 
 import asyncio
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ START_SECONDS = 10.0
 
 @contextmanager
 def running(options: SimulatorOptions) -> Iterator[RemoteSimulator]:
-    """Serve in a thread while inside; yields what drives it, `.url` first of all."""
+    """Serve in a thread while the context lasts; yield the client that controls it."""
     ready: Future[str] = Future()
     stopped = asyncio.Event()
     loop = asyncio.new_event_loop()

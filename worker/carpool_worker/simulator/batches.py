@@ -1,4 +1,4 @@
-"""A batch as the simulator keeps it, and as the API shows it."""
+"""A batch as the simulator stores it, and as the API returns it."""
 
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -8,8 +8,8 @@ import msgspec
 ProcessingStatus = Literal["in_progress", "canceling", "ended"]
 
 
-class Counts(msgspec.Struct):
-    """How many requests of a batch are where; the API's `request_counts`."""
+class SimulatedCounts(msgspec.Struct):
+    """A batch's requests by outcome: the API's `request_counts`."""
 
     processing: int = 0
     succeeded: int = 0
@@ -18,8 +18,8 @@ class Counts(msgspec.Struct):
     expired: int = 0
 
 
-class Batch(msgspec.Struct, kw_only=True):
-    """A batch: times are seconds since the epoch, `latency` is the seconds it takes."""
+class SimulatedBatch(msgspec.Struct, kw_only=True):
+    """A batch. Times are seconds since the epoch; `latency` is how many seconds it takes."""
 
     id: str
     sequence: int
@@ -28,39 +28,39 @@ class Batch(msgspec.Struct, kw_only=True):
     expires_at: float
     latency: float
     betas: str
-    counts: Counts
+    counts: SimulatedCounts
     cancel_initiated_at: float | None = None
     ended_at: float | None = None
     archived_at: float | None = None
 
     @property
     def processing_status(self) -> ProcessingStatus:
-        """Return where the batch is, in the API's words."""
+        """Return the batch's state, in the API's words."""
         if self.ended_at is not None:
             return "ended"
         return "in_progress" if self.cancel_initiated_at is None else "canceling"
 
     @property
     def has_results(self) -> bool:
-        """Tell whether its results can be had: they come with its end, and go when it is archived."""
+        """Return whether its results are available: from its end until it is archived."""
         return self.ended_at is not None and self.archived_at is None
 
     @property
     def stops_at(self) -> float:
-        """Return when no further request of it runs: it is done, expired or canceled."""
+        """Return when the last of its requests has run, because it is done, expired or canceled."""
         return min(
             self.created_at + self.latency, self.expires_at, self.cancel_initiated_at or self.expires_at
         )
 
     @property
     def requests_run(self) -> int:
-        """Return how many of its requests get to run: as large a share as the time that it had."""
+        """Return how many of its requests run: the same share of them as of the latency that it got."""
         if self.latency == 0:
             return self.size
         return round(self.size * (self.stops_at - self.created_at) / self.latency)
 
     def as_answer(self, origin: str) -> dict[str, Any]:
-        """Return the API's `message_batch` object; `origin` begins its absolute `results_url`."""
+        """Return the API's `message_batch` object; `origin` is the beginning of its absolute `results_url`."""
         status = self.processing_status
         return {
             "id": self.id,

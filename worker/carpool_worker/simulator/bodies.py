@@ -1,8 +1,8 @@
 """The requests of a create's body, checked while it arrives and kept on disk in parts.
 
-The body is cut before a `,{"custom_id":` and read part by part. Inside a JSON string that is impossible (its
-quotes would be escaped); where it stands deeper in the params, the part is not valid JSON and it shows. Such
-bodies, and those that are written differently, are read as a whole, which is slower and takes memory.
+The body is cut before each `,{"custom_id":` and read part by part. That can't occur inside a JSON string, whose quotes
+would be escaped; if it occurs deeper in the params, the part is not valid JSON and this is noticed. Such bodies, and
+those that are written differently, are read as a whole, which is slower and takes memory.
 """
 
 from array import array
@@ -18,13 +18,13 @@ SEPARATOR = b"," + ITEM_START
 OPENING = b'{"requests":['
 CLOSING = b"]}"
 MAX_REQUESTS = 100_000
-# A request this long is left to the thorough way: waiting for its end would search it over and over.
+# A longer request is left to the strict reader: waiting for its end would search it over and over.
 MAX_REST_BYTES = 16_000_000
-# How much the thorough way puts into one part.
+# How many requests the strict reader puts into one part.
 PART_REQUESTS = 100
 
 # Where each part begins and ends in the body, in turn.
-Bounds: TypeAlias = "array[int]"  # array is no generic at run time before Python 3.12
+Bounds: TypeAlias = "array[int]"  # array is not generic at run time before Python 3.12
 
 
 class Item(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -35,7 +35,7 @@ class Item(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 class Spooled(NamedTuple):
-    """A body on disk: how many requests it has, and the bounds of its parts; each part is a list without brackets."""
+    """A body on disk: the number of its requests, and the bounds of its parts, each a JSON list without brackets."""
 
     size: int
     parts: Bounds
@@ -64,7 +64,7 @@ class BodySpool:
             self._cut(self._rest + block)
 
     def finish(self) -> Spooled:
-        """Return what is on disk; raise ApiError when the body is refused."""
+        """Return what is on disk; raise ApiError if the body is refused."""
         self._is_plain = self._is_plain and self._opened and self._rest.endswith(CLOSING)
         if self._is_plain:
             self._take(self._rest.removesuffix(CLOSING))
@@ -74,7 +74,7 @@ class BodySpool:
         return self._start_over()
 
     def close(self) -> None:
-        """Close the file, also when the body never came to its end."""
+        """Close the file, even if the body never came to its end."""
         self._file.close()
 
     def _cut(self, text: bytes) -> None:
@@ -89,7 +89,7 @@ class BodySpool:
         self._is_plain = self._is_plain and len(self._rest) <= MAX_REST_BYTES
 
     def _take(self, part: bytes) -> None:
-        """Note a part, unless there is anything about it that the thorough way must look at."""
+        """Record a part, unless it needs the strict reader."""
         try:
             items = decode_items(b"[" + part + b"]")
         except msgspec.DecodeError:
@@ -102,7 +102,7 @@ class BodySpool:
         self._next_start += len(part) + 1
 
     def _start_over(self) -> Spooled:
-        """Read the body as a whole, and write its requests again."""
+        """Read the body strictly, as a whole, and write its requests again."""
         requests = read_strictly(self._path.read_bytes(), MAX_REQUESTS)
         parts = array("Q")
         with self._path.open("wb") as file:

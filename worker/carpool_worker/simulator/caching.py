@@ -7,7 +7,7 @@ The prefix is the text of all tools and all blocks of `system` and `messages` up
 from hashlib import blake2b
 from typing import NamedTuple
 
-from carpool_worker.simulator.params import Block, Params
+from carpool_worker.simulator.params import Block, SimulatedParams
 
 MIN_PREFIX_TOKENS = 1_024
 CHARS_PER_TOKEN = 4
@@ -15,7 +15,7 @@ TTL_SECONDS = {"5m": 300, "1h": 3_600}
 
 
 class CacheTokens(NamedTuple):
-    """The tokens of a prompt's prefix that were written (for five minutes or an hour) or read."""
+    """The tokens of a prompt's prefix that were written to the cache (for five minutes or an hour) or read from it."""
 
     written_5m: int = 0
     written_1h: int = 0
@@ -31,8 +31,8 @@ class PrefixCache:
     def __init__(self) -> None:
         self._valid_until: dict[bytes, float] = {}
 
-    def tokens(self, params: Params, now: float) -> CacheTokens:
-        """Read or write the prefix of the request, which most requests don't have."""
+    def tokens(self, params: SimulatedParams, now: float) -> CacheTokens:
+        """Read or write the request's prefix; most requests have none."""
         blocks = _prefix(params)
         if not blocks:
             return NOTHING_CACHED
@@ -51,7 +51,7 @@ class PrefixCache:
         return CacheTokens(written_1h=tokens) if ttl == "1h" else CacheTokens(written_5m=tokens)
 
 
-def _prefix(params: Params) -> list[Block]:
+def _prefix(params: SimulatedParams) -> list[Block]:
     blocks = [Block(text=tool.text(), cache_control=tool.cache_control) for tool in params.tools or ()]
     blocks += _blocks(params.system)
     for turn in params.messages or ():

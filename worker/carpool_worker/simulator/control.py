@@ -1,6 +1,6 @@
-"""The control API, `/simulator/…`: faults and scripts are set, the ledger is read.
+"""The control API, `/simulator/…`: it sets faults and scripts, and reads the ledger.
 
-`POST` takes one object or a list (`Fault`, `Script`), `GET` shows what is set, `DELETE` clears it.
+`POST` takes one object or a list (`Fault`, `Script`), `GET` returns what is set, `DELETE` clears it.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ async def arm_faults(request: web.Request) -> web.Response:
 
 @routes.get("/simulator/faults")
 async def armed_faults(request: web.Request) -> web.Response:
-    """Answer the faults that wait to strike."""
+    """Return the faults that are still armed."""
     return json_response(request.app[SIMULATOR].faults.waiting())
 
 
 @routes.delete("/simulator/faults")
 async def disarm_faults(request: web.Request) -> web.Response:
-    """Forget all faults."""
+    """Disarm all faults."""
     request.app[SIMULATOR].faults.disarm()
     return json_response(request.app[SIMULATOR].faults.waiting())
 
@@ -47,20 +47,20 @@ async def add_scripts(request: web.Request) -> web.Response:
 
 @routes.get("/simulator/scripts")
 async def scripts_in_force(request: web.Request) -> web.Response:
-    """Answer the scripts in force."""
+    """Return the scripts in force."""
     return json_response(request.app[SIMULATOR].scripts.in_force())
 
 
 @routes.delete("/simulator/scripts")
 async def clear_scripts(request: web.Request) -> web.Response:
-    """Forget all scripts."""
+    """Remove all scripts."""
     request.app[SIMULATOR].scripts.clear()
     return json_response(request.app[SIMULATOR].scripts.in_force())
 
 
 @routes.post("/simulator/batches/{id}/archive")
 async def archive(request: web.Request) -> web.Response:
-    """Archive a batch now, 29 days early: its results can't be had any more."""
+    """Archive a batch now, 29 days early: its results are no longer available."""
     simulator = request.app[SIMULATOR]
     batch = simulator.registry.find(request.match_info["id"])
     simulator.lifecycle.archive(batch)
@@ -69,7 +69,7 @@ async def archive(request: web.Request) -> web.Response:
 
 @routes.get("/simulator/ledger")
 async def ledger(request: web.Request) -> web.Response:
-    """Answer the ledger's sums."""
+    """Return the ledger's totals."""
     return json_response(await asyncio.to_thread(request.app[SIMULATOR].ledger.summary))
 
 

@@ -3,16 +3,16 @@
 import msgspec
 from aiohttp import web
 
-from carpool_worker.simulator.batches import Batch
+from carpool_worker.simulator.batches import SimulatedBatch
 from carpool_worker.simulator.errors import ApiError, invalid
 from carpool_worker.simulator.intake import receive
 from carpool_worker.simulator.pages import page_of
 from carpool_worker.simulator.runs import BODY, RESULTS
 from carpool_worker.simulator.simulator import SIMULATOR
 
-# What an in-progress retrieve tells the client to wait (seen in a capture of live traffic).
+# The Retry-After of an unfinished batch (as captured from live traffic).
 POLL_AFTER_SECONDS = 10
-# Where the results handler leaves their path, for faults that send them badly.
+# Under this key the results handler leaves their path, for faults that garble them.
 RESULTS_PATH: web.RequestKey[str] = web.RequestKey("results_path", str)
 
 routes = web.RouteTableDef()
@@ -20,7 +20,7 @@ routes = web.RouteTableDef()
 
 @routes.post("/v1/messages/batches", name="create")
 async def create(request: web.Request) -> web.Response:
-    """Make a batch of the body's requests; their params are validated when it runs."""
+    """Create a batch of the body's requests; their params are validated when it runs."""
     simulator = request.app[SIMULATOR]
     batch_id = simulator.registry.new_id()
     try:
@@ -35,7 +35,7 @@ async def create(request: web.Request) -> web.Response:
 
 @routes.get("/v1/messages/batches", name="list")
 async def list_batches(request: web.Request) -> web.Response:
-    """Answer a page of batches, newest first."""
+    """Return a page of batches, newest first."""
     batches = request.app[SIMULATOR].registry.newest_first()
     page, has_more = page_of(batches, request.query)
     answer = {
@@ -49,7 +49,7 @@ async def list_batches(request: web.Request) -> web.Response:
 
 @routes.get("/v1/messages/batches/{id}", name="retrieve")
 async def retrieve(request: web.Request) -> web.Response:
-    """Answer one batch."""
+    """Return one batch."""
     return _answer(request, _batch(request))
 
 
@@ -73,7 +73,7 @@ async def delete(request: web.Request) -> web.Response:
 
 @routes.get("/v1/messages/batches/{id}/results", name="results")
 async def results(request: web.Request) -> web.StreamResponse:
-    """Answer the results of an ended batch that isn't archived, a JSON line a request, in no order."""
+    """Return the results of an ended batch that isn't archived: a JSON line for each request, in no order."""
     batch = _batch(request)
     if not batch.has_results:
         refusal = {"x-should-retry": "false"}
@@ -88,14 +88,14 @@ def json_response(answer: object) -> web.Response:
     return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
 
 
-def _answer(request: web.Request, batch: Batch) -> web.Response:
+def _answer(request: web.Request, batch: SimulatedBatch) -> web.Response:
     response = json_response(batch.as_answer(_origin(request)))
     if batch.ended_at is None and request.method == "GET":
         response.headers["retry-after"] = str(POLL_AFTER_SECONDS)
     return response
 
 
-def _batch(request: web.Request) -> Batch:
+def _batch(request: web.Request) -> SimulatedBatch:
     return request.app[SIMULATOR].registry.find(request.match_info["id"])
 
 

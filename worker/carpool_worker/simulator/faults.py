@@ -1,4 +1,4 @@
-"""Faults that are armed beforehand and strike the calls that they name."""
+"""Faults: armed beforehand, they strike the calls that they name."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -12,15 +12,15 @@ TRUNCATABLE: frozenset[Operation] = frozenset({"create", "results"})
 
 
 class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What goes wrong, with which operation, how often.
+    """What goes wrong, with which operation, and how often.
 
-    Kinds: `dropped` cuts the connection and does nothing; `lost` does it, then cuts the connection; `error`
-    answers `status` and does nothing; `error_after` does it, then answers `status`; `stalled` does it and
+    Kinds: `dropped` cuts the connection without doing what was asked; `lost` does it, then cuts the connection;
+    `error` answers `status` without doing it; `error_after` does it, then answers `status`; `stalled` does it and
     answers `seconds` later. For results alone: `slow` spreads the body over `seconds`. For results and creates:
     `truncated` does it, begins the answer and cuts the connection in the middle of a line.
 
-    An error has `retry_after` (seconds), `headers` and `error_code` where they are given: a spend cap is a 429 whose
-    code is SPEND_LIMIT_REACHED. `skip` calls pass unharmed, then `times` are struck.
+    An error has `retry_after` (seconds), `headers` and `error_code` if given: a spend cap is a 429 whose code is
+    SPEND_LIMIT_REACHED. `skip` calls pass unharmed, then `times` are struck.
     """
 
     operation: Operation
@@ -42,22 +42,22 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defau
 
 
 class ArmedFaults:
-    """The faults that wait to strike; the first one that fits a call strikes it."""
+    """The faults that are armed; the first one that matches a call strikes it."""
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
         self._faults: list[Fault] = []
         self.arm(faults)
 
     def arm(self, faults: Iterable[Fault]) -> None:
-        """Add faults behind those that wait already."""
+        """Add faults after those already armed."""
         self._faults.extend(msgspec.structs.replace(fault) for fault in faults)
 
     def disarm(self) -> None:
-        """Forget all faults."""
+        """Disarm all faults."""
         self._faults.clear()
 
     def waiting(self) -> list[Fault]:
-        """Return the faults with the skips and times that are left of them."""
+        """Return the faults, with the skips and times that each has left."""
         return list(self._faults)
 
     def strike(self, operation: str) -> Fault | None:

@@ -1,4 +1,4 @@
-"""What every call passes: request ids, authentication, rate limits, armed faults, errors as JSON."""
+"""What every call passes through: request ids, authentication, rate limits, armed faults, errors as JSON."""
 
 import secrets
 
@@ -40,7 +40,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 @web.middleware
 async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let authenticated calls within the rate limit pass to the API, unless a fault strikes them."""
+    """Pass authenticated calls within the rate limit on to the API, unless a fault strikes them."""
     if not request.path.startswith(API_PREFIX):
         return await handler(request)
     simulator = request.app[SIMULATOR]
@@ -70,6 +70,6 @@ def _authenticate(request: web.Request) -> None:
 
 
 async def _drain(request: web.Request) -> None:
-    """Read what is left of the body, so that a client that is still sending gets the answer."""
+    """Read the rest of the body, so that a client that is still sending gets the answer."""
     async for _ in request.content.iter_any():
         pass

@@ -1,4 +1,4 @@
-"""The ledger: what became of each request of each batch, and what was billed; an SQLite file."""
+"""The ledger: the outcome of each request of each batch, and what was billed; an SQLite file."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -29,8 +29,8 @@ SELECT model, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_to
 FROM runs WHERE outcome = 'succeeded' GROUP BY model"""
 
 
-class Entry(NamedTuple):
-    """What became of one request in one batch; succeeded ones, and no others, are billed."""
+class LedgerEntry(NamedTuple):
+    """The outcome of one request in one batch; only succeeded ones are billed."""
 
     batch_id: str
     custom_id: str
@@ -43,7 +43,7 @@ class Entry(NamedTuple):
     cache_read_input_tokens: int = 0
 
 
-INSERT = f"INSERT INTO runs VALUES ({', '.join('?' * len(Entry._fields))})"  # noqa: S608 (placeholders alone)
+INSERT = f"INSERT INTO runs VALUES ({', '.join('?' * len(LedgerEntry._fields))})"  # noqa: S608 (placeholders alone)
 
 
 class Ledger:
@@ -55,15 +55,15 @@ class Ledger:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute(SCHEMA)
 
-    def record(self, batch_id: str, chunks: Iterable[list[Entry]]) -> None:
-        """Write down a whole batch, or nothing of it; what an interrupted run of it left is replaced."""
+    def record(self, batch_id: str, chunks: Iterable[list[LedgerEntry]]) -> None:
+        """Record a whole batch or nothing of it; whatever an interrupted run left is replaced."""
         with closing(self._connect()) as database, database:
             database.execute("DELETE FROM runs WHERE batch_id = ?", (batch_id,))
             for chunk in chunks:
                 database.executemany(INSERT, chunk)
 
     def summary(self) -> dict[str, Any]:
-        """Return the sums; `ran_twice` names the custom_ids that were billed more than once (the first 100)."""
+        """Return the totals; `ran_twice` has the first 100 of the custom_ids that were billed more than once."""
         with closing(self._connect()) as database:
             totals = database.execute(DISTINCT).fetchone()
             outcomes = {row["outcome"]: row["requests"] for row in database.execute(OUTCOMES)}
@@ -92,5 +92,5 @@ class Ledger:
     def _connect(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._path, check_same_thread=False)
         database.row_factory = sqlite3.Row
-        database.execute("PRAGMA synchronous = OFF")  # outlives a killed process, which is all that is asked
+        database.execute("PRAGMA synchronous = OFF")  # survives a killed process, which is enough here
         return database

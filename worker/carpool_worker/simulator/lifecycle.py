@@ -1,4 +1,4 @@
-"""The way of a batch through time: made, run when it is due, canceled or expired, ended."""
+"""A batch's life: created, run when it is due, canceled or expired, ended."""
 
 import asyncio
 import contextlib
@@ -6,22 +6,22 @@ from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from time import time
 
-from carpool_worker.simulator.batches import Batch, Counts
+from carpool_worker.simulator.batches import SimulatedBatch, SimulatedCounts
 from carpool_worker.simulator.bodies import Spooled
 from carpool_worker.simulator.errors import invalid
 from carpool_worker.simulator.options import SimulatorOptions
 from carpool_worker.simulator.registry import Registry
-from carpool_worker.simulator.runs import INDEX, Engine, RunStopped
+from carpool_worker.simulator.runs import INDEX, RunContext, RunStopped
 from carpool_worker.simulator.spooled import save_parts
 
 
 class Lifecycle:
-    """Sees every batch through to its end; one thread runs the requests, a batch at a time."""
+    """Brings every batch to its end; one thread runs the requests, a batch at a time."""
 
-    def __init__(self, options: SimulatorOptions, registry: Registry, engine: Engine) -> None:
+    def __init__(self, options: SimulatorOptions, registry: Registry, context: RunContext) -> None:
         self._options = options
         self._registry = registry
-        self._engine = engine
+        self._context = context
         self._random = Random(options.seed)  # noqa: S311 (not a secret)
         self._thread = ThreadPoolExecutor(1, "simulator-run")
         self._watches: dict[str, asyncio.Task[None]] = {}
@@ -32,11 +32,11 @@ class Lifecycle:
         for batch in self._registry.unfinished():
             self._watch(batch)
 
-    def begin(self, batch_id: str, spooled: Spooled, betas: str) -> Batch:
-        """Make a batch of the requests whose body lies in its folder."""
+    def begin(self, batch_id: str, spooled: Spooled, betas: str) -> SimulatedBatch:
+        """Create a batch of the requests whose body is in its folder."""
         save_parts(spooled.parts, self._registry.folder(batch_id) / INDEX)
         now = time()
-        batch = Batch(
+        batch = SimulatedBatch(
             id=batch_id,
             sequence=self._registry.next_sequence(),
             size=spooled.size,
@@ -44,14 +44,14 @@ class Lifecycle:
             expires_at=now + self._options.expiry_after,
             latency=self._draw_latency(),
             betas=betas,
-            counts=Counts(processing=spooled.size),
+            counts=SimulatedCounts(processing=spooled.size),
         )
         self._registry.save(batch)
         self._watch(batch)
         return batch
 
-    def cancel(self, batch: Batch) -> None:
-        """Let no further request of the batch run; raise ApiError (400) when it has ended."""
+    def cancel(self, batch: SimulatedBatch) -> None:
+        """Stop running the batch's requests; raise ApiError (400) if it has ended."""
         if batch.ended_at is not None:
             raise invalid("Ended batches cannot be canceled.")
         if batch.cancel_initiated_at is None:
@@ -59,39 +59,39 @@ class Lifecycle:
             self._registry.save(batch)
             self._canceled[batch.id].set()
 
-    def archive(self, batch: Batch) -> None:
-        """Take a batch's results away, as Anthropic does 29 days after its creation."""
+    def archive(self, batch: SimulatedBatch) -> None:
+        """Remove a batch's results, as Anthropic does 29 days after its creation."""
         batch.archived_at = time()
         self._registry.save(batch)
 
     async def stop(self) -> None:
-        """Stop watching; a run that is interrupted starts over when the simulator does."""
-        self._engine.stopping.set()
+        """Stop watching; an interrupted run starts over when the simulator is started again."""
+        self._context.stopping.set()
         for watch in self._watches.values():
             watch.cancel()
         await asyncio.gather(*self._watches.values(), return_exceptions=True)
         await asyncio.to_thread(self._thread.shutdown)
 
-    def _watch(self, batch: Batch) -> None:
+    def _watch(self, batch: SimulatedBatch) -> None:
         self._canceled[batch.id] = asyncio.Event()
         if batch.cancel_initiated_at is not None:
             self._canceled[batch.id].set()
-        watch = asyncio.create_task(self._see_through(batch))
+        watch = asyncio.create_task(self._bring_to_end(batch))
         self._watches[batch.id] = watch
         watch.add_done_callback(lambda _: self._watches.pop(batch.id, None))
 
-    async def _see_through(self, batch: Batch) -> None:
+    async def _bring_to_end(self, batch: SimulatedBatch) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._canceled[batch.id].wait(), batch.stops_at - time())
             await asyncio.sleep(self._options.cancel_latency)
         folder = self._registry.folder(batch.id)
         with contextlib.suppress(RunStopped):
             counts = await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._engine.run, batch, folder
+                self._thread, self._context.run, batch, folder
             )
             self._end(batch, counts)
 
-    def _end(self, batch: Batch, counts: Counts) -> None:
+    def _end(self, batch: SimulatedBatch, counts: SimulatedCounts) -> None:
         batch.counts = counts
         batch.ended_at = time()
         self._registry.save(batch)

@@ -1,4 +1,4 @@
-"""Faults acted out on a call."""
+"""What an armed fault does to a call."""
 
 import asyncio
 from pathlib import Path
@@ -26,7 +26,7 @@ SPEND_CAP = "You have reached your specified API usage limits."
 
 
 async def suffer(fault: Fault, request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer the call as the fault wants it, with or without doing what it asks; may raise ApiError."""
+    """Answer the call as the fault says, with or without doing what was asked; may raise ApiError."""
     if fault.kind == "dropped":
         return _cut(request)
     if fault.kind == "error":
@@ -73,7 +73,7 @@ async def _send_slowly(request: web.Request, seconds: float) -> web.StreamRespon
 
 
 async def _send_half(request: web.Request, whole: web.StreamResponse) -> web.StreamResponse:
-    """Send about half of the answer, up to the middle of a line, and cut the connection."""
+    """Send about half of the answer, up to the middle of a line, then cut the connection."""
     if isinstance(whole, web.Response):
         body = bytes(whole.body or b"")  # type: ignore[arg-type]
     else:

@@ -1,4 +1,4 @@
-"""What can be set of the simulator."""
+"""The simulator's options."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ START_HTTP_REQUESTS_PER_MINUTE = 1_000
 class SimulatorOptions:
     """How the simulator behaves; all times are in seconds.
 
-    `latency` is how long a batch takes: a number, or a pair to draw from. `cancel_latency` is how long a
-    canceled one takes to end. Port 0 takes a free one. The data folder outlives a restart.
+    `latency` is how long a batch takes: a number, or a range to draw from. `cancel_latency` is how long a canceled
+    batch takes to end. Port 0 picks a free one. What is in the data folder survives a restart.
     """
 
     data: Path

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 
-from carpool_worker.simulator.batches import Batch
+from carpool_worker.simulator.batches import SimulatedBatch
 from carpool_worker.simulator.errors import invalid, no_such_batch
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 1_000
 
 
-def page_of(newest_first: list[Batch], query: Mapping[str, str]) -> tuple[list[Batch], bool]:
+def page_of(
+    newest_first: list[SimulatedBatch], query: Mapping[str, str]
+) -> tuple[list[SimulatedBatch], bool]:
     """Return a page, newest first, and whether there is more in its direction; raise ApiError.
 
-    `after_id` is the page of the batches older than it, `before_id` the one of those next newer than it.
+    With `after_id` it has the batches next older than that one, with `before_id` those next newer.
     """
     limit = _limit(query.get("limit", str(DEFAULT_LIMIT)))
     if "after_id" in query and "before_id" in query:
@@ -39,7 +41,7 @@ def _limit(text: str) -> int:
     return limit
 
 
-def _place(batches: list[Batch], batch_id: str) -> int:
+def _place(batches: list[SimulatedBatch], batch_id: str) -> int:
     for place, batch in enumerate(batches):
         if batch.id == batch_id:
             return place

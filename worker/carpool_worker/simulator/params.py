@@ -1,11 +1,11 @@
-"""The params of a request: read for the answer, and validated when the batch runs, not when it is made."""
+"""The params of a request: validated when the batch runs, not when it is created, as in the API."""
 
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
-# Most output tokens by the beginning of the model's name (Anthropic's model overview, rounded where it varies).
+# The most output tokens, by the beginning of the model's name (Anthropic's model overview, rounded).
 MAX_OUTPUT_TOKENS = {
     "claude-haiku-": 64_000,
     "claude-sonnet-": 64_000,
@@ -13,7 +13,7 @@ MAX_OUTPUT_TOKENS = {
     "claude-fable-": 128_000,
     "claude-mythos-": 128_000,
 }
-# The beta that lets batches answer at greater length.
+# The beta that allows longer answers in batches.
 LONG_OUTPUT_BETA = "output-300k-2026-03-24"
 LONG_OUTPUT_TOKENS = 300_000
 
@@ -42,11 +42,11 @@ class Tool(msgspec.Struct, gc=False):
     cache_control: dict[str, Any] | None = None
 
     def text(self) -> str:
-        """Return what the model reads of it."""
+        """Return what the model reads of the tool."""
         return f"{self.name}\n{self.description}\n{bytes(self.input_schema).decode()}"
 
 
-class Turn(msgspec.Struct, gc=False):
+class ConversationTurn(msgspec.Struct, gc=False):
     """A message of the conversation."""
 
     role: str
@@ -57,12 +57,12 @@ class Turn(msgspec.Struct, gc=False):
         return text_of(self.content)
 
 
-class Params(msgspec.Struct, gc=False):
+class SimulatedParams(msgspec.Struct, gc=False):
     """The params of a Messages request, as far as the simulator reads them."""
 
     model: str | None = None
     max_tokens: int | None = None
-    messages: list[Turn] | None = None
+    messages: list[ConversationTurn] | None = None
     system: str | list[Block] = ""
     tools: list[Tool] | None = None
     stream: bool | None = None
@@ -90,10 +90,10 @@ def text_of(content: str | list[Block]) -> str:
     return content if isinstance(content, str) else "\n".join(block.text for block in content)
 
 
-_decoder = msgspec.json.Decoder(Params)
+_decoder = msgspec.json.Decoder(SimulatedParams)
 
 
-def read_params(raw: msgspec.Raw) -> Params | ParamsError:
+def read_params(raw: msgspec.Raw) -> SimulatedParams | ParamsError:
     """Return the params, or the error for a field of the wrong type."""
     try:
         return _decoder.decode(raw)
@@ -102,12 +102,12 @@ def read_params(raw: msgspec.Raw) -> Params | ParamsError:
         return _invalid(f"{path.rstrip('`') or 'params'}: {problem}")
 
 
-def find_error(params: Params, betas: str) -> ParamsError | None:
+def find_error(params: SimulatedParams, betas: str) -> ParamsError | None:
     """Return the error that the documented API gives for these params."""
     return _forbidden(params) or _missing(params) or _beyond_model(params, betas)
 
 
-def _forbidden(params: Params) -> ParamsError | None:
+def _forbidden(params: SimulatedParams) -> ParamsError | None:
     if params.stream:
         return _unsupported("stream=True")
     if params.speed == "fast":
@@ -117,7 +117,7 @@ def _forbidden(params: Params) -> ParamsError | None:
     return _unsupported("fallbacks") if params.fallbacks else None
 
 
-def _missing(params: Params) -> ParamsError | None:
+def _missing(params: SimulatedParams) -> ParamsError | None:
     if params.model is None:
         return _invalid("model: Field required")
     if params.max_tokens is None:
@@ -129,7 +129,7 @@ def _missing(params: Params) -> ParamsError | None:
     return _invalid("max_tokens: must be greater than or equal to 1") if params.max_tokens < 1 else None
 
 
-def _beyond_model(params: Params, betas: str) -> ParamsError | None:
+def _beyond_model(params: SimulatedParams, betas: str) -> ParamsError | None:
     model, wanted = params.model or "", params.max_tokens or 0
     allowed = _max_output_tokens(model, LONG_OUTPUT_BETA in betas)
     if allowed is None:
@@ -148,8 +148,8 @@ def _max_output_tokens(model: str, is_long: bool) -> int | None:
     return None
 
 
-def _unsupported(wish: str) -> ParamsError:
-    return _invalid(f'"{wish}" is not supported in the Message Batches API')
+def _unsupported(field: str) -> ParamsError:
+    return _invalid(f'"{field}" is not supported in the Message Batches API')
 
 
 def _invalid(message: str) -> ParamsError:

@@ -1,4 +1,4 @@
-"""The limit of HTTP requests a minute: a bucket that fills continuously."""
+"""The limit of HTTP requests a minute: a bucket that refills continuously."""
 
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -8,8 +8,8 @@ from carpool_worker.simulator.errors import ApiError
 MINUTE_SECONDS = 60
 
 
-class RateLimit:
-    """Lets so many calls a minute pass."""
+class SimulatedRateLimit:
+    """Admits so many calls a minute."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
@@ -17,7 +17,7 @@ class RateLimit:
         self._filled_at = monotonic()
 
     def take(self) -> None:
-        """Count a call; raise ApiError (429) with `retry-after` when there is none left."""
+        """Count a call; raise ApiError (429) with `retry-after` if none is left."""
         now = monotonic()
         gained = (now - self._filled_at) * self._per_minute / MINUTE_SECONDS
         self._left = min(self._per_minute, self._left + gained)
@@ -28,7 +28,7 @@ class RateLimit:
         self._left -= 1
 
     def headers(self) -> dict[str, str]:
-        """Return the `anthropic-ratelimit-requests-…` headers as they stand."""
+        """Return the `anthropic-ratelimit-requests-…` headers of this moment."""
         seconds_to_full = (self._per_minute - self._left) * MINUTE_SECONDS / self._per_minute
         reset = datetime.now(UTC) + timedelta(seconds=seconds_to_full)
         return {

@@ -1,4 +1,4 @@
-"""All batches: in memory what the API shows of them, on disk their requests and results."""
+"""All batches: in memory what the API returns of them, on disk their requests and results."""
 
 import secrets
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from carpool_worker.simulator.batches import Batch
+from carpool_worker.simulator.batches import SimulatedBatch
 from carpool_worker.simulator.errors import no_such_batch
 from carpool_worker.simulator.runs import BODY, INDEX
 
@@ -17,7 +17,7 @@ ID_CHARS = string.ascii_letters + string.digits
 
 
 class Registry:
-    """The batches, oldest first, each with a folder of its own; restored when the simulator starts again."""
+    """The batches, oldest first, each with its own folder; they are restored when the simulator is started again."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -27,40 +27,40 @@ class Registry:
         self._last_sequence = max((batch.sequence for batch in restored), default=0)
 
     def new_id(self) -> str:
-        """Return a batch id in Anthropic's form, and make its folder."""
+        """Return a new batch id in Anthropic's form, and make its folder."""
         batch_id = "msgbatch_01" + "".join(secrets.choice(ID_CHARS) for _ in range(22))
         self.folder(batch_id).mkdir()
         return batch_id
 
     def folder(self, batch_id: str) -> Path:
-        """Return where the batch's files are."""
+        """Return the folder of the batch's files."""
         return self._folder / batch_id
 
     def next_sequence(self) -> int:
-        """Return the number of the next batch; the list is ordered by it."""
+        """Return the next batch's number, by which the list is ordered."""
         self._last_sequence += 1
         return self._last_sequence
 
-    def find(self, batch_id: str) -> Batch:
+    def find(self, batch_id: str) -> SimulatedBatch:
         """Return the batch; raise ApiError (404)."""
         if batch_id not in self._batches:
             raise no_such_batch()
         return self._batches[batch_id]
 
-    def newest_first(self) -> list[Batch]:
-        """Return all batches as the list has them."""
+    def newest_first(self) -> list[SimulatedBatch]:
+        """Return all batches, in the order of the list."""
         return list(reversed(self._batches.values()))
 
-    def unfinished(self) -> list[Batch]:
+    def unfinished(self) -> list[SimulatedBatch]:
         """Return the batches that have not ended."""
         return [batch for batch in self._batches.values() if batch.ended_at is None]
 
     def queued_requests(self) -> int:
-        """Return how many requests of all batches wait to be processed."""
+        """Return how many requests of all batches are still to be processed."""
         return sum(batch.counts.processing for batch in self._batches.values())
 
-    def save(self, batch: Batch) -> None:
-        """Keep the batch, or what has changed of it; an ended one no longer needs its requests."""
+    def save(self, batch: SimulatedBatch) -> None:
+        """Store the batch, or its changes; an ended one no longer needs its requests."""
         record = self.folder(batch.id) / RECORD
         draft = record.with_suffix(".part")
         draft.write_bytes(msgspec.json.encode(batch))
@@ -71,14 +71,14 @@ class Registry:
                 (self.folder(batch.id) / name).unlink(missing_ok=True)
 
     def delete(self, batch_id: str) -> None:
-        """Forget the batch and its results."""
+        """Delete the batch and its results."""
         self._batches.pop(batch_id, None)
         shutil.rmtree(self.folder(batch_id))
 
-    def _restore(self) -> Iterator[Batch]:
+    def _restore(self) -> Iterator[SimulatedBatch]:
         for folder in self._folder.iterdir():
             record = folder / RECORD
             if record.exists():
-                yield msgspec.json.decode(record.read_bytes(), type=Batch)
+                yield msgspec.json.decode(record.read_bytes(), type=SimulatedBatch)
             else:
-                shutil.rmtree(folder)  # its create never came to its end
+                shutil.rmtree(folder)  # its create was never finished

@@ -1,4 +1,4 @@
-"""A client of the control API, for tests: arms faults, sets scripts, reads the ledger."""
+"""A client of the control API, for tests: it arms faults, sets scripts and reads the ledger."""
 
 from http.client import HTTPConnection
 from typing import Any
@@ -13,37 +13,37 @@ TIMEOUT_SECONDS = 30.0
 
 
 class RemoteSimulator:
-    """A simulator that runs at `url`, in this process or another."""
+    """A simulator at `url`, in this process or another."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def arm(self, *faults: Fault) -> None:
-        """Arm faults behind those that wait already."""
+        """Arm faults, after those already armed."""
         self._call("POST", "/simulator/faults", msgspec.json.encode(faults))
 
     def disarm(self) -> None:
-        """Forget all faults."""
+        """Disarm all faults."""
         self._call("DELETE", "/simulator/faults")
 
     def waiting_faults(self) -> list[Fault]:
-        """Return the faults that have not struck as often as they shall."""
+        """Return the faults that are still armed."""
         return msgspec.json.decode(self._call("GET", "/simulator/faults"), type=list[Fault])
 
     def script(self, *scripts: Script) -> None:
-        """Add scripts behind those in force."""
+        """Add scripts, after those in force."""
         self._call("POST", "/simulator/scripts", msgspec.json.encode(scripts))
 
     def clear_scripts(self) -> None:
-        """Forget all scripts."""
+        """Remove all scripts."""
         self._call("DELETE", "/simulator/scripts")
 
     def archive(self, batch_id: str) -> None:
-        """Take an ended batch's results away, as happens 29 days after its creation."""
+        """Remove an ended batch's results, as happens 29 days after its creation."""
         self._call("POST", f"/simulator/batches/{batch_id}/archive", b"")
 
     def ledger(self) -> dict[str, Any]:
-        """Return the ledger's sums."""
+        """Return the ledger's totals."""
         return msgspec.json.decode(self._call("GET", "/simulator/ledger"), type=dict[str, Any])
 
     def ledger_entries(self) -> list[dict[str, Any]]:

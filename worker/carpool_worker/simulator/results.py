@@ -5,26 +5,26 @@ from typing import Literal
 import msgspec
 
 from carpool_worker.simulator.caching import CHARS_PER_TOKEN, CacheTokens
-from carpool_worker.simulator.params import Params
+from carpool_worker.simulator.params import SimulatedParams
 
 StopReason = Literal["end_turn", "max_tokens", "refusal"]
 
 
-class CacheCreation(msgspec.Struct, gc=False):
+class SimulatedCacheCreation(msgspec.Struct, gc=False):
     """Tokens written to the cache, by how long they stay."""
 
     ephemeral_5m_input_tokens: int
     ephemeral_1h_input_tokens: int
 
 
-class Usage(msgspec.Struct, gc=False):
+class SimulatedUsage(msgspec.Struct, gc=False):
     """What the answer is billed by; `input_tokens` leaves out the cached ones."""
 
     input_tokens: int
     output_tokens: int
     cache_creation_input_tokens: int
     cache_read_input_tokens: int
-    cache_creation: CacheCreation
+    cache_creation: SimulatedCacheCreation
     service_tier: str = "batch"
     inference_geo: str | None = None
     server_tool_use: None = None
@@ -38,14 +38,14 @@ class TextBlock(msgspec.Struct, gc=False):
     citations: None = None
 
 
-class Message(msgspec.Struct, gc=False):
+class SimulatedMessage(msgspec.Struct, gc=False):
     """A whole answer, as `anthropic.types.Message` has it."""
 
     id: str
     model: str | None
     content: list[TextBlock]
     stop_reason: StopReason
-    usage: Usage
+    usage: SimulatedUsage
     type: str = "message"
     role: str = "assistant"
     stop_sequence: str | None = None
@@ -56,11 +56,11 @@ class Message(msgspec.Struct, gc=False):
 class Succeeded(msgspec.Struct, gc=False):
     """The result of a request that was answered."""
 
-    message: Message
+    message: SimulatedMessage
     type: str = "succeeded"
 
 
-class ErrorDetail(msgspec.Struct, gc=False):
+class SimulatedErrorDetail(msgspec.Struct, gc=False):
     """The error's type and message."""
 
     type: str
@@ -70,7 +70,7 @@ class ErrorDetail(msgspec.Struct, gc=False):
 class ErrorBody(msgspec.Struct, gc=False):
     """An error as every answer of the API has it."""
 
-    error: ErrorDetail
+    error: SimulatedErrorDetail
     request_id: str
     type: str = "error"
 
@@ -88,22 +88,22 @@ class Unrun(msgspec.Struct, gc=False):
     type: str
 
 
-class Line(msgspec.Struct, gc=False):
+class SimulatedLine(msgspec.Struct, gc=False):
     """One line of the results."""
 
     custom_id: str
     result: Succeeded | Errored | Unrun
 
 
-def encode_lines(lines: list[Line]) -> bytes:
+def encode_lines(lines: list[SimulatedLine]) -> bytes:
     """Return the lines as JSON, each with its newline."""
     return msgspec.json.Encoder().encode_lines(lines)
 
 
-WROTE_NOTHING = CacheCreation(0, 0)
+WROTE_NOTHING = SimulatedCacheCreation(0, 0)
 
 
-def succeeded(number: str, params: Params, text: str, cached: CacheTokens) -> Succeeded:
+def succeeded(number: str, params: SimulatedParams, text: str, cached: CacheTokens) -> Succeeded:
     """Return an answer with this text, cut where `max_tokens` ends it; `number` is unique to this run."""
     budget = (params.max_tokens or 0) * CHARS_PER_TOKEN
     if len(text) > budget:
@@ -111,23 +111,25 @@ def succeeded(number: str, params: Params, text: str, cached: CacheTokens) -> Su
     return _message(number, params, text, "end_turn", cached)
 
 
-def refused(number: str, params: Params, cached: CacheTokens) -> Succeeded:
+def refused(number: str, params: SimulatedParams, cached: CacheTokens) -> Succeeded:
     """Return a refusal, which the API counts (and bills) as succeeded."""
     return _message(number, params, "[simulated] I can't help with that.", "refusal", cached)
 
 
 def errored(number: str, error_type: str, message: str) -> Errored:
     """Return a failure with this error."""
-    return Errored(ErrorBody(ErrorDetail(error_type, message), "req_" + number))
+    return Errored(ErrorBody(SimulatedErrorDetail(error_type, message), "req_" + number))
 
 
-def _message(number: str, params: Params, text: str, stop: StopReason, cached: CacheTokens) -> Succeeded:
+def _message(
+    number: str, params: SimulatedParams, text: str, stop: StopReason, cached: CacheTokens
+) -> Succeeded:
     written = cached.written_5m + cached.written_1h
-    usage = Usage(
+    usage = SimulatedUsage(
         max(params.text_chars() // CHARS_PER_TOKEN - written - cached.read, 1),
         max(len(text) // CHARS_PER_TOKEN, 1),
         written,
         cached.read,
-        CacheCreation(cached.written_5m, cached.written_1h) if written else WROTE_NOTHING,
+        SimulatedCacheCreation(cached.written_5m, cached.written_1h) if written else WROTE_NOTHING,
     )
-    return Succeeded(Message("msg_" + number, params.model, [TextBlock(text)], stop, usage))
+    return Succeeded(SimulatedMessage("msg_" + number, params.model, [TextBlock(text)], stop, usage))

@@ -1,4 +1,4 @@
-"""A batch is run: each request gets its outcome, its line in the results and its entry in the ledger."""
+"""Runs a batch: each request gets its outcome, its line in the results and its entry in the ledger."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ from time import time
 from typing import BinaryIO
 
 from carpool_worker.simulator.answers import answer_to
-from carpool_worker.simulator.batches import Batch, Counts
+from carpool_worker.simulator.batches import SimulatedBatch, SimulatedCounts
 from carpool_worker.simulator.caching import PrefixCache
-from carpool_worker.simulator.ledger import Entry, Ledger
-from carpool_worker.simulator.params import Params, ParamsError, find_error
+from carpool_worker.simulator.ledger import Ledger, LedgerEntry
+from carpool_worker.simulator.params import ParamsError, SimulatedParams, find_error
 from carpool_worker.simulator.results import (
     Errored,
-    Line,
+    SimulatedLine,
     Succeeded,
     Unrun,
     encode_lines,
@@ -27,15 +27,15 @@ from carpool_worker.simulator.spooled import shuffled
 
 BODY, INDEX, RESULTS = "body.json", "index.bin", "results.jsonl"
 ANY_REQUEST = Script()
-Outcome = tuple[Params | None, Succeeded | Errored | Unrun]
+Outcome = tuple[SimulatedParams | None, Succeeded | Errored | Unrun]
 
 
 class RunStopped(Exception):
-    """The simulator is stopping; the batch runs from its beginning when it is started again."""
+    """The simulator is stopping; the batch will run from its beginning when it is started again."""
 
 
 @dataclass
-class Engine:
+class RunContext:
     """What the runs of all batches share."""
 
     ledger: Ledger
@@ -44,40 +44,42 @@ class Engine:
     stopping: Event = field(default_factory=Event)
     cache: PrefixCache = field(default_factory=PrefixCache)
 
-    def run(self, batch: Batch, folder: Path) -> Counts:
-        """Write the results of a batch into its folder and return what became of its requests."""
+    def run(self, batch: SimulatedBatch, folder: Path) -> SimulatedCounts:
+        """Write the results of a batch into its folder, and return its requests by outcome."""
         return BatchRun(self, batch, folder).perform()
 
 
 class BatchRun:
     """One batch, run once."""
 
-    def __init__(self, engine: Engine, batch: Batch, folder: Path) -> None:
-        self._engine = engine
+    def __init__(self, context: RunContext, batch: SimulatedBatch, folder: Path) -> None:
+        self._context = context
         self._batch = batch
         self._folder = folder
         self._left_to_run = batch.requests_run
         self._unrun = "expired" if batch.cancel_initiated_at is None else "canceled"
-        self._counts = Counts()
+        self._counts = SimulatedCounts()
 
-    def perform(self) -> Counts:
+    def perform(self) -> SimulatedCounts:
         """Write results and ledger and return the counts; raise RunStopped, having written neither."""
         unfinished = self._folder / f"{RESULTS}.part"
         with unfinished.open("wb") as results:
-            self._engine.ledger.record(self._batch.id, self._chunks(results))
+            self._context.ledger.record(self._batch.id, self._chunks(results))
         unfinished.rename(self._folder / RESULTS)
         return self._counts
 
-    def _chunks(self, results: BinaryIO) -> Iterator[list[Entry]]:
-        seed = f"{self._engine.seed} {self._batch.id}"
+    def _chunks(self, results: BinaryIO) -> Iterator[list[LedgerEntry]]:
+        seed = f"{self._context.seed} {self._batch.id}"
         for requests in shuffled(self._folder / BODY, self._folder / INDEX, seed):
-            if self._engine.stopping.is_set():
+            if self._context.stopping.is_set():
                 raise RunStopped
             outcomes = [(custom_id, *self._outcome(custom_id, params)) for custom_id, params in requests]
-            results.write(encode_lines([Line(custom_id, result) for custom_id, _, result in outcomes]))
+            results.write(
+                encode_lines([SimulatedLine(custom_id, result) for custom_id, _, result in outcomes])
+            )
             yield [self._entry(*outcome) for outcome in outcomes]
 
-    def _outcome(self, custom_id: str, params: Params | ParamsError) -> Outcome:
+    def _outcome(self, custom_id: str, params: SimulatedParams | ParamsError) -> Outcome:
         if self._left_to_run <= 0:
             return None, Unrun(self._unrun)
         self._left_to_run -= 1
@@ -86,34 +88,36 @@ class BatchRun:
             return None, errored(number, *params)
         if error := find_error(params, self._batch.betas):
             return None, errored(number, *error)
-        script = self._engine.scripts.use(custom_id, params) or ANY_REQUEST
+        script = self._context.scripts.use(custom_id, params) or ANY_REQUEST
         return params, self._scripted(script, number, params)
 
-    def _scripted(self, script: Script, number: str, params: Params) -> Succeeded | Errored | Unrun:
+    def _scripted(self, script: Script, number: str, params: SimulatedParams) -> Succeeded | Errored | Unrun:
         match script.outcome:
             case "errored":
                 return errored(number, script.error_type, script.message)
             case "expired" | "canceled":
                 return Unrun(script.outcome)
-        cached = self._engine.cache.tokens(params, time())
+        cached = self._context.cache.tokens(params, time())
         if script.outcome == "refused":
             return refused(number, params, cached)
         text = answer_to(params.last_user_text()) if script.text is None else script.text
         return succeeded(number, params, text, cached)
 
-    def _entry(self, custom_id: str, params: Params | None, result: Succeeded | Errored | Unrun) -> Entry:
+    def _entry(
+        self, custom_id: str, params: SimulatedParams | None, result: Succeeded | Errored | Unrun
+    ) -> LedgerEntry:
         model = params.model if params else None
         if isinstance(result, Succeeded):
             self._counts.succeeded += 1
             usage = result.message.usage
             written, read = usage.cache_creation_input_tokens, usage.cache_read_input_tokens
             tokens = (usage.input_tokens, usage.output_tokens, written, read)
-            return Entry(self._batch.id, custom_id, model, "succeeded", None, *tokens)
+            return LedgerEntry(self._batch.id, custom_id, model, "succeeded", None, *tokens)
         if isinstance(result, Errored):
             self._counts.errored += 1
-            return Entry(self._batch.id, custom_id, model, "errored", result.error.error.type)
+            return LedgerEntry(self._batch.id, custom_id, model, "errored", result.error.error.type)
         if result.type == "canceled":
             self._counts.canceled += 1
         else:
             self._counts.expired += 1
-        return Entry(self._batch.id, custom_id, model, result.type)
+        return LedgerEntry(self._batch.id, custom_id, model, result.type)

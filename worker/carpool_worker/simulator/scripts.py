@@ -1,4 +1,4 @@
-"""Scripted outcomes: what becomes of the requests that they name."""
+"""Scripts: the outcomes of the requests that they name."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,17 +7,17 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from carpool_worker.simulator.params import Params
+from carpool_worker.simulator.params import SimulatedParams
 
 ScriptedOutcome = Literal["succeeded", "refused", "errored", "expired", "canceled"]
 
 
 class Script(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The outcome of every request that has this custom_id, this model and this text (each where given).
+    """The outcome of every request with this custom_id, this model and this text (each if given).
 
-    `contains` looks into the last user message. `share` picks that part of the requests, always the same
-    ones. `times` holds for the first so many runs of each request. `text` is the answer of a succeeded one;
-    `error_type` and `message` are the error of an errored one.
+    `contains` is searched for in the last user message. `share` picks that share of the requests, always the same ones.
+    `times` limits the script to that many runs of each request. `text` is the answer of a succeeded one; `error_type`
+    and `message` are the error of an errored one.
     """
 
     outcome: ScriptedOutcome = "succeeded"
@@ -30,8 +30,8 @@ class Script(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     times: int | None = None
 
-    def fits(self, custom_id: str, params: Params) -> bool:
-        """Tell whether the script is about this request."""
+    def fits(self, custom_id: str, params: SimulatedParams) -> bool:
+        """Return whether the script applies to this request."""
         return (
             self.custom_id in (None, custom_id)
             and self.model in (None, params.model)
@@ -41,18 +41,18 @@ class Script(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
 
 
 class Scripts:
-    """The scripts in force; the first one that fits a request decides."""
+    """The scripts in force; the first one that applies to a request decides."""
 
     def __init__(self, scripts: Iterable[Script] = ()) -> None:
         self._scripts = list(scripts)
         self._uses: Counter[tuple[int, str]] = Counter()
 
     def add(self, scripts: Iterable[Script]) -> None:
-        """Add scripts behind those in force."""
+        """Add scripts, after those in force."""
         self._scripts = [*self._scripts, *scripts]
 
     def clear(self) -> None:
-        """Forget all scripts and how often each was used."""
+        """Remove all scripts, and forget how often each was used."""
         self._scripts = []
         self._uses.clear()
 
@@ -60,7 +60,7 @@ class Scripts:
         """Return all scripts."""
         return self._scripts
 
-    def use(self, custom_id: str, params: Params) -> Script | None:
+    def use(self, custom_id: str, params: SimulatedParams) -> Script | None:
         """Return the script that decides this run of the request, and count it."""
         for number, script in enumerate(self._scripts):
             if script.fits(custom_id, params) and self._lasts(number, script, custom_id):
@@ -75,5 +75,5 @@ class Scripts:
 
 
 def _position(custom_id: str) -> float:
-    """Spread custom_ids evenly over 0 … 1, each always at the same place."""
+    """Map custom_ids evenly to 0 … 1, each always to the same number."""
     return int.from_bytes(blake2b(custom_id.encode(), digest_size=6).digest()) / 2**48

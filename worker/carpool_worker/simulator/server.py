@@ -28,13 +28,13 @@ def create_app(options: SimulatorOptions) -> web.Application:
 
 
 def serve(options: SimulatorOptions) -> None:
-    """Serve until SIGINT or SIGTERM; prints one line with the URL when it is ready."""
+    """Serve until SIGINT or SIGTERM; print one line with the URL once ready."""
     asyncio.run(_serve_until_signal(options))
 
 
 @asynccontextmanager
 async def serving(options: SimulatorOptions) -> AsyncIterator[str]:
-    """Serve while inside; yields the URL."""
+    """Serve while the context lasts; yield the URL."""
     runner = web.AppRunner(
         create_app(options),
         access_log=None,

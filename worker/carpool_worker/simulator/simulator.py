@@ -1,4 +1,4 @@
-"""The simulator's state: what all calls share."""
+"""The simulator's state, which all calls share."""
 
 from math import ceil
 from time import time
@@ -10,9 +10,9 @@ from carpool_worker.simulator.faults import ArmedFaults
 from carpool_worker.simulator.ledger import Ledger
 from carpool_worker.simulator.lifecycle import Lifecycle
 from carpool_worker.simulator.options import SimulatorOptions
-from carpool_worker.simulator.rates import RateLimit
+from carpool_worker.simulator.rates import SimulatedRateLimit
 from carpool_worker.simulator.registry import Registry
-from carpool_worker.simulator.runs import Engine
+from carpool_worker.simulator.runs import RunContext
 from carpool_worker.simulator.scripts import Scripts
 
 
@@ -24,13 +24,13 @@ class Simulator:
         self.ledger = Ledger(options.data / "ledger.sqlite3")
         self.scripts = Scripts(options.scripts)
         self.faults = ArmedFaults(options.faults)
-        self.rate_limit = RateLimit(options.requests_per_minute)
-        engine = Engine(self.ledger, self.scripts, options.seed)
-        self.lifecycle = Lifecycle(options, self.registry, engine)
+        self.rate_limit = SimulatedRateLimit(options.requests_per_minute)
+        context = RunContext(self.ledger, self.scripts, options.seed)
+        self.lifecycle = Lifecycle(options, self.registry, context)
         self._queue_limit = options.queue_limit
 
     def admit(self, requests: int) -> None:
-        """Raise ApiError (429) when so many more requests would be too many in the queue."""
+        """Raise ApiError (429) if this many more requests would exceed the queue limit."""
         if self.registry.queued_requests() + requests <= self._queue_limit:
             return
         message = f"This request would exceed the limit of {self._queue_limit} requests queued in batches."

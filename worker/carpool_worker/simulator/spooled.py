@@ -1,4 +1,4 @@
-"""The requests of a batch read back from disk, mixed."""
+"""The requests of a batch, read back from disk and shuffled."""
 
 from array import array
 from collections.abc import Iterator
@@ -8,20 +8,20 @@ from random import Random
 import msgspec
 
 from carpool_worker.simulator.bodies import Bounds, decode_items
-from carpool_worker.simulator.params import Params, ParamsError, read_params
+from carpool_worker.simulator.params import ParamsError, SimulatedParams, read_params
 
-# So many parts, from anywhere in the body, are in memory at once and their requests mixed.
+# How many parts, from anywhere in the body, are in memory at a time, with their requests shuffled.
 PARTS_AT_ONCE = 4
 
 
 class ReadableItem(msgspec.Struct, gc=False):
-    """A request whose params have the types that they should have."""
+    """A request whose params have the right types."""
 
     custom_id: str
-    params: Params
+    params: SimulatedParams
 
 
-Request = tuple[str, Params | ParamsError]
+ReadRequest = tuple[str, SimulatedParams | ParamsError]
 _decode_readable = msgspec.json.Decoder(list[ReadableItem]).decode
 
 
@@ -31,15 +31,15 @@ def save_parts(parts: Bounds, path: Path) -> None:
         parts.tofile(file)
 
 
-def shuffled(body: Path, index: Path, seed: str) -> Iterator[list[Request]]:
-    """Yield the requests in an order that the seed decides, some parts' requests at a time."""
+def shuffled(body: Path, index: Path, seed: str) -> Iterator[list[ReadRequest]]:
+    """Yield the requests, a few parts' at a time, in an order that depends on the seed."""
     bounds = array("Q", index.read_bytes())
     random = Random(seed)  # noqa: S311 (not a secret)
     parts = list(zip(bounds[::2], bounds[1::2], strict=True))
     random.shuffle(parts)
     with body.open("rb") as file:
         for first in range(0, len(parts), PARTS_AT_ONCE):
-            requests: list[Request] = []
+            requests: list[ReadRequest] = []
             for start, end in parts[first : first + PARTS_AT_ONCE]:
                 file.seek(start)
                 requests += _read(b"[" + file.read(end - start) + b"]")
@@ -47,7 +47,7 @@ def shuffled(body: Path, index: Path, seed: str) -> Iterator[list[Request]]:
             yield requests
 
 
-def _read(part: bytes) -> list[Request]:
+def _read(part: bytes) -> list[ReadRequest]:
     try:
         return [(item.custom_id, item.params) for item in _decode_readable(part)]
     except msgspec.ValidationError:

@@ -1,4 +1,4 @@
-"""A create's body read as a whole: the documented error for everything that is wrong with it."""
+"""Reads a create's body as a whole, and raises the documented error for whatever is wrong with it."""
 
 import re
 
@@ -26,7 +26,7 @@ def read_strictly(body: bytes, max_requests: int) -> list[tuple[str, msgspec.Raw
 
 def _requests_of(body: bytes) -> list[msgspec.Raw]:
     fields = _fields(body, "request body")
-    _refuse_strangers(fields, {"requests"}, "")
+    _refuse_unknown_fields(fields, {"requests"}, "")
     if "requests" not in fields:
         raise invalid("requests: Field required")
     try:
@@ -37,7 +37,7 @@ def _requests_of(body: bytes) -> list[msgspec.Raw]:
 
 def _request(item: msgspec.Raw, place: str) -> tuple[str, msgspec.Raw]:
     fields = _fields(item, place)
-    _refuse_strangers(fields, {"custom_id", "params"}, f"{place}.")
+    _refuse_unknown_fields(fields, {"custom_id", "params"}, f"{place}.")
     for name in ("custom_id", "params"):
         if name not in fields:
             raise invalid(f"{place}.{name}: Field required")
@@ -67,7 +67,7 @@ def _custom_id(raw: msgspec.Raw, place: str) -> str:
     return custom_id
 
 
-def _refuse_strangers(fields: Fields, known: set[str], place: str) -> None:
+def _refuse_unknown_fields(fields: Fields, known: set[str], place: str) -> None:
     for name in fields:
         if name not in known:
             raise invalid(f"{place}{name}: Extra inputs are not permitted")
