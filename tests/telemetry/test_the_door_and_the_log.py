@@ -30,7 +30,7 @@ def test_a_request_that_the_inbox_cant_take_goes_back_to_its_queue(
         raise error
 
     monkeypatch.setattr(Producer, "enqueue", refuse)
-    monkeypatch.setattr(enqueue, "DOOR_PAUSE", 0.0)
+    monkeypatch.setattr(enqueue, "REQUEUE_SECONDS", 0.0)
 
     # When
     with pytest.raises(Reject) as rejected:
@@ -63,7 +63,7 @@ def test_the_log_quotes_no_message(complaint: str) -> None:
     assert "carpool.enqeue" in record.getMessage()
 
 
-class Away(task_class.Nudge):
+class Away(task_class.CarpoolTask):
     """A task whose database has gone."""
 
     name = "carpool.away"
@@ -74,7 +74,7 @@ class Away(task_class.Nudge):
 
 @pytest.fixture
 def away() -> Any:
-    task_class._complained.clear()
+    task_class._logged_at.clear()
     return Celery("away").register_task(Away())
 
 
@@ -97,7 +97,7 @@ def test_an_outage_that_lasts_is_told_again(
     away()
 
     # When that is some time ago, Then it says so again
-    later = monotonic() + task_class.SILENCE
+    later = monotonic() + task_class.LOG_SECONDS
     monkeypatch.setattr(task_class, "monotonic", lambda: later)
     away()
     assert len(caplog.records) == 2

@@ -213,24 +213,24 @@ def test_the_tasks_go_by_the_setting(
     carpool: Carpool, producer: Producer, windows: Windows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given the tasks of a worker whose windows are closed
-    nudged: dict[str, list[str]] = {}
+    notified: dict[str, list[str]] = {}
     closed = read_settings(submit_windows=[windows[0].text])
     for name in ("engine", "server", "claude"):
         monkeypatch.setattr(agents, name, partial(getattr, carpool, name))
     monkeypatch.setattr(agents, "settings", lambda: closed)
-    monkeypatch.setattr(followups, "show", lambda ids: None)
-    monkeypatch.setattr(followups, "nudge", lambda agent, ids=(): nudged.update({agent: list(ids)}))
+    monkeypatch.setattr(followups, "publish", lambda ids: None)
+    monkeypatch.setattr(followups, "notify", lambda agent, ids=(): notified.update({agent: list(ids)}))
     batch_id = given_batch(carpool, producer)
 
-    # Then a nudge to submit does nothing, and nobody is nudged
+    # Then a message to submit does nothing, and no agent is notified
     agents.stage.apply(throw=True)
     agents.submit.apply((batch_id,), throw=True)
-    assert (nudged["submit"], load_batch(carpool.engine, batch_id).state) == ([], "sealed")
+    assert (notified["submit"], load_batch(carpool.engine, batch_id).state) == ([], "sealed")
 
     # And without windows both go on; the metrics know how long windows are closed at most
     monkeypatch.setattr(agents, "settings", read_settings)
     agents.stage.apply(throw=True)
-    assert nudged["submit"] == [batch_id]
+    assert notified["submit"] == [batch_id]
     agents.submit.apply((batch_id,), throw=True)
     assert load_batch(carpool.engine, batch_id).state == "in_progress"
     closures = [read_tables(carpool.engine, one).longest_closed for one in (closed, read_settings())]

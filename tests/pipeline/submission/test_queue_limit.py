@@ -22,7 +22,6 @@ from carpool_worker.settings import read_settings
 from carpool_worker.simulator import SimulatorOptions, running
 from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
-from carpool_worker.tasks import agents
 
 MODELS = ("claude-haiku-4-5", "claude-sonnet-4-5", "claude-opus-4-5", "claude-haiku-4-5-20251001")
 
@@ -107,10 +106,8 @@ class Together:
         return [batch.id for batch in ready if queued + batch.request_count <= queue_limit]
 
 
-def test_no_batch_is_filled_beyond_the_queue_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agents, "settings", lambda: read_settings(flush_count=100, queue_limit=7))
-
-    assert agents.limits().count == 7
+def test_no_batch_is_filled_beyond_the_queue_limit() -> None:
+    assert read_settings(flush_count=100, queue_limit=7).limits.count == 7
 
 
 def test_a_batch_in_doubt_takes_room_too(carpool: Carpool, producer: Producer) -> None:

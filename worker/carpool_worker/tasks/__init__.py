@@ -1,1 +1,1 @@
-"""The Celery tasks: thin."""
+"""The Celery tasks, which are thin: the agents do the work."""

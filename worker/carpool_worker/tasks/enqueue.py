@@ -1,4 +1,4 @@
-"""The door for services that know only Celery: a task that puts its request into the inbox."""
+"""`carpool.enqueue`, for services that have nothing but Celery: a task that puts its request into the inbox."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from carpool.exceptions import InvalidRequest, InvalidSetting, QueueFull, RedisU
 from carpool_worker.app import app
 from carpool_worker.flower import events
 from carpool_worker.settings import settings
-from carpool_worker.tasks.task_class import Nudge
+from carpool_worker.tasks.task_class import CarpoolTask
 
-DOOR_PAUSE = 1.0
-"""Seconds until a request that the inbox could not take is handed out again."""
+REQUEUE_SECONDS = 1.0
+"""Until a message goes back to the queue because the inbox could not take its request."""
 
 
-@app.task(name="carpool.enqueue", base=Nudge, bind=True, reject_on_worker_lost=True)
+@app.task(name="carpool.enqueue", base=CarpoolTask, bind=True, reject_on_worker_lost=True)
 def enqueue(
     self: Task,
     params: Mapping[str, Any],
@@ -33,33 +33,37 @@ def enqueue(
     priority: int = 0,
     max_wait: float | None = None,
 ) -> None:
-    """Take a request from a service that knows only Celery; bad params fail with the field and the rule.
+    """Enqueue a request for a service that uses only Celery; invalid params fail the task, naming field and rule.
 
-    A message that Celery hands out twice is one request: without a key of its own, the task's id is the key.
-    `max_wait` (seconds) counts from when a worker takes the message.
+    A message that Celery delivers twice is one request: without an idempotency key the task's id is the key.
+    `max_wait`, in seconds, counts from when a worker takes the message.
     """
+    options = EnqueueOptions(
+        callback=cast(Any, callback),
+        metadata=metadata,
+        priority=priority,
+        max_wait=max_wait,
+        trace=tracing.current() or _trace_of(self.request),
+    )
     key = f"celery {self.request.id}" if idempotency_key is None else idempotency_key
     try:
-        with Producer(settings().redis_url, client=client, allow_http=_may_be_http()) as producer:
-            options = EnqueueOptions(
-                callback=cast(Any, callback), metadata=metadata, priority=priority, max_wait=max_wait
-            )
-            options["trace"] = tracing.current() or _trace_of(self.request)
-            producer.enqueue(params, idempotency_key=key, **options)
+        _enqueue(client, params, key, options)
     except (QueueFull, RedisUnavailable) as error:
-        # Not retry(), which publishes a new message and drops this one where Redis does not take that.
-        sleep(DOOR_PAUSE)
+        # Not retry(): it publishes a new message, and drops this one even if Redis does not accept that.
+        sleep(REQUEUE_SECONDS)
         raise Reject(str(error), requeue=True) from None
     except (InvalidRequest, InvalidSetting) as error:
         events.publish_refusal(app, self.request.id, client, error)
         raise
 
 
+def _enqueue(client: str, params: Mapping[str, Any], key: str, options: EnqueueOptions) -> None:
+    allow_http = bool(settings().webhook_allowed_networks)  # plain http goes nowhere else
+    with Producer(settings().redis_url, client=client, allow_http=allow_http) as producer:
+        producer.enqueue(params, idempotency_key=key, **options)
+
+
 def _trace_of(request: Any) -> str | None:
-    # What the service's own instrumentation put into the message; anything else there is no reason to refuse it.
+    # The service's instrumentation puts it into the message; anything else there is no reason to refuse that.
     trace = str(request.get("traceparent") or "")
     return trace if tracing.TRACEPARENT.fullmatch(trace) else None
-
-
-def _may_be_http() -> bool:
-    return bool(settings().webhook_allowed_networks)  # plain http goes nowhere else

@@ -1,4 +1,4 @@
-"""Who hears of what a task has done: the next agent, Flower, and the producers that wait."""
+"""What follows a task: a message to the next agent, rows for Flower, answers for producers that wait."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from carpool_worker.store.requests.answers import load_answers
 
 
 def report(filled: Filled) -> None:
-    """Tell of batches that were opened, sealed or dissolved, and of requests that have ended on the way."""
-    show([*filled.opened, *filled.sealed, *filled.dissolved])
-    nudge("submit", filled.sealed)
+    """Publish the batches that were opened, sealed or dissolved, and pass on the requests that have ended."""
+    publish([*filled.opened, *filled.sealed, *filled.dissolved])
+    notify("submit", filled.sealed)
     if ended := [*filled.canceled, *filled.refused]:
-        answer(ended)
-        nudge("deliver")
+        push_answers(ended)
+        notify("deliver")
 
 
-def answer(request_ids: Sequence[str]) -> None:
-    """Push the answers that somebody waits for."""
+def push_answers(request_ids: Sequence[str]) -> None:
+    """Push the answers of requests, which must be committed, to the producers that wait for them."""
     if waited := reply.waited(server(), request_ids):
         with read(engine()) as connection:
             reply.push(server(), load_answers(connection, list(waited)))
 
 
-def nudge(agent: str, batch_ids: Iterable[str] | None = None) -> None:
-    """Send an agent a message for each batch, or one where it finds its work by itself."""
+def notify(agent: str, batch_ids: Iterable[str] | None = None) -> None:
+    """Send an agent a message for each batch, or a single one if it finds its work by itself."""
     if is_behind(server(), queue(agent)):
-        return  # the next tick nudges again
+        return  # the next tick sends them again
     for args in [()] if batch_ids is None else [(batch_id,) for batch_id in batch_ids]:
         app.send_task(f"carpool.{agent}", args, queue=queue(agent))
 
 
-def show(batch_ids: Iterable[str]) -> None:
-    """Show batches in Flower as they are now."""
+def publish(batch_ids: Iterable[str]) -> None:
+    """Update the rows of batches in Flower."""
     events.publish(app, engine(), batch_ids)

@@ -1,4 +1,4 @@
-"""What Carpool's Celery tasks have in common: each may be lost or run twice, and shows nobody what it was given."""
+"""The base class of Carpool's Celery tasks: each may be lost or run twice, and nobody gets to see its arguments."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ AWAY = (
     BrokerError,
     OSError,
 )
-"""What is raised while the database, Redis or the disk can't be reached, refuses, or has no room."""
+"""Raised while the database, Redis or the disk can't be reached, refuses, or has no room."""
 
-SILENCE = 60.0
-"""Seconds until a process says again that a task can't work."""
+LOG_SECONDS = 60.0
+"""Between log lines of a process that a task can't work."""
 
 
-class Unshown(Request):  # type: ignore[misc]
-    """A task that the worker has in hand: who inspects the worker, as Flower does, is not shown its arguments."""
+class RedactedRequest(Request):  # type: ignore[misc]
+    """A task that a worker has received, without its arguments for whoever inspects the worker, as Flower does."""
 
     def info(self, safe: bool = False) -> dict[str, Any]:
-        """Return what is shown of it; at the Celery door the arguments are prompts."""
+        """Return what an inspection gets: no arguments, as those of `carpool.enqueue` are prompts."""
         return {**super().info(safe), "args": "", "kwargs": ""}
 
 
-class Nudge(Task):  # type: ignore[misc]
+class CarpoolTask(Task):  # type: ignore[misc]
     """A task that may be lost or run twice; Flower shows batches, not ticks."""
 
     abstract = True
     send_events = False
-    Request = Unshown
+    Request = RedactedRequest
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run; a database or a Redis that is away costs a line in the log, and the next tick tries again."""
+        """Run the task; if the database or Redis is away, log that, and leave the work to the next tick."""
         try:
             return super().__call__(*args, **kwargs)
         except AWAY as error:
-            _complain(self.name, error)
+            _log_outage(self.name, error)
             return None
 
 
-def _complain(task: str, error: Exception) -> None:
-    if monotonic() < _complained.get(task, -SILENCE) + SILENCE:
+def _log_outage(task: str, error: Exception) -> None:
+    if monotonic() < _logged_at.get(task, -LOG_SECONDS) + LOG_SECONDS:
         return
-    _complained[task] = monotonic()
+    _logged_at[task] = monotonic()
     reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
     log.warning("task failed, retried at its next tick", task=task, error=reason)
 
 
-_complained: dict[str, float] = {}
+_logged_at: dict[str, float] = {}
