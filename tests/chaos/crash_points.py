@@ -48,8 +48,8 @@ PATIENCE = 45.0
 
 
 DEAREST = (
-    "before commit in aggregator.take",
-    "after commit in aggregator.take",
+    "before commit in aggregator.pool",
+    "after commit in aggregator.pool",
     "before script in stream.acknowledge",
     "after commit in submitter._intend",
     "before POST batches in submitter.submit",

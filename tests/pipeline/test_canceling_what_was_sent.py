@@ -189,7 +189,7 @@ def test_a_refused_batch_is_halved_without_what_was_canceled(
 
     class Slow(Claude):
         def create(self, *arguments: Any) -> Any:
-            canceler.mark(carpool.engine, [ids[0], ids[1]])
+            canceler.request_cancellation(carpool.engine, [ids[0], ids[1]])
             return super().create(*arguments)
 
     claude = Slow()

@@ -1,4 +1,4 @@
-"""What follows from how a client stands against its budget, and what a request is estimated at: pure decisions."""
+"""Whether a request is within its client's budget, and what it is estimated at: pure decisions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from carpool_worker.money.costs import Tokens, price_of
 from carpool_worker.money.estimates import MOST_TOKENS, estimate, tokens_of
-from carpool_worker.policies.budgets import Budget, Standing, budget_of, fitting, reason, waits_for
+from carpool_worker.policies.budgets import Budget, BudgetBalance, affordable, budget_of, reason, waits_for
 from carpool_worker.units import DOLLAR
 
 TODAY = date(2026, 11, 22)
@@ -27,18 +27,18 @@ def budget(day: str | None = None, month: str | None = None, **fields: Any) -> B
     return Budget.model_validate({"day": day, "month": month, **fields})
 
 
-def standing(of: Budget, day: int = 0, month: int = 0, reserved: int = 0) -> Standing:
-    return Standing(of, {"day": day, "month": month}, reserved)
+def balance(of: Budget, day: int = 0, month: int = 0, reserved: int = 0) -> BudgetBalance:
+    return BudgetBalance(of, {"day": day, "month": month}, reserved)
 
 
 @given(amounts, amounts, amounts)
 def test_there_is_room_for_what_neither_the_day_nor_the_month_has_taken(
     day: int, earlier: int, reserved: int
 ) -> None:
-    both = standing(budget("5", "8"), day, day + earlier, reserved)
+    both = balance(budget("5", "8"), day, day + earlier, reserved)
 
-    of_day = standing(budget(day="5"), day, day + earlier, reserved).room
-    of_month = standing(budget(month="8"), day, day + earlier, reserved).room
+    of_day = balance(budget(day="5"), day, day + earlier, reserved).room
+    of_month = balance(budget(month="8"), day, day + earlier, reserved).room
     assert both.room == min(of_day, of_month)
     assert of_day == 5 * DOLLAR - day - reserved
     assert of_month == 8 * DOLLAR - day - earlier - reserved
@@ -46,14 +46,14 @@ def test_there_is_room_for_what_neither_the_day_nor_the_month_has_taken(
 
 @given(st.lists(amounts), st.integers(-DOLLAR, 20 * DOLLAR))
 def test_what_goes_fits_the_next_would_not_and_none_is_overtaken(estimates: list[int], room: int) -> None:
-    count = fitting(estimates, room)
+    count = affordable(estimates, room)
 
     assert sum(estimates[:count]) <= room or count == 0
     assert count == len(estimates) or sum(estimates[: count + 1]) > room
 
 
 def test_the_reason_tells_the_limit_that_is_tightest_what_is_taken_and_what_was_asked_for() -> None:
-    taken = standing(budget("5", "100"), day=4 * DOLLAR, month=9 * DOLLAR, reserved=99 * CENT)
+    taken = balance(budget("5", "100"), day=4 * DOLLAR, month=9 * DOLLAR, reserved=99 * CENT)
 
     assert reason("billing", taken, 3 * CENT) == (
         "client billing is over its budget: $5.00 a day, $4.99 spent or reserved, "
@@ -65,7 +65,7 @@ def test_the_reason_tells_the_limit_that_is_tightest_what_is_taken_and_what_was_
 
 
 def test_the_reason_for_what_can_never_go_tells_the_limits_alone() -> None:
-    assert reason("billing", standing(budget("5", "100"), day=DOLLAR), 7 * DOLLAR) == (
+    assert reason("billing", balance(budget("5", "100"), day=DOLLAR), 7 * DOLLAR) == (
         "client billing is over its budget: $5.00 a day and $100.00 a month, this request is estimated at $7.00"
     )
 

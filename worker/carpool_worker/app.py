@@ -1,7 +1,7 @@
-"""The Celery app: its queues, its clock, and its settings as a careful operator would have them.
+"""The Celery app: its queues, beat's schedule, and Celery's settings as a careful operator would choose them.
 
-SQL is the truth and a message only a nudge: every task takes ids or nothing, may run twice and may be lost, and beat
-drives each state on again from what the tables say.
+The tables are the truth, and a message only asks an agent to look at them: each task takes ids or nothing, may run
+twice and may be lost. Beat's ticks drive each state on from what the tables hold.
 """
 
 from __future__ import annotations
@@ -15,22 +15,28 @@ from carpool_worker.coordination.keys import QUEUES, queue
 from carpool_worker.settings import Settings, settings
 
 TICK = 1.0
-"""Seconds between the looks at the inbox, and at what is due."""
+"""Seconds between ticks of the aggregator, the stager and the replies."""
 
 RESCUE_INTERVAL = 10.0
 PRUNE_INTERVAL = 60.0
-MEMORY_BOUND = 200_000
-"""Kilobytes of resident memory after which a child is replaced, once its task is done."""
+"""Seconds between ticks of the rescuer, at most, and of the pruner."""
+
+MOST_MEMORY = 200_000
+"""Kilobytes of resident memory; a child that has more is replaced when its task is done."""
 
 VISIBILITY_TIMEOUT = 3_600
-"""Seconds after which Redis hands an unacknowledged message out again; longer than any task runs."""
+"""Seconds until an unacknowledged message is delivered again; longer than any task runs."""
 
 SHUTDOWN_TIMEOUT = 30.0
-"""Seconds that running tasks get to end after the first SIGTERM."""
+"""Seconds that running tasks have to end after the first SIGTERM."""
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Return Celery's settings."""
+    return _broker(settings) | _messages() | _worker(settings) | _beat(settings)
+
+
+def _broker(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.redis_url,
         "broker_connection_retry_on_startup": True,
@@ -40,26 +46,38 @@ def configuration(settings: Settings) -> dict[str, Any]:
             "socket_keepalive": True,
             "health_check_interval": 25,
         },
+        "task_default_queue": queue("aggregate"),
+        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
+    }
+
+
+def _messages() -> dict[str, Any]:
+    return {
         "result_backend": None,
         "task_ignore_result": True,
         "task_serializer": "json",
         "accept_content": ["json"],
         "event_serializer": "json",
         "task_acks_late": True,
+        "enable_utc": True,
+    }
+
+
+def _worker(settings: Settings) -> dict[str, Any]:
+    return {
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_soft_shutdown_timeout": SHUTDOWN_TIMEOUT,
         "worker_enable_soft_shutdown_on_idle": False,
-        "worker_max_memory_per_child": MEMORY_BOUND,
+        "worker_max_memory_per_child": MOST_MEMORY,
         "worker_redirect_stdouts": False,
         "worker_send_task_events": False,
-        "task_default_queue": queue("aggregate"),
-        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
         "task_time_limit": max(settings.submit_timeout * 2, settings.webhook_timeout) + 60,
-        "enable_utc": True,
-        "beat_schedule": schedule(settings),
-        "beat_max_loop_interval": TICK,
     }
+
+
+def _beat(settings: Settings) -> dict[str, Any]:
+    return {"beat_schedule": schedule(settings), "beat_max_loop_interval": TICK}
 
 
 def schedule(settings: Settings) -> dict[str, Any]:
@@ -82,7 +100,7 @@ def schedule(settings: Settings) -> dict[str, Any]:
     }
 
 
-app = Celery("carpool")  # the tasks are imported by the worker alone; the clock and Flower need their names
+app = Celery("carpool")  # only the worker imports the tasks; beat and Flower need no more than their names
 app.config_from_object(configuration(settings()))
 
 
@@ -95,6 +113,6 @@ def _log(loglevel: int, **_: Any) -> None:
 
 @signals.worker_process_init.connect
 def _after_fork(**_: Any) -> None:
-    from carpool_worker.database import dispose_after_fork  # the clock and Flower do without a database
+    from carpool_worker.database import dispose_after_fork  # beat and Flower do without a database
 
     dispose_after_fork()

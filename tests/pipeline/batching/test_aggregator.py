@@ -80,7 +80,7 @@ def test_the_same_requests_taken_at_the_same_moment_are_inserted_once(engine: sa
     same: Sequence[Envelope] = [envelope(n) for n in range(500)]
 
     with ThreadPoolExecutor(4) as pool:
-        for done in [pool.submit(aggregator.take, engine, same, IN_AN_HOUR) for _ in range(4)]:
+        for done in [pool.submit(aggregator.pool, engine, same, IN_AN_HOUR) for _ in range(4)]:
             done.result()
 
     assert batches(engine) == [(MODEL, "open", 500)]
@@ -93,7 +93,7 @@ def test_an_aggregator_killed_before_it_acknowledged_leaves_nothing_twice(
     # Given one that committed and died
     append(server, *(envelope(n) for n in range(10)))
     [chunk] = Inbox(server, 30).chunks()
-    aggregator.take(engine, chunk.envelopes, IN_AN_HOUR)
+    aggregator.pool(engine, chunk.envelopes, IN_AN_HOUR)
 
     # When its entries are taken over
     aggregate(engine, Inbox(server, 0))

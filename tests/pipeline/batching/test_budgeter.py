@@ -237,7 +237,7 @@ def test_reservations_are_of_what_has_not_ended_through_retries_cancellations_di
     carpool.until(ended)
     assert requests_by_state(carpool.engine) == {"canceled": 2, "completed": 5, "discarded": 1}
     with read(carpool.engine) as connection:
-        [standing] = reservations.standings(connection, carpool.budgets, 0).values()
+        [standing] = reservations.balances(connection, carpool.budgets, 0).values()
     assert standing.reserved == 0
 
 
@@ -258,7 +258,7 @@ def test_a_producer_that_waits_for_a_held_request_waits_on_and_cancels_it_as_any
 
 def let_nobody_act_before_all_have_looked(monkeypatch: pytest.MonkeyPatch, parties: int) -> None:
     """As far as the database lets them look at once."""
-    look, together = reservations.standings, Barrier(parties, timeout=0.5)
+    look, together = reservations.balances, Barrier(parties, timeout=0.5)
 
     def look_together(*arguments: Any) -> Any:
         seen = look(*arguments)
@@ -266,7 +266,7 @@ def let_nobody_act_before_all_have_looked(monkeypatch: pytest.MonkeyPatch, parti
             together.wait()
         return seen
 
-    monkeypatch.setattr(reservations, "standings", look_together)
+    monkeypatch.setattr(reservations, "balances", look_together)
 
 
 def test_aggregators_at_once_never_take_the_same_room(
@@ -280,7 +280,7 @@ def test_aggregators_at_once_never_take_the_same_room(
     # When
     with ThreadPoolExecutor(3) as pool:
         budgets = for_requests(10.5)
-        for done in [pool.submit(aggregator.take, engine, chunk, IN_AN_HOUR, budgets) for chunk in chunks]:
+        for done in [pool.submit(aggregator.pool, engine, chunk, IN_AN_HOUR, budgets) for chunk in chunks]:
             done.result()
 
     # Then
@@ -300,7 +300,7 @@ def test_an_aggregator_and_the_budgeter_at_once_never_take_the_same_room(
     params = json.dumps(request("1")).encode()
     agents: list[Callable[[], Any]] = [
         lambda: budgeter.release(carpool.engine, for_requests(1.5)),
-        lambda: aggregator.take(
+        lambda: aggregator.pool(
             carpool.engine, [envelope(1, params=params)], IN_AN_HOUR, for_requests(1.5, over=Over.REFUSE)
         ),
     ]

@@ -61,11 +61,14 @@ def test_a_wish_and_its_requests_taken_at_the_same_moment_meet(
 
             # When both act at once
             def arrive(chunk: Any = chunk) -> None:
-                aggregator.take(unhurried.engine, chunk.envelopes, IN_AN_HOUR)
-                canceler.mark_arrived(unhurried.engine, chunk.envelopes)
+                aggregator.pool(unhurried.engine, chunk.envelopes, IN_AN_HOUR)
+                canceler.apply_remembered(unhurried.engine, chunk.envelopes)
 
             with ThreadPoolExecutor(2) as pool:
-                arrival, wished = pool.submit(arrive), pool.submit(canceler.fulfil, unhurried.engine, wish)
+                arrival, wished = (
+                    pool.submit(arrive),
+                    pool.submit(canceler.apply_cancel, unhurried.engine, wish),
+                )
                 arrival.result(), wished.result()
 
             # Then no request slips through between them
@@ -88,11 +91,11 @@ def test_cancelling_the_same_from_many_sides_at_once_cancels_once(
 
     # When threads cancel all of it, in different orders, while an aggregator fills the batches
     def by_id(order: int) -> None:
-        canceler.mark(unhurried.engine, ids[::order])
+        canceler.request_cancellation(unhurried.engine, ids[::order])
         canceler.sweep(unhurried.engine)
 
     def by_client() -> None:
-        canceler.mark_client(unhurried.engine, "tests", now())
+        canceler.request_all(unhurried.engine, "tests", now())
         canceler.sweep(unhurried.engine)
 
     jobs = [lambda: by_id(1), lambda: by_id(-1), by_client, unhurried.aggregate]

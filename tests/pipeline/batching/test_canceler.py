@@ -102,7 +102,7 @@ def test_what_a_killed_worker_marked_is_canceled_by_the_next(
     unhurried: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     ids = given_batched(unhurried, producer, "a", "b")
-    canceler.mark(unhurried.engine, ids[:1])
+    canceler.request_cancellation(unhurried.engine, ids[:1])
 
     unhurried.aggregate()
 

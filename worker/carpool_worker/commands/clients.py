@@ -82,7 +82,7 @@ def show(
         waiting = client_views.waiting_by_state(connection, client)
         models = usage.totals(connection, ["model"], _day(since), None, client)
         dead = client_views.dead_letters(connection, client)
-        standing = budgets.standing_of(connection, client)
+        standing = budgets.balance_of(connection, client)
     if as_json:
         used = [_plain(_money(row) | {"model": row.model, "answered": row.requests}) for row in models]
         facts = {"client": client, "waiting": waiting, "dead_letters": dead, "models": used}

@@ -14,7 +14,7 @@ from carpool_worker.formatting import counted, time_of
 if TYPE_CHECKING:
     import redis
 
-    from carpool_worker.pipeline.inbox.quarantine import Held
+    from carpool_worker.pipeline.inbox.quarantine import QuarantinedEntry
 
 SHOWN_BYTES = 256
 """Of an entry's contents, where they are asked for."""
@@ -41,14 +41,14 @@ def quarantine(
     """
     if context.invoked_subcommand:
         return
-    from carpool_worker.pipeline.inbox.quarantine import held
+    from carpool_worker.pipeline.inbox.quarantine import entries
 
     with _redis() as server:
         if as_json:
-            for entry in held(server):
+            for entry in entries(server):
                 typer.echo(json.dumps(_facts(entry)))
         else:
-            _print_table(held(server))
+            _print_table(entries(server))
 
 
 @app.command()
@@ -95,7 +95,7 @@ def retry(entries: Entries) -> None:
 
     with _redis() as server:
         found = [quarantine.find(server, entry) for entry in entries]
-        back = sum(quarantine.put_back(server, one) for one in found)
+        back = sum(quarantine.retry(server, one) for one in found)
     typer.echo(f"{counted(back, 'entry', 'entries')} put back into the inbox.")
 
 
@@ -111,7 +111,7 @@ def _redis() -> Iterator[redis.Redis]:
         yield server
 
 
-def _print_table(entries: Iterator[Held]) -> None:
+def _print_table(entries: Iterator[QuarantinedEntry]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -126,7 +126,7 @@ def _print_table(entries: Iterator[Held]) -> None:
         typer.echo("The quarantine is empty.")
 
 
-def _facts(entry: Held) -> dict[str, str | int]:
+def _facts(entry: QuarantinedEntry) -> dict[str, str | int]:
     return {
         "id": entry.id,
         "at": time_of(entry.at),

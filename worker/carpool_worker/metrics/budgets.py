@@ -7,26 +7,26 @@ from collections.abc import Iterator, Mapping
 from prometheus_client.core import Metric
 
 from carpool_worker.metrics.families import OTHERS, gauge
-from carpool_worker.policies.budgets import Standing
+from carpool_worker.policies.budgets import BudgetBalance
 from carpool_worker.units import DOLLAR
 
 
-def of_budgets(standings: Mapping[str, Standing], held: Mapping[str, int]) -> Iterator[Metric]:
+def of_budgets(balances: Mapping[str, BudgetBalance], held: Mapping[str, int]) -> Iterator[Metric]:
     """Yield what clients may spend, have spent and have reserved, and how many of their requests are over budget."""
     per = ("client", "period")
     limits = [
         ((client, period), limit / DOLLAR)
-        for client, one in standings.items()
+        for client, one in balances.items()
         for period, limit in one.budget.limits.items()
     ]
     yield gauge("budget_dollars", "What a client may spend in this period, in US dollars.", per, limits)
-    spent = [((client, period), standings[client].spent[period] / DOLLAR) for (client, period), _ in limits]
+    spent = [((client, period), balances[client].spent[period] / DOLLAR) for (client, period), _ in limits]
     yield gauge("budget_spent_dollars", "What a client has spent in this period, in US dollars.", per, spent)
-    reserved = [((client,), one.reserved / DOLLAR) for client, one in standings.items()]
+    reserved = [((client,), one.reserved / DOLLAR) for client, one in balances.items()]
     text = "What is reserved of a client's budget for answers to come, in US dollars."
     yield gauge("budget_reserved_dollars", text, ("client",), reserved)
-    waiting = {(client,): float(held.get(client, 0)) for client in standings}
-    if others := sum(count for client, count in held.items() if client not in standings):
+    waiting = {(client,): float(held.get(client, 0)) for client in balances}
+    if others := sum(count for client, count in held.items() if client not in balances):
         waiting[OTHERS,] = others
     text = "Requests that wait because they are over their client's budget."
     yield gauge("requests_held", text, ("client",), waiting.items())

@@ -12,7 +12,7 @@ from redis.retry import Retry
 
 from carpool_worker.database import now, read
 from carpool_worker.models import LanePause
-from carpool_worker.policies.budgets import Standing as OfBudget
+from carpool_worker.policies.budgets import BudgetBalance
 from carpool_worker.policies.windows import DAY, longest_closed, parse_all
 from carpool_worker.settings import Settings
 from carpool_worker.states import BatchState
@@ -55,7 +55,7 @@ class Readings:
     deliveries: Deliveries
     tries: Sequence[Tries]
     used: Sequence[Used]
-    budgets: Mapping[str, OfBudget]  # of the clients with a budget of their own
+    budgets: Mapping[str, BudgetBalance]  # of the clients with a budget of their own
     held: Mapping[str, int]  # by client: requests over budget
 
 
@@ -87,7 +87,7 @@ def read_tables(engine: sa.Engine, settings: Settings) -> Readings:
             deliveries=status.delivering(connection, at, at - LATELY),
             tries=metrics.tries_since(connection, at - LATELY),
             used=usage.totals(connection, ("client", "model")),
-            budgets=reservations.standings(connection, settings.budgets, at),
+            budgets=reservations.balances(connection, settings.budgets, at),
             held=reservations.count_held(connection),
         )
 

@@ -56,7 +56,7 @@ def cancel_now(engine: sa.Engine, ids: Sequence[str]) -> Outcome:
     for chunk in canceler.in_chunks(ids):
         with read(engine) as connection:
             before = cancellations.standing(connection, chunk)
-        canceler.mark(engine, chunk)
+        canceler.request_cancellation(engine, chunk)
         canceler.sweep(engine)
         with read(engine) as connection:
             after = cancellations.standing(connection, chunk)

@@ -58,7 +58,7 @@ def purge(
     """Erase all content of a client's requests; usage and cost stay."""
     purged = Purged()
     before = _newest(server)
-    purged.canceled = canceler.mark_client(engine, client, now())
+    purged.canceled = canceler.request_all(engine, client, now())
     purged.inbox_taken = _take_inbox(engine, server, settings, before)
     canceler.sweep(engine)
     _erase(engine, client, purged, progress)
@@ -102,7 +102,7 @@ def _erase(engine: sa.Engine, client: str, purged: Purged, progress: Progress) -
 
 
 def _quarantined(server: redis.Redis, client: str) -> list[str]:
-    return [entry.id for entry in quarantine.held(server) if client in entry.clients()]
+    return [entry.id for entry in quarantine.entries(server) if client in entry.clients()]
 
 
 def _drop_replies(server: redis.Redis, client: str) -> int:

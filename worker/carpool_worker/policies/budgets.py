@@ -1,6 +1,6 @@
-"""What a client may spend a day and a month, and what follows from how it stands. Pure; days and months are UTC.
+"""What clients may spend a day and a month, and whether a request is within that. Pure; days and months are UTC.
 
-What is spent and what is reserved are sums over rows, so that neither can drift. A limit is held as far as the
+What is spent and what is reserved are sums over rows, so that neither can drift. A limit is kept as far as the
 estimates are right: an answer that costs more than was reserved for it is paid all the same, and leaves less room.
 """
 
@@ -19,13 +19,13 @@ from carpool_worker.formatting import money
 from carpool_worker.units import DOLLAR
 
 DEFAULT = "default"
-"""The budget of each client that has none of its own; it is that of the client of that name, too."""
+"""The budget of each client without one of its own, and of the client of that name."""
 
 Amount = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
 
 
 class Over(StrEnum):
-    """What becomes of a request for which there is no room."""
+    """What happens to a request that is over budget."""
 
     WAIT = "wait"
     REFUSE = "refuse"
@@ -48,12 +48,12 @@ class Budget(BaseModel):
 
     @property
     def limits(self) -> dict[str, int]:
-        """The picodollars of each period that it limits."""
+        """The limit of each limited period, in picodollars."""
         named = {"day": self.day, "month": self.month}
         return {period: int(amount * DOLLAR) for period, amount in named.items() if amount is not None}
 
     def allows(self, estimate: int) -> bool:
-        """Tell whether so many picodollars can be spent at all, if nothing else is."""
+        """Return whether so many picodollars could be spent if nothing else were."""
         return estimate <= min(self.limits.values())
 
 
@@ -66,8 +66,8 @@ def budget_of(budgets: Budgets, client: str) -> Budget | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How a client stands against its budget, in picodollars; reserved is what waits for answers that are to come."""
+class BudgetBalance:
+    """What a client has spent of its budget, and reserved for answers that are still to come; in picodollars."""
 
     budget: Budget
     spent: Mapping[str, int]  # by period
@@ -75,7 +75,7 @@ class Standing:
 
     @property
     def room(self) -> int:
-        """What may still be reserved; below 0 where answers cost more than was thought, or the budget was cut."""
+        """What may still be reserved; below 0 if answers cost more than estimated, or the budget was cut."""
         return self._left(self._tightest)
 
     def __str__(self) -> str:
@@ -91,21 +91,21 @@ class Standing:
         return min(self.budget.limits, key=self._left)
 
 
-def fitting(estimates: Sequence[int], room: int) -> int:
-    """Return how many of them fit, the first first: one that doesn't fit is not overtaken."""
+def affordable(estimates: Sequence[int], room: int) -> int:
+    """Return how many of the first of these fit into `room`: one that does not fit is never overtaken."""
     return sum(total <= room for total in accumulate(estimates))
 
 
-def reason(client: str, standing: Standing, estimate: int) -> str:
+def reason(client: str, balance: BudgetBalance, estimate: int) -> str:
     """Return why a request is refused."""
-    if standing.budget.allows(estimate):
-        said = str(standing)
+    if balance.budget.allows(estimate):
+        budget = str(balance)
     else:
-        said = " and ".join(f"{money(limit)} a {period}" for period, limit in standing.budget.limits.items())
-    return f"client {client} is over its budget: {said}, this request is estimated at {money(estimate)}"
+        budget = " and ".join(f"{money(limit)} a {period}" for period, limit in balance.budget.limits.items())
+    return f"client {client} is over its budget: {budget}, this request is estimated at {money(estimate)}"
 
 
-def waits_for(standing: Standing, estimate: int) -> str:
-    """Return what a request waits for that has no room yet."""
-    needs = f"{standing}, this request is estimated at {money(estimate)}"
+def waits_for(balance: BudgetBalance, estimate: int) -> str:
+    """Return what a held request waits for."""
+    needs = f"{balance}, this request is estimated at {money(estimate)}"
     return f"its client's budget: {needs}; free again at 00:00 UTC, or as answers cost less than estimated"

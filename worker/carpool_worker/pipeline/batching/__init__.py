@@ -1,1 +1,1 @@
-"""2. Batching: requests go into the open batch of their lane, and come out of it again when canceled."""
+"""2. Batching: requests go into the open batch of their lane, and leave it again if they are canceled."""

@@ -1,8 +1,8 @@
 """Pools the inbox's requests into the open batch of their lane, and seals batches that are full or due.
 
-Rows and counters go in with one transaction, and only then are the entries acknowledged and deleted. A kill in between
-leaves them pending; whoever takes them over finds their requests in the table and adds nothing. What clients want
-canceled stands in the inbox too, behind the requests, and is acted on before it is acknowledged.
+Rows and counters are committed in one transaction, and only then are the entries acknowledged and deleted. A kill in
+between leaves them pending; the aggregator that takes them over finds their requests in the table and adds nothing.
+Cancel commands are in the inbox too, behind the requests, and are applied before they are acknowledged.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RUN_SECONDS = 20.0
 """How long one run goes on while the inbox isn't empty; the next run takes over."""
 
 RACES = 5
-"""How often a chunk is tried again after another aggregator inserted one of its requests first."""
+"""Tries at a chunk, as another aggregator may have inserted one of its requests first."""
 
 
 NO_BUDGETS: Budgets = {}
@@ -47,80 +47,51 @@ def aggregate(
     report: Callable[[Filled], None],
     budgets: Budgets = NO_BUDGETS,
 ) -> int:
-    """Take everything from the inbox, seal what is due, and return how many requests were read.
+    """Pool everything in the inbox into batches, seal what is due, and return how many requests were read.
 
-    `report` is called after each commit with the batches that it opened and sealed, and with what ended by it: what was
-    canceled, and what its client's budget has no room for.
+    The `carpool.aggregate` task calls it each second, one at a time; a second one would do no harm. For each chunk it
+    commits first the new requests, then the cancel commands, and only then acknowledges the entries: after a crash the
+    chunk is read again, and finds what was committed. `report` is called after each commit, with the batches that were
+    opened, sealed or dissolved and the requests that ended: canceled, or refused for their client's budget.
+
+    Raises:
+        redis.RedisError, sqlalchemy.exc.OperationalError: Redis or the database is away; the inbox keeps the rest.
     """
     deadline = time.monotonic() + RUN_SECONDS
-    taken = 0
+    count = 0
     report(_sweep(engine))
     report(seal_due(engine, limits))
     for chunk in inbox.chunks():
-        report(take(engine, chunk.envelopes, limits, budgets))
-        if _mark(engine, chunk):
+        report(pool(engine, chunk.envelopes, limits, budgets))
+        if _apply_cancels(engine, chunk):
             report(_sweep(engine))
         inbox.acknowledge(chunk)
-        taken += len(chunk.envelopes)
+        count += len(chunk.envelopes)
         if time.monotonic() > deadline:
             break
     inbox.leave()
     report(seal_due(engine, limits))
-    return taken
-
-
-def take(
-    engine: sa.Engine, envelopes: Sequence[Envelope], limits: Limits, budgets: Budgets = NO_BUDGETS
-) -> Filled:
-    """Commit the requests that are new to batches, each once, whoever else takes the same ones now."""
-    for _ in range(RACES - 1):
-        try:
-            with write(engine) as connection:
-                return pool(connection, envelopes, limits, now(), budgets)
-        except sa.exc.IntegrityError:
-            log.info("raced by another aggregator, trying again", requests=len(envelopes))
-    with write(engine) as connection:
-        return pool(connection, envelopes, limits, now(), budgets)
+    return count
 
 
 def pool(
-    connection: sa.Connection, envelopes: Sequence[Envelope], limits: Limits, at: int, budgets: Budgets
+    engine: sa.Engine, envelopes: Sequence[Envelope], limits: Limits, budgets: Budgets = NO_BUDGETS
 ) -> Filled:
-    """Put the requests that are not yet in the table into the open batches of their lanes, as far as budgets allow."""
-    known = requests.known(connection, [envelope.id for envelope in envelopes])
-    fresh = {envelope.id: envelope for envelope in reversed(envelopes) if envelope.id not in known}
-    # The first of those that share an id counts.
-    shares = budgeter.share(connection, list(reversed(fresh.values())), budgets, at)
-    lanes: defaultdict[str, list[Envelope]] = defaultdict(list)
-    for envelope in shares.going:
-        lanes[lane_of(envelope.model, envelope.headers)].append(envelope)
-    budgeter.keep_back(connection, shares, at)
-    prefixes = {envelope.id: prefix_of(envelope.params) for envelope in shares.going}
-    filled = Filled(refused=[envelope.id for envelope, _ in shares.refused])
-    for name in sorted(lanes):  # one order for all aggregators: no deadlock over open batches
-        first = lanes[name][0]
-        lane = Lane(name, first.model, first.headers)
-        place = partial(_insert, connection, name, at, shares.estimates, prefixes)
-        alike = sorted(lanes[name], key=lambda envelope: prefixes[envelope.id] or "")
-        fill(connection, lane, alike, _params_bytes, place, limits, at, filled)
-    return filled
-
-
-def _mark(engine: sa.Engine, chunk: Chunk) -> int:
-    return canceler.mark_arrived(engine, chunk.envelopes) + sum(
-        canceler.fulfil(engine, wish) for wish in chunk.wishes
-    )
-
-
-def _sweep(engine: sa.Engine) -> Filled:
-    canceled = canceler.sweep(engine)
-    return Filled(canceled=canceled.requests, dissolved=canceled.dissolved)
+    """Commit the requests that are new to the batches of their lanes, each once, whoever else pools them now."""
+    for _ in range(RACES - 1):
+        try:
+            with write(engine) as connection:
+                return _pool(connection, envelopes, limits, now(), budgets)
+        except sa.exc.IntegrityError:
+            log.info("raced by another aggregator, trying again", requests=len(envelopes))
+    with write(engine) as connection:
+        return _pool(connection, envelopes, limits, now(), budgets)
 
 
 def seal_due(engine: sa.Engine, limits: Limits) -> Filled:
-    """Seal the open batches whose first request has waited long enough, or one of them can't wait any longer.
+    """Seal the open batches whose first request has waited long enough, or that hold one which can't wait any longer.
 
-    While the windows are closed the first is no reason: such a batch would only wait sealed, and take no more in.
+    While the submit windows are closed, age is no reason: a sealed batch would only wait, and accept no more requests.
     """
     at = now()
     with write(engine) as connection:
@@ -128,6 +99,49 @@ def seal_due(engine: sa.Engine, limits: Limits) -> Filled:
         if is_open(limits.windows, at):
             sealed += filling.seal_opened_before(connection, at - int(limits.seconds * 1000), at)
         return Filled(sealed=sealed)
+
+
+def _pool(
+    connection: sa.Connection, envelopes: Sequence[Envelope], limits: Limits, at: int, budgets: Budgets
+) -> Filled:
+    new = _new(connection, envelopes)
+    split = budgeter.split(connection, new, budgets, at)
+    budgeter.insert_over_budget(connection, split, at)
+    filled = Filled(refused=[envelope.id for envelope, _ in split.refused])
+    prefixes = {envelope.id: prefix_of(envelope.params) for envelope in split.within}
+    lanes = _by_lane(split.within)
+    for name in sorted(lanes):  # one order for all aggregators: no deadlock over open batches
+        first = lanes[name][0]
+        lane = Lane(name, first.model, first.headers)
+        place = partial(_insert, connection, name, at, split.estimates, prefixes)
+        alike = sorted(lanes[name], key=lambda envelope: prefixes[envelope.id] or "")
+        fill(connection, lane, alike, _params_bytes, place, limits, at, filled)
+    return filled
+
+
+def _new(connection: sa.Connection, envelopes: Sequence[Envelope]) -> list[Envelope]:
+    """Return the requests that are not in the table yet; of those that share an id the first counts."""
+    known = requests.known(connection, [envelope.id for envelope in envelopes])
+    new = {envelope.id: envelope for envelope in reversed(envelopes) if envelope.id not in known}
+    return list(reversed(new.values()))
+
+
+def _by_lane(envelopes: Sequence[Envelope]) -> dict[str, list[Envelope]]:
+    lanes: defaultdict[str, list[Envelope]] = defaultdict(list)
+    for envelope in envelopes:
+        lanes[lane_of(envelope.model, envelope.headers)].append(envelope)
+    return lanes
+
+
+def _apply_cancels(engine: sa.Engine, chunk: Chunk) -> int:
+    return canceler.apply_remembered(engine, chunk.envelopes) + sum(
+        canceler.apply_cancel(engine, command) for command in chunk.cancels
+    )
+
+
+def _sweep(engine: sa.Engine) -> Filled:
+    canceled = canceler.sweep(engine)
+    return Filled(canceled=canceled.requests, dissolved=canceled.dissolved)
 
 
 def _insert(

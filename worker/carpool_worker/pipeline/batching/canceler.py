@@ -1,8 +1,9 @@
-"""Cancels requests: what was never sent ends at once, what is at Anthropic is marked and its answer dropped.
+"""Cancels requests: those never sent end at once; the answers of those at Anthropic are dropped when they come.
 
-First comes the mark, committed by itself: from then on whoever holds the request acts on it, whatever crashes. What
-is in an open or a sealed batch, or waits for another try, is then canceled here; the aggregator looks again each
-second, and the submitter before it posts. An answer that was made all the same is paid for: the collector records that.
+First the cancellation is requested, in a transaction of its own: from then on every agent acts on it, whatever
+crashes. Requests in an open or a sealed batch, or waiting for another try, are then canceled here; the aggregator does
+so again each second, and the submitter before it posts. An answer that was made all the same is paid for, which the
+collector records.
 """
 
 from __future__ import annotations
@@ -23,63 +24,74 @@ from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.requests.cancellations import ALL, Marked
 
 CHUNK_REQUESTS = 4_000
-"""Requests marked or canceled in one transaction."""
+"""Requests whose cancellation is recorded, or which are canceled, in one transaction."""
 
 
 @dataclass(slots=True)
 class Canceled:
-    """What cancelling did: requests that ended by it, and batches that it left without any."""
+    """The requests that ended by being canceled, and the batches that this left empty."""
 
     requests: list[str] = field(default_factory=list)
     dissolved: list[str] = field(default_factory=list)
 
     def add(self, other: Canceled) -> None:
-        """Count in what another run did."""
+        """Add what another run canceled."""
         self.requests += other.requests
         self.dissolved += other.dissolved
 
 
-def fulfil(engine: sa.Engine, wish: Cancel) -> int:
-    """Mark what a client wants canceled, and return how many; what is not in the tables yet is marked when it comes."""
-    if wish.ids is None:
-        return mark_client(engine, wish.client, wish.at)
-    marked = 0
-    for ids in in_chunks(wish.ids):
+def apply_cancel(engine: sa.Engine, command: Cancel) -> int:
+    """Apply a cancel command; requests not stored yet are canceled on arrival. Returns how many are newly affected.
+
+    The aggregator calls it before it acknowledges the command's entry, so a crash repeats it, which changes nothing.
+    For each chunk of ids two transactions are committed: one remembers the unknown ids, one requests the cancellation
+    of the known ones. Ending requests is left to `sweep`.
+    """
+    if command.ids is None:
+        return request_all(engine, command.client, command.at)
+    requested = 0
+    for ids in in_chunks(command.ids):
         with write(engine) as connection:
             unknown = set(ids) - requests.known(connection, ids)
-            cancellations.remember(connection, wish.client, unknown, wish.at)
-        # Only after that commit: an aggregator looks for wishes after its own. So one of the two sees the other.
-        marked += mark(engine, ids, wish.client)
-    return marked
+            cancellations.remember(connection, command.client, unknown, command.at)
+        # Only after that commit: an aggregator reads what is remembered after its own, so one of the two acts.
+        requested += request_cancellation(engine, ids, command.client)
+    return requested
 
 
-def mark_client(engine: sa.Engine, client: str, until: int) -> int:
-    """Mark all requests that a client enqueued until then (milliseconds); return how many were not marked before."""
+def request_all(engine: sa.Engine, client: str, until: int) -> int:
+    """Request the cancellation of all requests that a client enqueued until then, in milliseconds; return how many."""
     with write(engine) as connection:
         cancellations.remember(connection, client, [ALL], until)
     with read(engine) as connection:
         ids = cancellations.waiting_of_client(connection, client, until)
-    return mark(engine, ids, client)
+    return request_cancellation(engine, ids, client)
 
 
-def mark_arrived(engine: sa.Engine, envelopes: Sequence[Envelope]) -> int:
-    """Mark those of the requests, which must be committed, that their client wanted canceled before they came."""
+def apply_remembered(engine: sa.Engine, envelopes: Sequence[Envelope]) -> int:
+    """Apply the cancel commands that came before these requests, which must be committed, to them."""
     with read(engine) as connection:
         ids = cancellations.wished(connection, envelopes)
-    return mark(engine, ids)
+    return request_cancellation(engine, ids)
 
 
-def mark(engine: sa.Engine, ids: Sequence[str], client: str | None = None) -> int:
-    """Mark requests that have not ended, of this client where one is named; return how many were not marked before."""
-    marked = 0
+def request_cancellation(engine: sa.Engine, ids: Sequence[str], client: str | None = None) -> int:
+    """Request the cancellation of those of these requests that have not ended; return how many are newly affected.
+
+    With `client`, only that client's requests count.
+    """
+    requested = 0
     for chunk in in_chunks(ids):
         with write(engine) as connection:
-            marked += cancellations.mark(connection, chunk, client, now())
-    return marked
+            requested += cancellations.mark(connection, chunk, client, now())
+    return requested
 
 
 def sweep(engine: sa.Engine) -> Canceled:
-    """Cancel every marked request of which nothing is at Anthropic."""
+    """Cancel every request whose cancellation is requested and that is not at Anthropic.
+
+    The aggregator calls it with each tick, and after each chunk with cancel commands; `carpool cancel` does too.
+    """
     canceled = Canceled()
     with read(engine) as connection:
         unsent = cancellations.unsent_with_marks(connection)
@@ -90,17 +102,21 @@ def sweep(engine: sa.Engine) -> Canceled:
 
 
 def sweep_batch(engine: sa.Engine, batch_id: str) -> Canceled:
-    """Cancel the marked requests of one open or sealed batch; one that is left empty is dissolved."""
+    """Cancel those requests of an open or sealed batch whose cancellation is requested; an empty batch is dissolved.
+
+    The submitter calls it too, just before it posts. Each chunk is one transaction, so a crash leaves the rest to the
+    next sweep.
+    """
     canceled = Canceled()
     while True:
         with write(engine) as connection:
             state = cancellations.lock_unsent(connection, batch_id)
-            marked = cancellations.marked_in(connection, batch_id, CHUNK_REQUESTS) if state else []
-            if state and marked and _take_out(connection, batch_id, marked) == 0:
+            due = cancellations.marked_in(connection, batch_id, CHUNK_REQUESTS) if state else []
+            if state and due and _remove(connection, batch_id, due) == 0:
                 _dissolve(connection, batch_id, state)
                 canceled.dissolved.append(batch_id)
-        canceled.requests += [one.id for one in marked]
-        if len(marked) < CHUNK_REQUESTS:
+        canceled.requests += [one.id for one in due]
+        if len(due) < CHUNK_REQUESTS:
             return canceled
 
 
@@ -108,22 +124,22 @@ def _sweep_retryable(engine: sa.Engine) -> list[str]:
     canceled: list[str] = []
     while True:
         with write(engine) as connection:
-            marked = cancellations.marked_retryable(connection, CHUNK_REQUESTS)
-            _cancel(connection, marked, now())
-        canceled += [one.id for one in marked]
-        if len(marked) < CHUNK_REQUESTS:
+            due = cancellations.marked_retryable(connection, CHUNK_REQUESTS)
+            _cancel(connection, due, now())
+        canceled += [one.id for one in due]
+        if len(due) < CHUNK_REQUESTS:
             return canceled
 
 
-def _take_out(connection: sa.Connection, batch_id: str, marked: Sequence[Marked]) -> int:
-    _cancel(connection, marked, now())
-    size = sum(item_bytes(one.params_bytes) for one in marked)
-    return cancellations.shrink(connection, batch_id, len(marked), size)
+def _remove(connection: sa.Connection, batch_id: str, due: Sequence[Marked]) -> int:
+    _cancel(connection, due, now())
+    size = sum(item_bytes(one.params_bytes) for one in due)
+    return cancellations.shrink(connection, batch_id, len(due), size)
 
 
-def _cancel(connection: sa.Connection, marked: Sequence[Marked], at: int) -> None:
-    cancellations.cancel(connection, [one.id for one in marked], at)
-    deliveries.insert(connection, [(one.id, one.callback) for one in marked if one.callback], at)
+def _cancel(connection: sa.Connection, due: Sequence[Marked], at: int) -> None:
+    cancellations.cancel(connection, [one.id for one in due], at)
+    deliveries.insert(connection, [(one.id, one.callback) for one in due if one.callback], at)
 
 
 def _dissolve(connection: sa.Connection, batch_id: str, state: BatchState) -> None:
@@ -134,5 +150,5 @@ def _dissolve(connection: sa.Connection, batch_id: str, state: BatchState) -> No
 
 
 def in_chunks(ids: Sequence[str]) -> Iterator[list[str]]:
-    """Yield ids by the transaction."""
+    """Yield ids in chunks of one transaction each."""
     return (list(ids[start : start + CHUNK_REQUESTS]) for start in range(0, len(ids), CHUNK_REQUESTS))

@@ -1,1 +1,1 @@
-"""1. The inbox: what producers sent is read, checked, or set apart."""
+"""1. The inbox: what producers have sent is read and checked; what can't be read is quarantined."""

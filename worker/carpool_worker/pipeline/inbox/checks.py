@@ -1,4 +1,4 @@
-"""What the aggregator refuses: a producer of ours never sends it, and it would make a database refuse a whole chunk,
+"""What the aggregator refuses. Carpool's producers never send it; it would make the database refuse a whole chunk or
 the API a whole batch, or keep an answer from its callback.
 """
 
@@ -25,7 +25,7 @@ from carpool.tracing import TRACEPARENT
 
 CUSTOM_ID = re.compile("[0-9a-f]{32}")
 LATEST = 253_402_300_799_999
-"""Milliseconds: the end of the year 9999, the last that RFC 3339 can name."""
+"""Milliseconds: the end of the year 9999, the last one that RFC 3339 can express."""
 
 HEADERS = frozenset({BETA_HEADER, USER_PROFILE_HEADER, WORKSPACE_HEADER})
 HEADER_VALUE = re.compile(f"[!-~]{{1,{MAX_BETAS_LENGTH}}}")
@@ -56,20 +56,20 @@ def check(envelopes: Iterable[Envelope]) -> None:
         if envelope.callback:
             _check_callback(envelope.callback)
         if envelope.metadata:
-            _check_json("metadata", envelope.metadata)  # goes into the answer as it is
+            _check_json("metadata", envelope.metadata)  # becomes part of the answer as it is
 
 
-def check_cancel(wish: Cancel) -> None:
-    """Raise ValueError, with field and rule, for a wish that would do harm."""
-    if not all(map(CUSTOM_ID.fullmatch, wish.ids or ())):
+def check_cancel(command: Cancel) -> None:
+    """Raise ValueError, with field and rule, for a cancel command that would do harm."""
+    if not all(map(CUSTOM_ID.fullmatch, command.ids or ())):
         raise ValueError("ids: each must be 32 hexadecimal digits")
-    check_client(wish.client)
-    if not 0 <= wish.at <= LATEST:
+    check_client(command.client)
+    if not 0 <= command.at <= LATEST:
         raise ValueError("at: must be milliseconds since the epoch")
 
 
 def _check_params(params: bytes) -> None:
-    # What stands in a batch's body as it is could end there and begin another request.
+    # It becomes part of a batch's body as it is, where it could end its request and begin another.
     _check_json("params", params)
     if not params.startswith(b"{") or len(params) > MAX_PARAMS_BYTES:
         raise ValueError(f"params: must be a JSON object of {MAX_PARAMS_BYTES:,} bytes at most")
@@ -93,4 +93,4 @@ def _check_json(field: str, text: bytes) -> None:
     except RecursionError:
         raise ValueError(f"{field}: is nested too deeply") from None
     if not text.isascii():
-        text.decode()  # what msgspec passes over may not be UTF-8
+        text.decode()  # msgspec does not check that strings are UTF-8

@@ -1,4 +1,4 @@
-"""The quarantine: inbox entries that could not be taken, kept as they came until an operator drops or retries them."""
+"""The quarantine: inbox entries that could not be read, kept as they came until an operator drops or retries them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.pipeline.inbox.checks import check, check_cancel
 from carpool_worker.pipeline.inbox.stream import UNREADABLE
+from carpool_worker.units import Milliseconds
 
 PAGE_ENTRIES = 8
-"""Entries a read; one may have 32 MB."""
+"""Entries in one read; one may take 32 MB."""
 
 REASON = b"error"
 
-PUT_BACK_SCRIPT = """
-local held = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
-if #held == 0 then return 0 end
+RETRY_SCRIPT = """
+local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
+if #found == 0 then return 0 end
 local fields = {}
-for i = 1, #held[1][2], 2 do
-  if held[1][2][i] ~= ARGV[3] then
-    table.insert(fields, held[1][2][i])
-    table.insert(fields, held[1][2][i + 1])
+for i = 1, #found[1][2], 2 do
+  if found[1][2][i] ~= ARGV[3] then
+    table.insert(fields, found[1][2][i])
+    table.insert(fields, found[1][2][i + 1])
   end
 end
 if #fields == 0 then return 0 end
@@ -43,14 +44,14 @@ class EntryUnknown(WorkerError):
 
 
 class EntryUnreadable(WorkerError):
-    """The entry still can't be taken: it stays in the quarantine."""
+    """The entry still can't be read, and stays in the quarantine."""
 
 
 DROP_SCRIPT = """
-local unwanted, held, dropped = {}, redis.call('XRANGE', KEYS[1], '-', '+'), 0
+local unwanted, entries, dropped = {}, redis.call('XRANGE', KEYS[1], '-', '+'), 0
 for _, id in ipairs(ARGV) do unwanted[id] = true end
 redis.call('DEL', KEYS[1])
-for _, entry in ipairs(held) do
+for _, entry in ipairs(entries) do
   if unwanted[entry[1]] then
     dropped = dropped + 1
   else
@@ -59,16 +60,16 @@ for _, entry in ipairs(held) do
 end
 return dropped
 """
-"""KEYS: QUARANTINE. ARGV: ids of entries. XDEL would only mark them: their bytes would stay in memory and on the disk
-as long as a neighbour does."""
+"""KEYS: QUARANTINE. ARGV: ids of entries. XDEL would only flag them as deleted: their bytes would stay in memory and on
+disk for as long as a neighbour does."""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """One entry; `at` is when it was set apart, in milliseconds since the epoch."""
+class QuarantinedEntry:
+    """One entry; `at` is when it was quarantined, in milliseconds since the epoch."""
 
     id: str
-    at: int
+    at: Milliseconds
     reason: str
     fields: dict[bytes, bytes]
 
@@ -78,55 +79,55 @@ class Held:
         return sum(map(len, self.fields.values()))
 
     def clients(self) -> set[str]:
-        """Return whose requests it holds, as far as it can be read."""
+        """Return the clients of its requests, as far as it can be read."""
         try:
             return {envelope.client for envelope in decode_entry(self.fields[ENTRY_FIELD])}
         except UNREADABLE:
             return set()
 
 
-def held(server: redis.Redis, first: str = "-", last: str = "+") -> Iterator[Held]:
+def entries(server: redis.Redis, first: str = "-", last: str = "+") -> Iterator[QuarantinedEntry]:
     """Yield the entries, oldest first."""
     while page := cast("list[Any]", server.xrange(QUARANTINE, first, last, count=PAGE_ENTRIES)):
-        yield from (_held(entry_id.decode(), fields) for entry_id, fields in page)
+        yield from (_entry(entry_id.decode(), fields) for entry_id, fields in page)
         first = f"({page[-1][0].decode()}"
 
 
-def find(server: redis.Redis, entry_id: str) -> Held:
+def find(server: redis.Redis, entry_id: str) -> QuarantinedEntry:
     """Return one entry; raises EntryUnknown."""
     try:
-        [entry] = held(server, entry_id, entry_id)
-    except (ValueError, redis.ResponseError):  # none, or what is no id
+        [entry] = entries(server, entry_id, entry_id)
+    except (ValueError, redis.ResponseError):  # no entry, or a malformed id
         raise EntryUnknown(f"The quarantine has no entry {entry_id}.") from None
     return entry
 
 
 def drop(server: redis.Redis, entry_ids: Sequence[str]) -> int:
-    """Delete entries for good; return how many were there."""
+    """Delete entries for good; return how many there were."""
     if not entry_ids:
         return 0
     return int(server.register_script(DROP_SCRIPT)(keys=[QUARANTINE], args=entry_ids))
 
 
-def put_back(server: redis.Redis, entry: Held) -> bool:
-    """Put an entry back into the inbox, at its end; False where another was faster.
+def retry(server: redis.Redis, entry: QuarantinedEntry) -> bool:
+    """Move an entry back to the end of the inbox; return False if it is no longer in the quarantine.
 
     Raises:
-        EntryUnreadable: the aggregator would only set it apart again.
+        EntryUnreadable: the aggregator would only quarantine it again.
     """
     try:
         requests = _requests(entry)
     except UNREADABLE as error:
         raise EntryUnreadable(
-            f"Entry {entry.id} still can't be taken and stays in the quarantine: {error}"
+            f"Entry {entry.id} still can't be read and stays in the quarantine: {error}"
         ) from None
-    script = server.register_script(PUT_BACK_SCRIPT)
+    script = server.register_script(RETRY_SCRIPT)
     return bool(script(keys=[QUARANTINE, INBOX, QUEUED], args=[entry.id, requests, REASON]))
 
 
-def _requests(entry: Held) -> int:
-    if wish := entry.fields.get(CANCEL_FIELD):
-        check_cancel(decode_cancel(wish))
+def _requests(entry: QuarantinedEntry) -> int:
+    if command := entry.fields.get(CANCEL_FIELD):
+        check_cancel(decode_cancel(command))
         return 0
     if ENTRY_FIELD not in entry.fields:
         raise ValueError("it has no field that this version knows")
@@ -135,8 +136,9 @@ def _requests(entry: Held) -> int:
     return len(envelopes)
 
 
-def _held(entry_id: str, fields: dict[bytes, bytes]) -> Held:
+def _entry(entry_id: str, fields: dict[bytes, bytes]) -> QuarantinedEntry:
     contents = {name: value for name, value in fields.items() if name != REASON}
     reason = fields.get(REASON, b"").decode(errors="replace")
     printable = "".join(letter if letter.isprintable() else "\ufffd" for letter in reason)
-    return Held(entry_id, int(entry_id.partition("-")[0]), printable, contents)
+    at = Milliseconds(int(entry_id.partition("-")[0]))
+    return QuarantinedEntry(entry_id, at, printable, contents)

@@ -1,4 +1,4 @@
-"""The worker's end of the inbox: reads entries as a consumer group, hands them out in chunks, acknowledges them."""
+"""The worker's end of the inbox: reads entries as a consumer group, in chunks, and acknowledges them."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ log = get_logger(__name__)
 GROUP = "aggregators"
 
 READ_ENTRIES = 8
-"""Entries a read. Producers keep an entry below 256 kB, but a single large request may have 32 MB."""
+"""Entries in one read. Producers keep entries below 256 kB, but a single large request may take 32 MB."""
 
 CHUNK_REQUESTS = 4_000
 CHUNK_BYTES = 8_000_000
-"""One transaction's worth: small enough to bound memory, large enough to make its commit cheap."""
+"""In one transaction: few enough to bound memory, and enough to make its commit cheap."""
 
 ACKNOWLEDGE_SCRIPT = """
 local gone = 0
@@ -48,27 +48,27 @@ elseif gone > 0 then redis.call('DECRBY', KEYS[2], gone) end
 return gone
 """
 """KEYS: INBOX, QUEUED. ARGV: GROUP, then an entry's id and its number of requests, for each entry.
-The counter goes down only for entries that this call deleted, so it stays exact whoever else acknowledges. What an
-unreadable entry added to it nobody knows: an empty inbox sets it right."""
+The counter goes down only for entries that this call deleted, so it stays exact whoever else acknowledges them. What
+an unreadable entry had added is unknown, so an empty inbox resets the counter."""
 
 UNREADABLE = (KeyError, ValueError, RecursionError, MemoryError)
-"""What reading an entry can raise: msgspec's errors are ValueErrors; a few bytes can claim to be a list of billions."""
+"""Raised by reading an entry: msgspec's errors are ValueErrors; a few bytes can claim to be a list of billions."""
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 
 
 @dataclass(slots=True)
 class Chunk:
-    """The requests of some entries, to be taken in one transaction, and what clients want canceled."""
+    """The requests of some entries, to be stored in one transaction, and the cancel commands among them."""
 
     entries: list[tuple[bytes, int]] = field(default_factory=list)  # id, number of requests
     envelopes: list[Envelope] = field(default_factory=list)
-    wishes: list[Cancel] = field(default_factory=list)
+    cancels: list[Cancel] = field(default_factory=list)
     size: int = 0
 
     @property
     def full(self) -> bool:
-        """Whether it is time to take it."""
+        """Whether it is time to store it."""
         return len(self.envelopes) >= CHUNK_REQUESTS or self.size >= CHUNK_BYTES
 
 
@@ -78,23 +78,23 @@ class Inbox:
     def __init__(self, server: redis.Redis, claim_interval: float) -> None:
         self._redis = server
         self._claim_after = int(claim_interval * 1000)
-        # Unique: leaving drops whatever the name still holds, and a restarted container has its old host and pid.
+        # Unique: leaving deletes the consumer's pending entries, and a restarted container has its old host and pid.
         self._consumer = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
         self._acknowledge = server.register_script(ACKNOWLEDGE_SCRIPT)
 
     def chunks(self) -> Iterator[Chunk]:
-        """Yield what dead consumers left behind, then what is new, until the inbox is empty."""
+        """Yield the entries that dead consumers left pending, then new ones, until the inbox is empty."""
         self._create_group()
         yield from self._chunks(self._abandoned())
         yield from self._chunks(self._new())
 
     def acknowledge(self, chunk: Chunk) -> None:
-        """Take the chunk's entries out of the inbox; call it once their requests are committed."""
+        """Delete the chunk's entries from the inbox; call it once their requests are committed."""
         arguments = [part for entry in chunk.entries for part in entry]
         self._acknowledge(keys=[INBOX, QUEUED], args=[GROUP, *arguments])
 
     def leave(self) -> None:
-        """Forget this consumer, so that their list doesn't grow; only after all it read was acknowledged."""
+        """Delete this consumer, so that their list doesn't grow; only after all that it read is acknowledged."""
         self._redis.xgroup_delconsumer(INBOX, GROUP, self._consumer)
 
     def _create_group(self) -> None:
@@ -137,8 +137,8 @@ class Inbox:
         entry_id, fields = entry
         envelopes: list[Envelope] = []
         try:
-            if wish := fields.get(CANCEL_FIELD):
-                self._add_wish(chunk, entry_id, wish)
+            if packed_cancel := fields.get(CANCEL_FIELD):
+                self._add_cancel(chunk, entry_id, packed_cancel)
                 return
             packed = fields[ENTRY_FIELD]
             envelopes = decode_entry(packed)
@@ -150,11 +150,11 @@ class Inbox:
         chunk.envelopes += envelopes
         chunk.size += len(packed)
 
-    def _add_wish(self, chunk: Chunk, entry_id: bytes, packed: bytes) -> None:
-        wish = decode_cancel(packed)
-        check_cancel(wish)
+    def _add_cancel(self, chunk: Chunk, entry_id: bytes, packed: bytes) -> None:
+        command = decode_cancel(packed)
+        check_cancel(command)
         chunk.entries.append((entry_id, 0))
-        chunk.wishes.append(wish)
+        chunk.cancels.append(command)
         chunk.size += len(packed)
 
     def _quarantine(
@@ -167,7 +167,7 @@ class Inbox:
 
 
 def _streams(answer: Any) -> list[list[Entry]]:
-    # RESP3 answers a mapping, RESP2 a list of pairs.
+    # RESP3 replies with a mapping, RESP2 with a list of pairs.
     if isinstance(answer, dict):
         return [entry for value in answer.values() for entry in value]
     return [entries for _, entries in answer or []]

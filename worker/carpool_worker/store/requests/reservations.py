@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from carpool_worker import database, transition_log
 from carpool_worker.models.tables import requests, usage
-from carpool_worker.policies.budgets import Budget, Standing
+from carpool_worker.policies.budgets import Budget, BudgetBalance
 from carpool_worker.states import REFUSE, STAGE
 from carpool_worker.store.bulk import insert_rows
 from carpool_worker.store.requests.rows import BODY, among
@@ -47,14 +47,14 @@ def lock(connection: sa.Connection) -> None:
     database.lock(connection, BUDGET_LOCK)
 
 
-def standings(connection: sa.Connection, budgets: Mapping[str, Budget], now: int) -> dict[str, Standing]:
+def balances(connection: sa.Connection, budgets: Mapping[str, Budget], now: int) -> dict[str, BudgetBalance]:
     """Return how these clients stand at that time, in milliseconds since the epoch."""
     # In this order: what is settled in between counts twice for once, where the other way it would not count at all.
     reserved = _reserved(connection, list(budgets))
     spent = _spent(connection, list(budgets), now)
     nothing = {"day": 0, "month": 0}
     return {
-        client: Standing(budget, spent.get(client, nothing), reserved.get(client, 0))
+        client: BudgetBalance(budget, spent.get(client, nothing), reserved.get(client, 0))
         for client, budget in budgets.items()
     }
 
