@@ -32,6 +32,7 @@ from carpool_worker.store import retention
 from carpool_worker.store.batches.filling import FRESH
 from carpool_worker.store.requests.answers import PRUNED, load_answers
 from carpool_worker.store.requests.rows import UNBATCHED
+from carpool_worker.units import DAY
 
 BATCH = "b" * 32
 PARAMS_DAYS, ANSWERS_DAYS = 7.0, 29.0
@@ -39,7 +40,7 @@ FINAL = (RequestState.COMPLETED, RequestState.DISCARDED, RequestState.CANCELED)
 
 
 def days_ago(days: float) -> int:
-    return now() - int(days * pruner.DAY)
+    return now() - int(days * DAY)
 
 
 def given_batch(engine: sa.Engine, opened: float, batch_id: str = BATCH, **columns: Any) -> None:

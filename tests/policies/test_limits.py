@@ -15,14 +15,14 @@ limits = st.builds(Limits, st.integers(1, 30), st.integers(1_000, 10_000), st.ju
 
 @given(sizes, st.integers(0, 40), st.integers(0, 12_000), limits)
 def test_a_batch_never_gets_more_than_fits(
-    sizes: list[int], held_count: int, held_bytes: int, limits: Limits
+    sizes: list[int], count: int, used_bytes: int, limits: Limits
 ) -> None:
-    n = fitting(sizes, held_count, held_bytes, limits)
-    total = BODY_FRAME_BYTES + held_bytes + sum(map(item_bytes, sizes[:n]))
+    n = fitting(sizes, count, used_bytes, limits)
+    total = BODY_FRAME_BYTES + used_bytes + sum(map(item_bytes, sizes[:n]))
 
     assert 0 <= n <= len(sizes)
-    assert n == 0 or held_count + n <= limits.count
-    assert n == 0 or total <= limits.body_bytes or held_count + n == 1
+    assert n == 0 or count + n <= limits.count
+    assert n == 0 or total <= limits.body_bytes or count + n == 1
 
 
 @given(sizes.filter(len), limits)
@@ -31,13 +31,11 @@ def test_an_empty_batch_always_takes_a_request(sizes: list[int], limits: Limits)
 
 
 @given(sizes, st.integers(0, 40), st.integers(0, 12_000), limits)
-def test_a_batch_takes_all_that_fit(
-    sizes: list[int], held_count: int, held_bytes: int, limits: Limits
-) -> None:
-    n = fitting(sizes, held_count, held_bytes, limits)
-    more = BODY_FRAME_BYTES + held_bytes + sum(map(item_bytes, sizes[: n + 1]))
+def test_a_batch_takes_all_that_fit(sizes: list[int], count: int, used_bytes: int, limits: Limits) -> None:
+    n = fitting(sizes, count, used_bytes, limits)
+    more = BODY_FRAME_BYTES + used_bytes + sum(map(item_bytes, sizes[: n + 1]))
 
-    assert n == len(sizes) or held_count + n >= limits.count or more > limits.body_bytes
+    assert n == len(sizes) or count + n >= limits.count or more > limits.body_bytes
 
 
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=20))

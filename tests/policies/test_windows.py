@@ -14,7 +14,7 @@ from carpool_worker.policies.windows import (
     DAYS,
     LEAD,
     MINUTE,
-    holds,
+    blocks,
     is_open,
     longest_closed,
     next_opening,
@@ -75,11 +75,11 @@ def test_several_are_open_where_one_is_and_none_at_all_always() -> None:
 def test_windows_hold_a_batch_until_they_open_or_its_time_has_come() -> None:
     nights, noon, night = parse_all(["22:00-06:00"]), ms("2026-11-22T12:00"), ms("2026-11-22T22:00")
 
-    assert holds(nights, None, noon)
-    assert not holds(nights, None, night)
-    assert holds(nights, noon + LEAD + 1, noon)
-    assert not holds(nights, noon + LEAD, noon)
-    assert not holds((), None, noon)
+    assert blocks(nights, None, noon)
+    assert not blocks(nights, None, night)
+    assert blocks(nights, noon + LEAD + 1, noon)
+    assert not blocks(nights, noon + LEAD, noon)
+    assert not blocks((), None, noon)
 
 
 def test_a_change_of_the_clocks_skips_what_it_skips_and_repeats_what_it_repeats() -> None:

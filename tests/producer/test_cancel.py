@@ -1,4 +1,4 @@
-"""Cancelling by a producer: a wish in the inbox, behind the requests, whatever the inbox holds."""
+"""Canceling by a producer: a command in the inbox, behind the requests, however full it is."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
-def wishes(worker: HandWorker) -> list[Cancel]:
+def commands(worker: HandWorker) -> list[Cancel]:
     stream: Any = worker.redis.xrange(INBOX)
     return [decode_cancel(fields[CANCEL_FIELD]) for _, fields in stream if CANCEL_FIELD in fields]
 
 
-def test_a_wish_stands_in_the_inbox_behind_the_requests_and_counts_none(
+def test_a_cancel_command_is_in_the_inbox_behind_the_requests_and_counts_as_none(
     producer: Producer, worker: HandWorker, params: dict[str, Any]
 ) -> None:
     # When
@@ -43,7 +43,10 @@ def test_a_wish_stands_in_the_inbox_behind_the_requests_and_counts_none(
     # Then
     stream: Any = worker.redis.xrange(INBOX)
     assert [next(iter(fields)) for _, fields in stream] == [b"v1", CANCEL_FIELD, CANCEL_FIELD]
-    assert [(wish.client, wish.ids) for wish in wishes(worker)] == [("tests", [request_id]), ("tests", None)]
+    assert [(command.client, command.ids) for command in commands(worker)] == [
+        ("tests", [request_id]),
+        ("tests", None),
+    ]
     assert worker.queued() == 1
 
 
@@ -55,7 +58,7 @@ def test_what_follows_cancel_all_bears_a_later_time(
         producer.enqueue(params)
         producer.cancel_all()
 
-    # Then each wish means all before it in the stream, and nothing after it
+    # Then each command means all requests before it in the stream, and none after it
     stream: Any = worker.redis.xrange(INBOX)
     times = [
         decode_cancel(fields[CANCEL_FIELD]).at
@@ -73,11 +76,13 @@ def test_many_ids_travel_in_several_entries_and_none_in_none(producer: Producer,
     producer.cancel()
     producer.cancel(*ids)
 
-    assert [len(wish.ids or ()) for wish in wishes(worker)] == [MAX_CANCEL_IDS, 1]
-    assert [id_ for wish in wishes(worker) for id_ in wish.ids or ()] == ids
+    assert [len(command.ids or ()) for command in commands(worker)] == [MAX_CANCEL_IDS, 1]
+    assert [id_ for command in commands(worker) for id_ in command.ids or ()] == ids
 
 
-def test_a_full_inbox_takes_a_wish(redis_url: str, worker: HandWorker, params: dict[str, Any]) -> None:
+def test_a_full_inbox_accepts_a_cancel_command(
+    redis_url: str, worker: HandWorker, params: dict[str, Any]
+) -> None:
     with Producer(redis_url, client="tests", max_queued=1) as producer:
         request_id = producer.enqueue(params)
         with pytest.raises(QueueFull):
@@ -85,13 +90,13 @@ def test_a_full_inbox_takes_a_wish(redis_url: str, worker: HandWorker, params: d
 
         producer.cancel(request_id)
 
-    assert len(wishes(worker)) == 1
+    assert len(commands(worker)) == 1
 
 
 def test_what_is_no_id_cancels_nothing(producer: Producer, worker: HandWorker) -> None:
     with pytest.raises(InvalidRequest, match="request_id"):
         producer.cancel(mint_id("tests"), "invoice-42")
-    assert wishes(worker) == []
+    assert commands(worker) == []
 
 
 def test_a_redis_that_is_away_or_refuses_is_told(redis_url: str) -> None:
@@ -103,14 +108,14 @@ def test_a_redis_that_is_away_or_refuses_is_told(redis_url: str) -> None:
         refused.cancel_all()
 
 
-def test_a_wish_whose_reply_was_lost_is_repeated(
+def test_a_cancel_command_whose_reply_was_lost_is_repeated(
     proxy: LossyProxy, proxy_url: str, worker: HandWorker, params: dict[str, Any]
 ) -> None:
     with Producer(proxy_url, client="tests") as producer:
         request_id = producer.enqueue(params)
         proxy.cut()
         producer.cancel(request_id)
-    assert [wish.ids for wish in wishes(worker)] == [[request_id]]
+    assert [command.ids for command in commands(worker)] == [[request_id]]
 
 
 def test_an_event_loop_cancels_too(redis_url: str, worker: HandWorker) -> None:
@@ -125,7 +130,7 @@ def test_an_event_loop_cancels_too(redis_url: str, worker: HandWorker) -> None:
                 await away.cancel(*ids)
 
     asyncio.run(cancel())
-    assert [wish.ids for wish in wishes(worker)] == [ids, None]
+    assert [command.ids for command in commands(worker)] == [ids, None]
 
 
 def test_in_memory_what_is_canceled_ends_so_at_no_cost(params: dict[str, Any]) -> None:

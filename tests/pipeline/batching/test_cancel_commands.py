@@ -49,15 +49,15 @@ def test_a_request_that_comes_after_its_cancellation_is_canceled_on_arrival(
     assert int(unhurried.server.get(QUEUED) or 0) == unhurried.server.xlen(INBOX) == 0
 
 
-def test_a_wish_and_its_requests_taken_at_the_same_moment_meet(
+def test_a_cancel_command_and_its_requests_pooled_at_the_same_moment_meet(
     unhurried: Carpool, redis_url: str, simulator: RemoteSimulator
 ) -> None:
-    # Given requests, and the wish to cancel them, in the hands of two aggregators
+    # Given requests, and the command to cancel them, read by two aggregators
     with Producer(redis_url, client="tests") as producer:
         for _ in range(10):
             ids = producer.enqueue_many([request(f"{n}") for n in range(20)])
             [chunk] = Inbox(unhurried.server, 30).chunks()
-            wish = Cancel("tests", list(ids), now())
+            command = Cancel("tests", list(ids), now())
 
             # When both act at once
             def arrive(chunk: Any = chunk) -> None:
@@ -65,11 +65,11 @@ def test_a_wish_and_its_requests_taken_at_the_same_moment_meet(
                 canceler.apply_remembered(unhurried.engine, chunk.envelopes)
 
             with ThreadPoolExecutor(2) as pool:
-                arrival, wished = (
+                arrival, canceled = (
                     pool.submit(arrive),
-                    pool.submit(canceler.apply_cancel, unhurried.engine, wish),
+                    pool.submit(canceler.apply_cancel, unhurried.engine, command),
                 )
-                arrival.result(), wished.result()
+                arrival.result(), canceled.result()
 
             # Then no request slips through between them
             canceler.sweep(unhurried.engine)
@@ -137,7 +137,7 @@ def test_all_of_a_client_is_what_it_enqueued_until_then(
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "command",
     [
         b"\xc1",
         encode_cancel(["tests", ["not an id"], 1]),
@@ -146,10 +146,10 @@ def test_all_of_a_client_is_what_it_enqueued_until_then(
         encode_cancel(Cancel("tests", None, 2**63)),
     ],
 )
-def test_a_wish_that_can_not_be_read_is_quarantined(
-    unhurried: Carpool, producer: Producer, wish: bytes
+def test_a_cancel_command_that_cannot_be_read_is_quarantined(
+    unhurried: Carpool, producer: Producer, command: bytes
 ) -> None:
-    unhurried.server.xadd(INBOX, {CANCEL_FIELD: wish})
+    unhurried.server.xadd(INBOX, {CANCEL_FIELD: command})
     [request_id] = given_batched(unhurried, producer, "a")
 
     assert states_of(unhurried, [request_id]) == ["batched"]

@@ -1,4 +1,4 @@
-"""What can't be taken from the inbox is set apart, and an operator can see it, drop it and put it back."""
+"""Inbox entries that can't be read are quarantined, and an operator can see them, drop them and retry them."""
 
 from __future__ import annotations
 
@@ -131,14 +131,14 @@ def test_an_entry_that_can_be_read_now_is_taken_once(
         assert connection.scalar(sa.text("SELECT count(*) FROM requests")) == 1
 
 
-def test_a_wish_to_cancel_that_can_be_read_now_is_put_back(server: Any, carpool: Carpool) -> None:
+def test_a_cancel_command_that_can_be_read_now_is_put_back(server: Any, carpool: Carpool) -> None:
     # Given
-    wish = {CANCEL_FIELD: encode_cancel(Cancel("billing", None, 1))}
-    entry_id = server.xadd(QUARANTINE, wish).decode()
+    command = {CANCEL_FIELD: encode_cancel(Cancel("billing", None, 1))}
+    entry_id = server.xadd(QUARANTINE, command).decode()
 
     # When / Then
     assert carpool("retry", entry_id).output == "1 entry put back into the inbox.\n"
-    assert [fields for _, fields in server.xrange(INBOX)] == [wish]
+    assert [fields for _, fields in server.xrange(INBOX)] == [command]
     assert server.get(QUEUED) == b"0"
 
 

@@ -9,7 +9,7 @@ from statistics import median_high
 from carpool_worker.advisor.advice import Advice, subject
 from carpool_worker.advisor.sampling import Groups, Sample
 from carpool_worker.formatting import money
-from carpool_worker.money.prices import KINDS, tariff_of
+from carpool_worker.money.prices import KINDS, model_prices
 
 LEAST_SAMPLES = 50
 """Answers below which nothing is said."""
@@ -65,5 +65,5 @@ def percentile(ascending: Sequence[int], percent: int) -> int:
 
 
 def _price_of_a_token(model: str, today: date) -> int:
-    tariff = tariff_of(model, today)
-    return int(tariff.in_batch[-1][KINDS.index("output_tokens")]) if tariff else 0
+    prices = model_prices(model, today)
+    return int(prices.in_batch[-1][KINDS.index("output_tokens")]) if prices else 0

@@ -8,7 +8,7 @@ from datetime import date
 
 from carpool_worker.advisor.advice import Advice, Pace, subject
 from carpool_worker.advisor.sampling import Groups, Sample
-from carpool_worker.money.prices import tariff_of
+from carpool_worker.money.prices import model_prices
 from carpool_worker.prompt_cache.prefixes import shortest
 from carpool_worker.prompt_cache.savings import WARM_HIT_RATE, breaks_even_at, cache_rates, saving
 from carpool_worker.store.reports.samples import Opened
@@ -49,7 +49,7 @@ def _advice(
 ) -> Iterator[Advice]:
     client, model = alike[0].client, alike[0].model
     tokens = prefix_tokens(alike, group)
-    rates = cache_rates(tariff_of(model, today))
+    rates = cache_rates(model_prices(model, today))
     if rates is None or tokens < shortest(model):
         return
     saved = saving(tokens, count, min(batches, count), WARM_HIT_RATE, rates)

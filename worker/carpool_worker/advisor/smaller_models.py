@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 
 from carpool_worker.advisor.advice import Advice, Pace, subject
-from carpool_worker.money.prices import Counts, tariff_of
+from carpool_worker.money.prices import Counts, model_prices
 from carpool_worker.store.usage import Used
 
 FAMILIES = (("fable", "mythos"), ("opus",), ("sonnet",), ("haiku",))
@@ -58,9 +58,9 @@ def candidates(model: str) -> Sequence[str]:
 
 def mean_price(row: Used, model: str, today: date) -> int | None:
     """Return what the mean of these requests would cost today, in picodollars; cache writes as for five minutes."""
-    tariff = tariff_of(model, today)
+    prices = model_prices(model, today)
     kinds = (row.input_tokens, row.output_tokens, row.cache_read_tokens, row.cache_write_tokens, 0, 0)
     uncached, output, read, write, *_ = (count // row.requests for count in kinds)
     counts: Counts = (uncached, output, read, write, 0, 0)
-    price = tariff.price(counts) if tariff else None
+    price = prices.price(counts) if prices else None
     return price.cost if price else None

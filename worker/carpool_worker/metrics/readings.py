@@ -13,7 +13,7 @@ from redis.retry import Retry
 from carpool_worker.database import now, read
 from carpool_worker.models import LanePause
 from carpool_worker.policies.budgets import BudgetBalance
-from carpool_worker.policies.windows import DAY, longest_closed, parse_all
+from carpool_worker.policies.windows import longest_closed, parse_all
 from carpool_worker.settings import Settings
 from carpool_worker.states import BatchState
 from carpool_worker.store import usage
@@ -26,6 +26,7 @@ from carpool_worker.store.reports.metrics import Counted, Gone, Standing, Stay, 
 from carpool_worker.store.reports.status import Deliveries
 from carpool_worker.store.requests import reservations
 from carpool_worker.store.usage import Used
+from carpool_worker.units import DAY
 
 LATELY = 3_600_000
 """Milliseconds: how far back delivery attempts, and deliveries given up on, are counted."""

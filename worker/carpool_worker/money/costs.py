@@ -1,4 +1,4 @@
-"""What an answer cost: the parts of its `usage` that are billed, priced as of its day.
+"""What an answer cost: the billed parts of its `usage`, at the prices of its day.
 
 The API's `input_tokens` excludes cached tokens.
 """
@@ -10,16 +10,16 @@ from typing import Annotated
 
 import msgspec
 
-from carpool_worker.money.prices import Counts, Price, tariff_of
+from carpool_worker.money.prices import Counts, Price, model_prices
 
 __all__ = ["CacheCreation", "Price", "ServerTools", "Tokens", "price_of"]
 
 WITHIN_US = "us"
-"""What `usage.inference_geo` says of an answer that was run within the US alone."""
+"""The `usage.inference_geo` of an answer that was run within the US only."""
 
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=100_000_000)]
-"""More of anything than an answer can have used, and few enough that its price fits into the tables."""
+"""Up to more than any answer can use, and few enough that the price fits into the tables."""
 
 
 class CacheCreation(msgspec.Struct, frozen=True):
@@ -48,7 +48,7 @@ class Tokens(msgspec.Struct, frozen=True):
 
     @property
     def cache_write_tokens(self) -> int:
-        """Tokens written to the cache, whatever their time to live."""
+        """Tokens written to the cache, of any time to live."""
         return self.cache_creation_input_tokens or 0
 
     @property
@@ -58,11 +58,9 @@ class Tokens(msgspec.Struct, frozen=True):
 
 
 def price_of(tokens: Tokens, model: str, day: date) -> Price | None:
-    """Return what these tokens cost on that day (UTC), or None where the model has no known price, or one of their
-    kinds has none.
-    """
-    tariff = tariff_of(model, day, tokens.inference_geo == WITHIN_US)
-    return None if tariff is None else tariff.price(_counts(tokens))
+    """Return what these tokens cost on that day (UTC), or None if the model, or one of their kinds, has no price."""
+    prices = model_prices(model, day, tokens.inference_geo == WITHIN_US)
+    return None if prices is None else prices.price(_counts(tokens))
 
 
 def _counts(tokens: Tokens) -> Counts:

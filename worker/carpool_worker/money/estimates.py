@@ -1,7 +1,7 @@
-"""Estimates what a request may cost, before it is sent: what is reserved of its client's budget. Pure.
+"""Estimates what a request may cost, before it is sent: that much of its client's budget is reserved. Pure.
 
-Rather too much than too little: all of max_tokens is counted, though most answers are shorter. Of what can't be told
-from the params nothing is: web searches, writes to the prompt cache (dearer) and reads from it (cheaper).
+It errs on the high side: all of max_tokens is counted, though most answers are shorter. What the params do not tell is
+left out: web searches, and writes to the prompt cache (more expensive) or reads from it (cheaper).
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from typing import Any
 import msgspec
 
 from carpool_worker.money.costs import Tokens, price_of
+from carpool_worker.units import Picodollars
 
 BYTES_A_TOKEN = 3
 """Of the params' JSON. English has about 4 (Anthropic's glossary, "Tokens"); other scripts, and JSON itself, fewer."""
 
 FILE_BYTES_A_TOKEN = 50
 """Of base64. An image has 1,600 tokens at most and a page of a PDF 1,500 to 3,000 (Anthropic's pages on vision and PDF
-support), and either has some 100 kB or more; of a PDF of text alone this is too little."""
+support), and either takes 100 kB or more; for a PDF of nothing but text the estimate is too low."""
 
 FILE = re.compile(rb'"data"\s*:\s*"[A-Za-z0-9+/=]{1000,}"')
 """An image or a document in base64."""
 
 MOST_TOKENS = 100_000_000
-"""More than any answer has: an absurd max_tokens, that Anthropic will refuse, must not pass the columns' bounds."""
+"""More than any answer has: an absurd max_tokens, which Anthropic refuses, must not overflow the columns."""
 
 
 class _Params(msgspec.Struct):
@@ -35,21 +36,21 @@ class _Params(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Params).decode
 
 
-def estimate(model: str, params: bytes, day: date) -> int | None:
-    """Return picodollars at the model's batch price of that day (UTC), or None where it has no known price."""
+def estimate(model: str, params: bytes, day: date) -> Picodollars | None:
+    """Return the cost at the model's batch price of that day (UTC), or None if it has no known price."""
     price = price_of(tokens_of(params), model, day)
     return None if price is None else price.cost
 
 
 def tokens_of(params: bytes) -> Tokens:
-    """Return about how many tokens the params, a JSON object, take and how many they allow for the answer."""
+    """Return about how many tokens the params, a JSON object, take, and how many they allow for the answer."""
     in_files = sum(len(match[0]) for match in FILE.finditer(params))
     counted = (len(params) - in_files) // BYTES_A_TOKEN + in_files // FILE_BYTES_A_TOKEN
     return Tokens(input_tokens=counted, output_tokens=_max_tokens(params))
 
 
 def _max_tokens(params: bytes) -> int:
-    # What is no number of this size Anthropic refuses, which costs nothing; others' requests must not wait behind it.
+    # Anthropic refuses anything that is not such a number, at no cost; it must not keep the other requests waiting.
     try:
         allowed = _decode(params).max_tokens
     except (msgspec.MsgspecError, RecursionError):

@@ -1,8 +1,8 @@
-"""The prices of a model on a day, learnt from `genai-prices`; nothing here repeats one.
+"""The prices of a model on a day, as `genai-prices` has them; none is repeated here.
 
-A batch halves every token kind, web searches are not halved (Anthropic's price list). The library knows batch rates
-from 14 October 2026 on, and not for every older model; where it knows none, it quietly answers with the list price,
-so that is halved here. Its `input_tokens` includes cached tokens, the API's excludes them.
+A batch halves the price of every kind of token, but not of web searches (Anthropic's price list). The library has batch
+rates from 14 October 2026 on, and not for every older model; where it has none it silently returns the list price, so
+that is halved here. Its `input_tokens` includes cached tokens, the API's excludes them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import NamedTuple, cast
 from genai_prices import Usage, calc_price
 from genai_prices.types import TieredPrices
 
-from carpool_worker.units import DOLLAR
+from carpool_worker.units import DOLLAR, Picodollars
 
 BATCH_DISCOUNT = 2
 """What a batch divides the price of every kind of token by (Anthropic's price list, "Batch processing")."""
 
 US_PERCENT = 110
-"""Of the price of every kind of token for an answer run within the US alone (its price list, "Data residency")."""
+"""Of the price of every kind of token, for an answer run within the US only (its price list, "Data residency")."""
 
 Counts = tuple[int, int, int, int, int, int]
 KINDS = (
@@ -37,25 +37,25 @@ SEARCHES = KINDS.index("web_searches")
 
 
 class Price(NamedTuple):
-    """What one answer cost in a batch, and what it would have cost outside one. Picodollars."""
+    """What one answer cost in a batch, and what it would have cost outside one, in picodollars."""
 
-    cost: int
-    list_price: int
+    cost: Picodollars
+    list_price: Picodollars
 
 
 @dataclass(frozen=True, slots=True)
-class Tariff:
-    """A model's prices on a day. The library takes 0.3 ms a price; within a tier prices are linear, so they are
-    learnt from it once.
+class ModelPrices:
+    """A model's prices on a day. Within a tier prices are linear, so the library, which takes 0.3 ms for one, is asked
+    only once.
     """
 
-    thresholds: tuple[int, ...]  # input tokens from which a tier holds, the highest first
-    in_batch: tuple[Counts, ...]  # picodollars a unit, in the order of KINDS, for each tier
+    thresholds: tuple[int, ...]  # input tokens from which a tier applies, the highest first
+    in_batch: tuple[Counts, ...]  # picodollars for one of each of KINDS, by tier
     standard: tuple[Counts, ...]
     unknown: tuple[int, ...] = ()  # which of KINDS have no price
 
     def price(self, counts: Counts) -> Price | None:
-        """Return the price of these counts, or None where one of them is of a kind without a known price."""
+        """Return the price of these counts, or None if one of them is of a kind without a known price."""
         if self.unknown and any(counts[kind] for kind in self.unknown):
             return None
         uncached, _, read, write, longer, _ = counts
@@ -67,8 +67,8 @@ class Tariff:
 
 
 @lru_cache(maxsize=512)
-def tariff_of(model: str, day: date, in_us: bool = False) -> Tariff | None:
-    """Return a model's prices on a day (UTC), or None where they are unknown; `in_us`: run within the US alone."""
+def model_prices(model: str, day: date, in_us: bool = False) -> ModelPrices | None:
+    """Return a model's prices on a day (UTC), or None if unknown; `in_us`: for answers run within the US only."""
     at = datetime.combine(day, time(12), UTC)
     try:
         known = calc_price(Usage(input_tokens=1), model, provider_id="anthropic", genai_request_timestamp=at)
@@ -79,7 +79,7 @@ def tariff_of(model: str, day: date, in_us: bool = False) -> Tariff | None:
     thresholds = tuple(sorted(starts, reverse=True))
     standard = tuple(_rates(model, at, False, threshold, in_us) for threshold in thresholds)
     in_batch = tuple(_rates(model, at, True, threshold, in_us) for threshold in thresholds)
-    return Tariff(
+    return ModelPrices(
         thresholds,
         tuple(map(_discounted, in_batch, standard)),
         standard,
@@ -89,16 +89,18 @@ def tariff_of(model: str, day: date, in_us: bool = False) -> Tariff | None:
 
 def _rates(model: str, at: datetime, in_batch: bool, total_input: int, in_us: bool) -> Counts:
     anchor = (total_input, 0, 0, 0, 0, 0)
-    floor = ask(model, at, in_batch, anchor)
+    floor = library_price(model, at, in_batch, anchor)
     probes = [tuple(n + (kind == probed) for n, kind in zip(anchor, KINDS, strict=True)) for probed in KINDS]
-    rates = [int((ask(model, at, in_batch, cast(Counts, probe)) - floor) * DOLLAR) for probe in probes]
+    rates = [
+        int((library_price(model, at, in_batch, cast(Counts, probe)) - floor) * DOLLAR) for probe in probes
+    ]
     if in_us:
         rates[:SEARCHES] = [rate * US_PERCENT // 100 for rate in rates[:SEARCHES]]
     return cast(Counts, tuple(rates))
 
 
 def _discounted(in_batch: Counts, standard: Counts) -> Counts:
-    # A token kind that costs the same in a batch as outside has no batch rate in the library.
+    # A kind of token that costs the same in a batch as outside has no batch rate in the library.
     tokens = (
         batch // BATCH_DISCOUNT if batch == list_price else batch
         for batch, list_price in zip(in_batch[:SEARCHES], standard[:SEARCHES], strict=True)
@@ -106,11 +108,13 @@ def _discounted(in_batch: Counts, standard: Counts) -> Counts:
     return cast(Counts, (*tokens, in_batch[SEARCHES]))
 
 
-def _sum(n: Counts, rate: Counts) -> int:
-    return n[0] * rate[0] + n[1] * rate[1] + n[2] * rate[2] + n[3] * rate[3] + n[4] * rate[4] + n[5] * rate[5]
+def _sum(n: Counts, rate: Counts) -> Picodollars:
+    return Picodollars(
+        n[0] * rate[0] + n[1] * rate[1] + n[2] * rate[2] + n[3] * rate[3] + n[4] * rate[4] + n[5] * rate[5]
+    )
 
 
-def ask(model: str, at: datetime, in_batch: bool, counts: Counts) -> Decimal:
+def library_price(model: str, at: datetime, in_batch: bool, counts: Counts) -> Decimal:
     """Return the library's own price of these counts, in dollars."""
     uncached, output, read, write, write_longer, searches = counts
     usage = Usage(

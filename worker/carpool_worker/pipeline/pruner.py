@@ -1,7 +1,7 @@
-"""Drops what has been kept for long enough: params, answers, tries to deliver, wishes to cancel.
+"""Drops what has been kept for long enough: params, answers, tries to deliver, cancel commands.
 
-A request's own end decides, not its batch's. It works in steps of a short transaction each, so that nobody waits for
-it, and in runs of bounded length. Requests, batches and usage are the ledger: they stay for ever.
+A request's own end counts, not its batch's. The pruner works in short transactions, so that nobody waits for it, and in
+runs of bounded length. Requests, batches and usage are the ledger, which is kept forever.
 """
 
 from __future__ import annotations
@@ -19,24 +19,22 @@ from carpool_worker.store import retention
 from carpool_worker.store.requests.rows import UNBATCHED
 from carpool_worker.store.retention import ANSWERS, PARAMS, Content
 from carpool_worker.telemetry.logs import get_logger
+from carpool_worker.units import DAY
 
 log = get_logger(__name__)
 
 RUN_SECONDS = 20.0
-"""How long one run goes on while there is something to drop; the next run takes over."""
+"""The longest that one run goes on; the next run takes over."""
 
 STEP_ROWS = 1_000
 """Rows deleted in one transaction."""
-
-DAY = 86_400_000
-"""Milliseconds."""
 
 Step = Callable[[sa.Connection, int, int], int]
 
 
 @dataclass
-class Run:
-    """One run of the pruner on a database; `dropped` counts rows by kind."""
+class PruningRun:
+    """One run of the pruner; `dropped` counts the rows of each table."""
 
     engine: sa.Engine
     deadline: float = field(default_factory=lambda: monotonic() + RUN_SECONDS)
@@ -48,17 +46,17 @@ class Run:
         return monotonic() > self.deadline
 
     def prune_bodies(self, content: Content, before: int) -> None:
-        """Drop content of requests that ended before then."""
+        """Drop content of requests that ended before that time."""
         with read(self.engine) as connection:
             batch_ids = [*retention.unpruned(connection, content, before), UNBATCHED]
-        # Shuffled: those of which something must stay for now can't keep the others from their turn.
+        # Shuffled, so that batches of which something must stay for now don't keep the others from being pruned.
         for batch_id in random.sample(batch_ids, len(batch_ids)):
             if self.is_over:
                 return
             self._prune_batch(content, batch_id, before)
 
     def prune_old(self, name: str, step: Step, before: int) -> None:
-        """Drop rows of before then, a step at a time."""
+        """Drop the rows from before that time, a step at a time."""
         gone = STEP_ROWS
         while gone == STEP_ROWS and not self.is_over:
             with write(self.engine) as connection:
@@ -81,8 +79,14 @@ class Run:
 
 
 def prune(engine: sa.Engine, params_days: float, answers_days: float) -> Counter[str]:
-    """Drop what is older than so many days; return how many rows of each table went."""
-    run, at = Run(engine), now()
+    """Drop what is older than so many days; return how many rows of each table were dropped.
+
+    The `carpool.prune` task calls it each minute, one at a time. Every step of at most STEP_ROWS rows is a transaction
+    of its own, and a batch is recorded as pruned only when nothing of it is left. So a crash, or the end of the run's
+    time, leaves the rest to the next run. Nothing is dropped of a request that has not ended, nor an answer that is
+    still to be delivered.
+    """
+    run, at = PruningRun(engine), now()
     answers_before = at - int(answers_days * DAY)
     run.prune_old("cancellations", retention.prune_cancellations, answers_before)
     run.prune_old("delivery_attempts", retention.prune_attempts, answers_before)

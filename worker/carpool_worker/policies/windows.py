@@ -1,7 +1,7 @@
-"""When sealed batches may be posted: windows such as 'Mon-Fri 22:00-06:00 Europe/Berlin'. Pure.
+"""When sealed batches may be posted: submit windows such as 'Mon-Fri 22:00-06:00 Europe/Berlin'. Pure.
 
-The clock on the wall of a window's zone decides, minute by minute: hours that a change of the clocks skips do not open
-it, hours that it repeats open it twice.
+The local time of a window's zone decides, minute by minute: hours that a change of the clocks skips do not open it, and
+hours that it repeats open it twice.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from itertools import groupby
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-LEAD = 5_000
-"""Milliseconds before a request's `submit_by` at which its batch sets off: beat's tick, the spooling and the post."""
+from carpool_worker.units import SECOND
 
-MINUTE = 60_000
-"""Milliseconds. Windows open and close on whole minutes, and zones differ from UTC by whole minutes."""
+LEAD = 5 * SECOND
+"""How long before a request's `submit_by` its batch sets off: for beat's tick, writing the body, and the post."""
+
+MINUTE = 60 * SECOND
+"""Windows open and close on whole minutes, and zones differ from UTC by whole minutes."""
 
 DAY_MINUTES = 24 * 60
 
-DAY = DAY_MINUTES * MINUTE
-"""Milliseconds."""
-
 LONGEST_CLOSED = 15 * DAY_MINUTES
-"""Minutes: a window of minutes on one day of the week, which a change of the clocks skips once."""
+"""Minutes: that of a window of some minutes on one day of the week, which a change of the clocks skips once."""
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -42,17 +41,17 @@ FORM = "must be days, hours or both, then a time zone: Mon-Fri 22:00-06:00 Europ
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class SubmitWindow:
     """Some hours of some days of the week; hours past midnight belong to the day on which they began."""
 
     text: str
     days: frozenset[int]  # 0 is Monday
     begin: int  # minutes since midnight
-    end: int  # more than a day where it is on the next one
+    end: int  # more than a day if it is on the next one
     zone: ZoneInfo
 
     def is_open(self, at: int) -> bool:
-        """Tell whether it is open at a time, in milliseconds since the epoch."""
+        """Return whether it is open at a time, in milliseconds since the epoch."""
         local = datetime.fromtimestamp(at // 1000, self.zone)
         minute, today = local.hour * 60 + local.minute, local.weekday()
         if today in self.days and self.begin <= minute < self.end:
@@ -60,23 +59,23 @@ class Window:
         return minute + DAY_MINUTES < self.end and (today - 1) % 7 in self.days
 
 
-Windows = tuple[Window, ...]
-"""Open where one of them is; none at all are always open."""
+Windows = tuple[SubmitWindow, ...]
+"""Open while one of them is; always open if there are none."""
 
 
 class Opening(NamedTuple):
-    """When windows that are closed open again, in milliseconds since the epoch, and which of them does."""
+    """When closed windows open again, in milliseconds since the epoch, and which of them does."""
 
     at: int
-    window: Window
+    window: SubmitWindow
 
 
 @lru_cache
-def parse(text: str) -> Window:
-    """Return a window as it is written: days (Sat, Mon-Fri), hours (22:00-06:00) or both, then a zone (else UTC).
+def parse(text: str) -> SubmitWindow:
+    """Return a window from its text: days (Sat, Mon-Fri), hours (22:00-06:00) or both, then a zone (UTC by default).
 
     Raises:
-        ValueError: it is written otherwise, or never opens; the message says how it should be.
+        ValueError: the text has another form, or the window never opens; the message explains what is expected.
     """
     written = WRITTEN.fullmatch(text.strip())
     if written is None or not (written["first"] or written["begin"]):
@@ -86,7 +85,7 @@ def parse(text: str) -> Window:
         raise ValueError(f"{text!r}: must end at another time than it begins; a whole day is 00:00-24:00")
     end += DAY_MINUTES if end < begin else 0
     first, last = written["first"] or DAYS[0], written["last"] or written["first"] or DAYS[-1]
-    return Window(text.strip(), _days(first, last), begin, end, _zone(written["zone"] or "UTC"))
+    return SubmitWindow(text.strip(), _days(first, last), begin, end, _zone(written["zone"] or "UTC"))
 
 
 def parse_all(texts: Sequence[str]) -> Windows:
@@ -95,17 +94,17 @@ def parse_all(texts: Sequence[str]) -> Windows:
 
 
 def is_open(windows: Windows, at: int) -> bool:
-    """Tell whether one of them is open at a time, in milliseconds since the epoch, or there are none."""
+    """Return whether one of them is open at a time, in milliseconds since the epoch, or there are none."""
     return not windows or any(window.is_open(at) for window in windows)
 
 
-def holds(windows: Windows, submit_by: int | None, at: int) -> bool:
-    """Tell whether windows hold back a batch that is to be on its way `submit_by`; milliseconds since the epoch."""
+def blocks(windows: Windows, submit_by: int | None, at: int) -> bool:
+    """Return whether windows keep a batch waiting that should be on its way `submit_by`; in ms since the epoch."""
     return not is_open(windows, at) and (submit_by is None or at < submit_by - LEAD)
 
 
 def next_opening(windows: Windows, at: int) -> Opening | None:
-    """Return when windows open that are closed `at` (milliseconds since the epoch); None where they are open."""
+    """Return when windows open that are closed `at`, in milliseconds since the epoch, or None if they are open."""
     if is_open(windows, at):
         return None
     first = at - at % MINUTE + MINUTE
@@ -114,14 +113,14 @@ def next_opening(windows: Windows, at: int) -> Opening | None:
 
 
 def first_open(windows: Windows, at: int) -> int:
-    """Return the first time from `at` on at which one of them is open; milliseconds since the epoch."""
+    """Return the first time from `at` on at which one of them is open, in milliseconds since the epoch."""
     opening = next_opening(windows, at)
     return opening.at if opening else at
 
 
 @lru_cache
 def longest_closed(windows: Windows, day: int) -> int:
-    """Return for how many seconds in a row windows are closed at most, in the two weeks from a day since the epoch."""
+    """Return the most seconds for which windows stay closed within two weeks from `day`, in days since the epoch."""
     first = day * DAY_MINUTES
     minutes = range(first * MINUTE, (first + 14 * DAY_MINUTES) * MINUTE, MINUTE)
     runs = groupby(minutes, lambda minute: is_open(windows, minute))

@@ -1,1 +1,1 @@
-"""Anthropic's prompt cache: what requests share, what marking it saves. Pure."""
+"""Anthropic's prompt cache: the prefixes that requests share, and what marking them saves. Pure."""

@@ -9,16 +9,16 @@ import msgspec
 from carpool_worker.prompt_cache.prefixes import MARK, prefix_of
 
 CACHE_CONTROL = msgspec.Raw(b'{"type":"ephemeral","ttl":"1h"}')
-"""An hour: a batch takes longer than the five minutes that are the default."""
+"""An hour: a batch takes longer than the default of five minutes."""
 
 MARK_BYTES = 80
-"""What a mark adds to the params at most: a text as a list of one block, with its cache_control."""
+"""The most that a mark adds to the params: a text becomes a list of one block, with its cache_control."""
 
 Fields = dict[str, msgspec.Raw]
 
 
 class _Part(msgspec.Struct):
-    """As much of a block of `system` or of a tool as tells whether it can be marked."""
+    """The fields of a block of `system`, or of a tool, that decide whether it can be marked."""
 
     type: str = ""
     text: str = ""
@@ -26,9 +26,9 @@ class _Part(msgspec.Struct):
 
 
 def mark(params: bytes, prefixes: Collection[str]) -> bytes:
-    """Return the params with a cache_control for an hour at the end of their prefix, if that is one of `prefixes`.
+    """Return the params with a cache_control of an hour at the end of their prefix, if that is one of `prefixes`.
 
-    Every value stands there byte for byte as before. Params that can't be marked come back as they are.
+    Every other value stays as it is, byte for byte. Params that can't be marked are returned unchanged.
     """
     if prefix_of(params) not in prefixes:
         return params
@@ -36,7 +36,7 @@ def mark(params: bytes, prefixes: Collection[str]) -> bytes:
 
 
 def can_be_marked(params: bytes) -> bool:
-    """Tell whether `mark` would find a place: a text in `system`, else a tool that is not loaded later."""
+    """Return whether `mark` has a place for it: a text in `system`, else a tool whose loading is not deferred."""
     return MARK not in params and _marked(params) is not None
 
 
@@ -66,7 +66,7 @@ def _is_text(block: _Part) -> bool:
 
 
 def _last(fields: Fields, name: str, can_carry: Callable[[_Part], bool]) -> Fields | None:
-    """Mark the last part of a list that can carry it; None where there is none."""
+    """Return a list with its last part marked that can carry a mark; None if there is none."""
     parts = msgspec.json.decode(fields.get(name, b"[]"), type=list[Fields])
     for part in reversed(parts):
         if can_carry(msgspec.json.decode(msgspec.json.encode(part), type=_Part)):

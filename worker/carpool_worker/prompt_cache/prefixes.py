@@ -1,4 +1,4 @@
-"""What requests begin with: the part of a prompt that the API can cache, and that many requests may share. Pure."""
+"""Prefixes: the beginning of a prompt, which the API can cache and many requests may share. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from hashlib import sha256
 import msgspec
 
 MARK = b'"cache_control"'
-"""In JSON nothing but a field can read so: within a text the quotes are escaped."""
+"""In JSON this can only be a field: within a text the quotes are escaped."""
 
 DIGITS = 16
+"""Hexadecimal digits of a prefix's name."""
 
 SHORTEST = (
     ("claude-opus-4-8", 1_024),
@@ -24,20 +25,20 @@ SHORTEST = (
     ("claude-3-5-haiku", 2_048),
     ("claude-3-haiku", 2_048),
 )
-"""Tokens from which on a prefix is cached, by the beginning of the model's name (Anthropic's documentation, "Prompt
-caching", cache limitations)."""
+"""The fewest tokens of a prefix that is cached, by the beginning of the model's name (Anthropic's documentation,
+"Prompt caching", cache limitations)."""
 
 SHORTEST_ELSEWHERE = 4_096
-"""Of models that the list does not name, and of Claude Haiku 4.5."""
+"""For models that the list does not name, and Claude Haiku 4.5."""
 
 NOTHING = msgspec.Raw(b"")
 
 
 class Beginning(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the API reads before the messages, in the order in which it caches it; and what changes that text.
+    """The params that the API reads before the messages, in the order in which it caches them, or that change those.
 
-    `tool_choice` and `thinking` are not among it: they change what is cached of the messages alone (Anthropic's
-    documentation, "Prompt caching", what invalidates the cache; of `output_config`: "Structured outputs").
+    `tool_choice` and `thinking` are not among them: they change only what is cached of the messages (Anthropic's
+    documentation, "Prompt caching", what invalidates the cache; on `output_config`: "Structured outputs").
     """
 
     tools: msgspec.Raw = NOTHING
@@ -48,13 +49,13 @@ class Beginning(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def length(self) -> int:
-        """The bytes that tools and system prompt take in JSON."""
+        """The bytes of the tools and the system prompt in JSON."""
         return len(bytes(self.tools)) + len(bytes(self.system))
 
     def prefix(self, params: bytes) -> str | None:
-        """Return what tells these params' beginning from others: 16 hex digits, or None without one.
+        """Return a name for this beginning, 16 hex digits, or None if there are no tools and no system prompt.
 
-        What a client marks for the cache itself is another beginning than the same one unmarked.
+        A beginning that the client has marked for the cache has another name than the same one unmarked.
         """
         if not self.length:
             return None
@@ -67,7 +68,7 @@ read = msgspec.json.Decoder(Beginning).decode
 
 
 def prefix_of(params: bytes) -> str | None:
-    """Return the prefix of a request's params, None where they have none or are no JSON object."""
+    """Return the prefix of a request's params, or None if they have none or are not a JSON object."""
     try:
         return read(params).prefix(params)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -75,5 +76,5 @@ def prefix_of(params: bytes) -> str | None:
 
 
 def shortest(model: str) -> int:
-    """Return the tokens from which on a model caches a prefix."""
+    """Return the fewest tokens of a prefix that a model caches."""
     return next((tokens for start, tokens in SHORTEST if model.startswith(start)), SHORTEST_ELSEWHERE)

@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
 from carpool_worker.database import now, read
-from carpool_worker.policies.windows import DAY, Opening, next_opening, parse_all
+from carpool_worker.policies.windows import Opening, next_opening, parse_all
 from carpool_worker.settings import Settings
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches import queue as batch_queue
@@ -22,6 +22,7 @@ from carpool_worker.store.reports import status
 from carpool_worker.store.reports.lanes import LaneView
 from carpool_worker.store.reports.status import Deliveries, Finished, Mishap, Standing, Waiting
 from carpool_worker.store.requests import reservations
+from carpool_worker.units import DAY
 from carpool_worker.views.vitals import Signs, ask
 
 ANSWER_SECONDS = 1.0

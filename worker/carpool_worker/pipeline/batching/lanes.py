@@ -1,4 +1,4 @@
-"""How requests fill the batches of a lane, for the aggregator and for the stager: `fitting` decides, `fill` acts."""
+"""Fills the batches of a lane with requests, for the aggregator and the stager: `fitting` decides, `fill` acts."""
 
 from __future__ import annotations
 
@@ -13,36 +13,34 @@ from carpool_worker.store.batches import filling, transitions
 
 
 class Urgent(Protocol):
-    """What says how soon it wants to go."""
+    """What has a priority and may have to be on its way by a given time."""
 
     @property
     def priority(self) -> int:
-        """The higher goes first."""
+        """The highest goes first."""
 
     @property
     def submit_by(self) -> int | None:
-        """Milliseconds since the epoch: it should be on its way then."""
+        """When it should be on its way, in milliseconds since the epoch; None if at any time."""
 
 
 Item = TypeVar("Item", bound=Urgent)
 
 
 def earliest(items: Iterable[Urgent]) -> int | None:
-    """Return when the first of them should be on its way, in milliseconds since the epoch; None: none says so."""
+    """Return the earliest `submit_by`, in milliseconds since the epoch, or None if none has one."""
     return min((item.submit_by for item in items if item.submit_by is not None), default=None)
 
 
 @dataclass(slots=True)
 class Filled:
-    """Batches that were opened or sealed, requests that were canceled, batches that this left without any, and requests
-    that their client's budget has no room for.
-    """
+    """The ids of batches and requests that changed state while batches were filled."""
 
-    opened: list[str] = field(default_factory=list)
+    opened: list[str] = field(default_factory=list)  # batches
     sealed: list[str] = field(default_factory=list)
-    canceled: list[str] = field(default_factory=list)
-    dissolved: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
+    dissolved: list[str] = field(default_factory=list)  # as canceling left them empty
+    canceled: list[str] = field(default_factory=list)  # requests
+    refused: list[str] = field(default_factory=list)  # as they are over budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +62,9 @@ def fill(
     now: int,
     filled: Filled,
 ) -> None:
-    """Put `items` into the lane's open batch, sealing it and opening the next whenever it is full.
+    """Put `items` into the lane's open batch, highest priority first; a full batch is sealed, and the next one opened.
 
-    Those of the highest priority come first.
+    `place` writes items into the batch of an id; `filled` collects the batches opened and sealed.
     """
     items = sorted(items, key=lambda item: -item.priority)
     sizes = [size_of(item) for item in items]

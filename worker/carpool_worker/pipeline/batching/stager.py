@@ -1,4 +1,4 @@
-"""Puts retryable requests whose time has come back into the open batch of their lane."""
+"""Puts retryable requests that are due back into the open batch of their lane."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ CHUNK_REQUESTS = 2_000
 
 
 def stage(engine: sa.Engine, limits: Limits) -> Filled:
-    """Stage all retryable requests that are due; return the batches opened and sealed by it."""
+    """Stage all retryable requests that are due; return the batches that were opened and sealed.
+
+    The `carpool.stage` task calls it each second, one at a time. Each chunk is one transaction: requests become
+    `batched`, and their batch's counters grow. A crash leaves the rest due for the next tick.
+    """
     staged = Filled()
     while True:
         with write(engine) as connection:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from carpool_worker.database import now, read, write
 from carpool_worker.models import Batch
 from carpool_worker.policies.admission import next_up
-from carpool_worker.policies.windows import Windows, holds
+from carpool_worker.policies.windows import Windows, blocks
 from carpool_worker.settings import START_QUEUE_LIMIT
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches import lane_pauses
@@ -62,6 +62,6 @@ def admitted(
     ready = [
         batch
         for batch in batch_queue.ready(connection, at)
-        if batch.lane not in stopped and not holds(windows, batch.submit_by, at)
+        if batch.lane not in stopped and not blocks(windows, batch.submit_by, at)
     ]
     return next_up(ready, probes, batch_queue.queued(connection), queue_limit, at)

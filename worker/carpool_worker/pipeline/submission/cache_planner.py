@@ -16,12 +16,12 @@ import sqlalchemy as sa
 from carpool_worker import transition_log
 from carpool_worker.database import now, read, write
 from carpool_worker.models import Batch
-from carpool_worker.money.prices import tariff_of
+from carpool_worker.money.prices import model_prices
 from carpool_worker.policies.limits import BODY_FRAME_BYTES
 from carpool_worker.policies.windows import LEAD
 from carpool_worker.prompt_cache import prefixes
 from carpool_worker.prompt_cache.marking import MARK_BYTES, can_be_marked
-from carpool_worker.prompt_cache.savings import Plan, Shared, decide, hits_of
+from carpool_worker.prompt_cache.savings import CachePlan, SharedPrefix, decide, hits_of
 from carpool_worker.settings import API_MAX_BYTES
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.batches import shared_prompts
@@ -53,7 +53,7 @@ def plan(engine: sa.Engine, batch: Batch) -> str | None:
         return _commit(connection, batch, decided)
 
 
-def fitting(decided: Plan, batch: Batch) -> Plan:
+def fitting(decided: CachePlan, batch: Batch) -> CachePlan:
     """Return as much of a plan as Anthropic's limit on a body's size has room for."""
     room = API_MAX_BYTES - BODY_FRAME_BYTES - batch.body_bytes
     marked = []
@@ -61,27 +61,29 @@ def fitting(decided: Plan, batch: Batch) -> Plan:
         room -= one.requests * MARK_BYTES
         if room >= 0:
             marked.append(one)
-    return Plan(tuple(marked), decided.warms_up and bool(marked))
+    return CachePlan(tuple(marked), decided.warms_up and bool(marked))
 
 
-def _decide(connection: sa.Connection, batch: Batch) -> Plan:
+def _decide(connection: sa.Connection, batch: Batch) -> CachePlan:
     alike = shared_prompts.alike_in(connection, batch.id, MOST_PREFIXES)
     cached = shared_prompts.used(connection, batch.lane, now() - CACHED_FOR)
     shared = [found for one in alike if (found := _looked_into(connection, one, one.prefix in cached))]
     billed = shared_prompts.billed(connection, batch.lane, now() - LEARNS_FROM, MOST_LEARNT, CACHED_FOR)
     hits = hits_of(billed.get(False, (0, 0)), billed.get(True, (0, 0)))
     can_wait = batch.submit_by is None or batch.submit_by > now() + PATIENCE + LEAD
-    return decide(shared, batch.model, tariff_of(batch.model, datetime.now(UTC).date()), hits, can_wait)
+    return decide(shared, batch.model, model_prices(batch.model, datetime.now(UTC).date()), hits, can_wait)
 
 
-def _looked_into(connection: sa.Connection, one: shared_prompts.Alike, is_cached: bool) -> Shared | None:
+def _looked_into(
+    connection: sa.Connection, one: shared_prompts.Alike, is_cached: bool
+) -> SharedPrefix | None:
     body = shared_prompts.body(connection, one.sample)
     if not can_be_marked(body):
         return None
-    return Shared(one.prefix, one.requests, one.sample, prefixes.read(body).length, is_cached)
+    return SharedPrefix(one.prefix, one.requests, one.sample, prefixes.read(body).length, is_cached)
 
 
-def _commit(connection: sa.Connection, batch: Batch, decided: Plan) -> str | None:
+def _commit(connection: sa.Connection, batch: Batch, decided: CachePlan) -> str | None:
     marked = json.dumps([one.prefix for one in decided.marked])
     if not shared_prompts.plan(connection, batch, marked):
         return None
@@ -93,7 +95,7 @@ def _commit(connection: sa.Connection, batch: Batch, decided: Plan) -> str | Non
     return _warm_up(connection, batch.id, uncached) if decided.warms_up else None
 
 
-def _warm_up(connection: sa.Connection, batch_id: str, uncached: Sequence[Shared]) -> str | None:
+def _warm_up(connection: sa.Connection, batch_id: str, uncached: Sequence[SharedPrefix]) -> str | None:
     planned, at = batches.get(connection, batch_id), now()
     ahead = requests.sizes(connection, batch_id, [one.sample for one in uncached])
     if planned is None or not ahead:

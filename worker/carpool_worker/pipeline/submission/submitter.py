@@ -23,7 +23,7 @@ from carpool_worker.pipeline.submission.failures import Submitted
 from carpool_worker.pipeline.submission.splitter import split
 from carpool_worker.policies.admission import waits_for_room
 from carpool_worker.policies.in_doubt import longest_post
-from carpool_worker.policies.windows import Windows, holds
+from carpool_worker.policies.windows import Windows, blocks
 from carpool_worker.settings import START_QUEUE_LIMIT
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches import lane_pauses, transitions
@@ -111,7 +111,7 @@ def _note_wait(engine: sa.Engine, batch_id: str, queue_limit: int, windows: Wind
         batch = batches.get(connection, batch_id)
         if batch is None or batch.state != BatchState.SEALED or batch.due_at > now() or batch.last_error:
             return None
-        if batch.lane in lane_pauses.by_lane(connection) or holds(windows, batch.submit_by, now()):
+        if batch.lane in lane_pauses.by_lane(connection) or blocks(windows, batch.submit_by, now()):
             return None
         if batch.id in batch_queue.warming(connection, now()):
             return None
