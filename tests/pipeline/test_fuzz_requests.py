@@ -96,7 +96,7 @@ particulars = st.fixed_dictionaries(
 )
 
 
-def test_what_a_producer_takes_runs_and_what_it_refuses_it_names(
+def test_what_a_producer_accepts_runs_and_what_it_refuses_it_names(
     carpool: Carpool, producer: Producer
 ) -> None:
     taken: set[str] = set()
@@ -127,7 +127,7 @@ messages_of_celery = st.fixed_dictionaries(
 )
 
 
-def test_what_the_celery_door_takes_runs_and_what_it_refuses_it_names(
+def test_what_the_enqueue_task_accepts_runs_and_what_it_refuses_it_names(
     app: celery.Celery, carpool: Carpool
 ) -> None:
     @fuzzed(60)

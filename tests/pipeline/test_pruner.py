@@ -133,7 +133,7 @@ def test_what_was_dropped_once_is_not_looked_for_again(engine: sa.Engine) -> Non
     # When its params are due, but not its answer
     prune(engine)
 
-    # Then that is noted, and once the answer is due too the batch is left alone for ever
+    # Then that is recorded, and once the answer is due too the batch is left alone forever
     assert noted(engine) == (True, False)
     with write(engine) as connection:
         connection.execute(sa.update(Request).where(sa.column("id") == request_id).values(finished_at=1))
@@ -161,7 +161,7 @@ def test_a_request_that_has_not_ended_keeps_its_params_however_old_its_batch_is(
 
 
 @pytest.mark.parametrize("state", [BatchState.OPEN, BatchState.SEALED, BatchState.SUBMITTING])
-def test_a_request_canceled_in_a_batch_that_never_ends_is_not_kept_for_ever(
+def test_a_request_canceled_in_a_batch_that_never_ends_is_not_kept_forever(
     engine: sa.Engine, state: BatchState
 ) -> None:
     # Given
@@ -194,7 +194,7 @@ def test_an_answer_on_its_way_is_kept_until_its_delivery_ends(
     assert noted(engine) == (True, ended)
 
 
-def test_a_delivery_sent_on_its_way_again_meanwhile_keeps_its_answer(engine: sa.Engine) -> None:
+def test_a_delivery_replayed_meanwhile_keeps_its_answer(engine: sa.Engine) -> None:
     # Given an answer that was found to be due
     given_batch(engine, opened=40)
     request_id = given_request(engine, 1, 30)
@@ -278,7 +278,7 @@ def test_a_pruned_answer_says_so_and_its_money_stays_true(engine: sa.Engine, sta
     assert result.usage.input_tokens == 3
 
 
-def test_who_waits_for_a_pruned_answer_is_told(engine: sa.Engine, redis_url: str) -> None:
+def test_a_producer_that_waits_for_a_pruned_answer_gets_the_reason(engine: sa.Engine, redis_url: str) -> None:
     # Given
     given_batch(engine, opened=40)
     request_id = given_request(engine, 1, 30)

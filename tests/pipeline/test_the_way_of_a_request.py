@@ -97,7 +97,7 @@ def test_a_create_that_made_nothing_is_sent_again_after_the_settling_time(
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 429, 529])
-def test_a_refusal_for_now_puts_the_batch_back_and_loses_nothing(
+def test_a_temporary_refusal_returns_the_batch_and_loses_nothing(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator, status: int
 ) -> None:
     simulator.arm(Fault(operation="create", kind="error", status=status))

@@ -1,4 +1,4 @@
-"""When windows are open: by the clock on the wall of their zone, whatever is done to that clock."""
+"""When windows are open: by the local time of their zone, through every change of the clocks."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_several_are_open_where_one_is_and_none_at_all_always() -> None:
     assert next_opening((), 0) is None
 
 
-def test_windows_hold_a_batch_until_they_open_or_its_time_has_come() -> None:
+def test_windows_block_a_batch_until_they_open_or_its_time_has_come() -> None:
     nights, noon, night = parse_all(["22:00-06:00"]), ms("2026-11-22T12:00"), ms("2026-11-22T22:00")
 
     assert blocks(nights, None, noon)

@@ -42,7 +42,7 @@ def test_one_and_many_arrive_in_order(redis_url: str, worker: HandWorker, params
     assert (second.priority, second.submit_by) == (0, None)
 
 
-def test_errors_tell_what_was_accepted(redis_url: str, params: dict[str, Any]) -> None:
+def test_errors_list_what_was_accepted(redis_url: str, params: dict[str, Any]) -> None:
     async def broken_rows() -> AsyncIterator[dict[str, Any]]:
         yield params
         raise OSError("gone")

@@ -99,7 +99,7 @@ def test_what_is_no_id_cancels_nothing(producer: Producer, worker: HandWorker) -
     assert commands(worker) == []
 
 
-def test_a_redis_that_is_away_or_refuses_is_told(redis_url: str) -> None:
+def test_a_redis_that_is_away_or_refuses_is_reported(redis_url: str) -> None:
     with Producer("redis://127.0.0.1:1/0") as away, pytest.raises(RedisUnavailable):
         away.cancel_all()
     with redis.Redis.from_url(redis_url) as server:

@@ -1,4 +1,4 @@
-"""`durable=True`: a call returns when Redis has its requests on disk, or says clearly that it has not."""
+"""`durable=True`: a call returns once Redis has its requests on disk, or raises an error that says it has not."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_what_is_not_synced_in_time_is_unknown(
         assert entries(url) == 1
 
 
-def test_a_full_inbox_is_still_told(params: dict[str, Any]) -> None:
+def test_a_full_inbox_still_raises_queue_full(params: dict[str, Any]) -> None:
     with valkey(appendonly="yes") as url, Producer(url, durable=True, max_queued=2) as producer:
         producer.enqueue(params)
         with pytest.raises(QueueFull):

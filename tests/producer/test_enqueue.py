@@ -1,4 +1,4 @@
-"""Into the inbox: what Redis holds afterwards, and what an error says of it."""
+"""Enqueueing: what Redis has afterwards, and what an error says about it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_all_before_an_invalid_request_is_enqueued_and_nothing_after_it(
     assert (len(refusal.value.accepted), len(refusal.value.unknown)) == (300, 0)
 
 
-def test_an_iterable_that_raises_is_told_with_what_was_accepted(
+def test_an_iterable_that_raises_is_reported_with_what_was_accepted(
     producer: Producer, worker: HandWorker, params: dict[str, Any]
 ) -> None:
     def rows() -> Iterator[dict[str, Any]]:
@@ -120,7 +120,7 @@ def test_an_iterable_that_raises_is_told_with_what_was_accepted(
     assert list(failure.value.accepted) == [worker.envelopes()[0].id]
 
 
-def test_a_full_inbox_takes_nothing_of_an_enqueue(
+def test_a_full_inbox_accepts_nothing_of_an_enqueue(
     redis_url: str, worker: HandWorker, params: dict[str, Any]
 ) -> None:
     with Producer(redis_url, max_queued=2) as producer:
@@ -131,7 +131,7 @@ def test_a_full_inbox_takes_nothing_of_an_enqueue(
     assert worker.queued() == len(worker.envelopes()) == 2
 
 
-def test_a_full_inbox_tells_what_it_took_of_many(
+def test_the_error_of_a_full_inbox_lists_what_it_accepted_of_many(
     redis_url: str, worker: HandWorker, params: dict[str, Any]
 ) -> None:
     with Producer(redis_url, max_queued=450) as producer, pytest.raises(QueueFull) as refusal:
@@ -167,7 +167,7 @@ def test_a_full_inbox_leaves_the_worker_memory_to_empty_it(params: dict[str, Any
             connection.set("a lock", "mine", nx=True, px=9_000)
 
 
-def test_a_redis_that_forgot_the_script_is_taught_it_again(
+def test_a_redis_that_lost_the_script_is_sent_it_again(
     producer: Producer, worker: HandWorker, params: dict[str, Any]
 ) -> None:
     # Given
@@ -181,7 +181,7 @@ def test_a_redis_that_forgot_the_script_is_taught_it_again(
     assert len({envelope.id for envelope in worker.envelopes()}) == 902 == worker.queued()
 
 
-def test_a_redis_that_is_away_is_told_at_once_without_its_password(params: dict[str, Any]) -> None:
+def test_a_redis_that_is_away_is_reported_at_once_without_its_password(params: dict[str, Any]) -> None:
     with Producer(CLOSED_PORT_URL) as producer:
         for enqueue in (producer.enqueue, lambda one: producer.enqueue_many([one])):
             with pytest.raises(RedisUnavailable) as failure:

@@ -104,7 +104,7 @@ def test_a_wait_outlives_a_broken_connection(
         assert results.result() == set(ids)
 
 
-def test_a_redis_that_is_away_at_the_start_is_told_at_once() -> None:
+def test_a_redis_that_is_away_at_the_start_is_reported_at_once() -> None:
     with Producer("redis://127.0.0.1:1/0") as producer, pytest.raises(RedisUnavailable):
         producer.wait(ids_of(1)[0])
 
@@ -144,7 +144,7 @@ def test_no_more_than_the_limit_is_outstanding_and_the_rest_follows() -> None:
     assert [one for wait in second for one in wait.ids] == ids[MAX_OUTSTANDING:][:WAIT_IDS]
 
 
-def test_a_read_never_blocks_for_longer_than_the_timeout_or_for_ever() -> None:
+def test_a_read_never_blocks_for_longer_than_the_timeout_or_forever() -> None:
     waiter = a_waiter(ids_of(1), timeout=3.0)
     waiter.commands(0.0)
     assert waiter.read_command(0.0)[1] == 3.0

@@ -1,4 +1,4 @@
-"""Which requests begin alike, and from which length on a model caches that."""
+"""Which requests share a prefix, and from which length a model caches it."""
 
 from __future__ import annotations
 

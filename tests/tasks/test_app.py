@@ -1,4 +1,4 @@
-"""Celery is set as a careful operator would have it."""
+"""Celery is configured as a careful operator would have it."""
 
 from __future__ import annotations
 

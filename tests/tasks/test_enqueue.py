@@ -1,4 +1,4 @@
-"""The Celery door and the events for Flower, on a real Valkey; Celery itself reads the events back."""
+"""The task `carpool.enqueue` and the events for Flower, on a real Valkey; Celery itself reads the events back."""
 
 from __future__ import annotations
 

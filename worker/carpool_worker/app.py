@@ -1,6 +1,6 @@
 """The Celery app: its queues, beat's schedule, and Celery's settings as a careful operator would choose them.
 
-The tables are the truth, and a message only asks an agent to look at them: each task takes ids or nothing, may run
+The tables are the truth, and a message only wakes an agent, which reads them: each task takes ids or nothing, may run
 twice and may be lost. Beat's ticks drive each state on from what the tables hold.
 """
 

@@ -57,7 +57,7 @@ def assert_inbox_is_empty(server: redis.Redis) -> None:
     assert int(server.get(QUEUED) or 0) == 0
 
 
-def test_two_aggregators_at_once_take_each_request_once(engine: sa.Engine, server: redis.Redis) -> None:
+def test_two_aggregators_at_once_pool_each_request_once(engine: sa.Engine, server: redis.Redis) -> None:
     # Given entries in which many requests come twice
     for start in range(0, 3_000, 50):
         append(server, *(envelope(n, model=f"model-{n % 3}") for n in range(start, start + 100)))
@@ -76,7 +76,7 @@ def test_two_aggregators_at_once_take_each_request_once(engine: sa.Engine, serve
     assert_inbox_is_empty(server)
 
 
-def test_the_same_requests_taken_at_the_same_moment_are_inserted_once(engine: sa.Engine) -> None:
+def test_the_same_requests_pooled_at_the_same_moment_are_inserted_once(engine: sa.Engine) -> None:
     same: Sequence[Envelope] = [envelope(n) for n in range(500)]
 
     with ThreadPoolExecutor(4) as pool:
@@ -165,7 +165,7 @@ def test_acknowledging_twice_counts_once(server: redis.Redis) -> None:
         pytest.param({ENTRY_FIELD: encode_entry([{"id": "x"}])}, id="no envelopes"),
     ],
 )
-def test_an_entry_that_holds_no_envelopes_is_put_aside_and_holds_nobody_up(
+def test_an_entry_without_envelopes_is_quarantined_and_delays_nobody(
     engine: sa.Engine, server: redis.Redis, bad: dict[bytes, bytes]
 ) -> None:
     append(server, envelope(1))
@@ -196,7 +196,7 @@ def test_an_entry_that_holds_no_envelopes_is_put_aside_and_holds_nobody_up(
         pytest.param({"metadata": b"{"}, id="metadata that is no JSON"),
     ],
 )
-def test_an_envelope_that_would_poison_its_chunk_is_put_aside_and_no_longer_counted(
+def test_an_envelope_that_would_poison_its_chunk_is_quarantined_and_no_longer_counted(
     engine: sa.Engine, server: redis.Redis, bad: dict[str, Any]
 ) -> None:
     append(server, envelope(1))

@@ -180,7 +180,7 @@ def test_a_request_that_alone_costs_more_than_the_budget_is_refused_at_once(
 
 
 @pytest.mark.parametrize("max_tokens", ["1e400", "9" * 5_000])
-def test_what_no_estimate_can_read_is_taken_and_nothing_waits_behind_it(
+def test_what_no_estimate_can_read_is_pooled_and_nothing_waits_behind_it(
     carpool: Carpool, producer: Producer, max_tokens: str
 ) -> None:
     carpool.budgets = for_requests(100)
@@ -269,10 +269,10 @@ def let_nobody_act_before_all_have_looked(monkeypatch: pytest.MonkeyPatch, parti
     monkeypatch.setattr(reservations, "balances", look_together)
 
 
-def test_aggregators_at_once_never_take_the_same_room(
+def test_aggregators_at_once_never_reserve_the_same_room(
     engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given three that look at the same moment, each with four requests, and room for ten
+    # Given three that read the balance at the same moment, each with four requests, and room for ten
     let_nobody_act_before_all_have_looked(monkeypatch, 3)
     params = json.dumps(request("1")).encode()
     chunks = [[envelope(4 * n + i, params=params) for i in range(4)] for n in range(3)]
@@ -289,7 +289,7 @@ def test_aggregators_at_once_never_take_the_same_room(
     assert dict(map(tuple, counted)) == {"batched": 10, "retryable": 2}
 
 
-def test_an_aggregator_and_the_budgeter_at_once_never_take_the_same_room(
+def test_an_aggregator_and_the_budgeter_at_once_never_reserve_the_same_room(
     carpool: Carpool, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given one that waits, room for one by now, and another one that comes under a budget that lets it overtake

@@ -82,7 +82,7 @@ def test_many_are_canceled_in_small_transactions(
     assert deliveries(unhurried) == sorted(ids)
 
 
-def test_a_producer_that_waits_is_told(
+def test_a_producer_that_waits_gets_the_result(
     unhurried: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     [request_id] = given_batched(unhurried, producer, "a")
@@ -98,7 +98,7 @@ def test_a_producer_that_waits_is_told(
     )
 
 
-def test_what_a_killed_worker_marked_is_canceled_by_the_next(
+def test_a_cancellation_requested_by_a_killed_worker_is_carried_out_by_the_next(
     unhurried: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     ids = given_batched(unhurried, producer, "a", "b")
@@ -123,7 +123,7 @@ def test_the_aggregator_reports_what_was_canceled(
     assert [id_ for filled in reported for id_ in filled.dissolved] == [batch_id]
 
 
-def test_marks_are_found_by_their_index(sqlite_url: str) -> None:
+def test_requested_cancellations_are_found_by_their_index(sqlite_url: str) -> None:
     # Given the statements that run every second, as SQLite plans them
     migrations.upgrade(sqlite_url)
     engine = open_engine(sqlite_url)

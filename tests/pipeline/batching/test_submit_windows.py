@@ -77,10 +77,10 @@ def test_a_sealed_batch_waits_while_the_window_is_closed_and_goes_when_it_opens(
     assert load_batch(carpool.engine, batch_id).state == "in_progress"
 
 
-def test_a_window_that_closes_while_a_batch_is_spooled_holds_it_back(
+def test_a_window_that_closes_while_a_batchs_body_is_written_blocks_it(
     carpool: Carpool, producer: Producer, windows: Windows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a batch whose turn it was a moment ago, while the window was open
+    # Given a batch that was admitted a moment ago, while the window was open
     batch_id = given_batch(carpool, producer)
     admitted_anyway = admission.Admission(load_batch(carpool.engine, batch_id))
     monkeypatch.setattr(submitter, "admit", lambda *_: admitted_anyway)

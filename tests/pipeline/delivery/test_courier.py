@@ -160,7 +160,7 @@ def test_without_a_secret_deliveries_wait_and_the_log_says_for_what(
     assert "CARPOOL_WEBHOOK_SECRET" in caplog.text
 
 
-def test_a_hanging_receiver_does_not_hold_up_the_others(
+def test_a_hanging_receiver_does_not_delay_the_others(
     engine: sa.Engine, receiver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given: more for the hanging receiver, and earlier, than the window takes

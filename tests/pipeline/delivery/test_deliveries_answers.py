@@ -123,7 +123,7 @@ def test_an_error_is_unwrapped(engine: sa.Engine) -> None:
 @pytest.mark.parametrize(
     "error", [b"null", b'"overloaded"', b'{"error":null}', b'{"error":"overloaded"}', b"[]"]
 )
-def test_an_error_of_a_strange_shape_holds_nothing_up(engine: sa.Engine, error: bytes) -> None:
+def test_an_error_of_a_strange_shape_blocks_nothing(engine: sa.Engine, error: bytes) -> None:
     # Given
     body = b'{"type":"errored","error":' + error + b"}"
     given_request(engine, body, state=RequestState.DISCARDED, outcome="errored")

@@ -100,7 +100,7 @@ def test_a_stopped_url_is_started_and_forgotten(engine: sa.Engine) -> None:
     assert (started, troubles(engine)) == ([URL], [])
 
 
-def test_couriers_that_note_the_same_urls_at_once_do_not_deadlock(engine: sa.Engine) -> None:
+def test_couriers_that_record_the_same_urls_at_once_do_not_deadlock(engine: sa.Engine) -> None:
     # Given
     urls = [f"https://{number}.example.com/" for number in range(20)]
     halves = (" ".join(urls), " ".join(reversed(urls)))

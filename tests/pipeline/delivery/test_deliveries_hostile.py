@@ -1,4 +1,4 @@
-"""Receivers that misbehave hold up nobody else and fill no memory, over real sockets."""
+"""Receivers that misbehave delay nobody else and fill no memory, over real sockets."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_hosts_known_to_fail_share_few_places(engine: sa.Engine, receiver: Any, 
         assert last_delivery(engine, good) < first_timeout(engine, good)
 
 
-def test_all_of_them_at_once_hold_up_nobody(engine: sa.Engine, receiver: Any) -> None:
+def test_all_of_them_at_once_delay_nobody(engine: sa.Engine, receiver: Any) -> None:
     # Given
     with ExitStack() as stack:
         servers = [stack.enter_context(hostile(behave)) for behave in (*NO_ANSWER, *ANSWERED)]

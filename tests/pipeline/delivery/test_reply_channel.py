@@ -154,10 +154,10 @@ def test_another_client_is_not_answered_before_or_after_the_end(
     assert replies(server, "carpool:reply:thief") == []
 
 
-def test_an_answer_committed_right_after_the_look_is_not_missed(
+def test_an_answer_committed_right_after_the_read_is_not_missed(
     server: redis.Redis, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given: a collector that commits, and looks for waiters, right after the waits' look at the tables
+    # Given: a collector that commits, and checks for waiters, right after the wait has read the tables
     @contextmanager
     def commit_first(on: sa.Engine) -> Iterator[sa.Connection]:
         monkeypatch.undo()

@@ -50,7 +50,7 @@ def test_the_answer_arrives_as_the_tasks_one_argument_on_its_queue(redis_url: st
     app.close()
 
 
-def test_what_flower_is_told_of_the_task_holds_no_answer(redis_url: str) -> None:
+def test_what_flower_shows_of_the_task_has_no_answer(redis_url: str) -> None:
     # Given
     app = celery.Celery(broker=redis_url)
 

@@ -1,4 +1,4 @@
-"""Whatever stands in the inbox: it is taken and does no harm, or it is put aside; what stands behind it is taken."""
+"""Whatever is in the inbox: it is pooled and does no harm, or it is quarantined; what follows it is pooled."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ entries = st.one_of(
 )  # fmt: skip
 
 
-def test_an_entry_is_taken_and_harmless_or_put_aside_and_what_follows_is_taken(carpool: Carpool) -> None:
+def test_an_entry_is_pooled_and_harmless_or_quarantined_and_the_next_is_pooled(carpool: Carpool) -> None:
     carpool.budgets = {"default": Budget(day=Decimal(1_000_000))}
     accepted: list[str] = []
 

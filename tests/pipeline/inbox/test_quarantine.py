@@ -71,7 +71,7 @@ def test_an_empty_quarantine_says_so(carpool: Carpool) -> None:
     assert carpool().output == "The quarantine is empty.\n"
 
 
-def test_the_list_tells_when_how_large_and_why_and_quotes_nothing(
+def test_the_list_shows_when_how_large_and_why_and_quotes_nothing(
     engine: sa.Engine, server: Any, carpool: Carpool
 ) -> None:
     # Given
@@ -113,13 +113,13 @@ def test_an_entry_is_dropped_once_its_loss_is_confirmed(
     assert server.xlen(QUARANTINE) == 0
 
 
-def test_an_entry_that_can_be_read_now_is_taken_once(
+def test_an_entry_that_can_be_read_now_is_pooled_once(
     engine: sa.Engine, server: Any, producer: Producer, carpool: Carpool
 ) -> None:
     # Given
     entry_id = given_readable_since(producer, server)
 
-    # When it is put back, however often
+    # When it is retried, however often
     first, second = carpool("retry", entry_id), carpool("retry", entry_id)
     queued = server.get(QUEUED)
     aggregate(engine, server)
@@ -131,7 +131,9 @@ def test_an_entry_that_can_be_read_now_is_taken_once(
         assert connection.scalar(sa.text("SELECT count(*) FROM requests")) == 1
 
 
-def test_a_cancel_command_that_can_be_read_now_is_put_back(server: Any, carpool: Carpool) -> None:
+def test_a_cancel_command_that_can_be_read_now_goes_back_into_the_inbox(
+    server: Any, carpool: Carpool
+) -> None:
     # Given
     command = {CANCEL_FIELD: encode_cancel(Cancel("billing", None, 1))}
     entry_id = server.xadd(QUARANTINE, command).decode()

@@ -7,7 +7,7 @@ import redis
 from carpool_worker.coordination.keys import HEARTBEAT
 
 KEPT_SECONDS = 7 * 86_400.0
-"""The key expires so long after the last tick: the time it has left tells its age, whatever any clock shows.
+"""The key expires so long after the last tick: its remaining time to live gives its age, whatever any clock shows.
 A beat that has been silent for longer counts as one that never was."""
 
 

@@ -12,7 +12,7 @@ LOCK = "carpool:lock:"
 """Prefix of the locks that keep two processes from doing the same work at once; each expires by itself."""
 
 HEARTBEAT = "carpool:heartbeat"
-"""Set with each of beat's ticks; the time it has left to live tells the age of the last one."""
+"""Set with each of beat's ticks; its remaining time to live gives the age of the last one."""
 
 RATE_LIMITED = "carpool:rate-limited"
 """Set, and expiring, while the API's limit of calls a minute allows none."""

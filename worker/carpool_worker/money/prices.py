@@ -45,8 +45,8 @@ class Price(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ModelPrices:
-    """A model's prices on a day. Within a tier prices are linear, so the library, which takes 0.3 ms for one, is asked
-    only once.
+    """A model's prices on a day. Within a tier prices are linear, so the library, which takes 0.3 ms for each, is
+    called only once.
     """
 
     thresholds: tuple[int, ...]  # input tokens from which a tier applies, the highest first

@@ -12,7 +12,7 @@ from celery.exceptions import Reject
 from carpool import tracing
 from carpool.client import Producer
 from carpool.envelopes import EnqueueOptions
-from carpool.exceptions import InvalidRequest, InvalidSetting, QueueFull, RedisUnavailable
+from carpool.exceptions import CarpoolError, InvalidRequest, InvalidSetting, QueueFull, RedisUnavailable
 from carpool_worker.app import app
 from carpool_worker.flower import events
 from carpool_worker.settings import settings
@@ -49,9 +49,7 @@ def enqueue(
     try:
         _enqueue(client, params, key, options)
     except (QueueFull, RedisUnavailable) as error:
-        # Not retry(): it publishes a new message, and drops this one even if Redis does not accept that.
-        sleep(REQUEUE_SECONDS)
-        raise Reject(str(error), requeue=True) from None
+        raise _requeued(error) from None
     except (InvalidRequest, InvalidSetting) as error:
         events.publish_refusal(app, self.request.id, client, error)
         raise
@@ -61,6 +59,12 @@ def _enqueue(client: str, params: Mapping[str, Any], key: str, options: EnqueueO
     allow_http = bool(settings().webhook_allowed_networks)  # plain http goes nowhere else
     with Producer(settings().redis_url, client=client, allow_http=allow_http) as producer:
         producer.enqueue(params, idempotency_key=key, **options)
+
+
+def _requeued(error: CarpoolError) -> Reject:
+    # Not retry(): it publishes a new message, and drops this one even if Redis does not accept that.
+    sleep(REQUEUE_SECONDS)
+    return Reject(str(error), requeue=True)
 
 
 def _trace_of(request: Any) -> str | None:

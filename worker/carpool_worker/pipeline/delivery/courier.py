@@ -57,7 +57,7 @@ LOOKUPS = 64
 
 BUSY = Sent(Event.DEFERRED, "not sent yet: its receiver is slow, and others came first")
 CLOGGED = Sent(Event.DEFERRED, "not sent yet: its receiver is slow, and enough wait for it", retry_after=30.0)
-"""Seconds: a receiver that hangs is not asked all the time, and one that was slow once is soon trusted again."""
+"""Deferred for half a minute: a receiver that hangs isn't asked all the time, one that was slow once is soon again."""
 
 GONE = Sent(Event.REFUSED, "not sent: the request is no longer kept")
 

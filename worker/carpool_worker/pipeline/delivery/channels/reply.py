@@ -1,7 +1,7 @@
-"""Replies: answers pushed to producers that wait for them.
+"""Replies: answers pushed to the producers that wait for them.
 
-A producer puts Waits on a list. They are registered in a hash, by request id; whoever commits an answer looks there
-whether somebody waits for it.
+A producer puts Waits on a list. They are registered in a hash by request id; whoever commits an answer checks there
+whether a producer waits for it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from carpool_worker.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 WAITING_TTL = 3_600
-"""Seconds that the hash is kept when nobody waits any more; producers repeat their waits every minute."""
+"""Seconds that the hash is kept when nobody waits any longer; producers repeat their waits every minute."""
 
 ID = re.compile("[0-9a-f]{32}")
 
 WAITS_AT_A_TIME = 100
+"""Taken from the list with one command."""
+
 RUN_SECONDS = 10.0
-"""How long one run goes on while there are waits; the next tick takes over."""
+"""The longest that one run goes on; the next tick takes over."""
 
 IDS_AT_A_TIME = 250
 """Answers in memory at a time."""
@@ -50,7 +52,7 @@ for i = 4, #ARGV do
 end
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 """
-"""KEYS: WAITING. ARGV: client, reply_to, WAITING_TTL, ids. Atomic, as two workers may register for one id at once."""
+"""KEYS: WAITING. ARGV: client, reply_to, WAITING_TTL, ids. Atomic, as two workers may register the same id at once."""
 
 PUSH_SCRIPT = """
 local pushed = 0
@@ -67,12 +69,16 @@ for i = 2, #ARGV, 3 do
 end
 return pushed
 """
-"""KEYS: WAITING. ARGV: REPLY_TTL, then id, client and answer of each. Atomic, so that nobody who registers meanwhile
-is dropped unanswered. Returns the answers pushed."""
+"""KEYS: WAITING. ARGV: REPLY_TTL, then id, client and answer of each. Atomic, so that no waiter
+who registers meanwhile is dropped unanswered. Returns how many answers were pushed."""
 
 
 def answer_waits(connection: redis.Redis, engine: sa.Engine) -> int:
-    """Take the producers' waits, register them, and push the answers that are there; return how many were pushed."""
+    """Register the producers' waits and push the answers there are; return how many were pushed.
+
+    The `carpool.reply` task calls it each second, one at a time. A crash loses the waits it had taken: producers repeat
+    theirs, so that delays an answer but never loses one.
+    """
     pushed, deadline = 0, monotonic() + RUN_SECONDS
     while monotonic() < deadline and (taken := connection.lpop(WAITS, WAITS_AT_A_TIME)):
         for packed in cast("list[bytes]", taken):
@@ -82,7 +88,7 @@ def answer_waits(connection: redis.Redis, engine: sa.Engine) -> int:
 
 
 def push(connection: redis.Redis, answers: Mapping[str, Answer]) -> int:
-    """Push answers, which must be committed, to those who wait for them; return how many were pushed."""
+    """Push answers, which must be committed, to the producers that wait for them; return how many were pushed."""
     if not answers:
         return 0
     script = connection.register_script(PUSH_SCRIPT)
@@ -91,7 +97,7 @@ def push(connection: redis.Redis, answers: Mapping[str, Answer]) -> int:
 
 
 def waited(connection: redis.Redis, ids: Sequence[str]) -> set[str]:
-    """Return those of `ids` that somebody waits for; where nobody waits for anything that is one cheap command."""
+    """Return those of `ids` that a producer waits for; if none waits for anything, that is one cheap command."""
     if not ids or not connection.hlen(WAITING):
         return set()
     waiters = cast("list[Any]", connection.hmget(WAITING, list(ids)))
@@ -99,7 +105,7 @@ def waited(connection: redis.Redis, ids: Sequence[str]) -> set[str]:
 
 
 def _read(packed: bytes) -> Wait | None:
-    """Return the wait, or None for what is none: nothing but lists for replies is ever pushed to."""
+    """Return a wait, or None if it is malformed: answers are pushed to nothing but reply lists."""
     try:
         wait = decode_wait(packed)
     except (ValueError, RecursionError, MemoryError):  # msgspec's errors are ValueErrors
@@ -111,8 +117,8 @@ def _read(packed: bytes) -> Wait | None:
 
 
 def _answer_wait(connection: redis.Redis, engine: sa.Engine, wait: Wait) -> int:
-    # Register first, look afterwards: a collector that commits in between sees the registration, and one that
-    # committed before is seen by the look. The other way round, an answer between the two would be missed.
+    # First register, then read: a collector that commits in between sees the registration, and what was committed
+    # before is read. The other way round, an answer committed in between would be missed.
     register = connection.register_script(REGISTER_SCRIPT)
     pushed = 0
     for ids in _slices(wait.ids):
