@@ -70,7 +70,7 @@ def test_a_url_that_fails_for_days_is_stopped_and_the_reason_says_since_when(eng
 
     # Then
     assert [one.stopped_at for one in before] == [None, None]
-    reason = "took no delivery since 2027-01-15 08:00 UTC"
+    reason = "took no delivery since 2027-01-15 08:00:00 UTC"
     assert Trouble(URL, NOW, NOW + 5 * DAY, reason) in troubles(engine)
     assert Trouble(OTHER, NOW, None, None) in troubles(engine)
 
