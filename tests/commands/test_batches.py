@@ -3,47 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from click.testing import Result
 from tests.fixtures.agents import Carpool, request
+from tests.fixtures.command_line import rows, run, succeeded
 from tests.fixtures.queries import batch_ids
-from typer.testing import CliRunner
 
 from carpool import Producer
-from carpool_worker import database, settings
-from carpool_worker.cli import app
+from carpool_worker import settings
 from carpool_worker.simulator import Fault, RemoteSimulator
 
+pytestmark = pytest.mark.usefixtures("command_line")
+
 OTHER_MODEL = "claude-sonnet-4-5"
-
-
-@pytest.fixture(autouse=True)
-def command_line(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The command line reads the test's database."""
-    monkeypatch.setenv("CARPOOL_DATABASE_URL", database_url)
-    for cached in (settings.settings, database.engine):
-        cached.cache_clear()
-    yield
-    database.engine().dispose()
-    for cached in (settings.settings, database.engine):
-        cached.cache_clear()
-
-
-def run(*arguments: str) -> Any:
-    return CliRunner().invoke(app, ["batches", *arguments])
-
-
-def rows(*arguments: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in succeeded(run(*arguments, "--json")).splitlines()]
-
-
-def succeeded(result: Result) -> str:
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def given_batches(carpool: Carpool, producer: Producer, *models: str) -> list[str]:
@@ -58,15 +31,15 @@ def test_the_newest_come_last_and_pages_and_filters_choose(carpool: Carpool, pro
     carpool.submit()
     ids += [one for one in given_batches(carpool, producer, OTHER_MODEL) if one not in ids]
 
-    assert [row["id"] for row in rows()] == ids
-    assert [row["id"] for row in rows("--limit", "2")] == ids[2:]
-    assert [row["id"] for row in rows("--limit", "2", "--before", ids[2])] == ids[:2]
-    assert [row["id"] for row in rows("--limit", "2", "--after", ids[0])] == ids[1:3]
-    assert [row["id"] for row in rows("--since", "10m")] == ids
-    assert rows("--since", "2100-01-01") == []
-    assert [row["id"] for row in rows("--model", "claude-haiku-4-5")] == [ids[1]]
-    assert [row["id"] for row in rows("--state", "sealed", "--state", "open")] == [ids[3]]
-    assert f"carpool batches --before {ids[2]}" in succeeded(run("--limit", "2"))
+    assert [row["id"] for row in rows("batches")] == ids
+    assert [row["id"] for row in rows("batches", "--limit", "2")] == ids[2:]
+    assert [row["id"] for row in rows("batches", "--limit", "2", "--before", ids[2])] == ids[:2]
+    assert [row["id"] for row in rows("batches", "--limit", "2", "--after", ids[0])] == ids[1:3]
+    assert [row["id"] for row in rows("batches", "--since", "10m")] == ids
+    assert rows("batches", "--since", "2100-01-01") == []
+    assert [row["id"] for row in rows("batches", "--model", "claude-haiku-4-5")] == [ids[1]]
+    assert [row["id"] for row in rows("batches", "--state", "sealed", "--state", "open")] == [ids[3]]
+    assert f"carpool batches --before {ids[2]}" in succeeded("batches", "--limit", "2")
 
 
 def test_a_batch_in_doubt_says_what_it_waits_for(
@@ -76,7 +49,7 @@ def test_a_batch_in_doubt_says_what_it_waits_for(
     simulator.arm(Fault(operation="create", kind="lost"))
     carpool.submit()
 
-    [row] = rows()
+    [row] = rows("batches")
 
     assert row["state"] == "submitting"
     assert row["waiting_for"].startswith("Anthropic's list to show whether it was made, until ")
@@ -95,7 +68,7 @@ def test_a_paused_lane_and_a_full_queue_are_named(
     simulator.arm(Fault(operation="create", kind="error", status=403))
     carpool.submit()
 
-    waiting = {row["id"]: row["waiting_for"] for row in rows()}
+    waiting = {row["id"]: row["waiting_for"] for row in rows("batches")}
 
     assert waiting[second].startswith("its lane, paused: 403 permission_error: ")
     assert third in waiting
@@ -106,11 +79,11 @@ def test_the_table_fits_80_columns_and_shows_no_content(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     [batch_id] = given_batches(carpool, producer, OTHER_MODEL)
-    assert "a worker to post it" in succeeded(run())
+    assert "a worker to post it" in succeeded("batches")
     carpool.change("UPDATE batches SET state = 'completed', finished_at = 5, last_error = 'it-is-long-'")
     carpool.change("UPDATE batches SET succeeded = 123456789, errored = 123456789, expired = 123456789")
 
-    shown = succeeded(run())
+    shown = succeeded("batches")
 
     assert batch_id in shown
     assert "SECRET" not in shown
@@ -124,7 +97,7 @@ def test_show_tells_the_story_in_order_of_time(carpool: Carpool, producer: Produ
     carpool.until(lambda: carpool.ended(2))
     [claude_id] = [row.claude_id for row in carpool.rows("SELECT claude_id FROM batches")]
 
-    shown = succeeded(run("show", claude_id))
+    shown = succeeded("batches", "show", claude_id)
 
     steps = [
         "opened in lane",
@@ -135,19 +108,19 @@ def test_show_tells_the_story_in_order_of_time(carpool: Carpool, producer: Produ
     ]
     assert [shown.index(step) for step in steps] == sorted(shown.index(step) for step in steps)
     assert "requests in it: 2 completed" in shown
-    assert succeeded(run("show", claude_id[:-1])) == shown
-    told = json.loads(succeeded(run("show", batch_id[:31], "--json")))
+    assert succeeded("batches", "show", claude_id[:-1]) == shown
+    told = json.loads(succeeded("batches", "show", batch_id[:31], "--json"))
     assert told["request_states"] == {"completed": 2}
     assert [words for _, words in told["story"]][-1].startswith("completed: 2 succeeded")
 
 
 def test_what_is_not_there_is_said(engine: sa.Engine) -> None:
-    assert succeeded(run()) == "No such batch.\n"
+    assert succeeded("batches") == "No such batch.\n"
     for arguments, code, reason in (
         (["show", "nobody"], 1, "there is no batch nobody"),
         (["--before", "0" * 32], 1, "there is no batch 000"),
         (["--state", "odd"], 2, "--state"),
     ):
-        result = run(*arguments)
+        result = run("batches", *arguments)
         assert result.exit_code == code
         assert reason in result.output

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
 
 import pytest
 from tests.fixtures.agents import IN_AN_HOUR, Carpool, request
+from tests.fixtures.command_line import run
 from tests.fixtures.queries import request_states_by_id
-from typer.testing import CliRunner
 
 from carpool import Producer
-from carpool_worker import database
-from carpool_worker.cli import app
 from carpool_worker.policies.limits import Limits
-from carpool_worker.settings import settings
 
-Cancel = Callable[..., Any]
-
-
-@pytest.fixture
-def cancel(carpool: Carpool, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cancel]:
-    """The command, on this test's database and Redis."""
-    monkeypatch.setenv("CARPOOL_DATABASE_URL", carpool.engine.url.render_as_string(hide_password=False))
-    monkeypatch.setenv("CARPOOL_REDIS_URL", redis_url)
-    settings.cache_clear()
-    database.engine.cache_clear()
-    yield lambda *arguments, **options: CliRunner().invoke(app, ["cancel", *arguments], **options)
-    if database.engine.cache_info().currsize:
-        database.engine().dispose()
-    database.engine.cache_clear()
-    settings.cache_clear()
+cancel = partial(run, "cancel")
+pytestmark = pytest.mark.usefixtures("command_line")
 
 
 def given_each_kind(carpool: Carpool, producer: Producer) -> list[str]:
@@ -46,7 +29,7 @@ def given_each_kind(carpool: Carpool, producer: Producer) -> list[str]:
     return [ended, out, waiting]
 
 
-def test_it_says_truly_what_became_of_each(carpool: Carpool, producer: Producer, cancel: Cancel) -> None:
+def test_it_says_truly_what_became_of_each(carpool: Carpool, producer: Producer) -> None:
     # Given
     ids = given_each_kind(carpool, producer)
     unknown = "0" * 32
@@ -71,9 +54,7 @@ def test_it_says_truly_what_became_of_each(carpool: Carpool, producer: Producer,
 
 
 @pytest.mark.parametrize("name", ["id", "claude_id"])
-def test_a_batch_is_canceled_by_either_of_its_names(
-    carpool: Carpool, producer: Producer, cancel: Cancel, name: str
-) -> None:
+def test_a_batch_is_canceled_by_either_of_its_names(carpool: Carpool, producer: Producer, name: str) -> None:
     ids = given_each_kind(carpool, producer)
     [batch] = carpool.rows("SELECT * FROM batches WHERE state = 'in_progress'")
 
@@ -85,7 +66,7 @@ def test_a_batch_is_canceled_by_either_of_its_names(
 
 
 def test_all_of_a_client_is_canceled_in_the_inbox_too(
-    carpool: Carpool, producer: Producer, redis_url: str, cancel: Cancel
+    carpool: Carpool, producer: Producer, redis_url: str
 ) -> None:
     # Given requests of two clients, some not taken yet
     given_each_kind(carpool, producer)
@@ -106,10 +87,10 @@ def test_all_of_a_client_is_canceled_in_the_inbox_too(
     carpool.until(lambda: carpool.ended(5))
 
 
-def test_without_a_yes_nothing_is_canceled(carpool: Carpool, producer: Producer, cancel: Cancel) -> None:
+def test_without_a_yes_nothing_is_canceled(carpool: Carpool, producer: Producer) -> None:
     ids = given_each_kind(carpool, producer)
 
-    asked = cancel("--client", "tests", input="n\n")
+    asked = cancel("--client", "tests", answer="n\n")
 
     assert "Cancel 2 requests of client 'tests', and what of it is in the inbox?" in asked.output
     assert asked.exit_code == 1
@@ -124,7 +105,7 @@ def test_without_a_yes_nothing_is_canceled(carpool: Carpool, producer: Producer,
         (["nonsense"], "no request's id"),
     ],
 )
-def test_who_uses_it_wrongly_is_told_how(cancel: Cancel, arguments: list[str], reason: str) -> None:
+def test_who_uses_it_wrongly_is_told_how(arguments: list[str], reason: str) -> None:
     run = cancel(*arguments, "--yes")
 
     assert run.exit_code == 2
@@ -138,9 +119,7 @@ def test_who_uses_it_wrongly_is_told_how(cancel: Cancel, arguments: list[str], r
         (["--client", "no such name"], "client: must be"),
     ],
 )
-def test_what_it_can_not_do_it_says_in_one_line(
-    carpool: Carpool, cancel: Cancel, arguments: list[str], reason: str
-) -> None:
+def test_what_it_can_not_do_it_says_in_one_line(carpool: Carpool, arguments: list[str], reason: str) -> None:
     run = cancel(*arguments, "--yes")
 
     assert run.exit_code == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import Carpool, request
+from tests.fixtures.command_line import run
 from typer.testing import CliRunner
 
 from carpool import Producer
-from carpool_worker import database
 from carpool_worker.cli import app
 from carpool_worker.commands.days import day_of
 from carpool_worker.commands.usage_plot import MOST_GROUPS, REST, days_between, draw, stacks
@@ -24,10 +23,11 @@ from carpool_worker.commands.usage_tables import to_json
 from carpool_worker.database import read, write
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.money.costs import Tokens, price_of
-from carpool_worker.settings import settings
 from carpool_worker.simulator import RemoteSimulator, Script
 from carpool_worker.store import usage
 from carpool_worker.store.usage import Used
+
+pytestmark = pytest.mark.usefixtures("command_line")
 
 TOKENS = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
 KEYS = ("client", "model", "requests", *TOKENS, "cost", "list_price", "saved")
@@ -124,29 +124,14 @@ def test_what_has_no_price_is_counted_and_is_never_zero(engine: sa.Engine) -> No
     assert (together.requests, together.unpriced, together.is_priced) == (5, 3, True)
 
 
-@pytest.fixture
-def run(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    """The command in this process, on the database of `engine`."""
-    monkeypatch.setenv("CARPOOL_DATABASE_URL", database_url)
-    monkeypatch.setenv("COLUMNS", "80")
-    settings.cache_clear()
-    database.engine.cache_clear()
-    yield lambda *arguments: CliRunner().invoke(app, ["usage", *arguments])
-    database.engine().dispose()
-    database.engine.cache_clear()
-    settings.cache_clear()
-
-
-def test_the_command_prints_a_table_of_80_columns_csv_or_json(
-    engine: sa.Engine, run: Callable[..., Any]
-) -> None:
+def test_the_command_prints_a_table_of_80_columns_csv_or_json(engine: sa.Engine) -> None:
     # Given a client of a long name that looks like markup, and a model without a price
     client = "[red]the-indexer-of-the-other-team"
     cached = Tokens(input_tokens=2_000_000, output_tokens=10**6, cache_read_input_tokens=10**6)
     keep(engine, used(0, client, "claude-opus-5", 2, cached), used(1, "b", "claude-unheard-of"))
 
-    table, lines = run(), run("--csv", "--by", "day,model")
-    listed = run("--json", "--since", TODAY.isoformat())
+    table, lines = run("usage"), run("usage", "--csv", "--by", "day,model")
+    listed = run("usage", "--json", "--since", TODAY.isoformat())
 
     # Then every line fits, nothing is left out, and what has no price is named on stderr
     assert table.exit_code == 0

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from tests.fixtures.command_line import run
 from tests.pipeline.delivery.test_courier import by_id, deliver, given_deliveries, tries, webhook
-from typer.testing import CliRunner
 
 from carpool_worker import database
-from carpool_worker.cli import app
 from carpool_worker.models.tables import answers, deliveries, endpoints
-from carpool_worker.settings import settings
 from carpool_worker.states import DeliveryState
 
-Carpool = Callable[..., Any]
+command = partial(run, "deliveries")
+pytestmark = pytest.mark.usefixtures("command_line")
 DISCARDED, AVAILABLE, DELIVERED = DeliveryState.DISCARDED, DeliveryState.AVAILABLE, DeliveryState.DELIVERED
-
-
-@pytest.fixture
-def carpool(engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Carpool]:
-    monkeypatch.setenv("CARPOOL_DATABASE_URL", database_url)
-    monkeypatch.setattr(database, "engine", lambda: engine)
-    settings.cache_clear()
-    yield lambda *arguments, answer=None: CliRunner().invoke(app, ["deliveries", *arguments], input=answer)
-    settings.cache_clear()
 
 
 def given_dead_letters(engine: sa.Engine, receiver: Any, count: int, path: str = "/down") -> list[str]:
@@ -43,14 +33,14 @@ def endpoint_rows(engine: sa.Engine) -> list[Any]:
 
 
 def test_dead_letters_are_listed_with_where_they_should_go_and_why_they_did_not(
-    engine: sa.Engine, receiver: Any, carpool: Carpool
+    engine: sa.Engine, receiver: Any
 ) -> None:
     # Given
     dead = given_dead_letters(engine, receiver, 2)
 
     # When
-    run = carpool("--state", "discarded", "--client", "billing", "--json")
-    other = carpool("--client", "stranger")
+    run = command("--state", "discarded", "--client", "billing", "--json")
+    other = command("--client", "stranger")
 
     # Then
     rows = [json.loads(line) for line in run.stdout.splitlines()]
@@ -62,13 +52,13 @@ def test_dead_letters_are_listed_with_where_they_should_go_and_why_they_did_not(
 
 
 def test_the_list_fits_a_terminal_of_80_columns_and_names_each_request(
-    engine: sa.Engine, receiver: Any, carpool: Carpool
+    engine: sa.Engine, receiver: Any
 ) -> None:
     # Given
     dead = given_dead_letters(engine, receiver, 3, "/down/" + "long" * 30)
 
     # When
-    run = carpool("--limit", "2")
+    run = command("--limit", "2")
 
     # Then: the newest, the last at the end
     assert [line[:32] for line in run.stdout.splitlines() if line.startswith("0" * 20)] == dead[1:]
@@ -76,7 +66,7 @@ def test_the_list_fits_a_terminal_of_80_columns_and_names_each_request(
 
 
 def test_pages_lead_through_all_of_them_in_the_order_in_which_they_were_given_up_on(
-    engine: sa.Engine, receiver: Any, carpool: Carpool
+    engine: sa.Engine, receiver: Any
 ) -> None:
     # Given: two of them at the same moment, and those with the first ids last
     ids = given_dead_letters(engine, receiver, 5)
@@ -87,7 +77,7 @@ def test_pages_lead_through_all_of_them_in_the_order_in_which_they_were_given_up
     in_order = [ids[4], ids[3], ids[1], ids[2], ids[0]]
 
     def listed(*arguments: str) -> list[str]:
-        run = carpool("--state", "discarded", "--limit", "2", *arguments, "--json")
+        run = command("--state", "discarded", "--limit", "2", *arguments, "--json")
         return [json.loads(line)["request_id"] for line in run.stdout.splitlines()]
 
     # When, Then
@@ -100,13 +90,16 @@ def test_pages_lead_through_all_of_them_in_the_order_in_which_they_were_given_up
 
 
 def test_each_try_of_a_delivery_is_shown_with_its_status_and_the_start_of_the_answer(
-    engine: sa.Engine, receiver: Any, carpool: Carpool
+    engine: sa.Engine, receiver: Any
 ) -> None:
     # Given
     [id_] = given_dead_letters(engine, receiver, 1)
 
     # When
-    shown, facts = carpool("show", id_), json.loads(carpool("show", id_, "--json").stdout)
+    shown, facts = (
+        command("show", id_),
+        json.loads(command("show", id_, "--json").stdout),
+    )
 
     # Then
     assert "503" in shown.stdout
@@ -114,19 +107,22 @@ def test_each_try_of_a_delivery_is_shown_with_its_status_and_the_start_of_the_an
     assert [(one["attempt"], one["status"], one["detail"]) for one in facts["tries"]] == [
         (1, 503, "out of order")
     ]
-    assert carpool("show", id_[:31]).stdout == shown.stdout
-    assert carpool("show", "f" * 32).exit_code == 1
+    assert command("show", id_[:31]).stdout == shown.stdout
+    assert command("show", "f" * 32).exit_code == 1
 
 
 def test_a_replayed_dead_letter_is_delivered_and_keeps_all_its_tries(
-    engine: sa.Engine, receiver: Any, carpool: Carpool
+    engine: sa.Engine, receiver: Any
 ) -> None:
     # Given
     ids = given_dead_letters(engine, receiver, 3)
     receiver.answer("/down", 204)
 
     # When
-    first, second = carpool("replay", *ids[:2], "--yes"), carpool("replay", *ids[:2], "--yes")
+    first, second = (
+        command("replay", *ids[:2], "--yes"),
+        command("replay", *ids[:2], "--yes"),
+    )
     deliver(engine)
 
     # Then
@@ -137,12 +133,10 @@ def test_a_replayed_dead_letter_is_delivered_and_keeps_all_its_tries(
     assert len({headers["webhook-id"] for headers, _ in receiver.posts["/down"]}) == 3
 
 
-def test_a_replayed_delivery_has_its_whole_schedule_again(
-    engine: sa.Engine, receiver: Any, carpool: Carpool
-) -> None:
+def test_a_replayed_delivery_has_its_whole_schedule_again(engine: sa.Engine, receiver: Any) -> None:
     # Given
     [id_] = given_dead_letters(engine, receiver, 1)
-    carpool("replay", "--all", "--yes")
+    command("replay", "--all", "--yes")
 
     # When
     deliver(engine, webhook_schedule=[5.0])
@@ -151,19 +145,17 @@ def test_a_replayed_delivery_has_its_whole_schedule_again(
     assert (by_id(engine)[id_].state, by_id(engine)[id_].attempt) == (DeliveryState.RETRYABLE, 1)
 
 
-def test_replay_starts_an_endpoint_that_was_stopped(
-    engine: sa.Engine, receiver: Any, carpool: Carpool
-) -> None:
+def test_replay_starts_an_endpoint_that_was_stopped(engine: sa.Engine, receiver: Any) -> None:
     # Given
     url = receiver.url("/gone")
     receiver.answer("/gone", 410)
     [id_] = given_deliveries(engine, webhook(url))
     deliver(engine)
-    listing = [json.loads(line) for line in carpool("endpoints", "--json").stdout.splitlines()]
+    listing = [json.loads(line) for line in command("endpoints", "--json").stdout.splitlines()]
     receiver.answer("/gone", 200)
 
     # When
-    run = carpool("replay", "--endpoint", url, "--yes")
+    run = command("replay", "--endpoint", url, "--yes")
     deliver(engine)
 
     # Then
@@ -171,19 +163,17 @@ def test_replay_starts_an_endpoint_that_was_stopped(
     assert run.stdout == f"1 delivery replayed.\nStarted again: {url}\n"
     assert by_id(engine)[id_].state is DELIVERED
     assert endpoint_rows(engine) == []
-    assert carpool("endpoints").stdout == "No webhook fails.\n"
+    assert command("endpoints").stdout == "No webhook fails.\n"
 
 
-def test_what_is_no_longer_kept_is_not_replayed_and_that_is_said(
-    engine: sa.Engine, receiver: Any, carpool: Carpool
-) -> None:
+def test_what_is_no_longer_kept_is_not_replayed_and_that_is_said(engine: sa.Engine, receiver: Any) -> None:
     # Given
     pruned, kept = given_dead_letters(engine, receiver, 2)
     with database.write(engine) as connection:
         connection.execute(sa.delete(answers).where(answers.c.request_id == pruned))
 
     # When
-    run = carpool("replay", "--client", "billing", "--yes")
+    run = command("replay", "--client", "billing", "--yes")
 
     # Then
     assert run.stdout == "1 delivery replayed.\n1 delivery can't be: the answer is no longer kept.\n"
@@ -191,30 +181,28 @@ def test_what_is_no_longer_kept_is_not_replayed_and_that_is_said(
 
 
 def test_replay_takes_many_in_steps(
-    engine: sa.Engine, receiver: Any, carpool: Carpool, monkeypatch: pytest.MonkeyPatch
+    engine: sa.Engine, receiver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
     monkeypatch.setattr("carpool_worker.operations.replay.STEP", 4)
     given_dead_letters(engine, receiver, 10)
 
     # When
-    run = carpool("replay", "--since", "1h", "--yes")
+    run = command("replay", "--since", "1h", "--yes")
 
     # Then
     assert run.stdout == "10 deliveries replayed.\n"
 
 
-def test_replay_asks_first_and_wants_to_know_which(
-    engine: sa.Engine, receiver: Any, carpool: Carpool
-) -> None:
+def test_replay_asks_first_and_wants_to_know_which(engine: sa.Engine, receiver: Any) -> None:
     # Given
     [id_] = given_dead_letters(engine, receiver, 1)
 
     # When
     which, refused, odd = (
-        carpool("replay"),
-        carpool("replay", "--all", answer="n\n"),
-        carpool("replay", "--since", "soon", "--yes"),
+        command("replay"),
+        command("replay", "--all", answer="n\n"),
+        command("replay", "--since", "soon", "--yes"),
     )
 
     # Then

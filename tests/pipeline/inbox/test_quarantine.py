@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import redis
 import sqlalchemy as sa
 from tests.fixtures.agents import request
-from typer.testing import CliRunner
+from tests.fixtures.command_line import run
 
 from carpool import Producer
 from carpool.contract import (
@@ -22,23 +23,14 @@ from carpool.contract import (
     encode_cancel,
     encode_entry,
 )
-from carpool_worker.cli import app
 from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.pipeline.batching import aggregator
 from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.policies.limits import Limits
-from carpool_worker.settings import settings
 
 SECRET = "the patient's name"
-Carpool = Callable[..., Any]
-
-
-@pytest.fixture
-def carpool(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> Iterator[Carpool]:
-    monkeypatch.setenv("CARPOOL_REDIS_URL", redis_url)
-    settings.cache_clear()
-    yield lambda *arguments, answer=None: CliRunner().invoke(app, ["quarantine", *arguments], input=answer)
-    settings.cache_clear()
+quarantine = partial(run, "quarantine")
+pytestmark = pytest.mark.usefixtures("command_line_without_database")
 
 
 @pytest.fixture
@@ -67,18 +59,18 @@ def given_readable_since(producer: Producer, server: Any) -> str:
     return str(server.xadd(QUARANTINE, fields | {b"error": b"ValueError: too new"}).decode())
 
 
-def test_an_empty_quarantine_says_so(carpool: Carpool) -> None:
-    assert carpool().output == "The quarantine is empty.\n"
+def test_an_empty_quarantine_says_so() -> None:
+    assert quarantine().output == "The quarantine is empty.\n"
 
 
 def test_the_list_shows_when_how_large_and_why_and_quotes_nothing(
-    engine: sa.Engine, server: Any, carpool: Carpool
+    engine: sa.Engine, server: Any
 ) -> None:
     # Given
     entry_id = given_unreadable(engine, server)
 
     # When
-    table, lines = carpool(), carpool("--json")
+    table, lines = quarantine(), quarantine("--json")
 
     # Then
     assert entry_id in table.output
@@ -89,38 +81,34 @@ def test_the_list_shows_when_how_large_and_why_and_quotes_nothing(
     assert max(map(len, table.output.splitlines())) <= 80
 
 
-def test_content_is_shown_only_where_it_is_asked_for(
-    engine: sa.Engine, server: Any, carpool: Carpool
-) -> None:
+def test_content_is_shown_only_where_it_is_asked_for(engine: sa.Engine, server: Any) -> None:
     # Given
     entry_id = given_unreadable(engine, server)
 
     # When / Then
-    assert SECRET[:16] not in carpool("show", entry_id).output
-    assert SECRET[:16] in carpool("show", entry_id, "--content").output
+    assert SECRET[:16] not in quarantine("show", entry_id).output
+    assert SECRET[:16] in quarantine("show", entry_id, "--content").output
 
 
-def test_an_entry_is_dropped_once_its_loss_is_confirmed(
-    engine: sa.Engine, server: Any, carpool: Carpool
-) -> None:
+def test_an_entry_is_dropped_once_its_loss_is_confirmed(engine: sa.Engine, server: Any) -> None:
     # Given
     entry_id = given_unreadable(engine, server)
 
     # When / Then
-    assert carpool("drop", entry_id, answer="n\n").exit_code == 1
+    assert quarantine("drop", entry_id, answer="n\n").exit_code == 1
     assert server.xlen(QUARANTINE) == 1
-    assert carpool("drop", entry_id, "--yes").output == "1 entry dropped.\n"
+    assert quarantine("drop", entry_id, "--yes").output == "1 entry dropped.\n"
     assert server.xlen(QUARANTINE) == 0
 
 
 def test_an_entry_that_can_be_read_now_is_pooled_once(
-    engine: sa.Engine, server: Any, producer: Producer, carpool: Carpool
+    engine: sa.Engine, server: Any, producer: Producer
 ) -> None:
     # Given
     entry_id = given_readable_since(producer, server)
 
     # When it is retried, however often
-    first, second = carpool("retry", entry_id), carpool("retry", entry_id)
+    first, second = quarantine("retry", entry_id), quarantine("retry", entry_id)
     queued = server.get(QUEUED)
     aggregate(engine, server)
 
@@ -132,27 +120,25 @@ def test_an_entry_that_can_be_read_now_is_pooled_once(
 
 
 def test_a_cancel_command_that_can_be_read_now_goes_back_into_the_inbox(
-    server: Any, carpool: Carpool
+    server: Any
 ) -> None:
     # Given
     command = {CANCEL_FIELD: encode_cancel(Cancel("billing", None, 1))}
     entry_id = server.xadd(QUARANTINE, command).decode()
 
     # When / Then
-    assert carpool("retry", entry_id).output == "1 entry put back into the inbox.\n"
+    assert quarantine("retry", entry_id).output == "1 entry put back into the inbox.\n"
     assert [fields for _, fields in server.xrange(INBOX)] == [command]
     assert server.get(QUEUED) == b"0"
 
 
 @pytest.mark.parametrize("fields", [{ENTRY_FIELD: SECRET}, {b"v9": b"1"}, {ENTRY_FIELD: encode_entry([1])}])
-def test_an_entry_that_still_cant_be_read_stays(
-    server: Any, carpool: Carpool, fields: dict[Any, Any]
-) -> None:
+def test_an_entry_that_still_cant_be_read_stays(server: Any, fields: dict[Any, Any]) -> None:
     # Given
     entry_id = server.xadd(QUARANTINE, fields).decode()
 
     # When
-    retried = carpool("retry", entry_id)
+    retried = quarantine("retry", entry_id)
 
     # Then
     assert retried.exit_code == 1
@@ -163,7 +149,7 @@ def test_an_entry_that_still_cant_be_read_stays(
 
 @pytest.mark.parametrize("command", ["show", "drop", "retry"])
 @pytest.mark.parametrize("entry_id", ["1-1", "nonsense"])
-def test_an_entry_that_isnt_there_is_named_in_one_line(carpool: Carpool, command: str, entry_id: str) -> None:
-    ran = carpool(command, entry_id)
+def test_an_entry_that_isnt_there_is_named_in_one_line(command: str, entry_id: str) -> None:
+    ran = quarantine(command, entry_id)
 
     assert (ran.exit_code, ran.output) == (1, f"carpool: The quarantine has no entry {entry_id}.\n")
