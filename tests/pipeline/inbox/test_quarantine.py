@@ -63,9 +63,7 @@ def test_an_empty_quarantine_says_so() -> None:
     assert quarantine().output == "The quarantine is empty.\n"
 
 
-def test_the_list_shows_when_how_large_and_why_and_quotes_nothing(
-    engine: sa.Engine, server: Any
-) -> None:
+def test_the_list_shows_when_how_large_and_why_and_quotes_nothing(engine: sa.Engine, server: Any) -> None:
     # Given
     entry_id = given_unreadable(engine, server)
 
@@ -119,9 +117,7 @@ def test_an_entry_that_can_be_read_now_is_pooled_once(
         assert connection.scalar(sa.text("SELECT count(*) FROM requests")) == 1
 
 
-def test_a_cancel_command_that_can_be_read_now_goes_back_into_the_inbox(
-    server: Any
-) -> None:
+def test_a_cancel_command_that_can_be_read_now_goes_back_into_the_inbox(server: Any) -> None:
     # Given
     command = {CANCEL_FIELD: encode_cancel(Cancel("billing", None, 1))}
     entry_id = server.xadd(QUARANTINE, command).decode()
