@@ -68,9 +68,11 @@ def update_rows(
     names = ", ".join(["key", *columns])
     matches = f"{table}.{key} = v.key AND {where}"
     if not is_postgres(connection):
-        update = f"UPDATE {table} SET {sets} FROM v WHERE {matches}"  # noqa: S608
+        # Not WITH … UPDATE: the driver counts rows only for a statement that begins with its verb.
+        given = f"WITH given({names}) AS (VALUES %s) SELECT * FROM given"  # noqa: S608
+        update = f"UPDATE {table} SET {sets} FROM ({given}) AS v WHERE {matches}"  # noqa: S608
         return sum(
-            connection.exec_driver_sql(f"WITH v({names}) AS (VALUES {marks}) {update}", values).rowcount
+            connection.exec_driver_sql(update % marks, values).rowcount
             for values, marks in _sqlite_values(rows)
         )
     # One JSON document: arrays would take psycopg four times as long, item by item.
