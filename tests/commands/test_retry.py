@@ -49,7 +49,11 @@ def given_lost_answers(carpool: Carpool, producer: Producer) -> list[str]:
         for id_, error in zip(ids, (GONE, MISSING), strict=True):
             [row] = carpool.rows(f"SELECT batch_id FROM requests WHERE id = '{id_}'")
             discard(
-                connection, row.batch_id, id_, error, carpool.rows("SELECT max(opened_at) FROM batches")[0][0]
+                connection,
+                row.batch_id,
+                [id_],
+                error,
+                carpool.rows("SELECT max(opened_at) FROM batches")[0][0],
             )
     carpool.change(f"UPDATE batches SET state = '{BatchState.COMPLETED}', finished_at = opened_at")
     return ids

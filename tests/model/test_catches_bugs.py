@@ -21,9 +21,10 @@ from carpool_worker.pipeline.submission import submitter
 from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.simulator import Fault
 from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.store.requests import cancellations, outcomes
+from carpool_worker.store.requests import cancellations, endings
 from carpool_worker.store.requests import rows as requests
-from carpool_worker.store.requests.outcomes import Finish, Pending
+from carpool_worker.store.requests.endings import Ending
+from carpool_worker.store.requests.rows import Pending
 
 __all__ = ["world"]
 
@@ -83,18 +84,18 @@ def collect_what_was_collected(patch: Patch) -> None:
         rows = connection.execute(held.where(tables.requests.c.batch_id == batch_id))
         return {row.id: Pending._make(row) for row in rows if row.id in ids}
 
-    finish = outcomes.finish
+    finish = endings.finish
 
-    def finish_once(connection: sa.Connection, finished: Sequence[Finish], now: int, batch: str) -> None:
-        waiting = requests.pending_ids(connection, _batch_of(connection, finished), 1_000) if finished else []
-        finish(connection, [one for one in finished if one.id in waiting], now, batch)
+    def finish_once(
+        connection: sa.Connection, finished: Sequence[Ending], at: int, batch_id: str | None = None
+    ) -> None:
+        if batch_id is not None:
+            waiting = requests.pending_ids(connection, batch_id, 1_000)
+            finished = [one for one in finished if one.id in waiting]
+        finish(connection, finished, at, batch_id)
 
-    patch.setattr(outcomes, "pending", pending)
-    patch.setattr(outcomes, "finish", finish_once)
-
-
-def _batch_of(connection: sa.Connection, finished: Sequence[Finish]) -> str:
-    return str(requests.batch_of(connection, finished[0].id))
+    patch.setattr(requests, "pending", pending)
+    patch.setattr(endings, "finish", finish_once)
 
 
 def make_the_delivery_in_a_transaction_of_its_own(patch: Patch) -> None:
@@ -132,11 +133,11 @@ def leave_the_batch_as_large_as_it_was(patch: Patch) -> None:
 
 
 def forget_what_a_dropped_answer_cost(patch: Patch) -> None:
-    dropped = Finish.dropped
+    dropped = Ending.dropped
     nothing: dict[str, Any] = {
-        name: None for name in Finish._fields if name.endswith(("tokens", "cost", "price"))
+        name: None for name in Ending._fields if name.endswith(("tokens", "cost", "price"))
     }
-    patch.setattr(Finish, "dropped", lambda one: dropped(one)._replace(**nothing))
+    patch.setattr(Ending, "dropped", lambda one: dropped(one)._replace(**nothing))
 
 
 BUGS = {

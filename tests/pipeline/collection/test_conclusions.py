@@ -12,8 +12,8 @@ import pytest
 
 from carpool_worker.claude.results import CHUNK_LINES, in_chunks, parse
 from carpool_worker.pipeline.collection.conclusions import Conclusions, Policy, conclude
-from carpool_worker.states import RequestState
-from carpool_worker.store.requests.outcomes import Pending
+from carpool_worker.states import COMPLETE, DISCARD
+from carpool_worker.store.requests.rows import Pending
 
 MODEL = "claude-haiku-4-5"
 DAY = date(2026, 11, 1)
@@ -65,13 +65,13 @@ def test_a_line_that_is_none_is_left_out_and_nothing_of_it_is_logged(
 def test_a_success_is_completed_with_its_tokens_and_its_price() -> None:
     body = succeeded(USAGE | {"cache_read_input_tokens": 3, "cache_creation_input_tokens": 2})
 
-    [finish] = concluded(body).finished
+    [ending] = concluded(body).endings
 
-    assert (finish.state, finish.outcome, finish.body) == (RequestState.COMPLETED, "succeeded", body)
-    assert (finish.input_tokens, finish.output_tokens) == (10, 5)
-    assert (finish.cache_write_tokens, finish.cache_read_tokens) == (2, 3)
-    assert finish.cost
-    assert finish.list_price == 2 * finish.cost
+    assert (ending.transition, ending.outcome, ending.body) == (COMPLETE, "succeeded", body)
+    assert (ending.input_tokens, ending.output_tokens) == (10, 5)
+    assert (ending.cache_write_tokens, ending.cache_read_tokens) == (2, 3)
+    assert ending.cost
+    assert ending.list_price == 2 * ending.cost
 
 
 def test_usage_is_summed_by_client_and_model() -> None:
@@ -86,19 +86,19 @@ def test_usage_is_summed_by_client_and_model() -> None:
         ("search", MODEL): (1, 0, 10),
         ("billing", "no-such-model"): (1, 1, 10),
     }
-    assert conclusions.cost == sum(Decimal(one.cost or 0) for one in conclusions.finished) / 10**12
+    assert conclusions.cost == sum(Decimal(one.cost or 0) for one in conclusions.endings) / 10**12
     assert conclusions.list_price == 2 * conclusions.cost
 
 
 def test_an_alias_is_priced_by_the_model_that_answered() -> None:
-    [finish] = concluded(succeeded(model=MODEL), held(model="an-alias")).finished
+    [ending] = concluded(succeeded(model=MODEL), held(model="an-alias")).endings
 
-    assert finish.cost
+    assert ending.cost
 
 
 def test_an_incurable_error_is_final_and_another_is_tried_again() -> None:
-    assert [one.state for one in concluded(errored("invalid_request_error")).finished] == ["discarded"]
-    [(id_, outcome, when)] = concluded(errored("overloaded_error")).retried
+    assert [one.transition for one in concluded(errored("invalid_request_error")).endings] == [DISCARD]
+    [(id_, outcome, when)] = concluded(errored("overloaded_error")).rescheduled
     assert (id_, outcome) == ("a", "errored")
     assert NOW + 48_000 <= when <= NOW + 72_000
 
@@ -106,16 +106,16 @@ def test_an_incurable_error_is_final_and_another_is_tried_again() -> None:
 def test_the_last_attempts_failure_is_final_and_keeps_its_error() -> None:
     body = errored("overloaded_error")
 
-    [finish] = concluded(body, held(attempt=3)).finished
+    [ending] = concluded(body, held(attempt=3)).endings
 
-    assert (finish.state, finish.outcome, finish.body, finish.cost) == ("discarded", "errored", body, None)
+    assert (ending.transition, ending.outcome, ending.body, ending.cost) == (DISCARD, "errored", body, None)
 
 
 def test_an_outcome_of_tomorrow_is_final_as_it_may_have_been_billed() -> None:
     conclusions = concluded(b'{"type":"half_succeeded","message":null}')
 
-    assert conclusions.retried == []
-    assert [(one.state, one.outcome) for one in conclusions.finished] == [("discarded", "half_succeeded")]
+    assert conclusions.rescheduled == []
+    assert [(one.transition, one.outcome) for one in conclusions.endings] == [(DISCARD, "half_succeeded")]
 
 
 @pytest.mark.parametrize("usage", [None, {"input_tokens": "many"}, [1]])
@@ -125,9 +125,9 @@ def test_a_success_whose_usage_cant_be_read_keeps_its_answer(
     body = succeeded(usage)
 
     with caplog.at_level(logging.ERROR):
-        [finish] = concluded(body).finished
+        [ending] = concluded(body).endings
 
-    assert (finish.state, finish.body, finish.cost) == (RequestState.COMPLETED, body, None)
+    assert (ending.transition, ending.body, ending.cost) == (COMPLETE, body, None)
     assert "SECRET" not in caplog.text
     assert len(caplog.records) == 1
 

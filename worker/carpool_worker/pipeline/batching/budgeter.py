@@ -26,10 +26,10 @@ from carpool_worker.policies.budgets import (
     budget_of,
     reason,
 )
-from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.store.requests import intake, reservations
-from carpool_worker.store.requests.outcomes import errored_body
-from carpool_worker.store.requests.reservations import Held, Refused
+from carpool_worker.states import REFUSE
+from carpool_worker.store.requests import endings, intake, reservations
+from carpool_worker.store.requests.endings import Ending
+from carpool_worker.store.requests.reservations import Held
 
 CHUNK_REQUESTS = 2_000
 """Requests of a client released in one transaction; the rest follows with the next tick."""
@@ -149,13 +149,8 @@ def _release(connection: sa.Connection, client: str, budget: Budget | None, at: 
 
 
 def _refuse(connection: sa.Connection, refused: Sequence[tuple[Held, str]], at: int) -> None:
-    if not refused:
-        return
-    reservations.refuse(
-        connection, [Refused(one.id, errored_body(EXCEEDED, why)) for one, why in refused], at
-    )
-    called_back = [(one.id, one.callback) for one, _ in refused if one.callback]
-    deliveries.insert(connection, called_back, at)
+    finished = [Ending.failed(one.id, one.callback, EXCEEDED, why, REFUSE) for one, why in refused]
+    endings.finish(connection, finished, at)
 
 
 def _held(one: Envelope, split: BudgetSplit) -> Held:

@@ -18,10 +18,10 @@ from carpool_worker.database import now, read, write
 from carpool_worker.policies.limits import item_bytes
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches import transitions
-from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.store.requests import cancellations
+from carpool_worker.store.requests import cancellations, endings
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.requests.cancellations import ALL, Marked
+from carpool_worker.store.requests.endings import Ending
 
 CHUNK_REQUESTS = 4_000
 """Requests whose cancellation is recorded, or which are canceled, in one transaction."""
@@ -138,8 +138,7 @@ def _remove(connection: sa.Connection, batch_id: str, due: Sequence[Marked]) -> 
 
 
 def _cancel(connection: sa.Connection, due: Sequence[Marked], at: int) -> None:
-    cancellations.cancel(connection, [one.id for one in due], at)
-    deliveries.insert(connection, [(one.id, one.callback) for one in due if one.callback], at)
+    endings.finish(connection, [Ending.canceled(one.id, one.callback) for one in due], at)
 
 
 def _dissolve(connection: sa.Connection, batch_id: str, state: BatchState) -> None:

@@ -24,8 +24,7 @@ from carpool_worker.states import BatchState
 from carpool_worker.store import usage
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.batches import transitions
-from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.store.requests import outcomes
+from carpool_worker.store.requests import endings, staging
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.requests.endings import discard
 from carpool_worker.telemetry.logs import get_logger
@@ -97,17 +96,15 @@ def _complete(engine: sa.Engine, batch_id: str, without: ClaudeError, announce: 
 def _commit(engine: sa.Engine, batch_id: str, results: dict[str, bytes], policy: Policy) -> list[str]:
     at = now()
     with write(engine) as connection:
-        waiting = outcomes.pending(connection, batch_id, list(results))
+        waiting = requests.pending(connection, batch_id, list(results))
         conclusions = conclude(results, waiting.values(), policy, at)
         _record(connection, batch_id, conclusions, at)
-    return [one.id for one in conclusions.finished]
+    return [one.id for one in conclusions.endings]
 
 
 def _record(connection: sa.Connection, batch_id: str, conclusions: Conclusions, at: int) -> None:
-    outcomes.finish(connection, conclusions.finished, at, batch_id)
-    outcomes.postpone(connection, conclusions.retried, batch_id)
-    called_back = [(one.id, one.callback) for one in conclusions.finished if one.callback]
-    deliveries.insert(connection, called_back, at)
+    endings.finish(connection, conclusions.endings, at, batch_id)
+    staging.reschedule(connection, conclusions.rescheduled, batch_id)
     usage.add(connection, conclusions.used.values())
     if conclusions.is_priced:
         batches.add_cost(connection, batch_id, conclusions.cost, conclusions.list_price)
@@ -119,7 +116,7 @@ def _is_strange(engine: sa.Engine, batch: Batch, custom_ids: Sequence[str]) -> b
     if batch.in_doubt_at is None or not custom_ids:
         return False
     with read(engine) as connection:
-        named = outcomes.pending(connection, batch.id, custom_ids)
+        named = requests.pending(connection, batch.id, custom_ids)
         return not named and requests.count_pending(connection, batch.id) == batch.request_count
 
 
@@ -131,16 +128,15 @@ def _let_go(engine: sa.Engine, batch: Batch) -> None:
 
 def _discard_waiting(engine: sa.Engine, batch_id: str, error: ClaudeError) -> list[str]:
     # They may have been run and paid for, so none of them is sent again.
-    gone: list[str] = []
+    discarded: list[str] = []
     while True:
         with write(engine) as connection:
-            ids = requests.pending_ids(connection, batch_id, MISSING_CHUNK)
-            for request_id in ids:
-                discard(connection, batch_id, request_id, error, now())
-        if not ids:
-            return gone
+            waiting = requests.pending_ids(connection, batch_id, MISSING_CHUNK)
+            ids = discard(connection, batch_id, waiting, error, now())
+        if not waiting:
+            return discarded
         log.error("requests without a result discarded", batch=batch_id, count=len(ids), error=str(error))
-        gone += ids
+        discarded += ids
 
 
 def _come_back(engine: sa.Engine, batch_id: str, wait: float, error: ClaudeError | ResultsCut) -> None:

@@ -16,7 +16,9 @@ import msgspec
 from carpool_worker.money.costs import Tokens, price_of
 from carpool_worker.policies.retries import after_outcome, retry_delay
 from carpool_worker.states import COMPLETE, RETRY
-from carpool_worker.store.requests.outcomes import Finish, Pending
+from carpool_worker.store.requests.endings import Ending
+from carpool_worker.store.requests.rows import Pending
+from carpool_worker.store.requests.staging import Rescheduled
 from carpool_worker.store.usage import Used
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import DOLLAR
@@ -77,8 +79,8 @@ class Policy:
 class Conclusions:
     """What follows from some results."""
 
-    finished: list[Finish] = field(default_factory=list)
-    retried: list[tuple[str, str, int]] = field(default_factory=list)  # id, outcome, when
+    endings: list[Ending] = field(default_factory=list)
+    rescheduled: list[Rescheduled] = field(default_factory=list)
     used: dict[tuple[str, str], Used] = field(default_factory=dict)
 
     @property
@@ -116,13 +118,13 @@ def _conclude(conclusions: Conclusions, request: Pending, body: bytes, policy: P
     transition = after_outcome(result.type, error_type, request.attempt, policy.max_attempts)
     if transition is RETRY and not request.cancel_requested_at:
         delay = retry_delay(result.type, request.attempt, policy.retry_interval)
-        conclusions.retried.append((request.id, result.type, at + int(delay * 1000)))
+        conclusions.rescheduled.append(Rescheduled(request.id, result.type, at + int(delay * 1000)))
         return
     if transition is COMPLETE and result.message:
         end = _priced(conclusions, request, result.message, body, policy.day)
     else:
-        end = Finish(request.id, transition.target, result.type, body, request.callback)
-    conclusions.finished.append(end.dropped() if request.cancel_requested_at else end)
+        end = Ending(request.id, transition, result.type, body, request.callback)
+    conclusions.endings.append(end.dropped() if request.cancel_requested_at else end)
 
 
 def _read(request_id: str, body: bytes) -> ParsedResult:
@@ -135,10 +137,10 @@ def _read(request_id: str, body: bytes) -> ParsedResult:
         return ParsedResult(kind.type)
 
 
-def _priced(conclusions: Conclusions, request: Pending, message: Message, body: bytes, day: date) -> Finish:
+def _priced(conclusions: Conclusions, request: Pending, message: Message, body: bytes, day: date) -> Ending:
     tokens = message.usage
     price = price_of(tokens, message.model, day) or price_of(tokens, request.model, day)
     key = request.client, request.model
     used = conclusions.used.get(key) or conclusions.used.setdefault(key, Used(day.isoformat(), *key))
     used.add(tokens, price)
-    return Finish.succeeded(request.id, body, request.callback, tokens, price)
+    return Ending.succeeded(request.id, body, request.callback, tokens, price)

@@ -20,8 +20,7 @@ def reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> list[
     if len(waiting) > 1:
         return split(connection, batch, str(error))
     transitions.reject(connection, batch.id, error=str(error), at=at)
-    for request_id, _ in waiting:
-        discard(connection, batch.id, request_id, error, at)
+    discard(connection, batch.id, [request_id for request_id, _ in waiting], error, at)
     return []
 
 

@@ -14,13 +14,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from carpool.contract import Envelope
 from carpool.request_ids import RequestIds
-from carpool_worker import transition_log
 from carpool_worker.database import is_postgres
 from carpool_worker.models.tables import batches, cancellations, requests
-from carpool_worker.states import CANCEL, FINAL_REQUEST_STATES, BatchState, RequestState
-from carpool_worker.store.bulk import insert_rows
-from carpool_worker.store.requests.outcomes import CANCELED_BODY
-from carpool_worker.store.requests.rows import BODY, among
+from carpool_worker.states import FINAL_REQUEST_STATES, BatchState, RequestState
+from carpool_worker.store.requests.rows import among
 
 ALL = ""
 """The request_id of a wish for all that a client enqueued until then."""
@@ -146,24 +143,6 @@ def marked_retryable(connection: sa.Connection, limit: int) -> list[Marked]:
     # In the order of their index: for that of the ids SQLite would read the whole ledger, each second.
     ordered = held.order_by(requests.c.retry_at, requests.c.id)
     return _read(connection, ordered.limit(limit).with_for_update(skip_locked=True))
-
-
-def cancel(connection: sa.Connection, ids: Sequence[str], at: int) -> None:
-    """Put locked requests that wait into their final state, canceled."""
-    canceled = connection.execute(
-        sa.update(requests)
-        .where(among(connection, ids), requests.c.state.in_(CANCEL.sources))
-        .values(
-            state=CANCEL.target,
-            outcome="canceled",
-            retry_at=None,
-            finished_at=at,
-            estimate=None,
-            held_at=None,
-        )
-    )
-    transition_log.note_many(connection, f"requests {CANCEL.target}", canceled.rowcount)
-    insert_rows(connection, "answers", BODY, [(id_, CANCELED_BODY) for id_ in ids])
 
 
 def shrink(connection: sa.Connection, batch_id: str, requests: int, body_bytes: int) -> int:

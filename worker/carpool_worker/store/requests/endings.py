@@ -1,22 +1,158 @@
-"""How requests end: their final state and their delivery, together."""
+"""The one place where a request ends: its final state, its answer and its delivery are written together.
+
+Nothing else writes a final state (see states.py). While tests run, the database itself holds that: see
+tests/fixtures/owed_deliveries.py.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
 import sqlalchemy as sa
 
+from carpool_worker import transition_log
 from carpool_worker.exceptions import ClaudeError
-from carpool_worker.states import DISCARD
+from carpool_worker.money.costs import Price, Tokens
+from carpool_worker.states import CANCEL, COMPLETE, DISCARD, RequestState, Transition
+from carpool_worker.store.bulk import insert_rows, update_rows
 from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.store.requests import outcomes
+from carpool_worker.store.requests.rows import BODY, in_states, pending
+
+CANCELED_BODY = b'{"type":"canceled"}'
+"""The result kept of a canceled request, as the API words it."""
+
+COLUMNS = {
+    "state": "text",
+    "outcome": "text",
+    "input_tokens": "int",
+    "output_tokens": "int",
+    "cache_write_tokens": "int",
+    "cache_read_tokens": "int",
+    "cost": "bigint",
+    "list_price": "bigint",
+    "finished_at": "bigint",
+}
+"""What an ending writes, with the SQL type of each column."""
+
+CLEARED = ("estimate", "held_at", "retry_at")
+"""What an ended request no longer has: reserved money, and a time that it waits for. Its cost is in the ledger."""
 
 
-def discard(connection: sa.Connection, batch_id: str, request_id: str, error: ClaudeError, at: int) -> None:
-    """Discard one request that waits in this batch, with an error in the shape of the API's own."""
-    held = outcomes.pending(connection, batch_id, [request_id]).get(request_id)
-    if held is None:
-        return
-    body = outcomes.errored_body(error.kind, str(error))
-    finished = outcomes.Finish(request_id, DISCARD.target, "errored", body, held.callback)
-    outcomes.finish(connection, [finished], at, batch_id)
-    if held.callback:
-        deliveries.insert(connection, [(request_id, held.callback)], at)
+class Ending(NamedTuple):
+    """How one request ends: the transition, the columns of `requests`, and the answer's bytes."""
+
+    id: str
+    transition: Transition[RequestState]
+    outcome: str
+    body: bytes
+    callback: str | None  # JSON; where there is one, the answer is delivered to it
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cost: int | None = None  # picodollars
+    list_price: int | None = None  # picodollars
+
+    @classmethod
+    def succeeded(
+        cls, request_id: str, body: bytes, callback: str | None, tokens: Tokens, price: Price | None
+    ) -> Ending:
+        """Return the ending of a request that was answered."""
+        return cls(
+            request_id,
+            COMPLETE,
+            "succeeded",
+            body,
+            callback,
+            tokens.input_tokens,
+            tokens.output_tokens,
+            tokens.cache_write_tokens,
+            tokens.cache_read_tokens,
+            *(price or (None, None)),
+        )
+
+    @classmethod
+    def failed(
+        cls,
+        request_id: str,
+        callback: str | None,
+        kind: str | None,
+        message: str,
+        transition: Transition[RequestState] = DISCARD,
+    ) -> Ending:
+        """Return the ending of a request that failed here, with an error in the shape of the API's own."""
+        error = {"type": "error", "error": {"type": kind, "message": message}}
+        body = msgspec.json.encode({"type": "errored", "error": error})
+        return cls(request_id, transition, "errored", body, callback)
+
+    @classmethod
+    def canceled(cls, request_id: str, callback: str | None) -> Ending:
+        """Return the ending of a request that was canceled before it was sent."""
+        return cls(request_id, CANCEL, "canceled", CANCELED_BODY, callback)
+
+    def dropped(self) -> Ending:
+        """Return the ending of the same request if it was canceled: no answer, but its usage and cost stay."""
+        return self._replace(transition=CANCEL, outcome="canceled", body=CANCELED_BODY)
+
+
+def finish(
+    connection: sa.Connection, endings: Sequence[Ending], at: int, batch_id: str | None = None
+) -> None:
+    """Write the final states of locked requests, their answers, and a delivery for each that has a callback.
+
+    The requests must be locked by this transaction, in a state from which their transition starts. `at`
+    (milliseconds since the epoch) is when they ended and when their deliveries are due; `batch_id` is for the log.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: one of them has an answer already; the transaction must be rolled back.
+    """
+    alike: defaultdict[Transition[RequestState], list[Ending]] = defaultdict(list)
+    for ending in endings:
+        alike[ending.transition].append(ending)
+    for transition, some in alike.items():
+        _move(connection, transition, some, at, batch_id)
+    insert_rows(connection, "answers", BODY, [(ending.id, ending.body) for ending in endings])
+    called_back = [(ending.id, ending.callback) for ending in endings if ending.callback]
+    deliveries.insert(connection, called_back, at)
+
+
+def discard(
+    connection: sa.Connection, batch_id: str, ids: Sequence[str], error: ClaudeError, at: int
+) -> list[str]:
+    """Discard those of `ids` that wait in this batch, with an error in the shape of the API's own; return their ids."""
+    waiting = pending(connection, batch_id, ids)
+    endings = [Ending.failed(one.id, one.callback, error.kind, str(error)) for one in waiting.values()]
+    finish(connection, endings, at, batch_id)
+    return list(waiting)
+
+
+def _move(
+    connection: sa.Connection,
+    transition: Transition[RequestState],
+    endings: Sequence[Ending],
+    at: int,
+    batch_id: str | None,
+) -> None:
+    rows = [_row(one, at) for one in endings]
+    guard = in_states(transition.sources)
+    count = update_rows(connection, "requests", "id", COLUMNS, rows, guard, CLEARED)
+    event = f"requests {transition.target}"
+    transition_log.note_many(connection, event, count, move=transition.verb, batch=batch_id)
+
+
+def _row(ending: Ending, at: int) -> tuple[Any, ...]:
+    return (
+        ending.id,
+        ending.transition.target.value,
+        ending.outcome,
+        ending.input_tokens,
+        ending.output_tokens,
+        ending.cache_write_tokens,
+        ending.cache_read_tokens,
+        ending.cost,
+        ending.list_price,
+        at,
+    )

@@ -13,12 +13,11 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from carpool_worker import database, transition_log
+from carpool_worker import database
 from carpool_worker.models.tables import requests, usage
 from carpool_worker.policies.budgets import Budget, BudgetBalance
-from carpool_worker.states import REFUSE, STAGE
-from carpool_worker.store.bulk import insert_rows
-from carpool_worker.store.requests.rows import BODY, among
+from carpool_worker.states import STAGE
+from carpool_worker.store.requests.rows import among
 
 BUDGET_LOCK = 0x62756467
 """PostgreSQL's advisory lock on what is left of budgets."""
@@ -33,13 +32,6 @@ class Held(NamedTuple):
     id: str
     estimate: int
     callback: str | None
-
-
-class Refused(NamedTuple):
-    """A request that is to be refused, and the result that is kept of it."""
-
-    id: str
-    body: bytes
 
 
 def lock(connection: sa.Connection) -> None:
@@ -113,13 +105,3 @@ def release(connection: sa.Connection, ids: Collection[str], now: int) -> None:
     """Let the stager have locked requests that are held; from now on their estimates are reserved."""
     held = sa.update(requests).where(among(connection, ids), HELD, requests.c.state.in_(STAGE.sources))
     connection.execute(held.values(held_at=None, retry_at=now))
-
-
-def refuse(connection: sa.Connection, refused: Sequence[Refused], now: int) -> None:
-    """Put locked requests that are held into their final state, with the result that says why."""
-    ids = [one.id for one in refused]
-    held = sa.update(requests).where(among(connection, ids), HELD, requests.c.state.in_(REFUSE.sources))
-    ended = {"outcome": "errored", "finished_at": now, "retry_at": None, "held_at": None, "estimate": None}
-    count = connection.execute(held.values(state=REFUSE.target, **ended)).rowcount
-    transition_log.note_many(connection, f"requests {REFUSE.target}", count, move=REFUSE.verb)
-    insert_rows(connection, "answers", BODY, refused)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -18,6 +19,17 @@ BODY = {"request_id": "text", "body": "bytea"}
 
 UNBATCHED = ""
 """The batch of a request that never was in one: it waits for its client's budget, or ended before it had room."""
+
+
+class Pending(NamedTuple):
+    """What the collector must know of a request that waits for its answer."""
+
+    id: str
+    client: str
+    model: str
+    attempt: int
+    callback: str | None
+    cancel_requested_at: int | None = None  # its answer is dropped
 
 
 def known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
@@ -44,6 +56,18 @@ def pending_ids(connection: sa.Connection, batch_id: str, limit: int) -> list[st
         requests.c.batch_id == batch_id, requests.c.state == RequestState.BATCHED
     )
     return list(connection.scalars(waiting.order_by(requests.c.id).limit(limit)))
+
+
+def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dict[str, Pending]:
+    """Return those of `ids` that wait in this batch, locked (in order of id) until the transaction ends."""
+    waiting = (
+        sa.select(*(requests.c[name] for name in Pending._fields))
+        .where(among(connection, ids), requests.c.batch_id == batch_id)
+        .where(requests.c.state == RequestState.BATCHED)
+        .order_by(requests.c.id)
+        .with_for_update()
+    )
+    return {row.id: Pending._make(row) for row in connection.execute(waiting).all()}
 
 
 def sizes(
@@ -82,3 +106,8 @@ def among(
         return column == sa.any_(listed)
     each = sa.func.json_each(json.dumps(list(ids))).table_valued("value")
     return column.in_(sa.select(each.c.value))
+
+
+def in_states(states: Iterable[RequestState]) -> str:
+    """Return the condition that a request is in one of `states`, as text."""
+    return f"requests.state IN ({', '.join(repr(state.value) for state in states)})"

@@ -1,16 +1,18 @@
-"""Requests that are tried again, in SQL: they are due, and go into another batch."""
+"""Requests that are tried again, in SQL: they leave their batch, and go into another one once they are due."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from carpool_worker import transition_log
 from carpool_worker.models.tables import requests
-from carpool_worker.states import STAGE, RequestState
-from carpool_worker.store.requests.rows import among
+from carpool_worker.states import RETRY, STAGE, RequestState
+from carpool_worker.store.bulk import update_rows
+from carpool_worker.store.requests.rows import among, in_states
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,22 @@ class Retry:
     params_bytes: int
     priority: int
     submit_by: int | None
+
+
+class Rescheduled(NamedTuple):
+    """A request of a batch that is tried again at that time (milliseconds since the epoch), and its last outcome."""
+
+    id: str
+    outcome: str
+    retry_at: int
+
+
+def reschedule(connection: sa.Connection, rescheduled: Sequence[Rescheduled], batch_id: str) -> None:
+    """Make requests of a batch, which the caller has locked, retryable."""
+    rows = [(one.id, RETRY.target.value, one.outcome, one.retry_at) for one in rescheduled]
+    columns = {"state": "text", "outcome": "text", "retry_at": "bigint"}
+    count = update_rows(connection, "requests", "id", columns, rows, in_states(RETRY.sources))
+    transition_log.note_many(connection, f"requests {RETRY.target}", count, move=RETRY.verb, batch=batch_id)
 
 
 def due_to_retry(connection: sa.Connection, now: int, limit: int) -> list[Retry]:
