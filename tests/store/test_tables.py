@@ -48,10 +48,14 @@ def insert(engine: sa.Engine, model: Any, row: dict[str, Any]) -> None:
         connection.execute(sa.text(f"INSERT INTO {model.__tablename__} ({names}) VALUES ({marks})"), row)
 
 
-def test_the_migrations_make_what_the_models_say(engine: sa.Engine) -> None:
+def test_the_migrations_make_what_the_models_say(database_url: str) -> None:
+    migrations.upgrade(database_url)
+
+    engine = open_engine(database_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, SQLModel.metadata) == []
+    engine.dispose()
 
 
 def test_the_migrations_make_the_checks_of_the_models(engine: sa.Engine, tmp_path: Any) -> None:

@@ -76,6 +76,7 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA page_size = {SQLITE_PAGE}")  # counts when the file is made
         cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA foreign_keys = ON")  # keys that refer to other tables bind, as on PostgreSQL
         cursor.execute("PRAGMA synchronous = FULL")  # a committed transaction survives a power cut
         cursor.execute("PRAGMA cache_size = -32000")
         cursor.execute("PRAGMA wal_autocheckpoint = 4000")
