@@ -1,4 +1,4 @@
-"""`carpool doctor` as a whole: it looks at everything, and says where all is well."""
+"""`carpool doctor` as a whole: it examines everything, and says so if all is well."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_where_all_is_well_it_says_so_and_ends_with_0(
             "check": "claude",
             "verdict": "warning",
             "what": f"this is not Anthropic but {simulator.url.removeprefix('http://')}",
-            "mend": "take ANTHROPIC_BASE_URL away, unless a simulator or a proxy is meant",
+            "mend": "unset ANTHROPIC_BASE_URL, unless a simulator or a proxy is meant",
         }
     ]
     checks = ["settings", "redis", "database", "claude", "clock", "celery", "webhooks"]

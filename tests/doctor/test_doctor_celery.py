@@ -1,4 +1,4 @@
-"""The doctor on Celery: queues that nobody works on, and a silent beat."""
+"""The doctor on Celery: queues without a worker, and a silent beat."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from carpool_worker.coordination.keys import AGENTS, HEARTBEAT, queue
 from carpool_worker.doctor.celery_queues import judge_queues
 
 
-def test_queues_that_nobody_works_on_are_told_with_the_command_that_does(doctor: Doctor) -> None:
+def test_queues_without_a_worker_are_named_with_the_command_that_runs_one(doctor: Doctor) -> None:
     # Given no worker, Then all queues are named
     everything = ",".join(map(queue, AGENTS))
-    assert doctor.finds("celery", "wrong", "nobody works on").mend == f"carpool worker --queues {everything}"
+    assert (
+        doctor.finds("celery", "wrong", "no worker consumes").mend == f"carpool worker --queues {everything}"
+    )
 
     # Given workers on all queues but two, Then those are named
     consumers = dict.fromkeys(AGENTS, 3) | {"submit": 0, "deliver": 0}
@@ -22,14 +24,14 @@ def test_queues_that_nobody_works_on_are_told_with_the_command_that_does(doctor:
     assert one.mend == "carpool worker --queues carpool.submit,carpool.deliver"
 
 
-def test_a_queue_that_grows_is_told(doctor: Doctor, redis_url: str) -> None:
+def test_a_queue_that_grows_is_found(doctor: Doctor, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as server:
         server.rpush(queue("submit"), *["message"] * MOST_UNREAD)
 
-    doctor.finds("celery", "warning", "100 messages lie unread in carpool.submit")
+    doctor.finds("celery", "warning", "100 messages are unread in carpool.submit")
 
 
-def test_a_beat_that_is_silent_is_told(doctor: Doctor, redis_url: str) -> None:
+def test_a_beat_that_is_silent_is_found(doctor: Doctor, redis_url: str) -> None:
     doctor.finds("celery", "wrong", "beat has never ticked")
     with redis.Redis.from_url(redis_url) as server:
         heartbeat.record(server)

@@ -14,8 +14,11 @@ from carpool_worker.doctor import clocks
 from carpool_worker.simulator import Fault, RemoteSimulator, SimulatorOptions, running
 
 
-def test_a_missing_key_is_told_and_the_simulator_is_named_where_there_is_one(doctor: Doctor) -> None:
-    assert "as where the workers run" in doctor.finds("claude", "wrong", "ANTHROPIC_API_KEY is not set").mend
+def test_a_missing_key_is_found_and_the_simulator_is_named_where_there_is_one(doctor: Doctor) -> None:
+    assert (
+        "as it is set where the workers run"
+        in doctor.finds("claude", "wrong", "ANTHROPIC_API_KEY is not set").mend
+    )
 
     doctor.set(CARPOOL_SIMULATOR_URL="http://127.0.0.1:9")
 
@@ -26,7 +29,7 @@ def test_a_missing_key_is_told_and_the_simulator_is_named_where_there_is_one(doc
     ("status", "part"),
     [(401, "valid"), (402, "billing"), (403, "workspace"), (429, "wait"), (529, "outages")],
 )
-def test_a_key_that_is_refused_is_told(
+def test_a_key_that_is_refused_is_found(
     doctor: Doctor, simulator: RemoteSimulator, status: int, part: str
 ) -> None:
     doctor.set(ANTHROPIC_BASE_URL=simulator.url, ANTHROPIC_API_KEY="sk-ant-old")
@@ -38,7 +41,7 @@ def test_a_key_that_is_refused_is_told(
     assert "sk-ant-old" not in str(one)
 
 
-def test_an_api_that_can_not_be_reached_is_told(doctor: Doctor) -> None:
+def test_an_api_that_can_not_be_reached_is_found(doctor: Doctor) -> None:
     doctor.set(ANTHROPIC_BASE_URL="http://127.0.0.1:1", ANTHROPIC_API_KEY="sk-ant-any")
 
     doctor.finds("claude", "wrong", "127.0.0.1:1: no answer: ConnectError")
@@ -47,13 +50,13 @@ def test_an_api_that_can_not_be_reached_is_told(doctor: Doctor) -> None:
 @pytest.mark.parametrize(
     ("calls", "limit", "verdict", "part"),
     [
-        (1_000, 500_000, "warning", "200,000 may be queued in the tier Start: batches beyond are refused"),
-        (4_000, 200_000, "warning", "500,000 may be queued in the tier Scale: batches wait without need"),
-        (2_000, 300_000, "ok", "the tier Build"),
+        (1_000, 500_000, "warning", "the tier Start allows 200,000: batches beyond it are refused"),
+        (4_000, 200_000, "warning", "the tier Scale allows 500,000: batches wait needlessly"),
+        (2_000, 300_000, "ok", "the tier Build allows 300,000"),
         (7_000, 300_000, "ok", "7,000 calls a minute"),
     ],
 )
-def test_the_queue_limit_is_compared_with_the_tier_that_the_headers_tell(
+def test_the_queue_limit_is_compared_with_the_tier_in_the_headers(
     doctor: Doctor, tmp_path: Path, calls: int, limit: int, verdict: str, part: str
 ) -> None:
     with running(SimulatorOptions(data=tmp_path / "simulator", requests_per_minute=calls)) as simulator:
@@ -65,7 +68,7 @@ def test_the_queue_limit_is_compared_with_the_tier_that_the_headers_tell(
 
 
 @pytest.mark.parametrize(("shift", "verdict"), [(-20.0, "warning"), (3_600.0, "wrong")])
-def test_a_clock_that_is_wrong_is_told_against_each_other_one(
+def test_a_clock_that_is_wrong_is_found_against_each_other_one(
     doctor: Doctor,
     postgres_url: str,
     simulator: RemoteSimulator,

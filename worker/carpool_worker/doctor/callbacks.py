@@ -1,4 +1,4 @@
-"""Looks at what callbacks need: a secret to sign webhooks with, and URLs that take them."""
+"""Examines what callbacks need: a secret to sign webhooks with, and URLs that accept them."""
 
 from __future__ import annotations
 
@@ -15,28 +15,30 @@ from carpool_worker.store.reports import doctor
 CHECK = "webhooks"
 MAKE_ONE = "set CARPOOL_WEBHOOK_SECRET to whsec_ and the output of: openssl rand -base64 32"
 SEVERAL = 2
-"""Secrets that a rotation needs."""
+"""How many secrets a rotation needs."""
 
 
 def examine(engine: sa.Engine, settings: Settings) -> Iterator[Finding]:
-    """Look at the secrets, and at stopped URLs."""
+    """Examine the secrets and the stopped URLs."""
     with read(engine) as connection:
         waits = doctor.waits_for_a_secret(connection)
         stopped = [one.url for one in endpoints.troubles(connection) if one.stopped_at]
     yield judge_secrets(len(settings.webhook_secret), waits)
     if stopped:
-        what = f"answers wait for URLs that are stopped ({len(stopped):,}), such as {stopped[0]}"
+        what = (
+            f"answers wait for URLs to which deliveries are stopped ({len(stopped):,}), such as {stopped[0]}"
+        )
         yield warning(CHECK, what, "once they work again: carpool deliveries replay --endpoint URL")
 
 
 def judge_secrets(secrets: int, waits: bool) -> Finding:
-    """Say whether there are as many secrets as are needed; their form is checked with the settings."""
+    """Judge the number of secrets; their form is checked with the settings."""
     if not secrets and waits:
-        return wrong(CHECK, "answers wait for a secret to be signed with", MAKE_ONE)
+        return wrong(CHECK, "answers wait for a secret to sign them with", MAKE_ONE)
     if not secrets:
         return ok(CHECK, "no secret is set, and no request asks for a webhook")
     if secrets > SEVERAL:
-        what = f"{secrets} secrets are set: each of them opens the door"
-        return warning(CHECK, what, "keep the newest two, and one when the rotation is over")
+        what = f"{secrets} secrets are set, and receivers accept any of them"
+        return warning(CHECK, what, "keep the newest two, and only one once the rotation is over")
     rotation = ", as in a rotation" if secrets == SEVERAL else ""
     return ok(CHECK, f"signed with {secrets} secret{'s' if rotation else ''}{rotation}")

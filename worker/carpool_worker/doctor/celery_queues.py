@@ -1,4 +1,4 @@
-"""Looks at Celery: somebody must work on each queue, and beat must tick."""
+"""Examines Celery: every queue needs a worker, and beat must tick."""
 
 from __future__ import annotations
 
@@ -8,52 +8,53 @@ from typing import Any
 import redis
 from celery import Celery
 
-from carpool_worker import formatting
 from carpool_worker.coordination import heartbeat
 from carpool_worker.coordination.backlog import MOST_UNREAD
 from carpool_worker.coordination.keys import AGENTS, queue
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
+from carpool_worker.formatting import age, counted
 from carpool_worker.units import SECOND
 
 CHECK = "celery"
 ANSWER_SECONDS = 2.0
-"""How long workers have to answer who works on what."""
+"""How long workers may take to answer which queues they consume."""
 
 SILENT = 30.0
-"""Seconds without a tick after which beat is taken for dead; it ticks each second."""
+"""Seconds without a tick after which beat counts as dead; it ticks every second."""
 
 
 def examine(server: redis.Redis, url: str) -> Iterator[Finding]:
-    """Look at each queue, and at beat."""
+    """Examine each queue, and beat."""
     unread = {agent: int(server.llen(queue(agent))) for agent in AGENTS}
     yield from judge_queues(_consumers(url), unread)
     yield judge_beat(heartbeat.age(server))
 
 
 def judge_queues(consumers: Mapping[str, int], unread: Mapping[str, int]) -> Iterator[Finding]:
-    """Say which queues nobody works on, or too few do: by agent, the workers and the messages that lie unread."""
+    """Name queues without a worker, or with too few; arguments are workers and unread messages, by agent."""
     idle = [queue(agent) for agent in unread if not consumers.get(agent)]
     if idle:
-        what = f"nobody works on {', '.join(idle)}"
+        what = f"no worker consumes {', '.join(idle)}"
         yield wrong(CHECK, what, f"carpool worker --queues {','.join(idle)}")
     for agent, count in unread.items():
         if count >= MOST_UNREAD:
-            what = f"{count:,} messages lie unread in {queue(agent)}"
+            what = f"{count:,} messages are unread in {queue(agent)}"
             yield warning(
                 CHECK, what, f"run more workers with --queues {queue(agent)}, or look at their logs"
             )
     if not idle:
-        fewest = min(consumers.values())
-        yield ok(CHECK, f"each queue has a worker ({fewest} at least); {sum(unread.values()):,} messages")
+        workers = counted(min(consumers.values()), "worker")
+        messages = counted(sum(unread.values()), "unread message")
+        yield ok(CHECK, f"every queue has at least {workers}; {messages}")
 
 
-def judge_beat(age: float | None) -> Finding:
-    """Say whether beat is alive, by the seconds since its last tick (None: there is none)."""
-    length = formatting.age((age or 0) * SECOND)
-    if age is not None and age <= SILENT:
+def judge_beat(silence: float | None) -> Finding:
+    """Judge whether beat is alive, by the seconds since its last tick (None: it never ticked)."""
+    length = age((silence or 0) * SECOND)
+    if silence is not None and silence <= SILENT:
         return ok(CHECK, f"beat ticked {length} ago")
-    since = "has never ticked, or not for a week" if age is None else f"has been silent for {length}"
-    return wrong(CHECK, f"beat {since}: nothing moves", "carpool beat; one of it runs beside the workers")
+    since = "has never ticked, or not for a week" if silence is None else f"has been silent for {length}"
+    return wrong(CHECK, f"beat {since}: nothing moves", "run carpool beat, once, beside the workers")
 
 
 def _consumers(url: str) -> dict[str, int]:

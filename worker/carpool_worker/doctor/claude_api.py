@@ -1,4 +1,4 @@
-"""Looks at Anthropic's API with one call that costs nothing: the newest batch of the key's workspace."""
+"""Examines Anthropic's API with one call that costs nothing: the newest batch of the key's workspace."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ CHECK = "claude"
 ANTHROPIC = "api.anthropic.com"
 
 TIERS = {1_000: ("Start", 200_000), 2_000: ("Build", 300_000), 4_000: ("Scale", 500_000)}
-"""By the calls a minute that the headers tell: the tier, and the requests it may have queued (docs, August 2026)."""
+"""By the calls a minute in the headers: the tier, and the requests it may have queued (docs, August 2026)."""
 
 MENDS = {
-    401: "set ANTHROPIC_API_KEY to a key that is valid",
-    402: "look at the account's billing",
-    403: "take a key whose workspace may use the Message Batches API",
-    429: "wait a minute; if it stays, look at the account's limits",
+    401: "set ANTHROPIC_API_KEY to a valid key",
+    402: "check the account's billing",
+    403: "use a key whose workspace may use the Message Batches API",
+    429: "wait a minute; if it persists, check the account's limits",
 }
 
 
 @dataclass(slots=True)
-class Answer:
-    """What the call brought: the newest batch's id (None: the workspace has none), or the error, and the headers."""
+class ApiAnswer:
+    """What the call returned: the newest batch's id (None: the workspace has none) or the error, and the headers."""
 
     newest: str | None = None
     error: ClaudeError | None = None
@@ -39,27 +39,27 @@ class Answer:
 
     @property
     def calls_a_minute(self) -> int | None:
-        """Return the rate limit that the headers tell."""
+        """Return the rate limit in the headers, None if there is none."""
         text = self.headers.get(f"{PREFIX}limit", "")
         return int(text) if text.isdigit() else None
 
 
 class _Listener(RateLimit):
-    """Holds nothing back, and keeps the headers."""
+    """Delays no call, and keeps the headers of the answer."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: ApiAnswer) -> None:
         self._answer = answer
 
-    def held(self) -> float:
+    def seconds_until_allowed(self) -> float:
         return 0.0
 
     def learn(self, status: int, headers: Mapping[str, str]) -> None:
         self._answer.headers = headers
 
 
-def ask() -> Answer:
-    """Make the call."""
-    answer = Answer(asked_at=time())
+def ask() -> ApiAnswer:
+    """Ask the API for the newest batch."""
+    answer = ApiAnswer(asked_at=time())
     claude = Claude(_Listener(answer))
     try:
         answer.newest = claude.newest_id({})
@@ -71,43 +71,47 @@ def ask() -> Answer:
     return answer
 
 
-def judge(answer: Answer, queue_limit: int) -> Iterator[Finding]:
-    """Say what is wrong with the key, or with the limit that Carpool is set to."""
+def judge(answer: ApiAnswer, queue_limit: int) -> Iterator[Finding]:
+    """Judge the key, and the queue limit that Carpool is set to."""
     host = urlsplit(os.environ.get("ANTHROPIC_BASE_URL") or f"https://{ANTHROPIC}").netloc.rpartition("@")[2]
     if answer.error:
         yield _refused(host, answer.error) if os.environ.get("ANTHROPIC_API_KEY") else _without_key()
         return
-    newest = f"its workspace's newest batch is {answer.newest}" if answer.newest else "it has no batches yet"
-    yield ok(CHECK, f"{host} takes the key; {newest}")
+    newest = (
+        f"its workspace's newest batch is {answer.newest}" if answer.newest else "its workspace has no batch"
+    )
+    yield ok(CHECK, f"{host} accepts the key; {newest}")
     if host != ANTHROPIC:
-        mend = "take ANTHROPIC_BASE_URL away, unless a simulator or a proxy is meant"
+        mend = "unset ANTHROPIC_BASE_URL, unless a simulator or a proxy is meant"
         yield warning(CHECK, f"this is not Anthropic but {host}", mend)
     yield from judge_limit(answer.calls_a_minute, queue_limit)
 
 
 def judge_limit(calls_a_minute: int | None, queue_limit: int) -> Iterator[Finding]:
-    """Say whether the queue limit is that of the account's tier."""
+    """Judge whether the queue limit is that of the account's tier."""
     if calls_a_minute not in TIERS:
         told = "no limit" if calls_a_minute is None else f"{calls_a_minute:,} calls a minute"
-        yield ok(CHECK, f"the API tells of {told}: whether queue_limit is right, the console shows")
+        yield ok(CHECK, f"the API states {told}: compare queue_limit with the console")
         return
     tier, most = TIERS[calls_a_minute]
-    what = f"queue_limit is {queue_limit:,}, and {most:,} may be queued in the tier {tier}"
+    what = f"queue_limit is {queue_limit:,}, and the tier {tier} allows {most:,}"
     if queue_limit > most:
-        yield warning(CHECK, f"{what}: batches beyond are refused", f"set queue_limit to {most}")
+        yield warning(CHECK, f"{what}: batches beyond it are refused", f"set queue_limit to {most}")
     elif queue_limit < most:
-        yield warning(CHECK, f"{what}: batches wait without need", f"set queue_limit to {most}")
+        yield warning(CHECK, f"{what}: batches wait needlessly", f"set queue_limit to {most}")
     else:
         yield ok(CHECK, what)
 
 
 def _without_key() -> Finding:
     if simulator := os.environ.get("CARPOOL_SIMULATOR_URL"):
-        mend = f"to look at it too: ANTHROPIC_BASE_URL={simulator} ANTHROPIC_API_KEY=simulated carpool doctor"
-        return warning(CHECK, "there is no API key: `carpool up` has its simulator", mend)
-    return wrong(CHECK, "ANTHROPIC_API_KEY is not set here", "set it, as where the workers run")
+        mend = f"to examine it too: ANTHROPIC_BASE_URL={simulator} ANTHROPIC_API_KEY=simulated carpool doctor"
+        return warning(CHECK, "there is no API key: `carpool up` uses its simulator", mend)
+    return wrong(CHECK, "ANTHROPIC_API_KEY is not set here", "set it here as it is set where the workers run")
 
 
 def _refused(host: str, error: ClaudeError) -> Finding:
-    mend = MENDS.get(error.status or 0, "see that this machine reaches it; its status page tells of outages")
+    mend = MENDS.get(
+        error.status or 0, "check that this machine can reach it, and its status page for outages"
+    )
     return wrong(CHECK, f"{host}: {error}", mend)

@@ -1,4 +1,4 @@
-"""Looks at this machine's clock, against those of Redis, of the database and of Anthropic."""
+"""Compares this machine's clock with those of Redis, of the database and of Anthropic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import redis
 import sqlalchemy as sa
 
 from carpool_worker.database import read
-from carpool_worker.doctor.claude_api import Answer
+from carpool_worker.doctor.claude_api import ApiAnswer
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
 from carpool_worker.formatting import age
 from carpool_worker.store.reports.doctor import seconds_since_epoch
@@ -19,26 +19,26 @@ from carpool_worker.units import SECOND
 
 CHECK = "clock"
 SMALL = 2.0
-"""Seconds that clocks may differ by: intervals and leases have room for them."""
+"""Seconds by which clocks may differ: intervals and locks allow for it."""
 
 LARGE = 60.0
-"""Seconds: receivers refuse webhooks that are signed five minutes off (Standard Webhooks 1.0.0), and leases of one
-machine look over to another."""
+"""Seconds: receivers refuse webhooks whose signature is five minutes off (Standard Webhooks 1.0.0), and what one
+machine has claimed looks abandoned to another."""
 
 DATE_SECONDS = 0.5
-"""An HTTP Date has whole seconds: the moment is half a second later, give or take as much."""
+"""An HTTP Date has whole seconds: the moment meant is half a second later, give or take half a second."""
 
 
 class Skew(NamedTuple):
-    """How far a clock is ahead of this machine's, and how uncertain that is; seconds."""
+    """By how many seconds a clock is ahead of this machine's, and how uncertain that is."""
 
     whose: str
     ahead: float
     uncertainty: float
 
 
-def examine(server: redis.Redis | None, engine: sa.Engine | None, answer: Answer) -> Iterator[Finding]:
-    """Compare with the clocks that can be reached."""
+def examine(server: redis.Redis | None, engine: sa.Engine | None, answer: ApiAnswer) -> Iterator[Finding]:
+    """Compare this clock with those that can be reached."""
     if server:
         yield judge(_compared("Redis", lambda: _redis_time(server)))
     if engine and engine.dialect.name == "postgresql":
@@ -49,7 +49,7 @@ def examine(server: redis.Redis | None, engine: sa.Engine | None, answer: Answer
 
 
 def judge(skew: Skew) -> Finding:
-    """Say whether this machine's clock and another agree."""
+    """Judge whether this machine's clock agrees with another."""
     direction = "behind" if skew.ahead > 0 else "ahead of"
     apart = max(0.0, abs(skew.ahead) - skew.uncertainty)
     what = f"this machine's is {age(apart * SECOND)} {direction} that of {skew.whose}"
@@ -71,7 +71,7 @@ def _redis_time(server: redis.Redis) -> float:
     return float(seconds) + float(microseconds) / 1e6
 
 
-def _anthropic(answer: Answer) -> Skew:
+def _anthropic(answer: ApiAnswer) -> Skew:
     theirs = parsedate_to_datetime(answer.headers["date"]).timestamp() + DATE_SECONDS
     middle, half = (answer.asked_at + answer.answered_at) / 2, (answer.answered_at - answer.asked_at) / 2
     return Skew("Anthropic", theirs - middle, half + DATE_SECONDS)

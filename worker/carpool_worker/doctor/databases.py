@@ -1,4 +1,4 @@
-"""Looks at the database: its tables, and whether a commit means that it is kept."""
+"""Examines the database: its tables, and whether what is committed is durable."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from carpool_worker.store.reports import doctor
 
 CHECK = "database"
 OLDEST_POSTGRES = 140_000
-"""server_version_num of the oldest release that its makers still mend (November 2026)."""
+"""server_version_num of the oldest release that is still supported (November 2026)."""
 
 FREE_CONNECTIONS = 15
-"""What a busy process of the worker may open."""
+"""Connections that a busy process of the worker may open."""
 
 LITTLE_DISK = 1_000_000_000
 NO_DISK = 100_000_000
-"""Free bytes below which it is time to act, and below which a batch's answers may not fit."""
+"""Free bytes below which to act soon, and below which a batch's answers may not fit."""
 
 FULL_SYNC = 2
-"""SQLite's number for `synchronous = FULL`; more is safe too."""
+"""SQLite's number for `synchronous = FULL`; higher ones are safe too."""
 
 
 def opened(url: str) -> sa.Engine | Finding:
-    """Return an engine whose database answers and has its tables, or why not; a SQLite file is never made here."""
+    """Return an engine whose database answers and has its tables, or why not; never creates a SQLite file."""
     try:
         if missing := _missing_file(sa.make_url(url)):
-            return wrong(CHECK, f"{missing} is not there", "carpool migrate makes it")
+            return wrong(CHECK, f"{missing} does not exist", "carpool migrate creates it")
         engine = open_engine(url)
     except (ArgumentError, ModuleNotFoundError, OSError) as error:
         return _unusable(error)
@@ -62,7 +62,7 @@ def _unusable(error: Exception) -> Finding:
 
 
 def examine(engine: sa.Engine) -> Iterator[Finding]:
-    """Say what is wrong with a database that answers."""
+    """Examine a database that answers."""
     with read(engine) as connection:
         if engine.dialect.name == "postgresql":
             yield from judge_postgres(doctor.postgres_settings(connection))
@@ -75,38 +75,38 @@ def examine(engine: sa.Engine) -> Iterator[Finding]:
 
 
 def judge_postgres(settings: Mapping[str, str]) -> Iterator[Finding]:
-    """Say what is wrong with a PostgreSQL of such settings."""
+    """Judge a PostgreSQL by its settings."""
     version = f"PostgreSQL {settings['server_version']}"
     if int(settings["server_version_num"]) < OLDEST_POSTGRES:
-        yield warning(CHECK, f"{version} is no longer mended by its makers", "upgrade to 14 or newer")
+        yield warning(CHECK, f"{version} is no longer supported", "upgrade to 14 or newer")
     else:
         yield ok(CHECK, f"{version}, with the tables of this version")
     if settings["transaction_read_only"] == "on":
-        yield wrong(CHECK, "it takes no writes", "name the primary in CARPOOL_DATABASE_URL")
+        yield wrong(CHECK, "it is read-only", "name the primary in CARPOOL_DATABASE_URL")
     if (isolation := settings["transaction_isolation"]) != "read committed":
-        what = f"the isolation level is {isolation}: workers that meet fail instead of taking turns"
+        what = f"the isolation level is {isolation}: concurrent workers fail instead of waiting"
         yield wrong(CHECK, what, "set default_transaction_isolation to 'read committed' for this user")
     for name in ("fsync", "synchronous_commit"):
         if settings[name] == "off":
-            what = f"{name} is off: a crash forgets what was sent, and it is paid twice"
+            what = f"{name} is off: a crash loses what was committed, which is then paid twice"
             yield wrong(CHECK, what, f"set {name} = on")
     yield _connections(settings)
 
 
 def judge_sqlite(journal: str, synchronous: int) -> Iterator[Finding]:
-    """Say what is wrong with a SQLite of such settings."""
+    """Judge a SQLite by its settings."""
     if journal != "wal":
-        what = f"the journal mode is {journal}: readers and writers wait for each other"
+        what = f"the journal mode is {journal}: readers and writers block each other"
         yield warning(CHECK, what, "put the file on a local disk; the URL must not forbid a write-ahead log")
     if synchronous < FULL_SYNC:
-        yield wrong(CHECK, "synchronous is not FULL: a power cut loses commits", "take it out of the URL")
+        yield wrong(CHECK, "synchronous is not FULL: a power cut loses commits", "remove it from the URL")
     elif journal == "wal":
         yield ok(CHECK, "SQLite, with the tables of this version, a write-ahead log and full synchronisation")
 
 
 def judge_disk(free: int, file: int) -> Finding:
-    """Say whether there is room: in bytes, on the disk and of the SQLite file."""
-    what = f"{size(free)} free on the disk, and the file has {size(file)}"
+    """Judge the room on the disk; both in bytes: what is free, and the SQLite file."""
+    what = f"{size(free)} free on the disk; the file takes {size(file)}"
     mend = "make room, or shorten params_retention_days and answers_retention_days"
     if free < NO_DISK:
         return wrong(CHECK, what, mend)

@@ -16,7 +16,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, what was found, and how to mend it where it isn't ok."""
+    """What was examined, what was found, and how to mend it unless it is ok."""
 
     check: str
     verdict: Verdict
@@ -25,15 +25,15 @@ class Finding:
 
 
 def ok(check: str, what: str) -> Finding:
-    """Return that it is as it should be."""
+    """Return a finding: it is as it should be."""
     return Finding(check, Verdict.OK, what)
 
 
 def warning(check: str, what: str, mend: str) -> Finding:
-    """Return that it should be otherwise."""
+    """Return a finding: it should be mended."""
     return Finding(check, Verdict.WARNING, what, mend)
 
 
 def wrong(check: str, what: str, mend: str) -> Finding:
-    """Return that it must be otherwise."""
+    """Return a finding: it must be mended."""
     return Finding(check, Verdict.WRONG, what, mend)
