@@ -101,9 +101,9 @@ def engine() -> sa.Engine:
 def write(on: sa.Engine | None = None) -> Iterator[sa.Connection]:
     """Open a transaction that commits at the end, or rolls back on an error; the log is told what it moved."""
     with (on or engine()).begin() as connection:
-        noted = transition_log.begin(connection)
+        moved = transition_log.begin(connection)
         yield connection
-    transition_log.tell(noted)
+    transition_log.publish(moved)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""The moves of the state machines, for the log: a line each, with ids and counts, once they are committed.
+"""Writes the state machines' transitions into the log: a line each, with ids and counts, once they are committed.
 
-Who moves rows notes it on the transaction, and database.write tells the log what was committed: no line speaks of what
-a rollback undid. Lines hold nothing that a client, Claude or a receiver said, but for the API's own errors.
+Whoever moves rows records it on the transaction, and `database.write` publishes what was committed: no line speaks of
+what a rollback undid. Lines hold nothing that a client, Claude or a receiver said, but for the API's own errors.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from carpool_worker.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-NOTED = "carpool_moves"
-"""Under this name a connection's `info` holds what its transaction has moved so far."""
+RECORDED = "carpool_transitions"
+"""Under this name a connection's `info` holds the lines of its transaction."""
 
 
-class Line(NamedTuple):
-    """A line of the log; lines of a transaction that are alike become one, with a count where there can be many."""
+class LogLine(NamedTuple):
+    """A line of the log; lines of a transaction that are alike become one, with a count if it is about `many` rows."""
 
     event: str
     many: bool
@@ -29,33 +29,33 @@ class Line(NamedTuple):
     fields: tuple[tuple[str, Any], ...]
 
 
-def begin(connection: sa.Connection) -> Counter[Line]:
-    """Return what the moves of the transaction that begins are noted on."""
-    noted = Counter[Line]()
-    connection.info[NOTED] = noted
-    return noted
+def begin(connection: sa.Connection) -> Counter[LogLine]:
+    """Return the lines, none yet, of the transaction that begins."""
+    lines = Counter[LogLine]()
+    connection.info[RECORDED] = lines
+    return lines
 
 
-def note(connection: sa.Connection, event: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Note the move of one row; fields that are None are left out."""
-    _add(connection, Line(event, False, level, _known(fields)), 1)
+def record(connection: sa.Connection, event: str, level: int = logging.INFO, **fields: Any) -> None:
+    """Record the transition of one row; fields that are None are left out."""
+    _add(connection, LogLine(event, False, level, _known(fields)), 1)
 
 
-def note_many(connection: sa.Connection, event: str, count: int, **fields: Any) -> None:
-    """Note that `count` rows moved alike."""
+def record_many(connection: sa.Connection, event: str, count: int, **fields: Any) -> None:
+    """Record that `count` rows made the same transition."""
     if count:
-        _add(connection, Line(event, True, logging.INFO, _known(fields)), count)
+        _add(connection, LogLine(event, True, logging.INFO, _known(fields)), count)
 
 
-def tell(noted: Counter[Line]) -> None:
-    """Put what was committed into the log."""
-    for line, count in noted.items():
+def publish(lines: Counter[LogLine]) -> None:
+    """Write the lines of a transaction that was committed into the log."""
+    for line, count in lines.items():
         counted = {"count": count} if line.many else {}
         log.log(line.level, line.event, **counted, **dict(line.fields))
 
 
-def _add(connection: sa.Connection, line: Line, count: int) -> None:
-    connection.info.setdefault(NOTED, Counter())[line] += count
+def _add(connection: sa.Connection, line: LogLine, count: int) -> None:
+    connection.info.setdefault(RECORDED, Counter())[line] += count
 
 
 def _known(fields: dict[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from carpool_worker.models.tables import usage
 from carpool_worker.money.costs import Price, Tokens
+from carpool_worker.store.upserts import upsert
 from carpool_worker.units import DOLLAR
 
 DIMENSIONS = ("client", "model", "day")
@@ -68,8 +69,8 @@ class Used:
 
 def add(connection: sa.Connection, used: Iterable[Used]) -> None:
     """Add to the ledger; rows are written in one order, so that two collectors can't deadlock."""
-    for row in sorted(used, key=lambda row: (row.day, row.client, row.model)):
-        connection.execute(_upsert(connection, row))
+    rows = sorted(used, key=lambda row: (row.day, row.client, row.model))
+    upsert(connection, usage, [_stored(row) for row in rows], add=COUNTS)
 
 
 def totals(
@@ -99,18 +100,5 @@ def _used(row: sa.RowMapping) -> Used:
     return Used(**named | {name: int(row[name]) for name in COUNTS})  # PostgreSQL sums into numeric
 
 
-def _upsert(connection: sa.Connection, row: Used) -> sa.Executable:
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as postgres_insert
-
-        insert = postgres_insert(usage)
-    else:
-        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-        insert = sqlite_insert(usage)  # type: ignore[assignment]
-    counted = [column for column in usage.c if not column.primary_key]
-    dollars = {"cost": Decimal(row.cost) / DOLLAR, "list_price": Decimal(row.list_price) / DOLLAR}
-    return insert.values(**vars(row) | dollars).on_conflict_do_update(
-        index_elements=["day", "client", "model"],
-        set_={column.name: column + insert.excluded[column.name] for column in counted},
-    )
+def _stored(row: Used) -> dict[str, Any]:
+    return vars(row) | {"cost": Decimal(row.cost) / DOLLAR, "list_price": Decimal(row.list_price) / DOLLAR}

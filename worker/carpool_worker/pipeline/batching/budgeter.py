@@ -144,7 +144,7 @@ def _release(connection: sa.Connection, client: str, budget: Budget | None, at: 
     reservations.release(connection, released, at)
     refused = [(one, reason(client, balance, one.estimate)) for one in never if one.id in locked]
     _refuse(connection, refused, at)
-    transition_log.note_many(connection, "requests released", len(released), client=client, why="budget")
+    transition_log.record_many(connection, "requests released", len(released), client=client, why="budget")
     return [one.id for one, _ in refused]
 
 

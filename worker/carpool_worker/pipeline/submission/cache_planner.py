@@ -88,7 +88,7 @@ def _commit(connection: sa.Connection, batch: Batch, decided: CachePlan) -> str 
     if not shared_prompts.plan(connection, batch, marked):
         return None
     if decided.marked:
-        transition_log.note(
+        transition_log.record(
             connection, "batch marked for the cache", batch=batch.id, prompts=len(decided.marked)
         )
     uncached = [one for one in decided.marked if not one.is_cached]
@@ -103,5 +103,5 @@ def _warm_up(connection: sa.Connection, batch_id: str, uncached: Sequence[Shared
     warm_up, size = hand_over(connection, planned, ahead, at)
     cancellations.shrink(connection, batch_id, len(ahead), size)
     shared_prompts.wait_for(connection, batch_id, warm_up, at + PATIENCE)
-    transition_log.note(connection, "batch waits for its warm-up", batch=batch_id, warm_up=warm_up)
+    transition_log.record(connection, "batch waits for its warm-up", batch=batch_id, warm_up=warm_up)
     return warm_up

@@ -88,11 +88,11 @@ def settle(engine: sa.Engine, admission: Admission, error: ClaudeError) -> Submi
 def _pause(connection: sa.Connection, batch: Batch, error: ClaudeError) -> Submitted | None:
     if lane_pauses.pause(connection, batch.lane, str(error), now(), _later(probe_delay(0))):
         paused = {"lane": batch.lane, "status": error.status, "error": str(error)}
-        transition_log.note(connection, "lane paused until this is mended", logging.ERROR, **paused)
+        transition_log.record(connection, "lane paused until this is mended", logging.ERROR, **paused)
         return Submitted(BatchState.SEALED, error=str(error))
     if pause := lane_pauses.by_lane(connection).get(batch.lane):
         lane_pauses.probe_again(connection, batch.lane, _later(probe_delay(pause.probes)), str(error))
-        transition_log.note(
+        transition_log.record(
             connection, "lane still paused", lane=batch.lane, probes=pause.probes, error=str(error)
         )
     return None
@@ -106,7 +106,7 @@ def _reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> Subm
 def _doubt(connection: sa.Connection, batch_id: str, error: ClaudeError) -> Submitted:
     in_doubt.begin(connection, batch_id, f"in doubt: {error}", now())
     doubted = {"batch": batch_id, "status": error.status, "error": str(error)}
-    transition_log.note(connection, "batch in doubt", logging.WARNING, **doubted)
+    transition_log.record(connection, "batch in doubt", logging.WARNING, **doubted)
     return Submitted(BatchState.SUBMITTING, error=f"in doubt: {error}")
 
 

@@ -10,7 +10,6 @@ import sqlalchemy as sa
 import uuid_utils
 
 from carpool_worker import transition_log
-from carpool_worker.database import is_postgres
 from carpool_worker.models import Batch
 from carpool_worker.models.tables import batches
 from carpool_worker.policies.limits import item_bytes
@@ -18,6 +17,7 @@ from carpool_worker.states import BatchState
 from carpool_worker.store.batches.rows import as_batch, may_go_later, within
 from carpool_worker.store.batches.transitions import seal
 from carpool_worker.store.requests import rows as requests
+from carpool_worker.store.upserts import insert_missing
 
 FRESH = {
     "request_count": 0,
@@ -36,33 +36,19 @@ def open_in(connection: sa.Connection, lane: str, model: str, headers: Mapping[s
     """Return the lane's open batch, locked until the transaction ends; one is opened where there is none."""
     current = sa.select(batches).where(batches.c.lane == lane, batches.c.state == BatchState.OPEN)
     while (row := connection.execute(current.with_for_update()).one_or_none()) is None:
-        insert, batch_id = _insert_unless_open(connection), new_id()
-        opened = connection.execute(
-            insert,
-            FRESH
-            | {
-                "id": batch_id,
-                "lane": lane,
-                "model": model,
-                "headers": json.dumps(dict(headers)),
-                "state": BatchState.OPEN,
-                "opened_at": now,
-            },
-        )
-        if opened.rowcount:
-            transition_log.note(connection, "batch open", batch=batch_id, model=model, lane=lane)
+        batch_id = new_id()
+        opened = FRESH | {
+            "id": batch_id,
+            "lane": lane,
+            "model": model,
+            "headers": json.dumps(dict(headers)),
+            "state": BatchState.OPEN,
+            "opened_at": now,
+        }
+        # The partial unique index keeps one open batch a lane; another aggregator may have opened it just now.
+        if insert_missing(connection, batches, [opened]):
+            transition_log.record(connection, "batch open", batch=batch_id, model=model, lane=lane)
     return as_batch(row)
-
-
-def _insert_unless_open(connection: sa.Connection) -> Any:
-    # The partial unique index keeps one open batch a lane; another aggregator may have opened it just now.
-    if is_postgres(connection):
-        from sqlalchemy.dialects.postgresql import insert as postgres_insert
-
-        return postgres_insert(batches).on_conflict_do_nothing()
-    from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-    return sqlite_insert(batches).on_conflict_do_nothing()
 
 
 def grow(
@@ -135,7 +121,7 @@ def insert_sealed(
     }
     connection.execute(sa.insert(batches), FRESH | row)
     of: dict[str, Any] = {"parent": parent.id, "model": parent.model, "lane": parent.lane}
-    transition_log.note(connection, "batch sealed", batch=batch_id, requests=request_count, **of)
+    transition_log.record(connection, "batch sealed", batch=batch_id, requests=request_count, **of)
     return batch_id
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from carpool_worker.database import is_postgres
 from carpool_worker.models import LanePause
 from carpool_worker.models.tables import batches, pauses
+from carpool_worker.store.upserts import insert_missing, upsert
 
 AUTOMATIC = pauses.c.by_operator.is_(False)
 
@@ -25,8 +24,7 @@ def by_lane(connection: sa.Connection) -> dict[str, LanePause]:
 def pause(connection: sa.Connection, lane: str, reason: str, now: int, probe_at: int) -> bool:
     """Pause a lane, unless it is; return whether it is news."""
     row = {"lane": lane, "reason": reason, "paused_at": now, "probe_at": probe_at, "probes": 0}
-    paused = _insert(connection).values(row).on_conflict_do_nothing().returning(pauses.c.lane)
-    return connection.scalar(paused) is not None
+    return insert_missing(connection, pauses, [row]) == 1
 
 
 def pause_by_operator(connection: sa.Connection, lane: str, reason: str, now: int) -> None:
@@ -39,9 +37,7 @@ def pause_by_operator(connection: sa.Connection, lane: str, reason: str, now: in
         "probes": 0,
         "by_operator": True,
     }
-    insert = _insert(connection).values(row)
-    changes = {"reason": reason, "by_operator": True}
-    connection.execute(insert.on_conflict_do_update(index_elements=["lane"], set_=changes))
+    upsert(connection, pauses, [row], replace=("reason", "by_operator"))
 
 
 def resume(connection: sa.Connection, lane: str) -> bool:
@@ -67,8 +63,3 @@ def lift(connection: sa.Connection, batch_id: str) -> str | None:
     lane, submitting_at = connection.execute(posted).one()
     lifted = sa.delete(pauses).where(AUTOMATIC, pauses.c.lane == lane, pauses.c.paused_at <= submitting_at)
     return lane if connection.execute(lifted).rowcount else None
-
-
-def _insert(connection: sa.Connection) -> Any:
-    # Two classes with the same methods and no common ancestor that has them.
-    return (postgresql if is_postgres(connection) else sqlite).insert(pauses)

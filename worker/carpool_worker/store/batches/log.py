@@ -55,7 +55,7 @@ def record(
 ) -> None:
     """Record the move of a batch, of which the row has the COLUMNS as they are now."""
     since = batch._mapping[SINCE[transition]]
-    transition_log.note(
+    transition_log.record(
         connection,
         f"batch {transition.target}",
         LEVELS.get(transition, logging.INFO),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from carpool_worker.database import is_postgres
 from carpool_worker.models.tables import refusals
+from carpool_worker.store.upserts import upsert
 
 
 class Refused(NamedTuple):
@@ -20,22 +20,10 @@ class Refused(NamedTuple):
 
 def add(connection: sa.Connection, model: str, status: str) -> None:
     """Count one more refusal."""
-    insert = _insert(connection).values(model=model, status=status, count=1)
-    one_more = {"count": refusals.c.count + 1}
-    connection.execute(insert.on_conflict_do_update(index_elements=["model", "status"], set_=one_more))
+    upsert(connection, refusals, [{"model": model, "status": status, "count": 1}], add=("count",))
 
 
 def counted(connection: sa.Connection) -> list[Refused]:
     """Return all that was counted."""
     row = refusals.c
     return [Refused._make(found) for found in connection.execute(sa.select(row.model, row.status, row.count))]
-
-
-def _insert(connection: sa.Connection) -> Any:
-    if is_postgres(connection):
-        from sqlalchemy.dialects.postgresql import insert as postgres_insert
-
-        return postgres_insert(refusals)
-    from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-    return sqlite_insert(refusals)

@@ -150,6 +150,6 @@ def replay(connection: sa.Connection, wanted: Filter, limit: int, now: int) -> t
         .returning(deliveries.c.channel, deliveries.c.target)
     )
     replayed = connection.execute(again).all()
-    transition_log.note_many(connection, f"deliveries {REPLAY.target}", len(replayed), move=REPLAY.verb)
+    transition_log.record_many(connection, f"deliveries {REPLAY.target}", len(replayed), move=REPLAY.verb)
     urls = {target for channel, target in replayed if channel == "webhook"}
     return len(replayed), endpoints.start(connection, urls)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from carpool_worker.database import is_postgres
 from carpool_worker.formatting import clock
 from carpool_worker.models.tables import endpoints
+from carpool_worker.store.upserts import insert_missing, upsert
 
 ANSWERED_GONE = "answered 410"
 
@@ -74,16 +73,13 @@ def _forget(connection: sa.Connection, urls: Collection[str]) -> None:
 
 
 def _mark(connection: sa.Connection, urls: Collection[str], now: int) -> None:
-    if urls:
-        rows = [{"url": url, "failing_since": now} for url in sorted(urls)]
-        connection.execute(_insert(connection).on_conflict_do_nothing(), rows)
+    insert_missing(connection, endpoints, [{"url": url, "failing_since": now} for url in sorted(urls)])
 
 
 def _stop(connection: sa.Connection, url: str, reason: str, now: int) -> None:
-    stop = _insert(connection).values(url=url, failing_since=now, stopped_at=now, reason=reason)
-    changes = {name: stop.excluded[name] for name in ("stopped_at", "reason")}
+    stopped = {"url": url, "failing_since": now, "stopped_at": now, "reason": reason}
     runs = endpoints.c.stopped_at.is_(None)
-    connection.execute(stop.on_conflict_do_update(index_elements=["url"], set_=changes, where=runs))
+    upsert(connection, endpoints, [stopped], replace=("stopped_at", "reason"), where=runs)
 
 
 def _overdue(connection: sa.Connection, urls: Collection[str], before: int) -> list[tuple[str, int]]:
@@ -92,8 +88,3 @@ def _overdue(connection: sa.Connection, urls: Collection[str], before: int) -> l
     late = sa.and_(endpoints.c.stopped_at.is_(None), endpoints.c.failing_since <= before)
     query = sa.select(endpoints.c.url, endpoints.c.failing_since).where(endpoints.c.url.in_(urls), late)
     return [(url, since) for url, since in connection.execute(query.order_by(endpoints.c.url))]
-
-
-def _insert(connection: sa.Connection) -> Any:
-    # Two classes with the same methods and no common ancestor that has them.
-    return (postgresql if is_postgres(connection) else sqlite).insert(endpoints)

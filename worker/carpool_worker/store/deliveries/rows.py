@@ -90,7 +90,7 @@ def record(connection: sa.Connection, outcomes: Sequence[Outcome], now: int) -> 
 def stage(connection: sa.Connection, now: int) -> int:
     """Make retryable deliveries available whose time has come; return how many."""
     count = connection.execute(statements.STAGE, {"now": now}).rowcount
-    transition_log.note_many(
+    transition_log.record_many(
         connection, f"deliveries {MAKE_AVAILABLE.target}", count, move=MAKE_AVAILABLE.verb
     )
     return count
@@ -99,7 +99,7 @@ def stage(connection: sa.Connection, now: int) -> int:
 def rescue(connection: sa.Connection, now: int) -> int:
     """Make deliveries available again whose courier let its lease end; return how many."""
     count = connection.execute(statements.RESCUE, {"now": now}).rowcount
-    transition_log.note_many(connection, f"deliveries {RESCUE.target}", count, move=RESCUE.verb)
+    transition_log.record_many(connection, f"deliveries {RESCUE.target}", count, move=RESCUE.verb)
     return count
 
 
@@ -137,7 +137,7 @@ def _tell(connection: sa.Connection, failed: Outcome) -> None:
     level = logging.WARNING if failed.state is GIVE_UP.target else logging.INFO
     claimed, seconds = failed.claimed, failed.milliseconds / 1_000
     of = {"request": claimed.request_id, "channel": claimed.channel, "attempt": claimed.attempt}
-    transition_log.note(
+    transition_log.record(
         connection, f"delivery {failed.state}", level, **of, status=failed.status, seconds=seconds
     )
 

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from carpool.contract import Envelope
 from carpool.request_ids import RequestIds
-from carpool_worker.database import is_postgres
 from carpool_worker.models.tables import batches, cancellations, requests
 from carpool_worker.states import FINAL_REQUEST_STATES, BatchState, RequestState
 from carpool_worker.store.requests.rows import among
+from carpool_worker.store.upserts import upsert
 
 ALL = ""
 """The request_id of a wish for all that a client enqueued until then."""
@@ -53,15 +52,9 @@ class Standing(NamedTuple):
 
 def remember(connection: sa.Connection, client: str, ids: Iterable[str], at: int) -> None:
     """Keep a client's wish for requests (or ALL) that are not in the table yet; the latest time counts."""
-    insert = (postgresql if is_postgres(connection) else sqlite).insert(cancellations)
-    keep = insert.on_conflict_do_update(
-        index_elements=["request_id", "client"],
-        set_={"requested_at": insert.excluded.requested_at},
-        where=cancellations.c.requested_at < insert.excluded.requested_at,
-    )
     rows = [{"request_id": id_, "client": client, "requested_at": at} for id_ in sorted(ids)]
-    if rows:
-        connection.execute(keep, rows)
+    earlier = cancellations.c.requested_at < at
+    upsert(connection, cancellations, rows, replace=("requested_at",), where=earlier)
 
 
 def wished(connection: sa.Connection, envelopes: Sequence[Envelope]) -> list[str]:

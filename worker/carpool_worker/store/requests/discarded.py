@@ -140,7 +140,7 @@ def put_back(
     for table in (answers, deliveries):
         connection.execute(sa.delete(table).where(among(connection, ids, table.c.request_id)))
     count = connection.execute(back).rowcount
-    transition_log.note_many(connection, f"requests {PUT_BACK.target}", count, move=PUT_BACK.verb)
+    transition_log.record_many(connection, f"requests {PUT_BACK.target}", count, move=PUT_BACK.verb)
     return count
 
 

@@ -140,7 +140,7 @@ def _move(
     guard = in_states(transition.sources)
     count = update_rows(connection, "requests", "id", COLUMNS, rows, guard, CLEARED)
     event = f"requests {transition.target}"
-    transition_log.note_many(connection, event, count, move=transition.verb, batch=batch_id)
+    transition_log.record_many(connection, event, count, move=transition.verb, batch=batch_id)
 
 
 def _row(ending: Ending, at: int) -> tuple[Any, ...]:

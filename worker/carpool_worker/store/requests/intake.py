@@ -70,7 +70,7 @@ def insert(
         columns, rows = COLUMNS | RESERVED, [(*row, estimates.get(row[0])) for row in rows]
     insert_rows(connection, "requests", columns, rows)
     _insert_params(connection, envelopes)
-    transition_log.note_many(connection, f"requests {BATCHED}", len(rows), batch=batch_id, lane=lane)
+    transition_log.record_many(connection, f"requests {BATCHED}", len(rows), batch=batch_id, lane=lane)
 
 
 def insert_held(
@@ -103,7 +103,7 @@ def insert_held(
         for envelope in envelopes
     ]
     insert_rows(connection, "requests", COLUMNS | HELD, rows)
-    transition_log.note_many(connection, f"requests {HELD_STATE}", len(rows), why="budget")
+    transition_log.record_many(connection, f"requests {HELD_STATE}", len(rows), why="budget")
     _insert_params(connection, envelopes)
 
 

@@ -41,7 +41,7 @@ def reschedule(connection: sa.Connection, rescheduled: Sequence[Rescheduled], ba
     rows = [(one.id, RETRY.target.value, one.outcome, one.retry_at) for one in rescheduled]
     columns = {"state": "text", "outcome": "text", "retry_at": "bigint"}
     count = update_rows(connection, "requests", "id", columns, rows, in_states(RETRY.sources))
-    transition_log.note_many(connection, f"requests {RETRY.target}", count, move=RETRY.verb, batch=batch_id)
+    transition_log.record_many(connection, f"requests {RETRY.target}", count, move=RETRY.verb, batch=batch_id)
 
 
 def due_to_retry(connection: sa.Connection, now: int, limit: int) -> list[Retry]:
@@ -70,6 +70,6 @@ def stage(connection: sa.Connection, batch_id: str, ids: Sequence[str], now: int
             batched_at=now,
         )
     )
-    transition_log.note_many(
+    transition_log.record_many(
         connection, f"requests {STAGE.target}", staged.rowcount, move=STAGE.verb, batch=batch_id
     )
