@@ -21,8 +21,10 @@ from carpool_worker.pipeline.collection import collector, poller
 from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.pipeline.submission import submitter
 from carpool_worker.pipeline.submission.admission import admitted
+from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.limits import Limits
-from carpool_worker.settings import API_MAX_REQUESTS
+from carpool_worker.policies.retries import CollectPolicy
+from carpool_worker.settings import API_MAX_REQUESTS, START_QUEUE_LIMIT
 from carpool_worker.store.batches import rows as batches
 
 SIZE = 2_340
@@ -31,6 +33,8 @@ SIZE = 2_340
 COUNT = 100_000
 AGGREGATE_AIM, COLLECT_AIM = 35_000.0, 30_000.0
 SUBMIT_AIM = 100_000 / 3.0
+SUBMIT_POLICY = SubmitPolicy(upload_timeout=600, queue_limit=START_QUEUE_LIMIT)
+COLLECT_POLICY = CollectPolicy(max_attempts=3, retry_interval=60.0)
 AT_ONCE = Limits(count=API_MAX_REQUESTS, body_bytes=250_000_000, seconds=0.0)
 
 
@@ -63,10 +67,10 @@ class Agents:
         return self._row("aggregate", count, spent, "INSERT of the same rows", bare_seconds, AGGREGATE_AIM)
 
     def _submit(self, count: int) -> Row:
-        due = self._due(admitted)
+        due = self._due(lambda connection, at: admitted(connection, at, SUBMIT_POLICY))
         with measured() as spent:
             for batch_id in due:
-                submitter.submit(self._engine, self._claude, batch_id, 600)
+                submitter.submit(self._engine, self._claude, batch_id, SUBMIT_POLICY)
         until(lambda: poller.poll(self._engine, self._claude), bare.ENDED_WITHIN)
         bare_seconds = sum(self._post_bare(batch_id) for batch_id in due)
         return self._row("submit", count, spent, "POST of the same bytes", bare_seconds, SUBMIT_AIM)
@@ -75,7 +79,7 @@ class Agents:
         due = self._due(batches.due_to_collect)
         with measured() as spent:
             for batch_id in due:
-                collector.collect(self._engine, self._claude, batch_id, 3, 60.0, lambda _: None)
+                collector.collect(self._engine, self._claude, batch_id, COLLECT_POLICY, lambda _: None)
         bare_seconds = sum(
             bare.collect(self._url, self._claude_id(batch_id), self._spare) for batch_id in due
         )

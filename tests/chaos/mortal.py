@@ -36,7 +36,7 @@ from carpool_worker.prompt_cache import savings
 IMPATIENCE: dict[ModuleType, dict[str, Any]] = {
     locks: {"LOCK_SECONDS": 2.0},
     savings: {"LEAST_WORTH": 1},
-    cache_planner: {"PATIENCE": 5_000},
+    cache_planner: {"WARM_UP_TIMEOUT": 5_000},
     in_doubt: {"CONNECT_TIMEOUT": 1.0},
     rescuer: {"HEADSTART": 1_000},
     retries: {"FIRST_BACKOFF": 0.3, "LONGEST_BACKOFF": 2.0, "FIRST_PROBE": 0.5, "LONGEST_PROBE": 1.0},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from tests.fixtures.agents import IN_AN_HOUR, MODEL, Carpool, request
+from tests.fixtures.agents import IN_AN_HOUR, MODEL, SUBMIT_POLICY, Carpool, request
 from tests.fixtures.command_line import fits_80_columns, rows, run, succeeded
 from tests.fixtures.queries import batch_ids
 
@@ -72,7 +72,7 @@ class PausedMeanwhile(Claude):
 def submit_with_a_pause(carpool: Carpool, during: str) -> None:
     [batch_id] = batch_ids(carpool.engine)
     with closing(PausedMeanwhile(during)) as claude:
-        submitter.submit(carpool.engine, claude, batch_id, 60)
+        submitter.submit(carpool.engine, claude, batch_id, SUBMIT_POLICY)
 
 
 @pytest.mark.parametrize(("during", "state"), [("list", "sealed"), ("create", "in_progress")])

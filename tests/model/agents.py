@@ -18,18 +18,21 @@ from carpool_worker.pipeline.batching import aggregator, budgeter, stager
 from carpool_worker.pipeline.collection import collector, poller
 from carpool_worker.pipeline.submission import rescuer, submitter
 from carpool_worker.pipeline.submission.admission import admitted
+from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.budgets import Budgets
 from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.policies.limits import Limits
+from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.deliveries import rows as deliveries
 
 LIMITS = Limits(count=5, body_bytes=800, seconds=60)
 DOUBT_POLICY = DoubtPolicy(submit_timeout=60, settle_interval=600)
 QUEUE_LIMIT = 8
+SUBMIT_POLICY = SubmitPolicy(upload_timeout=60, queue_limit=QUEUE_LIMIT, cache_shared_prompts=True)
 """Requests at Anthropic: a full batch and a bit."""
 MAX_ATTEMPTS = 3
-RETRY_INTERVAL = 60.0
+COLLECT_POLICY = CollectPolicy(MAX_ATTEMPTS, retry_interval=60.0)
 
 MOMENT = 6_000
 """Milliseconds: longer than the rescuer's head start for posts, far shorter than it searches."""
@@ -73,7 +76,7 @@ class Agents:
         self._aggregate(claim_interval=0)
 
     def submit(self) -> None:
-        self._submit(self._ids(lambda connection, at: admitted(connection, at, QUEUE_LIMIT)))
+        self._submit(self._ids(lambda connection, at: admitted(connection, at, SUBMIT_POLICY)))
 
     def submit_anything(self) -> None:
         self._submit(self._all_ids())
@@ -135,13 +138,11 @@ class Agents:
 
     def _submit(self, ids: Iterable[str]) -> None:
         for batch_id in ids:
-            bounds = DOUBT_POLICY.submit_timeout, QUEUE_LIMIT
-            submitter.submit(self.engine, self.claude, batch_id, *bounds, cache_shared_prompts=True)
+            submitter.submit(self.engine, self.claude, batch_id, SUBMIT_POLICY)
 
     def _collect(self, ids: Iterable[str]) -> None:
-        policy = MAX_ATTEMPTS, RETRY_INTERVAL
         for batch_id in ids:
-            collector.collect(self.engine, self.claude, batch_id, *policy, lambda _: self.fuse.burn())
+            collector.collect(self.engine, self.claude, batch_id, COLLECT_POLICY, lambda _: self.fuse.burn())
 
     def _turn_back(self, clocks: Mapping[str, Sequence[str]], milliseconds: int) -> None:
         with write(self.engine) as connection:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
-from tests.fixtures.agents import IN_AN_HOUR
+from tests.fixtures.agents import IN_AN_HOUR, SUBMIT_POLICY
 
 from carpool_worker.database import now, open_engine, read, write
 from carpool_worker.pipeline.batching import aggregator, budgeter, canceler, stager
@@ -41,7 +41,7 @@ def test_no_look_reads_the_whole_ledger(sqlite_url: str, migrated: Callable[[str
         deliveries.rescue(connection, now())
         deliveries.claim(connection, 1, now(), now())
     with read(engine) as connection:
-        admitted(connection, now())
+        admitted(connection, now(), SUBMIT_POLICY)
         batches.due_to_collect(connection, now())
         deliveries.due(connection, now())
     engine.dispose()

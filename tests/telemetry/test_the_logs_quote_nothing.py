@@ -22,6 +22,7 @@ from carpool_worker.models import tables
 from carpool_worker.pipeline import pruner
 from carpool_worker.pipeline.collection import collector
 from carpool_worker.pipeline.delivery import courier
+from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.settings import Settings
 from carpool_worker.store.bulk import insert_rows, update_rows
 from carpool_worker.store.requests import intake
@@ -94,7 +95,9 @@ def test_the_whole_way_with_bad_results_and_rude_receivers(
     # When they go all the way
     [batch] = carpool.rows("SELECT id FROM batches")
     claude = Mangled()
-    collector.collect(carpool.engine, claude, batch.id, 1, 1, lambda _: None)
+    collector.collect(
+        carpool.engine, claude, batch.id, CollectPolicy(max_attempts=1, retry_interval=1), lambda _: None
+    )
     claude.close()
     carpool.collect()
     whsec = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -21,9 +21,11 @@ from pydantic_settings import (
 )
 
 from carpool_worker.exceptions import SettingsInvalid
+from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.budgets import Budget
 from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.policies.limits import Limits
+from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.policies.windows import parse, parse_all
 
 API_MAX_REQUESTS = 100_000
@@ -154,8 +156,19 @@ class Settings(BaseSettings):
         return Limits(count, self.flush_bytes, self.flush_interval, parse_all(self.submit_windows))
 
     @property
+    def submit_policy(self) -> SubmitPolicy:
+        """How sealed batches are posted."""
+        windows = parse_all(self.submit_windows)
+        return SubmitPolicy(self.submit_timeout, self.queue_limit, windows, self.cache_shared_prompts)
+
+    @property
+    def collect_policy(self) -> CollectPolicy:
+        """How often a request is tried, and when again."""
+        return CollectPolicy(self.max_attempts, self.retry_interval)
+
+    @property
     def doubt_policy(self) -> DoubtPolicy:
-        """How long a create whose answer was lost is looked for."""
+        """How long Carpool searches for a batch whose create was never answered."""
         return DoubtPolicy(self.submit_timeout, self.settle_interval)
 
     @classmethod

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import pytest
-from tests.fixtures.agents import MODEL, Carpool, request
+from tests.fixtures.agents import MODEL, SUBMIT_POLICY, Carpool, request
 from tests.fixtures.command_line import fits_80_columns, rows, succeeded
 from tests.fixtures.queries import load_batch
 
@@ -17,6 +18,7 @@ from carpool_worker.metrics.readings import read_tables
 from carpool_worker.pipeline.batching import aggregator
 from carpool_worker.pipeline.submission import admission, submitter
 from carpool_worker.pipeline.submission.failures import Submitted
+from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.windows import LEAD, Windows, next_opening, parse_all
 from carpool_worker.settings import read_settings, settings
@@ -42,13 +44,17 @@ def given_batch(carpool: Carpool, producer: Producer, model: str = MODEL, **term
     return str(carpool.rows(f"SELECT id FROM batches WHERE model = '{model}' ORDER BY id DESC")[0].id)
 
 
+def policy(queue_limit: int, windows: Windows) -> SubmitPolicy:
+    return replace(SUBMIT_POLICY, queue_limit=queue_limit, windows=windows)
+
+
 def submit(carpool: Carpool, batch_id: str, windows: Windows, queue_limit: int = 10) -> Submitted | None:
-    return submitter.submit(carpool.engine, carpool.claude, batch_id, 60, queue_limit, windows)
+    return submitter.submit(carpool.engine, carpool.claude, batch_id, policy(queue_limit, windows))
 
 
 def admitted(carpool: Carpool, windows: Windows, at: int, queue_limit: int = 10) -> list[str]:
     with read(carpool.engine) as connection:
-        return admission.admitted(connection, at, queue_limit, windows=windows)
+        return admission.admitted(connection, at, policy(queue_limit, windows))
 
 
 def clocks_show(monkeypatch: pytest.MonkeyPatch, at: int) -> None:

@@ -16,9 +16,11 @@ from carpool import Producer, Webhook
 from carpool_worker.claude import results as result_lines
 from carpool_worker.claude.client import Claude
 from carpool_worker.pipeline.collection import collector
+from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
 from carpool_worker.units import DOLLAR
 
+POLICY = CollectPolicy(max_attempts=3, retry_interval=60)
 HOOK = Webhook("http://127.0.0.1:9/hook")
 
 
@@ -50,7 +52,7 @@ def collect(carpool: Carpool, claude: Claude | None = None, announce: Any = None
     carpool.forget_waiting()
     [row] = carpool.rows("SELECT id FROM batches ORDER BY id LIMIT 1")
     announce = announce or carpool.announced.extend
-    return collector.collect(carpool.engine, claude or carpool.claude, row.id, 3, 60, announce)
+    return collector.collect(carpool.engine, claude or carpool.claude, row.id, POLICY, announce)
 
 
 def collect_edited(carpool: Carpool, edit: Callable[[list[bytes]], Iterable[bytes]]) -> bool:

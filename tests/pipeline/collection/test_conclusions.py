@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from carpool_worker.claude.results import CHUNK_LINES, in_chunks, parse
-from carpool_worker.pipeline.collection.conclusions import Conclusions, Policy, conclude
+from carpool_worker.pipeline.collection.conclusions import Conclusions, conclude
+from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.states import COMPLETE, DISCARD
 from carpool_worker.store.requests.rows import Pending
 
 MODEL = "claude-haiku-4-5"
 DAY = date(2026, 11, 1)
-POLICY = Policy(max_attempts=3, retry_interval=60.0, day=DAY)
+POLICY = CollectPolicy(max_attempts=3, retry_interval=60.0)
 NOW = 1_800_000_000_000
 USAGE = {"input_tokens": 10, "output_tokens": 5, "cache_creation": None, "service_tier": "batch"}
 
@@ -38,7 +39,7 @@ def errored(kind: str) -> bytes:
 
 def concluded(body: bytes, *waiting: Pending) -> Conclusions:
     waiting = waiting or (held(),)
-    return conclude({one.id: body for one in waiting}, waiting, POLICY, NOW)
+    return conclude({one.id: body for one in waiting}, waiting, POLICY, day=DAY, at=NOW)
 
 
 def test_a_lines_result_is_kept_byte_for_byte() -> None:
@@ -78,7 +79,7 @@ def test_usage_is_summed_by_client_and_model() -> None:
     waiting = [held("a"), held("b"), held("c", client="search"), held("d", model="no-such-model")]
     bodies = {one.id: succeeded(model=one.model) for one in waiting}
 
-    conclusions = conclude(bodies, waiting, POLICY, NOW)
+    conclusions = conclude(bodies, waiting, POLICY, day=DAY, at=NOW)
 
     sums = {key: (one.requests, one.unpriced, one.input_tokens) for key, one in conclusions.used.items()}
     assert sums == {

@@ -18,9 +18,11 @@ from carpool_worker.claude.results import split_lines
 from carpool_worker.database import read
 from carpool_worker.pipeline.collection import collector
 from carpool_worker.pipeline.submission import rescuer
+from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.store.requests.answers import load_answers
 
 HOOK = Webhook("https://example.com/answers")
+ONCE = CollectPolicy(max_attempts=1, retry_interval=0.001)
 REQUESTS = 3
 PIECE = 1_000
 """Bytes that come at a time."""
@@ -145,7 +147,7 @@ def until_over(carpool: Carpool, claude: Edited) -> None:
     for milliseconds in (0, 3_600_000, RESULTS_KEPT):
         carpool.change(f"UPDATE batches SET ended_at = ended_at - {milliseconds}, due_at = 0")
         for (batch_id,) in carpool.rows("SELECT id FROM batches WHERE state = 'ended'"):
-            collector.collect(carpool.engine, claude, batch_id, 1, 0.001, lambda _: None)
+            collector.collect(carpool.engine, claude, batch_id, ONCE, lambda _: None)
     rescuer.rescue(carpool.engine, carpool.claude, GIVE_UP_AT_ONCE)
     carpool.until(lambda: carpool.rows("SELECT count(*) FROM requests WHERE finished_at IS NULL") == [(0,)])
 

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import pytest
-from tests.fixtures.agents import Carpool, request
+from tests.fixtures.agents import SUBMIT_POLICY, Carpool, request
 from tests.fixtures.logs import logged
 from tests.fixtures.queries import batch_ids, batch_states, request_states
 
@@ -38,7 +38,7 @@ def given_sealed_batches(carpool: Carpool, producer: Producer, count: int) -> li
 
 
 def submit(carpool: Carpool, *ids: str) -> list[Submitted | None]:
-    return [submitter.submit(carpool.engine, carpool.claude, batch_id, 60) for batch_id in ids]
+    return [submitter.submit(carpool.engine, carpool.claude, batch_id, SUBMIT_POLICY) for batch_id in ids]
 
 
 def pause(carpool: Carpool) -> Any:

@@ -10,7 +10,7 @@ from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pytest
-from tests.fixtures.agents import AT_ONCE, Carpool, request
+from tests.fixtures.agents import AT_ONCE, SUBMIT_POLICY, Carpool, request
 from tests.fixtures.queries import batch_ids, batch_states
 
 from carpool import Producer
@@ -18,6 +18,7 @@ from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, read
 from carpool_worker.pipeline.submission import admission, submitter
 from carpool_worker.pipeline.submission.failures import Submitted
+from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.settings import read_settings
 from carpool_worker.simulator import SimulatorOptions, running
 from carpool_worker.store.batches import queue as batch_queue
@@ -48,7 +49,9 @@ def given_sealed_batches(carpool: Carpool, producer: Producer, *counts: int) -> 
 
 
 def submit(carpool: Carpool, batch_id: str, queue_limit: int = 10) -> Submitted | None:
-    return submitter.submit(carpool.engine, carpool.claude, batch_id, 60, queue_limit)
+    return submitter.submit(
+        carpool.engine, carpool.claude, batch_id, replace(SUBMIT_POLICY, queue_limit=queue_limit)
+    )
 
 
 def test_a_younger_batch_never_overtakes_an_older_one_that_waits_for_room(
@@ -67,7 +70,10 @@ def test_a_younger_batch_never_overtakes_an_older_one_that_waits_for_room(
     # When there is room, Then they go in order of age
     carpool.change("UPDATE batches SET state = 'ended' WHERE state = 'in_progress'")
     with read(carpool.engine) as connection:
-        assert admission.admitted(connection, now(), 10) == [second, third]
+        assert admission.admitted(connection, now(), replace(SUBMIT_POLICY, queue_limit=10)) == [
+            second,
+            third,
+        ]
 
 
 def test_of_submitters_at_once_no_two_take_the_same_room(
@@ -98,12 +104,12 @@ class Together:
     def __init__(self, parties: int) -> None:
         self._barrier = Barrier(parties, timeout=0.5)
 
-    def __call__(self, connection: Any, at: int, queue_limit: int, *_: Any) -> list[str]:
+    def __call__(self, connection: Any, at: int, policy: SubmitPolicy, *_: Any) -> list[str]:
         queued, ready = batch_queue.queued(connection), batch_queue.ready(connection, at)
         with suppress(BrokenBarrierError):
             self._barrier.wait()
         # Any of them counts itself the oldest.
-        return [batch.id for batch in ready if queued + batch.request_count <= queue_limit]
+        return [batch.id for batch in ready if queued + batch.request_count <= policy.queue_limit]
 
 
 def test_no_batch_is_filled_beyond_the_queue_limit() -> None:
@@ -128,7 +134,7 @@ def test_a_batch_that_never_fits_is_split_until_it_does_and_each_part_keeps_its_
     # When the agents go round with a limit of 4
     for _ in range(6):
         with read(carpool.engine) as connection:
-            due = admission.admitted(connection, now(), 4)
+            due = admission.admitted(connection, now(), replace(SUBMIT_POLICY, queue_limit=4))
         for batch_id in due:
             submit(carpool, batch_id, 4)
 
@@ -154,7 +160,7 @@ def test_whatever_comes_every_request_runs_and_never_are_more_queued_than_the_li
         def all_ended_within_the_limit() -> bool:
             with read(carpool.engine) as connection:
                 assert batch_queue.queued(connection) <= 10
-                due = admission.admitted(connection, now(), 10)
+                due = admission.admitted(connection, now(), replace(SUBMIT_POLICY, queue_limit=10))
             for batch_id in due:
                 submit(carpool, batch_id)
             return carpool.ended(30)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.fixtures.agents import GIVE_UP_AT_ONCE, MODEL, Carpool, request
+from tests.fixtures.agents import GIVE_UP_AT_ONCE, MODEL, SUBMIT_POLICY, Carpool, request
 from tests.fixtures.queries import batch_ids, batch_states, batch_states_by_id, request_states
 
 from carpool import Producer
@@ -239,7 +239,7 @@ def test_a_batch_that_is_being_posted_now_is_left_alone(
     carpool.aggregate()
     [batch_id] = batch_ids(carpool.engine)
     posting = Posting()
-    thread = Thread(target=submitter.submit, args=(carpool.engine, posting, batch_id, 60))
+    thread = Thread(target=submitter.submit, args=(carpool.engine, posting, batch_id, SUBMIT_POLICY))
     thread.start()
     assert posting.arrived.wait(20)
     stranger = post_as_a_stranger(carpool.claude)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
-from tests.fixtures.agents import Carpool, request
+from tests.fixtures.agents import SUBMIT_POLICY, Carpool, request
 from tests.fixtures.queries import batch_ids
 
 from carpool import Producer
@@ -26,6 +27,7 @@ from carpool_worker.store.batches import shared_prompts
 from carpool_worker.store.requests import bodies
 
 SONNET = "claude-sonnet-4-5"
+CACHING = replace(SUBMIT_POLICY, cache_shared_prompts=True)
 LONG = "You sort reviews by their tone. " * 200
 """6,400 bytes: 1,280 tokens for sure, which Sonnet caches, and 1,600 for the simulator."""
 
@@ -43,7 +45,7 @@ def prompts(carpool: Carpool, batch_id: str) -> list[str]:
 def eager(monkeypatch: pytest.MonkeyPatch, carpool: Carpool) -> Carpool:
     """Agents for whom every saving is worth the wait."""
     monkeypatch.setattr(savings, "LEAST_WORTH", 0)
-    carpool.caches = True
+    carpool.submit_policy = CACHING
     return carpool
 
 
@@ -104,9 +106,9 @@ def test_the_bill_is_smaller_with_the_cache_and_the_answers_are_the_same(
     eager: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     bills, answers, costs = [], [], []
-    for caches in (False, True):
+    for policy in (SUBMIT_POLICY, CACHING):
         # Given twelve requests with the same system prompt
-        eager.caches = caches
+        eager.submit_policy = policy
         before = {row.id for row in eager.rows("SELECT id FROM requests")}
         known = {entry["batch_id"] for entry in simulator.ledger_entries()}
         enqueued(eager, producer, 12)
@@ -234,7 +236,7 @@ def test_a_plan_is_fixed_and_a_second_post_has_the_same_body(
     assert first.count(b'"ttl":"1h"') == 20
 
     # When the setting is off, and what was billed says otherwise, and it is posted again
-    eager.caches = False
+    eager.submit_policy = SUBMIT_POLICY
     eager.forget_waiting()
     eager.submit()
 
@@ -273,7 +275,7 @@ def test_of_submitters_at_once_one_plans(eager: Carpool, producer: Producer) -> 
     assert batch
 
     # When both plan, one does
-    planned = [cache_planner.plan(eager.engine, batch) for _ in range(2)]
+    planned = [cache_planner.plan_cache(eager.engine, batch) for _ in range(2)]
 
     assert [bool(one) for one in planned] == [True, False]
     assert len(held(eager)) == 2
@@ -342,7 +344,7 @@ def test_a_lane_whose_bill_shows_that_warm_ups_are_in_vain_has_none(
 def test_without_the_setting_nothing_is_marked(carpool: Carpool, producer: Producer) -> None:
     enqueued(carpool, producer, 5)
 
-    submitter.submit(carpool.engine, carpool.claude, held(carpool)[0].id, 60)
+    submitter.submit(carpool.engine, carpool.claude, held(carpool)[0].id, SUBMIT_POLICY)
 
     [row] = held(carpool)
     assert (row.state, row.marked) == ("in_progress", None)

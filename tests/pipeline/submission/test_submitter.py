@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from tests.fixtures.agents import Carpool, request
+from tests.fixtures.agents import SUBMIT_POLICY, Carpool, request
 
 from carpool import Producer
 from carpool.contract import to_json
@@ -32,7 +32,7 @@ def given_a_sealed_batch(carpool: Carpool, producer: Producer, requests: int = 2
 
 
 def submit(carpool: Carpool, batch_id: str, claude: Claude | None = None) -> Submitted | None:
-    return submitter.submit(carpool.engine, claude or carpool.claude, batch_id, 60)
+    return submitter.submit(carpool.engine, claude or carpool.claude, batch_id, SUBMIT_POLICY)
 
 
 def batch(carpool: Carpool) -> Any:

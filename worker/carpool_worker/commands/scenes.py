@@ -24,7 +24,7 @@ def scene(connection: sa.Connection) -> Scene:
         queue_limit=one.queue_limit,
         queued=batch_queue.queued(connection),
         pauses=lane_pauses.by_lane(connection),
-        admitted=admitted(connection, at, one.queue_limit, windows=limits.windows),
+        admitted=admitted(connection, at, one.submit_policy),
         warming=batch_queue.warming(connection, at),
         opening=next_opening(limits.windows, at),
     )

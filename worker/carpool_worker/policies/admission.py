@@ -6,7 +6,20 @@ Those of the highest priority go first, and of these the oldest: low ones may wa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
+
+from carpool_worker.policies.windows import Windows
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitPolicy:
+    """How sealed batches are posted."""
+
+    upload_timeout: float  # seconds that a body may take to upload
+    queue_limit: int  # requests that Anthropic may have queued, in all batches
+    windows: Windows = ()  # when batches may be posted; none is always
+    cache_shared_prompts: bool = False
 
 
 def next_up(

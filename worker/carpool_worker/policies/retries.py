@@ -44,6 +44,14 @@ jitter = Random()  # noqa: S311 - spreads load, keeps no secret
 
 
 @dataclass(frozen=True, slots=True)
+class CollectPolicy:
+    """How often a request is tried, and how long after an error it is tried again."""
+
+    max_attempts: int
+    retry_interval: float  # seconds, doubled with each further attempt
+
+
+@dataclass(frozen=True, slots=True)
 class Postpone:
     """Refused for now: try again in `seconds`."""
 

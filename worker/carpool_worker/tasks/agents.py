@@ -19,18 +19,12 @@ from carpool_worker.pipeline.delivery.channels import reply
 from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.pipeline.submission import rescuer, submitter
 from carpool_worker.pipeline.submission.admission import admitted
-from carpool_worker.policies.windows import Windows, parse_all
 from carpool_worker.settings import settings
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.tasks import followups
 from carpool_worker.tasks.task_class import CarpoolTask
-
-
-def windows() -> Windows:
-    """Return when batches may be posted."""
-    return parse_all(settings().submit_windows)
 
 
 @app.task(name="carpool.aggregate", base=CarpoolTask)
@@ -60,7 +54,7 @@ def stage() -> None:
 
 def _notify_agents() -> None:
     with read(engine()) as connection:
-        to_submit = admitted(connection, now(), settings().queue_limit, windows=windows())
+        to_submit = admitted(connection, now(), settings().submit_policy)
         to_collect = batches.due_to_collect(connection, now())
         to_deliver = deliveries.due(connection, now())
     followups.notify("submit", to_submit)
@@ -75,9 +69,7 @@ def submit(batch_id: str) -> None:
     with slot(server(), "submit") as free, lock(server(), f"submit:{batch_id}") as acquired:
         if not (free and acquired):
             return
-        one = settings()
-        bounds = one.submit_timeout, one.queue_limit, windows(), one.cache_shared_prompts
-        submitted = submitter.submit(engine(), claude(), batch_id, *bounds)
+        submitted = submitter.submit(engine(), claude(), batch_id, settings().submit_policy)
         if submitted:
             followups.publish([batch_id, *submitted.replacements])
             followups.notify("submit", submitted.replacements)
@@ -123,8 +115,7 @@ def collect(batch_id: str) -> None:
             followups.push_answers(request_ids)
             followups.notify("deliver")
 
-        policy = settings().max_attempts, settings().retry_interval
-        if collector.collect(engine(), claude(), batch_id, *policy, announce):
+        if collector.collect(engine(), claude(), batch_id, settings().collect_policy, announce):
             events.publish_completed(app, engine(), batch_id)
         else:
             followups.publish([batch_id])

@@ -18,8 +18,8 @@ from carpool_worker.claude.times import seconds_between
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
 from carpool_worker.models import Batch
-from carpool_worker.pipeline.collection.conclusions import Conclusions, Policy, conclude
-from carpool_worker.policies.retries import after_results
+from carpool_worker.pipeline.collection.conclusions import Conclusions, conclude
+from carpool_worker.policies.retries import CollectPolicy, after_results
 from carpool_worker.states import BatchState
 from carpool_worker.store import usage
 from carpool_worker.store.batches import rows as batches
@@ -48,8 +48,7 @@ def collect(
     engine: sa.Engine,
     claude: Claude,
     batch_id: str,
-    max_attempts: int,
-    retry_interval: float,
+    policy: CollectPolicy,
     announce: Announce,
 ) -> bool:
     """Collect one ended batch; return whether it is completed now."""
@@ -57,8 +56,6 @@ def collect(
         batch = batches.get(connection, batch_id)
     if batch is None or batch.state != BatchState.ENDED or batch.due_at > now():
         return False
-    day = datetime.fromtimestamp((batch.ended_at or now()) / 1000, UTC).date()
-    policy = Policy(max_attempts, retry_interval, day)
     try:
         lines = claude.results(str(batch.claude_id), json.loads(batch.headers))
         return _take(engine, batch, lines, policy, announce)
@@ -71,7 +68,7 @@ def collect(
 
 
 def _take(
-    engine: sa.Engine, batch: Batch, lines: Iterable[bytes], policy: Policy, announce: Announce
+    engine: sa.Engine, batch: Batch, lines: Iterable[bytes], policy: CollectPolicy, announce: Announce
 ) -> bool:
     count = 0
     for chunk in in_chunks(lines):
@@ -80,7 +77,7 @@ def _take(
             _let_go(engine, batch)
             return False
         count += len(chunk)
-        announce(_commit(engine, batch.id, results, policy))
+        announce(_commit(engine, batch, results, policy))
     if count < batch.request_count:
         raise ResultsCut(f"{count} lines for {batch.request_count} requests")
     return _complete(engine, batch.id, MISSING, announce)
@@ -93,12 +90,13 @@ def _complete(engine: sa.Engine, batch_id: str, without: ClaudeError, announce: 
         return transitions.complete(connection, batch_id, now())
 
 
-def _commit(engine: sa.Engine, batch_id: str, results: dict[str, bytes], policy: Policy) -> list[str]:
+def _commit(engine: sa.Engine, batch: Batch, results: dict[str, bytes], policy: CollectPolicy) -> list[str]:
     at = now()
+    day = datetime.fromtimestamp((batch.ended_at or at) / 1000, UTC).date()
     with write(engine) as connection:
-        waiting = requests.pending(connection, batch_id, list(results))
-        conclusions = conclude(results, waiting.values(), policy, at)
-        _record(connection, batch_id, conclusions, at)
+        waiting = requests.pending(connection, batch.id, list(results))
+        conclusions = conclude(results, waiting.values(), policy, day=day, at=at)
+        _record(connection, batch.id, conclusions, at)
     return [one.id for one in conclusions.endings]
 
 

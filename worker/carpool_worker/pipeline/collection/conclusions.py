@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 
 from carpool_worker.money.costs import Tokens, price_of
-from carpool_worker.policies.retries import after_outcome, retry_delay
+from carpool_worker.policies.retries import CollectPolicy, after_outcome, retry_delay
 from carpool_worker.states import COMPLETE, RETRY
 from carpool_worker.store.requests.endings import Ending
 from carpool_worker.store.requests.rows import Pending
@@ -66,15 +66,6 @@ decode_result = msgspec.json.Decoder(ParsedResult).decode
 decode_kind = msgspec.json.Decoder(ResultKind).decode
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How often a request is tried, how long after an error, and whose day's prices count (UTC)."""
-
-    max_attempts: int
-    retry_interval: float
-    day: date
-
-
 @dataclass(slots=True)
 class Conclusions:
     """What follows from some results."""
@@ -100,19 +91,21 @@ class Conclusions:
 
 
 def conclude(
-    results: Mapping[str, bytes], waiting: Iterable[Pending], policy: Policy, at: int
+    results: Mapping[str, bytes], waiting: Iterable[Pending], policy: CollectPolicy, *, day: date, at: int
 ) -> Conclusions:
-    """Decide what becomes of each waiting request, `at` being now in milliseconds."""
+    """Decide what becomes of each waiting request; `day` is the one (UTC) whose prices count, `at` is now."""
     conclusions = Conclusions()
     for request in waiting:
         try:
-            _conclude(conclusions, request, results[request.id], policy, at)
+            _conclude(conclusions, request, results[request.id], policy, day, at)
         except (msgspec.MsgspecError, RecursionError) as error:
             log.error("result unreadable", request=request.id, error=str(error))
     return conclusions
 
 
-def _conclude(conclusions: Conclusions, request: Pending, body: bytes, policy: Policy, at: int) -> None:
+def _conclude(
+    conclusions: Conclusions, request: Pending, body: bytes, policy: CollectPolicy, day: date, at: int
+) -> None:
     result = _read(request.id, body)
     error_type = result.error.error.type if result.error else None
     transition = after_outcome(result.type, error_type, request.attempt, policy.max_attempts)
@@ -121,7 +114,7 @@ def _conclude(conclusions: Conclusions, request: Pending, body: bytes, policy: P
         conclusions.rescheduled.append(Rescheduled(request.id, result.type, at + int(delay * 1000)))
         return
     if transition is COMPLETE and result.message:
-        end = _priced(conclusions, request, result.message, body, policy.day)
+        end = _priced(conclusions, request, result.message, body, day)
     else:
         end = Ending(request.id, transition, result.type, body, request.callback)
     conclusions.endings.append(end.dropped() if request.cancel_requested_at else end)

@@ -28,9 +28,10 @@ from carpool_worker.store.batches import shared_prompts
 from carpool_worker.store.batches.filling import hand_over
 from carpool_worker.store.requests import cancellations
 from carpool_worker.store.requests import rows as requests
+from carpool_worker.units import Milliseconds
 
-PATIENCE = 3_600_000
-"""Milliseconds that a batch waits for its warm-up: the cache keeps for an hour what nobody reads."""
+WARM_UP_TIMEOUT = Milliseconds(3_600_000)
+"""For so long at most a batch waits for its warm-up: the cache keeps for an hour what nobody reads."""
 
 CACHED_FOR = 1_800_000
 """Milliseconds after the end of a batch for which its prefixes count as cached: for an hour after their last use they
@@ -45,8 +46,10 @@ MOST_LEARNT = 3
 """Milliseconds that bills count, and how many batches' bills: after a week without any the assumptions count again."""
 
 
-def plan(engine: sa.Engine, batch: Batch) -> str | None:
-    """Decide on a sealed batch that has no plan yet; return the id of the warm-up that it waits for, if any."""
+def plan_cache(engine: sa.Engine, batch: Batch) -> str | None:
+    """Plan the cache of a sealed batch, unless it has a plan; return the id of a warm-up that was made for it."""
+    if batch.marked is not None:
+        return None
     with read(engine) as connection:
         decided = fitting(_decide(connection, batch), batch)
     with write(engine) as connection:
@@ -70,7 +73,7 @@ def _decide(connection: sa.Connection, batch: Batch) -> CachePlan:
     shared = [found for one in alike if (found := _looked_into(connection, one, one.prefix in cached))]
     billed = shared_prompts.billed(connection, batch.lane, now() - LEARNS_FROM, MOST_LEARNT, CACHED_FOR)
     hits = hits_of(billed.get(False, (0, 0)), billed.get(True, (0, 0)))
-    can_wait = batch.submit_by is None or batch.submit_by > now() + PATIENCE + LEAD
+    can_wait = batch.submit_by is None or batch.submit_by > now() + WARM_UP_TIMEOUT + LEAD
     return decide(shared, batch.model, model_prices(batch.model, datetime.now(UTC).date()), hits, can_wait)
 
 
@@ -102,6 +105,6 @@ def _warm_up(connection: sa.Connection, batch_id: str, uncached: Sequence[Shared
         return None
     warm_up, size = hand_over(connection, planned, ahead, at)
     cancellations.shrink(connection, batch_id, len(ahead), size)
-    shared_prompts.wait_for(connection, batch_id, warm_up, at + PATIENCE)
+    shared_prompts.wait_for(connection, batch_id, warm_up, at + WARM_UP_TIMEOUT)
     transition_log.record(connection, "batch waits for its warm-up", batch=batch_id, warm_up=warm_up)
     return warm_up

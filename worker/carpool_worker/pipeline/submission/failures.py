@@ -39,8 +39,8 @@ class Submitted:
     error: str | None = None
 
 
-def hold(engine: sa.Engine, admission: Admission, error: ClaudeError) -> Submitted | None:
-    """Let a batch wait that was not posted, as the API can't even be asked; None where that is no news."""
+def defer(engine: sa.Engine, admission: Admission, error: ClaudeError) -> Submitted | None:
+    """Let a batch wait that was not posted, because the API could not even be asked; return None if that is not new."""
     batch = admission.batch
     decision = before_submission(error, batch.submissions + 1)
     with write(engine) as connection:
@@ -59,8 +59,8 @@ def hold(engine: sa.Engine, admission: Admission, error: ClaudeError) -> Submitt
     return Submitted(BatchState.SEALED, error=str(error))
 
 
-def settle(engine: sa.Engine, admission: Admission, error: ClaudeError) -> Submitted | None:
-    """Decide on a batch whose post failed; None where it went on meanwhile, or where nothing is news."""
+def resolve(engine: sa.Engine, admission: Admission, error: ClaudeError) -> Submitted | None:
+    """Act on a post that failed; return None if the batch moved on meanwhile, or if nothing is new."""
     with write(engine) as connection:
         batch = in_doubt.undecided(connection, admission.batch.id, admission.batch.submissions + 1)
         if batch is None:

@@ -1,6 +1,6 @@
 """Posts a sealed batch: spools its body, commits the intent, posts, commits the answer.
 
-The intent stands in the table before the first byte leaves, so a batch whose answer was lost is known as such and is
+The intent is in the table before the first byte leaves, so a batch whose answer is lost is known to be in doubt. It is
 never simply posted again; the rescuer finds out what became of it.
 """
 
@@ -21,10 +21,8 @@ from carpool_worker.pipeline.submission.admission import Admission, admit, admit
 from carpool_worker.pipeline.submission.body import spooled
 from carpool_worker.pipeline.submission.failures import Submitted
 from carpool_worker.pipeline.submission.splitter import split
-from carpool_worker.policies.admission import waits_for_room
-from carpool_worker.policies.in_doubt import longest_post
-from carpool_worker.policies.windows import Windows, blocks
-from carpool_worker.settings import START_QUEUE_LIMIT
+from carpool_worker.policies.admission import SubmitPolicy, waits_for_room
+from carpool_worker.policies.windows import blocks
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches import lane_pauses, transitions
 from carpool_worker.store.batches import queue as batch_queue
@@ -34,58 +32,37 @@ from carpool_worker.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 Cursor = tuple[str | None, int | None]
-"""The newest batch that Anthropic knew, and when that was, by its clock."""
+"""The newest batch that Anthropic had, and when that was, by its clock (milliseconds since the epoch)."""
 
 
-def submit(
-    engine: sa.Engine,
-    claude: Claude,
-    batch_id: str,
-    seconds: float,
-    queue_limit: int = START_QUEUE_LIMIT,
-    windows: Windows = (),
-    cache_shared_prompts: bool = False,
-) -> Submitted | None:
-    """Post one sealed batch, within `seconds`; None where it isn't sealed (any more), or nothing is new.
+def submit(engine: sa.Engine, claude: Claude, batch_id: str, policy: SubmitPolicy) -> Submitted | None:
+    """Post one sealed batch; return what became of it, or None if nothing did that anybody has to hear of.
 
-    With `cache_shared_prompts` it may have to wait for a warm-up, a sealed batch that is made here.
+    Called by the task `carpool.submit`, under the batch's lock. Before the post it commits the intent: the batch is
+    `submitting`, with the newest batch that Anthropic had. After the post it commits Anthropic's id, or what follows
+    from the error. A crash before the intent leaves the batch sealed; after it, the batch is in doubt, and the rescuer
+    finds out whether it was made: it is never simply posted again.
+
+    Instead of being posted it may be split (it can never fit into the queue), or wait for a warm-up, a sealed batch
+    that is made here: its id is in `replacements`.
     """
     canceler.sweep_batch(engine, batch_id)
-    admission = admit(engine, batch_id, queue_limit, longest_post(seconds), windows)
+    admission = admit(engine, batch_id, policy)
     if admission is None:
-        return _note_wait(engine, batch_id, queue_limit, windows)
-    batch, headers = admission.batch, json.loads(admission.batch.headers)
-    if batch.request_count > queue_limit:
-        return _split(engine, admission, queue_limit)
-    if cache_shared_prompts and batch.marked is None and (warm_up := cache_planner.plan(engine, batch)):
-        return _let_ahead(engine, admission, warm_up)
-    with spooled(engine, batch_id) as (body, length):
-        try:
-            newest = claude.newest_id(headers)  # finds a bad key before 240 MB have left
-        except ClaudeError as error:
-            return failures.hold(engine, admission, error)
-        if not _intend(engine, admission, (newest, claude.answered_at), queue_limit, windows):
-            return None
-        try:
-            remote = claude.create(body, length, headers, seconds)
-        except ClaudeError as error:
-            return failures.settle(engine, admission, error)
-    return accept(engine, batch_id, remote)
-
-
-def _let_ahead(engine: sa.Engine, admission: Admission, warm_up: str) -> Submitted:
-    if admission.probing:
-        with write(engine) as connection:
-            lane_pauses.probe_again(connection, admission.probing, now())  # the warm-up asks instead
-    return Submitted(BatchState.SEALED, (warm_up,))
+        return _explain_wait(engine, batch_id, policy)
+    if admission.batch.request_count > policy.queue_limit:
+        return _split(engine, admission, policy.queue_limit)
+    if policy.cache_shared_prompts and (warm_up := cache_planner.plan_cache(engine, admission.batch)):
+        return _wait_for_warm_up(engine, admission, warm_up)
+    return _post(engine, claude, admission, policy)
 
 
 def accept(
     engine: sa.Engine, batch_id: str, remote: RemoteBatch, in_doubt_at: int | None = None
 ) -> Submitted | None:
-    """Commit Anthropic's id of a batch that was posted; None where another was faster.
+    """Commit Anthropic's id of a batch that was posted; return None if another process was faster.
 
-    With `in_doubt_at` the batch is adopted: that it is ours is only known when its results name our requests.
+    With `in_doubt_at` the batch is adopted: only its results, which name requests, will tell whether it is really ours.
     """
     with write(engine) as connection:
         moved = transitions.accept(
@@ -105,17 +82,17 @@ def accept(
     return Submitted(BatchState.IN_PROGRESS)
 
 
-def _note_wait(engine: sa.Engine, batch_id: str, queue_limit: int, windows: Windows) -> Submitted | None:
-    """Say on a batch that waits for room, once, that it does."""
+def _explain_wait(engine: sa.Engine, batch_id: str, policy: SubmitPolicy) -> Submitted | None:
+    # Once: a batch that waits for room says so until it is posted.
     with read(engine) as connection:
         batch = batches.get(connection, batch_id)
         if batch is None or batch.state != BatchState.SEALED or batch.due_at > now() or batch.last_error:
             return None
-        if batch.lane in lane_pauses.by_lane(connection) or blocks(windows, batch.submit_by, now()):
+        if batch.lane in lane_pauses.by_lane(connection) or blocks(policy.windows, batch.submit_by, now()):
             return None
         if batch.id in batch_queue.warming(connection, now()):
             return None
-        why = waits_for_room(batch_queue.queued(connection), queue_limit)
+        why = waits_for_room(batch_queue.queued(connection), policy.queue_limit)
     with write(engine) as connection:
         batches.annotate_sealed(connection, batch_id, batch.submissions, why)
     log.info("batch waits for room in the queue", batch=batch_id, reason=why)
@@ -133,13 +110,34 @@ def _split(engine: sa.Engine, admission: Admission, queue_limit: int) -> Submitt
     return Submitted(BatchState.REJECTED, tuple(halves), why)
 
 
-def _intend(
-    engine: sa.Engine, admission: Admission, cursor: Cursor, queue_limit: int, windows: Windows
-) -> bool:
-    # Two submitters that see the same room must not both take it.
+def _wait_for_warm_up(engine: sa.Engine, admission: Admission, warm_up: str) -> Submitted:
+    if admission.probing:
+        with write(engine) as connection:
+            lane_pauses.probe_again(connection, admission.probing, now())  # the warm-up is the probe instead
+    return Submitted(BatchState.SEALED, (warm_up,))
+
+
+def _post(engine: sa.Engine, claude: Claude, admission: Admission, policy: SubmitPolicy) -> Submitted | None:
+    batch_id, headers = admission.batch.id, json.loads(admission.batch.headers)
+    with spooled(engine, batch_id) as (body, length):
+        try:
+            newest = claude.newest_id(headers)  # also finds a bad key before 240 MB have been uploaded
+        except ClaudeError as error:
+            return failures.defer(engine, admission, error)
+        if not _intend(engine, admission, (newest, claude.answered_at), policy):
+            return None
+        try:
+            remote = claude.create(body, length, headers, policy.upload_timeout)
+        except ClaudeError as error:
+            return failures.resolve(engine, admission, error)
+    return accept(engine, batch_id, remote)
+
+
+def _intend(engine: sa.Engine, admission: Admission, cursor: Cursor, policy: SubmitPolicy) -> bool:
+    # Admitted again under a lock: two submitters that see the same room must not both take it.
     with write(engine) as connection:
         batch_queue.lock_queue(connection)
-        if admission.batch.id not in admitted(connection, now(), queue_limit, admission.probing, windows):
+        if admission.batch.id not in admitted(connection, now(), policy, admission.probing):
             return False
         return _commit_intent(connection, admission.batch, cursor)
 
