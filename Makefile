@@ -6,7 +6,7 @@ RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos bench readme clean setup
+.PHONY: help demo test check chaos bench diagrams clean setup
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,8 +47,8 @@ chaos: $(READY)  ## Attack the promises with real crashes and outages, and count
 bench: $(READY)  ## Measure each stage and the whole way, against the bare cost of the same work
 	@$(BIN)/python -m tests.bench
 
-readme: $(READY)  ## Write the diagrams of the states into README.md again
-	@$(BIN)/python -m tests.readme_diagrams
+diagrams: $(READY)  ## Write the diagrams of the states into docs/architecture.md again
+	@$(BIN)/python -m tests.papers.diagrams
 
 clean:  ## Remove the virtual environment, caches and embedded data
 	rm -rf $(VENV) .carpool .pytest_cache .mypy_cache .ruff_cache .import_linter_cache dist build

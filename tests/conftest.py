@@ -38,6 +38,8 @@ DATABASES = 10_000
 
 LONGEST = (
     "tests/acceptance/",
+    "tests/papers/test_running",
+    "tests/papers/test_examples",
     "tests/chaos/test_crash",
     "tests/model/",
     "tests/pipeline/test_fuzz",

@@ -1,4 +1,4 @@
-"""What operators are handed: the settings file, compose.yaml, the README. It says what is so."""
+"""What operators are handed: the settings file and compose.yaml. They say what is so."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.readme_diagrams import README, with_diagrams
 
 from carpool_worker.settings import Settings, read_settings
-from carpool_worker.states import BATCH_TRANSITIONS
 
 PROJECT = Path(__file__).parents[1]
 CONFIG = (PROJECT / "config" / "carpool.toml").read_text()
@@ -85,31 +83,3 @@ def test_compose_holds_no_secret_and_starts_nothing_before_the_tables_are_there(
         # All but the servers wait for the migrations
         if name not in ("redis", "postgres", "migrate"):
             assert service["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
-
-
-def test_the_readmes_diagrams_are_those_of_the_states() -> None:
-    text = README.read_text()
-    assert with_diagrams(text) == text, "run `make readme`"
-    assert text.count(f"{BATCH_TRANSITIONS[0].sources[0]} --> {BATCH_TRANSITIONS[0].target}") == 1
-
-
-def test_the_readmes_commands_exist() -> None:
-    # Given the commands that the README's indented blocks and code spans name
-    text = README.read_text()
-    targets = set(re.findall(r"(?:^    |`)make ([a-z]+)", text, flags=re.M))
-    commands = set(re.findall(r"(?:^    |`|\.venv/bin/)carpool ([a-z]+)", text, flags=re.M))
-
-    # Then make and carpool know them all
-    makefile = (PROJECT / "Makefile").read_text()
-    assert targets
-    assert targets <= set(re.findall(r"^([a-z]+):", makefile, flags=re.M))
-    asked = subprocess.run(
-        [sys.executable, "-m", "carpool_worker.cli", "--help"], capture_output=True, text=True
-    )
-    offered = set(re.findall(r"^│ ([a-z]+) ", asked.stdout, flags=re.M))
-    assert {"up", "demo", "worker"} <= commands <= offered
-
-
-def test_the_readmes_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README.read_text()):
-        assert (PROJECT / target).exists(), target

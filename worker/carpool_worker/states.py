@@ -1,4 +1,4 @@
-"""The three state machines. The guarded UPDATEs, the CHECK constraints and the README's diagrams come from here."""
+"""The three state machines. Their guarded UPDATEs, CHECK constraints and diagrams come from here."""
 
 from __future__ import annotations
 

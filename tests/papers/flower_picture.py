@@ -1,4 +1,4 @@
-"""Flower on a made-up day of batches, for the picture in docs/: `python -m tests.readme_flower`, then a browser.
+"""Flower on a made-up day of batches, for docs/flower.png: `python -m tests.papers.flower_picture`, then a browser.
 
 Taken with chromium --headless --window-size=1720,960 --virtual-time-budget=6000 --screenshot=flower.png URL.
 """

@@ -1,4 +1,4 @@
-"""The diagrams of the states in README.md: `python -m tests.readme_diagrams` writes them again from states.py."""
+"""The diagrams of the states in docs/architecture.md: `make diagrams` writes them again from states.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from carpool_worker.states import BATCH_TRANSITIONS, DELIVERY_TRANSITIONS, REQUEST_TRANSITIONS, diagram
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 
 DIAGRAMS = {
     "batches": diagram(BATCH_TRANSITIONS),
@@ -16,7 +16,7 @@ DIAGRAMS = {
 }
 
 
-def with_diagrams(readme: str) -> str:
+def with_diagrams(page: str) -> str:
     """Return the text with what stands between its `<!-- states: NAME -->` marks written anew.
 
     Raises:
@@ -24,12 +24,12 @@ def with_diagrams(readme: str) -> str:
     """
     for name, mermaid in DIAGRAMS.items():
         mark, end = f"<!-- states: {name} -->", f"<!-- end of {name} -->"
-        block = f"{mark}\n```mermaid\n{mermaid}\n```\n{end}"
-        readme, found = re.subn(f"{re.escape(mark)}.*?{re.escape(end)}", lambda _: block, readme, flags=re.S)  # noqa: B023
+        block = f"{mark}\n<!-- test: parse -->\n```mermaid\n{mermaid}\n```\n{end}"
+        page, found = re.subn(f"{re.escape(mark)}.*?{re.escape(end)}", lambda _: block, page, flags=re.S)  # noqa: B023
         if found != 1:
-            raise ValueError(f"README.md has {found} places for the diagram of the {name}, not 1")
-    return readme
+            raise ValueError(f"{PAGE.name} has {found} places for the diagram of the {name}, not 1")
+    return page
 
 
 if __name__ == "__main__":
-    README.write_text(with_diagrams(README.read_text()))
+    PAGE.write_text(with_diagrams(PAGE.read_text()))
