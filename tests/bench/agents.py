@@ -26,6 +26,7 @@ from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.settings import API_MAX_REQUESTS, START_QUEUE_LIMIT
 from carpool_worker.store.batches import rows as batches
+from carpool_worker.units import Milliseconds
 
 SIZE = 2_340
 """Bytes of a request's params: 100,000 of them make a batch of 240 MB."""
@@ -93,7 +94,7 @@ class Agents:
         until(lambda: self._claude.retrieve(claude_id, {}).processing_status == "ended", bare.ENDED_WITHIN)
         return seconds
 
-    def _due(self, which: Callable[[sa.Connection, int], list[str]]) -> list[str]:
+    def _due(self, which: Callable[[sa.Connection, Milliseconds], list[str]]) -> list[str]:
         with read(self._engine) as connection:
             return which(connection, now())
 

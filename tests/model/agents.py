@@ -25,6 +25,7 @@ from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.deliveries import rows as deliveries
+from carpool_worker.units import Milliseconds
 
 LIMITS = Limits(count=5, body_bytes=800, seconds=60)
 DOUBT_POLICY = DoubtPolicy(submit_timeout=60, settle_interval=600)
@@ -150,7 +151,7 @@ class Agents:
                 back = ", ".join(f"{column} = {column} - {milliseconds}" for column in columns)
                 connection.execute(sa.text(f"UPDATE {table} SET {back}"))
 
-    def _ids(self, due: Callable[[sa.Connection, int], list[str]]) -> list[str]:
+    def _ids(self, due: Callable[[sa.Connection, Milliseconds], list[str]]) -> list[str]:
         with read(self.engine) as connection:
             return due(connection, now())
 

@@ -22,13 +22,14 @@ from carpool_worker.policies.windows import (
     parse_all,
 )
 from carpool_worker.settings import read_settings
+from carpool_worker.units import Milliseconds
 
 NIGHTS = "22:00-06:00 Europe/Berlin"
 WEEK = 7 * 86_400_000
 
 
-def ms(written: str) -> int:
-    return int(datetime.fromisoformat(written).replace(tzinfo=UTC).timestamp() * 1_000)
+def ms(written: str) -> Milliseconds:
+    return Milliseconds(int(datetime.fromisoformat(written).replace(tzinfo=UTC).timestamp() * 1_000))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_several_are_open_where_one_is_and_none_at_all_always() -> None:
 
     assert next_opening(both, ms("2026-11-22T10:00")) == (ms("2026-11-22T11:00"), both[1])
     assert next_opening(both, ms("2026-11-23T10:00")) == (ms("2026-11-23T22:00"), both[0])
-    assert next_opening((), 0) is None
+    assert next_opening((), Milliseconds(0)) is None
 
 
 def test_windows_block_a_batch_until_they_open_or_its_time_has_come() -> None:
@@ -109,13 +110,13 @@ texts = st.builds(
     .map(lambda time: " {:02}:{:02}-{:02}:{:02}".format(*time)),
     st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe"]),
 )
-moments = st.integers(ms("2026-01-01T00:00"), ms("2028-01-01T00:00"))
+moments = st.integers(ms("2026-01-01T00:00"), ms("2028-01-01T00:00")).map(Milliseconds)
 
 
 @given(st.lists(texts, min_size=1, max_size=3), moments)
-@settings(deadline=None, max_examples=50)  # up to a week is looked at minute by minute
+@settings(deadline=None, max_examples=50)  # up to a week is searched minute by minute
 def test_at_an_opening_they_open_and_between_now_and_then_they_are_closed(
-    written: list[str], at: int
+    written: list[str], at: Milliseconds
 ) -> None:
     windows = parse_all(written)
 
@@ -125,14 +126,14 @@ def test_at_an_opening_they_open_and_between_now_and_then_they_are_closed(
     if found:
         assert at < found.at <= at + 2 * WEEK
         assert found.window.is_open(found.at)
-        assert not is_open(windows, found.at - MINUTE)
-        middle = at + (found.at - at) // 2
+        assert not is_open(windows, Milliseconds(found.at - MINUTE))
+        middle = Milliseconds(at + (found.at - at) // 2)
         assert next_opening(windows, middle) == found
 
 
 @given(texts, moments)
-def test_what_is_open_is_what_the_clock_on_the_wall_says(text: str, at: int) -> None:
-    # Given another reading of the text: the span that began today or yesterday, as the wall's clock shows it
+def test_what_is_open_is_what_the_local_time_says(text: str, at: Milliseconds) -> None:
+    # Given another reading of the text: the span that began today or yesterday, by local time
     days, hours, zone = text.rsplit(" ", 2)
     local = datetime.fromtimestamp(at / 1_000, ZoneInfo(zone)).replace(tzinfo=None)
     spans = []

@@ -12,9 +12,10 @@ from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.windows import Opening, parse
 from carpool_worker.states import BatchState
+from carpool_worker.units import Milliseconds
 from carpool_worker.views.wait_reasons import Scene, waits_for
 
-NOON = 1_795_435_200_000
+NOON = Milliseconds(1_795_435_200_000)
 SCENE = Scene(
     at=NOON,
     limits=Limits(count=10_000, body_bytes=1_000_000, seconds=60),
@@ -98,7 +99,7 @@ def test_a_lane_that_an_operator_paused_says_so_and_names_no_time() -> None:
 
 
 NIGHTS = parse("22:00-06:00 Europe/Berlin")
-CLOSED = replace(SCENE, opening=Opening(NOON + 9 * 3_600_000, NIGHTS))
+CLOSED = replace(SCENE, opening=Opening(Milliseconds(NOON + 9 * 3_600_000), NIGHTS))
 
 
 def test_a_batch_that_a_window_holds_says_when_it_opens_unless_its_max_wait_ends_before() -> None:

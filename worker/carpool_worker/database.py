@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from carpool_worker import transition_log
 from carpool_worker.settings import settings
+from carpool_worker.units import Milliseconds
 
 SQLITE_BUSY_TIMEOUT = 60.0
 """Seconds a SQLite writer waits for another; one writes at a time."""
@@ -32,9 +33,9 @@ KEEPALIVE = {
 """libpq's: a PostgreSQL that vanished without a word is noticed after a minute. Seconds, the last in milliseconds."""
 
 
-def now() -> int:
+def now() -> Milliseconds:
     """Return the time in milliseconds since the epoch, as the tables keep it."""
-    return time.time_ns() // 1_000_000
+    return Milliseconds(time.time_ns() // 1_000_000)
 
 
 def open_engine(url: str) -> sa.Engine:

@@ -24,6 +24,7 @@ from carpool_worker.policies.windows import LEAD, Windows, next_opening, parse_a
 from carpool_worker.settings import read_settings, settings
 from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.tasks import agents, followups
+from carpool_worker.units import Milliseconds
 
 HOUR = 3_600_000
 SONNET = "claude-sonnet-4-5"
@@ -52,7 +53,7 @@ def submit(carpool: Carpool, batch_id: str, windows: Windows, queue_limit: int =
     return submitter.submit(carpool.engine, carpool.claude, batch_id, policy(queue_limit, windows))
 
 
-def admitted(carpool: Carpool, windows: Windows, at: int, queue_limit: int = 10) -> list[str]:
+def admitted(carpool: Carpool, windows: Windows, at: Milliseconds, queue_limit: int = 10) -> list[str]:
     with read(carpool.engine) as connection:
         return admission.admitted(connection, at, policy(queue_limit, windows))
 

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from carpool_worker.formatting import money
-from carpool_worker.units import DOLLAR
+from carpool_worker.units import DOLLAR, Picodollars
 
 DEFAULT = "default"
 """The budget of each client without one of its own, and of the client of that name."""
@@ -47,10 +47,14 @@ class Budget(BaseModel):
         return self
 
     @property
-    def limits(self) -> dict[str, int]:
+    def limits(self) -> dict[str, Picodollars]:
         """The limit of each limited period, in picodollars."""
         named = {"day": self.day, "month": self.month}
-        return {period: int(amount * DOLLAR) for period, amount in named.items() if amount is not None}
+        return {
+            period: Picodollars(int(amount * DOLLAR))
+            for period, amount in named.items()
+            if amount is not None
+        }
 
     def allows(self, estimate: int) -> bool:
         """Return whether so many picodollars could be spent if nothing else were."""
@@ -74,7 +78,7 @@ class BudgetBalance:
     reserved: int = 0
 
     @property
-    def room(self) -> int:
+    def room(self) -> Picodollars:
         """What may still be reserved; below 0 if answers cost more than estimated, or the budget was cut."""
         return self._left(self._tightest)
 
@@ -83,8 +87,8 @@ class BudgetBalance:
         taken = self.spent[period] + self.reserved
         return f"{money(self.budget.limits[period])} a {period}, {money(taken)} spent or reserved"
 
-    def _left(self, period: str) -> int:
-        return self.budget.limits[period] - self.spent[period] - self.reserved
+    def _left(self, period: str) -> Picodollars:
+        return Picodollars(self.budget.limits[period] - self.spent[period] - self.reserved)
 
     @property
     def _tightest(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from carpool_worker.policies.windows import Windows, first_open, longest_closed
-from carpool_worker.units import DAY, SECOND
+from carpool_worker.units import DAY, SECOND, Milliseconds
 
 BODY_FRAME_BYTES = len(b'{"requests":[]}')
 ITEM_FRAME_BYTES = len(b'{"custom_id":"","params":},') + 32
@@ -22,13 +22,13 @@ class Limits:
     seconds: float
     windows: Windows = ()
 
-    def due_at(self, opened_at: int) -> int:
+    def due_at(self, opened_at: int) -> Milliseconds:
         """Return when a batch opened at that time is due, unless it is full before; in milliseconds since the epoch."""
-        return first_open(self.windows, opened_at + int(self.seconds * SECOND))
+        return first_open(self.windows, Milliseconds(opened_at + int(self.seconds * SECOND)))
 
-    def longest_open(self, at: int) -> int:
+    def longest_open(self, at: Milliseconds) -> Milliseconds:
         """Return how many milliseconds a batch may stay open, given how long windows are closed around `at`."""
-        return int(self.seconds * SECOND) + longest_closed(self.windows, at // DAY) * SECOND
+        return Milliseconds(int(self.seconds * SECOND) + longest_closed(self.windows, at // DAY) * SECOND)
 
 
 def item_bytes(params_bytes: int) -> int:

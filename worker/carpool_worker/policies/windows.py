@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from carpool_worker.units import SECOND
+from carpool_worker.units import SECOND, Milliseconds
 
 LEAD = 5 * SECOND
 """How long before a request's `submit_by` its batch sets off: for beat's tick, writing the body, and the post."""
@@ -50,7 +50,7 @@ class SubmitWindow:
     end: int  # more than a day if it is on the next one
     zone: ZoneInfo
 
-    def is_open(self, at: int) -> bool:
+    def is_open(self, at: Milliseconds) -> bool:
         """Return whether it is open at a time, in milliseconds since the epoch."""
         local = datetime.fromtimestamp(at // 1000, self.zone)
         minute, today = local.hour * 60 + local.minute, local.weekday()
@@ -66,7 +66,7 @@ Windows = tuple[SubmitWindow, ...]
 class Opening(NamedTuple):
     """When closed windows open again, in milliseconds since the epoch, and which of them does."""
 
-    at: int
+    at: Milliseconds
     window: SubmitWindow
 
 
@@ -93,26 +93,26 @@ def parse_all(texts: Sequence[str]) -> Windows:
     return tuple(map(parse, texts))
 
 
-def is_open(windows: Windows, at: int) -> bool:
+def is_open(windows: Windows, at: Milliseconds) -> bool:
     """Return whether one of them is open at a time, in milliseconds since the epoch, or there are none."""
     return not windows or any(window.is_open(at) for window in windows)
 
 
-def blocks(windows: Windows, submit_by: int | None, at: int) -> bool:
+def blocks(windows: Windows, submit_by: int | None, at: Milliseconds) -> bool:
     """Return whether windows keep a batch waiting that should be on its way `submit_by`; in ms since the epoch."""
     return not is_open(windows, at) and (submit_by is None or at < submit_by - LEAD)
 
 
-def next_opening(windows: Windows, at: int) -> Opening | None:
+def next_opening(windows: Windows, at: Milliseconds) -> Opening | None:
     """Return when windows open that are closed `at`, in milliseconds since the epoch, or None if they are open."""
     if is_open(windows, at):
         return None
     first = at - at % MINUTE + MINUTE
-    minutes = range(first, first + LONGEST_CLOSED * MINUTE, MINUTE)
+    minutes = map(Milliseconds, range(first, first + LONGEST_CLOSED * MINUTE, MINUTE))
     return next(Opening(minute, window) for minute in minutes for window in windows if window.is_open(minute))
 
 
-def first_open(windows: Windows, at: int) -> int:
+def first_open(windows: Windows, at: Milliseconds) -> Milliseconds:
     """Return the first time from `at` on at which one of them is open, in milliseconds since the epoch."""
     opening = next_opening(windows, at)
     return opening.at if opening else at
@@ -122,7 +122,7 @@ def first_open(windows: Windows, at: int) -> int:
 def longest_closed(windows: Windows, day: int) -> int:
     """Return the most seconds for which windows stay closed within two weeks from `day`, in days since the epoch."""
     first = day * DAY_MINUTES
-    minutes = range(first * MINUTE, (first + 14 * DAY_MINUTES) * MINUTE, MINUTE)
+    minutes = map(Milliseconds, range(first * MINUTE, (first + 14 * DAY_MINUTES) * MINUTE, MINUTE))
     runs = groupby(minutes, lambda minute: is_open(windows, minute))
     return max((sum(60 for _ in run) for opened, run in runs if not opened), default=0)
 

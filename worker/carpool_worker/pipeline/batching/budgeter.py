@@ -30,6 +30,7 @@ from carpool_worker.states import REFUSE
 from carpool_worker.store.requests import endings, intake, reservations
 from carpool_worker.store.requests.endings import Ending
 from carpool_worker.store.requests.reservations import Held
+from carpool_worker.units import Picodollars
 
 CHUNK_REQUESTS = 2_000
 """Requests of a client released in one transaction; the rest follows with the next tick."""
@@ -45,7 +46,7 @@ class BudgetSplit:
     within: list[Envelope] = field(default_factory=list)
     held: list[Envelope] = field(default_factory=list)
     refused: list[tuple[Envelope, str]] = field(default_factory=list)  # with the reason
-    estimates: dict[str, int] = field(default_factory=dict)  # picodollars
+    estimates: dict[str, Picodollars] = field(default_factory=dict)
 
 
 def split(connection: sa.Connection, envelopes: Sequence[Envelope], budgets: Budgets, at: int) -> BudgetSplit:
@@ -95,7 +96,7 @@ def release(engine: sa.Engine, budgets: Budgets) -> list[str]:
     return refused
 
 
-def _estimates(envelopes: Iterable[Envelope], day: date) -> dict[str, int]:
+def _estimates(envelopes: Iterable[Envelope], day: date) -> dict[str, Picodollars]:
     known = ((one.id, estimate(one.model, one.params, day)) for one in envelopes)
     return {id_: amount for id_, amount in known if amount is not None}
 

@@ -15,6 +15,7 @@ from carpool_worker.states import BatchState
 from carpool_worker.store.batches import lane_pauses
 from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
+from carpool_worker.units import Milliseconds
 
 
 class Admission(NamedTuple):
@@ -45,7 +46,7 @@ def admit(engine: sa.Engine, batch_id: str, policy: SubmitPolicy) -> Admission |
 
 
 def admitted(
-    connection: sa.Connection, at: int, policy: SubmitPolicy, probing: str | None = None
+    connection: sa.Connection, at: Milliseconds, policy: SubmitPolicy, probing: str | None = None
 ) -> list[str]:
     """Return the ids of the batches that may be posted now, in order; `probing` is a lane whose probe is under way."""
     pauses = lane_pauses.by_lane(connection)
