@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 import aiohttp
 import celery
 import sqlalchemy as sa
 from tests.bench.rows import Row
 from tests.bench.webhook_receiver import receiving
+from tests.fixtures.deliveries import WEBHOOK_SECRET, completed_request
 
 from carpool.contract import mint_id, to_json
 from carpool_worker import database
 from carpool_worker.models import AnswerRow, Request
 from carpool_worker.pipeline.delivery import courier
 from carpool_worker.settings import read_settings
-from carpool_worker.states import RequestState
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.requests.answers import load_answers
 
 AIM = 6_000.0
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 TEXT = "A sentence of an answer, about sixty characters long, no more. " * 25
 RESULT = to_json(
     {"type": "succeeded", "message": {"role": "assistant", "content": [{"type": "text", "text": TEXT}]}}
@@ -46,30 +44,16 @@ def _fill(engine: sa.Engine, url: str, count: int) -> list[str]:
     callback = to_json({"kind": "webhook", "url": url}).decode()
     now = database.now()
     ids = [mint_id("bench") for _ in range(count)]
-    fixed: dict[str, Any] = {
-        "client": "bench",
-        "model": "claude-haiku-4-5",
-        "lane": "claude-haiku-4-5",
-        "batch_id": "b" * 32,
-        "state": RequestState.COMPLETED,
-        "attempt": 1,
-        "outcome": "succeeded",
-        "headers": "{}",
-        "callback": callback,
-        "params_bytes": 2_000,
-        "enqueued_at": now,
-        "batched_at": now,
-        "finished_at": now,
-    }
+    rows = [completed_request(id_, now, client="bench", callback=callback, params_bytes=2_000) for id_ in ids]
     with database.write(engine) as connection:
-        connection.execute(sa.insert(Request), [fixed | {"id": id_} for id_ in ids])
+        connection.execute(sa.insert(Request), rows)
         connection.execute(sa.insert(AnswerRow), [{"request_id": id_, "body": RESULT} for id_ in ids])
         deliveries.insert(connection, [(id_, callback) for id_ in ids], now)
     return ids
 
 
 def _deliver(engine: sa.Engine, count: int) -> float:
-    settings = read_settings(webhook_secret=SECRET, webhook_allowed_networks="127.0.0.0/8")
+    settings = read_settings(webhook_secret=WEBHOOK_SECRET, webhook_allowed_networks="127.0.0.0/8")
     start = time.perf_counter()
     delivered = courier.deliver(engine, celery.Celery(broker="memory://"), settings)
     seconds = time.perf_counter() - start

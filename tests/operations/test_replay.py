@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.command_line import run
-from tests.pipeline.delivery.test_courier import by_id, deliver, given_deliveries, tries, webhook
+from tests.fixtures.deliveries import attempts, deliver, deliveries_by_id, given_deliveries, webhook
 
 from carpool_worker import database
 from carpool_worker.models.tables import answers, deliveries, endpoints
@@ -127,8 +127,8 @@ def test_a_replayed_dead_letter_is_delivered_and_keeps_all_its_tries(
 
     # Then
     assert (first.stdout, second.stdout) == ("2 deliveries replayed.\n", "0 deliveries replayed.\n")
-    assert [by_id(engine)[id_].state for id_ in ids] == [DELIVERED, DELIVERED, DISCARDED]
-    statuses = [(row.status, row.attempt) for row in tries(engine) if row.request_id == ids[0]]
+    assert [deliveries_by_id(engine)[id_].state for id_ in ids] == [DELIVERED, DELIVERED, DISCARDED]
+    statuses = [(row.status, row.attempt) for row in attempts(engine) if row.request_id == ids[0]]
     assert statuses == [(503, 1), (204, 1)]
     assert len({headers["webhook-id"] for headers, _ in receiver.posts["/down"]}) == 3
 
@@ -142,7 +142,10 @@ def test_a_replayed_delivery_has_its_whole_schedule_again(engine: sa.Engine, rec
     deliver(engine, webhook_schedule=[5.0])
 
     # Then
-    assert (by_id(engine)[id_].state, by_id(engine)[id_].attempt) == (DeliveryState.RETRYABLE, 1)
+    assert (deliveries_by_id(engine)[id_].state, deliveries_by_id(engine)[id_].attempt) == (
+        DeliveryState.RETRYABLE,
+        1,
+    )
 
 
 def test_replay_starts_an_endpoint_that_was_stopped(engine: sa.Engine, receiver: Any) -> None:
@@ -161,7 +164,7 @@ def test_replay_starts_an_endpoint_that_was_stopped(engine: sa.Engine, receiver:
     # Then
     assert [(one["url"], one["reason"], one["dead_letters"]) for one in listing] == [(url, "answered 410", 1)]
     assert run.stdout == f"1 delivery replayed.\nStarted again: {url}\n"
-    assert by_id(engine)[id_].state is DELIVERED
+    assert deliveries_by_id(engine)[id_].state is DELIVERED
     assert endpoint_rows(engine) == []
     assert command("endpoints").stdout == "No webhook fails.\n"
 
@@ -177,7 +180,7 @@ def test_what_is_no_longer_kept_is_not_replayed_and_that_is_said(engine: sa.Engi
 
     # Then
     assert run.stdout == "1 delivery replayed.\n1 delivery can't be: the answer is no longer kept.\n"
-    assert [by_id(engine)[id_].state for id_ in (pruned, kept)] == [DISCARDED, AVAILABLE]
+    assert [deliveries_by_id(engine)[id_].state for id_ in (pruned, kept)] == [DISCARDED, AVAILABLE]
 
 
 def test_replay_takes_many_in_steps(
@@ -208,4 +211,4 @@ def test_replay_asks_first_and_wants_to_know_which(engine: sa.Engine, receiver: 
     # Then
     assert (which.exit_code, refused.exit_code, odd.exit_code) == (2, 1, 2)
     assert "Send 1 delivery again?" in refused.stdout
-    assert by_id(engine)[id_].state is DISCARDED
+    assert deliveries_by_id(engine)[id_].state is DISCARDED

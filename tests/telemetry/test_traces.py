@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.fixtures.agents import Carpool, request
+from tests.fixtures.deliveries import WEBHOOK_SECRET
 from tests.fixtures.receiver import Receiver
 
 from carpool import AsyncProducer, Producer, Webhook, tracing
@@ -31,7 +32,6 @@ from carpool_worker.settings import Settings, read_settings
 from carpool_worker.tasks import enqueue
 from carpool_worker.telemetry import traces as telemetry
 
-WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 """The example of W3C Trace Context, section 3.2."""
 
@@ -50,7 +50,7 @@ def spans() -> Iterator[InMemorySpanExporter]:
 
 
 def deliver(carpool: Carpool) -> None:
-    near: Any = {"webhook_secret": [WHSEC], "webhook_allowed_networks": ["127.0.0.0/8"]}
+    near: Any = {"webhook_secret": [WEBHOOK_SECRET], "webhook_allowed_networks": ["127.0.0.0/8"]}
     carpool.until(lambda: carpool.ended(1))
     assert courier.deliver(carpool.engine, app, Settings(**near)) == 1
 
@@ -74,7 +74,7 @@ def test_a_webhooks_traceparent_is_the_producers(
     [(headers, body)] = receiver.posts["/hook"]
     own = span.get_span_context()
     assert headers["traceparent"].startswith(f"00-{own.trace_id:032x}-{own.span_id:016x}-")
-    assert verify(body, headers, WHSEC).outcome == "succeeded"
+    assert verify(body, headers, WEBHOOK_SECRET).outcome == "succeeded"
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import MODEL, Carpool, request
+from tests.fixtures.deliveries import WEBHOOK_SECRET
 from tests.fixtures.logs import logged
 from tests.fixtures.receiver import Receiver
 
@@ -18,8 +19,6 @@ from carpool_worker.pipeline.delivery import courier
 from carpool_worker.settings import Settings
 from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.store.batches import filling, transitions
-
-WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +99,7 @@ def test_a_delivery_that_fails_is_told_with_its_id_and_others_with_their_number(
     caplog.clear()
 
     # When they are delivered
-    near: Any = {"webhook_secret": [WHSEC], "webhook_allowed_networks": ["127.0.0.0/8"]}
+    near: Any = {"webhook_secret": [WEBHOOK_SECRET], "webhook_allowed_networks": ["127.0.0.0/8"]}
     courier.deliver(carpool.engine, app, Settings(**near))
 
     # Then

@@ -13,7 +13,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 from tests.fixtures.agents import Carpool, request
-from tests.pipeline.delivery.test_webhook_channel import OLD, Names, outgoing
+from tests.fixtures.deliveries import WEBHOOK_SECRET
+from tests.pipeline.delivery.test_webhook_channel import Names, outgoing
 from tests.pipeline.fuzzing import fuzzed
 
 from carpool import InvalidRequest, Producer, Webhook, callbacks
@@ -89,7 +90,9 @@ def test_a_url_that_is_accepted_is_decided_about(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         "carpool_worker.pipeline.delivery.channels.webhook.socket_factory", lambda *_: Closed()
     )
-    settings = read_settings(webhook_secret=OLD, webhook_allowed_networks="127.0.0.0/8", webhook_timeout=5)
+    settings = read_settings(
+        webhook_secret=WEBHOOK_SECRET, webhook_allowed_networks="127.0.0.0/8", webhook_timeout=5
+    )
 
     async def decide(url: str) -> Sent:
         async with WebhookChannel(settings, Names("127.0.0.1")) as channel:
@@ -208,7 +211,11 @@ def test_whatever_a_receiver_answers_is_recorded(
     # Given an answer that is to be delivered
     producer.enqueue(request(), callback=Webhook(garbled.url))
     carpool.until(lambda: carpool.ended(1))
-    secret = {"webhook_secret": OLD, "webhook_allowed_networks": "127.0.0.0/8", "webhook_timeout": 5}
+    secret = {
+        "webhook_secret": WEBHOOK_SECRET,
+        "webhook_allowed_networks": "127.0.0.0/8",
+        "webhook_timeout": 5,
+    }
     settings = read_settings(**secret)
     app = celery.Celery(broker="memory://")
     tries = iter(range(1, 1_000_000))

@@ -10,13 +10,13 @@ import msgspec
 import pytest
 import redis
 import sqlalchemy as sa
+from tests.fixtures.deliveries import completed_request
 
 from carpool.contract import WAITS, Wait, encode_wait
 from carpool_worker import database
 from carpool_worker.coordination.keys import WAITING
 from carpool_worker.models import AnswerRow, Request
 from carpool_worker.pipeline.delivery.channels import reply
-from carpool_worker.states import RequestState
 from carpool_worker.store.requests.answers import load_answers
 
 NOW = 1_800_000_000_000
@@ -32,21 +32,7 @@ def server(redis_url: str) -> Any:
 def given_final(engine: sa.Engine, *ids: str, client: str = "billing") -> None:
     with database.write(engine) as connection:
         for id_ in ids:
-            request = {
-                "id": id_,
-                "client": client,
-                "model": "m",
-                "lane": "m",
-                "batch_id": "b",
-                "state": RequestState.COMPLETED,
-                "outcome": "succeeded",
-                "headers": "{}",
-                "params_bytes": 2,
-                "attempt": 1,
-                "enqueued_at": NOW,
-                "batched_at": NOW,
-                "finished_at": NOW,
-            }
+            request = completed_request(id_, NOW, client=client)
             connection.execute(sa.insert(Request).values(request))
             body = b'{"type":"succeeded","message":{"id":"msg_1"}}'
             connection.execute(sa.insert(AnswerRow).values(request_id=id_, body=body))

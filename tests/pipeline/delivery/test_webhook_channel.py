@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from standardwebhooks import Webhook, WebhookVerificationError
+from tests.fixtures.deliveries import WEBHOOK_SECRET, webhook_settings
 from tests.pipeline.delivery.hostile import hostile
 
 from carpool.webhooks import sign
@@ -19,9 +20,7 @@ from carpool_worker.exceptions import SettingsInvalid
 from carpool_worker.pipeline.delivery.channels import Outgoing
 from carpool_worker.pipeline.delivery.channels.webhook import ANSWER_BYTES, WebhookChannel
 from carpool_worker.policies.deliveries import Event, Sent
-from carpool_worker.settings import Settings, read_settings
 
-OLD = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NEW = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 STRANGE = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 NOW = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
@@ -50,14 +49,9 @@ def outgoing(url: str, answer: bytes = b'{"id":"1","message":{"text":"h\xc3\xa9"
     return Outgoing("a" * 32, "completed", url, callback, "2027-01-15T08:00:00.000Z", answer)
 
 
-def settings_for(**overrides: Any) -> Settings:
-    defaults = {"webhook_secret": OLD, "webhook_allowed_networks": "127.0.0.0/8", "webhook_timeout": 5}
-    return read_settings(**(defaults | overrides))
-
-
 def send(*parcels: Outgoing, names: AbstractResolver | None = None, **overrides: Any) -> list[Sent]:
     async def run() -> list[Sent]:
-        async with WebhookChannel(settings_for(**overrides), names) as channel:
+        async with WebhookChannel(webhook_settings(**overrides), names) as channel:
             return [await channel.send(parcel) for parcel in parcels]
 
     return asyncio.run(run())
@@ -70,7 +64,7 @@ def test_the_body_is_the_specifications_and_its_signature_verifies(receiver: Any
     # Then
     assert sent == Sent(Event.ANSWERED, "thanks", 200)
     [(headers, body)] = receiver.posts["/in"]
-    assert Webhook(OLD).verify(body, headers) == {
+    assert Webhook(WEBHOOK_SECRET).verify(body, headers) == {
         "type": "request.completed",
         "timestamp": "2027-01-15T08:00:00.000Z",
         "data": {"id": "1", "message": {"text": "hé"}},
@@ -85,7 +79,7 @@ def test_signatures_are_those_of_the_specifications_test_vector() -> None:
     at = datetime.fromtimestamp(1614265330, UTC)
 
     # When
-    headers = sign(b'{"test": 2432232314}', "msg_p5jXN8AQM9LWM0D4loKWxJek", OLD, at)
+    headers = sign(b'{"test": 2432232314}', "msg_p5jXN8AQM9LWM0D4loKWxJek", WEBHOOK_SECRET, at)
 
     # Then
     assert headers["webhook-timestamp"] == "1614265330"
@@ -94,11 +88,11 @@ def test_signatures_are_those_of_the_specifications_test_vector() -> None:
 
 def test_while_a_secret_is_rotated_receivers_with_either_verify(receiver: Any) -> None:
     # When
-    send(outgoing(receiver.url("/in")), webhook_secret=f"{NEW},{OLD}")
+    send(outgoing(receiver.url("/in")), webhook_secret=f"{NEW},{WEBHOOK_SECRET}")
 
     # Then
     [(headers, body)] = receiver.posts["/in"]
-    for secret in (NEW, OLD):
+    for secret in (NEW, WEBHOOK_SECRET):
         Webhook(secret).verify(body, headers)
     with pytest.raises(WebhookVerificationError):
         Webhook(STRANGE).verify(body, headers)
@@ -139,7 +133,7 @@ def test_a_large_body_is_sent_whole(receiver: Any) -> None:
     [sent] = send(outgoing(receiver.url("/in"), answer))
     [(headers, body)] = receiver.posts["/in"]
     assert sent.status == 200
-    assert Webhook(OLD).verify(body, headers)["data"] == {"text": "x" * 3_000_000}
+    assert Webhook(WEBHOOK_SECRET).verify(body, headers)["data"] == {"text": "x" * 3_000_000}
 
 
 def test_a_hanging_receiver_is_left_after_the_timeout(receiver: Any) -> None:
@@ -252,10 +246,10 @@ def test_a_name_that_is_private_the_second_time_is_refused_then(receiver: Any) -
     url = receiver.url("/in", host="rebinding.example.com")
 
     async def run() -> list[Sent]:
-        async with WebhookChannel(settings_for(), names) as channel:
+        async with WebhookChannel(webhook_settings(), names) as channel:
             first = await channel.send(outgoing(url))
             names.addresses = ("10.0.0.1",)
-        async with WebhookChannel(settings_for(), names) as channel:
+        async with WebhookChannel(webhook_settings(), names) as channel:
             return [first, await channel.send(outgoing(url))]
 
     # When
@@ -333,7 +327,9 @@ def test_a_url_with_spaces_or_control_characters_is_refused(receiver: Any, text:
 
 def test_tries_have_one_id_and_a_new_timestamp_and_signature_each() -> None:
     # When
-    first, second = (sign(b"{}", "a" * 32, OLD, NOW + timedelta(seconds=seconds)) for seconds in (0, 5))
+    first, second = (
+        sign(b"{}", "a" * 32, WEBHOOK_SECRET, NOW + timedelta(seconds=seconds)) for seconds in (0, 5)
+    )
 
     # Then
     assert first["webhook-id"] == second["webhook-id"]

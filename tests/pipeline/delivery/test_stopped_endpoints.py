@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.pipeline.delivery.test_courier import by_id, deliver, given_deliveries, tries, webhook
+from tests.fixtures.deliveries import attempts, deliver, deliveries_by_id, given_deliveries, webhook
 
 from carpool_worker import database
 from carpool_worker.models import DeliveryRow, Endpoint
@@ -141,10 +141,10 @@ def test_a_receiver_that_fails_for_days_gets_nothing_more_and_its_deliveries_say
     # Then
     assert failing.stopped_at is None
     assert len(receiver.posts["/down"]) == posts
-    rows = [by_id(engine)[id_] for id_ in ids]
+    rows = [deliveries_by_id(engine)[id_] for id_ in ids]
     assert {row.state for row in rows} == {DeliveryState.DISCARDED}
     assert all("its endpoint was stopped, it took no delivery since" in row.last_error for row in rows)
-    assert len(tries(engine)) == posts
+    assert len(attempts(engine)) == posts
 
 
 def test_a_receiver_that_works_again_is_forgotten(engine: sa.Engine, receiver: Any) -> None:
@@ -182,7 +182,7 @@ def test_outcomes_outlive_a_database_that_is_away_when_they_should_be_recorded(
 
     # Then
     assert count == len(receiver.posts["/in"]) == 5
-    assert {row.state for row in by_id(engine).values()} == {DeliveryState.DELIVERED}
+    assert {row.state for row in deliveries_by_id(engine).values()} == {DeliveryState.DELIVERED}
 
 
 def test_when_the_lease_is_over_a_courier_no_longer_waits_for_the_database(

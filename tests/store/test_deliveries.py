@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import sqlalchemy as sa
+from tests.fixtures.deliveries import completed_request
 
 from carpool_worker import database
 from carpool_worker.models import Request, tables
-from carpool_worker.states import DeliveryState, RequestState
+from carpool_worker.states import DeliveryState
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.deliveries.rows import Claimed, Outcome
 
@@ -18,30 +19,10 @@ LEASE = 30_000
 CALLBACK = '{"kind":"webhook","url":"https://billing.example.com/claude"}'
 
 
-def request_row(id_: str, **columns: Any) -> dict[str, Any]:
-    row = {
-        "id": id_,
-        "client": "billing",
-        "model": "claude-haiku-4-5",
-        "lane": "claude-haiku-4-5",
-        "batch_id": "b" * 32,
-        "state": RequestState.COMPLETED,
-        "attempt": 1,
-        "outcome": "succeeded",
-        "headers": "{}",
-        "callback": CALLBACK,
-        "params_bytes": 2,
-        "enqueued_at": NOW,
-        "batched_at": NOW,
-        "finished_at": NOW,
-    }
-    return row | columns
-
-
 def given_deliveries(engine: sa.Engine, count: int, callback: str = CALLBACK) -> list[str]:
     ids = [f"{number:032x}" for number in range(count)]
     with database.write(engine) as connection:
-        rows = [request_row(id_, callback=callback) for id_ in ids]
+        rows = [completed_request(id_, NOW, callback=callback) for id_ in ids]
         connection.execute(sa.insert(Request), rows)
         deliveries.insert(connection, [(id_, callback) for id_ in ids], NOW)
     return ids

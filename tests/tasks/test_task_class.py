@@ -1,4 +1,4 @@
-"""What becomes of a Celery message at the door, and what a worker tells of the messages that it has in hand."""
+"""What a worker does with a message that it can't take, what it shows of those that it has, and what the log says of them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_database_that_is_away_costs_a_line_and_no_traceback(
     assert logged(caplog) == [("task failed, retried at its next tick", fields)]
 
 
-def test_an_outage_that_lasts_is_told_again(
+def test_an_outage_that_lasts_is_logged_again(
     away: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a task that has said that its database is away

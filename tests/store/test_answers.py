@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
+from tests.fixtures.deliveries import completed_request
 
 from carpool.contract import to_json
 from carpool.results import Result
@@ -24,21 +25,7 @@ MESSAGE = (
 
 
 def given_request(engine: sa.Engine, body: bytes, **columns: Any) -> None:
-    row = {
-        "id": ID,
-        "client": "billing",
-        "model": "claude-haiku-4-5",
-        "lane": "claude-haiku-4-5",
-        "batch_id": "b" * 32,
-        "state": RequestState.COMPLETED,
-        "attempt": 2,
-        "outcome": "succeeded",
-        "headers": "{}",
-        "params_bytes": 2,
-        "enqueued_at": NOW,
-        "batched_at": NOW,
-        "finished_at": NOW + 1_000,
-    }
+    row = completed_request(ID, NOW, **({"attempt": 2, "finished_at": NOW + 1_000} | columns))
     batch = {
         "id": "b" * 32,
         "lane": "x",
@@ -49,7 +36,7 @@ def given_request(engine: sa.Engine, body: bytes, **columns: Any) -> None:
     }
     with database.write(engine) as connection:
         connection.execute(sa.insert(Batch), batch | {"claude_id": "msgbatch_01"})
-        connection.execute(sa.insert(Request).values(row | columns))
+        connection.execute(sa.insert(Request).values(row))
         connection.execute(sa.insert(AnswerRow).values(request_id=ID, body=body))
 
 

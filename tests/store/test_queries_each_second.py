@@ -1,4 +1,4 @@
-"""What the agents look for each second: the ledger grows for ever, so none of it may read that whole."""
+"""What the agents ask for each second: the ledger grows forever, so no query may read all of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.deliveries import rows as deliveries
 
 
-def test_no_look_reads_the_whole_ledger(sqlite_url: str, migrated: Callable[[str], None]) -> None:
+def test_no_query_reads_the_whole_ledger(sqlite_url: str, migrated: Callable[[str], None]) -> None:
     # Given SQLite, that makes its plans without knowing how long the tables are, and says them
     migrated(sqlite_url)
     engine = open_engine(sqlite_url)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from tests.fixtures.deliveries import attempts, deliver, deliveries_by_id, given_deliveries, webhook
 from tests.pipeline.delivery import hostile as ways
 from tests.pipeline.delivery.hostile import Behaviour, Hostile, hostile
-from tests.pipeline.delivery.test_courier import by_id, deliver, given_deliveries, tries, webhook
 from tests.pipeline.delivery.test_webhook_channel import outgoing, send
 
 from carpool_worker import database
@@ -90,13 +90,13 @@ def given_hanging(stack: ExitStack, count: int) -> list[Hostile]:
 
 
 def last_delivery(engine: sa.Engine, ids: list[str]) -> int:
-    rows = by_id(engine)
+    rows = deliveries_by_id(engine)
     assert {rows[id_].state for id_ in ids} == {DeliveryState.DELIVERED}
     return max(int(rows[id_].delivered_at) for id_ in ids)
 
 
 def first_timeout(engine: sa.Engine, good: list[str]) -> int:
-    return min(int(row.at + row.milliseconds) for row in tries(engine) if row.request_id not in good)
+    return min(int(row.at + row.milliseconds) for row in attempts(engine) if row.request_id not in good)
 
 
 def test_many_hanging_hosts_leave_places_for_the_others(
@@ -145,8 +145,8 @@ def test_all_of_them_at_once_delay_nobody(engine: sa.Engine, receiver: Any) -> N
 
     # Then
     good = ids[len(bad) :]
-    ends = {row.request_id: row.at + row.milliseconds for row in tries(engine)}
+    ends = {row.request_id: row.at + row.milliseconds for row in attempts(engine)}
     hung = ids[NO_ANSWER.index(ways.hang)]
     assert last_delivery(engine, good) < ends[hung]
-    states = [by_id(engine)[id_].state for id_ in ids[: len(NO_ANSWER)]]
+    states = [deliveries_by_id(engine)[id_].state for id_ in ids[: len(NO_ANSWER)]]
     assert set(states) == {DeliveryState.RETRYABLE}
