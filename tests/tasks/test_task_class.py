@@ -1,4 +1,4 @@
-"""What a worker does with a message that it can't take, what it shows of those that it has, and what the log says of them."""
+"""A message that a worker can't take, what it shows of those that it has, and what the log says of them."""
 
 from __future__ import annotations
 
