@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 import signal
 import sys
@@ -16,11 +17,18 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 from tests.chaos import bystanders, crash_points, luck, outages, outages_of_databases, report
+from tests.chaos.runs import Runs
 from tests.chaos.scenario import BOTH, SCENARIOS, Outcome, Scenario, run
 from tests.chaos.stack import Stack
+from tests.chaos.time_limits import STOP_SECONDS
+
+from carpool_worker.formatting import age, counted
+from carpool_worker.units import SECOND
 
 ATTACKS = (crash_points, bystanders, outages, outages_of_databases, luck)
 """The modules whose scenarios are run."""
+
+WALKS = (crash_points.kill_child, crash_points.kill_worker, crash_points.terminate_worker)
 
 REPORT = Path(".carpool/chaos")
 REFRESH_SECONDS = 0.5
@@ -28,7 +36,7 @@ MOST_SEEDS = 1_000_000
 
 
 class Display:
-    """What goes on now: live on a terminal, else a line for each scenario."""
+    """What is going on: live on a terminal, else a line for each scenario."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -52,15 +60,15 @@ class Display:
             self._live.stop()
 
     def begin(self, title: str) -> None:
-        """Show a scenario from now on."""
+        """Display this scenario from now on."""
         self._title, self._stack, self._began = title, None, time.monotonic()
 
     def watch(self, stack: Stack) -> None:
-        """Show this stack's counts."""
+        """Display this stack's counts."""
         self._stack = stack
 
     def end(self, outcome: Outcome) -> None:
-        """Print what became of a scenario."""
+        """Print a scenario's outcome."""
         self._stack = None
         mark = "[red]broken[/]" if outcome.broken else "[green]kept[/]"
         faults = sum(outcome.faults.values())
@@ -84,24 +92,49 @@ class Display:
 
 
 def main() -> int:
-    """Run the scenarios, print the table, write the report; 1 if a promise was broken."""
+    """Run the scenarios, print the table, write the report; 1 if a promise was broken or a run was not reached."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it, nothing is left behind
     arguments = _arguments()
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"Seed {arguments.seed}. Ctrl-C stops it; the report says what was done until then.")
-    outcomes: list[Outcome] = []
+    runs = Runs(_chosen(arguments), arguments.minutes, arguments.seed)
+    console.print(announcement(runs))
+    _end_at_last(runs.limit + STOP_SECONDS)
     with Display(console) as display, suppress(KeyboardInterrupt):
-        for scenario, database in _chosen(arguments):
+
+        def make(scenario: Scenario, database: str) -> Outcome:
             display.begin(f"{scenario.name}, {database}")
             kept = arguments.report / "logs" / f"{scenario.name} {database}"
-            outcome = run(scenario, database, arguments.seed, arguments.minutes, display.watch, kept)
+            return run(scenario, database, arguments.seed, arguments.minutes, display.watch, kept)
+
+        def end(outcome: Outcome) -> None:
             display.end(outcome)
-            outcomes.append(outcome)
-    console.print(report.table(outcomes))
-    path = report.write(arguments.report, outcomes, arguments.seed)
-    broken = sum(len(one.broken) for one in outcomes)
-    console.print(f"{broken} promises broken in {len(outcomes)} runs. The report: {path}", soft_wrap=True)
-    return 1 if broken or not outcomes else 0
+            report.write(arguments.report, runs)  # whatever comes, it is there
+
+        runs.make_all(make, end)
+    console.print(report.table(runs.outcomes))
+    for name in runs.not_reached:
+        console.print(f"Not reached: {name}", markup=False)
+    path = report.write(arguments.report, runs)
+    console.print(
+        f"{runs.broken} promises broken in {counted(len(runs.outcomes), 'run')}. The report: {path}"
+    )
+    return 1 if runs.broken or runs.not_reached or not runs.outcomes else 0
+
+
+def announcement(runs: Runs) -> str:
+    """Return what is said before the first run: how long it all takes at most."""
+    longest = age((runs.limit + STOP_SECONDS) * SECOND)
+    return (
+        f"{counted(len(runs.planned), 'run')}, {longest} at most; what is not reached by then is named in the report.\n"
+        f"Seed {runs.seed}. Ctrl-C stops it; the report has what was done until then."
+    )
+
+
+def _end_at_last(seconds: float) -> None:
+    # Should even stopping hang: the report of the runs made so far is written already.
+    last = threading.Timer(seconds, os._exit, (os.EX_TEMPFAIL,))
+    last.daemon = True
+    last.start()
 
 
 def _chosen(arguments: argparse.Namespace) -> Sequence[tuple[Scenario, str]]:
@@ -115,11 +148,34 @@ def _chosen(arguments: argparse.Namespace) -> Sequence[tuple[Scenario, str]]:
     ]
 
 
+def lengths() -> str:
+    """Return, for --help, how long each scenario attacks, and on which databases."""
+    rows = [
+        f"  {scenario.name:<56} {' '.join(scenario.databases):<18} {_length(scenario)}"
+        for scenario in SCENARIOS
+    ]
+    return "\n".join(["how long each scenario attacks at most, on each of its databases:", *rows])
+
+
+def _length(scenario: Scenario) -> str:
+    if scenario.seconds is None:
+        until = ", or until every point has struck" if scenario in WALKS else ""
+        return f"--minutes{until}"
+    return f"{scenario.seconds:.0f} s"
+
+
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=5.0, help="how long luck lasts, on each database")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos",
+        description=__doc__,
+        epilog=lengths(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=5.0, help="how long luck and walks last at most, see below"
+    )
     parser.add_argument("--database", choices=[*BOTH, "both"], default="both")
-    parser.add_argument("--only", metavar="NAME", help="scenarios whose name has this in it")
+    parser.add_argument("--only", metavar="NAME", help="only the scenarios whose name contains this")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(MOST_SEEDS))
     parser.add_argument(
         "--report", type=Path, default=REPORT, help="the folder that the report is written to"

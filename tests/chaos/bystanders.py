@@ -15,7 +15,7 @@ PAUSE = (1.0, 4.0)
 ROUNDS = 4
 
 
-@scenario("the producer killed with -9 between any two appends")
+@scenario("the producer killed with -9 between any two appends", seconds=120)
 def producer_killed(stack: Stack) -> None:
     """Kill a producer at each moment of its work."""
     stack.traffic.stop()
@@ -23,7 +23,7 @@ def producer_killed(stack: Stack) -> None:
         stack.produce(moment)
 
 
-@scenario("beat, the simulator and Flower killed or stopped")
+@scenario("beat, the simulator and Flower killed or stopped", seconds=120)
 def others_killed(stack: Stack) -> None:
     """Kill each in turn, with traffic flowing."""
     flower = stack.flower()

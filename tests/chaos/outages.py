@@ -44,13 +44,13 @@ def strike(stack: Stack, what: str, blow: Callable[[], Any], times: int = BLOWS)
             stack.inject(what)
 
 
-@scenario("Valkey killed with -9", databases=("sqlite",))
+@scenario("Valkey killed with -9", seconds=30, databases=("sqlite",))
 def valkey_killed(stack: Stack) -> None:
     """Kill Valkey; it comes back with its append-only file, which the kernel still had to write in part."""
     strike(stack, "Valkey: SIGKILL", stack.valkey.kill)
 
 
-@scenario("Valkey killed with -9, appendfsync always", databases=("sqlite",))
+@scenario("Valkey killed with -9, appendfsync always", seconds=40, databases=("sqlite",))
 def valkey_killed_that_syncs_always(stack: Stack) -> None:
     """Kill a Valkey that writes to the disk before it answers."""
 
@@ -63,7 +63,7 @@ def valkey_killed_that_syncs_always(stack: Stack) -> None:
     strike(stack, "Valkey: SIGKILL", kill)
 
 
-@scenario("Valkey away for 20 seconds", databases=("sqlite",))
+@scenario("Valkey away for 20 seconds", seconds=40, databases=("sqlite",))
 def valkey_away(stack: Stack) -> None:
     """Stop Valkey for so long that every connection fails."""
     time.sleep(2.0)
@@ -73,7 +73,7 @@ def valkey_away(stack: Stack) -> None:
     stack.valkey.start()
 
 
-@scenario("Valkey out of memory", databases=("sqlite",))
+@scenario("Valkey out of memory", seconds=60, databases=("sqlite",))
 def valkey_full(stack: Stack) -> None:
     """Leave Valkey next to no memory for some seconds, then plenty."""
     with stack.connection() as server:
@@ -87,7 +87,7 @@ def valkey_full(stack: Stack) -> None:
     stack.notes.append(f"while it was full producers met: {dict(refused) or 'nothing'}")
 
 
-@scenario("every message lost", databases=("sqlite",))
+@scenario("every message lost", seconds=60, databases=("sqlite",))
 def messages_lost(stack: Stack) -> None:
     """Delete Celery's messages, waiting and unacknowledged ones."""
     with stack.connection() as server:
@@ -99,7 +99,7 @@ def messages_lost(stack: Stack) -> None:
         )
 
 
-@scenario("every message twice", workers=2)
+@scenario("every message twice", seconds=20, workers=2)
 def messages_doubled(stack: Stack) -> None:
     """Push each message that waits again, again and again, and all that are unacknowledged."""
     with stack.connection() as server:
@@ -119,7 +119,7 @@ def _unacknowledged(server: redis.Redis) -> Iterator[tuple[str, bytes]]:
         yield queue, json.dumps(message).encode()
 
 
-@scenario("beat twice, then none for a while", databases=("sqlite",), workers=2)
+@scenario("beat twice, then none for a while", seconds=60, databases=("sqlite",), workers=2)
 def beat_twice(stack: Stack) -> None:
     """Run a second beat beside the first, then neither, then one."""
     second = stack.keeper.add(Program("beat2", stack.beat._command, stack.environment, stack.folder))
@@ -132,7 +132,7 @@ def beat_twice(stack: Stack) -> None:
     time.sleep(10.0)
 
 
-@scenario("clocks that jump")
+@scenario("clocks that jump", seconds=45)
 def clocks_jump(stack: Stack) -> None:
     """Give one of two workers a clock of its own, which jumps ahead and back; creates are lost meanwhile."""
     offset = stack.folder / "offset"

@@ -14,7 +14,7 @@ from tests.chaos.scenario import scenario
 from tests.chaos.stack import Stack
 
 
-@scenario("PostgreSQL killed with -9", databases=("postgresql",))
+@scenario("PostgreSQL killed with -9", seconds=60, databases=("postgresql",))
 def postgresql_killed(stack: Stack) -> None:
     """Kill PostgreSQL's first process, and start it again."""
 
@@ -25,7 +25,7 @@ def postgresql_killed(stack: Stack) -> None:
     strike(stack, "PostgreSQL: SIGKILL", blow)
 
 
-@scenario("PostgreSQL stopped immediately, and away for a while", databases=("postgresql",))
+@scenario("PostgreSQL stopped immediately, and away for a while", seconds=60, databases=("postgresql",))
 def postgresql_stopped(stack: Stack) -> None:
     """Stop it without a checkpoint, and leave it down."""
 
@@ -37,13 +37,13 @@ def postgresql_stopped(stack: Stack) -> None:
     strike(stack, "PostgreSQL: immediate stop, 5 s", blow, 2)
 
 
-@scenario("PostgreSQL cuts all connections", databases=("postgresql",))
+@scenario("PostgreSQL cuts all connections", seconds=80, databases=("postgresql",))
 def connections_cut(stack: Stack) -> None:
     """Terminate every backend, again and again."""
     strike(stack, "PostgreSQL: all connections cut", lambda: _cut(stack), 20)
 
 
-@scenario("PostgreSQL refuses", databases=("postgresql",))
+@scenario("PostgreSQL refuses", seconds=60, databases=("postgresql",))
 def postgresql_refuses(stack: Stack) -> None:
     """Let it be read-only, short of connections, serializable and impatient, a few seconds each."""
     refusals = {
@@ -77,7 +77,7 @@ def _administer(stack: Stack, *statements: str) -> None:
             connection.execute(statement.encode())
 
 
-@scenario("SQLite locked by another program", databases=("sqlite",))
+@scenario("SQLite locked by another program", seconds=60, databases=("sqlite",))
 def sqlite_locked(stack: Stack) -> None:
     """Hold the write lock for seconds on end."""
     path = str(sa.make_url(stack.database.url).database)

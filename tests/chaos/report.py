@@ -1,4 +1,4 @@
-"""The report of a run of chaos: a table for the terminal, Markdown and JSON for whoever wants to see for themselves."""
+"""The report of the runs: a table for the terminal, Markdown and JSON for whoever wants the details."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
+from tests.chaos.runs import Runs
 from tests.chaos.scenario import Outcome
 
 COLUMNS = (
@@ -50,21 +51,26 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     return found
 
 
-def write(folder: Path, outcomes: Sequence[Outcome], seed: int) -> Path:
+def write(folder: Path, runs: Runs) -> Path:
     """Write report.md and report.json into the folder; return the path of the first."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(
-        json.dumps({"seed": seed, "runs": [asdict(one) for one in outcomes]}, indent=2)
-    )
-    (folder / "report.md").write_text(markdown(outcomes, seed))
+    found = {
+        "seed": runs.seed,
+        "runs": [asdict(one) for one in runs.outcomes],
+        "not_reached": runs.not_reached,
+    }
+    (folder / "report.json").write_text(json.dumps(found, indent=2))
+    (folder / "report.md").write_text(markdown(runs))
     return folder / "report.md"
 
 
-def markdown(outcomes: Sequence[Outcome], seed: int) -> str:
+def markdown(runs: Runs) -> str:
     """Return the report as Markdown."""
-    lines = [INTRODUCTION, f"Seed {seed}.", "", _line(COLUMNS), _line(["---"] * len(COLUMNS))]
-    lines += [_line(_cells(one)) for one in outcomes]
-    for one in outcomes:
+    lines = [INTRODUCTION, f"Seed {runs.seed}.", "", _line(COLUMNS), _line(["---"] * len(COLUMNS))]
+    lines += [_line(_cells(one)) for one in runs.outcomes]
+    if runs.not_reached:
+        lines += ["", "Not reached:", "", *(f"- {name}" for name in runs.not_reached)]
+    for one in runs.outcomes:
         lines += ["", f"## {one.scenario}, {one.database} (seed {one.seed})", ""]
         lines += [f"- {count:,} × {fault}" for fault, count in sorted(one.faults.items())]
         lines += [f"- producer: {count:,} × {refusal}" for refusal, count in sorted(one.refusals.items())]

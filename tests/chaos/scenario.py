@@ -3,13 +3,14 @@
 A scenario is a function that attacks a running Stack while requests flow; what it does not do is clean up or check.
 Put it into a module of this folder and name the module in `__main__.ATTACKS`:
 
-    @scenario("Valkey killed with -9 and restarted", databases=("sqlite",), CARPOOL_FLUSH_INTERVAL="1")
+    @scenario("Valkey killed with -9", seconds=30, databases=("sqlite",), CARPOOL_FLUSH_INTERVAL="1")
     def valkey_killed(stack: Stack) -> None:
         for _ in range(3):
             sleep(stack.luck.uniform(1, 3))        # luck is seeded: use no other
             stack.valkey.kill()                    # the keeper starts it again; stop() and start() where it stays away
             stack.inject("valkey killed with -9")  # counts, for the report
 
+`seconds` is how long the attack takes at most, or None where it goes on for `stack.minutes`, which is --minutes.
 The stack comes up with traffic flowing (`stack.traffic.stop()` and `.send(n)` where a scenario wants its own), and
 with short intervals (programs.IMPATIENT, mortal.IMPATIENCE; keywords of @scenario win). Afterwards `run` heals all,
 waits until everything is final and delivered, and has the books audited. As a test:
@@ -27,7 +28,7 @@ from pathlib import Path
 from random import Random
 
 from tests.chaos.books import Books, audit
-from tests.chaos.settling import settle
+from tests.chaos.settling import ANSWERS_SECONDS, settle
 from tests.chaos.stack import Stack, running
 
 from carpool import CarpoolError
@@ -39,10 +40,11 @@ Attack = Callable[[Stack], None]
 
 @dataclass(frozen=True)
 class Scenario:
-    """An attack, and on which databases, with how many workers and with what settings it is made."""
+    """An attack: how long it takes at most, on which databases, with how many workers and with what settings."""
 
     name: str
     attack: Attack
+    seconds: float | None = None  # None: as long as --minutes says
     databases: tuple[str, ...] = BOTH
     workers: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -53,12 +55,17 @@ SCENARIOS: list[Scenario] = []
 
 
 def scenario(
-    name: str, *, databases: tuple[str, ...] = BOTH, workers: int = 1, **environment: str
+    name: str,
+    *,
+    seconds: float | None = None,
+    databases: tuple[str, ...] = BOTH,
+    workers: int = 1,
+    **environment: str,
 ) -> Callable[[Attack], Scenario]:
     """Make a scenario of an attack."""
 
     def make(attack: Attack) -> Scenario:
-        made = Scenario(name, attack, databases, workers, environment)
+        made = Scenario(name, attack, seconds, databases, workers, environment)
         SCENARIOS.append(made)
         return made
 
@@ -99,7 +106,7 @@ def run(
 ) -> Outcome:
     """Run a scenario and audit the books.
 
-    `watch` gets the stack once it is up; `keep` is a folder for logs and tables where a promise broke.
+    `watch` gets the stack once it is up; `keep` is a folder for logs and tables if a promise is broken.
     """
     began = time.monotonic()
     outcome = Outcome(scenario.name, database, seed)
@@ -122,7 +129,7 @@ def run(
 
 def _last_answers(stack: Stack) -> str | None:
     try:
-        stack.traffic.wait_for_answers()
+        stack.traffic.wait_for_answers(ANSWERS_SECONDS)
     except CarpoolError as error:
         return f"the last answers: {error}"
     return None

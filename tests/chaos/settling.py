@@ -1,4 +1,4 @@
-"""Waits for the rest of a run: until all is final and has arrived, or nothing moves any more."""
+"""Waits for the rest of a run: until everything is final and has arrived, or nothing moves any longer."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from carpool.contract import INBOX
 
 LOOK_SECONDS = 0.2
 STILL_SECONDS = 60.0
-MOST_LOOKS = 5_000
-"""The rest of a run has failed once nothing has moved for so long, or after so many looks."""
+SETTLE_SECONDS = 600.0
+"""The rest of a run has failed once nothing has moved for STILL_SECONDS, or after SETTLE_SECONDS in all."""
+
+ANSWERS_SECONDS = 90.0
+"""How long the last answers that a client waits for may take then."""
 
 
 def settle(stack: Stack) -> str | None:
-    """Wait until all is final and delivered; return what is not, once nothing has moved for long."""
+    """Wait until everything is final and delivered; return what is not, once nothing has moved for long."""
     stack.traffic.stop()
     still, moved = left(stack), time.monotonic()
-    for _ in range(MOST_LOOKS):
-        if not still or time.monotonic() > moved + STILL_SECONDS:
-            break
+    over = moved + SETTLE_SECONDS
+    while still and time.monotonic() < min(over, moved + STILL_SECONDS):
         time.sleep(LOOK_SECONDS)
         before, still = still, left(stack)
         moved = time.monotonic() if still != before else moved

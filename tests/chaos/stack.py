@@ -33,9 +33,14 @@ from carpool_worker.database import open_engine
 from carpool_worker.processes.parent_death import wrapped
 from carpool_worker.simulator import RemoteSimulator
 
-READY_PINGS = 150
+READY_SECONDS = 150.0
+"""How long a worker may take to answer: they start slowly on a busy machine."""
+
 MOST_DEATHS = 2
-"""Seconds until a worker must answer (they start slowly on a busy machine), and starts that may fail before."""
+"""Starts of a worker that may fail before."""
+
+PRODUCE_SECONDS = 30.0
+"""How long a producer may take that is to die."""
 
 
 class Stack:
@@ -50,7 +55,7 @@ class Stack:
         self.folder = folder
         self.database = database
         self.luck = luck
-        self.minutes = 1.0  # how long luck may last
+        self.minutes = 1.0  # how long walks and luck may last
         self.injected: Counter[str] = Counter()
         self.notes: list[str] = []  # what else the report shall say of this run
         self.points = Points(folder / "points")
@@ -98,9 +103,12 @@ class Stack:
         """Let a producer enqueue many and die at a moment; what it knew to be accepted is in the books then."""
         known = self.folder / f"known-{moment}-{time.monotonic_ns()}"
         command = [sys.executable, "-m", "tests.chaos.producing", str(known), self.receiver.url, str(moment)]
-        ended = subprocess.run(wrapped(command), env=self.environment, cwd=self.folder, check=False)
-        if ended.returncode == -signal.SIGKILL:
-            self.inject("producer: SIGKILL")
+        with suppress(subprocess.TimeoutExpired):
+            ended = subprocess.run(
+                wrapped(command), env=self.environment, cwd=self.folder, check=False, timeout=PRODUCE_SECONDS
+            )
+            if ended.returncode == -signal.SIGKILL:
+                self.inject("producer: SIGKILL")
         if known.exists():
             self.traffic.accepted |= set(known.read_text().split())
 
@@ -145,13 +153,11 @@ class Stack:
         return found
 
     def _wait_until_ready(self) -> None:
-        worker = self.workers[0]
+        worker, over = self.workers[0], time.monotonic() + READY_SECONDS
         with Celery("chaos", broker=self.redis_url) as celery:
-            for _ in range(READY_PINGS):
+            while time.monotonic() < over and worker.deaths <= MOST_DEATHS:
                 if celery.control.ping(timeout=1.0, limit=1):
                     return
-                if worker.deaths > MOST_DEATHS:
-                    break
         raise RuntimeError(f"the worker does not answer:\n{worker.last_words()}")
 
     def _program(self, name: str, command: list[str]) -> Program:

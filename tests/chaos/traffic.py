@@ -42,8 +42,6 @@ ROUND_SECONDS = 0.25
 MOST_OPEN = 400
 """Requests of `script` without an answer; while there are more nothing is enqueued, however slow the machine."""
 
-WAIT_SECONDS = 90.0
-
 
 def requests(luck: Random, count: int, models: tuple[str, ...] = MODELS) -> Iterator[Request]:
     """Make requests of all kinds, some of them urgent; their metadata says which kind each is."""
@@ -89,17 +87,17 @@ class Traffic:
         self._flowing.set()
 
     def stop(self) -> None:
-        """Enqueue no more."""
+        """Stop enqueueing."""
         self._flowing.clear()
 
     def send(self, count: int) -> set[str]:
         """Enqueue so many requests of each client now; return the ids that were accepted."""
         return set().union(*(self._enqueue(n, requests(self._luck, count)) for n in range(3)))
 
-    def wait_for_answers(self) -> None:
-        """Wait for those of `script`'s answers that have not come yet; raises CarpoolError."""
+    def wait_for_answers(self, timeout: float) -> None:
+        """Wait, in seconds, for those of `script`'s answers that have not come yet; raises CarpoolError."""
         missing = self._waited_for - self.answered.keys()
-        for result in self._producers[2].as_completed(missing, WAIT_SECONDS):
+        for result in self._producers[2].as_completed(missing, timeout):
             self.answered[result.id] += 1
 
     def close(self) -> None:
