@@ -12,8 +12,6 @@ import msgspec
 
 from carpool_worker.money.prices import Counts, Price, model_prices
 
-__all__ = ["CacheCreation", "Price", "ServerTools", "Tokens", "price_of"]
-
 WITHIN_US = "us"
 """The `usage.inference_geo` of an answer that was run within the US only."""
 

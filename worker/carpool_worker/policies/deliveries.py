@@ -25,6 +25,31 @@ GONE = 410
 """The HTTP status of a receiver that wants no more deliveries."""
 
 
+class Event(Enum):
+    """How a channel's try to send ended."""
+
+    ACCEPTED = "accepted"
+    """The broker accepted it."""
+    ANSWERED = "answered"
+    """A receiver answered over HTTP; its status decides."""
+    FAILED = "failed"
+    """No answer came, or the receiver could not be reached; another try may succeed."""
+    REFUSED = "refused"
+    """It must not be sent there, now or later."""
+    DEFERRED = "deferred"
+    """Not sent: other deliveries come first, or an operator has to set something first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The outcome of a try to send."""
+
+    event: Event
+    detail: str | None = None  # the error, or the start of the receiver's answer
+    status: int | None = None  # HTTP's
+    retry_after: float | None = None  # seconds until it may be tried again, at least
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The delivery's next state, the seconds until it is tried again, why, and what else follows."""
@@ -71,28 +96,3 @@ def _error(sent: Sent) -> str:
     if sent.status is None:
         return sent.detail or "failed"
     return f"answered {sent.status}" + (" (redirects are not followed)" if 300 <= sent.status < 400 else "")
-
-
-class Event(Enum):
-    """How a channel's try to send ended."""
-
-    ACCEPTED = "accepted"
-    """The broker accepted it."""
-    ANSWERED = "answered"
-    """A receiver answered over HTTP; its status decides."""
-    FAILED = "failed"
-    """No answer came, or the receiver could not be reached; another try may succeed."""
-    REFUSED = "refused"
-    """It must not be sent there, now or later."""
-    DEFERRED = "deferred"
-    """Not sent: other deliveries come first, or an operator has to set something first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """The outcome of a try to send."""
-
-    event: Event
-    detail: str | None = None  # the error, or the start of the receiver's answer
-    status: int | None = None  # HTTP's
-    retry_after: float | None = None  # seconds until it may be tried again, at least

@@ -10,7 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from carpool_worker.models.tables import usage
-from carpool_worker.money.costs import Price, Tokens
+from carpool_worker.money.costs import Tokens
+from carpool_worker.money.prices import Price
 from carpool_worker.store.upserts import upsert
 from carpool_worker.units import DOLLAR
 

@@ -100,8 +100,8 @@ def prune() -> None:
     """Drop contents that have been kept for long enough; beat's tick sends it."""
     with lock(server(), "prune") as acquired:
         if acquired:
-            days = settings().params_retention_days, settings().answers_retention_days
-            pruner.prune(engine(), *days)
+            one = settings()
+            pruner.prune(engine(), one.params_retention_days, one.answers_retention_days)
 
 
 @app.task(name="carpool.collect", base=CarpoolTask)

@@ -36,7 +36,6 @@ RUN_SECONDS = 20.0
 RACES = 5
 """Tries at a chunk, as another aggregator may have inserted one of its requests first."""
 
-
 NO_BUDGETS: Budgets = {}
 
 

@@ -114,24 +114,24 @@ class DeliveryRun:
             return await self._run()
 
     async def _run(self) -> int:
-        while await self._fill() or not self._in_flight.is_empty:
+        while await self._claim_due() or not self._in_flight.is_empty:
             await asyncio.sleep(RECORD_SECONDS)
             await self._record()
-            self._give_way()
+            self._give_back()
         self._report()
         return self._in_flight.tally[DELIVER.target]
 
-    async def _fill(self) -> bool:
+    async def _claim_due(self) -> bool:
         """Claim while there is room and anything due; return whether anything was claimed."""
-        filled = False
+        claimed = False
         while self._may_claim():
             chunk = await self._claim()
             if len(chunk) < CHUNK_DELIVERIES:
                 self._claims_at = monotonic() + CLAIM_SECONDS
             for delivery in chunk:
-                self._take(delivery)
-            filled = filled or bool(chunk)
-        return filled
+                self._dispatch(delivery)
+            claimed = claimed or bool(chunk)
+        return claimed
 
     async def _claim(self) -> list[ClaimedDelivery]:
         try:
@@ -147,7 +147,7 @@ class DeliveryRun:
         self._had_room = monotonic()
         return self._claims_at <= self._had_room < self._began + RUN_SECONDS
 
-    def _take(self, delivery: ClaimedDelivery) -> None:
+    def _dispatch(self, delivery: ClaimedDelivery) -> None:
         self._in_flight.add(delivery)
         receiver = self._channels[delivery.claimed.channel].receiver(delivery.claimed.target)
         if delivery.outgoing is None:
@@ -189,7 +189,7 @@ class DeliveryRun:
             self._records_at = monotonic() + RETRY_SECONDS
             log.warning("outcomes not recorded yet", count=len(outcomes), error=type(error).__name__)
 
-    def _give_way(self) -> None:
+    def _give_back(self) -> None:
         """Give back what waits for receivers that keep others waiting, and all that waits once the time is up."""
         late: list[ClaimedDelivery] = []
         if monotonic() > self._began + RUN_SECONDS + DRAIN_SECONDS:

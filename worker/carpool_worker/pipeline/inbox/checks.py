@@ -30,6 +30,9 @@ LATEST = 253_402_300_799_999
 HEADERS = frozenset({BETA_HEADER, USER_PROFILE_HEADER, WORKSPACE_HEADER})
 HEADER_VALUE = re.compile(f"[!-~]{{1,{MAX_BETAS_LENGTH}}}")
 
+UNREADABLE = (KeyError, ValueError, RecursionError, MemoryError)
+"""Raised by reading an entry: msgspec's errors are ValueErrors; a few bytes can claim to be a list of billions."""
+
 ESCAPED_NUL = b"\\u0000"
 
 

@@ -11,14 +11,16 @@ import redis
 from carpool.contract import CANCEL_FIELD, ENTRY_FIELD, INBOX, QUEUED, decode_cancel, decode_entry
 from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.exceptions import WorkerError
-from carpool_worker.pipeline.inbox.checks import check, check_cancel
-from carpool_worker.pipeline.inbox.stream import UNREADABLE
+from carpool_worker.pipeline.inbox.checks import UNREADABLE, check, check_cancel
 from carpool_worker.units import Milliseconds
 
 PAGE_ENTRIES = 8
 """Entries in one read; one may take 32 MB."""
 
 REASON = b"error"
+"""The field of an entry that has the reason."""
+
+REASON_LENGTH = 300
 
 RETRY_SCRIPT = """
 local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
@@ -38,15 +40,6 @@ return redis.call('XDEL', KEYS[1], ARGV[1])
 """KEYS: QUARANTINE, INBOX, QUEUED. ARGV: an entry's id, its number of requests, REASON.
 Atomic, so that an entry is never in both streams nor in neither."""
 
-
-class EntryUnknown(WorkerError):
-    """The quarantine has no such entry."""
-
-
-class EntryUnreadable(WorkerError):
-    """The entry still can't be read, and stays in the quarantine."""
-
-
 DROP_SCRIPT = """
 local unwanted, entries, dropped = {}, redis.call('XRANGE', KEYS[1], '-', '+'), 0
 for _, id in ipairs(ARGV) do unwanted[id] = true end
@@ -62,6 +55,14 @@ return dropped
 """
 """KEYS: QUARANTINE. ARGV: ids of entries. XDEL would only flag them as deleted: their bytes would stay in memory and on
 disk for as long as a neighbour does."""
+
+
+class EntryUnknown(WorkerError):
+    """The quarantine has no such entry."""
+
+
+class EntryUnreadable(WorkerError):
+    """The entry still can't be read, and stays in the quarantine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,12 @@ class QuarantinedEntry:
             return {envelope.client for envelope in decode_entry(self.fields[ENTRY_FIELD])}
         except UNREADABLE:
             return set()
+
+
+def add(server: redis.Redis, fields: dict[bytes, bytes], error: Exception) -> None:
+    """Add an entry that could not be read; the caller deletes it from the inbox afterwards."""
+    reason = f"{type(error).__name__}: {error}"[:REASON_LENGTH].encode()
+    server.xadd(QUARANTINE, cast(Any, {**fields, REASON: reason}))
 
 
 def entries(server: redis.Redis, first: str = "-", last: str = "+") -> Iterator[QuarantinedEntry]:

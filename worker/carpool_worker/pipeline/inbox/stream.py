@@ -7,7 +7,7 @@ import socket
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import redis
 from redis.exceptions import ResponseError
@@ -23,7 +23,8 @@ from carpool.contract import (
     decode_entry,
 )
 from carpool_worker.coordination.keys import QUARANTINE
-from carpool_worker.pipeline.inbox.checks import check, check_cancel
+from carpool_worker.pipeline.inbox import quarantine
+from carpool_worker.pipeline.inbox.checks import UNREADABLE, check, check_cancel
 from carpool_worker.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -50,9 +51,6 @@ return gone
 """KEYS: INBOX, QUEUED. ARGV: GROUP, then an entry's id and its number of requests, for each entry.
 The counter goes down only for entries that this call deleted, so it stays exact whoever else acknowledges them. What
 an unreadable entry had added is unknown, so an empty inbox resets the counter."""
-
-UNREADABLE = (KeyError, ValueError, RecursionError, MemoryError)
-"""Raised by reading an entry: msgspec's errors are ValueErrors; a few bytes can claim to be a list of billions."""
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 
@@ -160,8 +158,7 @@ class Inbox:
     def _quarantine(
         self, entry_id: bytes, fields: dict[bytes, bytes], requests: int, error: Exception
     ) -> None:
-        reason = f"{type(error).__name__}: {error}"[:300].encode()
-        self._redis.xadd(QUARANTINE, cast(Any, {**fields, b"error": reason}))
+        quarantine.add(self._redis, fields, error)
         self._acknowledge(keys=[INBOX, QUEUED], args=[GROUP, entry_id, requests])
         log.error("inbox entry quarantined", entry=entry_id.decode(), stream=QUARANTINE)
 

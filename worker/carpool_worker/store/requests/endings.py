@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from carpool_worker import transition_log
 from carpool_worker.exceptions import ClaudeError
-from carpool_worker.money.costs import Price, Tokens
+from carpool_worker.money.costs import Tokens
+from carpool_worker.money.prices import Price
 from carpool_worker.states import CANCEL, COMPLETE, DISCARD, RequestState, Transition
 from carpool_worker.store.bulk import insert_rows, update_rows
 from carpool_worker.store.deliveries import rows as deliveries
