@@ -1,8 +1,10 @@
 """Carpool: single Claude requests, pooled into Message Batches at half the price.
 
-producer = Producer()
-request_id = producer.enqueue({"model": …, "max_tokens": …, "messages": […]}, callback=Webhook("https://…"))
-result = producer.wait(request_id)
+    producer = Producer()
+    request_id = producer.enqueue({"model": …, "max_tokens": …, "messages": […]}, callback=Webhook("https://…"))
+    result = producer.wait(request_id)
+
+`carpool.webhooks` verifies the deliveries that a service receives; `carpool.testing` replaces Carpool in its tests.
 """
 
 from carpool.aio import AsyncProducer

@@ -65,7 +65,7 @@ class Options:
             raise InvalidSetting("max_queued", "must be an integer of 0 (no limit) or more")
         client = check_client(client or os.environ.get("CARPOOL_CLIENT") or DEFAULT_CLIENT)
         allow_http = allow_http or os.environ.get("CARPOOL_ALLOW_HTTP") == "1"
-        return cls(url, client, max_queued, allow_http, durable)
+        return cls(url=url, client=client, max_queued=max_queued, allow_http=allow_http, durable=durable)
 
     @property
     def shown_url(self) -> str:

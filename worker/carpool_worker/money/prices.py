@@ -80,10 +80,10 @@ def model_prices(model: str, day: date, in_us: bool = False) -> ModelPrices | No
     standard = tuple(_rates(model, at, False, threshold, in_us) for threshold in thresholds)
     in_batch = tuple(_rates(model, at, True, threshold, in_us) for threshold in thresholds)
     return ModelPrices(
-        thresholds,
-        tuple(map(_discounted, in_batch, standard)),
-        standard,
-        tuple(kind for kind, rate in enumerate(standard[-1]) if not rate),
+        thresholds=thresholds,
+        in_batch=tuple(map(_discounted, in_batch, standard)),
+        standard=standard,
+        unknown=tuple(kind for kind, rate in enumerate(standard[-1]) if not rate),
     )
 
 

@@ -71,13 +71,13 @@ def _claimed_delivery(claimed: Claimed, answer: Answer | None, trouble: Trouble 
     if answer is None:
         return ClaimedDelivery(claimed, None)
     outgoing = Outgoing(
-        claimed.request_id,
-        answer.state,
-        claimed.target,
-        claimed.callback,
-        answer.finished_at,
-        to_json(answer),
-        claimed.trace,
+        request_id=claimed.request_id,
+        state=answer.state,
+        target=claimed.target,
+        callback=claimed.callback,
+        finished_at=answer.finished_at,
+        answer=to_json(answer),
+        trace=claimed.trace,
     )
     stopped = trouble and trouble.stopped_at and trouble.reason
     return ClaimedDelivery(claimed, outgoing, trouble is not None, stopped or None)
