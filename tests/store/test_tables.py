@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateIndex
 from sqlmodel import SQLModel
 
 from carpool_worker import migrations
@@ -56,6 +59,28 @@ def test_the_migrations_make_what_the_models_say(database_url: str) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, SQLModel.metadata) == []
     engine.dispose()
+
+
+def test_the_partial_indexes_have_the_conditions_that_queries_use(engine: sa.Engine) -> None:
+    def words(statement: str) -> list[str]:
+        return re.findall(r"[a-z_]+", statement.lower().replace('"', ""))
+
+    declared = {
+        str(index.name): words(str(CreateIndex(index).compile(dialect=sqlite.dialect())))
+        for table in SQLModel.metadata.tables.values()
+        for index in table.indexes
+        if index.dialect_options["sqlite"]["where"] is not None
+    }
+    with read(engine) as connection:
+        if engine.dialect.name == "sqlite":
+            made = connection.execute(sa.text("SELECT name, sql FROM sqlite_master WHERE type = 'index'"))
+            found = {name: words(sql) for name, sql in made if name in declared}
+            assert found == declared
+        else:
+            made = connection.execute(sa.text("SELECT indexname, indexdef FROM pg_indexes"))
+            partial = {name for name, definition in made if " WHERE " in definition}
+            assert partial & {*declared} == {*declared}
+    assert len(declared) == 9
 
 
 def test_the_migrations_make_the_checks_of_the_models(engine: sa.Engine, tmp_path: Any) -> None:

@@ -5,6 +5,7 @@ so that both can be pruned alone. The bulk tables have no foreign keys: rows arr
 transaction with the batch they belong to, and a check for each would cost a fifth of the way.
 """
 
+from carpool_worker.models import indexes  # noqa: F401 - they belong to the metadata
 from carpool_worker.models.batches import Batch, LanePause, Refusal
 from carpool_worker.models.deliveries import DeliveryAttempt, DeliveryRow, Endpoint
 from carpool_worker.models.requests import AnswerRow, Cancellation, Params, Request

@@ -15,34 +15,7 @@ class Batch(SQLModel, table=True):
     """One Message Batch, from its first request on."""
 
     __tablename__ = "batches"
-    __table_args__ = (
-        *state_checks("batches", BatchState, finished_at=FINISHED_BATCH_STATES),
-        sa.Index(
-            "uq_batches_open_lane",
-            "lane",
-            unique=True,
-            sqlite_where=sa.text("state = 'open'"),
-            postgresql_where=sa.text("state = 'open'"),
-        ),
-        sa.Index(
-            "ix_batches_unfinished",
-            "state",
-            sqlite_where=sa.text("finished_at IS NULL"),
-            postgresql_where=sa.text("finished_at IS NULL"),
-        ),
-        sa.Index(
-            "ix_batches_params_kept",
-            "opened_at",
-            sqlite_where=sa.text("params_pruned_at IS NULL"),
-            postgresql_where=sa.text("params_pruned_at IS NULL"),
-        ),
-        sa.Index(
-            "ix_batches_answers_kept",
-            "opened_at",
-            sqlite_where=sa.text("answers_pruned_at IS NULL"),
-            postgresql_where=sa.text("answers_pruned_at IS NULL"),
-        ),
-    )
+    __table_args__ = (*state_checks("batches", BatchState, finished_at=FINISHED_BATCH_STATES),)
 
     id: str = Field(primary_key=True, max_length=32)
     lane: str

@@ -20,19 +20,6 @@ class DeliveryRow(SQLModel, table=True):
             delivered_at=(DeliveryState.DELIVERED,),
             discarded_at=(DeliveryState.DISCARDED,),
         ),
-        sa.Index(
-            "ix_deliveries_due",
-            "state",
-            "due_at",
-            sqlite_where=sa.text("state IN ('available', 'delivering', 'retryable')"),
-            postgresql_where=sa.text("state IN ('available', 'delivering', 'retryable')"),
-        ),
-        sa.Index(
-            "ix_deliveries_discarded",
-            "discarded_at",
-            sqlite_where=sa.text("discarded_at IS NOT NULL"),
-            postgresql_where=sa.text("discarded_at IS NOT NULL"),
-        ),
     )
 
     request_id: str = Field(primary_key=True, max_length=32)

@@ -18,28 +18,6 @@ class Request(SQLModel, table=True):
     __table_args__ = (
         *state_checks("requests", RequestState, finished_at=FINAL_REQUEST_STATES),
         sa.Index("ix_requests_batch", "batch_id"),
-        sa.Index(
-            # Not by the state: when a column that an index names changes, PostgreSQL writes all indexes of the row.
-            "ix_requests_retryable",
-            "retry_at",
-            sqlite_where=sa.text("retry_at IS NOT NULL"),
-            postgresql_where=sa.text("retry_at IS NOT NULL"),
-        ),
-        sa.Index(
-            "ix_requests_cancel_requested",
-            "batch_id",
-            # Not finished_at too, which every row gets: as above, PostgreSQL would write all indexes then.
-            sqlite_where=sa.text("cancel_requested_at IS NOT NULL"),
-            postgresql_where=sa.text("cancel_requested_at IS NOT NULL"),
-        ),
-        sa.Index(
-            "ix_requests_estimated",
-            "client",
-            "held_at",
-            "estimate",
-            sqlite_where=sa.text("estimate IS NOT NULL"),
-            postgresql_where=sa.text("estimate IS NOT NULL"),
-        ),
         {"sqlite_with_rowid": False},  # one tree to walk for a row instead of two
     )
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
-import carpool_worker.models  # noqa: F401 - defines the tables
+import carpool_worker.models.batches
+import carpool_worker.models.deliveries
+import carpool_worker.models.requests
+import carpool_worker.models.usage  # noqa: F401 - the modules that define the tables
 
 _tables = SQLModel.metadata.tables
 

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from carpool_worker.models.indexes import CANCEL_REQUESTED
 from carpool_worker.models.tables import answers, attempts, deliveries, params, requests
 from carpool_worker.states import RequestState
 from carpool_worker.store.requests.rows import among
 from carpool_worker.store.retention import FINAL_DELIVERIES
 
-UNWANTED = sa.or_(requests.c.finished_at.is_not(None), requests.c.cancel_requested_at.is_not(None))
+UNWANTED = sa.or_(requests.c.finished_at.is_not(None), CANCEL_REQUESTED)
 """Requests that will not be sent to Anthropic any more: nobody needs their params."""
 
 ANSWERED = sa.and_(requests.c.finished_at.is_not(None), requests.c.state != RequestState.CANCELED)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from carpool_worker.models.indexes import ANSWERS_KEPT, PARAMS_KEPT
 from carpool_worker.models.tables import (
     answers,
     attempts,
@@ -30,6 +31,7 @@ class Content:
 
     bodies: sa.Table
     pruned_at: sa.ColumnElement[int | None]
+    kept: sa.ColumnElement[bool]  # the condition that they were not pruned yet
     awaited: sa.ColumnElement[bool]  # somebody still has to get it
 
 
@@ -40,8 +42,8 @@ def awaits_delivery(request_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]
     )
 
 
-PARAMS = Content(params, batches.c.params_pruned_at, sa.false())
-ANSWERS = Content(answers, batches.c.answers_pruned_at, awaits_delivery(answers.c.request_id))
+PARAMS = Content(params, batches.c.params_pruned_at, PARAMS_KEPT, sa.false())
+ANSWERS = Content(answers, batches.c.answers_pruned_at, ANSWERS_KEPT, awaits_delivery(answers.c.request_id))
 
 
 def unpruned(connection: sa.Connection, content: Content, before: int) -> list[str]:
@@ -49,7 +51,7 @@ def unpruned(connection: sa.Connection, content: Content, before: int) -> list[s
 
     Finished or not: a request can be final long before its batch is, as when it was canceled in an open one.
     """
-    opened = sa.select(batches.c.id).where(content.pruned_at.is_(None), batches.c.opened_at <= before)
+    opened = sa.select(batches.c.id).where(content.kept, batches.c.opened_at <= before)
     return list(connection.scalars(opened))
 
 

@@ -11,6 +11,7 @@ import uuid_utils
 
 from carpool_worker import transition_log
 from carpool_worker.models import Batch
+from carpool_worker.models.indexes import OPEN
 from carpool_worker.models.tables import batches
 from carpool_worker.policies.limits import item_bytes
 from carpool_worker.states import BatchState
@@ -34,7 +35,7 @@ FRESH = {
 
 def open_in(connection: sa.Connection, lane: str, model: str, headers: Mapping[str, str], now: int) -> Batch:
     """Return the lane's open batch, locked until the transaction ends; one is opened where there is none."""
-    current = sa.select(batches).where(batches.c.lane == lane, batches.c.state == BatchState.OPEN)
+    current = sa.select(batches).where(batches.c.lane == lane, OPEN)
     while (row := connection.execute(current.with_for_update()).one_or_none()) is None:
         batch_id = new_id()
         opened = FRESH | {
@@ -81,16 +82,14 @@ def seal_opened_before(
 ) -> list[str]:
     """Seal every open batch (of that lane, of that model) whose first request came before then; return their ids."""
     due = sa.select(batches.c.id).where(
-        batches.c.state == BatchState.OPEN, batches.c.opened_at <= opened_before, batches.c.request_count > 0
+        OPEN, batches.c.opened_at <= opened_before, batches.c.request_count > 0
     )
     return _seal(connection, due.where(*within(lane, model)), now)
 
 
 def seal_to_submit_by(connection: sa.Connection, submit_by: int, now: int) -> list[str]:
     """Seal every open batch that is to be on its way by then; return their ids."""
-    due = sa.select(batches.c.id).where(
-        batches.c.state == BatchState.OPEN, batches.c.submit_by <= submit_by, batches.c.request_count > 0
-    )
+    due = sa.select(batches.c.id).where(OPEN, batches.c.submit_by <= submit_by, batches.c.request_count > 0)
     return _seal(connection, due, now)
 
 

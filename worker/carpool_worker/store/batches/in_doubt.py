@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from carpool_worker.models import Batch
+from carpool_worker.models.indexes import UNFINISHED
 from carpool_worker.models.tables import batches
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches.rows import as_batch
@@ -56,6 +57,6 @@ def any_adopted(connection: sa.Connection, claude_ids: Sequence[str]) -> bool:
     adopted = sa.select(batches.c.id).where(
         batches.c.claude_id.in_(claude_ids),
         batches.c.in_doubt_at.is_not(None),
-        batches.c.finished_at.is_(None),
+        UNFINISHED,
     )
     return connection.scalar(adopted.limit(1)) is not None

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker import transition_log
+from carpool_worker.models.indexes import DEAD
 from carpool_worker.models.tables import answers, attempts, deliveries, requests
 from carpool_worker.states import REPLAY, DeliveryState
 from carpool_worker.store.deliveries import endpoints
@@ -76,7 +77,6 @@ _ANSWERED = sa.or_(
     sa.exists().where(answers.c.request_id == requests.c.id),
 )
 _SENDABLE = sa.and_(requests.c.callback.is_not(None), _ANSWERED)
-_DEAD = deliveries.c.discarded_at.is_not(None)  # by its index, as long as the state's
 
 
 def listed(
@@ -118,7 +118,7 @@ def counted(connection: sa.Connection, wanted: Filter) -> tuple[int, int]:
     query = (
         sa.select(sa.func.count().filter(_SENDABLE), sa.func.count())
         .select_from(_JOINED)
-        .where(_DEAD, wanted.condition())
+        .where(DEAD, wanted.condition())
     )
     sendable, total = connection.execute(query).one()
     return sendable, total - sendable
@@ -126,7 +126,7 @@ def counted(connection: sa.Connection, wanted: Filter) -> tuple[int, int]:
 
 def counted_by_target(connection: sa.Connection) -> dict[str, int]:
     """Return how many were given up on, by URL or task's name."""
-    query = sa.select(deliveries.c.target, sa.func.count()).where(_DEAD).group_by(deliveries.c.target)
+    query = sa.select(deliveries.c.target, sa.func.count()).where(DEAD).group_by(deliveries.c.target)
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
@@ -138,7 +138,7 @@ def replay(connection: sa.Connection, wanted: Filter, limit: int, now: int) -> t
     some = (
         sa.select(deliveries.c.request_id)
         .select_from(_JOINED)
-        .where(_DEAD, _SENDABLE, wanted.condition())
+        .where(DEAD, _SENDABLE, wanted.condition())
         .order_by(deliveries.c.discarded_at)
         .limit(limit)
         .with_for_update(of=deliveries, skip_locked=True)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from carpool_worker.database import is_postgres
+from carpool_worker.models.indexes import UNDELIVERED
 from carpool_worker.models.tables import deliveries, requests
 from carpool_worker.states import CLAIM as CLAIMING
 from carpool_worker.states import DELIVER, GIVE_UP, MAKE_AVAILABLE, SNOOZE, DeliveryState, Transition
@@ -79,7 +80,7 @@ def _record() -> Bulk:
 def _claim() -> sa.Executable:
     picked = (
         sa.select(deliveries.c.request_id)
-        .where(_UNDER_WAY, _may(CLAIMING))
+        .where(UNDELIVERED, _may(CLAIMING))
         .order_by(deliveries.c.due_at)
         .limit(sa.bindparam("most"))
         .with_for_update(skip_locked=True)  # SQLite, where one writes at a time, leaves this out
@@ -97,11 +98,8 @@ def _claim() -> sa.Executable:
 
 
 def _make_available(transition: Transition[DeliveryState]) -> sa.Executable:
-    return sa.update(deliveries).where(_UNDER_WAY, _may(transition), _ENDED).values(state=transition.target)
+    return sa.update(deliveries).where(UNDELIVERED, _may(transition), _ENDED).values(state=transition.target)
 
-
-_UNDER_WAY = sa.text("deliveries.state IN ('available', 'delivering', 'retryable')")
-"""Word for word the condition of the index ix_deliveries_due: else SQLite would not use it, and read all deliveries."""
 
 _ENDED = deliveries.c.due_at <= sa.bindparam("now")
 
@@ -111,5 +109,5 @@ RECORD = _record()
 STAGE = _make_available(MAKE_AVAILABLE)
 RESCUE = _make_available(RESCUING)
 DUE = sa.select(sa.func.count(deliveries.c.request_id)).where(
-    _UNDER_WAY, sa.or_(_may(CLAIMING), sa.and_(_may(MAKE_AVAILABLE, RESCUING), _ENDED))
+    UNDELIVERED, sa.or_(_may(CLAIMING), sa.and_(_may(MAKE_AVAILABLE, RESCUING), _ENDED))
 )

@@ -6,6 +6,7 @@ from collections import Counter
 
 import sqlalchemy as sa
 
+from carpool_worker.models.indexes import DEAD, RETRYABLE, UNFINISHED
 from carpool_worker.models.tables import batches, deliveries, requests, usage
 from carpool_worker.states import BatchState, RequestState
 
@@ -15,14 +16,14 @@ HELD = "held"
 def waiting(connection: sa.Connection, client: str | None = None) -> dict[str, int]:
     """Return how many requests of each client (or of one) have not ended; only what has not is read."""
     # Two queries: each has an index, where an OR of both would read the whole table.
-    unfinished = sa.select(batches.c.id).where(batches.c.finished_at.is_(None))
+    unfinished = sa.select(batches.c.id).where(UNFINISHED)
     batched = (
         requests.c.batch_id.in_(unfinished),
         requests.c.finished_at.is_(None),
         requests.c.retry_at.is_(None),
     )
     counted: Counter[str] = Counter()
-    for conditions in (batched, (requests.c.retry_at.is_not(None),)):
+    for conditions in (batched, (RETRYABLE,)):
         query = sa.select(requests.c.client, sa.func.count()).where(*conditions).group_by(requests.c.client)
         if client is not None:
             query = query.where(requests.c.client == client)
@@ -36,10 +37,10 @@ def waiting_by_state(connection: sa.Connection, client: str) -> dict[str, int]:
     joined = requests.join(batches, batches.c.id == requests.c.batch_id)
     theirs = requests.c.client == client, requests.c.finished_at.is_(None), requests.c.retry_at.is_(None)
     query = sa.select(batches.c.state, sa.func.count()).select_from(joined).where(*theirs)
-    in_batches = connection.execute(query.where(batches.c.finished_at.is_(None)).group_by(batches.c.state))
+    in_batches = connection.execute(query.where(UNFINISHED).group_by(batches.c.state))
     found = {str(state): count for state, count in in_batches}
     counts = sa.func.count(), sa.func.count(requests.c.held_at)
-    retryable = sa.select(*counts).where(requests.c.retry_at.is_not(None), requests.c.client == client)
+    retryable = sa.select(*counts).where(RETRYABLE, requests.c.client == client)
     waiting, held = connection.execute(retryable).one()
     found |= {str(RequestState.RETRYABLE): waiting - held, HELD: held}
     order = [*map(str, BatchState), str(RequestState.RETRYABLE), HELD]
@@ -49,7 +50,7 @@ def waiting_by_state(connection: sa.Connection, client: str) -> dict[str, int]:
 def dead_letters(connection: sa.Connection, client: str) -> int:
     """Return how many of a client's answers were given up on."""
     joined = deliveries.join(requests, requests.c.id == deliveries.c.request_id)
-    dead = sa.select(sa.func.count()).select_from(joined).where(deliveries.c.discarded_at.is_not(None))
+    dead = sa.select(sa.func.count()).select_from(joined).where(DEAD)
     return connection.scalar(dead.where(requests.c.client == client)) or 0
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from carpool_worker.models.indexes import UNDELIVERED, UNFINISHED
 from carpool_worker.models.tables import batches, deliveries, requests
-from carpool_worker.states import DeliveryState
 
 POSTGRES_SETTINGS = (
     "server_version_num",
@@ -19,7 +19,6 @@ POSTGRES_SETTINGS = (
     "transaction_isolation",
     "transaction_read_only",
 )
-UNDELIVERED = (DeliveryState.AVAILABLE, DeliveryState.DELIVERING, DeliveryState.RETRYABLE)
 
 
 def postgres_settings(connection: sa.Connection) -> dict[str, str]:
@@ -42,13 +41,11 @@ def seconds_since_epoch(connection: sa.Connection) -> float:
 
 def waits_for_a_secret(connection: sa.Connection) -> bool:
     """Tell whether an answer is on its way to a webhook, or a request that has not ended names one."""
-    due = sa.select(sa.literal(1)).where(
-        deliveries.c.channel == "webhook", deliveries.c.state.in_(UNDELIVERED)
-    )
+    due = sa.select(sa.literal(1)).where(deliveries.c.channel == "webhook", UNDELIVERED)
     asked = (
         sa.select(sa.literal(1))
         .join_from(batches, requests, requests.c.batch_id == batches.c.id)
-        .where(batches.c.finished_at.is_(None), requests.c.finished_at.is_(None))
+        .where(UNFINISHED, requests.c.finished_at.is_(None))
         .where(requests.c.callback.startswith('{"kind":"webhook"'))
     )
     return any(connection.scalar(query.limit(1)) for query in (due, asked))

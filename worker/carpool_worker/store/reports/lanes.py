@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from carpool_worker.models import LanePause
+from carpool_worker.models.indexes import UNFINISHED
 from carpool_worker.models.tables import batches, pauses
 from carpool_worker.states import QUEUED_BATCH_STATES, BatchState
 from carpool_worker.store.batches import lane_pauses
@@ -60,6 +61,6 @@ _WORK = (
         sa.func.sum(_ROW.request_count),
         sa.func.min(_ROW.opened_at),
     )
-    .where(_ROW.finished_at.is_(None))
+    .where(UNFINISHED)
     .group_by(_ROW.lane, _ROW.state)
 )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from carpool_worker.models.indexes import UNFINISHED
 from carpool_worker.models.tables import attempts, batches, deliveries, requests
 from carpool_worker.states import BatchState
 
@@ -83,7 +84,7 @@ def unfinished(connection: sa.Connection) -> list[Standing]:
     """Return the batches that are not finished, by model and state."""
     row = batches.c
     sums = (sa.func.count(), sa.func.sum(row.request_count), sa.func.min(row.opened_at))
-    counted = sa.select(row.model, row.state, *sums).where(row.finished_at.is_(None))
+    counted = sa.select(row.model, row.state, *sums).where(UNFINISHED)
     found = connection.execute(counted.group_by(row.model, row.state))
     return [Standing(model, state, count, int(total), at) for model, state, count, total, at in found]
 

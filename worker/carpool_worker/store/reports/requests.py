@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from carpool_worker.database import is_postgres
 from carpool_worker.models import DeliveryRow, Request
+from carpool_worker.models.indexes import RETRYABLE
 from carpool_worker.models.tables import answers, deliveries, params, requests
 from carpool_worker.states import RequestState
 from carpool_worker.store.reports import ids
@@ -44,7 +45,7 @@ class Filter:
         ]
         conditions = [column == value for column, value in equal if value is not None]
         if self.state is RequestState.RETRYABLE:
-            conditions.append(row.retry_at.is_not(None))  # by its index
+            conditions.append(RETRYABLE)
         if self.since is not None:
             oldest = ids.since(self.since - self.longest_open - CLOCKS_DIFFER)
             lately = sa.or_(row.batch_id >= oldest, row.batch_id == UNBATCHED)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from carpool_worker.models.indexes import DEAD, RETRYABLE, UNDELIVERED, UNFINISHED
 from carpool_worker.models.tables import attempts, batches, deliveries, endpoints, requests
 from carpool_worker.states import BatchState, DeliveryState
 from carpool_worker.store.reports import ids
@@ -16,9 +17,6 @@ LONGEST_LIFE = 8 * 86_400_000
 
 LATEST_TRIES = 200
 """Tries to deliver among which the last one that failed is looked for."""
-
-UNDELIVERED = sa.text("state IN ('available', 'delivering', 'retryable')")
-"""The condition of the index ix_deliveries_due, word for word: SQLite concludes nothing from a single state."""
 
 
 class Standing(NamedTuple):
@@ -73,7 +71,7 @@ def unfinished(connection: sa.Connection) -> list[Standing]:
     counted = sa.select(
         row.state, sa.func.count(), sa.func.sum(row.request_count), sa.func.min(row.opened_at)
     )
-    found = connection.execute(counted.where(row.finished_at.is_(None)).group_by(row.state))
+    found = connection.execute(counted.where(UNFINISHED).group_by(row.state))
     standings = [Standing(state, count, int(total), at) for state, count, total, at in found]
     return sorted(standings, key=lambda standing: list(BatchState).index(standing.state))
 
@@ -94,9 +92,7 @@ def finished_since(connection: sa.Connection, at: int) -> Finished:
 def retryable(connection: sa.Connection) -> Waiting:
     """Return how many requests wait for another try, and when the first goes."""
     row = requests.c
-    counted = sa.select(sa.func.count(), sa.func.min(row.retry_at)).where(
-        row.retry_at.is_not(None), row.held_at.is_(None)
-    )
+    counted = sa.select(sa.func.count(), sa.func.min(row.retry_at)).where(RETRYABLE, row.held_at.is_(None))
     return Waiting(*connection.execute(counted).one())
 
 
@@ -104,7 +100,7 @@ def delivering(connection: sa.Connection, now: int, lately: int) -> Deliveries:
     """Return how the deliveries stand, and how many were given up on since `lately`."""
     row = deliveries.c
     died = sa.select(sa.func.count(), sa.func.count().filter(row.discarded_at >= lately))
-    dead = connection.execute(died.where(row.discarded_at.is_not(None))).one()
+    dead = connection.execute(died.where(DEAD)).one()
     stopped = sa.select(sa.func.count()).where(endpoints.c.stopped_at.is_not(None))
     return Deliveries(
         _in_state(connection, DeliveryState.AVAILABLE),
@@ -123,7 +119,7 @@ def _in_state(connection: sa.Connection, state: DeliveryState) -> Waiting:
 def troubled(connection: sa.Connection, limit: int) -> list[Mishap]:
     """Return the newest batches that are not finished and whose last error is kept, up to `limit`."""
     row = batches.c
-    erring = sa.select(row.id, row.last_error).where(row.finished_at.is_(None), row.last_error.is_not(None))
+    erring = sa.select(row.id, row.last_error).where(UNFINISHED, row.last_error.is_not(None))
     found = connection.execute(erring.order_by(row.id.desc()).limit(limit))
     return [Mishap("batch", id_, error) for id_, error in found]
 

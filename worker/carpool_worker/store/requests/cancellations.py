@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from carpool.contract import Envelope
 from carpool.request_ids import RequestIds
+from carpool_worker.models.indexes import CANCEL_REQUESTED, RETRYABLE, UNFINISHED
 from carpool_worker.models.tables import batches, cancellations, requests
 from carpool_worker.states import FINAL_REQUEST_STATES, BatchState, RequestState
 from carpool_worker.store.requests.rows import among
@@ -26,7 +27,7 @@ UNSENT_STATES = (BatchState.OPEN, BatchState.SEALED)
 
 READ_ROWS = 10_000
 
-MARKED = sa.and_(requests.c.cancel_requested_at.is_not(None), requests.c.finished_at.is_(None))
+MARKED = sa.and_(CANCEL_REQUESTED, requests.c.finished_at.is_(None))
 UNMARKED = sa.and_(requests.c.cancel_requested_at.is_(None), requests.c.finished_at.is_(None))
 
 
@@ -88,10 +89,10 @@ def waiting_of_client(connection: sa.Connection, client: str, until: int) -> Req
     """Return the ids of a client's requests, enqueued until then, that have not ended."""
     theirs = sa.select(requests.c.id).where(requests.c.client == client, requests.c.finished_at.is_(None))
     until_then = theirs.where(requests.c.enqueued_at <= until)
-    unfinished = sa.select(batches.c.id).where(batches.c.finished_at.is_(None))
+    unfinished = sa.select(batches.c.id).where(UNFINISHED)
     # Two queries of one snapshot: each has an index, where an OR of both would read the whole table.
     in_batches = until_then.where(requests.c.batch_id.in_(unfinished))
-    found = sa.union(in_batches, until_then.where(requests.c.retry_at.is_not(None)))
+    found = sa.union(in_batches, until_then.where(RETRYABLE))
     streamed = connection.execution_options(stream_results=True, yield_per=READ_ROWS).scalars(found)
     return RequestIds(streamed)
 
@@ -112,9 +113,7 @@ def standing(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Standin
 def unsent_with_marks(connection: sa.Connection) -> list[str]:
     """Return the ids of the open and sealed batches that hold requests to be canceled."""
     held = sa.exists().where(requests.c.batch_id == batches.c.id, MARKED)
-    found = sa.select(batches.c.id).where(
-        batches.c.state.in_(UNSENT_STATES), batches.c.finished_at.is_(None), held
-    )
+    found = sa.select(batches.c.id).where(batches.c.state.in_(UNSENT_STATES), UNFINISHED, held)
     return list(connection.scalars(found.order_by(batches.c.id)))
 
 
@@ -132,7 +131,7 @@ def marked_in(connection: sa.Connection, batch_id: str, limit: int) -> list[Mark
 
 def marked_retryable(connection: sa.Connection, limit: int) -> list[Marked]:
     """Return up to `limit` retryable requests to be canceled, locked; one just being staged is not among them."""
-    held = _marked().where(requests.c.retry_at.is_not(None), requests.c.state == RequestState.RETRYABLE)
+    held = _marked().where(RETRYABLE, requests.c.state == RequestState.RETRYABLE)
     # In the order of their index: for that of the ids SQLite would read the whole ledger, each second.
     ordered = held.order_by(requests.c.retry_at, requests.c.id)
     return _read(connection, ordered.limit(limit).with_for_update(skip_locked=True))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker import transition_log
+from carpool_worker.models.indexes import CANCEL_REQUESTED, UNFINISHED
 from carpool_worker.models.tables import answers, batches, deliveries, params, requests
 from carpool_worker.states import PUT_BACK, DeliveryState
 from carpool_worker.store.requests.rows import UNBATCHED, among
@@ -54,7 +55,7 @@ class Wanted:
         if self.ids is not None:
             conditions.append(among(connection, self.ids))
         else:
-            lately = sa.or_(batches.c.finished_at.is_(None), batches.c.finished_at >= self._since)
+            lately = sa.or_(UNFINISHED, batches.c.finished_at >= self._since)
             in_batches = row.batch_id.in_(sa.select(batches.c.id).where(lately))
             conditions.append(sa.or_(in_batches, row.batch_id == UNBATCHED))
         if self.client is not None:
@@ -77,7 +78,7 @@ class Wanted:
             deliveries.c.request_id == row.id, deliveries.c.state == DeliveryState.DELIVERING
         )
         return sa.case(
-            (row.cancel_requested_at.is_not(None), Chance.UNWANTED.value),
+            (CANCEL_REQUESTED, Chance.UNWANTED.value),
             (sa.or_(row.finished_at < self.kept_since, ~kept), Chance.GONE.value),
             (held, Chance.BUSY.value),
             (_IS_FREE, Chance.FREE.value),

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker import database
+from carpool_worker.models.indexes import ESTIMATED
 from carpool_worker.models.tables import requests, usage
 from carpool_worker.policies.budgets import Budget, BudgetBalance
 from carpool_worker.states import STAGE
@@ -22,7 +23,6 @@ from carpool_worker.store.requests.rows import among
 BUDGET_LOCK = 0x62756467
 """PostgreSQL's advisory lock on what is left of budgets."""
 
-ESTIMATED = requests.c.estimate.is_not(None)
 HELD = sa.and_(ESTIMATED, requests.c.held_at.is_not(None))
 
 

@@ -1,0 +1,64 @@
+"""The partial indexes, each with its condition, which stands only here.
+
+A database goes by a partial index only where it can tell that the query implies its condition; SQLite concludes nothing
+but from the same words. So queries use the conditions of this module.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from carpool_worker.models.tables import batches, deliveries, requests
+from carpool_worker.states import BatchState, DeliveryState
+
+
+def _literals(*states: BatchState | DeliveryState) -> list[sa.ColumnElement[Any]]:
+    # With parameters, a prepared statement could not use the index.
+    return [sa.literal_column(f"'{state.value}'") for state in states]
+
+
+OPEN = batches.c.state == _literals(BatchState.OPEN)[0]
+"""A lane has one open batch at most."""
+
+UNFINISHED = batches.c.finished_at.is_(None)
+"""Batches that are neither completed nor rejected."""
+
+PARAMS_KEPT = batches.c.params_pruned_at.is_(None)
+ANSWERS_KEPT = batches.c.answers_pruned_at.is_(None)
+"""Batches whose requests may still have such content."""
+
+RETRYABLE = requests.c.retry_at.is_not(None)
+"""Requests that wait to be staged. By the state instead, PostgreSQL would write all indexes of each row that moves."""
+
+CANCEL_REQUESTED = requests.c.cancel_requested_at.is_not(None)
+"""Not also unfinished: as above, every request that finishes would have all its indexes written."""
+
+ESTIMATED = requests.c.estimate.is_not(None)
+"""Requests that reserve some of their client's budget, or wait for it."""
+
+UNDELIVERED = deliveries.c.state.in_(
+    _literals(DeliveryState.AVAILABLE, DeliveryState.DELIVERING, DeliveryState.RETRYABLE)
+)
+"""Deliveries that are under way."""
+
+DEAD = deliveries.c.discarded_at.is_not(None)
+"""Deliveries that were given up: the dead letters."""
+
+
+def _partial(
+    name: str, condition: sa.ColumnElement[bool], *columns: sa.Column[Any], unique: bool = False
+) -> None:
+    sa.Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+
+
+_partial("uq_batches_open_lane", OPEN, batches.c.lane, unique=True)
+_partial("ix_batches_unfinished", UNFINISHED, batches.c.state)
+_partial("ix_batches_params_kept", PARAMS_KEPT, batches.c.opened_at)
+_partial("ix_batches_answers_kept", ANSWERS_KEPT, batches.c.opened_at)
+_partial("ix_requests_retryable", RETRYABLE, requests.c.retry_at)
+_partial("ix_requests_cancel_requested", CANCEL_REQUESTED, requests.c.batch_id)
+_partial("ix_requests_estimated", ESTIMATED, requests.c.client, requests.c.held_at, requests.c.estimate)
+_partial("ix_deliveries_due", UNDELIVERED, deliveries.c.state, deliveries.c.due_at)
+_partial("ix_deliveries_discarded", DEAD, deliveries.c.discarded_at)
