@@ -1,10 +1,11 @@
-"""Carpool: single Claude requests, pooled into Message Batches at half the price.
+"""Carpool pools single Claude requests into Message Batches, at half the price. This half is what services import.
 
     producer = Producer()
     request_id = producer.enqueue({"model": …, "max_tokens": …, "messages": […]}, callback=Webhook("https://…"))
     result = producer.wait(request_id)
 
-`carpool.webhooks` verifies the deliveries that a service receives; `carpool.testing` replaces Carpool in its tests.
+`carpool.webhooks` verifies the webhooks that a service receives. In its tests, `carpool.testing.InMemoryProducer` takes
+the producer's place.
 """
 
 from carpool.aio import AsyncProducer
