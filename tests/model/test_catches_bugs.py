@@ -75,7 +75,7 @@ def take_a_timeout_for_a_refusal(patch: Patch) -> None:
 
 
 def adopt_the_first_candidate_unseen(patch: Patch) -> None:
-    patch.setattr(collector, "_is_strange", lambda *_: False)
+    patch.setattr(collector, "_is_anothers", lambda *_: False)
 
 
 def collect_what_was_collected(patch: Patch) -> None:
@@ -114,7 +114,7 @@ def make_the_delivery_in_a_transaction_of_its_own(patch: Patch) -> None:
 
 
 def take_cut_results_for_whole(patch: Patch) -> None:
-    take = collector._take
+    take = collector._collect_lines
 
     def take_what_comes(engine: sa.Engine, batch: Batch, lines: Iterator[bytes], *rest: Any) -> bool:
         def uncut() -> Iterator[bytes]:
@@ -125,7 +125,7 @@ def take_cut_results_for_whole(patch: Patch) -> None:
 
         return take(engine, batch.model_copy(update={"request_count": 0}), uncut(), *rest)
 
-    patch.setattr(collector, "_take", take_what_comes)
+    patch.setattr(collector, "_collect_lines", take_what_comes)
 
 
 def leave_the_batch_as_large_as_it_was(patch: Patch) -> None:

@@ -1,7 +1,7 @@
-"""Brings an ended batch's results in: streams them, and commits them in chunks.
+"""Collects an ended batch's results: streams them, and commits them in chunks.
 
 A chunk's transaction holds everything that follows from its lines: the requests' final states and answers, their usage
-and cost, and a delivery for each callback. Killed half way, the collector starts again and skips what is done.
+and cost, and a delivery for each callback. Killed halfway, the collector starts over and skips what is done.
 """
 
 from __future__ import annotations
@@ -32,49 +32,52 @@ from carpool_worker.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 MISSING_CHUNK = 500
-"""Requests discarded in one transaction when there is no answer to be had for them."""
+"""Requests discarded in one transaction when their answers can't be had."""
 
 MISSING = ClaudeError("The results have no readable line for this request.", kind="result_missing")
 GONE = ClaudeError(
     "The results of the batch were deleted or archived before they could be collected.", kind=RESULTS_GONE
 )
-"""What a request is told whose answer can't be had any more, though it may have been paid for."""
+"""The errors of requests whose answers are lost, though they may have been paid for."""
 
 Announce = Callable[[Sequence[str]], None]
 """Called after each commit with the ids of the requests that reached a final state in it."""
 
 
 def collect(
-    engine: sa.Engine,
-    claude: Claude,
-    batch_id: str,
-    policy: CollectPolicy,
-    announce: Announce,
+    engine: sa.Engine, claude: Claude, batch_id: str, policy: CollectPolicy, announce: Announce
 ) -> bool:
-    """Collect one ended batch; return whether it is completed now."""
+    """Collect one ended batch; return whether it is completed now.
+
+    Called by the task `carpool.collect`, under the batch's lock, once the poller has found it ended. Each chunk of
+    lines is committed with all that follows from it, and announced afterwards; at the end, what has no line is
+    discarded and the batch is completed. A crash, or a stream that is cut, leaves the batch `ended` and its other
+    requests waiting: the next call reads the results again and takes only those. A batch that the rescuer adopted by
+    mistake is released, and its search goes on.
+    """
     with read(engine) as connection:
         batch = batches.get(connection, batch_id)
     if batch is None or batch.state != BatchState.ENDED or batch.due_at > now():
         return False
     try:
         lines = claude.results(str(batch.claude_id), json.loads(batch.headers))
-        return _take(engine, batch, lines, policy, announce)
+        return _collect_lines(engine, batch, lines, policy, announce)
     except (ClaudeError, ResultsCut) as error:
         wait = after_results(error, seconds_between(batch.ended_at, claude.answered_at))
         if wait is None:
             return _complete(engine, batch.id, GONE, announce)
-        _come_back(engine, batch.id, wait, error)
+        _read_again_later(engine, batch.id, wait, error)
         return False
 
 
-def _take(
+def _collect_lines(
     engine: sa.Engine, batch: Batch, lines: Iterable[bytes], policy: CollectPolicy, announce: Announce
 ) -> bool:
     count = 0
     for chunk in in_chunks(lines):
         results = parse(chunk)
-        if count == 0 and _is_strange(engine, batch, list(results)):
-            _let_go(engine, batch)
+        if count == 0 and _is_anothers(engine, batch, list(results)):
+            _release(engine, batch)
             return False
         count += len(chunk)
         announce(_commit(engine, batch, results, policy))
@@ -83,9 +86,9 @@ def _take(
     return _complete(engine, batch.id, MISSING, announce)
 
 
-def _complete(engine: sa.Engine, batch_id: str, without: ClaudeError, announce: Announce) -> bool:
-    """Complete the batch; requests that still wait in it are discarded with the error `without`."""
-    announce(_discard_waiting(engine, batch_id, without))
+def _complete(engine: sa.Engine, batch_id: str, lost: ClaudeError, announce: Announce) -> bool:
+    """Complete the batch; requests that still wait in it are discarded with the error `lost`."""
+    announce(_discard_waiting(engine, batch_id, lost))
     with write(engine) as connection:
         return transitions.complete(connection, batch_id, now())
 
@@ -108,9 +111,10 @@ def _record(connection: sa.Connection, batch_id: str, conclusions: Conclusions, 
         batches.add_cost(connection, batch_id, conclusions.cost, conclusions.list_price)
 
 
-def _is_strange(engine: sa.Engine, batch: Batch, custom_ids: Sequence[str]) -> bool:
-    # A batch that the rescuer adopted may be another's, made in the same second with as many requests. Its own results
-    # name requests that wait in it, unless some were taken before. What the API's own answer said is ours stays ours.
+def _is_anothers(engine: sa.Engine, batch: Batch, custom_ids: Sequence[str]) -> bool:
+    # A batch that the rescuer adopted may be another's, made in the same second with as many requests. Then its results
+    # name no request that waits in ours, and none of ours was collected before. A batch whose id came with the answer
+    # to its post is always ours.
     if batch.in_doubt_at is None or not custom_ids:
         return False
     with read(engine) as connection:
@@ -118,14 +122,14 @@ def _is_strange(engine: sa.Engine, batch: Batch, custom_ids: Sequence[str]) -> b
         return not named and requests.count_pending(connection, batch.id) == batch.request_count
 
 
-def _let_go(engine: sa.Engine, batch: Batch) -> None:
+def _release(engine: sa.Engine, batch: Batch) -> None:
     log.warning("adopted batch was not ours", batch=batch.id, claude_id=batch.claude_id)
     with write(engine) as connection:
         transitions.release(connection, batch, now())
 
 
 def _discard_waiting(engine: sa.Engine, batch_id: str, error: ClaudeError) -> list[str]:
-    # They may have been run and paid for, so none of them is sent again.
+    # They may have been run and paid for, so none is sent again.
     discarded: list[str] = []
     while True:
         with write(engine) as connection:
@@ -137,7 +141,7 @@ def _discard_waiting(engine: sa.Engine, batch_id: str, error: ClaudeError) -> li
         discarded += ids
 
 
-def _come_back(engine: sa.Engine, batch_id: str, wait: float, error: ClaudeError | ResultsCut) -> None:
+def _read_again_later(engine: sa.Engine, batch_id: str, wait: float, error: ClaudeError | ResultsCut) -> None:
     log.warning("results cut short", batch=batch_id, seconds=wait, error=str(error))
     with write(engine) as connection:
         batches.delay_collection(connection, batch_id, now() + int(wait * 1000), str(error))

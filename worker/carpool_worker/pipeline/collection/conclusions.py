@@ -1,6 +1,6 @@
-"""What follows from a batch's result lines. Pure: the collector writes it down.
+"""Concludes from a batch's result lines what becomes of its requests. Pure: the collector commits it.
 
-Only the envelope and `usage` are parsed; the answer's bytes are kept as they came.
+Only the envelope and `usage` are parsed; an answer's bytes are kept as they came.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Outcome = Annotated[str, msgspec.Meta(pattern=r"\A[a-z_]{1,40}\Z")]
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """What must be known of a Message."""
+    """The fields of a Message that its price needs."""
 
     model: str
     usage: Tokens
@@ -43,19 +43,19 @@ class ErrorDetail(msgspec.Struct, frozen=True, gc=False):
 
 
 class ErrorEnvelope(msgspec.Struct, frozen=True, gc=False):
-    """An error as it stands in a result."""
+    """An error inside a result."""
 
     error: ErrorDetail = ErrorDetail()
 
 
 class ResultKind(msgspec.Struct, frozen=True, gc=False):
-    """What is known of a result of which nothing else can be read."""
+    """The one field of a result without which it is worthless: all that is read if the others can't be."""
 
     type: Outcome
 
 
 class ParsedResult(msgspec.Struct, frozen=True, gc=False):
-    """What must be known of a result."""
+    """The fields of a result that decide what becomes of its request."""
 
     type: Outcome
     message: Message | None = None
@@ -76,7 +76,7 @@ class Conclusions:
 
     @property
     def is_priced(self) -> bool:
-        """Tell whether a price is known of any of them: what has none did not cost nothing."""
+        """Whether the price of any of them is known; without one, the cost is unknown, not zero."""
         return any(used.is_priced for used in self.used.values())
 
     @property
@@ -93,7 +93,11 @@ class Conclusions:
 def conclude(
     results: Mapping[str, bytes], waiting: Iterable[Pending], policy: CollectPolicy, *, day: date, at: int
 ) -> Conclusions:
-    """Decide what becomes of each waiting request; `day` is the one (UTC) whose prices count, `at` is now."""
+    """Decide what becomes of each waiting request, by its id's result.
+
+    `day` (UTC) is that of the prices, `at` is now in milliseconds since the epoch. A result that can't be read at all
+    is logged, and its request stays waiting.
+    """
     conclusions = Conclusions()
     for request in waiting:
         try:
@@ -121,7 +125,7 @@ def _conclude(
 
 
 def _read(request_id: str, body: bytes) -> ParsedResult:
-    # A paid answer must not be lost over a field that only its price needs.
+    # A paid answer must not be lost because of a field that only its price needs.
     try:
         return decode_result(body)
     except msgspec.ValidationError as error:

@@ -1,6 +1,6 @@
-"""Asks Anthropic how the batches that are out are doing, and moves on those that have ended.
+"""Asks Anthropic how the batches that it has are doing, and moves on those that have ended.
 
-One whose requests were all canceled here it cancels there, so that what has not run yet costs nothing.
+A batch whose requests were all canceled here is canceled there too, so that what has not run yet costs nothing.
 """
 
 from __future__ import annotations
@@ -22,24 +22,30 @@ from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.batches import transitions
 from carpool_worker.store.requests import cancellations
 from carpool_worker.telemetry.logs import get_logger
+from carpool_worker.units import DAY
 
 log = get_logger(__name__)
 
 RETRIEVE_AT_MOST = 3
-"""With more batches out than this, one list call is cheaper than a retrieve for each."""
+"""With more batches at Anthropic than this, one list call is cheaper than a retrieve for each."""
 
-LIFETIME = 24 * 3_600_000
-"""Milliseconds from a batch's creation to its expiry, by Anthropic's clock."""
+LIFETIME = DAY
+"""From a batch's creation to its expiry, by Anthropic's clock."""
 
 
 def poll(engine: sa.Engine, claude: Claude) -> list[str]:
-    """Look at every batch that is out; return the ids of those that have ended."""
+    """Poll every batch that Anthropic has; return the ids of those that have ended.
+
+    Called by the task `carpool.poll`, which beat sends, one process at a time. Each batch's new state is committed
+    alone: `canceling`, or `ended` with its counts, due to be collected. A crash, or a call that fails, leaves a batch
+    for the next poll. A batch that was deleted at Anthropic counts as ended long after its expiry.
+    """
     with read(engine) as connection:
         out, unwanted = batches.out(connection), cancellations.unwanted(connection)
     ended = []
     for headers, group in _by_headers(out).items():
         try:
-            for batch, remote in _look(claude, group, json.loads(headers)):
+            for batch, remote in _remote_batches(claude, group, json.loads(headers)):
                 if batch.id in unwanted and remote.processing_status == "in_progress":
                     remote = _cancel(claude, batch, remote)
                 if _apply(engine, batch, remote, claude.answered_at or now()):
@@ -50,14 +56,14 @@ def poll(engine: sa.Engine, claude: Claude) -> list[str]:
 
 
 def _by_headers(out: Sequence[Batch]) -> dict[str, list[Batch]]:
-    # The headers may name a workspace, and a batch is only seen from its own.
+    # The headers may name a workspace, and the API shows a batch only to its own.
     groups: defaultdict[str, list[Batch]] = defaultdict(list)
     for batch in out:
         groups[batch.headers].append(batch)
     return groups
 
 
-def _look(
+def _remote_batches(
     claude: Claude, out: Sequence[Batch], headers: dict[str, str]
 ) -> Iterable[tuple[Batch, RemoteBatch]]:
     wanted = {batch.claude_id: batch for batch in out}
@@ -80,16 +86,30 @@ def _retrieve(claude: Claude, batch: Batch, headers: dict[str, str]) -> RemoteBa
     except ClaudeError as error:
         if is_gone(error, seconds_between(batch.expires_at, claude.answered_at)):
             log.error("batch deleted before its results were collected", batch=batch.id, claude_id=claude_id)
-            over = batch.expires_at or 0
-            return RemoteBatch(claude_id, "ended", batch.request_count, 0, 0, 0, 0, over, over)
+            return _ended_unseen(batch, claude_id)
         log.warning(
             "batch not polled", batch=batch.id, claude_id=claude_id, status=error.status, error=str(error)
         )
         return None
 
 
+def _ended_unseen(batch: Batch, claude_id: str) -> RemoteBatch:
+    expired_at = batch.expires_at or 0
+    return RemoteBatch(
+        id=claude_id,
+        processing_status="ended",
+        request_count=batch.request_count,
+        succeeded=0,
+        errored=0,
+        canceled=0,
+        expired=0,
+        created_at=expired_at,
+        expires_at=expired_at,
+    )
+
+
 def _cancel(claude: Claude, batch: Batch, remote: RemoteBatch) -> RemoteBatch:
-    # Where the answer is lost the next poll asks again: to cancel twice is to cancel once.
+    # If the answer is lost, the next poll cancels again: that is harmless.
     log.info("canceling a batch nobody wants", batch=batch.id, claude_id=remote.id)
     try:
         return claude.cancel(remote.id, json.loads(batch.headers))

@@ -15,13 +15,15 @@ from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.requests import bodies
 
 SPOOL_BUFFER = 1 << 20
+"""Bytes."""
 
 
 @contextmanager
 def spooled(engine: sa.Engine, batch_id: str) -> Iterator[tuple[IO[bytes], int]]:
-    """Yield the body and its length in bytes: the params byte for byte as they were enqueued.
+    """Yield the body, at its start, and its length in bytes.
 
-    Those with a prefix that the batch's plan names are marked for the cache, as far as they can be.
+    The params are byte for byte as they were enqueued, except that prefixes named by the batch's plan are marked for
+    the prompt cache where they can be.
     """
     with tempfile.TemporaryFile(buffering=SPOOL_BUFFER) as body:
         with read(engine) as connection:

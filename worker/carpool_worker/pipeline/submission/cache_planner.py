@@ -1,8 +1,8 @@
-"""Plans once for each sealed batch which shared prompts are marked for the cache, and sends a warm-up ahead.
+"""Plans, once for each sealed batch, which shared prompts are marked for the cache, and sends a warm-up ahead.
 
-The plan is committed before the batch is posted, and it is fixed: what is posted again after a crash is the same. A
-warm-up is a batch with one request of each marked prefix; the others wait until it has ended, or it is no use any more.
-What an earlier batch of the lane has just used needs none.
+The plan is committed before the batch is posted and never changes, so that a post after a crash is the same. A warm-up
+is a batch with one request for each marked prefix; the rest of the batch waits until it has ended, or has become
+useless. A prefix that an earlier batch of the lane has just used needs none.
 """
 
 from __future__ import annotations
@@ -28,26 +28,28 @@ from carpool_worker.store.batches import shared_prompts
 from carpool_worker.store.batches.filling import hand_over
 from carpool_worker.store.requests import cancellations
 from carpool_worker.store.requests import rows as requests
-from carpool_worker.units import Milliseconds
+from carpool_worker.units import DAY, Milliseconds
 
 WARM_UP_TIMEOUT = Milliseconds(3_600_000)
-"""For so long at most a batch waits for its warm-up: the cache keeps for an hour what nobody reads."""
+"""The longest that a batch waits for its warm-up: the cache keeps an unread prefix for an hour."""
 
-CACHED_FOR = 1_800_000
-"""Milliseconds after the end of a batch for which its prefixes count as cached: for an hour after their last use they
-are, but of that some time is gone when the batch ends, and the next one takes some until it runs.
+CACHED_FOR = Milliseconds(1_800_000)
+"""How long after a batch's end its prefixes count as cached. They are cached for an hour after their last use, but some
+of that has passed when the batch ends, and more passes until the next one runs.
 """
 
 MOST_PREFIXES = 50
-"""Prefixes of a batch that are looked at; beyond them each has few of its requests."""
+"""Prefixes of a batch that are considered, the most common first; the others have few requests each."""
 
-LEARNS_FROM = 7 * 86_400_000
+LEARNS_FROM = Milliseconds(7 * DAY)
 MOST_LEARNT = 3
-"""Milliseconds that bills count, and how many batches' bills: after a week without any the assumptions count again."""
+"""How old bills may be, and of how many batches, from which is learnt how often the cache is hit. After a week without
+any, the assumptions of prompt_cache/savings.py hold again.
+"""
 
 
 def plan_cache(engine: sa.Engine, batch: Batch) -> str | None:
-    """Plan the cache of a sealed batch, unless it has a plan; return the id of a warm-up that was made for it."""
+    """Plan the cache for a sealed batch that has no plan yet; return the id of its new warm-up, if it needs one."""
     if batch.marked is not None:
         return None
     with read(engine) as connection:
@@ -57,7 +59,7 @@ def plan_cache(engine: sa.Engine, batch: Batch) -> str | None:
 
 
 def fitting(decided: CachePlan, batch: Batch) -> CachePlan:
-    """Return as much of a plan as Anthropic's limit on a body's size has room for."""
+    """Return the part of a plan whose marks fit into Anthropic's limit on a body's size."""
     room = API_MAX_BYTES - BODY_FRAME_BYTES - batch.body_bytes
     marked = []
     for one in decided.marked:
@@ -70,16 +72,14 @@ def fitting(decided: CachePlan, batch: Batch) -> CachePlan:
 def _decide(connection: sa.Connection, batch: Batch) -> CachePlan:
     alike = shared_prompts.alike_in(connection, batch.id, MOST_PREFIXES)
     cached = shared_prompts.used(connection, batch.lane, now() - CACHED_FOR)
-    shared = [found for one in alike if (found := _looked_into(connection, one, one.prefix in cached))]
+    shared = [found for one in alike if (found := _examined(connection, one, one.prefix in cached))]
     billed = shared_prompts.billed(connection, batch.lane, now() - LEARNS_FROM, MOST_LEARNT, CACHED_FOR)
     hits = hits_of(billed.get(False, (0, 0)), billed.get(True, (0, 0)))
     can_wait = batch.submit_by is None or batch.submit_by > now() + WARM_UP_TIMEOUT + LEAD
     return decide(shared, batch.model, model_prices(batch.model, datetime.now(UTC).date()), hits, can_wait)
 
 
-def _looked_into(
-    connection: sa.Connection, one: shared_prompts.Alike, is_cached: bool
-) -> SharedPrefix | None:
+def _examined(connection: sa.Connection, one: shared_prompts.Alike, is_cached: bool) -> SharedPrefix | None:
     body = shared_prompts.body(connection, one.sample)
     if not can_be_marked(body):
         return None

@@ -1,4 +1,4 @@
-"""Acts on what follows a post that failed: the batch waits, its lane pauses, it is split, or it is in doubt."""
+"""Acts on a post that failed: the batch waits, its lane pauses, it is split, or it is in doubt."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What a submission led to: the batch's state, and the batches made in its place where it was rejected."""
+    """What a submission led to: the batch's state, why it was not posted, and the batches that go in its place."""
 
     state: BatchState
     replacements: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ def defer(engine: sa.Engine, admission: Admission, error: ClaudeError) -> Submit
         if not batches.defer_sealed(connection, batch.id, batch.submissions, due_at, str(error)):
             return None
         refusals.add(connection, batch.model, status_of(error))
-        _ask_again(connection, admission, due_at)
+        _probe_again(connection, admission, due_at)
     log.warning(
         "batch deferred", batch=batch.id, seconds=decision.seconds, status=error.status, error=str(error)
     )
@@ -74,14 +74,14 @@ def resolve(engine: sa.Engine, admission: Admission, error: ClaudeError) -> Subm
             transitions.postpone(connection, batch.id, batch.submissions, error=str(error))
             return _pause(connection, batch, error)
         if isinstance(decision, Reject):
-            _ask_again(connection, admission, now())
+            _probe_again(connection, admission, now())
             return _reject(connection, batch, error)
         if isinstance(decision, Postpone):
             due_at = _later(decision.seconds)
             transitions.postpone(connection, batch.id, batch.submissions, error=str(error), due_at=due_at)
-            _ask_again(connection, admission, due_at)
+            _probe_again(connection, admission, due_at)
             return Submitted(BatchState.SEALED, error=str(error))
-        _ask_again(connection, admission, _later(probe_delay(0)))
+        _probe_again(connection, admission, _later(probe_delay(0)))
         return _doubt(connection, batch.id, error)
 
 
@@ -110,8 +110,8 @@ def _doubt(connection: sa.Connection, batch_id: str, error: ClaudeError) -> Subm
     return Submitted(BatchState.SUBMITTING, error=f"in doubt: {error}")
 
 
-def _ask_again(connection: sa.Connection, admission: Admission, at: int) -> None:
-    # A probe that failed for another reason says nothing about the pause.
+def _probe_again(connection: sa.Connection, admission: Admission, at: int) -> None:
+    # A probe that failed for another reason doesn't say whether the pause is over.
     if admission.probing:
         lane_pauses.probe_again(connection, admission.probing, at)
 

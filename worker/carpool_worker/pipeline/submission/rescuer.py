@@ -1,8 +1,13 @@
 """Finds out what became of batches whose create was never answered, and puts them right.
 
-The list of batches made since decides. A batch is sent again only when the list shows none that could be it, long
-after the last byte of the post can have left: a second post would be a second bill. How long is told by the clock of
-the API alone, in its answers: one of ours may jump, and two hosts' may differ.
+Anthropic's list of the batches made since then decides. A batch is sent again only if the list shows none that could be
+it long after the last byte of the post can have left: a second post could be a second bill. How long that is goes by
+the API's own clock, read from its answers: ours may jump, and those of two hosts may differ.
+
+The words: a batch of ours is *in doubt* once it was posted and no answer came. A *remote* batch is Anthropic's. A
+*candidate* is a remote batch that was made since the post, is of the same size and workspace, and belongs to no batch
+of ours that we know of. A *possible owner* of it is any batch of ours of that size and workspace whose post is
+unanswered, whether it is in doubt or being posted at this moment.
 """
 
 from __future__ import annotations
@@ -29,18 +34,19 @@ from carpool_worker.store.batches import in_doubt, transitions
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.telemetry.logs import get_logger
+from carpool_worker.units import Milliseconds
 
 log = get_logger(__name__)
 
 GONE_STATUSES = frozenset({400, 404})
-"""What a list answers whose cursor is no batch any more."""
+"""The API's answers to a list whose cursor is no longer a batch."""
 
-HEADSTART = 5_000
-"""Milliseconds that a post is left alone before anybody looks for its batch."""
+HEADSTART = Milliseconds(5_000)
+"""A post is left alone for so long before its batch is searched for."""
 
 
 class BatchSignature(NamedTuple):
-    """What batches that can be taken for each other have in common; their other headers don't tell them apart."""
+    """What batches that could be mistaken for each other have in common: nothing else in the list tells them apart."""
 
     workspace: str | None
     request_count: int
@@ -52,12 +58,18 @@ class BatchSignature(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that show its workspace."""
+        """The headers with which the API shows its batches: those of its workspace."""
         return {WORKSPACE_HEADER: self.workspace} if self.workspace else {}
 
 
 def rescue(engine: sa.Engine, claude: Claude, policy: DoubtPolicy) -> list[str]:
-    """Look for every batch in doubt; return the ids of those whose doubt is over."""
+    """Search for every batch in doubt; return the ids of those that are no longer `submitting`.
+
+    Called by the task `carpool.rescue`, which beat sends, one process at a time. Each batch is settled in a
+    transaction of its own: it is adopted (`in_progress`, with Anthropic's id), or sealed again to be posted once more,
+    or it stays in doubt until the next call. A crash loses nothing: the search starts over, and the moment from which
+    its time counts is in the table. While the API can't be asked, all stay in doubt.
+    """
     settled = []
     for signature, doubted in _by_signature(_in_doubt(engine)).items():
         try:
@@ -68,11 +80,11 @@ def rescue(engine: sa.Engine, claude: Claude, policy: DoubtPolicy) -> list[str]:
 
 
 def _in_doubt(engine: sa.Engine) -> list[Batch]:
-    fresh = range(now() - HEADSTART, now() + 1)  # a time to come is of a clock that was wrong
-    return [batch for batch in _submitting(engine) if batch.in_doubt_at or batch.submitting_at not in fresh]
+    fresh = range(now() - HEADSTART, now() + 1)  # a time in the future comes from a clock that was wrong
+    return [batch for batch in _unanswered(engine) if batch.in_doubt_at or batch.submitting_at not in fresh]
 
 
-def _submitting(engine: sa.Engine) -> list[Batch]:
+def _unanswered(engine: sa.Engine) -> list[Batch]:
     with read(engine) as connection:
         return batches.in_states(connection, (BatchState.SUBMITTING,))
 
@@ -91,42 +103,23 @@ def _settle(
     signature: BatchSignature,
     policy: DoubtPolicy,
 ) -> list[str]:
-    shown = _list_since(claude, doubted, signature, policy.date_margin)
-    looked_at = claude.answered_at
-    # The tables are read after the list: whatever it shows of ours has had its intent committed by now, so a batch
-    # that is being posted this moment counts as a possible owner too.
-    owners = [batch for batch in _submitting(engine) if BatchSignature.of(batch) == signature]
-    candidates = _unknown(engine, shown, owners)
-    if len(owners) == 1 and len(candidates) == 1:
-        return _adopt(engine, owners[0], candidates[0], in_doubt_at=owners[0].in_doubt_at or now())
-    if candidates:
-        return [
-            batch_id
-            for remote in candidates
-            if remote.processing_status == "ended"
-            for batch_id in _adopt_by_content(engine, claude, owners, remote, signature.headers)
-        ]
-    if _may_be_anothers(engine, shown):
+    """Settle batches in doubt that could be mistaken for each other, as far as the list allows."""
+    listed = _list_since(claude, doubted, signature, policy.date_margin)
+    listed_at = claude.answered_at
+    # Read after the list: whatever it shows of ours has its intent committed by now, so that a batch that is being
+    # posted at this moment counts as a possible owner too.
+    owners = [batch for batch in _unanswered(engine) if BatchSignature.of(batch) == signature]
+    if candidates := _candidates(engine, listed, owners):
+        return _match(engine, claude, candidates, owners, signature.headers)
+    if _may_be_misadopted(engine, listed):
         return []
-    if looked_at is None:
-        log.warning(
-            "batches stay in doubt", count=len(doubted), error="the API's answers have no Date header"
-        )
-        return []
-    _begin_search(engine, doubted, looked_at)
-    return [
-        batch.id
-        for batch in doubted
-        if batch.search_started_at is not None
-        and seconds_between(batch.search_started_at, looked_at) >= policy.search_seconds(batch)
-        and _send_again(engine, batch)
-    ]
+    return _send_missing_again(engine, doubted, listed_at, policy)
 
 
 def _list_since(
     claude: Claude, doubted: Sequence[Batch], signature: BatchSignature, margin: float
 ) -> list[RemoteBatch]:
-    # Cursors are Anthropic's own ids, and their order is told by its clock: where that can't tell, all are asked for.
+    # A cursor is a remote batch's id. The oldest would do, but Anthropic's clock can't always tell which one that is.
     oldest = min(batch.cursor_at or 0 for batch in doubted) + margin * 1000
     cursors = {batch.cursor_id for batch in doubted if (batch.cursor_at or 0) <= oldest}
     newer = {
@@ -146,26 +139,66 @@ def _newer(claude: Claude, cursor_id: str | None, signature: BatchSignature) -> 
         return list(claude.list_newest(signature.headers))  # the cursor's batch was deleted since
 
 
-def _begin_search(engine: sa.Engine, doubted: Sequence[Batch], looked_at: int) -> None:
-    if first := [batch for batch in doubted if batch.search_started_at is None]:
+def _candidates(
+    engine: sa.Engine, listed: Sequence[RemoteBatch], owners: Sequence[Batch]
+) -> list[RemoteBatch]:
+    # What one possible owner has disowned may be another's: only what all of them have disowned is nobody's.
+    disowned = [set(json.loads(batch.disowned_ids)) for batch in owners]
+    nobodys = set.intersection(*disowned) if disowned else set()
+    with read(engine) as connection:
+        known = in_doubt.known(connection, [remote.id for remote in listed])
+    return [remote for remote in listed if remote.id not in known | nobodys]
+
+
+def _match(
+    engine: sa.Engine,
+    claude: Claude,
+    candidates: Sequence[RemoteBatch],
+    owners: Sequence[Batch],
+    headers: dict[str, str],
+) -> list[str]:
+    """Adopt the only candidate for the only possible owner; of several, those whose results tell whose they are."""
+    if len(owners) == 1 and len(candidates) == 1:
+        [owner], [candidate] = owners, candidates
+        return _adopt(engine, owner, candidate, in_doubt_at=owner.in_doubt_at or now())
+    ended = [candidate for candidate in candidates if candidate.processing_status == "ended"]
+    return [
+        batch_id
+        for candidate in ended
+        for batch_id in _adopt_by_content(engine, claude, owners, candidate, headers)
+    ]
+
+
+def _may_be_misadopted(engine: sa.Engine, listed: Sequence[RemoteBatch]) -> bool:
+    # What one batch of ours has adopted may really be that of another, in doubt: its results will tell.
+    with read(engine) as connection:
+        return in_doubt.any_adopted(connection, [remote.id for remote in listed])
+
+
+def _send_missing_again(
+    engine: sa.Engine, doubted: Sequence[Batch], listed_at: int | None, policy: DoubtPolicy
+) -> list[str]:
+    """Send those batches again that no list has shown for long enough; the first list in vain begins their search."""
+    if listed_at is None:
+        log.warning(
+            "batches stay in doubt", count=len(doubted), error="the API's answers have no Date header"
+        )
+        return []
+    _begin_search(engine, doubted, listed_at)
+    return [
+        batch.id
+        for batch in doubted
+        if batch.search_started_at is not None
+        and seconds_between(batch.search_started_at, listed_at) >= policy.search_seconds(batch)
+        and _send_again(engine, batch)
+    ]
+
+
+def _begin_search(engine: sa.Engine, doubted: Sequence[Batch], listed_at: int) -> None:
+    if unsearched := [batch for batch in doubted if batch.search_started_at is None]:
         with write(engine) as connection:
-            for batch in first:
-                in_doubt.begin_search(connection, batch, looked_at)
-
-
-def _unknown(engine: sa.Engine, shown: Sequence[RemoteBatch], owners: Sequence[Batch]) -> list[RemoteBatch]:
-    # What one owner let go may be another's: only what is strange to all of them is nobody's.
-    strange = [set(json.loads(batch.disowned_ids)) for batch in owners]
-    nobodys = set.intersection(*strange) if strange else set()
-    with read(engine) as connection:
-        known = in_doubt.known(connection, [remote.id for remote in shown])
-    return [remote for remote in shown if remote.id not in known | nobodys]
-
-
-def _may_be_anothers(engine: sa.Engine, shown: Sequence[RemoteBatch]) -> bool:
-    # What one batch of ours has adopted may be the other's that is in doubt: its results will tell.
-    with read(engine) as connection:
-        return in_doubt.any_adopted(connection, [remote.id for remote in shown])
+            for batch in unsearched:
+                in_doubt.begin_search(connection, batch, listed_at)
 
 
 def _adopt(engine: sa.Engine, batch: Batch, remote: RemoteBatch, in_doubt_at: int | None = None) -> list[str]:
@@ -174,10 +207,14 @@ def _adopt(engine: sa.Engine, batch: Batch, remote: RemoteBatch, in_doubt_at: in
 
 
 def _adopt_by_content(
-    engine: sa.Engine, claude: Claude, owners: Sequence[Batch], remote: RemoteBatch, headers: dict[str, str]
+    engine: sa.Engine,
+    claude: Claude,
+    owners: Sequence[Batch],
+    candidate: RemoteBatch,
+    headers: dict[str, str],
 ) -> list[str]:
-    """Tell whose batch an ended one is by a custom_id in its results; one that is nobody's is not looked at again."""
-    first = next(iter(claude.results(remote.id, headers)), b"")
+    """Adopt an ended candidate for the batch whose request its results name; if there is none, all owners disown it."""
+    first = next(iter(claude.results(candidate.id, headers)), b"")
     custom_id = next(iter(parse([first])), None)
     if custom_id is None:
         return []
@@ -185,10 +222,10 @@ def _adopt_by_content(
         owner = requests.batch_of(connection, custom_id)
     for batch in owners:
         if batch.id == owner:
-            return _adopt(engine, batch, remote)
+            return _adopt(engine, batch, candidate)
     with write(engine) as connection:
         for batch in owners:
-            in_doubt.disown(connection, batch, remote.id)
+            in_doubt.disown(connection, batch, candidate.id)
     return []
 
 
@@ -196,7 +233,7 @@ def _send_again(engine: sa.Engine, batch: Batch) -> bool:
     with write(engine) as connection:
         now_known = in_doubt.undecided(connection, batch.id, batch.submissions)
         if now_known is None or now_known.search_started_at != batch.search_started_at:
-            return False  # its submitter lives: it has failed only now, and the doubt begins anew
+            return False  # its submitter is alive and has failed only now: the doubt begins anew
         why = "its last post made no batch"
         transitions.postpone(connection, batch.id, batch.submissions, error=why)
     return True

@@ -1,4 +1,4 @@
-"""Splits a batch that Anthropic will never take as it is, until what makes it so stands alone and fails alone."""
+"""Splits a batch that Anthropic will never accept as it is, until the request at fault is alone and fails alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from carpool_worker.store.requests.endings import discard
 
 
 def reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> list[str]:
-    """Reject the batch: its halves become sealed batches (returned); a request alone is discarded with the error."""
+    """Reject a batch: split it in halves and return their ids, or discard its only request with the error."""
     at = now()
     waiting = requests.sizes(connection, batch.id)
     if len(waiting) > 1:
@@ -25,7 +25,7 @@ def reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> list[
 
 
 def split(connection: sa.Connection, batch: Batch, why: str) -> list[str]:
-    """Reject the batch for that reason; return the sealed batches, of its age, that hold half of its requests each."""
+    """Reject a batch because of `why`; return the ids of two sealed batches, as old as it, with half of it in each."""
     at = now()
     transitions.reject(connection, batch.id, error=why, at=at)
     waiting = requests.sizes(connection, batch.id)
