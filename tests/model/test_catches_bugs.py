@@ -20,8 +20,9 @@ from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
 from carpool_worker.pipeline.submission import submitter
 from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.simulator import Fault
+from carpool_worker.store.batches import filling
 from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.store.requests import cancellations, endings
+from carpool_worker.store.requests import endings
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.requests.endings import Ending
 from carpool_worker.store.requests.rows import Pending
@@ -129,7 +130,7 @@ def take_cut_results_for_whole(patch: Patch) -> None:
 
 
 def leave_the_batch_as_large_as_it_was(patch: Patch) -> None:
-    patch.setattr(cancellations, "shrink", lambda *_: 1)
+    patch.setattr(filling, "remove_requests", lambda *_: 1)
 
 
 def forget_what_a_dropped_answer_cost(patch: Patch) -> None:

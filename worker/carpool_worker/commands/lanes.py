@@ -84,13 +84,13 @@ def flush(
     with write() as connection:
         sealed = filling.seal_opened_before(connection, now(), now(), lane, model)
         found = filter(None, [batches.get(connection, batch_id) for batch_id in sealed])
-        hastened = batch_queue.hasten(connection, now(), lane, model) if at_once else 0
+        expedited = batch_queue.expedite(connection, now(), lane, model) if at_once else 0
     events.publish(app, engine(), sealed)
     for batch in found:
         typer.echo(f"{batch.id}  {counted(batch.request_count, 'request')}  {batch.lane}")
     typer.echo(f"{counted(len(sealed), 'batch', 'batches')} sealed.")
     if at_once:
-        typer.echo(f"Held by no window any more: {counted(hastened, 'batch', 'batches')}.")
+        typer.echo(f"Held by no window any more: {counted(expedited, 'batch', 'batches')}.")
 
 
 def pause(

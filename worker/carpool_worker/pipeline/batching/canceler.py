@@ -17,7 +17,7 @@ from carpool.contract import Cancel, Envelope
 from carpool_worker.database import now, read, write
 from carpool_worker.policies.limits import item_bytes
 from carpool_worker.states import BatchState
-from carpool_worker.store.batches import transitions
+from carpool_worker.store.batches import filling, transitions
 from carpool_worker.store.requests import cancellations, endings
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.requests.cancellations import ALL, Marked
@@ -134,7 +134,7 @@ def _sweep_retryable(engine: sa.Engine) -> list[str]:
 def _remove(connection: sa.Connection, batch_id: str, due: Sequence[Marked]) -> int:
     _cancel(connection, due, now())
     size = sum(item_bytes(one.params_bytes) for one in due)
-    return cancellations.shrink(connection, batch_id, len(due), size)
+    return filling.remove_requests(connection, batch_id, len(due), size)
 
 
 def _cancel(connection: sa.Connection, due: Sequence[Marked], at: int) -> None:

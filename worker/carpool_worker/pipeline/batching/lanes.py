@@ -78,7 +78,7 @@ def fill(
             part = items[start : start + n]
             place(batch.id, part)
             size = sum(map(item_bytes, sizes[start : start + n]))
-            filling.grow(connection, batch.id, n, size, part[0].priority, earliest(part))
+            filling.add_requests(connection, batch.id, n, size, part[0].priority, earliest(part))
         start += n
         if start < len(items) or batch.request_count + n >= limits.count:
             transitions.seal(connection, batch.id, now)

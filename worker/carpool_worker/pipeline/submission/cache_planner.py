@@ -23,10 +23,8 @@ from carpool_worker.prompt_cache import prefixes
 from carpool_worker.prompt_cache.marking import MARK_BYTES, can_be_marked
 from carpool_worker.prompt_cache.savings import CachePlan, SharedPrefix, decide, hits_of
 from carpool_worker.settings import API_MAX_BYTES
+from carpool_worker.store.batches import filling, shared_prompts
 from carpool_worker.store.batches import rows as batches
-from carpool_worker.store.batches import shared_prompts
-from carpool_worker.store.batches.filling import hand_over
-from carpool_worker.store.requests import cancellations
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.units import DAY, Milliseconds
 
@@ -103,8 +101,8 @@ def _warm_up(connection: sa.Connection, batch_id: str, uncached: Sequence[Shared
     ahead = requests.sizes(connection, batch_id, [one.sample for one in uncached])
     if planned is None or not ahead:
         return None
-    warm_up, size = hand_over(connection, planned, ahead, at)
-    cancellations.shrink(connection, batch_id, len(ahead), size)
+    warm_up, size = filling.transfer(connection, planned, ahead, at)
+    filling.remove_requests(connection, batch_id, len(ahead), size)
     shared_prompts.wait_for(connection, batch_id, warm_up, at + WARM_UP_TIMEOUT)
     transition_log.record(connection, "batch waits for its warm-up", batch=batch_id, warm_up=warm_up)
     return warm_up

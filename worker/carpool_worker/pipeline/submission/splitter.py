@@ -8,7 +8,7 @@ from carpool_worker.database import now
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
 from carpool_worker.store.batches import transitions
-from carpool_worker.store.batches.filling import hand_over
+from carpool_worker.store.batches.filling import transfer
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.requests.endings import discard
 
@@ -31,4 +31,4 @@ def split(connection: sa.Connection, batch: Batch, why: str) -> list[str]:
     waiting = requests.sizes(connection, batch.id)
     middle = len(waiting) // 2
     halves = filter(None, (waiting[:middle], waiting[middle:]))
-    return [hand_over(connection, batch, half, at)[0] for half in halves]
+    return [transfer(connection, batch, half, at)[0] for half in halves]

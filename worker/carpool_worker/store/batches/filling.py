@@ -52,10 +52,10 @@ def open_in(connection: sa.Connection, lane: str, model: str, headers: Mapping[s
     return as_batch(row)
 
 
-def grow(
+def add_requests(
     connection: sa.Connection,
     batch_id: str,
-    requests: int,
+    count: int,
     body_bytes: int,
     priority: int = 0,
     submit_by: int | None = None,
@@ -69,12 +69,20 @@ def grow(
         sa.update(batches)
         .where(row.id == batch_id)
         .values(
-            request_count=row.request_count + requests,
+            request_count=row.request_count + count,
             body_bytes=row.body_bytes + body_bytes,
             priority=sa.case((higher, priority), else_=row.priority),
             submit_by=sa.case((sooner, submit_by), else_=row.submit_by),
         )
     )
+
+
+def remove_requests(connection: sa.Connection, batch_id: str, count: int, body_bytes: int) -> int:
+    """Count requests that left a locked batch; return how many are left."""
+    row = batches.c
+    counted = {"request_count": row.request_count - count, "body_bytes": row.body_bytes - body_bytes}
+    left = sa.update(batches).where(row.id == batch_id).values(counted).returning(row.request_count)
+    return int(connection.execute(left).scalar_one())
 
 
 def seal_opened_before(
@@ -129,14 +137,14 @@ def new_id() -> str:
     return uuid_utils.uuid7().hex
 
 
-def hand_over(
+def transfer(
     connection: sa.Connection, batch: Batch, some: Sequence[tuple[str, int]], now: int
 ) -> tuple[str, int]:
-    """Move locked requests (id, bytes of their params) of a batch into a new one, which is born sealed.
+    """Move locked requests (id, bytes of their params) of a batch into a new, sealed one: their successor.
 
-    Returns its id, and the bytes that they take of a body.
+    Returns its id, and how many bytes they take of a body.
     """
     size = sum(item_bytes(params_bytes) for _, params_bytes in some)
-    heir = insert_sealed(connection, batch, len(some), size, now)
-    requests.hand_over(connection, [request_id for request_id, _ in some], heir)
-    return heir, size
+    successor = insert_sealed(connection, batch, len(some), size, now)
+    requests.transfer(connection, [request_id for request_id, _ in some], successor)
+    return successor, size

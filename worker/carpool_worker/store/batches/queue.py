@@ -43,7 +43,7 @@ def _awaits_warm_up(now: int) -> sa.ColumnElement[bool]:
     return sa.and_(sa.func.coalesce(row.warm_until, 0) > now, may_go_later(now), unended)
 
 
-def hasten(
+def expedite(
     connection: sa.Connection, submit_by: int, lane: str | None = None, model: str | None = None
 ) -> int:
     """Let every sealed batch (of that lane, of that model) be on its way by then; return how many were to go later."""

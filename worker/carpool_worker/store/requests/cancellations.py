@@ -137,15 +137,6 @@ def marked_retryable(connection: sa.Connection, limit: int) -> list[Marked]:
     return _read(connection, ordered.limit(limit).with_for_update(skip_locked=True))
 
 
-def shrink(connection: sa.Connection, batch_id: str, requests: int, body_bytes: int) -> int:
-    """Count requests out that left a locked batch; return how many are left."""
-    shrunk = sa.update(batches).where(batches.c.id == batch_id)
-    left = shrunk.values(
-        request_count=batches.c.request_count - requests, body_bytes=batches.c.body_bytes - body_bytes
-    ).returning(batches.c.request_count)
-    return int(connection.execute(left).scalar_one())
-
-
 def unwanted(connection: sa.Connection) -> set[str]:
     """Return the ids of the batches in progress of which no request is wanted any more."""
     marked = sa.select(batches.c.id).join(requests, requests.c.batch_id == batches.c.id)

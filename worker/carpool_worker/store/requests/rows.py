@@ -86,7 +86,7 @@ def sizes(
     return [(row.id, row.params_bytes) for row in connection.execute(locked)]
 
 
-def hand_over(connection: sa.Connection, ids: Sequence[str], batch_id: str) -> None:
+def transfer(connection: sa.Connection, ids: Sequence[str], batch_id: str) -> None:
     """Move requests that wait into another batch."""
     connection.execute(
         sa.update(requests)
