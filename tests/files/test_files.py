@@ -156,7 +156,7 @@ def test_each_bad_line_is_named_and_nothing_is_enqueued(carpool: Carpool, run: R
     # Then
     assert outcome.exit_code == 1
     assert outcome.stderr.splitlines() == [
-        "carpool: nothing is enqueued, as lines are wrong (8):",
+        "carpool: nothing was enqueued: 8 lines are invalid:",
         "  line 2: params.max_tokens: must be an integer of 1 or more",
         "  line 3: params.messages[0].content: must be a text that is not empty, or a list of one block or more",
         "  line 4: 'method': is unknown: a line has custom_id and params",

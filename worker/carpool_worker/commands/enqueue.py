@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from carpool import Producer
     from carpool.envelopes import EnqueueOptions
     from carpool_worker.files.enqueuer import Item
-    from carpool_worker.files.request_lines import Run
+    from carpool_worker.files.request_lines import FileRun
 
 FULL_SECONDS = 1.0
 """Between the tries while the inbox is full."""
@@ -79,10 +79,10 @@ def enqueue(
         producer = Producer(settings().redis_url, client=one.client)
     except CarpoolError as error:
         raise WorkerError(str(error)) from error
-    path = ids or id_files.of_run(one.name)
+    path = ids or id_files.path_of_run(one.name)
     with producer, request_files.opened(file) as source:
         count = _check(source, one, path)
-        lines = request_files.again(source, one, path, from_line)
+        lines = request_files.read_again(source, one, path, from_line)
         _feed(producer, common, ((line, one.request(line, given)) for line in lines), count, no_wait)
     typer.echo(f"{count:,} requests of client {one.client!r} are in the queue, as run {one.name!r}.")
     typer.echo(f"Their answers: carpool results --ids {path} -o {one.name}.results.jsonl")
@@ -100,12 +100,12 @@ def _object(metadata: str | None) -> dict[str, Any]:
 
 def _run(
     file: str, name: str | None, client: str | None, common: EnqueueOptions, metadata: dict[str, Any]
-) -> Run:
+) -> FileRun:
     """Check what all requests have in common; raises CarpoolError or WorkerError."""
     from carpool.envelopes import EnqueueOptions, check_options
     from carpool.options import Options
     from carpool_worker.files.request_files import STDIN
-    from carpool_worker.files.request_lines import RUN_NAME, Run
+    from carpool_worker.files.request_lines import RUN_NAME, FileRun
     from carpool_worker.settings import settings
 
     if file == STDIN and name is None:
@@ -116,10 +116,10 @@ def _run(
     options = Options.resolve(settings().redis_url, client, 0, allow_http=False)
     longest = {**metadata, "run": found, "custom_id": "x" * 64}
     check_options(options.client, common | EnqueueOptions(metadata=longest), allow_http=options.allow_http)
-    return Run(found, options.client)
+    return FileRun(found, options.client)
 
 
-def _check(source: IO[bytes], run: Run, path: Path) -> int:
+def _check(source: IO[bytes], run: FileRun, path: Path) -> int:
     import os
 
     from carpool_worker.commands.progress import progress_bar
@@ -137,21 +137,21 @@ def _feed(
 
     from carpool import QueueFull
     from carpool_worker.commands.progress import progress_bar
-    from carpool_worker.files.enqueuer import Feeder, Stopped
+    from carpool_worker.files.enqueuer import FileEnqueuer, Stopped
 
     with progress_bar() as bar:
         task = bar.add_task("enqueueing", total=count)
 
-        def taken(number: int) -> None:
+        def accepted(number: int) -> None:
             bar.update(task, advance=number, description="enqueueing")
 
         def wait(refusal: QueueFull) -> None:
             bar.update(task, description=f"waiting: {refusal}")
             time.sleep(FULL_SECONDS)
 
-        feeder = Feeder(producer, common, taken, None if no_wait else wait)
+        enqueuer = FileEnqueuer(producer, common, accepted, None if no_wait else wait)
         try:
-            feeder.feed(items)
+            enqueuer.enqueue_all(items)
         except Stopped as stop:
             done = f"{bar.tasks[task].completed:,.0f} of {count:,} went in, all before line {stop.line:,}"
             raise WorkerError(f"{stop}. {done}: go on with --from-line {stop.line}") from stop

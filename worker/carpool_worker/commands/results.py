@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from carpool import RequestIds
-    from carpool_worker.files.id_files import Named
+    from carpool_worker.files.id_files import NamedRequest
 
 LOOK_SECONDS = 1.0
 """Between two looks at what has ended; where a look takes long, longer."""
@@ -80,10 +80,10 @@ def results(
     _report(outcomes, out)
 
 
-def _of_file(run: str | None, ids: Path | None) -> Callable[[], Iterable[Named]]:
-    from carpool_worker.files.id_files import of_run, read_names
+def _of_file(run: str | None, ids: Path | None) -> Callable[[], Iterable[NamedRequest]]:
+    from carpool_worker.files.id_files import path_of_run, read_names
 
-    path = ids or of_run(str(run))
+    path = ids or path_of_run(str(run))
     if run and not path.is_file():
         raise WorkerError(
             f"there is no {path} here: name it with --ids, or enqueue the file again (nothing runs twice)"
@@ -91,19 +91,19 @@ def _of_file(run: str | None, ids: Path | None) -> Callable[[], Iterable[Named]]
     return lambda: read_names(path)
 
 
-def _of_client(client: str, since: str) -> Callable[[], Iterable[Named]]:
+def _of_client(client: str, since: str) -> Callable[[], Iterable[NamedRequest]]:
     from datetime import UTC, datetime
 
     from carpool import RequestIds
     from carpool_worker.commands.days import day_of
     from carpool_worker.database import engine, read
-    from carpool_worker.files.id_files import Named
+    from carpool_worker.files.id_files import NamedRequest
     from carpool_worker.store.requests.results import of_client
 
     first = datetime.fromisoformat(day_of("--since", since)).replace(tzinfo=UTC)
     with read(engine()) as connection:
         ids = RequestIds(of_client(connection, client, int(first.timestamp() * 1_000)))
-    return lambda: (Named(one, one) for one in ids)
+    return lambda: (NamedRequest(one, one) for one in ids)
 
 
 def _wait(ids: RequestIds, bar: Progress, task: TaskID) -> None:
@@ -124,7 +124,7 @@ def _wait(ids: RequestIds, bar: Progress, task: TaskID) -> None:
             time.sleep(max(LOOK_SECONDS, LOOK_SHARE * (time.monotonic() - began)))
 
 
-def _write(names: Iterable[Named], out: str, bar: Progress, task: TaskID) -> Counter[str]:
+def _write(names: Iterable[NamedRequest], out: str, bar: Progress, task: TaskID) -> Counter[str]:
     from carpool_worker.database import engine
     from carpool_worker.files.id_files import replacing
     from carpool_worker.files.result_files import write_lines

@@ -1,4 +1,4 @@
-"""Feeds a file's requests to the inbox, in chunks; where that is full it waits, and goes on with what is left."""
+"""Enqueues a file's requests in chunks; while the inbox is full it waits, then goes on with what is left."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from carpool import CarpoolError, Producer, QueueFull, Request
 from carpool.envelopes import EnqueueOptions
 from carpool_worker.exceptions import WorkerError
-from carpool_worker.files.request_lines import Line
+from carpool_worker.files.request_lines import RequestLine
 
 CHUNK_REQUESTS = 2_000
 CHUNK_BYTES = 8_000_000
-"""What is held in memory at a time; a larger request travels alone."""
+"""How much is in memory at a time; a larger request is enqueued alone."""
 
-Item = tuple[Line, Request]
+Item = tuple[RequestLine, Request]
 
 
 class Stopped(WorkerError):
@@ -24,45 +24,45 @@ class Stopped(WorkerError):
         self.line = line
 
 
-class Feeder:
-    """Enqueues items on common terms.
+class FileEnqueuer:
+    """Enqueues requests with the same options.
 
-    `taken` hears how many went in, `wait` is called when the inbox is full (None: it stops then).
+    Calls `accepted` with the number of requests that went in, and `wait` when the inbox is full (None: stop then).
     """
 
     def __init__(
         self,
         producer: Producer,
-        common: EnqueueOptions,
-        taken: Callable[[int], None],
+        options: EnqueueOptions,
+        accepted: Callable[[int], None],
         wait: Callable[[QueueFull], None] | None,
     ) -> None:
         self._producer = producer
-        self._common = common
-        self._taken = taken
+        self._options = options
+        self._accepted = accepted
         self._wait = wait
 
-    def feed(self, items: Iterable[Item]) -> None:
-        """Enqueue all; raises Stopped where the inbox is full and nobody waits, or Redis can't be used."""
+    def enqueue_all(self, items: Iterable[Item]) -> None:
+        """Enqueue all items; raises Stopped if the inbox is full and `wait` is None, or if Redis can't be used."""
         for chunk in _chunks(items):
             while chunk:
                 chunk = self._enqueue(chunk)
 
     def _enqueue(self, chunk: list[Item]) -> list[Item]:
-        """Return those that did not go in."""
+        """Return the items that did not go in."""
         try:
-            self._producer.enqueue_many([request for _, request in chunk], **self._common)
+            self._producer.enqueue_many([request for _, request in chunk], **self._options)
         except QueueFull as refusal:
-            accepted = set(refusal.accepted)
-            left = [item for item in chunk if item[0].id not in accepted]
-            self._taken(len(chunk) - len(left))
+            ids = set(refusal.accepted)
+            left = [item for item in chunk if item[0].id not in ids]
+            self._accepted(len(chunk) - len(left))
             if self._wait is None:
                 raise Stopped(str(refusal), left[0][0].number) from refusal
             self._wait(refusal)
             return left
         except CarpoolError as error:
             raise Stopped(str(error), chunk[0][0].number) from error
-        self._taken(len(chunk))
+        self._accepted(len(chunk))
         return []
 
 

@@ -1,4 +1,4 @@
-"""The file that `carpool enqueue` leaves for `carpool results`: custom_id and id of each request, in order."""
+"""The file that `carpool enqueue` writes for `carpool results`: the custom_id and id of each request, in order."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from carpool_worker.exceptions import WorkerError
 SUFFIX = ".ids.jsonl"
 
 
-class Named(msgspec.Struct, frozen=True):
-    """A request of a file: the name that the file gives it, and its id."""
+class NamedRequest(msgspec.Struct, frozen=True):
+    """A request of a file: its custom_id there, and its id."""
 
     custom_id: str
     id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 
 
-_decode = msgspec.json.Decoder(Named).decode
+_decode = msgspec.json.Decoder(NamedRequest).decode
 encode = msgspec.json.Encoder().encode
 
 
-def of_run(name: str) -> Path:
-    """Return where a run's ids are by default: in the folder that the command is started in."""
+def path_of_run(name: str) -> Path:
+    """Return the default path of a run's ids: in the folder that the command is started in."""
     return Path(f"{name}{SUFFIX}")
 
 
-def read_names(path: Path) -> Iterator[Named]:
+def read_names(path: Path) -> Iterator[NamedRequest]:
     """Yield a file's requests, in order.
 
     Raises:
@@ -47,7 +47,7 @@ def read_names(path: Path) -> Iterator[Named]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file that takes the place of `path` when all went well; else that stays as it was.
+    """Open a new file that replaces `path` if all goes well; otherwise `path` stays as it was.
 
     Raises:
         WorkerError: it can't be written.
@@ -66,10 +66,10 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             part.unlink()
 
 
-def _decoded(path: Path, number: int, line: bytes) -> Named:
+def _decoded(path: Path, number: int, line: bytes) -> NamedRequest:
     try:
         return _decode(line)
     except ValueError as error:
         raise WorkerError(
-            f"{path}, line {number:,}: no line of {SUFFIX}, as enqueue writes it: {error}"
+            f"{path}, line {number:,}: not a line of {SUFFIX} as enqueue writes it: {error}"
         ) from None

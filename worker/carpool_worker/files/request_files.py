@@ -1,4 +1,4 @@
-"""A file of requests, read twice: checked as a whole, then enqueued. Only ids are held, and those on the disk."""
+"""A file of requests, read twice: first checked as a whole, then enqueued. Only ids are kept, on disk."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import IO
 
 from carpool_worker.exceptions import WorkerError
-from carpool_worker.files.id_files import Named, encode, read_names, replacing
-from carpool_worker.files.request_lines import Checked, Line, Run, check_all, numbered
+from carpool_worker.files.id_files import NamedRequest, encode, read_names, replacing
+from carpool_worker.files.request_lines import CheckedFile, FileRun, RequestLine, check_all, numbered
+from carpool_worker.formatting import counted
 
 STDIN = "-"
 
-TOLD_LINES = 1_000
-"""Lines between two words on how far the check has come."""
+PROGRESS_LINES = 1_000
+"""Lines between two reports of progress."""
 
 
 @contextmanager
 def opened(file: str) -> Iterator[IO[bytes]]:
-    """Open a file of requests; stdin (-) is put into a temporary file first, as it is read twice.
+    """Open a file of requests; stdin (-) is copied into a temporary file first, as it is read twice.
 
     Raises:
         WorkerError: it can't be read.
@@ -41,19 +42,19 @@ def opened(file: str) -> Iterator[IO[bytes]]:
         yield source
 
 
-def write_ids(source: IO[bytes], run: Run, path: Path, progress: Callable[[int], None]) -> int:
+def write_ids(source: IO[bytes], run: FileRun, path: Path, progress: Callable[[int], None]) -> int:
     """Check all lines, write the requests' ids to `path`, and return how many there are.
 
-    `progress` hears how many bytes are read.
+    Calls `progress` with the number of bytes read.
 
     Raises:
-        WorkerError: a line is wrong, the message names each; or there is none. `path` stays as it was then.
+        WorkerError: some lines are invalid (the message names them), or there are none. `path` is unchanged then.
     """
     with replacing(path) as out:
 
-        def take(line: Line) -> None:
-            out.write(encode(Named(line.custom_id, line.id)) + b"\n")
-            if line.number % TOLD_LINES == 0:
+        def take(line: RequestLine) -> None:
+            out.write(encode(NamedRequest(line.custom_id, line.id)) + b"\n")
+            if line.number % PROGRESS_LINES == 0:
                 progress(source.tell())
 
         checked = check_all(source, run, take)
@@ -61,11 +62,11 @@ def write_ids(source: IO[bytes], run: Run, path: Path, progress: Callable[[int],
     return checked.count
 
 
-def again(source: IO[bytes], run: Run, path: Path, first: int) -> Iterator[Line]:
-    """Yield the lines from number `first` on, which must be those whose ids are in `path`.
+def read_again(source: IO[bytes], run: FileRun, path: Path, first: int) -> Iterator[RequestLine]:
+    """Yield the lines from number `first` on; they must be the ones whose ids are in `path`.
 
     Raises:
-        WorkerError: the file was changed since it was checked.
+        WorkerError: the file has changed since it was checked.
     """
     source.seek(0)
     names = read_names(path)
@@ -75,17 +76,19 @@ def again(source: IO[bytes], run: Run, path: Path, first: int) -> Iterator[Line]
             continue
         line = run.line(number, text)
         if named is None or named.id != line.id:
-            raise WorkerError(f"line {number:,} was changed since it was checked: run this again")
+            raise WorkerError(f"line {number:,} has changed since it was checked: run this again")
         yield line
     if next(names, None):
-        raise WorkerError("the file was cut short since it was checked: run this again")
+        raise WorkerError("the file has been cut short since it was checked: run this again")
 
 
-def _refuse_faults(checked: Checked) -> None:
+def _refuse_faults(checked: CheckedFile) -> None:
     if checked.faults:
         named = "".join(f"\n  {fault}" for fault in checked.named)
         more = checked.faults - len(checked.named)
         rest = f"\n  … and {more:,} more" if more else ""
-        raise WorkerError(f"nothing is enqueued, as lines are wrong ({checked.faults:,}):{named}{rest}")
+        raise WorkerError(
+            f"nothing was enqueued: {counted(checked.faults, 'line is', 'lines are')} invalid:{named}{rest}"
+        )
     if not checked.count:
         raise WorkerError("the file has no requests")

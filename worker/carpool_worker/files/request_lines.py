@@ -1,6 +1,6 @@
 """Files of requests, a JSON object a line in the format of Anthropic's own batches: {"custom_id": …, "params": {…}}.
 
-Each line is read twice: the whole file is checked before anything of it is enqueued. Nothing is held but the ids.
+Each line is read twice: the whole file is checked before any of it is enqueued. Only the ids are kept in between.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from carpool.params import check_params
 from carpool_worker.exceptions import WorkerError
 
 CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""The Message Batches API's own rule."""
+"""The rule of the Message Batches API."""
 
 RUN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 FIELDS = frozenset({"custom_id", "params"})
 MAX_LINE_BYTES = 100_000_000
-"""More than any request of 32 MB takes, however its text is escaped."""
+"""Longer than any request of 32 MB, however its text is escaped."""
 
-SHOWN_FAULTS = 20
-"""Bad lines that are named; more are counted."""
+MOST_NAMED_FAULTS = 20
+"""How many bad lines are named; any more are only counted."""
 
 DIGEST_BYTES = 8
 
@@ -44,14 +44,14 @@ class LineInvalid(WorkerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class FileRun:
     """A file's requests under one name: the same line in the same run of the same client is the same request."""
 
     name: str
     client: str
 
-    def line(self, number: int, text: bytes) -> Line:
-        """Return what a line says; raises LineInvalid."""
+    def line(self, number: int, text: bytes) -> RequestLine:
+        """Return a line, checked; raises LineInvalid."""
         custom_id, params = _parts(number, text)
         try:
             body = check_params(params)
@@ -60,10 +60,10 @@ class Run:
             raise LineInvalid(number, name, error.rule) from None
         # With the params' digest, a line that was changed is a new request, and the others are not paid for again.
         key = f"{self.name}/{custom_id}/{hashlib.blake2b(body, digest_size=DIGEST_BYTES).hexdigest()}"
-        return Line(number, custom_id, params, key, mint_id(self.client, key), len(body))
+        return RequestLine(number, custom_id, params, key, mint_id(self.client, key), len(body))
 
-    def request(self, line: Line, metadata: dict[str, Any]) -> Request:
-        """Return a line's request; its metadata tells where it comes from."""
+    def request(self, line: RequestLine, metadata: dict[str, Any]) -> Request:
+        """Return a line's request; its metadata has the run and the custom_id."""
         return Request(
             line.params,
             metadata={**metadata, "run": self.name, "custom_id": line.custom_id},
@@ -72,8 +72,8 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One line that is in order, and the id that its request gets."""
+class RequestLine:
+    """A valid line, and the id that its request gets."""
 
     number: int  # from 1
     custom_id: str
@@ -84,33 +84,33 @@ class Line:
 
 
 @dataclass(slots=True)
-class Checked:
-    """What a file's check found; only the first of the bad lines are named."""
+class CheckedFile:
+    """The result of checking a file; only the first of its bad lines are named."""
 
     count: int = 0
     faults: int = 0
     named: list[str] = field(default_factory=list)
 
-    def note(self, fault: LineInvalid) -> None:
-        """Keep a bad line."""
+    def add(self, fault: LineInvalid) -> None:
+        """Add a bad line."""
         self.faults += 1
-        if len(self.named) < SHOWN_FAULTS:
+        if len(self.named) < MOST_NAMED_FAULTS:
             self.named.append(str(fault))
 
 
-def check_all(source: IO[bytes], run: Run, take: Callable[[Line], None]) -> Checked:
-    """Check every line, give those in order to `take`, and return what was found.
+def check_all(source: IO[bytes], run: FileRun, take: Callable[[RequestLine], None]) -> CheckedFile:
+    """Check every line, call `take` with each valid one, and return what was found.
 
     Raises:
         LineInvalid: a line is so long that the rest can't be read.
     """
-    checked, first_at = Checked(), dict[int, int]()
+    checked, first_at = CheckedFile(), dict[int, int]()
     for number, text in numbered(source):
         try:
             line = run.line(number, text)
             _check_new(line, first_at)
         except LineInvalid as fault:
-            checked.note(fault)
+            checked.add(fault)
             continue
         take(line)
         checked.count += 1
@@ -118,7 +118,7 @@ def check_all(source: IO[bytes], run: Run, take: Callable[[Line], None]) -> Chec
 
 
 def numbered(source: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines with their numbers from 1, without those that are empty; raises LineInvalid."""
+    """Yield the lines that are not empty, with their numbers from 1; raises LineInvalid."""
     for number in count(1):
         text = source.readline(MAX_LINE_BYTES)
         if not text:
@@ -146,8 +146,8 @@ def _parts(number: int, text: bytes) -> tuple[str, Any]:
     return custom_id, value.get("params")
 
 
-def _check_new(line: Line, first_at: dict[int, int]) -> None:
-    # Eight bytes stand for each custom_id: a million of them take some 100 MB less than their texts.
+def _check_new(line: RequestLine, first_at: dict[int, int]) -> None:
+    # Eight bytes instead of each custom_id: for a million of them that saves some 100 MB.
     digest = int.from_bytes(hashlib.blake2b(line.custom_id.encode(), digest_size=DIGEST_BYTES).digest())
     earlier = first_at.setdefault(digest, line.number)
     if earlier != line.number:
