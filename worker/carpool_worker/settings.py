@@ -1,4 +1,7 @@
-"""Settings: the defaults here < the TOML file < CARPOOL_* in the environment. `config/carpool.toml` explains each."""
+"""The settings. CARPOOL_* in the environment overrides the TOML file, and that the defaults here.
+
+`config/carpool.toml` explains each setting; policies are made from them here, as properties.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +33,13 @@ from carpool_worker.policies.windows import parse, parse_all
 
 API_MAX_REQUESTS = 100_000
 API_MAX_BYTES = 256_000_000
-"""Anthropic's limits for one batch; no setting can pass them."""
+"""Anthropic's limits for one batch; no setting can exceed them."""
 
 START_QUEUE_LIMIT = 200_000
 """Requests that an account of the tier Start may have queued in all its batches (api docs, August 2026)."""
 
 LONGEST_SUBMIT_TIMEOUT = 1_500.0
-"""Seconds: the task that posts a batch is over long before its message is handed out again (an hour)."""
+"""Seconds: the task that posts a batch must be over long before Redis delivers its message again, after an hour."""
 
 DEFAULT_CONFIG = Path("config/carpool.toml")
 
@@ -69,10 +72,10 @@ def check_secret(secret: SecretStr) -> SecretStr:
 
 
 def check_submit_timeout(seconds: float) -> float:
-    """Accept what leaves a post far shorter than the time after which its message goes out again; raises ValueError."""
+    """Accept a timeout with which a post ends long before its message is delivered again; raises ValueError."""
     if not seconds <= LONGEST_SUBMIT_TIMEOUT:
         most = f"{LONGEST_SUBMIT_TIMEOUT:,.0f} s at most"
-        raise ValueError(f"{most}: a post must end long before its message is handed out again (an hour)")
+        raise ValueError(f"{most}: a post must end long before its message is delivered again (an hour)")
     return seconds
 
 
@@ -151,7 +154,7 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """When a batch is full or due; one of more than `queue_limit` would never be admitted."""
+        """When a batch is full or due; none exceeds `queue_limit`, as it would never be admitted."""
         count = min(self.flush_count, self.queue_limit)
         return Limits(count, self.flush_bytes, self.flush_interval, parse_all(self.submit_windows))
 
@@ -163,7 +166,7 @@ class Settings(BaseSettings):
 
     @property
     def collect_policy(self) -> CollectPolicy:
-        """How often a request is tried, and when again."""
+        """How often a request is attempted, and how long it waits in between."""
         return CollectPolicy(self.max_attempts, self.retry_interval)
 
     @property
@@ -180,12 +183,16 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment over file over defaults."""
+        """Let the environment override the file, and the file the defaults."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_path())
 
 
 def config_path() -> Path | None:
-    """Return the TOML file in force: CARPOOL_CONFIG, else config/carpool.toml here, else none."""
+    """Return the TOML file to read: CARPOOL_CONFIG, else config/carpool.toml in the working directory, else None.
+
+    Raises:
+        SettingsInvalid: CARPOOL_CONFIG names something that is not a file.
+    """
     if named := os.environ.get("CARPOOL_CONFIG"):
         if not Path(named).is_file():
             raise SettingsInvalid(f"CARPOOL_CONFIG names {named}, which is not a file")
@@ -194,10 +201,10 @@ def config_path() -> Path | None:
 
 
 def read_settings(**overrides: Any) -> Settings:
-    """Read the settings anew.
+    """Read the settings afresh; `overrides` win over everything.
 
     Raises:
-        SettingsInvalid: a setting is unknown or breaks its rule, the message names each; or the file is no TOML.
+        SettingsInvalid: a setting is unknown or invalid (the message names each), or the file is not TOML.
     """
     try:
         return Settings(**overrides)

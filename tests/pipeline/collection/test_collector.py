@@ -330,8 +330,8 @@ def test_results_that_are_not_shown_yet_are_waited_for(
         carpool.submit()
         carpool.change("UPDATE batches SET state = 'ended', ended_at = in_progress_at")
 
-        # When it shows no results, Then the collector comes back
+        # When it has no results, Then the collector comes back
         assert not collect(carpool)
         [row] = carpool.rows("SELECT state, last_error FROM batches")
-        assert (row.state, row.last_error) == ("ended", "the batch shows no results")
+        assert (row.state, row.last_error) == ("ended", "the batch has no results")
         carpool.claude.close()

@@ -1,4 +1,4 @@
-"""A batch as Anthropic shows it."""
+"""Reads a batch from an answer of Anthropic's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from carpool_worker.exceptions import ClaudeError
 
 @dataclass(frozen=True, slots=True)
 class RemoteBatch:
-    """A batch as Anthropic shows it. Times are milliseconds since the epoch, by Anthropic's clock."""
+    """A batch of Anthropic's. Times are milliseconds since the epoch, by Anthropic's clock."""
 
     id: str
     processing_status: str
@@ -25,15 +25,15 @@ class RemoteBatch:
 
 
 def read_batch(batch: Any) -> RemoteBatch:
-    """Return what the SDK's batch says.
+    """Return the SDK's batch as a value of ours.
 
     Raises:
-        ClaudeError: it is none, as where the answer was no JSON; what the call did is not known.
+        ClaudeError: it is not a batch, for example because the answer was not JSON; what the call did is unknown.
     """
     try:
         return _read(batch)
     except (AttributeError, TypeError, ValueError) as error:
-        raise ClaudeError(f"no readable answer: {type(error).__name__}", certain=False) from error
+        raise ClaudeError(f"unreadable answer: {type(error).__name__}", certain=False) from error
 
 
 def _read(batch: Any) -> RemoteBatch:

@@ -1,7 +1,7 @@
 """The Message Batches API as Carpool uses it. The only module that imports anthropic.
 
-The SDK would post a create three times when its answer is lost, and sends no idempotency key: three bills. So it
-never retries here; who calls decides, from the ClaudeError, what may be sent again.
+By default the SDK posts a create three times if the answer is lost, without an idempotency key: three bills. So it
+never retries here; the caller decides, from the ClaudeError, what may be sent again.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ LIST_LIMIT = 1_000
 UPLOAD_CHUNK = 1 << 20
 DOWNLOAD_CHUNK = 1 << 18
 CERTAIN_STATUSES = frozenset({400, 401, 402, 403, 404, 413, 422, 429, 529})
-"""Refusals: the API did nothing. After any other error a batch may have been made all the same."""
+"""Refusals: the API did nothing. After any other error a batch may have been made nevertheless."""
 
 MALFORMED = (
     httpx2.HTTPError,
     TimeoutError,
     anthropic.APIResponseValidationError,
     ValueError,
-    AttributeError,  # the SDK hands out the text of an answer that is no JSON
+    AttributeError,  # of an answer that is not JSON the SDK returns the text
 )
+"""What is raised for an answer that is cut short or unreadable."""
 
 
 class Claude:
-    """A client of the Message Batches API; reads ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, as the SDK does.
+    """A client of the Message Batches API, configured by ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, as the SDK is.
 
     With a `rate_limit` it makes no call while the API allows none: that is a ClaudeError, certain, with status 429 and
     `retry_after`. `answered_at` is when the API answered last, by its own clock, in milliseconds since the epoch: its
@@ -57,10 +58,10 @@ class Claude:
         )
 
     def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], seconds: float) -> RemoteBatch:
-        """Post a batch whose JSON body is the `length` bytes of `body`, uploaded within `seconds`.
+        """Post a batch whose JSON body is the `length` bytes of `body`, to be uploaded within `seconds`.
 
         Raises:
-            ClaudeError: it was refused (`certain`), or nobody knows whether it was made (not `certain`).
+            ClaudeError: it was refused (`certain`), or it is unknown whether it was made (not `certain`).
         """
         sent = {**headers, "Content-Type": "application/json", "Content-Length": str(length)}
         with self._call():
@@ -73,24 +74,24 @@ class Claude:
         return read_batch(made)
 
     def retrieve(self, claude_id: str, headers: Mapping[str, str]) -> RemoteBatch:
-        """Return one batch. A 404 may pass: it is never final by itself."""
+        """Return one batch. A 404 may be temporary: one alone proves nothing."""
         with self._call():
             return read_batch(self._client.messages.batches.retrieve(claude_id, extra_headers=headers))
 
     def cancel(self, claude_id: str, headers: Mapping[str, str]) -> RemoteBatch:
-        """Ask for the end of a batch that is in progress; what has run by then is kept, and paid for."""
+        """Cancel a batch that is in progress; what has run by the time it ends is kept, and billed."""
         with self._call():
             return read_batch(self._client.messages.batches.cancel(claude_id, extra_headers=headers))
 
     def newest_id(self, headers: Mapping[str, str]) -> str | None:
-        """Return the id of the newest batch of the workspace, or None where it has none."""
+        """Return the id of the workspace's newest batch, or None if it has none."""
         with self._call():
             page = self._client.messages.batches.list(limit=1, extra_headers=headers)
             newest = next(iter(page), None)
         return read_batch(newest).id if newest else None
 
     def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[RemoteBatch]:
-        """Yield the batches made after `cursor_id` (all of the workspace where it is None)."""
+        """Yield the batches created after the batch `cursor_id`; if that is None, all of the workspace."""
         with self._call():
             if cursor_id is None:
                 page = self._client.messages.batches.list(limit=LIST_LIMIT, extra_headers=headers)
@@ -101,7 +102,7 @@ class Claude:
             yield from map(read_batch, page)
 
     def list_newest(self, headers: Mapping[str, str]) -> Iterator[RemoteBatch]:
-        """Yield the workspace's batches, newest first, a call for each thousand."""
+        """Yield the workspace's batches, newest first, with one call for each thousand."""
         return self.list_newer(None, headers)
 
     def results(self, claude_id: str, headers: Mapping[str, str]) -> Iterator[bytes]:
@@ -109,7 +110,8 @@ class Claude:
 
         Raises:
             ResultsCut: the stream ended within a line.
-            ClaudeError: there are no results (yet), or, of kind RESULTS_GONE, no more: after 29 days it is archived.
+            ClaudeError: there are no results yet, or, with the kind RESULTS_GONE, no longer: after 29 days a batch is
+                archived.
         """
         with self._call():
             streaming = self._client.messages.batches.with_streaming_response
@@ -118,14 +120,14 @@ class Claude:
                     yield from split_lines(response.iter_bytes(DOWNLOAD_CHUNK))
             except anthropic.APIError:
                 raise
-            except anthropic.AnthropicError as error:  # the batch names no results_url
+            except anthropic.AnthropicError as error:  # the batch has no results_url
                 raise self._without_results(claude_id, headers) from error
 
     def _without_results(self, claude_id: str, headers: Mapping[str, str]) -> ClaudeError:
         batch = self._client.messages.batches.retrieve(claude_id, extra_headers=headers)
         if batch.archived_at:
             return ClaudeError("the batch is archived: its results are gone", status=404, kind=RESULTS_GONE)
-        return ClaudeError("the batch shows no results", status=404)
+        return ClaudeError("the batch has no results", status=404)
 
     def close(self) -> None:
         """Close the connections."""
@@ -151,7 +153,7 @@ def _timeout(seconds: float) -> httpx2.Timeout:
 
 
 def _chunks(body: IO[bytes], deadline: float) -> Iterator[bytes]:
-    # httpx bounds each write but not their sum; an upload without end could outlive the search for its batch.
+    # httpx limits each write but not all together: an endless upload could outlast the search for its batch.
     while chunk := body.read(UPLOAD_CHUNK):
         if time.monotonic() > deadline:
             raise TimeoutError("the upload took too long")

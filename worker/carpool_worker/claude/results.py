@@ -1,4 +1,4 @@
-"""The lines of a batch's results: which request each is about, and its result byte for byte."""
+"""Reads the lines of a batch's results: which request each belongs to, and its result byte for byte."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ log = get_logger(__name__)
 
 CHUNK_LINES = 4_000
 CHUNK_BYTES = 8_000_000
-"""One transaction's worth of lines."""
+"""A chunk of lines, committed in one transaction, ends when it has reached one of these."""
 
 
-class Line(msgspec.Struct, frozen=True, gc=False):
-    """One line of the results; `custom_id` is by the API's own rule, `result` stays as it came."""
+class ResultLine(msgspec.Struct, frozen=True, gc=False):
+    """One line of the results; `result` is kept as it came."""
 
     custom_id: Annotated[str, msgspec.Meta(pattern=r"\A[a-zA-Z0-9_-]{1,64}\Z")]
     result: msgspec.Raw
 
 
-decode_line = msgspec.json.Decoder(Line).decode
+decode_line = msgspec.json.Decoder(ResultLine).decode
 
 
 def split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a stream of bytes; an empty one is skipped.
+    """Yield the lines of a stream of bytes, without their newlines; empty lines are skipped.
 
     Raises:
-        ResultsCut: the last line has no newline and is no whole JSON value.
+        ResultsCut: the last line has no newline and is not a whole JSON value.
     """
     rest: list[bytes] = []
     for chunk in chunks:
@@ -53,12 +53,12 @@ def _is_whole(line: bytes) -> bool:
     except msgspec.DecodeError:
         return False
     except RecursionError:
-        return True  # nested too deeply to tell: it will be no more readable the next time
+        return True  # nested too deeply to tell: it would be just as unreadable the next time
     return True
 
 
 def in_chunks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Yield lines by the transaction."""
+    """Yield the lines in chunks, one for each transaction."""
     chunk: list[bytes] = []
     size = 0
     for line in lines:
@@ -72,7 +72,7 @@ def in_chunks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 def parse(lines: Iterable[bytes]) -> dict[str, bytes]:
-    """Return the result's bytes by custom_id; a line that is none is left out, and logged by its length alone."""
+    """Return the bytes of each result by custom_id; an unreadable line is left out, and only its length is logged."""
     results = {}
     for line in lines:
         try:
@@ -83,20 +83,20 @@ def parse(lines: Iterable[bytes]) -> dict[str, bytes]:
     return results
 
 
-def _read(line: bytes) -> Line:
+def _read(line: bytes) -> ResultLine:
     try:
         parsed = decode_line(line)
         if not line.isascii():
-            line.decode()  # what msgspec passes over may not be UTF-8, and would meet its reader at the callback
+            line.decode()  # msgspec skips over the result: invalid UTF-8 in it would only show at the callback
     except msgspec.ValidationError:
         raise
     except (msgspec.DecodeError, UnicodeDecodeError):
-        parsed = decode_line(_mended(line))
+        parsed = decode_line(_repaired(line))
         log.error("invalid characters of a result line replaced", bytes=len(line))
     return parsed
 
 
-def _mended(line: bytes) -> bytes:
+def _repaired(line: bytes) -> bytes:
     # A paid answer must not be lost over invalid UTF-8 or half a surrogate pair.
     value = json.loads(line.decode(errors="replace"))
     return json.dumps(value, ensure_ascii=False).encode(errors="replace")

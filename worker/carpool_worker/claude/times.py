@@ -9,7 +9,7 @@ from carpool_worker.policies.retry_after import parse_http_date, parse_retry_aft
 
 
 def seconds_between(then: int | None, now: int | None) -> float:
-    """Return the seconds from one time of the API's clock to another, 0 where either is not known."""
+    """Return the seconds from `then` to `now`, both milliseconds by the API's clock; 0 if either is unknown."""
     return 0.0 if then is None or now is None else (now - then) / 1000
 
 
@@ -19,10 +19,10 @@ def answered_at(headers: Mapping[str, str]) -> datetime | None:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that an answer asks to wait, a date compared with the answer's own; None: it does not say."""
+    """Return the seconds that an answer asks to wait, or None; a date is compared with the answer's own Date."""
     return parse_retry_after(headers.get("retry-after"), answered_at(headers) or datetime.now(UTC))
 
 
 def milliseconds(moment: datetime) -> int:
-    """Return a moment as the tables keep it, in milliseconds since the epoch."""
+    """Return a moment in milliseconds since the epoch, as the tables have it."""
     return int(moment.timestamp() * 1000)

@@ -1,6 +1,6 @@
 """Decides which sealed batches may be posted now: as many as the account's queue has room for, while a window is open.
 
-Those of the highest priority go first, and of these the oldest: low ones may wait for as long as higher ones come.
+The highest priority goes first, and within it the oldest batch: low ones may wait as long as higher ones come. Pure.
 """
 
 from __future__ import annotations
@@ -22,23 +22,32 @@ class SubmitPolicy:
     cache_shared_prompts: bool = False
 
 
+class Ready(NamedTuple):
+    """A sealed batch whose back-off is over."""
+
+    id: str
+    lane: str
+    request_count: int
+    submit_by: int | None = None  # milliseconds since the epoch; from then on no window blocks it
+
+
 def next_up(
     ready: Iterable[Ready], probes: Mapping[str, int], queued: int, queue_limit: int, at: int
 ) -> list[str]:
-    """Return which of the `ready`, that come in turn, may go while so many requests are `queued` at Anthropic.
+    """Return the ids of the `ready` batches that may go now, while `queued` requests are at Anthropic.
 
-    None overtakes one before it, of a higher priority or older, that only waits for room. Of a paused lane the first
-    goes alone, once its probe is due (`probes`: lane and milliseconds since the epoch). One that never fits is let
-    through too: to be split.
+    They come in the order in which they go, and none overtakes one that only waits for room. From a paused lane only
+    the first goes, once its probe is due (`probes`: milliseconds since the epoch, by lane). A batch that can never fit
+    is let through as well, to be split.
     """
     chosen: list[str] = []
     room = queue_limit - queued
-    asking: set[str] = set()
+    probing: set[str] = set()
     for batch in ready:
         if batch.lane in probes:
-            if batch.lane in asking or probes[batch.lane] > at:
+            if batch.lane in probing or probes[batch.lane] > at:
                 continue
-            asking.add(batch.lane)
+            probing.add(batch.lane)
         if batch.request_count > room:
             return [*chosen, batch.id] if batch.request_count > queue_limit else chosen
         room -= batch.request_count
@@ -47,14 +56,5 @@ def next_up(
 
 
 def waits_for_room(queued: int, queue_limit: int) -> str:
-    """Say why a batch isn't posted that could be."""
+    """Return why a batch that could be posted is not."""
     return f"waits: {queued:,} of {queue_limit:,} requests are queued at Anthropic"
-
-
-class Ready(NamedTuple):
-    """A sealed batch whose back-off is over."""
-
-    id: str
-    lane: str
-    request_count: int
-    submit_by: int | None = None  # milliseconds since the epoch; no window holds it then

@@ -1,4 +1,4 @@
-"""How long a create whose answer was lost is looked for, before it is known to have made no batch."""
+"""How long to search for the batch of a create whose answer was lost, before concluding that it made none. Pure."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 DATE_MARGIN = 3.0
-"""Seconds by which the dates of two answers may be wrong: they are whole seconds, and the API has many hosts."""
+"""Seconds by which the Date headers of two answers may be off: they are whole seconds, and the API has many hosts."""
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
-"""Seconds without a byte before an answer counts as lost."""
+"""Seconds: to connect, and without a byte before an answer counts as lost."""
 
 
 class BatchInDoubt(Protocol):
-    """A batch that was posted, and whose answer is not known (yet). Milliseconds since the epoch."""
+    """What the search needs to know of a batch whose post is unanswered. Times are milliseconds since the epoch."""
 
     submitting_at: int | None
     in_doubt_at: int | None
@@ -23,20 +23,20 @@ class BatchInDoubt(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DoubtPolicy:
-    """How long an upload can last, and how long after the post's end the list is asked for its batch. Seconds."""
+    """How long an upload can take, and for how long after the post's end its batch is searched for. Seconds."""
 
     submit_timeout: float
     settle_interval: float
     date_margin: float = DATE_MARGIN
 
     def search_seconds(self, batch: BatchInDoubt) -> float:
-        """Return how long after the first look a batch that no list shows is known not to exist."""
-        # Without a doubt on record the submitter died, or still posts: it has until its timeout, and then some.
+        """Return how long after the first search in vain a batch that no list shows is known not to exist."""
+        # Where no doubt was recorded, the submitter died or is still posting: it has until its timeout, and then some.
         posting = 0.0 if batch.in_doubt_at else self._posting()
         return posting + self.settle_interval + self.date_margin
 
     def gives_up_at(self, batch: BatchInDoubt) -> int:
-        """Return about when that is, in milliseconds since the epoch: to be shown, not to go by."""
+        """Return about when that will be, in milliseconds since the epoch. For display only: it goes by our clock."""
         if batch.search_started_at is not None:
             return batch.search_started_at + int(self.search_seconds(batch) * 1000)
         posted = batch.in_doubt_at or (batch.submitting_at or 0) + int(self._posting() * 1000)
@@ -47,5 +47,5 @@ class DoubtPolicy:
 
 
 def longest_post(seconds: float) -> float:
-    """Return the seconds after which a create that has `seconds` to upload is over, whatever happens to it."""
+    """Return the seconds after which a create with `seconds` to upload is over, whatever happens."""
     return CONNECT_TIMEOUT + seconds + min(seconds, READ_TIMEOUT)

@@ -1,4 +1,4 @@
-"""Decides what follows a failure. Pure: whoever asks acts on the answer."""
+"""Decides what follows a failure. Pure: the caller acts on the decision."""
 
 from __future__ import annotations
 
@@ -13,39 +13,43 @@ from carpool_worker.states import COMPLETE, DISCARD, RETRY, RequestState, Transi
 FIRST_BACKOFF = 5.0
 LONGEST_BACKOFF = 300.0
 LONGEST_RETRY_AFTER = 3_600.0
-"""Seconds. Each further refusal doubles the wait."""
+"""Seconds. Each further refusal doubles the wait; the API may ask for more, up to an hour."""
 
 FIRST_PROBE = 60.0
 LONGEST_PROBE = 900.0
-"""Seconds between the questions whether a paused lane is free again; each that fails doubles the wait."""
+"""Seconds between the probes of a paused lane; each that fails doubles the wait."""
 
 REJECTING_STATUSES = frozenset({400, 413, 422})
+"""The body is at fault: it will never be accepted."""
+
 OPERATOR_STATUSES = frozenset({401, 402, 403, 404})
+"""The key, the account or the address is at fault: only an operator can fix that."""
+
 SPEND_LIMIT_REACHED = "enforced_spend_limit_reached"
-"""The error code of a spend cap: a 429 that no waiting ends, where any other is over by itself."""
+"""The error code of a spend cap: the one 429 that does not pass by itself."""
 
 ACCOUNT_TROUBLE = re.compile(r"credit balance|billing|spend", re.IGNORECASE)
-"""What a refusal says that is about the account, whatever its status: no request of the batch is at fault."""
+"""What a 400 says that is about the account: no request of the batch is at fault."""
 
 INCURABLE_ERRORS = frozenset({"invalid_request_error", "not_found_error", "request_too_large"})
-"""Error types that come again however often a request is sent (api docs: they need a changed request)."""
+"""Error types that recur however often a request is sent: it must be changed first (API docs)."""
 
 UNBILLED_OUTCOMES = frozenset({"errored", "canceled", "expired"})
-"""Outcomes that cost nothing (api docs). After one that nobody knows, another try could be a second bill."""
+"""Outcomes that cost nothing (API docs). After an unknown one, another attempt could be a second bill."""
 
 RESULTS_KEPT = 29 * 86_400.0
-"""Seconds from a batch's creation for which Anthropic keeps its results: what could not be read until then is gone."""
+"""Seconds from a batch's creation for which Anthropic keeps its results; what was not read by then is gone."""
 
 GONE_AFTER = 3_600.0
-"""Seconds after which a 404 is believed: counted from a batch's end for its results, from its expiry for the batch
-itself. Seconds after the create or the end, a 404 is known to pass."""
+"""Seconds after which a 404 is believed: from a batch's end for its results, from its expiry for the batch itself. Just
+after the create or the end, a 404 is known to be temporary."""
 
 jitter = Random()  # noqa: S311 - spreads load, keeps no secret
 
 
 @dataclass(frozen=True, slots=True)
 class CollectPolicy:
-    """How often a request is tried, and how long after an error it is tried again."""
+    """How often a request is attempted, and how long it waits after an error."""
 
     max_attempts: int
     retry_interval: float  # seconds, doubled with each further attempt
@@ -60,26 +64,26 @@ class Postpone:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Refused for what somebody has to mend first, and for every batch of the lane: the key, the account, its limit."""
+    """Refused for a reason that stops every batch of the lane until an operator fixes it: the key or the account."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """Refused for good: this body will never be taken."""
+    """Refused for good: this body will never be accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Nobody knows whether the batch was made: it must not be sent again before that is known."""
+    """It is unknown whether the batch was made; it must not be posted again until that is known."""
 
 
 def before_submission(error: ClaudeError, submissions: int) -> Postpone | Pause:
-    """Decide how long a batch waits when the API can't even be asked; nothing was posted, so nothing is in doubt."""
+    """Decide how long a batch waits if the call before its post failed; nothing was posted, so nothing is in doubt."""
     return Pause() if _needs_an_operator(error) else Postpone(backoff(submissions, error.retry_after))
 
 
 def after_submission(error: ClaudeError, submissions: int) -> Postpone | Pause | Reject | Doubt:
-    """Decide what follows a create that failed; `submissions` counts the tries so far, this one included."""
+    """Decide what follows a create that failed; `submissions` counts the posts so far, this one included."""
     if not error.certain:
         return Doubt()
     if _needs_an_operator(error):
@@ -96,26 +100,26 @@ def _needs_an_operator(error: ClaudeError) -> bool:
 
 
 def status_of(error: ClaudeError) -> str:
-    """Return what a refusal is counted as: HTTP's status, or none (no answer came), offline, or paced (not asked)."""
+    """Return what a refusal is counted as: the HTTP status, or none (no answer), offline, or paced (not asked)."""
     if error.status is None:
         return "offline" if error.certain else "none"
-    # A 429 of the API's own has an error type: without one our pace kept within the limit of its calls.
+    # A 429 of the API's has an error type; without one it is ours, from RateLimit.
     return "paced" if error.status == 429 and error.kind is None else str(error.status)
 
 
 def probe_delay(probes: int) -> float:
-    """Return the seconds until a lane that is still paused after so many probes is asked again."""
+    """Return the seconds until the next probe of a lane that is still paused after `probes` of them."""
     return min(LONGEST_PROBE, FIRST_PROBE * 2.0 ** min(probes, 10))
 
 
 def backoff(failures: int, retry_after: float | None = None) -> float:
-    """Return the seconds to wait after so many failures; never less than the API asked for, up to an hour."""
+    """Return the seconds to wait after `failures` in a row; never less than the API asked for, up to an hour."""
     doubled = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures - 1, 10)) * jitter.uniform(0.8, 1.2)
     return max(doubled, min(retry_after or 0.0, LONGEST_RETRY_AFTER))
 
 
 def after_results(error: ClaudeError | ResultsCut, seconds_since_end: float) -> float | None:
-    """Return the seconds until results that stopped short are read again, or None where they are gone for good."""
+    """Return the seconds until results that were cut short are read again, or None if they are gone for good."""
     if seconds_since_end > RESULTS_KEPT:
         return None
     if isinstance(error, ClaudeError) and (error.kind == RESULTS_GONE or is_gone(error, seconds_since_end)):
@@ -125,14 +129,14 @@ def after_results(error: ClaudeError | ResultsCut, seconds_since_end: float) -> 
 
 
 def is_gone(error: ClaudeError, seconds_overdue: float) -> bool:
-    """Tell whether what can't be retrieved was deleted, whoever did that."""
+    """Return whether what can't be retrieved was deleted, rather than not being there yet."""
     return error.status == 404 and seconds_overdue > GONE_AFTER
 
 
 def after_outcome(
     outcome: str, error_type: str | None, attempt: int, max_attempts: int
 ) -> Transition[RequestState]:
-    """Decide what becomes of a request whose line says `outcome`, at its `attempt`-th attempt (from 1)."""
+    """Decide what becomes of a request whose result says `outcome`; `attempt` counts from 1."""
     if outcome == "succeeded":
         return COMPLETE
     if outcome == "errored" and error_type in INCURABLE_ERRORS:
@@ -143,7 +147,7 @@ def after_outcome(
 
 
 def retry_delay(outcome: str, attempt: int, interval: float) -> float:
-    """Return the seconds until a retryable request goes into a new batch: at once unless the API had trouble."""
+    """Return the seconds until a retryable request goes into a new batch: 0 unless the API failed."""
     if outcome != "errored":
         return 0.0
     return interval * 2.0 ** min(attempt - 1, 6) * jitter.uniform(0.8, 1.2)

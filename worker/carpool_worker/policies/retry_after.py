@@ -1,4 +1,4 @@
-"""Reads the dates and delays of HTTP headers (RFC 9110): Retry-After, and the dates that it may be given as."""
+"""Reads Retry-After headers, which are seconds or a date, and HTTP dates (RFC 9110)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
-"""RFC 9110 knows whole seconds only; some servers send fractions, and what they mean is plain."""
+"""RFC 9110 allows whole seconds only, but some servers send fractions, and their meaning is plain."""
 
 
 def parse_retry_after(header: str | None, now: datetime) -> float | None:
-    """Return the seconds that a Retry-After header asks for, or None where it says nothing readable.
+    """Return the seconds that a Retry-After header asks for, or None if it is missing or unreadable.
 
-    `now` is what a date is compared with, best the answer's own Date: two clocks differ. A date that is past is 0. A
-    number of too many digits is infinite: every caller has a longest wait.
+    A date is compared with `now`: preferably the answer's own Date, since clocks differ. A date in the past gives 0. A
+    number of too many digits gives infinity, so callers must cap the wait.
     """
     text = (header or "").strip()
     if SECONDS.fullmatch(text):
@@ -24,7 +24,7 @@ def parse_retry_after(header: str | None, now: datetime) -> float | None:
 
 
 def parse_http_date(header: str | None) -> datetime | None:
-    """Return the moment of an HTTP date (RFC 9110, section 5.6.7: any of its three forms), or None if it is none."""
+    """Return the moment of an HTTP date in any of its three forms (RFC 9110, section 5.6.7), or None if it is none."""
     try:
         moment = parsedate_to_datetime(header or "")
     except (ValueError, OverflowError):  # OverflowError: a year of twelve digits
