@@ -65,7 +65,7 @@ def test_without_anything_used_nothing_is_advised(engine: sa.Engine) -> None:
     tomorrow = (datetime.now(UTC) + timedelta(1)).date().isoformat()
 
     assert json.loads(run("advise", "--json").stdout) == []
-    assert "Nothing to advise" in run("advise", "--since", tomorrow).stdout
+    assert "No advice" in run("advise", "--since", tomorrow).stdout
 
 
 def test_one_clients_advice_leaves_out_the_others(

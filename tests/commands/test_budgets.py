@@ -47,7 +47,7 @@ def test_the_terminal_tells_who_waits_for_money_and_why(carpool: Carpool, produc
     assert "budget: $0.0003 a day ($0.00 spent), $100.00 a month" in succeeded("clients", "show", "tests")
 
     screen = succeeded("status")
-    assert "2 requests of 1 client wait for money" in screen
+    assert "2 requests of 1 client held, as over budget" in screen
     assert "Retries" not in screen
     assert fits_80_columns(screen)
     assert {

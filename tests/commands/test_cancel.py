@@ -41,11 +41,11 @@ def test_it_says_truly_what_became_of_each(carpool: Carpool, producer: Producer)
     # Then
     assert first.output.splitlines() == [
         "1 canceled before Anthropic ran them: they cost nothing · 1 at Anthropic: their answers will be dropped, "
-        "those already made are paid for · 1 had ended already · 1 unknown: never enqueued, or still in the inbox",
+        "and are paid for if already made · 1 had already ended · 1 unknown: never enqueued, or still in the inbox",
         f"  unknown: {unknown}",
     ]
     assert again.output.splitlines() == [
-        "1 at Anthropic: their answers will be dropped, those already made are paid for · 2 had ended already"
+        "1 at Anthropic: their answers will be dropped, and are paid for if already made · 2 had already ended"
     ]
     assert (first.exit_code, again.exit_code) == (0, 0)
     carpool.until(lambda: carpool.ended(3))
@@ -92,7 +92,7 @@ def test_without_a_yes_nothing_is_canceled(carpool: Carpool, producer: Producer)
 
     asked = cancel("--client", "tests", answer="n\n")
 
-    assert "Cancel 2 requests of client 'tests', and what of it is in the inbox?" in asked.output
+    assert "Cancel 2 requests of client 'tests', and those still in the inbox?" in asked.output
     assert asked.exit_code == 1
     assert request_states_by_id(carpool.engine)[ids[2]] == "batched"
 
@@ -100,9 +100,9 @@ def test_without_a_yes_nothing_is_canceled(carpool: Carpool, producer: Producer)
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([], "one of them"),
-        (["0" * 32, "--client", "tests"], "one of them"),
-        (["nonsense"], "no request's id"),
+        ([], "name either request ids"),
+        (["0" * 32, "--client", "tests"], "name either request ids"),
+        (["nonsense"], "not a request's id"),
     ],
 )
 def test_who_uses_it_wrongly_is_told_how(arguments: list[str], reason: str) -> None:

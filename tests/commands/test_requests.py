@@ -190,6 +190,6 @@ def test_an_id_may_be_cut_short_while_it_names_one_request(carpool: Carpool, pro
     ambiguous, unknown = run("requests", "show", shared), run("requests", "show", "nobody")
 
     assert (ambiguous.exit_code, unknown.exit_code) == (1, 1)
-    assert f"{shared} begins more than one request: {ids[0]}, {ids[1]}" in ambiguous.output
+    assert f"{shared} begins the ids of more than one request: {ids[0]}, {ids[1]}" in ambiguous.output
     assert "there is no request nobody" in unknown.output
     assert succeeded("requests", "show", ids[0][:31]).startswith(ids[0])

@@ -59,7 +59,7 @@ def given_lost_answers(carpool: Carpool, producer: Producer) -> list[str]:
     return ids
 
 
-def test_a_request_that_was_put_back_is_answered_and_delivered_again(
+def test_a_request_that_is_retried_is_answered_and_delivered_again(
     carpool: Carpool,
     producer: Producer,
     simulator: RemoteSimulator,
@@ -80,9 +80,9 @@ def test_a_request_that_was_put_back_is_answered_and_delivered_again(
     courier.deliver(carpool.engine, celery, settings())
 
     # Then: it is a new one's first attempt, and the callback was told of both ends
-    assert "Put 1 request back, for about $0.0" in asked.output
-    assert "1 callbacks were told of the failure?" in asked.output
-    assert asked.output.endswith("1 request put back.\n")
+    assert "Retry 1 request, for about $0.0" in asked.output
+    assert "1 callback knows of the failure?" in asked.output
+    assert asked.output.endswith("1 request will be tried again.\n")
     assert again.exit_code == 1
     assert state_of(carpool, id_) == ("completed", 1)
     bodies = [body for _, body in receiver.posts["/claude"]]
@@ -123,14 +123,14 @@ def test_which_ones_are_chosen(
     assert state_of(carpool, id_) == (("retryable", 0) if chosen else ("discarded", 3))
 
 
-def test_what_may_have_been_paid_for_stays_unless_that_is_said(carpool: Carpool, producer: Producer) -> None:
+def test_what_may_have_been_paid_for_stays_unless_asked_for(carpool: Carpool, producer: Producer) -> None:
     ids = given_lost_answers(carpool, producer)
 
     refused = run("retry", *ids, "--yes")
     asked = run("retry", *ids, "--even-paid", answer="y\n")
 
     assert refused.exit_code == 1
-    assert "2 stay discarded: lost an answer that may have been paid for" in refused.output
+    assert "2 requests stay discarded: the answer was lost and may have been paid for" in refused.output
     assert "2 of them may have been paid for already" in asked.output
     assert "an unknown cost of 2" in asked.output
     assert [state_of(carpool, id_) for id_ in ids] == [("retryable", 0)] * 2
@@ -151,13 +151,13 @@ def test_an_outcome_that_nobody_knows_or_an_answer_that_is_gone_counts_as_paid_f
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ("UPDATE requests SET cancel_requested_at = 5", "wanted by their client no more"),
-        ("DELETE FROM params", "no longer kept"),
-        ("UPDATE requests SET finished_at = 5 WHERE state = 'discarded'", "no longer kept"),
-        ("UPDATE deliveries SET state = 'delivering'", "just being told to a callback"),
+        ("UPDATE requests SET cancel_requested_at = 5", "canceled by the client"),
+        ("DELETE FROM params", "the params are no longer kept"),
+        ("UPDATE requests SET finished_at = 5 WHERE state = 'discarded'", "the params are no longer kept"),
+        ("UPDATE deliveries SET state = 'delivering'", "the callback is being called"),
     ],
 )
-def test_what_can_not_run_again_stays_and_the_reason_is_told(
+def test_what_can_not_run_again_stays_and_the_reason_is_given(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator, change: str, reason: str
 ) -> None:
     id_ = given_discarded(
@@ -168,7 +168,7 @@ def test_what_can_not_run_again_stays_and_the_reason_is_told(
     result = run("retry", id_, "--even-paid", "--yes")
 
     assert result.exit_code == 1
-    assert f"1 stay discarded: {reason}" in result.output
+    assert f"1 request stays discarded: {reason}" in result.output
     assert state_of(carpool, id_) == ("discarded", 3)
 
 
@@ -178,11 +178,11 @@ def test_many_go_back_in_steps(carpool: Carpool, producer: Producer, monkeypatch
     carpool.aggregate()
     carpool.change("UPDATE requests SET state = 'discarded', outcome = 'expired', finished_at = batched_at")
 
-    assert succeeded("retry", "--all", "--yes") == "10 requests put back.\n"
+    assert succeeded("retry", "--all", "--yes") == "10 requests will be tried again.\n"
     assert len(carpool.rows(f"SELECT id FROM requests WHERE state = 'retryable' AND model = '{MODEL}'")) == 10
 
 
-def test_what_was_refused_for_its_clients_budget_can_be_put_back_and_then_no_budget_holds_it(
+def test_what_was_refused_for_its_clients_budget_can_be_retried_and_then_no_budget_holds_it(
     carpool: Carpool, producer: Producer
 ) -> None:
     # Given
@@ -192,7 +192,7 @@ def test_what_was_refused_for_its_clients_budget_can_be_put_back_and_then_no_bud
     assert carpool.rows("SELECT state FROM requests") == [("discarded",)]
 
     # When
-    assert "1 request put back" in succeeded("retry", "--client", "tests", "--yes")
+    assert "1 request will be tried again" in succeeded("retry", "--client", "tests", "--yes")
 
     # Then
     carpool.until(lambda: carpool.ended(1))

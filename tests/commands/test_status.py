@@ -116,7 +116,7 @@ def test_a_batch_whose_doubt_outlasts_all_patience_is_named(carpool: Carpool, pr
     carpool.change("UPDATE batches SET state = 'submitting', submitting_at = 5, in_doubt_at = 5")
     [batch_id] = batch_ids(carpool.engine)
 
-    assert f"batch {batch_id} is in doubt for too long" in run("status", "--check").output
+    assert f"batch {batch_id} has been in doubt for too long" in run("status", "--check").output
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

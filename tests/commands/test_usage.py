@@ -17,15 +17,15 @@ from typer.testing import CliRunner
 
 from carpool import Producer
 from carpool_worker.cli import app
-from carpool_worker.commands.days import day_of
+from carpool_worker.commands.times import day_of
 from carpool_worker.commands.usage_plot import MOST_GROUPS, REST, days_between, draw, stacks
-from carpool_worker.commands.usage_tables import to_json
 from carpool_worker.database import read, write
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.money.costs import Tokens, price_of
 from carpool_worker.simulator import RemoteSimulator, Script
 from carpool_worker.store import usage
 from carpool_worker.store.usage import Used
+from carpool_worker.views.usage import to_json, usage_view
 
 pytestmark = pytest.mark.usefixtures("command_line")
 
@@ -82,7 +82,8 @@ def test_the_sums_are_to_the_last_digit_what_the_simulator_billed(
 
     # Then each model's row is what its ledger says, at the prices of the documentation
     rows = json.loads(
-        to_json(totals(carpool.engine, "client", "model"), ["client", "model"]), parse_float=Decimal
+        to_json(list(map(usage_view, totals(carpool.engine, "client", "model"))), ["client", "model"]),
+        parse_float=Decimal,
     )
     assert {tuple(row) for row in rows} == {KEYS}
     ledger = simulator.ledger()["tokens_by_model"]
@@ -114,7 +115,7 @@ def test_rows_are_summed_by_what_is_asked_and_limited_by_day_and_client(engine: 
 def test_what_has_no_price_is_counted_and_is_never_zero(engine: sa.Engine) -> None:
     keep(engine, used(0, "a", "claude-unheard-of", 3), used(0, "a", "claude-haiku-4-5", 2))
 
-    by_model = json.loads(to_json(totals(engine, "model"), ["model"]))
+    by_model = json.loads(to_json([usage_view(row) for row in totals(engine, "model")], ["model"]))
     [together] = totals(engine, "client")
 
     assert [(row["requests"], row["cost"], row["saved"]) for row in by_model] == [
@@ -141,7 +142,7 @@ def test_the_command_prints_a_table_of_80_columns_csv_or_json(engine: sa.Engine)
     assert client in "".join(line[:names].strip() for line in printed[3:])
     assert "$35.50" in table.stdout  # 2 × (2 × $2.50 + $12.50 + $0.25)
     assert "unknown" in table.stdout
-    assert table.stderr == "No price is known for 1 requests (claude-unheard-of): no sum contains them.\n"
+    assert table.stderr == "No price is known for 1 request (claude-unheard-of): no sum contains them.\n"
     rows = list(csv.DictReader(lines.stdout.splitlines()))
     assert [(row["day"], row["cost"]) for row in rows][-1] == (TODAY.isoformat(), "35.5")
     assert rows[0]["cost"] == ""
@@ -176,15 +177,15 @@ def test_days_are_written_as_dates_or_as_so_long_ago() -> None:
 
 
 def test_days_without_usage_are_drawn_too() -> None:
-    days = days_between([used(0, "a", "claude-haiku-4-5"), used(400, "a", "claude-haiku-4-5")])
+    days = days_between([usage_view(used(back, "a", "claude-haiku-4-5")) for back in (0, 400)])
 
     assert len(days) == 401
     assert (days[0], days[-1]) == ((TODAY - timedelta(400)).isoformat(), TODAY.isoformat())
 
 
-def test_a_plot_has_a_colour_for_each_of_the_dearest_and_one_for_the_rest(tmp_path: Path) -> None:
+def test_a_plot_has_a_colour_for_each_of_the_most_expensive_and_one_for_the_rest(tmp_path: Path) -> None:
     clients = [f"client {n}" for n in range(MOST_GROUPS + 3)]
-    rows = [used(n % 3, client, "claude-haiku-4-5", n + 1) for n, client in enumerate(clients)]
+    rows = [usage_view(used(n % 3, client, "claude-haiku-4-5", n + 1)) for n, client in enumerate(clients)]
 
     drawn = stacks(rows)
     draw(rows, tmp_path / "out.png")

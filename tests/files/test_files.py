@@ -235,7 +235,7 @@ def test_where_nobody_waits_it_says_how_far_it_came_and_goes_on_from_there(
 
     assert stopped.exit_code == 1
     assert stopped.stderr == (
-        "carpool: the inbox holds its limit of 1,000,000 requests. 500 of 1,000 went in, all before line 501: "
+        "carpool: the inbox holds its limit of 1,000,000 requests. 500 of 1,000 were enqueued, all before line 501: "
         "go on with --from-line 501\n"
     )
 
@@ -261,7 +261,7 @@ def test_a_redis_that_is_away_is_one_line_and_the_count(run: Run, monkeypatch: p
 
     assert outcome.exit_code == 1
     assert "Redis at redis://127.0.0.1:1/0 is unavailable" in outcome.stderr
-    assert "0 of 1 went in, all before line 1: go on with --from-line 1" in outcome.stderr
+    assert "0 of 1 were enqueued, all before line 1: go on with --from-line 1" in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1
 
 
@@ -296,7 +296,7 @@ def test_who_does_not_wait_gets_what_there_is_and_an_exit_code_that_says_so(
     assert outcome.exit_code == 1
     assert outcome.stderr.splitlines() == [
         "2 results in out.jsonl: 2 succeeded.",
-        "carpool: requests that have not ended: 1; run this again for them",
+        "carpool: 1 request has not ended yet: run this again",
     ]
     assert [one["custom_id"] for one in read("out.jsonl")] == ["a", "b"]
 
@@ -362,15 +362,15 @@ def read_text(path: str) -> str:
     ("arguments", "reason"),
     [
         (["enqueue", "-f", "nowhere.jsonl"], "nowhere.jsonl can't be read: No such file"),
-        (["enqueue", "-f", "-"], "--run: stdin has no name"),
+        (["enqueue", "-f", "-"], "--run: name the run, as stdin has no name"),
         (["enqueue", "-f", "empty.jsonl"], "the file has no requests"),
         (["enqueue", "-f", "one.jsonl", "--run", "a b"], "--run a b: must be"),
         (["enqueue", "-f", "one.jsonl", "--client", "a b"], "client: must be"),
         (["enqueue", "-f", "one.jsonl", "--callback", "http://example.com"], "callback"),
         (["enqueue", "-f", "one.jsonl", "--metadata", "7"], "--metadata: must be a JSON object"),
         (["enqueue", "-f", "one.jsonl", "--ids", "no/where"], "no/where can't be written"),
-        (["results"], "one of them"),
-        (["results", "one", "--client", "tests"], "one of them"),
+        (["results"], "name either a run"),
+        (["results", "one", "--client", "tests"], "name either a run"),
         (["results", "never"], "there is no never.ids.jsonl here"),
         (["results", "--ids", "nowhere"], "nowhere can't be read"),
         (["results", "--client", "tests", "--since", "soon"], "--since soon"),

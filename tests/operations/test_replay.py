@@ -48,7 +48,7 @@ def test_dead_letters_are_listed_with_where_they_should_go_and_why_they_did_not(
     assert {(row["state"], row["target"], row["last_error"]) for row in rows} == {
         ("discarded", receiver.url("/down"), "answered 503; gave up after 1 tries")
     }
-    assert other.stdout == "No such deliveries.\n"
+    assert other.stdout == "No such delivery.\n"
 
 
 def test_the_list_fits_a_terminal_of_80_columns_and_names_each_request(
@@ -179,7 +179,7 @@ def test_what_is_no_longer_kept_is_not_replayed_and_that_is_said(engine: sa.Engi
     run = command("replay", "--client", "billing", "--yes")
 
     # Then
-    assert run.stdout == "1 delivery replayed.\n1 delivery can't be: the answer is no longer kept.\n"
+    assert run.stdout == "1 delivery replayed.\n1 delivery can't be replayed: the answer is no longer kept.\n"
     assert [deliveries_by_id(engine)[id_].state for id_ in (pruned, kept)] == [DISCARDED, AVAILABLE]
 
 

@@ -1,4 +1,4 @@
-"""What of an overview needs an operator."""
+"""What in a status needs an operator."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ from dataclasses import replace
 
 import pytest
 
-from carpool_worker.models import LanePause
-from carpool_worker.store.reports.lanes import LaneView
 from carpool_worker.store.reports.status import Deliveries, Finished, Waiting
-from carpool_worker.views.alerts import alarms
-from carpool_worker.views.status import Overview
-from carpool_worker.views.vitals import Signs
+from carpool_worker.views.alerts import Alert, AlertKind, alerts
+from carpool_worker.views.lanes import LaneView
+from carpool_worker.views.status import Status
+from carpool_worker.views.vitals import Vitals
 
 NOTHING = Waiting(0, None)
-WELL = Overview(
+WELL = Status(
     at=1_000_000,
-    signs=Signs(inbox=5, oldest=0.4, beat=0.2, workers=["celery@a"]),
+    vitals=Vitals(inbox=5, oldest_age=0.4, beat_age=0.2, workers=["celery@a"]),
     queued=0,
     queue_limit=100,
-    standings=[],
-    lost=[],
+    batches=[],
+    long_in_doubt=[],
     overdue=[],
     finished=Finished(0, 0, 0, 0, 0, None, None),
     retryable=NOTHING,
@@ -29,36 +28,57 @@ WELL = Overview(
 )
 
 
-def paused(by_operator: bool) -> Overview:
-    pause = LanePause(lane="haiku", reason="402 credit", paused_at=1, probe_at=1, by_operator=by_operator)
-    return replace(WELL, lanes=[LaneView("haiku", pause)])
+def paused(by_operator: bool) -> Status:
+    lane = LaneView(
+        lane="haiku",
+        paused=True,
+        paused_by_operator=by_operator,
+        reason="402 credit",
+        paused_at=1,
+        open_requests=0,
+        opened_at=None,
+        sealed_batches=0,
+        sealed_requests=0,
+        out_requests=0,
+    )
+    return replace(WELL, lanes=[lane])
 
 
 def test_nothing_is_said_where_all_is_well_or_as_an_operator_wants_it() -> None:
-    assert alarms(WELL) == []
-    assert alarms(paused(by_operator=True)) == []
-    assert alarms(replace(WELL, queued=100)) == []
+    assert alerts(WELL) == []
+    assert alerts(paused(by_operator=True)) == []
+    assert alerts(replace(WELL, queued=100)) == []
 
 
 @pytest.mark.parametrize(
-    ("seen", "words"),
+    ("status", "words"),
     [
-        (replace(WELL, signs=Signs(error="Connection refused")), "Redis can't be used: Connection refused"),
-        (replace(WELL, signs=replace(WELL.signs, workers=[])), "no worker answers"),
-        (replace(WELL, signs=replace(WELL.signs, beat=None)), "beat is silent"),
-        (replace(WELL, signs=replace(WELL.signs, beat=31.0)), "beat has been silent for 31 s"),
-        (replace(WELL, signs=replace(WELL.signs, oldest=61.0)), "in the inbox for 61 s"),
-        (replace(WELL, signs=replace(WELL.signs, quarantined=2)), "2 inbox entries could not be taken"),
+        (replace(WELL, vitals=Vitals(error="Connection refused")), "Redis can't be used: Connection refused"),
+        (replace(WELL, vitals=replace(WELL.vitals, workers=[])), "no worker answers"),
+        (replace(WELL, vitals=replace(WELL.vitals, beat_age=None)), "beat is silent"),
+        (replace(WELL, vitals=replace(WELL.vitals, beat_age=31.0)), "beat has been silent for 31 s"),
+        (replace(WELL, vitals=replace(WELL.vitals, oldest_age=61.0)), "in the inbox for 61 s"),
+        (replace(WELL, vitals=replace(WELL.vitals, quarantined=2)), "2 inbox entries could not be taken"),
         (paused(by_operator=False), "lane haiku is paused: 402 credit"),
-        (replace(WELL, lost=["b1"]), "batch b1 is in doubt for too long"),
+        (replace(WELL, long_in_doubt=["b1"]), "batch b1 has been in doubt for too long"),
         (replace(WELL, overdue=["b2"]), "batch b2 should have ended"),
         (replace(WELL, deliveries=WELL.deliveries._replace(dead_lately=3)), "3 deliveries were given up on"),
         (
             replace(WELL, deliveries=WELL.deliveries._replace(stopped_endpoints=1)),
-            "1 webhook URLs are stopped",
+            "1 webhook URL is stopped",
         ),
     ],
 )
-def test_each_trouble_is_one_sentence(seen: Overview, words: str) -> None:
-    [alarm] = alarms(seen)
-    assert words in alarm
+def test_each_trouble_is_one_sentence(status: Status, words: str) -> None:
+    [alert] = alerts(status)
+    assert words in str(alert)
+
+
+def test_the_most_urgent_comes_first_with_the_command_that_helps_and_what_it_is_about() -> None:
+    status = replace(WELL, vitals=replace(WELL.vitals, workers=[], quarantined=1), overdue=["b2"])
+
+    assert alerts(status) == [
+        Alert(AlertKind.NO_WORKER, "no worker answers", "carpool worker"),
+        Alert(AlertKind.ENTRIES_QUARANTINED, "1 inbox entry could not be taken", "carpool quarantine"),
+        Alert(AlertKind.BATCH_OVERDUE, "batch b2 should have ended", "carpool batches show b2", "b2"),
+    ]

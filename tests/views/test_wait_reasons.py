@@ -13,10 +13,10 @@ from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.windows import Opening, parse
 from carpool_worker.states import BatchState
 from carpool_worker.units import Milliseconds
-from carpool_worker.views.wait_reasons import Scene, waits_for
+from carpool_worker.views.wait_reasons import QueueContext, waits_for
 
 NOON = Milliseconds(1_795_435_200_000)
-SCENE = Scene(
+CONTEXT = QueueContext(
     at=NOON,
     limits=Limits(count=10_000, body_bytes=1_000_000, seconds=60),
     doubt_policy=DoubtPolicy(submit_timeout=600, settle_interval=120),
@@ -52,7 +52,7 @@ def batch(state: BatchState, **columns: Any) -> Batch:
         ),
         (
             batch(BatchState.SUBMITTING, submitting_at=1, in_doubt_at=1),
-            "Anthropic's list: a batch there may be this one, and its results will tell, or the list can't be had",
+            "Anthropic's list: a batch there may be this one, as its results will show, or the list can't be read",
         ),
         (
             batch(BatchState.IN_PROGRESS, expires_at=NOON + 86_400_000),
@@ -60,7 +60,8 @@ def batch(state: BatchState, **columns: Any) -> Batch:
         ),
         (
             batch(BatchState.IN_PROGRESS, expires_at=NOON + 1_000, in_doubt_at=1),
-            "Anthropic, until 12:00:01 UTC at most (taken for this batch by its size; its results will tell)",
+            "Anthropic, until 12:00:01 UTC at most "
+            "(taken for this batch by its size; its results will show whether it is)",
         ),
         (batch(BatchState.CANCELING), "Anthropic to end it: it was canceled, what has run is kept"),
         (batch(BatchState.ENDED), "a worker to collect its results"),
@@ -74,24 +75,25 @@ def batch(state: BatchState, **columns: Any) -> Batch:
     ids=lambda value: str(value.state) if isinstance(value, Batch) else "",
 )
 def test_each_state_has_its_words(one: Batch, words: str) -> None:
-    assert waits_for(one, SCENE) == words
+    assert waits_for(one, CONTEXT) == words
 
 
 def test_a_batch_that_may_be_posted_waits_for_a_worker_alone() -> None:
-    assert waits_for(batch(BatchState.SEALED), replace(SCENE, admitted=("b",))) == "a worker to post it"
+    assert waits_for(batch(BatchState.SEALED), replace(CONTEXT, admitted=("b",))) == "a worker to post it"
 
 
 def test_a_batch_behind_its_warm_up_names_it_and_how_long_it_is_waited_for() -> None:
     waiting = batch(BatchState.SEALED, warm_up_id="w", warm_until=NOON + 3_600_000)
 
     assert (
-        waits_for(waiting, replace(SCENE, warming={"b"})) == "its warm-up batch w, until 13:00:00 UTC at most"
+        waits_for(waiting, replace(CONTEXT, warming={"b"}))
+        == "its warm-up batch w, until 13:00:00 UTC at most"
     )
 
 
 def test_a_lane_that_an_operator_paused_says_so_and_names_no_time() -> None:
     pause = LanePause(lane="lane", reason="over budget", paused_at=NOON, probe_at=NOON, by_operator=True)
-    paused = replace(SCENE, pauses={"lane": pause}, admitted=("b",))
+    paused = replace(CONTEXT, pauses={"lane": pause}, admitted=("b",))
 
     assert waits_for(batch(BatchState.SEALED), paused) == (
         "its lane, paused by an operator: over budget (until it is resumed)"
@@ -99,10 +101,10 @@ def test_a_lane_that_an_operator_paused_says_so_and_names_no_time() -> None:
 
 
 NIGHTS = parse("22:00-06:00 Europe/Berlin")
-CLOSED = replace(SCENE, opening=Opening(Milliseconds(NOON + 9 * 3_600_000), NIGHTS))
+CLOSED = replace(CONTEXT, opening=Opening(Milliseconds(NOON + 9 * 3_600_000), NIGHTS))
 
 
-def test_a_batch_that_a_window_holds_says_when_it_opens_unless_its_max_wait_ends_before() -> None:
+def test_a_batch_that_waits_for_a_window_says_when_it_opens_unless_its_max_wait_ends_before() -> None:
     held, hurried = batch(BatchState.SEALED), batch(BatchState.SEALED, submit_by=NOON + 3_605_000)
     patient = batch(BatchState.SEALED, submit_by=NOON + 86_400_000)
 
@@ -117,12 +119,12 @@ def test_a_batch_that_a_window_holds_says_when_it_opens_unless_its_max_wait_ends
 def test_an_open_batch_is_sealed_before_its_max_wait_ends_and_never_later_than_without_one() -> None:
     hurried, patient = (batch(BatchState.OPEN, submit_by=NOON + 1_000 * wait) for wait in (35, 3_600))
 
-    assert waits_for(hurried, SCENE) == "more requests: until 12:00:30 UTC, or 9,500 more"
-    assert waits_for(patient, SCENE) == "more requests: until 12:01:00 UTC, or 9,500 more"
+    assert waits_for(hurried, CONTEXT) == "more requests: until 12:00:30 UTC, or 9,500 more"
+    assert waits_for(patient, CONTEXT) == "more requests: until 12:01:00 UTC, or 9,500 more"
 
 
 def test_an_open_batch_fills_until_the_window_opens() -> None:
-    limits = replace(SCENE.limits, windows=(NIGHTS,))
+    limits = replace(CONTEXT.limits, windows=(NIGHTS,))
 
     waiting = waits_for(batch(BatchState.OPEN), replace(CLOSED, limits=limits))
 
@@ -130,7 +132,7 @@ def test_an_open_batch_fills_until_the_window_opens() -> None:
 
 
 def test_a_paused_lane_says_why_and_when_it_is_asked_again() -> None:
-    paused = replace(SCENE, pauses={"lane": PAUSE}, admitted=("b",))
+    paused = replace(CONTEXT, pauses={"lane": PAUSE}, admitted=("b",))
 
     assert waits_for(batch(BatchState.SEALED), paused) == (
         "its lane, paused: 401 no key (asked again at 12:01:00 UTC)"

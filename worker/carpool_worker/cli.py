@@ -1,4 +1,4 @@
-"""The command line. Each command imports what it needs when it runs, so that `--help` answers at once."""
+"""The command line. Each command imports what it needs when it runs, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from carpool_worker.commands.usage import usage
 from carpool_worker.exceptions import WorkerError
 
 GARBAGE_THRESHOLDS = (50_000, 20, 20)
-"""Objects between two collections, and collections between those of the older ones: imports make a million objects and
-drop few, and looking through them ever again takes a tenth of the start."""
+"""Objects between two collections, and collections between those of older generations: imports make a million
+objects and drop few, and searching them again and again takes a tenth of the start."""
 
 
 class OneLineErrors(TyperGroup):
-    """Commands whose expected errors are one line on stderr and exit code 1, without a traceback."""
+    """Commands whose expected errors are one line on stderr and exit code 1, not a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -56,11 +56,11 @@ def carpool() -> None:
     """Pools single Claude requests from many services into Message Batches, at half the price.
 
     **carpool demo** shows it working; **carpool up** runs everything on this machine; **worker**, **beat**
-    and **flower** are its parts for a deployment of your own.
+    and **flower** are the parts of a deployment of your own.
 
-    Settings come from CARPOOL_* in the environment, else from the file that CARPOOL_CONFIG names (config/carpool.toml
-    where there is one), which explains each. The ones to know: CARPOOL_REDIS_URL, CARPOOL_DATABASE_URL,
-    CARPOOL_FLUSH_INTERVAL, CARPOOL_WEBHOOK_SECRET, ANTHROPIC_API_KEY.
+    Settings come from CARPOOL_* in the environment, else from the file that CARPOOL_CONFIG names (by default
+    config/carpool.toml, if there is one), which explains each of them. The ones to know first: CARPOOL_REDIS_URL,
+    CARPOOL_DATABASE_URL, CARPOOL_FLUSH_INTERVAL, CARPOOL_WEBHOOK_SECRET, ANTHROPIC_API_KEY.
     """
 
 
@@ -73,7 +73,7 @@ COMMANDS: dict[str, Sequence[Callable[..., None]]] = {
     "Act": (lanes.flush, lanes.pause, lanes.resume, cancel, retry, purge),
     "Files and money": (enqueue, results, usage, advise),
 }
-"""What `--help` shows, panel by panel."""
+"""The commands, by their panels in `--help`."""
 
 GROUPS = {
     "batches": batches.app,
@@ -82,7 +82,7 @@ GROUPS = {
     "clients": clients.app,
     "quarantine": quarantine.app,
 }
-"""Lists, each with commands of its own for one of what it lists; they come last in their panel."""
+"""Lists that have commands of their own; they come last in their panel."""
 
 for panel, commands in COMMANDS.items():
     for command in commands:
@@ -94,7 +94,7 @@ for name, group in GROUPS.items():
 def main() -> None:
     """Run the command that the arguments name."""
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    atexit.register(gc.freeze)  # at the end nothing is searched once more: half a second, for the worker
+    atexit.register(gc.freeze)  # spares the worker a last collection of half a second at its end
     app()
 
 

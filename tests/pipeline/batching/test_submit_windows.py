@@ -268,6 +268,6 @@ def test_an_operator_sees_what_waits_for_a_window_and_can_let_it_go(
 
     # And when the operator wants it to go, it goes
     assert admitted(carpool, windows, now()) == []
-    assert succeeded("flush", "--now") == "0 batches sealed.\nHeld by no window any more: 1 batch.\n"
+    assert succeeded("flush", "--now") == "0 batches sealed.\nNo longer waiting for a window: 1 batch.\n"
     assert rows("batches")[0]["waiting_for"] == "a worker to post it"
     assert admitted(carpool, windows, now()) == [batch_id]

@@ -12,7 +12,6 @@ from tests.fixtures.agents import SUBMIT_POLICY, Carpool, request
 from tests.fixtures.queries import batch_ids
 
 from carpool import Producer
-from carpool_worker.commands.batch_tables import events
 from carpool_worker.database import now, read
 from carpool_worker.pipeline.submission import cache_planner, submitter
 from carpool_worker.pipeline.submission.body import spooled
@@ -25,6 +24,7 @@ from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.batches import shared_prompts
 from carpool_worker.store.requests import bodies
+from carpool_worker.views.batches import events
 
 SONNET = "claude-sonnet-4-5"
 CACHING = replace(SUBMIT_POLICY, cache_shared_prompts=True)

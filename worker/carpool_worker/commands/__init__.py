@@ -1,1 +1,1 @@
-"""The operator's commands, one module each; they import what they need when they run: `--help` answers at once."""
+"""The operator's commands: options, questions and tables. What they need is imported when they run."""

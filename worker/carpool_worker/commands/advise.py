@@ -7,38 +7,39 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carpool_worker.commands.usage import OfClient, Since
+from carpool_worker.commands.options import OfClient
+from carpool_worker.commands.usage import SinceDay
 from carpool_worker.formatting import dollars
 
 if TYPE_CHECKING:
     from carpool_worker.advisor import Advice
 
+JsonList = Annotated[
+    bool, typer.Option("--json", help="Print JSON, a list of advice; what saves most comes first.")
+]
 
-def advise(
-    since: Since = "7d",
-    client: OfClient = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list, the dearest first.")] = False,
-) -> None:
-    """Say what would cost less, from what was really used.
 
-    Looks for models where a smaller one would cost a fraction, for shared prompts that nobody marked for the cache, for
-    max_tokens far above what is ever written, and for lanes whose batches leave too small. What a month saves is
-    reckoned at the rate seen since then, for each piece of advice alone: they don't add up where two of them are about
-    the same tokens. It reads samples of requests and shows sizes and counts, never contents.
+def advise(since: SinceDay = "7d", client: OfClient = None, as_json: JsonList = False) -> None:
+    """Advise what would cost less, from what was really used.
+
+    It looks for models of which a smaller one would cost a fraction, for shared prompts that aren't marked for the
+    cache, for max_tokens far above the length of any answer, and for lanes whose batches leave too small. Savings are
+    those of a month at the rate since then, for each piece of advice by itself: they don't add up if two of them are
+    about the same tokens. Samples of requests are read; sizes and counts are shown, never contents. Examples:
 
         carpool advise
         carpool advise --since 30d --client billing
         carpool advise --json | jq '.[] | select(.saves_per_month > 100)'
     """
-    from carpool_worker.advisor import advise as look
-    from carpool_worker.commands.days import day_of
+    from carpool_worker.advisor import advise as find_advice
+    from carpool_worker.commands.times import day_of
     from carpool_worker.database import engine
-    from carpool_worker.processes import preflight
+    from carpool_worker.processes.preflight import check_tables
     from carpool_worker.settings import settings
 
     first = day_of("--since", since)
-    preflight.check_tables()
-    advice = look(engine(), first, client, settings().flush_interval)
+    check_tables()
+    advice = find_advice(engine(), first, client, settings().flush_interval)
     if as_json:
         typer.echo(_json(advice))
     else:
@@ -59,7 +60,7 @@ def _show(advice: Sequence[Advice], first: str) -> None:
 
     console = Console(highlight=False, markup=False, emoji=False)
     if not advice:
-        console.print(f"Nothing to advise from what was used since {first}.")
+        console.print(f"No advice: nothing that was used since {first} would cost less.")
     for one in advice:
         money = f"{dollars(one.saves_per_month)} a month" if one.saves_per_month else "no money by itself"
         console.print(Text.assemble((one.subject, "bold"), "  ", (money, "green")))

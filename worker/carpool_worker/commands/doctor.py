@@ -1,28 +1,30 @@
-"""`carpool doctor`: what is wrong with this installation, and how to mend it."""
+"""`carpool doctor`: what is wrong with this installation, and how to fix it."""
 
 from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
+
+from carpool_worker.commands.options import Json
 
 if TYPE_CHECKING:
     from carpool_worker.doctor import Finding
 
 CONNECT_SECONDS = "10"
-"""How long PostgreSQL may take to answer; by itself its library waits for minutes."""
+"""How long PostgreSQL may take to answer; its library alone would wait for minutes."""
 
 COLOURS = {"ok": "green", "warning": "yellow", "wrong": "red"}
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line.")] = False) -> None:
-    """Look at everything that Carpool rests on, and say how to mend what is wrong.
+def doctor(as_json: Json = False) -> None:
+    """Check everything that Carpool depends on, and explain how to fix what is wrong.
 
-    The settings, Redis, the database, the API key and its limits, the clocks, Celery's queues and beat, what webhooks
-    need. Nothing is changed, and the one call of the API costs nothing. Run it where a worker runs, with the same
-    environment. The exit code is 1 where something is wrong; a warning leaves it 0. Example:
+    That is the settings, Redis, the database, the API key and its limits, the clocks, Celery's queues and beat, and
+    what webhooks need. Nothing is changed, and the one call of the API costs nothing. Run it where a worker runs, with
+    the same environment. The exit code is 1 if something is wrong; a warning leaves it 0. Examples:
 
         carpool doctor
         carpool doctor --json | jq 'select(.verdict != "ok")'

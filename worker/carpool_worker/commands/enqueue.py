@@ -1,4 +1,4 @@
-"""`carpool enqueue`: puts a file of requests into the queue."""
+"""`carpool enqueue`: enqueues a file of requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from carpool_worker.files.request_lines import FileRun
 
 FULL_SECONDS = 1.0
-"""Between the tries while the inbox is full."""
+"""Seconds between tries while the inbox is full."""
 
 
 def enqueue(
@@ -28,22 +28,23 @@ def enqueue(
         typer.Option("--file", "-f", metavar="FILE", help="The requests; - is stdin.", show_default=False),
     ],
     client: Annotated[
-        str | None, typer.Option(help="In whose name.", show_default="CARPOOL_CLIENT, else default")
+        str | None,
+        typer.Option(help="The client that enqueues them.", show_default="CARPOOL_CLIENT, else default"),
     ] = None,
     callback: Annotated[
-        str | None, typer.Option(metavar="URL", help="A webhook for each answer.", show_default="none")
+        str | None, typer.Option(metavar="URL", help="A webhook that gets each answer.", show_default="none")
     ] = None,
     metadata: Annotated[
         str | None,
         typer.Option(metavar="JSON", help="An object that comes back with each answer.", show_default="none"),
     ] = None,
     priority: Annotated[
-        int, typer.Option(help="From -100 to 100; the highest go first where the queue is full.")
+        int, typer.Option(help="From -100 to 100; while the queue is full, the highest go first.")
     ] = 0,
     max_wait: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS", help="On their way by then, whatever submit_windows say.", show_default="none"
+            metavar="SECONDS", help="Send them by then, even outside submit_windows.", show_default="none"
         ),
     ] = None,
     run: Annotated[
@@ -51,16 +52,21 @@ def enqueue(
     ] = None,
     ids: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where the ids go.", show_default="RUN.ids.jsonl here"),
+        typer.Option(
+            metavar="FILE", help="The file that the ids are written to.", show_default="RUN.ids.jsonl here"
+        ),
     ] = None,
-    from_line: Annotated[int, typer.Option(min=1, help="Begin at this line, after a stop.")] = 1,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Stop when the inbox is full.")] = False,
+    from_line: Annotated[int, typer.Option(min=1, help="Start at this line, to go on after a stop.")] = 1,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Stop if the inbox is full, instead of waiting.")
+    ] = False,
 ) -> None:
-    """Put a file of requests into the queue, a line each, in the format of Anthropic's own batches.
+    """Enqueue a file of requests, one a line, in the format of Anthropic's own batches.
 
-    The whole file is checked first; where a line is wrong nothing is enqueued. A line is known by its run, its
-    custom_id and its params: what is enqueued twice runs once, and after a change only the lines that changed run. To
-    run a file anew name another --run. A full inbox is waited for. Example, a file of any size in two commands:
+    The whole file is checked first: if any line is wrong, nothing is enqueued. A line is identified by its run, its
+    custom_id and its params, so a line that is enqueued twice runs once, and after a change only the changed lines run.
+    To run a whole file again, name another --run. While the inbox is full, it waits. A file of any size takes two
+    commands:
 
         carpool enqueue -f reviews.jsonl
         carpool results reviews -o answers.jsonl
@@ -101,7 +107,11 @@ def _object(metadata: str | None) -> dict[str, Any]:
 def _run(
     file: str, name: str | None, client: str | None, common: EnqueueOptions, metadata: dict[str, Any]
 ) -> FileRun:
-    """Check what all requests have in common; raises CarpoolError or WorkerError."""
+    """Check what all requests have in common.
+
+    Raises:
+        CarpoolError, WorkerError: some of it is wrong.
+    """
     from carpool.envelopes import EnqueueOptions, check_options
     from carpool.options import Options
     from carpool_worker.files.request_files import STDIN
@@ -109,7 +119,7 @@ def _run(
     from carpool_worker.settings import settings
 
     if file == STDIN and name is None:
-        raise WorkerError("--run: stdin has no name, so give one")
+        raise WorkerError("--run: name the run, as stdin has no name")
     found = name or re.sub("[^A-Za-z0-9_.-]", "-", Path(file).stem)
     if not RUN_NAME.fullmatch(found):
         raise WorkerError(f"--run {found}: must be 1 to 64 letters, digits, dots, dashes or underscores")
@@ -153,5 +163,7 @@ def _feed(
         try:
             enqueuer.enqueue_all(items)
         except Stopped as stop:
-            done = f"{bar.tasks[task].completed:,.0f} of {count:,} went in, all before line {stop.line:,}"
+            done = (
+                f"{bar.tasks[task].completed:,.0f} of {count:,} were enqueued, all before line {stop.line:,}"
+            )
             raise WorkerError(f"{stop}. {done}: go on with --from-line {stop.line}") from stop

@@ -7,21 +7,23 @@ from typing import Annotated
 
 import typer
 
+from carpool_worker.commands.options import Address
+
 CONNECT_SECONDS = "3"
 """How long PostgreSQL may take to answer; it is asked twice, as Prometheus waits 10 seconds by default."""
 
 
 def metrics(
-    address: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    address: Address = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port to listen on; 0: any free one.")
+        int, typer.Option(min=0, max=65535, help="The port to listen on; 0 is any free one.")
     ] = 9465,
 ) -> None:
     """Serve metrics for Prometheus, until Ctrl-C.
 
-    They come from the database and Redis at each scrape, whatever number of workers runs: run one. They hold no
-    prompts, but names of clients, models and webhooks' hosts: let only Prometheus reach it. Alert rules and a
-    dashboard are in config/prometheus and config/grafana. Example:
+    They are read from the database and Redis at each scrape, so one such process is enough for any number of workers.
+    They contain no prompts, but the names of clients and models and the hosts of webhooks: let only Prometheus reach
+    it. Alert rules and a dashboard are in config/prometheus and config/grafana. Example:
 
         carpool metrics --address 0.0.0.0
         curl -s http://127.0.0.1:9465/metrics | grep carpool_inbox

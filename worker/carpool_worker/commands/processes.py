@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from carpool_worker.commands.options import Concurrency
+from carpool_worker.commands.options import Address, Concurrency
 from carpool_worker.coordination.keys import QUEUES
 
 
@@ -21,27 +21,26 @@ def worker(
 
         carpool worker --queues carpool.deliver --concurrency 3
     """
-    # SIGTERM bounds how long running tasks may still take, where Celery would wait for them without end; it reads
-    # this when it is imported. What is stopped so is done again.
+    # After SIGTERM running tasks get a bounded time, where Celery would wait for them without end; it reads this when
+    # it is imported. A task that is stopped this way is run again.
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     from carpool_worker.processes import preflight
     from carpool_worker.processes.worker import run
 
     preflight.check_redis()
     preflight.check_tables()
-
     run(queues, concurrency)
 
 
 def beat() -> None:
-    """Run the clock: it tells the agents to look for work, and keeps no state. Run one."""
+    """Run the clock that wakes the agents every second or so. It keeps no state; run exactly one."""
     from carpool_worker.app import app
     from carpool_worker.processes import preflight
     from carpool_worker.settings import settings
     from carpool_worker.telemetry import logs
 
     preflight.check_redis()
-    # Not through Celery's command line: that takes longer to import than the clock.
+    # Not through Celery's command line, which takes longer to import than the clock does.
     clock = {
         "scheduler": "carpool_worker.processes.beat:BeatScheduler",
         "loglevel": "WARNING",
@@ -51,14 +50,14 @@ def beat() -> None:
 
 
 def flower(
-    address: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    address: Address = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 5555,
 ) -> None:
-    """Run Flower, where each batch is a row, from its first request to what it cost.
+    """Run Flower, in which each batch is a row, from its first request to what it cost.
 
-    Beyond this machine it needs a password: FLOWER_BASIC_AUTH=user:password. It only shows, unless
-    FLOWER_READ_ONLY=false. Options come from FLOWER_* in the environment and from config/flower.py here, which explains
-    each. Example:
+    To listen beyond this machine it needs a password: FLOWER_BASIC_AUTH=user:password. It is read-only unless
+    FLOWER_READ_ONLY=false. Its options come from FLOWER_* in the environment and from config/flower.py in this folder,
+    which explains each of them. Example:
 
         FLOWER_BASIC_AUTH=ops:… carpool flower --address 0.0.0.0
     """
@@ -72,7 +71,7 @@ def flower(
 
 
 def migrate() -> None:
-    """Make the database's tables, or bring them up to this version; where they are, nothing happens."""
+    """Create the database's tables, or bring them up to this version. To run it again does no harm."""
     from carpool_worker.processes import preflight
 
     preflight.migrate()

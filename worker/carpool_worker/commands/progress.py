@@ -1,4 +1,4 @@
-"""The progress bar of commands that take long: on stderr, so that what they print can be piped on."""
+"""The progress bar of commands that take long: on stderr, so that what they print can be piped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def progress_bar() -> Progress:
-    """Return a bar that is gone at the end; without a terminal nothing of it is drawn."""
+    """Return a bar that disappears at the end; it is drawn only on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 

@@ -6,71 +6,71 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carpool_worker.commands.options import Yes, actor, confirm
+from carpool_worker.formatting import counted
+
 if TYPE_CHECKING:
     from carpool_worker.operations.purge import Purged
 
+Client = Annotated[
+    str, typer.Option("--client", help="The client, as its producer names it.", show_default=False)
+]
 
-def purge(
-    client: Annotated[str, typer.Option(help="The client, as its producer names it.", show_default=False)],
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
-) -> None:
-    """Erase all that a client's requests said and were answered, at once and for good.
 
-    Its requests that wait are canceled first, and cost nothing; those at Anthropic are marked, and their answers
-    dropped when they come. Then params, answers, metadata, idempotency keys, callbacks, deliveries that are over with
-    their tries, unread replies and quarantined entries go. Stop its producers first. It may be run again at any time.
+def purge(client: Client, yes: Yes = False) -> None:
+    """Erase everything that a client's requests said and were answered, at once and for good.
 
-    What stays: usage and cost (also of each request, with its id, client, model, states, times and sizes); a callback
-    while its delivery is still due, which is then made without the content: run this again when it is over; and
-    stopped webhook URLs. An id that was made from an idempotency key stays, so the same key is still the same request.
+    Its waiting requests are canceled first, and cost nothing; the answers to those at Anthropic are dropped when they
+    come. Then its params, answers, metadata, idempotency keys, callbacks, finished deliveries with their tries, unread
+    replies and quarantined entries are erased. Stop its producers first. To purge a client again does no harm.
 
-    What this can't reach: answers that were delivered, backups, requests that wait at the Celery door, what Anthropic
-    keeps (29 days; delete the batch there). A SQLite file is written anew, which takes as much room again while it
-    lasts. In PostgreSQL deleted bytes stay on the disk until vacuum and later writes take the room, and in its log.
+    What stays: usage and cost (of each request too: its id, client, model, states, times and sizes); a callback whose
+    delivery is still due, which is then made without the content (purge again once it is over); and stopped webhook
+    URLs. An id that was made from an idempotency key stays, so the same key is still the same request.
+
+    Out of reach: answers that were delivered, backups, requests waiting in the queue carpool.enqueue, and what
+    Anthropic keeps (29 days; delete the batch there). A SQLite file is rewritten, which needs as much room again
+    meanwhile. In PostgreSQL deleted bytes stay on the disk until vacuum and later writes reuse the room, and in its
+    write-ahead log. Example:
 
         carpool purge --client billing
     """
-    from carpool_worker.database import engine, read
+    from carpool_worker.database import engine
+    from carpool_worker.operations.purge import count
     from carpool_worker.processes import preflight
-    from carpool_worker.store import erasure
 
     preflight.check_redis()
     preflight.check_tables()
-    with read(engine()) as connection:
-        found = erasure.count(connection, client)
-    if not yes:
-        question = f"Erase the content of client {client!r} ({found:,} requests, and what waits) for good?"
-        typer.confirm(question, abort=True)
+    found = count(engine(), client)
+    requests = counted(found, "request")
+    confirm(f"Erase the content of client {client!r} ({requests}, and what is in the inbox) for good?", yes)
     _print(_purge(client, found))
 
 
 def _purge(client: str, found: int) -> Purged:
     from redis import Redis
-    from rich.console import Console
-    from rich.progress import Progress
 
+    from carpool_worker.commands.progress import progress_bar
     from carpool_worker.database import engine
-    from carpool_worker.operations import purge as purger
+    from carpool_worker.operations import purge as operation
     from carpool_worker.settings import settings
 
-    # On stderr, so that the counts alone can be piped on; without a terminal Rich draws nothing but the end.
-    with (
-        Progress(console=Console(stderr=True), transient=True) as bar,
-        Redis.from_url(settings().redis_url) as server,
-    ):
+    with progress_bar() as bar, Redis.from_url(settings().redis_url) as server:
         task = bar.add_task("erasing", total=found or None)
-        return purger.purge(engine(), server, client, settings(), lambda count: bar.advance(task, count))
+        return operation.purge(
+            engine(), server, client, settings(), lambda count: bar.advance(task, count), actor=actor()
+        )
 
 
 def _print(purged: Purged) -> None:
-    typer.echo(
-        f"{purged.canceled:,} requests canceled; {purged.requests:,} in the ledger, without content now."
-    )
+    canceled, kept = counted(purged.canceled, "request"), f"{purged.requests:,}"
+    typer.echo(f"{canceled} canceled; {kept} in the ledger, without content now.")
     gone = [f"{purged.gone[name]:,} {name}" for name in ("params", "answers", "deliveries", "replies")]
-    typer.echo(f"Erased: {', '.join(gone)}, {purged.gone['quarantined']:,} quarantined entries.")
+    entries = counted(purged.gone["quarantined"], "quarantined entry", "quarantined entries")
+    typer.echo(f"Erased: {', '.join(gone)}, {entries}.")
     if not purged.inbox_taken:
-        typer.echo("A worker still holds entries of the inbox: run this again in a minute.")
+        typer.echo("A worker is still reading entries of the inbox: run this again in a minute.")
     if not purged.scrubbed:
-        typer.echo("Deleted bytes stay in the database's files until it uses their room again (see --help).")
+        typer.echo("Deleted bytes stay in the database's files until it reuses their room (see --help).")
     if not purged.rewritten:
-        typer.echo("Redis' append-only file was not rewritten: it forgets what was deleted when it next is.")
+        typer.echo("Redis' append-only file was not rewritten: what was deleted stays in it until it is.")

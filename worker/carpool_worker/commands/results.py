@@ -1,4 +1,4 @@
-"""`carpool results`: brings the answers back into a file."""
+"""`carpool results`: writes the answers into a file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from carpool_worker.exceptions import WorkerError
+from carpool_worker.formatting import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from carpool import RequestIds
     from carpool_worker.files.id_files import NamedRequest
 
-LOOK_SECONDS = 1.0
-"""Between two looks at what has ended; where a look takes long, longer."""
+CHECK_SECONDS = 1.0
+"""Between two checks of what has ended."""
 
-LOOK_SHARE = 5
-"""Looks take one part in so many of the time."""
+CHECK_PAUSES = 5
+"""A check that takes long is followed by a pause of so many times its length."""
 
 STDOUT = "-"
 
@@ -34,11 +35,16 @@ def results(
         str | None, typer.Argument(help="The run, as enqueue named it.", show_default=False)
     ] = None,
     out: Annotated[
-        str, typer.Option("--out", "-o", metavar="FILE", help="The results; - is stdout.", show_default=False)
+        str,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="The file to write; - is stdout.", show_default=False
+        ),
     ] = STDOUT,
     ids: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The ids, as enqueue wrote them.", show_default="RUN.ids.jsonl"),
+        typer.Option(
+            metavar="FILE", help="The file of ids that enqueue wrote.", show_default="RUN.ids.jsonl"
+        ),
     ] = None,
     client: Annotated[
         str | None, typer.Option(help="All requests of this client.", show_default=False)
@@ -46,25 +52,26 @@ def results(
     since: Annotated[
         str,
         typer.Option(
-            metavar="WHEN", help="With --client: the first day (UTC): 2026-11-01, today, or 36h, 7d, 2w ago."
+            metavar="WHEN",
+            help="With --client: the first day (UTC): 2026-11-01, today, or 36h, 7d, 2w for so long ago.",
         ),
     ] = "1d",
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Take what there is.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Write what has been answered by now.")] = False,
 ) -> None:
     """Wait for the answers and write them, a line each, in the format of Anthropic's own batch results.
 
-    What Claude answered stands there byte for byte, in the order of the file that was enqueued; the file appears when
-    it is whole. It reads the database: stopped at any time, it may simply be run again, for as long as answers are
-    kept (answers_retention_days). The exit code is 0 when each request has its line. Examples:
+    Claude's answers are there byte for byte, in the order of the file that was enqueued; the file appears once it is
+    complete. Answers are read from the database, so after a stop just run it again, for as long as answers are kept
+    (answers_retention_days). The exit code is 0 if every request has its line. Examples:
 
         carpool results reviews -o answers.jsonl
         carpool results --ids runs/reviews.ids.jsonl -o answers.jsonl --no-wait
         carpool results --client billing --since 7d -o billing.jsonl
 
-    With --client the custom_id is the id that enqueue returned, and what is still in the inbox is not waited for.
+    With --client the custom_id is the id that enqueue returned, and requests still in the inbox are not waited for.
     """
     if [bool(run), bool(ids), bool(client)].count(True) != 1:
-        raise WorkerError("name a run, or --ids, or --client: one of them")
+        raise WorkerError("name either a run, or --ids, or --client")
     from carpool import RequestIds
     from carpool_worker.commands.progress import progress_bar
     from carpool_worker.processes import preflight
@@ -86,7 +93,7 @@ def _of_file(run: str | None, ids: Path | None) -> Callable[[], Iterable[NamedRe
     path = ids or path_of_run(str(run))
     if run and not path.is_file():
         raise WorkerError(
-            f"there is no {path} here: name it with --ids, or enqueue the file again (nothing runs twice)"
+            f"there is no {path} here: name the file with --ids, or enqueue the requests again (nothing runs twice)"
         )
     return lambda: read_names(path)
 
@@ -95,7 +102,7 @@ def _of_client(client: str, since: str) -> Callable[[], Iterable[NamedRequest]]:
     from datetime import UTC, datetime
 
     from carpool import RequestIds
-    from carpool_worker.commands.days import day_of
+    from carpool_worker.commands.times import day_of
     from carpool_worker.database import engine, read
     from carpool_worker.files.id_files import NamedRequest
     from carpool_worker.store.requests.results import of_client
@@ -118,10 +125,10 @@ def _wait(ids: RequestIds, bar: Progress, task: TaskID) -> None:
         try:
             ids = outstanding(engine(), ids)
             bar.update(task, completed=total - len(ids), description="waiting for answers")
-        except OperationalError:  # it was there when this began, and it will be again
+        except OperationalError:  # it was there at the start, and it will be back
             bar.update(task, description="the database is away")
         if ids:
-            time.sleep(max(LOOK_SECONDS, LOOK_SHARE * (time.monotonic() - began)))
+            time.sleep(max(CHECK_SECONDS, CHECK_PAUSES * (time.monotonic() - began)))
 
 
 def _write(names: Iterable[NamedRequest], out: str, bar: Progress, task: TaskID) -> Counter[str]:
@@ -143,6 +150,6 @@ def _report(outcomes: Counter[str], out: str) -> None:
     missing = outcomes.pop(MISSING, 0)
     counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(outcomes.items())) or "none"
     where = "" if out == STDOUT else f" in {out}"
-    typer.echo(f"{outcomes.total():,} results{where}: {counts}.", err=True)
+    typer.echo(f"{counted(outcomes.total(), 'result')}{where}: {counts}.", err=True)
     if missing:
-        raise WorkerError(f"requests that have not ended: {missing:,}; run this again for them")
+        raise WorkerError(f"{counted(missing, 'request has', 'requests have')} not ended yet: run this again")

@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from carpool_worker.commands.options import Data, Latency
+from carpool_worker.commands.options import Address, Data, Latency
 from carpool_worker.exceptions import WorkerError
 
 T = TypeVar("T")
@@ -15,12 +15,14 @@ T = TypeVar("T")
 
 def simulator(
     data: Data = Path(".carpool/simulator"),
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    host: Address = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port to listen on; 0: any free one.")
+        int, typer.Option(min=0, max=65535, help="The port to listen on; 0 is any free one.")
     ] = 8082,
     latency: Latency = 10.0,
-    queue_limit: Annotated[int, typer.Option(min=1, help="Requests that may wait in all batches.")] = 200_000,
+    queue_limit: Annotated[
+        int, typer.Option(min=1, help="Requests that may wait in all batches together.")
+    ] = 200_000,
     fault: Annotated[
         list[str] | None, typer.Option(help="A fault to arm, as JSON; may be repeated.", show_default=False)
     ] = None,
@@ -29,15 +31,15 @@ def simulator(
         typer.Option(help="An outcome to script, as JSON; may be repeated.", show_default=False),
     ] = None,
 ) -> None:
-    """Serve a Message Batches API that runs here, costs nothing and says so in its answers.
+    """Serve a simulated Message Batches API on this machine: it costs nothing, and its answers say what they are.
 
-    The anthropic SDK talks to it as to the real one. Example:
+    The anthropic SDK talks to it as it does to the real one. Example:
 
         carpool simulator --latency 5
         ANTHROPIC_BASE_URL=http://127.0.0.1:8082 ANTHROPIC_API_KEY=simulated python your_program.py
 
-    Faults and outcomes come on request, here or while it runs: POST the same JSON to /simulator/faults or
-    /simulator/scripts. What was run and billed: GET /simulator/ledger, and /simulator/ledger/entries line by line.
+    Faults and outcomes can be ordered with these options, or while it runs: POST the same JSON to /simulator/faults or
+    /simulator/scripts. GET /simulator/ledger returns what was run and billed, /simulator/ledger/entries line by line.
 
         carpool simulator --fault '{"operation": "create", "kind": "lost"}'
         carpool simulator --script '{"contains": "poison", "outcome": "errored", "error_type": "api_error"}'

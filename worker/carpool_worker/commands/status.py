@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carpool_worker.commands.options import JsonObject
+from carpool_worker.commands.tables import print_json_object
+
 if TYPE_CHECKING:
     from redis import Redis
 
-    from carpool_worker.views.status import Overview
+    from carpool_worker.views.status import Status
 
 REDIS_SECONDS = 5.0
 """How long Redis may take to answer."""
 
+Watch = Annotated[bool, typer.Option("--watch", help="Draw it again and again, until Ctrl-C.")]
+Every = Annotated[float, typer.Option("--every", min=0.1, help="With --watch: seconds between two drawings.")]
+Check = Annotated[
+    bool,
+    typer.Option("--check", help="Print only what needs an operator; the exit code is 1 if anything does."),
+]
+
 
 def status(
-    watch: Annotated[bool, typer.Option("--watch", help="Draw it again and again, until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
-    check: Annotated[
-        bool,
-        typer.Option("--check", help="Print what needs an operator alone; exit code 1 if anything does."),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    watch: Watch = False, every: Every = 2.0, check: Check = False, as_json: JsonObject = False
 ) -> None:
     """Show how everything stands, on one screen.
 
@@ -42,38 +45,39 @@ def status(
     from carpool_worker.settings import settings
 
     if watch and (check or as_json):
-        raise typer.BadParameter("neither with --check nor with --json", param_hint="--watch")
+        raise typer.BadParameter("can't be combined with --check or --json", param_hint="--watch")
     check_tables()
     timeouts = {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS}
     with Redis.from_url(settings().redis_url, **timeouts) as server:
         if watch:
             _watch(server, every)
             return
-        seen = _look(server)
-    _print(seen, check=check, as_json=as_json)
+        current = _load(server)
+    _print(current, check=check, as_json=as_json)
 
 
-def _look(server: Redis) -> Overview:
+def _load(server: Redis) -> Status:
     from carpool_worker.database import engine
     from carpool_worker.settings import settings
-    from carpool_worker.views.status import look
+    from carpool_worker.views.status import status as load
 
-    return look(engine(), server, settings())
+    return load(engine(), server, settings())
 
 
-def _print(seen: Overview, *, check: bool, as_json: bool) -> None:
+def _print(current: Status, *, check: bool, as_json: bool) -> None:
     from rich.console import Console
 
-    from carpool_worker.commands.status_screen import facts, screen
-    from carpool_worker.views.alerts import alarms
+    from carpool_worker.commands.status_screen import screen
+    from carpool_worker.views.alerts import alerts
+    from carpool_worker.views.status import facts
 
-    found = alarms(seen)
+    found = alerts(current)
     if as_json:
-        typer.echo(json.dumps(facts(seen, found)))
+        print_json_object(facts(current) | {"needs_an_operator": list(map(str, found))})
     elif not check:
-        Console(highlight=False).print(screen(seen, found))
+        Console(highlight=False).print(screen(current, found))
     else:
-        typer.echo("\n".join(found) or "Nothing needs an operator.")
+        typer.echo("\n".join(map(str, found)) or "Nothing needs an operator.")
     if check and found:
         raise typer.Exit(1)
 
@@ -85,7 +89,7 @@ def _watch(server: Redis, every: float) -> None:
     from rich.live import Live
 
     from carpool_worker.commands.status_screen import screen
-    from carpool_worker.views.alerts import alarms
+    from carpool_worker.views.alerts import alerts
 
     console = Console(highlight=False)
     with (
@@ -93,6 +97,6 @@ def _watch(server: Redis, every: float) -> None:
         Live(console=console, screen=console.is_terminal, auto_refresh=False) as live,
     ):
         while True:
-            seen = _look(server)
-            live.update(screen(seen, alarms(seen)), refresh=True)
+            current = _load(server)
+            live.update(screen(current, alerts(current)), refresh=True)
             time.sleep(every)

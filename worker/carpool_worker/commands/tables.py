@@ -1,18 +1,28 @@
-"""How commands print rows: as a table that fits a terminal, or as JSON for programs."""
+"""How commands print what views return: as a table that fits a terminal, or as JSON for programs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
 
+ABSENT = "-"
+"""Printed for what there is none of, or is not known."""
 
-def print_json(rows: Sequence[Mapping[str, Any]]) -> None:
+
+def print_json(views: Iterable[Any]) -> None:
     """Print a JSON object a line."""
-    for row in rows:
-        typer.echo(json.dumps(row))
+    for view in views:
+        print_json_object(view)
+
+
+def print_json_object(view: Any) -> None:
+    """Print one JSON object."""
+    from carpool_worker.views.encoding import plain
+
+    typer.echo(json.dumps(plain(view)))
 
 
 def print_table(columns: Sequence[str], lines: Sequence[Sequence[str]], whole: int) -> None:
@@ -29,8 +39,16 @@ def print_table(columns: Sequence[str], lines: Sequence[Sequence[str]], whole: i
     Console().print(table)
 
 
-def time_of(milliseconds: int | None) -> str | None:
-    """Return a time of the tables as text in UTC."""
-    from carpool_worker import formatting
+def print_story(story: Iterable[tuple[int, str]]) -> None:
+    """Print what happened, a line each: when, in UTC, and what."""
+    from carpool_worker.formatting import time_of
 
-    return None if milliseconds is None else formatting.time_of(milliseconds)
+    for at, words in story:
+        typer.echo(f"{time_of(at)}  {words}")
+
+
+def time_or_absent(at: int | None) -> str:
+    """Return a time in UTC for a column."""
+    from carpool_worker.formatting import time_of
+
+    return ABSENT if at is None else time_of(at)

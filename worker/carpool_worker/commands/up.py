@@ -17,15 +17,16 @@ def up(
     any_port: Annotated[
         bool,
         typer.Option(
-            "--any-port", help="Take any free ports, not 5555, 9465, 8082 and 6399 or the next free ones."
+            "--any-port",
+            help="Use any free ports, instead of 5555, 9465, 8082 and 6399 or the next free ones.",
         ),
     ] = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C.
 
-    That is the worker, beat, Flower and the metrics, migrations first; a Valkey server and a SQLite database in the
-    data folder unless CARPOOL_REDIS_URL or CARPOOL_DATABASE_URL name others; and a simulator of the Message Batches API
-    unless ANTHROPIC_API_KEY is set. Example, for services in another shell:
+    It migrates the database, then runs the worker, beat, Flower and the metrics; a Valkey server and a SQLite database
+    in the data folder, unless CARPOOL_REDIS_URL or CARPOOL_DATABASE_URL name others; and a simulated Message Batches
+    API, unless ANTHROPIC_API_KEY is set. Services in another shell source .carpool/env. Example:
 
         carpool up --latency 5
         source .carpool/env
@@ -39,15 +40,17 @@ def demo(
     files: Annotated[
         list[Path] | None, typer.Argument(help="Text files to summarise.", show_default=False)
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask before spending on the real API.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Don't ask before spending money on the real API.")
+    ] = False,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Stay up at the end, to look around in Flower.")
+        bool, typer.Option("--keep", help="Stay up at the end, to explore it in Flower.")
     ] = False,
 ) -> None:
     """See it work: three clients, two models, and a table of what it saved.
 
-    Summarises FILES (this project's own texts by default) and classifies 200 short reviews, on a `carpool up` of its
-    own in a temporary folder. With ANTHROPIC_API_KEY set it asks the real API, once you agree to what that costs.
+    It summarises FILES (by default this project's own texts) and classifies 200 short reviews, on a `carpool up` of its
+    own in a temporary folder. If ANTHROPIC_API_KEY is set it uses the real API, once you agree to what that costs.
     """
     from carpool_worker.demo import run
 

@@ -8,36 +8,46 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carpool_worker.commands.options import OfClient
 from carpool_worker.exceptions import WorkerError
 
 if TYPE_CHECKING:
-    from carpool_worker.store.usage import Used
+    from carpool_worker.views.usage import UsageView
 
-By = Annotated[str, typer.Option(help="What to sum by: some of client, model, day; commas between.")]
-Since = Annotated[
-    str, typer.Option(metavar="WHEN", help="The first day (UTC): 2026-11-01, or so long ago: 7d, 36h, 2w.")
+By = Annotated[str, typer.Option("--by", help="What to sum by: some of client, model and day, with commas.")]
+SinceDay = Annotated[
+    str,
+    typer.Option(
+        "--since",
+        metavar="WHEN",
+        help="The first day (UTC): 2026-11-01, today, or 36h, 7d, 2w for so long ago.",
+    ),
 ]
-Until = Annotated[str | None, typer.Option(metavar="WHEN", help="The last day.", show_default="today")]
-OfClient = Annotated[str | None, typer.Option("--client", help="Only this client.", show_default="all")]
+UntilDay = Annotated[
+    str | None, typer.Option("--until", metavar="WHEN", help="The last day.", show_default="today")
+]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+JsonList = Annotated[bool, typer.Option("--json", help="Print JSON, a list of rows.")]
+Plot = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE", help="Also draw the cost by day into this PNG (or PDF, SVG)."),
+]
 
 
 def usage(
     by: By = "client,model",
-    since: Since = "7d",
-    until: Until = None,
+    since: SinceDay = "7d",
+    until: UntilDay = None,
     client: OfClient = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list of rows.")] = False,
-    plot: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Draw the cost by day into this PNG (or PDF, SVG) too."),
-    ] = None,
+    as_csv: Csv = False,
+    as_json: JsonList = False,
+    plot: Plot = None,
 ) -> None:
     """Show what was used, what it cost and what it saved.
 
-    Whole days (UTC) are summed, an answer counts on the day its batch ended. Costs are exact, from each answer's own
-    usage and its day's prices; requests of a model without a known price are counted and named, and never priced as
-    zero. In JSON and CSV money is in dollars to the last digit, and a cost that is unknown is null, or empty.
+    Whole days (UTC) are summed; an answer counts on the day its batch ended. Costs are exact, from each answer's own
+    usage and its day's prices. Requests of a model without a known price are counted and named, and never priced as
+    zero. In JSON and CSV money is in dollars to the last digit, and an unknown cost is null, or empty. Examples:
 
         carpool usage --since 30d
         carpool usage --by day --client billing
@@ -45,19 +55,20 @@ def usage(
         carpool usage --json | jq 'map(.saved) | add'
     """
     from carpool_worker.commands import usage_tables
-    from carpool_worker.commands.days import day_of
-    from carpool_worker.processes import preflight
+    from carpool_worker.commands.times import day_of
+    from carpool_worker.processes.preflight import check_tables
+    from carpool_worker.views.usage import to_csv, to_json
 
     if as_csv and as_json:
-        raise WorkerError("--csv and --json: one of them")
+        raise WorkerError("--csv can't be combined with --json")
     dimensions = _dimensions(by)
     first, last = day_of("--since", since), day_of("--until", until) if until else None
-    preflight.check_tables()
+    check_tables()
     rows = _totals(dimensions, first, last, client)
     if as_json:
-        typer.echo(usage_tables.to_json(rows, dimensions))
+        typer.echo(to_json(rows, dimensions))
     elif as_csv:
-        typer.echo(usage_tables.to_csv(rows, dimensions), nl=False)
+        typer.echo(to_csv(rows, dimensions), nl=False)
     else:
         usage_tables.show(rows, dimensions, first, last)
     usage_tables.warn_of_unpriced(rows)
@@ -69,17 +80,17 @@ def usage(
 
 
 def _dimensions(by: str) -> list[str]:
-    from carpool_worker.store.usage import DIMENSIONS
+    from carpool_worker.views.usage import DIMENSIONS
 
     named = [part.strip() for part in by.split(",") if part.strip()]
     if not named or len(set(named)) < len(named) or not set(named) <= set(DIMENSIONS):
-        raise WorkerError(f"--by {by}: name each of {', '.join(DIMENSIONS)} once at most")
+        raise WorkerError(f"--by {by}: name one or more of {', '.join(DIMENSIONS)}, each only once")
     return named
 
 
-def _totals(by: Sequence[str], first: str, last: str | None, client: str | None) -> list[Used]:
-    from carpool_worker.database import engine, read
-    from carpool_worker.store import usage as ledger
+def _totals(by: Sequence[str], first: str, last: str | None, client: str | None) -> list[UsageView]:
+    from carpool_worker.database import read
+    from carpool_worker.views.usage import totals
 
-    with read(engine()) as connection:
-        return ledger.totals(connection, by, first, last, client)
+    with read() as connection:
+        return totals(connection, by, first, last, client)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from carpool_worker.exceptions import WorkerError
-from carpool_worker.formatting import dollars, money
-from carpool_worker.store.usage import Used
-from carpool_worker.units import DOLLAR
+from carpool_worker.formatting import counted, dollars
+from carpool_worker.views.usage import UsageView, together
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MOST_GROUPS = 9
-"""Drawn in colours of their own, the dearest ones; what remains is drawn together."""
+"""Drawn in colours of their own, the most expensive ones; the others are drawn as one."""
 
 MOST_TICKS = 31
 MOST_FLAT_TICKS = 5
@@ -22,8 +26,8 @@ MOST_FLAT_TICKS = 5
 REST = "all others"
 
 
-def draw(rows: Sequence[Used], path: Path) -> None:
-    """Draw a stacked bar for each day; `rows` are summed by day and whatever else shall have a colour.
+def draw(rows: Sequence[UsageView], path: Path) -> None:
+    """Draw a stacked bar for each day; `rows` are summed by day, and by whatever gets a colour of its own.
 
     Raises:
         WorkerError: matplotlib is not installed, or can't write such a file.
@@ -35,28 +39,18 @@ def draw(rows: Sequence[Used], path: Path) -> None:
     figure = Figure(figsize=(10, 5), layout="constrained")
     axes = figure.add_subplot()
     days = days_between(rows)
-    below = [0.0] * len(days)
-    stacked = stacks(rows)
-    bars = []
-    for costs in stacked.values():
-        heights = [costs.get(day, 0) / DOLLAR for day in days]
-        bars.append(axes.bar(days, heights, bottom=below))
-        below = [sum(pair) for pair in zip(below, heights, strict=True)]
-    axes.yaxis.set_major_formatter(lambda height, _: dollars(height))
+    _draw_bars(axes, days, stacks(rows))
     axes.set_title(_title(rows), parse_math=False)
+    axes.yaxis.set_major_formatter(lambda height, _: dollars(height))
     axes.tick_params(axis="x", rotation=90 if len(days) > MOST_FLAT_TICKS else 0)
     axes.set_xticks(range(0, len(days), len(days) // MOST_TICKS + 1))
-    if bars:
-        legend = axes.legend(bars, list(stacked), loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
-        for text in legend.get_texts():
-            text.set_parse_math(False)
     try:
         figure.savefig(path)
     except (ValueError, OSError) as error:
         raise WorkerError(f"--plot {path}: {error}") from error
 
 
-def days_between(rows: Sequence[Used]) -> list[str]:
+def days_between(rows: Sequence[UsageView]) -> list[str]:
     """Return every day from the first to the last that has a row."""
     if not rows:
         return []
@@ -64,26 +58,39 @@ def days_between(rows: Sequence[Used]) -> list[str]:
     return [(first + timedelta(n)).isoformat() for n in range((last - first).days + 1)]
 
 
-def stacks(rows: Sequence[Used]) -> dict[str, dict[str, int]]:
-    """Return picodollars by group and day: the dearest groups, then the rest."""
-    totals: dict[str, int] = defaultdict(int)
-    rows = [row for row in rows if row.cost]
+def stacks(rows: Sequence[UsageView]) -> dict[str, Mapping[str, Decimal]]:
+    """Return dollars by group and day: the most expensive groups, then the rest as one."""
+    costs: dict[str, dict[str, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
     for row in rows:
-        totals[_name(row)] += row.cost
-    named = sorted(totals, key=lambda name: -totals[name])[:MOST_GROUPS]
-    stacked: dict[str, dict[str, int]] = {name: defaultdict(int) for name in named}
-    for row in rows:
-        name = _name(row) if _name(row) in named else REST
-        stacked.setdefault(name, defaultdict(int))[row.day] += row.cost
+        if row.cost:
+            costs[_name(row)][row.day] += row.cost
+    ordered = sorted(costs, key=lambda name: -sum(costs[name].values()))
+    stacked: dict[str, Mapping[str, Decimal]] = {name: costs[name] for name in ordered[:MOST_GROUPS]}
+    if others := ordered[MOST_GROUPS:]:
+        days = {day for name in others for day in costs[name]}
+        stacked[REST] = {day: sum((costs[name][day] for name in others), Decimal(0)) for day in days}
     return stacked
 
 
-def _name(row: Used) -> str:
+def _draw_bars(axes: Axes, days: Sequence[str], stacked: Mapping[str, Mapping[str, Decimal]]) -> None:
+    below = [0.0] * len(days)
+    bars: list[Any] = []
+    for costs in stacked.values():
+        heights = [float(costs.get(day, 0)) for day in days]
+        bars.append(axes.bar(days, heights, bottom=below))
+        below = [sum(pair) for pair in zip(below, heights, strict=True)]
+    if bars:
+        legend = axes.legend(bars, list(stacked), loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+
+
+def _name(row: UsageView) -> str:
     return " · ".join(part for part in (row.client, row.model) if part) or "all"
 
 
-def _title(rows: Sequence[Used]) -> str:
-    cost, saved = sum(row.cost for row in rows), sum(row.saved for row in rows)
-    unpriced = sum(row.unpriced for row in rows)
-    without = f", without {unpriced:,} requests of unknown price" if unpriced else ""
-    return f"{money(cost)} spent, {money(saved)} saved{without}"
+def _title(rows: Sequence[UsageView]) -> str:
+    total = together(rows)
+    unpriced = counted(total.unpriced, "request")
+    without = f", without {unpriced} of unknown price" if total.unpriced else ""
+    return f"{dollars(total.cost or 0)} spent, {dollars(total.saved or 0)} saved{without}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from carpool_worker.formatting import clock, counted, dollars, size
@@ -17,6 +19,8 @@ STARTED = "task-started"
 SUCCEEDED = "task-succeeded"
 FAILED = "task-failed"
 RETRIED = "task-retried"
+
+OUTCOMES = ("succeeded", "errored", "canceled", "expired")
 
 NAME = "batch "
 """What the names of rows that are batches begin with; the model follows."""
@@ -77,7 +81,7 @@ def _story(batch: Batch, kind: str, due_at: int) -> str:
         case BatchState.CANCELING:
             return "is being canceled at Anthropic"
         case BatchState.ENDED:
-            return f"its results are being fetched: {', '.join(_counts(batch))}"
+            return f"its results are being fetched: {', '.join(_counts(_outcomes(batch)))}"
         case _:
             return "runs at Anthropic"
 
@@ -89,17 +93,25 @@ def contents(batch: Batch) -> str:
 
 def outcome(batch: Batch) -> str:
     """Return how a batch ended: '4,990 succeeded, 10 errored · $1.23, saved $1.23'."""
-    counts = _counts(batch)
-    if not counts:
+    return outcome_of(_outcomes(batch), batch.cost, batch.list_price)
+
+
+def outcome_of(counts: Mapping[str, int], cost: Decimal | None, list_price: Decimal | None) -> str:
+    """Return how a batch ended, from how many of its requests have which outcome, and dollars if they are known."""
+    ended = _counts(counts)
+    if not ended:
         return "not sent: all of its requests were canceled"
-    if batch.cost is None or batch.list_price is None:
-        return ", ".join(counts)
-    return f"{', '.join(counts)} · {dollars(batch.cost)}, saved {dollars(batch.list_price - batch.cost)}"
+    if cost is None or list_price is None:
+        return ", ".join(ended)
+    return f"{', '.join(ended)} · {dollars(cost)}, saved {dollars(list_price - cost)}"
 
 
-def _counts(batch: Batch) -> list[str]:
-    names = ("succeeded", "errored", "canceled", "expired")
-    return [f"{count:,} {name}" for name in names if (count := getattr(batch, name))]
+def _outcomes(batch: Batch) -> dict[str, int]:
+    return {name: getattr(batch, name) for name in OUTCOMES}
+
+
+def _counts(outcomes: Mapping[str, int]) -> list[str]:
+    return [f"{count:,} {name}" for name, count in outcomes.items() if count]
 
 
 def _details(batch: Batch) -> str:

@@ -22,7 +22,7 @@ from carpool_worker.metrics.cached import Cached
 from carpool_worker.metrics.families import gauge, of_deliveries, of_totals, of_vitals
 from carpool_worker.metrics.readings import count_rows, read_tables
 from carpool_worker.settings import Settings
-from carpool_worker.views.vitals import ask
+from carpool_worker.views.vitals import read_vitals
 
 AWAY = (RedisError, sa.exc.SQLAlchemyError, OSError)
 
@@ -35,21 +35,21 @@ class Exporter(Collector):
     def __init__(self, engine: sa.Engine, server: redis.Redis, settings: Settings) -> None:
         self._readings = Cached(lambda: read_tables(engine, settings))
         self._totals = Cached(lambda: count_rows(engine))
-        self._signs = Cached(lambda: ask(server))
+        self._vitals = Cached(lambda: read_vitals(server))
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as of now, or of a few seconds ago."""
-        at, signs, readings, totals = (
+        at, vitals, readings, totals = (
             now(),
-            _reached(self._signs),
+            _reached(self._vitals),
             _reached(self._readings),
             _reached(self._totals),
         )
-        up = {"redis": signs is not None, "database": readings is not None and totals is not None}
+        up = {"redis": vitals is not None, "database": readings is not None and totals is not None}
         text = "Whether the server can be reached."
         yield gauge("up", text, ("server",), [((name,), reached) for name, reached in up.items()])
-        if signs is not None:
-            yield from of_vitals(signs)
+        if vitals is not None:
+            yield from of_vitals(vitals)
         if readings is not None:
             yield from of_batches(readings, at)
             yield from of_deliveries(readings.deliveries, readings.tries, at)
@@ -60,7 +60,7 @@ class Exporter(Collector):
 
     def close(self) -> None:
         """Wait for readings that are under way."""
-        for cached in (self._readings, self._totals, self._signs):
+        for cached in (self._readings, self._totals, self._vitals):
             cached.close()
 
 

@@ -12,7 +12,7 @@ from carpool_worker.metrics.readings import Totals
 from carpool_worker.states import FINAL_REQUEST_STATES
 from carpool_worker.store.reports.metrics import NEWEST_TRIES, Tries
 from carpool_worker.store.reports.status import Deliveries
-from carpool_worker.views.vitals import Signs
+from carpool_worker.views.vitals import Vitals
 
 MOST_HOSTS = 20
 """Webhook hosts that get a label of their own; the others are counted together."""
@@ -37,16 +37,18 @@ def one(name: str, text: str, value: float | None) -> Metric:
     return gauge(name, text, (), [] if value is None else [((), value)])
 
 
-def of_vitals(signs: Signs) -> Iterator[Metric]:
+def of_vitals(vitals: Vitals) -> Iterator[Metric]:
     """Yield what Redis knows; a beat that has never run counts as silent forever."""
-    yield one("inbox_requests", "Requests in the inbox.", signs.inbox)
+    yield one("inbox_requests", "Requests in the inbox.", vitals.inbox)
     yield one(
-        "inbox_oldest_seconds", "Age of the oldest entry in the inbox; 0 if it is empty.", signs.oldest or 0.0
+        "inbox_oldest_seconds",
+        "Age of the oldest entry in the inbox; 0 if it is empty.",
+        vitals.oldest_age or 0.0,
     )
     yield one(
-        "quarantined_entries", "Inbox entries in quarantine, as they could not be read.", signs.quarantined
+        "quarantined_entries", "Inbox entries in quarantine, as they could not be read.", vitals.quarantined
     )
-    silent = float("inf") if signs.beat is None else signs.beat
+    silent = float("inf") if vitals.beat_age is None else vitals.beat_age
     yield one("beat_silent_seconds", "Time since beat's last tick; it ticks every second.", silent)
 
 

@@ -1,7 +1,7 @@
 """Erases a client's content at once, wherever Carpool keeps it: the tables, the inbox, the quarantine, unread replies.
 
-First the client's requests are canceled, so that nothing needs their content any more; what is at Anthropic has its
-answer dropped when it comes. May be run again at any time, and may die anywhere: what is gone is gone.
+First the client's requests are canceled, so that nothing needs their content any longer; the answers of those at
+Anthropic are dropped when they come. Idempotent and crash-safe: to finish a purge that died, run it again.
 """
 
 from __future__ import annotations
@@ -24,13 +24,17 @@ from carpool_worker.pipeline.inbox import quarantine
 from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.settings import Settings
 from carpool_worker.store import erasure
+from carpool_worker.telemetry.logs import get_logger
+
+log = get_logger(__name__)
 
 PAGE_REQUESTS = 1_000
 """Requests erased in one transaction."""
 
 INBOX_MARGIN = 10.0
 INBOX_PAUSE = 0.5
-"""Seconds: after claim_interval an entry that a worker holds has been taken, by it or here; the time between looks."""
+"""Seconds: how long after claim_interval an entry that a worker reads is taken at the latest, by it or here; and the
+time between two checks."""
 
 Progress = Callable[[int], None]
 """Called with the number of requests just erased."""
@@ -42,18 +46,30 @@ class _Whose(msgspec.Struct):
 
 @dataclass
 class Purged:
-    """What went, in rows or entries, and whether anything is left."""
+    """What was erased, in rows or entries, and whether anything is left."""
 
     canceled: int = 0
     requests: int = 0
     gone: Counter[str] = field(default_factory=Counter)  # params, answers, deliveries, replies, quarantined
-    inbox_taken: bool = True  # False: a worker still holds entries of the inbox
+    inbox_taken: bool = True  # False: a worker is still reading entries of the inbox
     scrubbed: bool = True  # False: deleted bytes are still in the database's files
     rewritten: bool = True  # False: they may still be in Redis' append-only file
 
 
+def count(engine: sa.Engine, client: str) -> int:
+    """Return how many requests a client has in the ledger."""
+    with read(engine) as connection:
+        return erasure.count(connection, client)
+
+
 def purge(
-    engine: sa.Engine, server: redis.Redis, client: str, settings: Settings, progress: Progress
+    engine: sa.Engine,
+    server: redis.Redis,
+    client: str,
+    settings: Settings,
+    progress: Progress = lambda _: None,
+    *,
+    actor: str,
 ) -> Purged:
     """Erase all content of a client's requests; usage and cost stay."""
     purged = Purged()
@@ -66,6 +82,7 @@ def purge(
     purged.gone["replies"] = _drop_replies(server, client)
     purged.scrubbed = engine.dialect.name == "sqlite" and erasure.scrub(engine)
     purged.rewritten = _rewrite(server)
+    log.info("client purged by operator", actor=actor, client=client, requests=purged.requests)
     return purged
 
 
@@ -75,7 +92,7 @@ def _newest(server: redis.Redis) -> Any:
 
 
 def _take_inbox(engine: sa.Engine, server: redis.Redis, settings: Settings, newest: Any) -> bool:
-    """Have all that is in the inbox up to `newest` taken; return False where a worker holds some of it too long."""
+    """Have all that is in the inbox up to `newest` taken; return False if a worker is reading some of it too long."""
     limits, budgets = settings.limits, settings.budgets
     deadline = time.monotonic() + settings.claim_interval + INBOX_MARGIN
     while newest and server.xrange(INBOX, "-", newest, count=1):

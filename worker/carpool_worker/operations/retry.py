@@ -1,4 +1,4 @@
-"""Puts discarded requests back at an operator's word, and says beforehand what that may cost."""
+"""Retries discarded requests, and estimates beforehand what that may cost."""
 
 from __future__ import annotations
 
@@ -9,49 +9,83 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from carpool_worker.database import now, write
+from carpool_worker.settings import Settings
 from carpool_worker.store import usage
 from carpool_worker.store.requests import discarded
-from carpool_worker.store.requests.discarded import Chance, Counted, Wanted
-from carpool_worker.units import DOLLAR
+from carpool_worker.store.requests.discarded import PRUNING_MARGIN, Counted, Wanted
+from carpool_worker.telemetry.logs import get_logger
+from carpool_worker.units import DAY, DOLLAR
+from carpool_worker.views import lookup
+
+log = get_logger(__name__)
+
+Chance = discarded.Chance
+"""Whether a discarded request can be retried, and what that may cost."""
 
 STEP = 500
-"""Requests put back in one transaction."""
+"""Requests retried in one transaction."""
 
 
 @dataclass
 class Estimate:
-    """What putting requests back may come to: how many of each chance, and their cost in dollars as far as known."""
+    """What a retry may come to: how many requests of each chance, and their cost in dollars as far as it is known."""
 
     counts: dict[Chance, int] = field(default_factory=dict)
-    told: int = 0  # of those that can be put back: callbacks that were told of the failure
+    notified: int = 0  # of those that can be retried: callbacks that know of the failure
     cost: Decimal = Decimal(0)
-    unpriced: int = 0  # of those that can be put back: no cost is known of any such
+    unpriced: int = (
+        0  # of those that can be retried: the same client has no answer of that model with a known cost
+    )
 
     def count(self, chances: Sequence[Chance]) -> int:
         """Return how many have one of these chances."""
         return sum(self.counts.get(chance, 0) for chance in chances)
 
 
+def chances(*, even_paid: bool) -> list[Chance]:
+    """Return the chances that a retry takes: with `even_paid`, those too that may be paid for twice."""
+    return [Chance.FREE, Chance.PAID] if even_paid else [Chance.FREE]
+
+
+def choose(
+    connection: sa.Connection,
+    settings: Settings,
+    ids: Sequence[str] | None = None,
+    client: str | None = None,
+    since: int | None = None,
+) -> Wanted:
+    """Return which discarded requests are meant: all, or those of `ids` (or beginnings), of a client, since a time.
+
+    Raises:
+        UnknownId, AmbiguousId.
+    """
+    at = now()
+    named = [lookup.request_id(connection, one) for one in ids] if ids else None
+    kept_since = at - int(settings.params_retention_days * DAY) + PRUNING_MARGIN
+    return Wanted(kept_since, named, client, since, until=at)
+
+
 def estimate(connection: sa.Connection, wanted: Wanted, chances: Sequence[Chance]) -> Estimate:
-    """Return what it may come to, by what the answers of the same client and model have cost on average."""
+    """Return what a retry may come to, by what answers of the same client and model have cost on average."""
     averages = _averages(connection)
     found = Estimate()
     for row in discarded.count(connection, wanted):
         found.counts[row.chance] = found.counts.get(row.chance, 0) + row.rows
         if row.chance in chances:
-            found.told += row.told
+            found.notified += row.told
             _add_cost(found, row, averages)
     return found
 
 
-def put_back(engine: sa.Engine, wanted: Wanted, chances: Sequence[Chance]) -> int:
-    """Put back these requests; return how many. What is discarded again meanwhile stays so."""
+def retry(engine: sa.Engine, wanted: Wanted, chances: Sequence[Chance], *, actor: str) -> int:
+    """Retry these requests, as often as new ones; return how many. What is discarded again meanwhile stays so."""
     total = step = 0
     while True:
         with write(engine) as connection:
             step = discarded.put_back(connection, wanted, chances, STEP, now())
         total += step
         if step < STEP:
+            log.info("requests retried by operator", actor=actor, count=total)
             return total
 
 

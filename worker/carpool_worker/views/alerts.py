@@ -1,56 +1,94 @@
-"""Decides what of an overview needs an operator. Pure."""
+"""Alerts: what in a status needs an operator. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 
-from carpool_worker.formatting import age
+from carpool_worker.formatting import age, counted
 from carpool_worker.units import SECOND
-from carpool_worker.views.status import Overview
-from carpool_worker.views.vitals import Signs
+from carpool_worker.views.status import Status
+from carpool_worker.views.vitals import Vitals
 
 SILENT = 30.0
-"""Seconds without a tick after which beat is taken for dead; it ticks each second."""
+"""Seconds without a tick after which beat is taken for dead; it ticks every second."""
 
 STUCK_INBOX = 60.0
 """Seconds after which a request in the inbox is too old: a worker takes it within one."""
 
 
-def alarms(seen: Overview) -> list[str]:
-    """Return what needs an operator, a sentence each, the gravest first."""
-    return [*_of_signs(seen.signs), *_of_batches(seen), *_of_deliveries(seen)]
+class AlertKind(StrEnum):
+    """What is wrong, most urgent first."""
+
+    REDIS_AWAY = "redis_away"
+    NO_WORKER = "no_worker"
+    BEAT_SILENT = "beat_silent"
+    INBOX_STUCK = "inbox_stuck"
+    ENTRIES_QUARANTINED = "entries_quarantined"
+    LANE_PAUSED = "lane_paused"
+    BATCH_IN_DOUBT = "batch_in_doubt"
+    BATCH_OVERDUE = "batch_overdue"
+    DELIVERIES_GIVEN_UP = "deliveries_given_up"
+    ENDPOINTS_STOPPED = "endpoints_stopped"
 
 
-def _of_signs(signs: Signs) -> Iterator[str]:
-    if signs.error is not None:
-        yield f"Redis can't be used: {signs.error}"
+@dataclass(frozen=True)
+class Alert:
+    """Something that needs an operator, in a sentence; the command that helps, and the lane or batch it is about."""
+
+    kind: AlertKind
+    sentence: str
+    command: str | None = None
+    subject: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.sentence}: {self.command}" if self.command else self.sentence
+
+
+def alerts(status: Status) -> list[Alert]:
+    """Return what needs an operator, most urgent first."""
+    return [*_of_vitals(status.vitals), *_of_batches(status), *_of_deliveries(status)]
+
+
+def _of_vitals(vitals: Vitals) -> Iterator[Alert]:
+    if vitals.error is not None:
+        yield Alert(AlertKind.REDIS_AWAY, f"Redis can't be used: {vitals.error}")
         return
-    if not signs.workers:
-        yield "no worker answers: carpool worker"
-    if signs.beat is None or signs.beat > SILENT:
-        since = "is silent" if signs.beat is None else f"has been silent for {age(signs.beat * SECOND)}"
-        yield f"beat {since}, nothing moves: carpool beat"
-    if (signs.oldest or 0.0) > STUCK_INBOX:
-        yield f"a request has been in the inbox for {age((signs.oldest or 0) * SECOND)}: nobody takes it"
-    if signs.quarantined:
-        yield f"{signs.quarantined:,} inbox entries could not be taken: carpool quarantine"
-
-
-def _of_batches(seen: Overview) -> Iterator[str]:
-    for view in seen.lanes:
-        if view.pause and not view.pause.by_operator:
-            yield f"lane {view.lane} is paused: {view.pause.reason}"
-    for batch_id in seen.lost:
-        yield f"batch {batch_id} is in doubt for too long: carpool batches show {batch_id}"
-    for batch_id in seen.overdue:
-        yield f"batch {batch_id} should have ended: carpool batches show {batch_id}"
-
-
-def _of_deliveries(seen: Overview) -> Iterator[str]:
-    if seen.deliveries.dead_lately:
-        yield (
-            f"{seen.deliveries.dead_lately:,} deliveries were given up on since yesterday: "
-            "carpool deliveries --state discarded"
+    if not vitals.workers:
+        yield Alert(AlertKind.NO_WORKER, "no worker answers", "carpool worker")
+    if vitals.beat_age is None or vitals.beat_age > SILENT:
+        length = "" if vitals.beat_age is None else f" has been silent for {age(vitals.beat_age * SECOND)}"
+        yield Alert(AlertKind.BEAT_SILENT, f"beat{length or ' is silent'}, nothing moves", "carpool beat")
+    if (oldest := vitals.oldest_age or 0.0) > STUCK_INBOX:
+        length = age(oldest * SECOND)
+        yield Alert(
+            AlertKind.INBOX_STUCK, f"a request has been in the inbox for {length}: no worker takes it"
         )
-    if seen.deliveries.stopped_endpoints:
-        yield f"{seen.deliveries.stopped_endpoints:,} webhook URLs are stopped: carpool deliveries endpoints"
+    if vitals.quarantined:
+        entries = counted(vitals.quarantined, "inbox entry", "inbox entries")
+        yield Alert(AlertKind.ENTRIES_QUARANTINED, f"{entries} could not be taken", "carpool quarantine")
+
+
+def _of_batches(status: Status) -> Iterator[Alert]:
+    for view in status.lanes:
+        if view.paused and not view.paused_by_operator:
+            yield Alert(
+                AlertKind.LANE_PAUSED, f"lane {view.lane} is paused: {view.reason}", subject=view.lane
+            )
+    for batch_id in status.long_in_doubt:
+        sentence = f"batch {batch_id} has been in doubt for too long"
+        yield Alert(AlertKind.BATCH_IN_DOUBT, sentence, f"carpool batches show {batch_id}", batch_id)
+    for batch_id in status.overdue:
+        sentence = f"batch {batch_id} should have ended"
+        yield Alert(AlertKind.BATCH_OVERDUE, sentence, f"carpool batches show {batch_id}", batch_id)
+
+
+def _of_deliveries(status: Status) -> Iterator[Alert]:
+    if dead := status.deliveries.dead_lately:
+        were = counted(dead, "delivery was", "deliveries were")
+        sentence = f"{were} given up on since yesterday"
+        yield Alert(AlertKind.DELIVERIES_GIVEN_UP, sentence, "carpool deliveries --state discarded")
+    if stopped := status.deliveries.stopped_endpoints:
+        sentence = counted(stopped, "webhook URL is stopped", "webhook URLs are stopped")
+        yield Alert(AlertKind.ENDPOINTS_STOPPED, sentence, "carpool deliveries endpoints")

@@ -1,47 +1,67 @@
-"""Budgets as the commands show them: what a client may spend, has spent and has reserved."""
+"""Budgets: what a client may spend, has spent and has reserved."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
 
 import sqlalchemy as sa
 
 from carpool_worker.database import now
-from carpool_worker.formatting import exact, money
+from carpool_worker.formatting import dollars, exact
 from carpool_worker.models import Request
-from carpool_worker.policies.budgets import BudgetBalance, budget_of, waits_for
-from carpool_worker.settings import settings
+from carpool_worker.policies.budgets import BudgetBalance, Over, budget_of, waits_for
+from carpool_worker.settings import Settings
 from carpool_worker.store.requests import reservations
 from carpool_worker.units import DOLLAR
+from carpool_worker.views.encoding import FLAT
 
 
-def balance_of(connection: sa.Connection, client: str) -> BudgetBalance | None:
+@dataclass(frozen=True, kw_only=True)
+class PeriodView:
+    """What may be spent in a period, and has been; dollars."""
+
+    limit: Decimal
+    spent: Decimal
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetView:
+    """A client's budget: its day, its month or both; what is reserved waits for answers that are to come; dollars."""
+
+    periods: Mapping[str, PeriodView] = field(metadata=FLAT)  # by `day` and `month`
+    reserved: Decimal
+    over: Over
+
+    def __str__(self) -> str:
+        limits = [
+            f"{dollars(one.limit)} a {period} ({dollars(one.spent)} spent)"
+            for period, one in self.periods.items()
+        ]
+        return ", ".join([*limits, f"{dollars(self.reserved)} reserved"])
+
+
+def budget(connection: sa.Connection, settings: Settings, client: str) -> BudgetView | None:
     """Return how a client stands against its budget now, or None where it has none."""
-    budget = budget_of(settings().budgets, client)
-    return reservations.balances(connection, {client: budget}, now())[client] if budget else None
+    balance = _balance(connection, settings, client)
+    if balance is None:
+        return None
+    periods = {
+        period: PeriodView(limit=exact(limit), spent=exact(balance.spent[period]))
+        for period, limit in balance.budget.limits.items()
+    }
+    return BudgetView(periods=periods, reserved=exact(balance.reserved), over=balance.budget.over)
 
 
-def waiting_for(connection: sa.Connection, held: Request) -> str:
+def waiting_for(connection: sa.Connection, settings: Settings, held: Request) -> str:
     """Return what a request waits for that its client's budget had no room for."""
-    balance = balance_of(connection, held.client)
+    balance = _balance(connection, settings, held.client)
     if balance is None or held.estimate is None:
-        return "nothing: its client has no budget any more, and it goes next"
+        return "nothing: its client no longer has a budget, so it goes next"
     return waits_for(balance, int(held.estimate * DOLLAR))
 
 
-def facts(balance: BudgetBalance) -> dict[str, Any]:
-    """Return a client's budget for programs; dollars as text."""
-    limits = {
-        period: {"limit": str(exact(limit)), "spent": str(exact(balance.spent[period]))}
-        for period, limit in balance.budget.limits.items()
-    }
-    return limits | {"reserved": str(exact(balance.reserved)), "over": str(balance.budget.over)}
-
-
-def line(balance: BudgetBalance) -> str:
-    """Return a client's budget as '$5.00 a day ($1.20 spent), $0.40 reserved'."""
-    limits = [
-        f"{money(limit)} a {period} ({money(balance.spent[period])} spent)"
-        for period, limit in balance.budget.limits.items()
-    ]
-    return ", ".join([*limits, f"{money(balance.reserved)} reserved"])
+def _balance(connection: sa.Connection, settings: Settings, client: str) -> BudgetBalance | None:
+    own = budget_of(settings.budgets, client)
+    return reservations.balances(connection, {client: own}, now())[client] if own else None

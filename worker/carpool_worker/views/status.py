@@ -1,9 +1,10 @@
-"""How everything stands at a moment, for one screen: out of Redis, of Celery and of the tables."""
+"""How everything stands at a moment: from Redis, from Celery and from the tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import redis
 import sqlalchemy as sa
@@ -12,18 +13,19 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
 from carpool_worker.database import now, read
-from carpool_worker.policies.windows import Opening, next_opening, parse_all
+from carpool_worker.policies.windows import Opening, next_opening
 from carpool_worker.settings import Settings
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
-from carpool_worker.store.reports import lanes as lane_views
-from carpool_worker.store.reports import status
-from carpool_worker.store.reports.lanes import LaneView
+from carpool_worker.store.reports import status as report
 from carpool_worker.store.reports.status import Deliveries, Finished, Mishap, Standing, Waiting
 from carpool_worker.store.requests import reservations
-from carpool_worker.units import DAY
-from carpool_worker.views.vitals import Signs, ask
+from carpool_worker.units import DAY, SECOND
+from carpool_worker.views import lanes
+from carpool_worker.views.encoding import Moment, plain
+from carpool_worker.views.lanes import LaneView
+from carpool_worker.views.vitals import Vitals, read_vitals
 
 ANSWER_SECONDS = 1.0
 """How long workers have to answer that they are alive."""
@@ -32,55 +34,115 @@ MOST_ERRORS = 3
 
 
 @dataclass(frozen=True)
-class Overview:
-    """How everything stands at a moment, in milliseconds since the epoch."""
+class Status:
+    """How everything stands at a moment; times are milliseconds since the epoch, money is in dollars."""
 
-    at: int
-    signs: Signs
+    at: Moment
+    vitals: Vitals
     queued: int  # requests at Anthropic
     queue_limit: int
-    standings: Sequence[Standing]
-    lost: Sequence[str]  # batches in doubt for longer than it can take to know
-    overdue: Sequence[str]  # batches that Anthropic should have ended
+    batches: Sequence[Standing]  # that are not finished, by state
+    long_in_doubt: Sequence[str]  # ids of batches in doubt for longer than it can take to know
+    overdue: Sequence[str]  # ids of batches that Anthropic should have ended
     finished: Finished  # in the last day
     retryable: Waiting
     deliveries: Deliveries
     lanes: Sequence[LaneView]
     errors: Sequence[Mishap] = field(default_factory=list)
-    opening: Opening | None = None  # of the windows, where they are closed
-    held: Mapping[str, int] = field(default_factory=dict)  # requests that wait for their client's budget
+    opening: Opening | None = None  # of the submit windows, while they are closed
+    held: Mapping[str, int] = field(
+        default_factory=dict
+    )  # requests that wait for their client's budget, by client
 
 
-def look(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Overview:
-    """Return how everything stands; where Redis is away, the tables still tell their part."""
-    signs, at = _signs(server, settings.redis_url), now()
-    doubt_policy = settings.doubt_policy
+def status(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Status:
+    """Return how everything stands; if Redis can't be used, `vitals.error` says why, and the rest is there."""
+    vitals, at = _vitals(server, settings.redis_url), now()
+    doubt = settings.doubt_policy
     with read(engine) as connection:
         submitting = batches.in_states(connection, [BatchState.SUBMITTING])
-        failed_try = status.last_failed_try(connection)
-        return Overview(
+        failed_try = report.last_failed_try(connection)
+        return Status(
             at=at,
-            signs=signs,
+            vitals=vitals,
             queued=batch_queue.queued(connection),
             queue_limit=settings.queue_limit,
-            standings=status.unfinished(connection),
-            lost=[batch.id for batch in submitting if doubt_policy.gives_up_at(batch) < at],
+            batches=report.unfinished(connection),
+            long_in_doubt=[batch.id for batch in submitting if doubt.gives_up_at(batch) < at],
             overdue=[batch.id for batch in batches.out(connection) if (batch.expires_at or at) < at],
-            finished=status.finished_since(connection, at - DAY),
-            retryable=status.retryable(connection),
-            deliveries=status.delivering(connection, at, at - DAY),
-            lanes=lane_views.active(connection),
-            errors=[*status.troubled(connection, MOST_ERRORS), *([failed_try] if failed_try else [])],
+            finished=report.finished_since(connection, at - DAY),
+            retryable=report.retryable(connection),
+            deliveries=report.delivering(connection, at, at - DAY),
+            lanes=lanes.active(connection),
+            errors=[*report.troubled(connection, MOST_ERRORS), *([failed_try] if failed_try else [])],
             held=reservations.count_held(connection),
-            opening=next_opening(parse_all(settings.submit_windows), at),
+            opening=next_opening(settings.limits.windows, at),
         )
 
 
-def _signs(server: redis.Redis, url: str) -> Signs:
+@dataclass(frozen=True)
+class _Batches:
+    batches: int
+    requests: int
+    oldest_age: float
+
+
+@dataclass(frozen=True)
+class _Retryable:
+    requests: int
+    next_at: Moment | None
+
+
+@dataclass(frozen=True)
+class _Times:
+    at: Moment
+    submit_windows_open_at: Moment | None
+
+
+def facts(status: Status) -> dict[str, Any]:
+    """Return the status for programs: times are RFC 3339, ages seconds, money dollars as text."""
+    vitals, deliveries = status.vitals, status.deliveries
+    due_at = deliveries.due.at
+    times: dict[str, Any] = plain(_Times(status.at, status.opening.at if status.opening else None))
+    return times | {
+        "workers": list(vitals.workers),
+        "beat_age": vitals.beat_age,
+        "redis_error": vitals.error,
+        "inbox": {
+            "requests": vitals.inbox,
+            "oldest_age": vitals.oldest_age,
+            "quarantined": vitals.quarantined,
+        },
+        "queue": {"requests": status.queued, "limit": status.queue_limit},
+        "batches": plain(
+            {
+                one.state: _Batches(one.batches, one.requests, (status.at - one.opened_at) / SECOND)
+                for one in status.batches
+            }
+        ),
+        "finished_in_a_day": plain(status.finished._asdict()),
+        "retryable": plain(_Retryable(status.retryable.rows, status.retryable.at)),
+        "held": dict(status.held),
+        "deliveries": {
+            "due": deliveries.due.rows,
+            "oldest_due_age": None if due_at is None else (status.at - due_at) / SECOND,
+            "retryable": deliveries.retryable.rows,
+            "dead": deliveries.dead,
+            "dead_in_a_day": deliveries.dead_lately,
+            "stopped_endpoints": deliveries.stopped_endpoints,
+        },
+        "lanes": [
+            {"lane": one.lane, "open": one.open_requests, "paused": one.reason} for one in status.lanes
+        ],
+        "errors": [mishap._asdict() for mishap in status.errors],
+    }
+
+
+def _vitals(server: redis.Redis, url: str) -> Vitals:
     try:
-        return replace(ask(server), workers=_workers(url))
+        return replace(read_vitals(server), workers=_workers(url))
     except (RedisError, BrokerError, OSError) as error:
-        return Signs(error=str(error).partition("\n")[0])
+        return Vitals(error=str(error).partition("\n")[0])
 
 
 def _workers(url: str) -> list[str]:

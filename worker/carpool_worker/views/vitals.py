@@ -1,4 +1,4 @@
-"""What Redis tells of how everything stands, for the terminal and for the metrics."""
+"""Vital signs in Redis: what waits in the inbox, and whether beat is alive; for the status and for the metrics."""
 
 from __future__ import annotations
 
@@ -23,23 +23,27 @@ be megabytes, stay there."""
 
 
 @dataclass(frozen=True)
-class Signs:
-    """What Redis and Celery tell: requests in the inbox, who answers. Ages are seconds."""
+class Vitals:
+    """Requests in the inbox, entries in the quarantine, and who is alive. Ages are in seconds."""
 
     inbox: int = 0
-    oldest: float | None = None  # of the inbox
+    oldest_age: float | None = None  # of the entries in the inbox
     quarantined: int = 0
-    beat: float | None = None  # since its last tick; None: there was none, or long ago
-    workers: Sequence[str] = ()  # where they were asked
+    beat_age: float | None = None  # since its last tick; None: there was none, or it was long ago
+    workers: Sequence[str] = ()  # those that answered, if they were asked
     error: str | None = None  # why nothing is known
 
 
-def ask(server: redis.Redis) -> Signs:
-    """Ask Redis; raises RedisError."""
+def read_vitals(server: redis.Redis) -> Vitals:
+    """Return what Redis knows; no worker is asked.
+
+    Raises:
+        RedisError.
+    """
     oldest = int(cast(int, server.eval(OLDEST_SCRIPT, 1, INBOX)))
-    return Signs(
+    return Vitals(
         inbox=max(0, int(cast(bytes | None, server.get(QUEUED)) or 0)),
-        oldest=oldest / 1_000 if oldest >= 0 else None,
+        oldest_age=oldest / 1_000 if oldest >= 0 else None,
         quarantined=int(server.xlen(QUARANTINE)),
-        beat=heartbeat.age(server),
+        beat_age=heartbeat.age(server),
     )

@@ -41,9 +41,9 @@ def note(connection: sa.Connection, health: Health, patience: int, now: int) -> 
     _forget(connection, health.well)
     _mark(connection, health.failing - health.well, now)
     for url in sorted(health.gone):
-        _stop(connection, url, ANSWERED_GONE, now)
+        stop(connection, url, ANSWERED_GONE, now)
     for url, failing_since in _overdue(connection, health.failing - health.well, now - patience):
-        _stop(connection, url, f"took no delivery since {clock(failing_since, now)}", now)
+        stop(connection, url, f"took no delivery since {clock(failing_since, now)}", now)
 
 
 def start(connection: sa.Connection, urls: Iterable[str]) -> list[str]:
@@ -54,6 +54,13 @@ def start(connection: sa.Connection, urls: Iterable[str]) -> list[str]:
         if connection.scalars(gone).one_or_none() is not None:
             started.append(url)
     return started
+
+
+def stop(connection: sa.Connection, url: str, reason: str, now: int) -> None:
+    """Send nothing more to a URL, unless it is stopped already."""
+    stopped = {"url": url, "failing_since": now, "stopped_at": now, "reason": reason}
+    runs = endpoints.c.stopped_at.is_(None)
+    upsert(connection, endpoints, [stopped], replace=("stopped_at", "reason"), where=runs)
 
 
 def troubles(connection: sa.Connection, urls: Collection[str] | None = None) -> list[Trouble]:
@@ -74,12 +81,6 @@ def _forget(connection: sa.Connection, urls: Collection[str]) -> None:
 
 def _mark(connection: sa.Connection, urls: Collection[str], now: int) -> None:
     insert_missing(connection, endpoints, [{"url": url, "failing_since": now} for url in sorted(urls)])
-
-
-def _stop(connection: sa.Connection, url: str, reason: str, now: int) -> None:
-    stopped = {"url": url, "failing_since": now, "stopped_at": now, "reason": reason}
-    runs = endpoints.c.stopped_at.is_(None)
-    upsert(connection, endpoints, [stopped], replace=("stopped_at", "reason"), where=runs)
 
 
 def _overdue(connection: sa.Connection, urls: Collection[str], before: int) -> list[tuple[str, int]]:

@@ -1,0 +1,168 @@
+"""Batches: what each holds, how it stands, what it waits for; and the story of one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from carpool_worker.flower.rows import OUTCOMES, contents, outcome
+from carpool_worker.models import Batch
+from carpool_worker.settings import Settings
+from carpool_worker.states import BatchState
+from carpool_worker.store.reports import batches
+from carpool_worker.views import lookup
+from carpool_worker.views.encoding import Moment
+from carpool_worker.views.wait_reasons import QueueContext, queue_context, waits_for
+
+
+class Event(NamedTuple):
+    """Something that happened, in a sentence without a subject."""
+
+    at: Moment
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchView:
+    """A batch; its age is in seconds, its size in bytes, its cost in dollars."""
+
+    id: str
+    model: str
+    lane: str
+    state: BatchState
+    age: int
+    requests: int
+    bytes: int
+    priority: int
+    submit_by: Moment | None
+    waiting_for: str  # empty once it has ended
+    last_error: str | None
+    claude_id: str | None
+    submissions: int
+    opened_at: Moment
+    finished_at: Moment | None
+    succeeded: int
+    errored: int
+    canceled: int
+    expired: int
+    cost: Decimal | None
+    list_price: Decimal | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchDetails(BatchView):
+    """A batch with the states of the requests that are in it now, and what happened to it, in order of time."""
+
+    request_states: Mapping[str, int]
+    story: Sequence[Event]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchFilter:
+    """Which batches; what is empty or None chooses all."""
+
+    states: Sequence[BatchState] = ()
+    model: str | None = None
+    since: Moment | None = None  # opened then or later
+
+
+def page(
+    connection: sa.Connection,
+    settings: Settings,
+    wanted: BatchFilter,
+    limit: int,
+    before: str | None = None,
+    after: str | None = None,
+) -> list[BatchView]:
+    """Return the newest `limit` of these batches, newest last: those before one batch, or the next after one.
+
+    Raises:
+        UnknownId, AmbiguousId: of `before` or `after`, which may be the beginnings of ids.
+    """
+    ends = [lookup.batch_id(connection, named) if named else None for named in (before, after)]
+    found = batches.page(connection, limit, wanted.states, wanted.model, wanted.since, *ends)
+    context = queue_context(connection, settings)
+    return [BatchView(**_facts(batch, context)) for batch in found]
+
+
+def find(connection: sa.Connection, settings: Settings, named: str) -> BatchDetails:
+    """Return the batch with this id, here or at Anthropic, or the only one whose id begins like this.
+
+    Raises:
+        UnknownId, AmbiguousId.
+    """
+    id_ = lookup.batch_id(connection, named)
+    batch = batches.find(connection, id_)
+    if batch is None:
+        raise lookup.UnknownId(f"there is no batch {named}")
+    return BatchDetails(
+        **_facts(batch, queue_context(connection, settings)),
+        request_states=batches.request_states(connection, id_),
+        story=story(batch, batches.parts(connection, id_)),
+    )
+
+
+def story(batch: Batch, parts: Sequence[str]) -> list[Event]:
+    """Return what happened to a batch, in order of time; `parts` are the batches that it was split into."""
+    return sorted(events(batch, parts), key=lambda event: event.at)
+
+
+def events(batch: Batch, parts: Sequence[str]) -> Iterator[Event]:
+    """Yield what happened to a batch."""
+    yield Event(batch.opened_at, f"opened in lane {batch.lane}")
+    if batch.sealed_at:
+        origin = f", a part of {batch.parent_id}" if batch.parent_id else ""
+        yield Event(batch.sealed_at, f"sealed: {contents(batch)}{origin}")
+        if marked := json.loads(batch.marked or "[]"):
+            first = f"; batch {batch.warm_up_id} goes ahead to warm it up" if batch.warm_up_id else ""
+            yield Event(batch.sealed_at, f"shared prompts marked for the cache: {len(marked)}{first}")
+    yield from _at_anthropic(batch)
+    if batch.finished_at:
+        is_split = parts and batch.state == BatchState.REJECTED  # the part of a completed one is its warm-up
+        into = f" into {', '.join(parts)}" if is_split else ""
+        how = outcome(batch) or batch.last_error or "nothing in it"
+        yield Event(batch.finished_at, f"{batch.state}{into}: {how}")
+
+
+def _at_anthropic(batch: Batch) -> Iterator[Event]:
+    if batch.submitting_at:
+        yield Event(batch.submitting_at, f"post {batch.submissions} began")
+    if batch.in_doubt_at:
+        disowned = len(json.loads(batch.disowned_ids))
+        others = f"; {disowned} that looked like it turned out to be others" if disowned else ""
+        yield Event(batch.in_doubt_at, f"in doubt: the post may or may not have made a batch{others}")
+    if batch.in_progress_at and batch.claude_id:
+        how = "found and adopted" if batch.in_doubt_at else "taken by Anthropic"
+        yield Event(batch.in_progress_at, f"{how} as {batch.claude_id}")
+    if batch.ended_at:
+        # By Anthropic's clock, in whole seconds: it can seem to have ended before it began.
+        ended_at = max(batch.ended_at, batch.in_progress_at or 0)
+        yield Event(ended_at, f"ended: {', '.join(f'{getattr(batch, name):,} {name}' for name in OUTCOMES)}")
+
+
+def _facts(batch: Batch, context: QueueContext) -> dict[str, Any]:
+    return {
+        "id": batch.id,
+        "model": batch.model,
+        "lane": batch.lane,
+        "state": BatchState(batch.state),
+        "age": (context.at - batch.opened_at) // 1_000,
+        "requests": batch.request_count,
+        "bytes": batch.body_bytes,
+        "priority": batch.priority,
+        "submit_by": batch.submit_by,
+        "waiting_for": waits_for(batch, context),
+        "last_error": batch.last_error,
+        "claude_id": batch.claude_id,
+        "submissions": batch.submissions,
+        "opened_at": batch.opened_at,
+        "finished_at": batch.finished_at,
+        **{name: getattr(batch, name) for name in OUTCOMES},
+        "cost": batch.cost,
+        "list_price": batch.list_price,
+    }

@@ -1,0 +1,112 @@
+"""Clients: what each has waiting, and what it has used; and where one's requests wait."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import sqlalchemy as sa
+
+from carpool_worker.exceptions import WorkerError
+from carpool_worker.formatting import exact
+from carpool_worker.settings import Settings
+from carpool_worker.store import usage
+from carpool_worker.store.reports import clients
+from carpool_worker.store.requests import reservations
+from carpool_worker.store.usage import Used
+from carpool_worker.views.budgets import BudgetView, budget
+
+
+class UnknownClient(WorkerError):
+    """No client of this name ever enqueued a request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientView:
+    """A client; held is what of the waiting has no room in its budget. Money in dollars, None where it is unknown."""
+
+    client: str
+    waiting: int
+    answered: int
+    cost: Decimal | None
+    saved: Decimal | None
+    held: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelUsage:
+    """What a client used of a model; money in dollars, None where it is unknown."""
+
+    cost: Decimal | None
+    saved: Decimal | None
+    model: str
+    answered: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientDetails:
+    """Where a client's requests wait, its dead letters, what it used of each model, and its budget if it has one."""
+
+    client: str
+    waiting: Mapping[str, int]  # by the state of their batch, `retryable`, or `held` by the budget
+    dead_letters: int
+    models: Sequence[ModelUsage]
+    budget: BudgetView | None
+
+
+def active(connection: sa.Connection, since: int | None = None) -> list[ClientView]:
+    """Return the clients that wait for an answer or have had one since then (whole days, UTC), most expensive last."""
+    waiting, held = clients.waiting(connection), reservations.count_held(connection)
+    used = {row.client: row for row in usage.totals(connection, ["client"], _day(since))}
+    found = [
+        ClientView(
+            client=client,
+            waiting=waiting.get(client, 0),
+            answered=used[client].requests if client in used else 0,
+            cost=_known(used.get(client), "cost"),
+            saved=_known(used.get(client), "saved"),
+            held=held.get(client, 0),
+        )
+        for client in {*used, *waiting}
+    ]
+    return sorted(found, key=lambda one: (one.cost or 0, one.answered, one.waiting, one.client))
+
+
+def find(
+    connection: sa.Connection, settings: Settings, client: str, since: int | None = None
+) -> ClientDetails:
+    """Return one client, with what it has used since then (whole days, UTC).
+
+    Raises:
+        UnknownClient.
+    """
+    if not clients.is_known(connection, client):
+        raise UnknownClient(f"there is no client {client!r}: carpool clients lists them")
+    models = usage.totals(connection, ["model"], _day(since), None, client)
+    return ClientDetails(
+        client=client,
+        waiting=clients.waiting_by_state(connection, client),
+        dead_letters=clients.dead_letters(connection, client),
+        models=[
+            ModelUsage(
+                cost=_known(row, "cost"), saved=_known(row, "saved"), model=row.model, answered=row.requests
+            )
+            for row in models
+        ],
+        budget=budget(connection, settings, client),
+    )
+
+
+def names(connection: sa.Connection) -> list[str]:
+    """Return the clients that have had an answer, most expensive first."""
+    return [row.client for row in usage.totals(connection, ["client"])]
+
+
+def _known(used: Used | None, amount: str) -> Decimal | None:
+    return exact(getattr(used, amount)) if used and used.is_priced else None
+
+
+def _day(since: int | None) -> str | None:
+    return None if since is None else datetime.fromtimestamp(since / 1_000, UTC).date().isoformat()

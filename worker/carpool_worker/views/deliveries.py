@@ -1,0 +1,116 @@
+"""Deliveries: answers on their way to callbacks, those that were given up on, and the URLs that give trouble."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from carpool_worker.states import DeliveryState
+from carpool_worker.store.deliveries import dead_letters, endpoints
+from carpool_worker.store.deliveries.dead_letters import Listed
+from carpool_worker.views import lookup
+from carpool_worker.views.encoding import Moment
+
+DeliveryFilter = dead_letters.Filter
+"""Which deliveries."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryView:
+    """One answer on its way to its callback."""
+
+    request_id: str
+    client: str | None  # None: its request is gone
+    channel: str
+    target: str  # a URL, or a task's name
+    state: DeliveryState
+    attempt: int
+    due_at: Moment  # retryable: when it is tried again; final: when it became so
+    last_error: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TryView:
+    """One try to deliver: how long it took in milliseconds, the status, and the error or the start of the answer."""
+
+    attempt: int
+    at: Moment
+    milliseconds: int
+    status: int | None
+    detail: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryDetails(DeliveryView):
+    """A delivery and each try to make it, in order."""
+
+    tries: Sequence[TryView]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointView:
+    """A webhook URL that fails, and when and why it was stopped, if it was."""
+
+    url: str
+    failing_since: Moment | None
+    stopped_at: Moment | None
+    reason: str | None
+    dead_letters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetters:
+    """Deliveries that were given up on: those that can be sent again, and those whose answer is no longer kept."""
+
+    sendable: int
+    gone: int
+
+
+def page(
+    connection: sa.Connection,
+    wanted: DeliveryFilter,
+    limit: int,
+    before: str | None = None,
+    after: str | None = None,
+) -> list[DeliveryView]:
+    """Return the newest `limit` of these deliveries, newest last: those before that of a request, or after it.
+
+    Raises:
+        UnknownId, AmbiguousId: of `before` or `after`, which may be the beginnings of ids.
+    """
+    ends = [lookup.delivery_id(connection, named) if named else None for named in (before, after)]
+    return [DeliveryView(**_facts(one)) for one in dead_letters.listed(connection, wanted, limit, *ends)]
+
+
+def find(connection: sa.Connection, named: str) -> DeliveryDetails:
+    """Return the delivery of the only request whose id begins like this.
+
+    Raises:
+        UnknownId, AmbiguousId.
+    """
+    request_id = lookup.delivery_id(connection, named)
+    [found] = dead_letters.listed(connection, DeliveryFilter(ids=[request_id]), 1)
+    tries = [TryView(**one._asdict()) for one in dead_letters.tries(connection, request_id)]
+    return DeliveryDetails(**_facts(found), tries=tries)
+
+
+def failing_endpoints(connection: sa.Connection) -> list[EndpointView]:
+    """Return the webhook URLs that fail or are stopped, longest first."""
+    dead = dead_letters.counted_by_target(connection)
+    return [
+        EndpointView(**one._asdict(), dead_letters=dead.get(one.url, 0))
+        for one in endpoints.troubles(connection)
+    ]
+
+
+def count_dead_letters(connection: sa.Connection, wanted: DeliveryFilter) -> DeadLetters:
+    """Return how many of these deliveries were given up on."""
+    sendable, gone = dead_letters.counted(connection, replace(wanted, state=None))
+    return DeadLetters(sendable=sendable, gone=gone)
+
+
+def _facts(one: Listed) -> dict[str, Any]:
+    return one._asdict() | {"state": DeliveryState(one.state)}

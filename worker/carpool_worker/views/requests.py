@@ -1,0 +1,219 @@
+"""Requests: how each stands; and the story of one, from its producer to its callback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+
+from carpool_worker.database import now
+from carpool_worker.formatting import counted, dollars, time_of
+from carpool_worker.models import Batch, DeliveryRow, Request
+from carpool_worker.settings import Settings
+from carpool_worker.states import DeliveryState, RequestState
+from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.deliveries import dead_letters
+from carpool_worker.store.deliveries.dead_letters import Try
+from carpool_worker.store.reports import requests
+from carpool_worker.views import budgets, lookup
+from carpool_worker.views.batches import Event
+from carpool_worker.views.batches import events as events_of_batch
+from carpool_worker.views.encoding import FLAT, Moment
+from carpool_worker.views.wait_reasons import queue_context, waits_for
+
+RequestFilter = requests.Filter
+"""Which requests; its `batch` may be the beginning of an id, `longest_open` is left to the view."""
+
+TOKENS = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestView:
+    """A request; money is in dollars. Nothing in it is what a client or Claude said."""
+
+    id: str
+    client: str
+    model: str
+    lane: str
+    state: RequestState
+    attempt: int
+    outcome: str | None
+    batch_id: str | None
+    priority: int
+    enqueued_at: Moment
+    submit_by: Moment | None
+    retry_at: Moment | None
+    held_at: Moment | None  # since when it waits for its client's budget
+    finished_at: Moment | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_write_tokens: int | None
+    cache_read_tokens: int | None
+    cost: Decimal | None
+    list_price: Decimal | None
+    estimate: Decimal | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a request says and was answered; None where there is none, or it is no longer kept."""
+
+    metadata: Any
+    idempotency_key: str | None
+    params: Any
+    answer: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestDetails(RequestView):
+    """A request with its delivery, what it waits for, and what happened to it, in order of time."""
+
+    params_bytes: int
+    callback: str | None  # a URL, or a task's name
+    delivery: DeliveryState | None
+    delivery_error: str | None
+    waiting_for: str | None
+    contents: Contents | None = field(metadata=FLAT)  # None: not asked for
+    story: Sequence[Event]
+
+
+def page(
+    connection: sa.Connection,
+    settings: Settings,
+    wanted: RequestFilter,
+    limit: int,
+    before: str | None = None,
+    after: str | None = None,
+) -> list[RequestView]:
+    """Return the newest `limit` of these requests in the order in which they were batched, newest last.
+
+    Those before one request, or the next after one. `wanted.batch`, `before` and `after` may be beginnings of ids.
+
+    Raises:
+        UnknownId, AmbiguousId.
+    """
+    batch = lookup.batch_id(connection, wanted.batch) if wanted.batch else None
+    exactly = replace(wanted, batch=batch, longest_open=settings.limits.longest_open(now()))
+    ends = [_get(connection, named) if named else None for named in (before, after)]
+    return [RequestView(**_facts(one)) for one in requests.page(connection, exactly, limit, *ends)]
+
+
+def find(
+    connection: sa.Connection, settings: Settings, named: str, *, contents: bool = False
+) -> RequestDetails:
+    """Return the only request whose id begins like this; what it says and was answered is read only if asked for.
+
+    Raises:
+        UnknownId, AmbiguousId.
+    """
+    request = _get(connection, named)
+    batch = batches.get(connection, request.batch_id)
+    delivery = requests.delivery(connection, request.id)
+    callback = json.loads(request.callback) if request.callback else {}
+    return RequestDetails(
+        **_facts(request),
+        params_bytes=request.params_bytes,
+        callback=callback.get("url") or callback.get("name"),
+        delivery=DeliveryState(delivery.state) if delivery else None,
+        delivery_error=delivery.last_error if delivery else None,
+        waiting_for=_waiting_for(connection, settings, request, batch),
+        contents=_contents(connection, request) if contents else None,
+        story=story(request, batch, delivery, dead_letters.tries(connection, request.id)),
+    )
+
+
+def story(
+    request: Request, batch: Batch | None, delivery: DeliveryRow | None, tries: Sequence[Try]
+) -> list[Event]:
+    """Return what happened to a request, in order of time."""
+    events = [*_begins(request), *_goes_out(batch), *_ends(request), *_is_delivered(delivery, tries)]
+    return sorted(events, key=lambda event: event.at)
+
+
+def _get(connection: sa.Connection, named: str) -> Request:
+    return requests.get(connection, lookup.request_id(connection, named))
+
+
+def _facts(request: Request) -> dict[str, Any]:
+    return {
+        "id": request.id,
+        "client": request.client,
+        "model": request.model,
+        "lane": request.lane,
+        "state": RequestState(request.state),
+        "attempt": request.attempt,
+        "outcome": request.outcome,
+        "batch_id": request.batch_id or None,
+        "priority": request.priority,
+        "enqueued_at": request.enqueued_at,
+        "submit_by": request.submit_by,
+        "retry_at": None if request.held_at else request.retry_at,
+        "held_at": request.held_at,
+        "finished_at": request.finished_at,
+        **{name: getattr(request, name) for name in (*TOKENS, "cost", "list_price", "estimate")},
+    }
+
+
+def _waiting_for(
+    connection: sa.Connection, settings: Settings, request: Request, batch: Batch | None
+) -> str | None:
+    if request.held_at:
+        return budgets.waiting_for(connection, settings, request)
+    if batch and request.state == RequestState.BATCHED:
+        return waits_for(batch, queue_context(connection, settings))
+    return f"another try at {time_of(request.retry_at)}" if request.retry_at else None
+
+
+def _contents(connection: sa.Connection, request: Request) -> Contents:
+    kept = requests.contents(connection, request.id)
+    return Contents(
+        metadata=json.loads(request.request_metadata) if request.request_metadata else None,
+        idempotency_key=request.idempotency_key,
+        params=json.loads(kept.params) if kept.params else None,
+        answer=json.loads(kept.answer) if kept.answer else None,
+    )
+
+
+def _begins(request: Request) -> Iterator[Event]:
+    size = counted(request.params_bytes, "byte")
+    yield Event(request.enqueued_at, f"enqueued by {request.client} for {request.model}, {size}")
+    if request.batch_id:
+        yield Event(request.batched_at, f"put into batch {request.batch_id}, for attempt {request.attempt}")
+    else:
+        yield Event(request.batched_at, "put aside: its client's budget had no room for it")
+    if request.cancel_requested_at:
+        yield Event(request.cancel_requested_at, "its cancellation was requested")
+
+
+def _goes_out(batch: Batch | None) -> Iterator[Event]:
+    if batch is not None:
+        ours = (batch.opened_at, batch.finished_at)
+        yield from (
+            Event(at, f"its batch: {words}") for at, words in events_of_batch(batch, ()) if at not in ours
+        )
+
+
+def _ends(request: Request) -> Iterator[Event]:
+    if request.finished_at is None:
+        return
+    used = (
+        f" · {request.input_tokens:,} tokens in, {request.output_tokens:,} out"
+        if request.output_tokens
+        else ""
+    )
+    cost = f" · {dollars(request.cost)}" if request.cost is not None else ""
+    yield Event(request.finished_at, f"{request.state}: {request.outcome}{used}{cost}")
+
+
+def _is_delivered(delivery: DeliveryRow | None, tries: Sequence[Try]) -> Iterator[Event]:
+    for one in tries:
+        answer = ", ".join(str(part) for part in (one.status, one.detail) if part is not None)
+        yield Event(one.at, f"delivery, try {one.attempt}: {answer or 'sent'} ({one.milliseconds:,} ms)")
+    if delivery and delivery.delivered_at:
+        yield Event(delivery.delivered_at, f"delivered to {delivery.target}")
+    if delivery and delivery.discarded_at:
+        yield Event(delivery.discarded_at, f"delivery given up on: {delivery.last_error}")

@@ -1,0 +1,106 @@
+"""Usage: what was used, what it cost and what it saved, summed by client, model or day; as values, JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from carpool_worker.formatting import exact
+from carpool_worker.store import usage
+from carpool_worker.store.usage import Used
+
+DIMENSIONS = usage.DIMENSIONS
+TOKENS = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
+MONEY = ("cost", "list_price", "saved")
+MEASURES = ("requests", *TOKENS, *MONEY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageView:
+    """A sum of the ledger; a dimension that it is not summed by is empty. Money in dollars, None where it is unknown.
+
+    `unpriced` of its requests have no known price: no amount contains them.
+    """
+
+    client: str = ""
+    model: str = ""
+    day: str = ""  # UTC, as 2026-11-22
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_read_tokens: int = 0
+    unpriced: int = 0
+    cost: Decimal | None = None
+    list_price: Decimal | None = None
+    saved: Decimal | None = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens in, cached or not."""
+        return self.input_tokens + self.cache_write_tokens + self.cache_read_tokens
+
+
+def usage_view(row: Used) -> UsageView:
+    """Return a sum of the ledger as a view."""
+    counts = {
+        name: getattr(row, name) for name in ("client", "model", "day", "requests", *TOKENS, "unpriced")
+    }
+    if not row.is_priced:
+        return UsageView(**counts)
+    return UsageView(**counts, cost=exact(row.cost), list_price=exact(row.list_price), saved=exact(row.saved))
+
+
+def totals(
+    connection: sa.Connection,
+    by: Sequence[str],
+    since: str | None = None,
+    until: str | None = None,
+    client: str | None = None,
+) -> list[UsageView]:
+    """Return what was used from day `since` to day `until`, both included, summed by some of client, model and day.
+
+    Ordered by day if they are summed by it, then most expensive first.
+    """
+    return [usage_view(row) for row in usage.totals(connection, by, since, until, client)]
+
+
+def together(rows: Sequence[UsageView]) -> UsageView:
+    """Return the sum of these rows; an amount is unknown where it is unknown in every row."""
+    counts = {name: sum(getattr(row, name) for row in rows) for name in ("requests", *TOKENS, "unpriced")}
+    known = [row for row in rows if row.cost is not None]
+    if rows and not known:
+        return UsageView(**counts)
+    return UsageView(
+        **counts,
+        cost=sum((row.cost or Decimal(0) for row in known), Decimal(0)),
+        list_price=sum((row.list_price or Decimal(0) for row in known), Decimal(0)),
+        saved=sum((row.saved or Decimal(0) for row in known), Decimal(0)),
+    )
+
+
+def to_json(rows: Sequence[UsageView], by: Sequence[str]) -> str:
+    """Return a list of objects: the dimensions, then MEASURES; dollars are numbers with all their digits."""
+    encoder = msgspec.json.Encoder(decimal_format="number")
+    lines = (encoder.encode(_record(row, by)).decode() for row in rows)
+    return f"[{', '.join(lines)}]" if not rows else "[\n " + ",\n ".join(lines) + "\n]"
+
+
+def to_csv(rows: Sequence[UsageView], by: Sequence[str]) -> str:
+    """Return CSV with a line of names: the dimensions, then MEASURES."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*by, *MEASURES], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_record(row, by) for row in rows)
+    return text.getvalue()
+
+
+def _record(row: UsageView, by: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in (*by, *MEASURES)}
