@@ -20,7 +20,7 @@ from carpool_worker.simulator import Fault
 
 BLOWS = 4
 QUEUES = [queue(agent) for agent in AGENTS if agent != "enqueue"]
-"""Those whose messages may be lost; a message at the Celery door is a request."""
+"""Those whose messages may be lost: a message of `carpool.enqueue` is a request."""
 
 LONG = 20.0
 """Seconds: longer than any wait for a connection."""
