@@ -105,11 +105,11 @@ def test_a_tasks_message_carries_the_trace_too(
         request.getfixturevalue("spans")
     services = celery.Celery(broker=redis_url)
     callback = json.dumps({"kind": "task", "name": "billing.on_answer", "queue": "billing"})
-    parcel = Outgoing("a" * 32, "completed", "billing.on_answer", callback, "", b"{}", TRACE)
+    outgoing = Outgoing("a" * 32, "completed", "billing.on_answer", callback, "", b"{}", TRACE)
 
     # When
     with TaskChannel(services, read_settings()) as channel:
-        assert asyncio.run(channel.send(parcel)).event is Event.ACCEPTED
+        assert asyncio.run(channel.send(outgoing)).event is Event.ACCEPTED
 
     # Then
     with services.connection_for_read() as connection, connection.SimpleQueue("billing") as queue:

@@ -27,9 +27,9 @@ def outgoing(name: str, queue: str = "billing") -> Outgoing:
     )
 
 
-def send(app: celery.Celery, parcel: Outgoing, **settings: Any) -> Sent:
+def send(app: celery.Celery, answer: Outgoing, **settings: Any) -> Sent:
     with TaskChannel(app, read_settings(**settings)) as channel:
-        return asyncio.run(channel.send(parcel))
+        return asyncio.run(channel.send(answer))
 
 
 def test_the_answer_arrives_as_the_tasks_one_argument_on_its_queue(redis_url: str) -> None:

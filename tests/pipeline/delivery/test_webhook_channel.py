@@ -49,10 +49,10 @@ def outgoing(url: str, answer: bytes = b'{"id":"1","message":{"text":"h\xc3\xa9"
     return Outgoing("a" * 32, "completed", url, callback, "2027-01-15T08:00:00.000Z", answer)
 
 
-def send(*parcels: Outgoing, names: AbstractResolver | None = None, **overrides: Any) -> list[Sent]:
+def send(*answers: Outgoing, names: AbstractResolver | None = None, **overrides: Any) -> list[Sent]:
     async def run() -> list[Sent]:
         async with WebhookChannel(webhook_settings(**overrides), names) as channel:
-            return [await channel.send(parcel) for parcel in parcels]
+            return [await channel.send(one) for one in answers]
 
     return asyncio.run(run())
 

@@ -38,10 +38,10 @@ class ClaimedDelivery:
         return len(self.outgoing.answer) if self.outgoing else 0
 
 
-def claim(engine: sa.Engine, limit: int, lease: float) -> list[ClaimedDelivery]:
-    """Claim up to `limit` deliveries for `lease` seconds, and load their answers."""
+def claim(engine: sa.Engine, limit: int, lease: Milliseconds) -> list[ClaimedDelivery]:
+    """Claim up to `limit` deliveries for the time of `lease`, and load their answers."""
     with database.write(engine) as connection:
-        claimed = deliveries.claim(connection, limit, round(lease * 1_000), database.now())
+        claimed = deliveries.claim(connection, limit, lease, database.now())
     if not claimed:
         return []
     with database.read(engine) as connection:

@@ -26,7 +26,7 @@ from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.settings import Settings
 from carpool_worker.states import DELIVER
 from carpool_worker.telemetry.logs import get_logger
-from carpool_worker.units import DAY, Milliseconds
+from carpool_worker.units import DAY, SECOND, Milliseconds
 
 RUN_SECONDS = 20.0
 """How long a run claims deliveries; the next run takes over."""
@@ -135,7 +135,8 @@ class DeliveryRun:
 
     async def _claim(self) -> list[ClaimedDelivery]:
         try:
-            return await self._in_database(claims.claim, CHUNK_DELIVERIES, self._lease_ends - monotonic())
+            lease = Milliseconds(round((self._lease_ends - monotonic()) * SECOND))
+            return await self._in_database(claims.claim, CHUNK_DELIVERIES, lease)
         except claims.AWAY:
             if self._in_flight.is_empty:
                 raise
