@@ -27,6 +27,7 @@ from tests.chaos.producing import CLIENT
 from tests.chaos.receiver import Receiver
 from tests.chaos.traffic import Traffic
 from tests.conftest import free_port
+from tests.fixtures.owed_deliveries import refuse_owed_deliveries
 
 from carpool_worker import migrations
 from carpool_worker.database import open_engine
@@ -76,6 +77,7 @@ class Stack:
             self._parts.callback(self.engine.dispose)
             self._parts.callback(self.keeper.close)
             migrations.upgrade(self.database.url)
+            refuse_owed_deliveries(self.database.url)
             for program in (self.valkey, self.simulator):
                 program.start()
             self.receiver = Receiver(programs.WEBHOOK_SECRET)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import request
+from tests.fixtures.owed_deliveries import refuse_owed_deliveries
 from tests.model.interruptions import Fuse, PorousClaude, make_porous
 
 from carpool import Request, Task, Webhook
@@ -149,6 +150,14 @@ class World:
             self.simulator.arm(*faults)
 
 
+def make_tables(folder: Path, *, guarded: bool = True) -> None:
+    """Make the database that each example begins with; `guarded`: it refuses to owe a delivery."""
+    (folder / "empty.db").unlink(missing_ok=True)
+    migrations.upgrade(f"sqlite:///{folder}/empty.db")
+    if guarded:
+        refuse_owed_deliveries(f"sqlite:///{folder}/empty.db")
+
+
 @pytest.fixture
 def world(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     # Small transactions, so that few requests take several.
@@ -159,7 +168,7 @@ def world(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> It
     # Any shared prompt is long enough to be cached, and any saving worth a warm-up.
     monkeypatch.setattr(savings, "shortest", lambda _: 0)
     monkeypatch.setattr(savings, "LEAST_WORTH", 0)
-    migrations.upgrade(f"sqlite:///{tmp_path}/empty.db")
+    make_tables(tmp_path)
     fuse = Fuse()
     options = SimulatorOptions(data=tmp_path / "simulator", requests_per_minute=10_000_000, scripts=SCRIPTS)
     with running(options) as simulator:
