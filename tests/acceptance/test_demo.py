@@ -51,7 +51,7 @@ def test_every_client_gets_its_answers_and_a_table_says_what_was_saved(tmp_path:
     ("content", "reason"),
     [
         (None, "can't be read"),
-        (b"\xff\xfe", "not a text"),
+        (b"\xff\xfe", "not text in UTF-8"),
         (b" \n", "no text"),
         (b"a" * 200_001, "larger than"),
     ],

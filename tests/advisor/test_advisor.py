@@ -12,7 +12,7 @@ import pytest
 from uuid_utils import uuid7
 
 from carpool_worker.advisor import answer_lengths, sampling, shared_prefixes, small_batches, smaller_models
-from carpool_worker.advisor.advice import Advice, Pace
+from carpool_worker.advisor.advice import Advice, SpendRate
 from carpool_worker.advisor.sampling import Sample, measured
 from carpool_worker.database import now
 from carpool_worker.money.costs import Tokens, price_of
@@ -20,7 +20,7 @@ from carpool_worker.store.reports.samples import Answered, Opened
 from carpool_worker.store.usage import Used
 
 TODAY = date(2026, 11, 22)
-A_MONTH = Pace(30 * 86_400)
+A_MONTH = SpendRate(30 * 86_400)
 SAMPLE = Sample("a", "claude-sonnet-5-5", 10_000, 2_500, 100, 4_096, "prefix", 8_000, is_marked=False)
 
 
@@ -175,12 +175,12 @@ def test_lanes_that_would_not_gain_are_left_alone(batches: list[Opened]) -> None
     assert list(small_batches.advise(batches, flush_interval=60)) == []
 
 
-# --- pace and samples ---
+# --- spend rate and samples ---
 
 
 def test_a_month_is_reckoned_at_the_rate_seen_and_never_from_less_than_a_day() -> None:
-    assert Pace(15 * 86_400).dollars(10**12) == 2
-    assert Pace(3_600).dollars(10**12) == 30
+    assert SpendRate(15 * 86_400).dollars(10**12) == 2
+    assert SpendRate(3_600).dollars(10**12) == 30
 
 
 def test_of_every_lane_some_batches_are_looked_into_and_of_many_lanes_no_fewer() -> None:

@@ -1,4 +1,4 @@
-"""What would cost less, from what was really used: one module for each kind of advice, each a pure decision."""
+"""What would cost less, judged by actual usage: one module for each kind of advice, each a pure decision."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import sqlalchemy as sa
 
 from carpool_worker.advisor import answer_lengths, shared_prefixes, small_batches, smaller_models
-from carpool_worker.advisor.advice import Advice, Pace
+from carpool_worker.advisor.advice import Advice, SpendRate
 from carpool_worker.advisor.sampling import by_client_and_model, take
 from carpool_worker.database import now, read
 from carpool_worker.store import usage
@@ -16,13 +16,13 @@ from carpool_worker.store.reports.samples import opened_since
 __all__ = ["Advice", "advise"]
 
 MOST_BATCHES = 20_000
-"""Batches that are looked at, the newest."""
+"""How many of the newest batches are examined."""
 
 
 def advise(engine: sa.Engine, since: str, client: str | None, flush_interval: float) -> list[Advice]:
-    """Return what to change, the dearest first, from what was used since that day (UTC).
+    """Return what to change, the largest saving first, from the usage since that day (UTC).
 
-    `client` limits it to one; then nothing is said of lanes, which clients share.
+    `client` limits it to one client; then there is no advice on lanes, which clients share.
     """
     with read(engine) as connection:
         used = usage.totals(connection, ("client", "model"), since, client=client)
@@ -31,11 +31,11 @@ def advise(engine: sa.Engine, since: str, client: str | None, flush_interval: fl
         )
         batches = opened_since(connection, _milliseconds(since), MOST_BATCHES)
         samples = by_client_and_model(take(connection, batches, client))
-    pace = Pace((now() - _milliseconds(first)) / 1000)
+    rate = SpendRate((now() - _milliseconds(first)) / 1000)
     today = datetime.now(UTC).date()
     advice = [
-        *smaller_models.advise(used, pace, today),
-        *shared_prefixes.advise(used, samples, batches, pace, today),
+        *smaller_models.advise(used, rate, today),
+        *shared_prefixes.advise(used, samples, batches, rate, today),
         *answer_lengths.advise(samples, today),
         *([] if client else small_batches.advise(batches, flush_interval)),
     ]

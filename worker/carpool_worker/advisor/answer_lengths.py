@@ -1,4 +1,4 @@
-"""Advice on `max_tokens` far above what is ever written."""
+"""Advice on a `max_tokens` far above the length of the answers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from carpool_worker.formatting import money
 from carpool_worker.money.prices import KINDS, model_prices
 
 LEAST_SAMPLES = 50
-"""Answers below which nothing is said."""
+"""The fewest answers on which advice is based."""
 
 FAR_ABOVE = 4
-"""`max_tokens` is too high from so many times the suggestion on."""
+"""`max_tokens` is too high from this many times the suggestion."""
 
 HEADROOM = 1.5
-"""The suggestion is so many times the 99th percentile, and no less than the longest answer seen."""
+"""The suggestion is this many times the 99th percentile, and no less than the longest answer."""
 
-WHAT = "max_tokens is {allowed:,}; of {count} answers half have {p50:,} tokens at most, and 99 % have {p99:,} at most."
+WHAT = "max_tokens is {allowed:,}; half of {count} answers have at most {p50:,} tokens, 99 % have at most {p99:,}."
 HOW = (
     "Send max_tokens: {suggestion}. It is no cost by itself, as only what is written is billed; it ends a runaway "
     "answer, which could cost {most} and then costs {bounded}."
@@ -28,7 +28,7 @@ HOW = (
 
 
 def advise(samples: Groups, today: date) -> Iterator[Advice]:
-    """Yield advice for each client and model whose answers stay far below what was allowed."""
+    """Yield advice for each client and model whose answers are far shorter than allowed."""
     for (client, model), group in samples.items():
         if len(group) >= LEAST_SAMPLES and (advice := _advice(client, model, group, today)):
             yield advice
@@ -53,14 +53,14 @@ def _advice(client: str, model: str, group: Sequence[Sample], today: date) -> Ad
 
 
 def suggested(written: Sequence[int]) -> int:
-    """Return a `max_tokens` that leaves room over these answers' lengths (ascending), rounded up to two digits."""
+    """Return a `max_tokens` with headroom above these lengths of answers (ascending), rounded up to two digits."""
     enough = max(int(percentile(written, 99) * HEADROOM), written[-1], 1)
     unit: int = 10 ** max(len(str(enough)) - 2, 0)
     return -(-enough // unit) * unit
 
 
 def percentile(ascending: Sequence[int], percent: int) -> int:
-    """Return the smallest value that so many percent of the values do not exceed."""
+    """Return the smallest value that this percentage of the values does not exceed."""
     return ascending[max(-(-len(ascending) * percent // 100) - 1, 0)]
 
 

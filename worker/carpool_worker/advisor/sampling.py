@@ -1,6 +1,6 @@
-"""Takes the samples: rows from all over each lane's batches, and of each what its params say in sizes and numbers.
+"""Takes the samples: rows from all over each lane's batches, and the sizes and numbers of their params.
 
-No content is kept: of a prompt's beginning its hash and its length remain.
+No content is kept: only the hash and the length of a prompt's beginning.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from carpool_worker.store.reports.samples import Answered, Opened
 MOST_SAMPLED_BATCHES = 64
 LEAST_OF_A_LANE = 4
 ROWS = 50
-"""At most so many batches are looked into, so many at least of each lane; in each at four places so many rows."""
+"""How many batches are sampled at most, how many of each lane at least, and how many rows at each of four places."""
 
 BETWEEN = (1 / 3, 2 / 3)
-"""Two of these places, in the time that a batch was open."""
+"""Two of these places, as parts of the time that a batch was open."""
 
 MOST_OF_A_GROUP = 400
 MOST_BYTES = 64_000_000
-"""Params that are read: so many requests for a client and a model, so many bytes in all."""
+"""The most params that are read: requests for a client and a model, and bytes in all."""
 
 BODIES_AT_ONCE = 50
 
 SEED = 20_261_122
-"""The same tables give the same advice."""
+"""Fixed, so that the same tables give the same advice."""
 
 
 class Asked(Beginning, frozen=True, kw_only=True):
-    """What is read of a request's params."""
+    """The part of a request's params that is read."""
 
     max_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One answered request: what it used, how long its answer might have been, and which prefix it has."""
+    """One answered request: what it used, how long its answer was allowed to be, and its prefix."""
 
     client: str
     model: str
@@ -51,7 +51,7 @@ class Sample:
     prompt_tokens: int  # cached ones included
     output_tokens: int
     max_tokens: int
-    prefix: str | None  # what tells its tools and system prompt from others
+    prefix: str | None  # identifies its tools and system prompt
     prefix_bytes: int
     is_marked: bool  # for the cache
 
@@ -61,7 +61,7 @@ Groups = dict[tuple[str, str], list[Sample]]
 
 
 def by_client_and_model(taken: Iterable[Sample]) -> Groups:
-    """Sort samples into groups."""
+    """Group samples."""
     groups: Groups = defaultdict(list)
     for sample in taken:
         groups[sample.client, sample.model].append(sample)
@@ -69,7 +69,7 @@ def by_client_and_model(taken: Iterable[Sample]) -> Groups:
 
 
 def take(connection: sa.Connection, batches: Sequence[Opened], client: str | None) -> Iterator[Sample]:
-    """Yield samples of the requests in these batches, or near them, as far as their params are still kept."""
+    """Yield samples of the requests in these batches, or near them, whose params are still stored."""
     rng = random.Random(SEED)  # noqa: S311 (no secret depends on it)
     found = {row.id: row for batch in picked(batches, rng) for row in _rows(connection, batch)}
     rows = [row for row in found.values() if client in (None, row.client)]
@@ -83,7 +83,7 @@ def take(connection: sa.Connection, batches: Sequence[Opened], client: str | Non
 
 
 def picked(batches: Sequence[Opened], rng: random.Random) -> list[Opened]:
-    """Return a bounded number of batches, some of every lane; larger ones are likelier."""
+    """Return a bounded number of batches, some of every lane; larger ones are more likely."""
     lanes: dict[str, list[Opened]] = defaultdict(list)
     for batch in batches:
         lanes[batch.lane].append(batch)
@@ -96,8 +96,8 @@ def picked(batches: Sequence[Opened], rng: random.Random) -> list[Opened]:
 
 
 def _rows(connection: sa.Connection, batch: Opened) -> Iterator[Answered]:
-    # By what the indexes find at once, however large the batch: some of its own rows, and by their ids, which begin
-    # with the time, those that came while it was open and just before it was sealed.
+    # Only what indexes find at once, however large the batch: some of its own rows, and by id (ids begin with the time)
+    # rows that arrived while it was open and just before it was sealed.
     yield from samples.answered_in(connection, batch.id, ROWS)
     sealed_at = batch.sealed_at or batch.opened_at
     for part in BETWEEN:
@@ -107,12 +107,12 @@ def _rows(connection: sa.Connection, batch: Opened) -> Iterator[Answered]:
 
 
 def first_id(at: int) -> str:
-    """Return the id (UUIDv7) before all of those made from then on, in milliseconds since the epoch."""
+    """Return the id (UUIDv7) before all those made from `at` on, in milliseconds since the epoch."""
     return f"{at:012x}".ljust(32, "0")
 
 
 def within_limits(rows: Sequence[Answered]) -> list[Answered]:
-    """Return those of the rows whose params are read."""
+    """Return the rows whose params are to be read."""
     taken: dict[tuple[str, str], int] = defaultdict(int)
     left, wanted = MOST_BYTES, []
     for row in rows:
@@ -124,7 +124,7 @@ def within_limits(rows: Sequence[Answered]) -> list[Answered]:
 
 
 def measured(row: Answered, body: bytes) -> Sample | None:
-    """Return what is of interest in a request's params, or None where they are no params."""
+    """Return a sample of a request, or None if its params can't be read."""
     try:
         asked = msgspec.json.decode(body, type=Asked)
     except msgspec.MsgspecError:

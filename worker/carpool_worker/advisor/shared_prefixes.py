@@ -1,4 +1,4 @@
-"""Advice on tools and system prompts that many requests share, long enough to cache, and that nobody marked."""
+"""Advice on shared tools and system prompts that are long enough for the cache but not marked for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import date
 
-from carpool_worker.advisor.advice import Advice, Pace, subject
+from carpool_worker.advisor.advice import Advice, SpendRate, subject
 from carpool_worker.advisor.sampling import Groups, Sample
 from carpool_worker.money.prices import model_prices
 from carpool_worker.prompt_cache.prefixes import shortest
@@ -15,25 +15,25 @@ from carpool_worker.store.reports.samples import Opened
 from carpool_worker.store.usage import Used
 
 LEAST_SAMPLES = 10
-"""Requests with the same prefix below which nothing is said."""
+"""The fewest requests with the same prefix on which advice is based."""
 
 HOW = (
-    "cache_shared_prompts = true: Carpool marks it for an hour where that pays. Or, for more than batches, the client "
-    'puts "cache_control" on the last block of system (or of tools). '
-    "Reckoned with {hits:.0%} hits; it pays from {even:.0%} on."
+    "cache_shared_prompts = true: Carpool marks it for an hour where that pays. Or, beyond batches, the client puts "
+    '"cache_control" on the last block of system (or of tools). '
+    "Estimated at {hits:.0%} hits; it pays from {even:.0%}."
 )
 
 
 def advise(
-    used: Sequence[Used], samples: Groups, batches: Sequence[Opened], pace: Pace, today: date
+    used: Sequence[Used], samples: Groups, batches: Sequence[Opened], rate: SpendRate, today: date
 ) -> Iterator[Advice]:
-    """Yield advice for each prefix of a client and a model that would have saved money in the cache."""
+    """Yield advice for each prefix of a client and a model that the cache would have made cheaper."""
     requests = {(row.client, row.model): row.requests for row in used}
     of_model = Counter(batch.model for batch in batches)
     for (client, model), group in samples.items():
         for alike in _by_prefix(group):
             count = requests.get((client, model), 0) * len(alike) // len(group)
-            yield from _advice(alike, group, count, of_model[model], pace, today)
+            yield from _advice(alike, group, count, of_model[model], rate, today)
 
 
 def _by_prefix(group: Sequence[Sample]) -> list[list[Sample]]:
@@ -45,7 +45,7 @@ def _by_prefix(group: Sequence[Sample]) -> list[list[Sample]]:
 
 
 def _advice(
-    alike: Sequence[Sample], group: Sequence[Sample], count: int, batches: int, pace: Pace, today: date
+    alike: Sequence[Sample], group: Sequence[Sample], count: int, batches: int, rate: SpendRate, today: date
 ) -> Iterator[Advice]:
     client, model = alike[0].client, alike[0].model
     tokens = prefix_tokens(alike, group)
@@ -59,9 +59,9 @@ def _advice(
             kind="cache",
             subject=subject(client, model),
             what=f"{len(alike) / len(group):.0%} of the requests begin with the same tools and system prompt, about "
-            f"{tokens:,} tokens, and nothing marks it for the cache.",
+            f"{tokens:,} tokens, and nothing marks them for the cache.",
             how=HOW.format(hits=WARM_HIT_RATE, even=breaks_even_at(rates)),
-            saves_per_month=pace.dollars(saved),
+            saves_per_month=rate.dollars(saved),
             facts={"client": client, "model": model} | facts,
         )
 

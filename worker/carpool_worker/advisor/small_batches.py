@@ -1,4 +1,4 @@
-"""Advice on lanes whose batches leave too small."""
+"""Advice on lanes whose batches are submitted too small."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from carpool_worker.units import SECOND
 
 LEAST_BATCHES = 20
 SMALL = 100
-"""Nothing is said of lanes with fewer batches, nor of batches with more requests than this on the average."""
+"""There is no advice on lanes with fewer batches, or with more requests in a batch on average."""
 
 INTERVALS = (300, 900, 3_600, 14_400)
-"""Seconds that a batch might wait instead."""
+"""Seconds that a batch could wait instead."""
 
 WORTH_IT = 4
-"""A longer wait is named where so many batches become one."""
+"""A longer wait is advised if it turns this many batches into one."""
 
 HOW = (
-    "Set flush_interval = {interval} (now {now:g}): an answer comes up to {longer} later. That costs and saves nothing "
-    "by itself; it takes fewer calls of the rate limit, and a shared prompt is found in the cache more often."
+    "Set flush_interval = {interval} (now {now:g}): an answer comes up to {longer} later. By itself that neither "
+    "costs nor saves anything; it takes fewer calls of the rate limit, and shared prompts hit the cache more often."
 )
 
 
 def advise(batches: Sequence[Opened], flush_interval: float) -> Iterator[Advice]:
-    """Yield advice for each lane; `batches` in order of time, `flush_interval` in seconds."""
+    """Yield advice for each lane; `batches` are in order of time, `flush_interval` is in seconds."""
     lanes: dict[str, list[Opened]] = defaultdict(list)
     for batch in batches:
         lanes[batch.lane].append(batch)
@@ -45,7 +45,7 @@ def _advice(lane: str, own: Sequence[Opened], requests: int, flush_interval: flo
             yield Advice(
                 kind="small_batches",
                 subject=lane,
-                what=f"{len(own):,} batches took {requests / len(own):.0f} requests each; {count:,} would have done.",
+                what=f"{len(own):,} batches took {requests / len(own):.0f} requests each; {count:,} would suffice.",
                 how=HOW.format(interval=interval, now=flush_interval, longer=age(interval * SECOND)),
                 facts={"lane": lane} | facts,
             )
@@ -53,7 +53,7 @@ def _advice(lane: str, own: Sequence[Opened], requests: int, flush_interval: flo
 
 
 def pooled(opened: Sequence[int], interval: float) -> int:
-    """Return how many batches there would have been, had each waited so long (seconds) from its first request on."""
+    """Return how many batches there would have been, had each waited this many seconds from its first request."""
     count, closes = 0, 0.0
     for at in opened:
         if at >= closes:

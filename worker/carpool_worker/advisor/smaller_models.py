@@ -1,11 +1,11 @@
-"""Advice on models where a smaller one would cost a fraction."""
+"""Advice on models of which a smaller one would cost a fraction."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 
-from carpool_worker.advisor.advice import Advice, Pace, subject
+from carpool_worker.advisor.advice import Advice, SpendRate, subject
 from carpool_worker.money.prices import Counts, model_prices
 from carpool_worker.store.usage import Used
 
@@ -14,16 +14,16 @@ CURRENT = ("claude-fable-5-1", "claude-opus-5-5", "claude-sonnet-5-5", "claude-h
 """From the largest to the smallest, and the current model of each (Anthropic's model overview, November 2026)."""
 
 FRACTION = 0.5
-"""A smaller model is named where the same tokens would cost this part or less."""
+"""A smaller model is advised if the same tokens would cost this fraction or less."""
 
 HOW = (
-    "Send a hundred of these requests to {other} and compare the answers; where they are as good, change the model. "
+    "Send a hundred of these requests to {other} and compare the answers; if they are as good, change the model. "
     "Token counts differ a little from model to model."
 )
 
 
-def advise(used: Iterable[Used], pace: Pace, today: date) -> Iterator[Advice]:
-    """Yield advice for each client and model (rows of the ledger, summed) that has a much cheaper neighbour."""
+def advise(used: Iterable[Used], rate: SpendRate, today: date) -> Iterator[Advice]:
+    """Yield advice for each client and model (summed rows of the usage ledger) with a much cheaper alternative."""
     for row in used:
         found = cheaper(row, today)
         if found and row.cost:
@@ -33,13 +33,13 @@ def advise(used: Iterable[Used], pace: Pace, today: date) -> Iterator[Advice]:
                 subject=subject(row.client, row.model),
                 what=f"{other} would take the same tokens for {part:.0%} of the price.",
                 how=HOW.format(other=other),
-                saves_per_month=pace.dollars(row.cost * (1 - part)),
+                saves_per_month=rate.dollars(row.cost * (1 - part)),
                 facts={"client": row.client, "model": row.model, "other": other, "part": round(part, 4)},
             )
 
 
 def cheaper(row: Used, today: date) -> tuple[str, float] | None:
-    """Return the next model, of the same size or smaller, that costs FRACTION or less, and what part it costs."""
+    """Return the largest model, of the same size or smaller, that costs FRACTION or less, and the fraction."""
     own = mean_price(row, row.model, today)
     for other in candidates(row.model):
         price = mean_price(row, other, today)
@@ -49,7 +49,7 @@ def cheaper(row: Used, today: date) -> tuple[str, float] | None:
 
 
 def candidates(model: str) -> Sequence[str]:
-    """Return the current models that are as large as this one or smaller, the largest first."""
+    """Return the current models as large as this one or smaller, the largest first."""
     for rank, names in enumerate(FAMILIES):
         if any(name in model for name in names):
             return CURRENT[rank:]
@@ -57,7 +57,7 @@ def candidates(model: str) -> Sequence[str]:
 
 
 def mean_price(row: Used, model: str, today: date) -> int | None:
-    """Return what the mean of these requests would cost today, in picodollars; cache writes as for five minutes."""
+    """Return what the average request would cost today, in picodollars; cache writes as for five minutes."""
     prices = model_prices(model, today)
     kinds = (row.input_tokens, row.output_tokens, row.cache_read_tokens, row.cache_write_tokens, 0, 0)
     uncached, output, read, write, *_ = (count // row.requests for count in kinds)

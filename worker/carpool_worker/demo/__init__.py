@@ -1,4 +1,4 @@
-"""`carpool demo`: three clients, two models, three kinds of callback, and what it saved."""
+"""`carpool demo`: three clients, two models, three kinds of callback, and what batching saved."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GLANCE_SECONDS = 0.5
 
 SIMULATED_TIMEOUT = 120.0
 REAL_TIMEOUT = 25 * 60 * 60.0
-"""Seconds until the demo gives up: a real batch ends within 24 hours."""
+"""Seconds after which the demo gives up: a real batch ends within 24 hours."""
 
 console = Console(highlight=False)
 
@@ -36,7 +36,7 @@ def run(files: Sequence[Path], *, yes: bool, keep: bool) -> int:
     """Run the demo and return the exit code.
 
     Raises:
-        WorkerError: a file can't be summarised, the cost was not agreed to, or Carpool did not come up.
+        WorkerError: a file can't be summarised, the cost was not agreed to, or Carpool did not start.
     """
     texts = read_files(files)
     clients = [Shop(classifications("first")), Support(classifications("second")), Library(summaries(texts))]
@@ -76,7 +76,7 @@ def _play(data: Path, clients: Sequence[Client], timeout: float, keep: bool) -> 
             _watch(instance, clients, started + timeout)
         _report(instance, clients, time.monotonic() - started)
         if keep:
-            console.print(f"Still up: {instance.flower_url} (Ctrl-C ends it)", soft_wrap=True)
+            console.print(f"Still up: {instance.flower_url} (Ctrl-C stops it)", soft_wrap=True)
             instance.wait()
 
 
@@ -86,7 +86,7 @@ def _watch(instance: Instance, clients: Sequence[Client], deadline: float) -> No
             progress.refresh()
             instance.check()
             if time.monotonic() > deadline:
-                raise WorkerError("The answers did not come in time; the logs may say why.")
+                raise WorkerError("The answers did not arrive in time; the logs may say why.")
             time.sleep(GLANCE_SECONDS)
         progress.refresh()
 

@@ -1,4 +1,4 @@
-"""The demo's three services; each takes its answers in another way."""
+"""The demo's three services; each receives its answers in a different way."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LISTEN_SECONDS = 0.5
 
 
 class Client:
-    """A service: it enqueues its requests under its name, and keeps the answers that come."""
+    """A service: it enqueues its requests under its name, and keeps the answers."""
 
     name: ClassVar[str]
     way: ClassVar[str]
-    """How it gets its answers."""
+    """How it receives its answers."""
     classifies: ClassVar[bool] = True
-    """Whether it asks for the class of reviews, else for summaries."""
+    """Whether it has reviews classified; otherwise it has files summarised."""
 
     def __init__(self, requests: Sequence[Request]) -> None:
         self.requests = requests
@@ -58,13 +58,13 @@ class Client:
         self.answers[result.id] = result
 
     def _enqueue(self, instance: Instance, callback: Callback | None = None) -> Sequence[str]:
-        # http is allowed as the receiver is on this machine
+        # http is allowed, as the receiver is on this machine
         with Producer(instance.redis_url, client=self.name, allow_http=True) as producer:
             return producer.enqueue_many(self.requests, callback=callback)
 
 
 class Shop(Client):
-    """Gets a signed webhook for each answer."""
+    """Receives a signed webhook for each answer."""
 
     name = "shop"
     way = "webhook"
@@ -95,7 +95,7 @@ class Shop(Client):
 
 
 class Support(Client):
-    """Gets a Celery task for each answer, on a queue of its own."""
+    """Receives a Celery task for each answer, on its own queue."""
 
     name = "support"
     way = "Celery task"
@@ -119,7 +119,7 @@ class Support(Client):
 
 
 class Library(Client):
-    """Waits for its answers, in the order in which they come."""
+    """Waits for its answers, in the order in which they arrive."""
 
     name = "library"
     way = "as_completed"
@@ -131,7 +131,7 @@ class Library(Client):
         threading.Thread(target=self._wait, args=[instance.redis_url, ids], daemon=True).start()
 
     def _wait(self, redis_url: str, ids: Sequence[str]) -> None:
-        # Redis goes away under it when the demo is stopped half way
+        # Redis disappears if the demo is stopped half way
         with suppress(RedisUnavailable), Producer(redis_url, client=self.name) as producer:
             for result in producer.as_completed(ids):
                 self._take(result)

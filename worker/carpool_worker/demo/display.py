@@ -1,4 +1,4 @@
-"""What the demo shows: requests by state while they are on their way, and what came of them."""
+"""What the demo displays: requests by state while they are processed, then the answers and what they cost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLASSES = ("positive", "negative", "neutral")
 
 
 class Progress:
-    """A table of requests by client and state: live on a terminal, else a line whenever something moved."""
+    """A table of requests by client and state: live on a terminal, else a line whenever something has changed."""
 
     def __init__(self, console: Console, engine: sa.Engine, clients: Sequence[Client]) -> None:
         self._console = console
@@ -44,7 +44,7 @@ class Progress:
         self._engine.dispose()
 
     def refresh(self) -> None:
-        """Show where the requests are now."""
+        """Update the display."""
         known = queries.stages(self._engine)
         counts = {client: self._count(client, known.get(client.name, Counter())) for client in self._clients}
         if self._live:
@@ -74,7 +74,7 @@ def _line(counts: dict[Client, Counter[str]]) -> str:
 
 
 def answers(clients: Sequence[Client]) -> Group:
-    """Return what was answered: the reviews by class and client, and one of the summaries."""
+    """Return the answers: the reviews by client and class, and one of the summaries."""
     lines = [_verdicts(client) for client in clients if client.classifies]
     summary = next(
         result for client in clients if not client.classifies for result in client.answers.values()
@@ -89,7 +89,7 @@ def _verdicts(client: Client) -> Text:
 
 
 def savings(engine: sa.Engine) -> Table:
-    """Return the table of what was done and what it cost, a column a model; dollars."""
+    """Return the table of what was done and what it cost, a column for each model."""
     models = queries.used(engine)
     columns = [*models, _sum(models)]
     table = Table(title="What it took")
@@ -101,7 +101,7 @@ def savings(engine: sa.Engine) -> Table:
     return table
 
 
-def _cells(used: queries.Used) -> list[str]:
+def _cells(used: queries.DemoUsage) -> list[str]:
     outcomes = "\n".join(f"{count} {outcome}" for outcome, count in used.outcomes.items())
     counts = [f"{count:,}" for count in (used.batches, used.requests)]
     tokens = [f"{count:,}" for count in (used.input_tokens, used.output_tokens)]
@@ -109,8 +109,8 @@ def _cells(used: queries.Used) -> list[str]:
     return [*counts, outcomes, *tokens, *money]
 
 
-def _sum(rows: Sequence[queries.Used]) -> queries.Used:
-    return queries.Used(
+def _sum(rows: Sequence[queries.DemoUsage]) -> queries.DemoUsage:
+    return queries.DemoUsage(
         model="together",
         batches=sum(row.batches for row in rows),
         requests=sum(row.requests for row in rows),

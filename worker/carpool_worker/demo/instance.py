@@ -1,4 +1,4 @@
-"""A `carpool up` of the demo's own, in a temporary folder, whatever the environment says of another one."""
+"""The demo's own `carpool up`, in a temporary folder, whatever other one the environment names."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from carpool_worker.processes.parent_death import wrapped
 from carpool_worker.processes.up import READY
 
 STOP_WAIT = 120.0
-"""Seconds that everything has to stop."""
+"""How long everything may take to stop."""
 
-IMPATIENT = {
+QUICK_SETTINGS = {
     "CARPOOL_FLUSH_INTERVAL": "2",
     "CARPOOL_POLL_INTERVAL": "1",
     "CARPOOL_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",  # the demo's receiver is on this machine
@@ -52,21 +52,21 @@ class Instance:
 
 @contextmanager
 def running(data: Path) -> Iterator[Instance]:
-    """Run `carpool up` on the folder `data`, for as long as the context lasts.
+    """Run `carpool up` on the folder `data` while the context lasts.
 
     Raises:
-        WorkerError: it did not come up; the message has what it printed.
+        WorkerError: it did not start; the message has what it printed.
     """
     command = [sys.executable, "-m", "carpool_worker.cli", "up", "--any-port", "--data", str(data)]
     process = subprocess.Popen(  # noqa: S603
         wrapped([*command, "--latency", SIMULATED_LATENCY]),
         cwd=data,  # no config/carpool.toml there
         env={name: value for name, value in os.environ.items() if not name.startswith("CARPOOL_")}
-        | IMPATIENT,
+        | QUICK_SETTINGS,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        process_group=0,  # Ctrl-C reaches the demo alone, which then stops this
+        process_group=0,  # Ctrl-C reaches the demo alone, which then stops this one
     )
     try:
         _wait_until_ready(process)
@@ -82,7 +82,7 @@ def _wait_until_ready(process: subprocess.Popen[str]) -> None:
         printed.append(line)
         if line.strip() == READY:
             return
-    raise WorkerError(f"`carpool up` did not come up:\n{''.join(printed)}")
+    raise WorkerError(f"`carpool up` did not start:\n{''.join(printed)}")
 
 
 def _instance(process: subprocess.Popen[str], env: dict[str, str]) -> Instance:

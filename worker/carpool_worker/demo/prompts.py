@@ -1,4 +1,4 @@
-"""What the demo asks: 200 reviews to classify, in two halves, and files to summarise."""
+"""The demo's requests: 200 reviews to classify, in two halves, and files to summarise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUMMARY_MAX_TOKENS = 400
 
 MAX_FILE_BYTES = 200_000
 CHARS_PER_TOKEN = 3
-"""Fewer than Claude's usual, so that an estimate errs on the high side."""
+"""Fewer than usual, so that an estimate errs on the high side."""
 
 PACKAGE = Path(__file__).parents[1]
 PROJECT = PACKAGE.parents[1]
@@ -34,11 +34,11 @@ DEFAULT_FILES = (
     PACKAGE / "models" / "requests.py",
     PACKAGE / "processes" / "supervision.py",
 )
-"""The first three are there in a clone of the project, not in an installed package."""
+"""The first three exist only in a clone of the project, not in an installed package."""
 
 
 def classifications(half: Literal["first", "second"]) -> list[Request]:
-    """Return a request for each review of that half."""
+    """Return a request for each review of this half."""
     reviews = resources(__package__).joinpath("reviews.txt").read_text().splitlines()
     middle = len(reviews) // 2
     chosen = reviews[:middle] if half == "first" else reviews[middle:]
@@ -69,7 +69,7 @@ def _summary(name: str, text: str) -> dict[str, Any]:
 
 
 def read_files(chosen: Sequence[Path]) -> list[tuple[str, str]]:
-    """Return the name and text of each file; of the project's own where none is chosen.
+    """Return the name and text of each file, or of the project's own if none is chosen.
 
     Raises:
         WorkerError: a file is missing, unreadable, empty, too large, or not text.
@@ -85,11 +85,11 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise WorkerError(f"{path} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise WorkerError(f"{path} is not a text in UTF-8.") from error
+        raise WorkerError(f"{path} is not text in UTF-8.") from error
     if len(content) > MAX_FILE_BYTES:
         raise WorkerError(f"{path} is larger than {MAX_FILE_BYTES:,} bytes.")
     if "\0" in text or not text.strip():
-        raise WorkerError(f"{path} has no text in it.")
+        raise WorkerError(f"{path} contains no text.")
     return text
 
 

@@ -1,4 +1,4 @@
-"""What the demo reads from the database, and only reads."""
+"""What the demo reads from the database; it writes nothing there."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ REQUEST_STAGES = (
     RequestState.COMPLETED.value,
     FAILED,
 )
-"""Where a request can be: its own state, and while it is `batched`, that of its batch."""
+"""Where a request can be: its own state or, while it is `batched`, that of its batch."""
 
 
 @dataclass(frozen=True)
-class Used:
-    """What the requests of one model came to; money in dollars."""
+class DemoUsage:
+    """The totals of one model's requests; money in dollars."""
 
     model: str
     batches: int
@@ -63,8 +63,8 @@ def _stage(state: RequestState, batch_state: BatchState) -> str:
     return COLLECTING if batch_state is BatchState.ENDED else POOLING
 
 
-def used(engine: sa.Engine) -> list[Used]:
-    """Return what the requests of each model came to."""
+def used(engine: sa.Engine) -> list[DemoUsage]:
+    """Return the totals of each model's requests."""
     query = sa.select(
         requests.c.model,
         sa.func.count(requests.c.batch_id.distinct()),
@@ -75,7 +75,7 @@ def used(engine: sa.Engine) -> list[Used]:
     with read(engine) as connection:
         outcomes = _outcomes(connection)
         return [
-            Used(model, batched, count, outcomes[model], tokens_in, tokens_out, cost, price)
+            DemoUsage(model, batched, count, outcomes[model], tokens_in, tokens_out, cost, price)
             for model, batched, count, tokens_in, tokens_out, cost, price in connection.execute(query)
         ]
 
