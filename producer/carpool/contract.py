@@ -6,6 +6,7 @@ Both sides import this module, so a change here is a change of protocol.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,11 @@ REPLIES = "carpool:reply:"
 
 REPLY_TTL = 3600
 """Seconds that a reply list is kept when nobody reads it."""
+
+REQUEST_ID = re.compile("[0-9a-f]{32}")
+"""A request's id, which is its custom_id in a batch too."""
+
+CLIENT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 ENTRY_FIELD = b"v1"
 CANCEL_FIELD = b"cancel"
@@ -83,8 +89,8 @@ ABSENT = msgspec.Raw(b"null")
 class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One request on its way to the worker."""
 
-    id: str  # 32 hex digits; the batch's custom_id too
-    client: str
+    id: str  # as REQUEST_ID
+    client: str  # as CLIENT_NAME
     model: str
     params: bytes  # JSON, sent to Anthropic byte for byte
     headers: dict[str, str]  # per-batch headers; they choose the lane

@@ -12,14 +12,13 @@ from msgspec.structs import replace
 
 from carpool import callbacks, tracing
 from carpool.callbacks import Callback
-from carpool.contract import MAX_PRIORITY, MAX_WAIT, Envelope, batch_headers, mint_id
+from carpool.contract import CLIENT_NAME, MAX_PRIORITY, MAX_WAIT, Envelope, batch_headers, mint_id
 from carpool.encoding import encode
 from carpool.exceptions import InvalidRequest, InvalidSetting
 from carpool.params import check_params
 
 MAX_METADATA_BYTES = 16_384
 MAX_KEY_LENGTH = 256
-CLIENT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 HEADER_VALUE = re.compile(r"[!-+\--~]{1,256}")
 """Visible ASCII without the comma, which separates the values of one header (RFC 9110, section 5.6.1)."""
 

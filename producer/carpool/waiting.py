@@ -5,13 +5,12 @@ It does no input or output, so Producer and AsyncProducer share it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
 import uuid_utils
 
-from carpool.contract import REPLIES, WAITS, WAITS_TTL, Wait, encode_wait
+from carpool.contract import REPLIES, REQUEST_ID, WAITS, WAITS_TTL, Wait, encode_wait
 from carpool.exceptions import InvalidRequest, WaitTimeout
 from carpool.options import BLOCK_SECONDS, Options
 from carpool.packer import Command
@@ -28,8 +27,6 @@ REPEAT_AFTER = (15.0, 30.0, 60.0)
 
 READ_ANSWERS = 200
 """Answers in one read."""
-
-REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class _Group(msgspec.Struct):

@@ -13,6 +13,9 @@ from carpool_worker.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
+CUSTOM_ID = "[a-zA-Z0-9_-]{1,64}"
+"""The Message Batches API's own rule."""
+
 CHUNK_LINES = 4_000
 CHUNK_BYTES = 8_000_000
 """A chunk of lines, committed in one transaction, ends when it has reached one of these."""
@@ -21,7 +24,7 @@ CHUNK_BYTES = 8_000_000
 class ResultLine(msgspec.Struct, frozen=True, gc=False):
     """One line of the results; `result` is kept as it came."""
 
-    custom_id: Annotated[str, msgspec.Meta(pattern=r"\A[a-zA-Z0-9_-]{1,64}\Z")]
+    custom_id: Annotated[str, msgspec.Meta(pattern=rf"\A{CUSTOM_ID}\Z")]
     result: msgspec.Raw
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carpool.contract import REQUEST_ID
 from carpool_worker.commands.completion import complete_batch, complete_client
 from carpool_worker.commands.options import Yes, actor, confirm
 from carpool_worker.formatting import counted
 
 if TYPE_CHECKING:
     from carpool_worker.operations.cancel import CancelOutcome
-
-REQUEST_ID = re.compile("[0-9a-f]{32}")
 
 MOST_UNKNOWN = 5
 """Ids printed that the tables don't know; the others are counted."""

@@ -10,6 +10,7 @@ from typing import IO, Annotated
 
 import msgspec
 
+from carpool.contract import REQUEST_ID
 from carpool_worker.exceptions import WorkerError
 
 SUFFIX = ".ids.jsonl"
@@ -19,7 +20,7 @@ class NamedRequest(msgspec.Struct, frozen=True):
     """A request of a file: its custom_id there, and its id."""
 
     custom_id: str
-    id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+    id: Annotated[str, msgspec.Meta(pattern=f"^{REQUEST_ID.pattern}$")]
 
 
 _decode = msgspec.json.Decoder(NamedRequest).decode

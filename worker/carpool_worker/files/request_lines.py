@@ -18,10 +18,8 @@ import msgspec
 from carpool import InvalidRequest, Request
 from carpool.contract import mint_id
 from carpool.params import check_params
+from carpool_worker.claude.results import CUSTOM_ID
 from carpool_worker.exceptions import WorkerError
-
-CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""The rule of the Message Batches API."""
 
 RUN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 FIELDS = frozenset({"custom_id", "params"})
@@ -141,7 +139,7 @@ def _parts(number: int, text: bytes) -> tuple[str, Any]:
     for unknown in sorted(value.keys() - FIELDS):
         raise LineInvalid(number, repr(unknown)[:80], "is unknown: a line has custom_id and params")
     custom_id = value.get("custom_id")
-    if not isinstance(custom_id, str) or not CUSTOM_ID.fullmatch(custom_id):
+    if not isinstance(custom_id, str) or not re.fullmatch(CUSTOM_ID, custom_id):
         raise LineInvalid(number, "custom_id", "must be 1 to 64 letters, digits, dashes or underscores")
     return custom_id, value.get("params")
 

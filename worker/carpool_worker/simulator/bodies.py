@@ -11,7 +11,7 @@ from typing import Annotated, BinaryIO, NamedTuple, TypeAlias
 
 import msgspec
 
-from carpool_worker.simulator.strict import read_strictly
+from carpool_worker.simulator.strict import CUSTOM_ID, read_strictly
 
 ITEM_START = b'{"custom_id":'
 SEPARATOR = b"," + ITEM_START
@@ -30,7 +30,7 @@ Bounds: TypeAlias = "array[int]"  # array is not generic at run time before Pyth
 class Item(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """One request of a batch, its params unread."""
 
-    custom_id: Annotated[str, msgspec.Meta(pattern=r"\A[a-zA-Z0-9_-]{1,64}\Z")]
+    custom_id: Annotated[str, msgspec.Meta(pattern=rf"\A{CUSTOM_ID}\Z")]
     params: msgspec.Raw
 
 

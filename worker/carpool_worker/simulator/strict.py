@@ -6,7 +6,7 @@ import msgspec
 
 from carpool_worker.simulator.errors import invalid
 
-CUSTOM_ID_PATTERN = "^[a-zA-Z0-9_-]{1,64}$"
+CUSTOM_ID = "[a-zA-Z0-9_-]{1,64}"
 MAX_CUSTOM_ID_CHARS = 64
 Fields = dict[str, msgspec.Raw]
 
@@ -62,8 +62,8 @@ def _custom_id(raw: msgspec.Raw, place: str) -> str:
         raise invalid(f"{place}: Input should be a valid string") from None
     if len(custom_id) > MAX_CUSTOM_ID_CHARS:
         raise invalid(f"{place}: String should have at most {MAX_CUSTOM_ID_CHARS} characters")
-    if not re.fullmatch(CUSTOM_ID_PATTERN, custom_id):
-        raise invalid(f"{place}: String should match pattern '{CUSTOM_ID_PATTERN}'")
+    if not re.fullmatch(CUSTOM_ID, custom_id):
+        raise invalid(f"{place}: String should match pattern '^{CUSTOM_ID}$'")
     return custom_id
 
 

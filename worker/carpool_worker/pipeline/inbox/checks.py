@@ -14,6 +14,7 @@ from carpool.contract import (
     BETA_HEADER,
     MAX_PARAMS_BYTES,
     MAX_PRIORITY,
+    REQUEST_ID,
     USER_PROFILE_HEADER,
     WORKSPACE_HEADER,
     Cancel,
@@ -23,7 +24,6 @@ from carpool.envelopes import MAX_BETAS_LENGTH, check_client
 from carpool.params import is_model
 from carpool.tracing import TRACEPARENT
 
-CUSTOM_ID = re.compile("[0-9a-f]{32}")
 LATEST = 253_402_300_799_999
 """Milliseconds: the end of the year 9999, the last one that RFC 3339 can express."""
 
@@ -39,7 +39,7 @@ ESCAPED_NUL = b"\\u0000"
 def check(envelopes: Iterable[Envelope]) -> None:
     """Raise ValueError, with field and rule, for the first envelope that would do harm."""
     for envelope in envelopes:
-        if not CUSTOM_ID.fullmatch(envelope.id):
+        if not REQUEST_ID.fullmatch(envelope.id):
             raise ValueError("id: must be 32 hexadecimal digits")
         check_client(envelope.client)
         if not is_model(envelope.model):
@@ -64,7 +64,7 @@ def check(envelopes: Iterable[Envelope]) -> None:
 
 def check_cancel(command: Cancel) -> None:
     """Raise ValueError, with field and rule, for a cancel command that would do harm."""
-    if not all(map(CUSTOM_ID.fullmatch, command.ids or ())):
+    if not all(map(REQUEST_ID.fullmatch, command.ids or ())):
         raise ValueError("ids: each must be 32 hexadecimal digits")
     check_client(command.client)
     if not 0 <= command.at <= LATEST:

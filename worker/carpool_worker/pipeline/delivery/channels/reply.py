@@ -6,7 +6,6 @@ whether a producer waits for it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, cast
@@ -14,7 +13,7 @@ from typing import Any, cast
 import redis
 import sqlalchemy as sa
 
-from carpool.contract import REPLIES, REPLY_TTL, WAITS, Answer, Wait, decode_wait, to_json
+from carpool.contract import REPLIES, REPLY_TTL, REQUEST_ID, WAITS, Answer, Wait, decode_wait, to_json
 from carpool_worker import database
 from carpool_worker.coordination.keys import WAITING
 from carpool_worker.store.requests.answers import load_answers
@@ -24,8 +23,6 @@ log = get_logger(__name__)
 
 WAITING_TTL = 3_600
 """Seconds that the hash is kept when nobody waits any longer; producers repeat their waits every minute."""
-
-ID = re.compile("[0-9a-f]{32}")
 
 WAITS_AT_A_TIME = 100
 """Taken from the list with one command."""
@@ -110,7 +107,7 @@ def _read(packed: bytes) -> Wait | None:
         wait = decode_wait(packed)
     except (ValueError, RecursionError, MemoryError):  # msgspec's errors are ValueErrors
         wait = None
-    if wait and wait.reply_to.startswith(REPLIES) and all(map(ID.fullmatch, wait.ids)):
+    if wait and wait.reply_to.startswith(REPLIES) and all(map(REQUEST_ID.fullmatch, wait.ids)):
         return wait
     log.warning("unreadable wait dropped", bytes=len(packed))
     return None
