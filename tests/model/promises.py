@@ -21,8 +21,8 @@ SELECT (SELECT count(*) FROM batches WHERE finished_at IS NULL)
     + (SELECT count(*) FROM deliveries WHERE state NOT IN ('delivered', 'discarded'))"""
 MISCOUNTED = """
 SELECT id, state, request_count,
-    (SELECT count(*) FROM requests WHERE batch_id = batches.id AND finished_at IS NULL) AS holds
-FROM batches WHERE state IN ('open', 'sealed', 'submitting', 'in_progress', 'canceling') AND holds <> request_count"""
+    (SELECT count(*) FROM requests WHERE batch_id = batches.id AND finished_at IS NULL) AS waiting
+FROM batches WHERE state IN ('open', 'sealed', 'submitting', 'in_progress', 'canceling') AND waiting <> request_count"""
 HOMELESS = """
 SELECT id FROM requests WHERE batch_id NOT IN (SELECT id FROM batches) AND NOT (batch_id = '' AND attempt = 0)"""
 UNSETTLED = """
@@ -75,8 +75,8 @@ class Books:
 
     def assert_nothing_accepted_is_lost(self, accepted: Mapping[str, Any]) -> None:
         inbox = self._inbox()
-        held = {request_id for (request_id,) in self.rows("SELECT id FROM requests")}
-        assert held | set(inbox) == set(accepted)
+        stored = {request_id for (request_id,) in self.rows("SELECT id FROM requests")}
+        assert stored | set(inbox) == set(accepted)
         assert int(self._server.get(QUEUED) or 0) == len(inbox)
 
     def assert_the_tables_are_sound(self) -> None:

@@ -84,8 +84,8 @@ def adopt_the_first_candidate_unseen(patch: Patch) -> None:
 
 def collect_what_was_collected(patch: Patch) -> None:
     def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dict[str, Pending]:
-        held = sa.select(*(tables.requests.c[name] for name in Pending._fields))
-        rows = connection.execute(held.where(tables.requests.c.batch_id == batch_id))
+        waiting = sa.select(*(tables.requests.c[name] for name in Pending._fields))
+        rows = connection.execute(waiting.where(tables.requests.c.batch_id == batch_id))
         return {row.id: Pending._make(row) for row in rows if row.id in ids}
 
     finish = endings.finish
@@ -194,10 +194,10 @@ def test_the_model_sees(world: World, monkeypatch: pytest.MonkeyPatch, bug: Bug)
     make_tables(world.folder, guarded=bug.guarded)
     bug.put_in(monkeypatch)
 
-    with pytest.raises(AssertionError) as seen:
+    with pytest.raises(AssertionError) as caught:
         bug.attack(world)
 
-    assert seen.traceback[-1].name == bug.promise
+    assert caught.traceback[-1].name == bug.promise
 
 
 @pytest.mark.parametrize("bug", [bug for bug in BUGS.values() if not bug.guarded])

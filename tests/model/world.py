@@ -132,12 +132,12 @@ class World:
         newest = next((one for one in reversed(self._made) if one not in self.deleted), None)
         with self.without_faults():
             newer = self.claude.really_newer(newest)
-            while any(seen.processing_status != "ended" for seen in newer):
+            while any(remote.processing_status != "ended" for remote in newer):
                 assert now() < deadline
                 newer = self.claude.really_newer(newest)
-        newer = [seen for seen in newer if seen.id not in self.counts]
-        self._made += reversed([seen.id for seen in newer])
-        self.counts |= {seen.id: seen.request_count for seen in newer}
+        newer = [remote for remote in newer if remote.id not in self.counts]
+        self._made += reversed([remote.id for remote in newer])
+        self.counts |= {remote.id: remote.request_count for remote in newer}
 
     @contextmanager
     def without_faults(self) -> Iterator[None]:

@@ -23,7 +23,7 @@ NOW = 1_800_000_000_000
 USAGE = {"input_tokens": 10, "output_tokens": 5, "cache_creation": None, "service_tier": "batch"}
 
 
-def held(id_: str = "a", attempt: int = 1, model: str = MODEL, client: str = "billing") -> Pending:
+def pending(id_: str = "a", attempt: int = 1, model: str = MODEL, client: str = "billing") -> Pending:
     return Pending(id_, client, model, attempt, '{"kind":"webhook"}')
 
 
@@ -38,7 +38,7 @@ def errored(kind: str) -> bytes:
 
 
 def concluded(body: bytes, *waiting: Pending) -> Conclusions:
-    waiting = waiting or (held(),)
+    waiting = waiting or (pending(),)
     return conclude({one.id: body for one in waiting}, waiting, POLICY, day=DAY, at=NOW)
 
 
@@ -76,7 +76,7 @@ def test_a_success_is_completed_with_its_tokens_and_its_price() -> None:
 
 
 def test_usage_is_summed_by_client_and_model() -> None:
-    waiting = [held("a"), held("b"), held("c", client="search"), held("d", model="no-such-model")]
+    waiting = [pending("a"), pending("b"), pending("c", client="search"), pending("d", model="no-such-model")]
     bodies = {one.id: succeeded(model=one.model) for one in waiting}
 
     conclusions = conclude(bodies, waiting, POLICY, day=DAY, at=NOW)
@@ -92,7 +92,7 @@ def test_usage_is_summed_by_client_and_model() -> None:
 
 
 def test_an_alias_is_priced_by_the_model_that_answered() -> None:
-    [ending] = concluded(succeeded(model=MODEL), held(model="an-alias")).endings
+    [ending] = concluded(succeeded(model=MODEL), pending(model="an-alias")).endings
 
     assert ending.cost
 
@@ -107,7 +107,7 @@ def test_an_incurable_error_is_final_and_another_is_tried_again() -> None:
 def test_the_last_attempts_failure_is_final_and_keeps_its_error() -> None:
     body = errored("overloaded_error")
 
-    [ending] = concluded(body, held(attempt=3)).endings
+    [ending] = concluded(body, pending(attempt=3)).endings
 
     assert (ending.transition, ending.outcome, ending.body, ending.cost) == (DISCARD, "errored", body, None)
 

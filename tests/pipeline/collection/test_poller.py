@@ -76,7 +76,7 @@ def test_a_batch_that_was_deleted_ends_its_requests_with_a_clear_error_and_no_lo
         console.messages.batches.delete(claude_id)
     carpool.change("UPDATE batches SET state = 'in_progress', ended_at = NULL")
 
-    # When it can't be seen, Then it is waited for, until long after it must have expired
+    # When it can't be retrieved, Then it is polled on, until long after it must have expired
     carpool.poll()
     assert batch_states(carpool.engine) == ["in_progress"]
     carpool.change("UPDATE batches SET expires_at = 1")
@@ -165,12 +165,12 @@ def test_a_batch_of_which_nothing_is_wanted_is_canceled_at_anthropic(
     assert batch_states(carpool.engine) == ["in_progress"]
     cancel(carpool, producer, ids[1])
 
-    # When Anthropic can't be told at first
+    # When the first cancel call fails
     slow.arm(Fault(operation="cancel", kind="dropped"), Fault(operation="cancel", kind="lost"))
     carpool.poll()
     assert batch_states(carpool.engine) == ["in_progress"]
 
-    # Then it is told again, and what had not run costs nothing
+    # Then it is canceled by the next poll, and what had not run costs nothing
     carpool.until(lambda: carpool.ended(2))
     assert batch_states(carpool.engine) == ["completed"]
     rows = carpool.rows("SELECT state, outcome, cost, attempt FROM requests")

@@ -1,4 +1,4 @@
-"""What only an operator can mend pauses the lane: one batch at a time asks whether it is over, and nothing fails."""
+"""Trouble that only an operator can fix pauses the lane: one batch at a time probes it, and nothing fails."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_lane_pauses_nothing_fails_and_the_first_success_lets_the_others_go(
 
 
 class Counting(Claude):
-    """Counts the posts and lets something happen in the middle of each."""
+    """Counts the posts, and calls `meanwhile` in the middle of each."""
 
     def __init__(self, meanwhile: Any) -> None:
         super().__init__()
@@ -108,19 +108,19 @@ def test_one_probe_at_a_time_asks_and_ever_more_slowly(
     assert batch_states(carpool.engine) == ["sealed"] * 3
 
 
-def test_it_is_told_once_and_not_with_every_probe(
+def test_a_pause_is_reported_once_and_not_with_every_probe(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids = given_sealed_batches(carpool, producer, 2)
     simulator.arm(*[TROUBLES["401"]] * 3)
 
     with caplog.at_level(logging.WARNING, logger="carpool_worker"):
-        told = submit(carpool, ids[0])
+        results = submit(carpool, ids[0])
         for _ in range(2):
             probe_is_due(carpool)
-            told += submit(carpool, ids[0])
+            results += submit(carpool, ids[0])
 
-    assert [one is not None for one in told] == [True, False, False]
+    assert [one is not None for one in results] == [True, False, False]
     assert len([event for event, _ in logged(caplog) if event.startswith("lane paused")]) == 1
 
 
@@ -204,7 +204,7 @@ def test_a_probe_that_meets_an_overload_asks_again_after_its_back_off(
     assert row.due_at == pause(carpool).probe_at > now()
 
 
-def test_a_probe_that_dies_leaves_its_turn_to_another_in_time(carpool: Carpool, producer: Producer) -> None:
+def test_a_probe_that_dies_leaves_the_lane_to_another_in_time(carpool: Carpool, producer: Producer) -> None:
     [batch_id] = given_sealed_batches(carpool, producer, 1)
     [lane] = [row.lane for row in carpool.rows("SELECT lane FROM batches")]
     with write(carpool.engine) as connection:

@@ -42,7 +42,7 @@ class Killed(BaseException):
 
 
 class Dying(Claude):
-    """Posts, and dies before it can tell."""
+    """Posts, and dies before it can return the answer."""
 
     def create(self, *arguments: Any) -> RemoteBatch:
         super().create(*arguments)
@@ -169,7 +169,7 @@ def test_a_stranger_that_is_in_progress_holds_the_doubt_open_and_then_the_batch_
     assert claude_ids(carpool) == {batch_id: stranger.id}
     assert carpool.rows("SELECT in_doubt_at FROM batches")[0].in_doubt_at
 
-    # When it has ended, Then it is let go, and the batch is sent, once
+    # When it has ended, Then it is released, and the batch is sent, once
     carpool.until(lambda: ended(carpool, 2))
     assert_each_ran_once(slow, 2)
     assert claude_ids(carpool)[batch_id] != stranger.id
@@ -189,7 +189,7 @@ def test_what_another_of_ours_adopted_by_mistake_is_not_sent_again_while_it_may_
     assert rescue(carpool) == []
     assert batch_states_by_id(carpool.engine) == {first: "in_progress", second: "submitting"}
 
-    # And when the results told whose it is, each request runs once
+    # And once its results show whose it is, each request runs once
     carpool.until(lambda: ended(carpool, 4))
     assert claude_ids(carpool)[second] == made.id
     assert_each_ran_once(slow, 4)

@@ -62,8 +62,8 @@ def test_a_younger_batch_never_overtakes_an_older_one_that_waits_for_room(
     assert submit(carpool, first)
 
     # When both are tried, Then both wait, and say why; once
-    told = [submit(carpool, batch_id) for batch_id in (third, second)]
-    assert [one.error for one in told if one] == ["waits: 6 of 10 requests are queued at Anthropic"] * 2
+    results = [submit(carpool, batch_id) for batch_id in (third, second)]
+    assert [one.error for one in results if one] == ["waits: 6 of 10 requests are queued at Anthropic"] * 2
     assert submit(carpool, second) is None
     assert batch_states(carpool.engine) == ["in_progress", "sealed", "sealed"]
 
@@ -79,7 +79,7 @@ def test_a_younger_batch_never_overtakes_an_older_one_that_waits_for_room(
 def test_of_submitters_at_once_no_two_take_the_same_room(
     carpool: Carpool, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given three batches of which one fits, and submitters that all believe it is their turn
+    # Given three batches of which one fits, and submitters that all believe they are admitted
     ids = given_sealed_batches(carpool, producer, 6, 6, 6)
     carpool.change("UPDATE batches SET opened_at = 1000")
     monkeypatch.setattr(submitter, "admit", believes_it_is_admitted)
@@ -99,7 +99,7 @@ def believes_it_is_admitted(engine: Any, batch_id: str, *_: Any) -> admission.Ad
 
 
 class Together:
-    """Lets nobody act on what it saw before all have looked, as far as the database lets them look at once."""
+    """Makes all callers read the queue before any of them acts on it, as far as the database allows."""
 
     def __init__(self, parties: int) -> None:
         self._barrier = Barrier(parties, timeout=0.5)

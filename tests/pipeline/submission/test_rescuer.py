@@ -164,7 +164,7 @@ def test_an_ended_batch_of_another_program_is_known_as_a_stranger(
     assert_each_ran_once(simulator, 2)
 
 
-def test_a_stranger_adopted_by_mistake_is_let_go_and_the_batch_is_sent(
+def test_a_stranger_adopted_by_mistake_is_released_and_the_batch_is_sent(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     # Given a create that made nothing, and the only batch since is another program's
@@ -184,7 +184,7 @@ def test_a_stranger_adopted_by_mistake_is_let_go_and_the_batch_is_sent(
     assert_each_ran_once(simulator, 2)
 
 
-def test_another_of_our_batches_adopted_by_mistake_is_let_go_and_found_by_its_owner(
+def test_another_of_our_batches_adopted_by_mistake_is_released_and_found_by_its_owner(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     # Given two doubts, of which the first has adopted what is the second's
@@ -219,7 +219,7 @@ def test_while_a_possible_batch_is_in_progress_nothing_is_sent_again(
 
 
 class Posting(Claude):
-    """Stops in the middle of a create until it is told to go on."""
+    """Stops in the middle of a create until it may go on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -281,9 +281,9 @@ class Late(Claude):
         self._meanwhile = meanwhile
 
     def list_newer(self, *arguments: Any) -> Iterable[RemoteBatch]:  # type: ignore[override]
-        shown = list(super().list_newer(*arguments))
+        listed = list(super().list_newer(*arguments))
         self._meanwhile()
-        return shown
+        return listed
 
 
 def test_a_slow_rescuer_does_not_put_back_what_is_posted_again_already(

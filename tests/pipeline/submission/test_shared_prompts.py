@@ -56,7 +56,7 @@ def enqueued(carpool: Carpool, producer: Producer, count: int, **options: Any) -
     carpool.aggregate()
 
 
-def held(carpool: Carpool) -> list[Any]:
+def nonempty(carpool: Carpool) -> list[Any]:
     return carpool.rows("SELECT * FROM batches WHERE request_count > 0 ORDER BY request_count DESC, id")
 
 
@@ -72,7 +72,7 @@ def asked(system: str) -> dict[str, Any]:
 def test_requests_that_share_their_system_prompt_stand_next_to_each_other(
     carpool: Carpool, producer: Producer
 ) -> None:
-    # Given requests with three beginnings in turn, in two chunks, and some with none
+    # Given requests with three beginnings, alternating, in two chunks, and some with none
     carpool.limits = Limits(count=100, body_bytes=1_000_000, seconds=60)
     for _ in range(2):
         producer.enqueue_many([asked(system) for system in ("A", "B", "", "C") * 3])
@@ -93,7 +93,7 @@ def test_requests_that_share_their_system_prompt_go_into_the_same_batch(
     # Given room for four requests in a batch
     carpool.limits = Limits(count=4, body_bytes=1_000_000, seconds=0)
 
-    # When two beginnings come in turn
+    # When two beginnings alternate
     producer.enqueue_many([asked(system) for system in ("A", "B") * 4])
     carpool.aggregate()
 
@@ -135,26 +135,26 @@ def test_one_request_goes_ahead_and_the_others_wait_until_it_has_ended(
 ) -> None:
     # Given a batch of five
     enqueued(eager, producer, 5)
-    [whole] = held(eager)
+    [whole] = nonempty(eager)
 
     # When it is to be posted
     eager.submit()
 
     # Then one of them is in a batch of its own, and the others wait for it
-    rest, warm_up = held(eager)
+    rest, warm_up = nonempty(eager)
     assert (rest.id, rest.request_count, rest.warm_up_id) == (whole.id, 4, warm_up.id)
     assert (warm_up.request_count, warm_up.parent_id, warm_up.marked) == (1, whole.id, rest.marked)
     assert rest.body_bytes + warm_up.body_bytes == whole.body_bytes
     eager.submit()
     eager.submit()
-    assert [row.state for row in held(eager)] == ["sealed", "in_progress"]
+    assert [row.state for row in nonempty(eager)] == ["sealed", "in_progress"]
 
     # When it has ended, they follow
     eager.until_polled("ended")
     eager.submit()
-    assert [row.state for row in held(eager)] == ["in_progress", "ended"]
-    [seen, _] = eager.claude.list_newest({})
-    assert seen.request_count == 4
+    assert [row.state for row in nonempty(eager)] == ["in_progress", "ended"]
+    [newest, _] = eager.claude.list_newest({})
+    assert newest.request_count == 4
 
 
 def test_a_batch_that_follows_soon_reads_what_is_cached_and_waits_for_nothing(
@@ -183,14 +183,14 @@ def test_a_batchs_story_tells_of_its_marks_and_its_warm_up(eager: Carpool, produ
     enqueued(eager, producer, 5)
     eager.until(lambda: eager.ended(5))
 
-    [rest, warm_up] = held(eager)
+    [rest, warm_up] = nonempty(eager)
     with read(eager.engine) as connection:
         batch = batches.get(connection, rest.id)
     assert batch
-    told = [words for _, words in events(batch, [warm_up.id])]
+    texts = [words for _, words in events(batch, [warm_up.id])]
 
-    assert f"shared prompts marked for the cache: 1; batch {warm_up.id} goes ahead to warm it up" in told
-    assert told[-1].startswith("completed: 4 succeeded")
+    assert f"shared prompts marked for the cache: 1; batch {warm_up.id} goes ahead to warm it up" in texts
+    assert texts[-1].startswith("completed: 4 succeeded")
 
 
 def test_nobody_waits_for_a_warm_up_beyond_its_use_or_when_it_is_to_go_now(
@@ -198,7 +198,7 @@ def test_nobody_waits_for_a_warm_up_beyond_its_use_or_when_it_is_to_go_now(
 ) -> None:
     enqueued(eager, producer, 5)
     eager.submit()
-    [rest, _] = held(eager)
+    [rest, _] = nonempty(eager)
 
     def waits() -> bool:
         with read(eager.engine) as connection:
@@ -218,7 +218,7 @@ def test_with_little_time_nothing_goes_ahead(eager: Carpool, producer: Producer)
 
     eager.submit()
 
-    [row] = held(eager)
+    [row] = nonempty(eager)
     assert (row.state, row.warm_up_id) == ("in_progress", None)
     assert len(json.loads(row.marked)) == 1
 
@@ -230,7 +230,7 @@ def test_a_plan_is_fixed_and_a_second_post_has_the_same_body(
     enqueued(eager, producer, 20, max_wait=1_800)
     simulator.arm(Fault(operation="create", kind="error", status=529))
     eager.submit()
-    [row] = held(eager)
+    [row] = nonempty(eager)
     with spooled(eager.engine, row.id) as (body, _):
         first = body.read()
     assert first.count(b'"ttl":"1h"') == 20
@@ -241,7 +241,7 @@ def test_a_plan_is_fixed_and_a_second_post_has_the_same_body(
     eager.submit()
 
     # Then it is the same, and what is stored has no mark
-    [again] = held(eager)
+    [again] = nonempty(eager)
     assert (again.state, again.marked) == ("in_progress", row.marked)
     with spooled(eager.engine, row.id) as (body, _):
         assert body.read() == first
@@ -252,7 +252,7 @@ def test_a_warm_up_that_is_canceled_holds_nobody(eager: Carpool, producer: Produ
     # Given a batch that waits for its warm-up
     enqueued(eager, producer, 5)
     eager.submit()
-    [_, warm_up] = held(eager)
+    [_, warm_up] = nonempty(eager)
 
     # When the request that went ahead is canceled
     [ahead] = eager.rows(f"SELECT id FROM requests WHERE batch_id = '{warm_up.id}'")
@@ -269,7 +269,7 @@ def test_a_warm_up_that_is_canceled_holds_nobody(eager: Carpool, producer: Produ
 def test_of_submitters_at_once_one_plans(eager: Carpool, producer: Producer) -> None:
     # Given a batch that two have read
     enqueued(eager, producer, 5)
-    [row] = held(eager)
+    [row] = nonempty(eager)
     with read(eager.engine) as connection:
         batch = batches.get(connection, row.id)
     assert batch
@@ -278,22 +278,22 @@ def test_of_submitters_at_once_one_plans(eager: Carpool, producer: Producer) -> 
     planned = [cache_planner.plan_cache(eager.engine, batch) for _ in range(2)]
 
     assert [bool(one) for one in planned] == [True, False]
-    assert len(held(eager)) == 2
+    assert len(nonempty(eager)) == 2
 
 
 def test_a_paused_lane_is_asked_by_the_warm_up(eager: Carpool, producer: Producer) -> None:
-    # Given a paused lane whose turn to ask has come
+    # Given a paused lane whose probe is due
     enqueued(eager, producer, 5)
-    [row] = held(eager)
+    [row] = nonempty(eager)
     eager.change(
         f"INSERT INTO lane_pauses (lane, reason, paused_at, probe_at, probes) VALUES ('{row.lane}', '401', 1, 1, 0)"
     )
 
-    # When the batch's turn makes a warm-up, that one asks at once
+    # When the batch makes a warm-up instead, the warm-up is the probe, at once
     eager.submit()
     eager.submit()
 
-    assert [one.state for one in held(eager)] == ["sealed", "in_progress"]
+    assert [one.state for one in nonempty(eager)] == ["sealed", "in_progress"]
     assert eager.rows("SELECT * FROM lane_pauses") == []
 
 
@@ -310,7 +310,7 @@ def test_halves_keep_the_marks(eager: Carpool, producer: Producer, simulator: Re
 
 def test_no_body_grows_beyond_what_anthropic_takes(eager: Carpool, producer: Producer) -> None:
     enqueued(eager, producer, 5)
-    [row] = held(eager)
+    [row] = nonempty(eager)
     most = API_MAX_BYTES - BODY_FRAME_BYTES - 5 * MARK_BYTES
 
     for size, marked in ((most, 1), (most + 1, 0)):
@@ -336,7 +336,7 @@ def test_a_lane_whose_bill_shows_that_warm_ups_are_in_vain_has_none(
     enqueued(eager, producer, 20)
     eager.submit()
 
-    # Then it goes at once; that this too finds little in the cache, no bill has shown yet
+    # Then it goes at once: no bill has shown yet that it finds little in the cache too
     newest = eager.rows("SELECT marked, warm_up_id FROM batches ORDER BY id DESC")[0]
     assert (len(json.loads(newest.marked)), newest.warm_up_id) == (1, None)
 
@@ -344,7 +344,7 @@ def test_a_lane_whose_bill_shows_that_warm_ups_are_in_vain_has_none(
 def test_without_the_setting_nothing_is_marked(carpool: Carpool, producer: Producer) -> None:
     enqueued(carpool, producer, 5)
 
-    submitter.submit(carpool.engine, carpool.claude, held(carpool)[0].id, SUBMIT_POLICY)
+    submitter.submit(carpool.engine, carpool.claude, nonempty(carpool)[0].id, SUBMIT_POLICY)
 
-    [row] = held(carpool)
+    [row] = nonempty(carpool)
     assert (row.state, row.marked) == ("in_progress", None)

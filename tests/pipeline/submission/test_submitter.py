@@ -109,8 +109,8 @@ def test_the_body_holds_the_producers_bytes_and_an_answer_of_no_kind_is_a_doubt(
     assert batch(carpool).in_doubt_at
 
 
-class Looking(Claude):
-    """Looks at the table at the moment of the post."""
+class Watching(Claude):
+    """Reads the table at the moment of the post."""
 
     def __init__(self, carpool: Carpool) -> None:
         super().__init__()
@@ -129,12 +129,12 @@ def test_the_intent_is_committed_before_the_first_byte_leaves(
     submit(carpool, given_a_sealed_batch(carpool, producer))
     [newest] = carpool.claude.list_newest({})
     batch_id = given_a_sealed_batch(carpool, producer)
-    looking = Looking(carpool)
+    watching = Watching(carpool)
 
-    submit(carpool, batch_id, looking)
-    looking.close()
+    submit(carpool, batch_id, watching)
+    watching.close()
 
-    [[saw]] = [[row for row in rows if row.id == batch_id] for rows in looking.saw]
+    [[saw]] = [[row for row in rows if row.id == batch_id] for rows in watching.saw]
     assert (saw.state, saw.submissions, saw.in_doubt_at) == ("submitting", 1, None)
     assert saw.cursor_id == newest.id
 
@@ -289,8 +289,8 @@ def test_a_late_refusal_does_not_put_back_what_is_posted_again_already(
     assert batch(carpool).state == "submitting"
 
 
-class Asked(Claude):
-    """Can't be asked, and lets something happen before it says so."""
+class Failing(Claude):
+    """Fails before the post, after it has called `meanwhile`."""
 
     def __init__(self, meanwhile: Any) -> None:
         super().__init__()
@@ -306,7 +306,7 @@ def test_a_late_failure_to_ask_says_nothing_about_a_batch_that_another_has_poste
 ) -> None:
     # Given a submitter that is slow to ask, while another posts the batch
     batch_id = given_a_sealed_batch(carpool, producer)
-    asked = Asked(lambda: submit(carpool, batch_id))
+    asked = Failing(lambda: submit(carpool, batch_id))
 
     # When it fails, Then the batch is as the other has left it
     assert submit(carpool, batch_id, asked) is None
