@@ -1,4 +1,4 @@
-"""Which sealed batches may be posted: the oldest first, as far as there is room, and one for a paused lane."""
+"""Which sealed batches may be posted: the oldest first, as far as there is room, and one of a paused lane."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carpool_worker.policies.admission import Ready, next_up
+from carpool_worker.units import Milliseconds
 
-AT = 1_000
+AT = Milliseconds(1_000)
 
 
 def ready(*counts: int, lane: str = "lane") -> list[Ready]:
@@ -30,27 +31,27 @@ def ready(*counts: int, lane: str = "lane") -> list[Ready]:
 def test_batches_go_in_order_of_age_while_there_is_room(
     counts: list[int], queued: int, expected: list[str]
 ) -> None:
-    assert next_up(ready(*counts), {}, queued, 100, AT) == expected
+    assert next_up(ready(*counts), {}, queued=queued, queue_limit=100, at=AT) == expected
 
 
-def test_one_that_never_fits_is_let_through_in_its_turn_to_be_split_and_holds_back_the_younger() -> None:
-    assert next_up(ready(101, 5), {}, 0, 100, AT) == ["0"]
-    assert next_up(ready(5, 101, 5), {}, 100, 100, AT) == []
-    assert next_up(ready(5, 101, 5), {}, 0, 100, AT) == ["0", "1"]
+def test_one_that_never_fits_is_let_through_to_be_split_and_younger_ones_wait() -> None:
+    assert next_up(ready(101, 5), {}, queued=0, queue_limit=100, at=AT) == ["0"]
+    assert next_up(ready(5, 101, 5), {}, queued=100, queue_limit=100, at=AT) == []
+    assert next_up(ready(5, 101, 5), {}, queued=0, queue_limit=100, at=AT) == ["0", "1"]
 
 
 def test_of_a_paused_lane_only_the_oldest_goes_and_only_when_its_probe_is_due() -> None:
     line = [Ready("a", "paused", 1), Ready("b", "free", 1), Ready("c", "paused", 1)]
 
-    assert next_up(line, {"paused": AT + 1}, 0, 100, AT) == ["b"]
-    assert next_up(line, {"paused": AT}, 0, 100, AT) == ["a", "b"]
-    assert next_up(line, {}, 0, 100, AT) == ["a", "b", "c"]
+    assert next_up(line, {"paused": AT + 1}, queued=0, queue_limit=100, at=AT) == ["b"]
+    assert next_up(line, {"paused": AT}, queued=0, queue_limit=100, at=AT) == ["a", "b"]
+    assert next_up(line, {}, queued=0, queue_limit=100, at=AT) == ["a", "b", "c"]
 
 
 def test_a_paused_lane_holds_back_nobody_else() -> None:
     line = [Ready("a", "paused", 100), Ready("b", "free", 100)]
 
-    assert next_up(line, {"paused": AT + 1}, 0, 100, AT) == ["b"]
+    assert next_up(line, {"paused": AT + 1}, queued=0, queue_limit=100, at=AT) == ["b"]
 
 
 @given(st.lists(st.integers(1, 300)), st.integers(0, 400), st.integers(1, 200))
@@ -59,7 +60,7 @@ def test_what_goes_is_a_part_of_the_line_from_its_start_that_fits_but_for_one_to
 ) -> None:
     line = ready(*counts)
 
-    chosen = next_up(line, {}, queued, queue_limit, AT)
+    chosen = next_up(line, {}, queued=queued, queue_limit=queue_limit, at=AT)
 
     assert chosen == [batch.id for batch in line[: len(chosen)]]
     posted = [batch.request_count for batch in line[: len(chosen)] if batch.request_count <= queue_limit]

@@ -7,6 +7,7 @@ from typing import Any
 
 from carpool_worker.claude.times import milliseconds
 from carpool_worker.exceptions import ClaudeError
+from carpool_worker.units import Milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,8 @@ class RemoteBatch:
     errored: int
     canceled: int
     expired: int
-    created_at: int
-    expires_at: int
+    created_at: Milliseconds
+    expires_at: Milliseconds
 
 
 def read_batch(batch: Any) -> RemoteBatch:

@@ -21,6 +21,7 @@ from carpool_worker.claude.rate_limit import RateLimit
 from carpool_worker.claude.results import split_lines
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError
 from carpool_worker.policies import in_doubt
+from carpool_worker.units import Milliseconds
 
 BATCHES = "/v1/messages/batches"
 LIST_LIMIT = 1_000
@@ -49,7 +50,7 @@ class Claude:
 
     def __init__(self, rate_limit: RateLimit | None = None) -> None:
         self._rate_limit = rate_limit
-        self.answered_at: int | None = None
+        self.answered_at: Milliseconds | None = None
         hooks = {"response": [self._learn]}
         self._client = anthropic.Anthropic(
             max_retries=0,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from carpool_worker.policies.retry_after import parse_http_date, parse_retry_after
+from carpool_worker.units import Milliseconds
 
 
 def seconds_between(then: int | None, now: int | None) -> float:
@@ -23,6 +24,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return parse_retry_after(headers.get("retry-after"), answered_at(headers) or datetime.now(UTC))
 
 
-def milliseconds(moment: datetime) -> int:
+def milliseconds(moment: datetime) -> Milliseconds:
     """Return a moment in milliseconds since the epoch, as the tables have it."""
-    return int(moment.timestamp() * 1000)
+    return Milliseconds(int(moment.timestamp() * 1000))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from carpool_worker.policies.windows import Windows
+from carpool_worker.units import Milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Ready(NamedTuple):
 
 
 def next_up(
-    ready: Iterable[Ready], probes: Mapping[str, int], queued: int, queue_limit: int, at: int
+    ready: Iterable[Ready], probes: Mapping[str, int], *, queued: int, queue_limit: int, at: Milliseconds
 ) -> list[str]:
     """Return the ids of the `ready` batches that may go now, while `queued` requests are at Anthropic.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from carpool_worker.units import Milliseconds
+
 DATE_MARGIN = 3.0
 """Seconds by which the Date headers of two answers may be off: they are whole seconds, and the API has many hosts."""
 
@@ -35,12 +37,12 @@ class DoubtPolicy:
         posting = 0.0 if batch.in_doubt_at else self._posting()
         return posting + self.settle_interval + self.date_margin
 
-    def gives_up_at(self, batch: BatchInDoubt) -> int:
-        """Return about when that will be, in milliseconds since the epoch. For display only: it goes by our clock."""
+    def gives_up_at(self, batch: BatchInDoubt) -> Milliseconds:
+        """Return about when that will be. For display only: it goes by our clock."""
         if batch.search_started_at is not None:
-            return batch.search_started_at + int(self.search_seconds(batch) * 1000)
+            return Milliseconds(batch.search_started_at + int(self.search_seconds(batch) * 1000))
         posted = batch.in_doubt_at or (batch.submitting_at or 0) + int(self._posting() * 1000)
-        return posted + int(self.settle_interval * 1000)
+        return Milliseconds(posted + int(self.settle_interval * 1000))
 
     def _posting(self) -> float:
         return longest_post(self.submit_timeout)

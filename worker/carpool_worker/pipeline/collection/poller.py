@@ -22,7 +22,7 @@ from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.batches import transitions
 from carpool_worker.store.requests import cancellations
 from carpool_worker.telemetry.logs import get_logger
-from carpool_worker.units import DAY
+from carpool_worker.units import DAY, Milliseconds
 
 log = get_logger(__name__)
 
@@ -94,7 +94,7 @@ def _retrieve(claude: Claude, batch: Batch, headers: dict[str, str]) -> RemoteBa
 
 
 def _ended_unseen(batch: Batch, claude_id: str) -> RemoteBatch:
-    expired_at = batch.expires_at or 0
+    expired_at = Milliseconds(batch.expires_at or 0)
     return RemoteBatch(
         id=claude_id,
         processing_status="ended",

@@ -57,4 +57,5 @@ def admitted(
         for batch in batch_queue.ready(connection, at)
         if batch.lane not in stopped and not blocks(policy.windows, batch.submit_by, at)
     ]
-    return next_up(ready, probes, batch_queue.queued(connection), policy.queue_limit, at)
+    queued = batch_queue.queued(connection)
+    return next_up(ready, probes, queued=queued, queue_limit=policy.queue_limit, at=at)

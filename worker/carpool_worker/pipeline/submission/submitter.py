@@ -28,11 +28,12 @@ from carpool_worker.store.batches import lane_pauses, transitions
 from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.telemetry.logs import get_logger
+from carpool_worker.units import Milliseconds
 
 log = get_logger(__name__)
 
-Cursor = tuple[str | None, int | None]
-"""The newest batch that Anthropic had, and when that was, by its clock (milliseconds since the epoch)."""
+Cursor = tuple[str | None, Milliseconds | None]
+"""The newest batch that Anthropic had, and when that was, by its clock."""
 
 
 def submit(engine: sa.Engine, claude: Claude, batch_id: str, policy: SubmitPolicy) -> Submitted | None:
