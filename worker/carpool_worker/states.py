@@ -12,52 +12,61 @@ class BatchState(StrEnum):
     """Where a batch stands. `in_progress`, `canceling` and `ended` are Anthropic's processing_status, verbatim."""
 
     OPEN = "open"
-    """The aggregator puts requests into it. It seals the batch when it is full or due."""
+    """The aggregator and the stager put requests into it, and seal it when it is full. The aggregator seals it when it
+    is due, an operator at any time (`carpool lanes flush`). Once all its requests are canceled, the canceler seals
+    it."""
     SEALED = "sealed"
-    """Its requests are fixed; it waits for the submitter, perhaps until a back-off is over."""
+    """Its requests are fixed. The submitter posts it as soon as there is room at Anthropic, and no back-off, closed
+    window, warm-up or pause of its lane blocks it. Once all its requests are canceled, the canceler dissolves it."""
     SUBMITTING = "submitting"
-    """The intent to post it is committed. The submitter moves it on, or, where the answer was lost, the rescuer."""
+    """The intent to post it is committed. The submitter moves it on when the API answers; if the answer is lost, the
+    rescuer does, once Anthropic's list of batches has shown whether it was made."""
     IN_PROGRESS = "in_progress"
-    """Anthropic has it. The poller moves it on."""
+    """Anthropic has it. The poller moves it on when Anthropic says that it has ended or is being canceled."""
     CANCELING = "canceling"
-    """Somebody asked Anthropic to cancel it; what had finished is kept. The poller moves it on."""
+    """Anthropic is canceling it; answers made before are kept. The poller moves it on when Anthropic says it has
+    ended."""
     ENDED = "ended"
-    """Anthropic is done with it. The collector brings its results in, then completes it."""
+    """Anthropic is done with it. The collector reads its results, then completes it. If they show that it was adopted
+    by mistake, the collector releases it, and the rescuer searches on."""
     COMPLETED = "completed"
-    """Every request of it was answered, put back to be tried again, or canceled before the batch was sent."""
+    """Final. Each of its requests was answered, rescheduled, or canceled before the batch was sent."""
     REJECTED = "rejected"
-    """Anthropic will never take it as it is. Its requests went into smaller batches, or failed."""
+    """Final. Anthropic will never accept it as it is. Its requests went into smaller batches, or were discarded."""
 
 
 class RequestState(StrEnum):
     """Where a request stands."""
 
     BATCHED = "batched"
-    """It belongs to a batch, from `open` to `ended`. The collector moves it on."""
+    """It belongs to a batch, from `open` to `ended`. The collector moves it on when it reads its result. Before the
+    batch is sent, the canceler can cancel it. If Anthropic rejects a batch of this request alone, the submitter
+    discards it."""
     RETRYABLE = "retryable"
-    """It had no answer that lasts; the stager puts it into a new batch when its time comes. One that waits for its
-    client's budget begins here: the budgeter releases or refuses it."""
+    """It got no final answer; the stager puts it into a new batch when its retry is due. A request that waits for its
+    client's budget begins here: the budgeter releases it to the stager when the budget has room, or refuses it."""
     COMPLETED = "completed"
-    """It succeeded; its answer is kept."""
+    """Final. It succeeded; its answer is kept."""
     DISCARDED = "discarded"
-    """It failed for good, or too often; its last error is kept. An operator can make it retryable again."""
+    """It failed for good, or too often; its last error is kept. It stays here unless an operator retries it."""
     CANCELED = "canceled"
-    """It was canceled, and will not run again."""
+    """Final. It was canceled, and will not run again."""
 
 
 class DeliveryState(StrEnum):
     """Where an answer stands on its way to its callback."""
 
     AVAILABLE = "available"
-    """It is due; the courier claims it."""
+    """It is due. The next courier claims it."""
     DELIVERING = "delivering"
-    """A courier holds it. One that dies leaves it here, until the rescuer takes it back."""
+    """A courier has claimed it, and moves it on when the receiver responds. If the courier dies, the stage task's
+    rescue makes it available again when the claim has expired."""
     RETRYABLE = "retryable"
-    """The callback did not take it; the stager makes it available when its time comes."""
+    """The receiver did not take it. The stager makes it available again when its retry is due."""
     DELIVERED = "delivered"
-    """The callback took it."""
+    """Final. The receiver took it."""
     DISCARDED = "discarded"
-    """It was tried too often, or the callback wants no more. An operator can make it available again."""
+    """It was tried too often, or the receiver no longer wants it. It stays here unless an operator replays it."""
 
 
 State = TypeVar("State", bound=StrEnum)
@@ -117,7 +126,7 @@ REQUEST_TRANSITIONS = (COMPLETE, RETRY, DISCARD, CANCEL, STAGE, PUT_BACK, REFUSE
 DELIVERY_TRANSITIONS = (CLAIM, DELIVER, SNOOZE, GIVE_UP, MAKE_AVAILABLE, RESCUE, REPLAY)
 
 FIRST_STATES: Mapping[type[StrEnum], tuple[StrEnum, ...]] = {_R: (_R.BATCHED, _R.RETRYABLE)}
-"""In which states what is new can be, where that isn't the first alone."""
+"""The states that new rows may have, where that is not only the first one."""
 
 FINAL_REQUEST_STATES = (_R.COMPLETED, _R.DISCARDED, _R.CANCELED)
 FINISHED_BATCH_STATES = (_B.COMPLETED, _B.REJECTED)

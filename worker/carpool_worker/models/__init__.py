@@ -1,8 +1,8 @@
 """The tables. Times are milliseconds since the epoch, money is exact (see Dollars), contents are bytes as they came.
 
-`requests` is hot and narrow; what a request says and what Claude answered stand apart in `params` and `answers`,
-so that both can be pruned alone. The bulk tables have no foreign keys: rows arrive by the ten thousand in one
-transaction with the batch they belong to, and a check for each would cost a fifth of the way.
+`requests` is updated often and narrow: what a request says and what Claude answered are kept apart, in `params` and
+`answers`, and can be pruned separately. These tables have no foreign keys: thousands of rows arrive in one transaction
+with their batch, and a check of each would take a fifth of the whole time.
 """
 
 from carpool_worker.models import indexes  # noqa: F401 - they belong to the metadata

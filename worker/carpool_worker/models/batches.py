@@ -1,4 +1,4 @@
-"""Batches, and what holds them up: pauses of their lanes, refusals."""
+"""Batches, and what delays them: paused lanes and refused submissions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from carpool_worker.states import FINISHED_BATCH_STATES, BatchState
 
 
 class Batch(SQLModel, table=True):
-    """One Message Batch, from its first request on."""
+    """A Message Batch, from its first request on."""
 
     __tablename__ = "batches"
     __table_args__ = (*state_checks("batches", BatchState, finished_at=FINISHED_BATCH_STATES),)
@@ -29,16 +29,18 @@ class Batch(SQLModel, table=True):
     priority: int = Field(default=0, sa_column=number())  # the highest of its requests
     submit_by: int | None = Field(default=None, sa_column=big())  # the earliest of its requests
 
-    submissions: int = Field(default=0)  # how often it was posted, or tried to be
-    due_at: int = Field(default=0, sa_column=count())  # nothing is done with it before then: back-off
-    cursor_id: str | None = None  # newest batch Anthropic knew before the last post
-    cursor_at: int | None = Field(default=None, sa_column=big())  # when it was that, by Anthropic's clock
-    in_doubt_at: int | None = Field(default=None, sa_column=big())  # the answer was lost; kept if adopted
-    search_started_at: int | None = Field(default=None, sa_column=big())  # in vain so far; Anthropic's clock
+    submissions: int = Field(default=0)  # posts so far, those included that could not begin
+    due_at: int = Field(default=0, sa_column=count())  # backing off until then
+    cursor_id: str | None = None  # the newest batch at Anthropic before the last post
+    cursor_at: int | None = Field(default=None, sa_column=big())  # when that was, by Anthropic's clock
+    in_doubt_at: int | None = Field(
+        default=None, sa_column=big()
+    )  # since its answer was lost; kept if it is adopted
+    search_started_at: int | None = Field(default=None, sa_column=big())  # by Anthropic's clock
     disowned_ids: str = "[]"  # JSON: Anthropic's ids that proved to be another program's
-    marked: str | None = None  # JSON: the shared prefixes to be cached; None: not decided
-    warm_up_id: str | None = Field(default=None, max_length=32)  # the batch that caches them first
-    warm_until: int | None = Field(default=None, sa_column=big())  # it is waited for until then at most
+    marked: str | None = None  # JSON: the shared prefixes to cache; None: not decided yet
+    warm_up_id: str | None = Field(default=None, max_length=32)  # the batch that writes them to the cache
+    warm_until: int | None = Field(default=None, sa_column=big())  # waits for it until then at most
     last_error: str | None = None
 
     succeeded: int = Field(default=0)
@@ -60,23 +62,25 @@ class Batch(SQLModel, table=True):
 
 
 class LanePause(SQLModel, table=True):
-    """A lane from which nothing is submitted for now."""
+    """A lane whose batches are not submitted for now."""
 
     __tablename__ = "lane_pauses"
 
     lane: str = Field(primary_key=True)
     reason: str
     paused_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
-    probe_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))  # when one batch may try again
-    probes: int = Field(default=0)  # tries since
-    # An operator's pause: nothing asks, and no success ends it.
+    probe_at: int = Field(
+        sa_column=sa.Column(sa.BigInteger, nullable=False)
+    )  # from then on one batch may try
+    probes: int = Field(default=0)  # batches that have tried since
+    # Paused by an operator: no batch tries, and only an operator resumes it.
     by_operator: bool = Field(
         default=False, sa_column=sa.Column(sa.Boolean, nullable=False, server_default=sa.false())
     )
 
 
 class Refusal(SQLModel, table=True):
-    """How often the batches of a model were refused with a status: HTTP's, or what took its place."""
+    """How often submissions of a model's batches failed with a status: HTTP's, or a word where no answer came."""
 
     __tablename__ = "refusals"
 

@@ -1,4 +1,4 @@
-"""What the tables' columns are made of: exact money, states with their checks, and numbers of 64 bits."""
+"""The kinds of columns: exact money, states with their checks, and 64-bit integers."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def state_column(states: type[StrEnum]) -> Any:
 def state_checks(
     table: str, states: type[StrEnum], **finished: Sequence[StrEnum]
 ) -> list[sa.CheckConstraint]:
-    """Let no other state in, and tie final states to their timestamp: neither is there without the other.
+    """Return checks that let in only these states, and tie final states to their timestamps: none without the other.
 
-    `finished` names the timestamps' columns. The states are compared one by one, as SQLite builds the list of an IN
-    anew for every row that it writes.
+    `finished` maps a timestamp's column to its states. The states are compared one by one, as SQLite builds the list of
+    an IN again for every row that it writes.
     """
     checks = [sa.CheckConstraint(_one_of(list(states)), name=f"ck_{table}_state")]
     for column, final in finished.items():
@@ -68,5 +68,5 @@ def count() -> Any:
 
 
 def number() -> Any:
-    """Return an integer column that is zero unless said otherwise."""
+    """Return an integer column that is zero by default."""
     return sa.Column(sa.Integer, nullable=False, server_default="0")

@@ -1,4 +1,4 @@
-"""Deliveries of answers, their tries, and the URLs that give trouble."""
+"""Deliveries of answers, the attempts at them, and webhook URLs that fail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from carpool_worker.states import DeliveryState
 
 
 class DeliveryRow(SQLModel, table=True):
-    """One answer on its way to one callback; a request has at most one."""
+    """An answer on its way to a callback; a request has at most one."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
@@ -26,18 +26,17 @@ class DeliveryRow(SQLModel, table=True):
     channel: str
     target: str  # a URL, or a task's name
     state: DeliveryState = Field(sa_column=state_column(DeliveryState))
-    attempt: int = Field(default=0)  # tries recorded so far; a replay starts anew
-    claims: int = Field(default=0, sa_column=number())
-    due_at: int = Field(
-        sa_column=sa.Column(sa.BigInteger, nullable=False)
-    )  # delivering: its courier's lease ends
+    attempt: int = Field(default=0)  # attempts recorded so far; a replay starts again at 0
+    claims: int = Field(default=0, sa_column=number())  # the last claim's number
+    # While it is `delivering`: when the claim expires.
+    due_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
     last_error: str | None = None
     delivered_at: int | None = Field(default=None, sa_column=big())
     discarded_at: int | None = Field(default=None, sa_column=big())
 
 
 class DeliveryAttempt(SQLModel, table=True):
-    """One try to deliver."""
+    """One attempt at a delivery."""
 
     __tablename__ = "delivery_attempts"
     __table_args__ = (sa.Index("ix_delivery_attempts_request", "request_id"),)
@@ -51,15 +50,15 @@ class DeliveryAttempt(SQLModel, table=True):
     at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
     milliseconds: int
     status: int | None = None  # HTTP's, for a webhook
-    detail: str | None = None  # the error, or the start of the receiver's answer
+    detail: str | None = None  # the error, or the start of the receiver's response
 
 
 class Endpoint(SQLModel, table=True):
-    """A webhook URL that gives trouble: it fails since then, or nothing is sent there until an operator says so."""
+    """A webhook URL that fails, or to which nothing is sent until an operator starts it again."""
 
     __tablename__ = "endpoints"
 
     url: str = Field(primary_key=True)
-    failing_since: int | None = Field(default=None, sa_column=big())  # no try has succeeded since
+    failing_since: int | None = Field(default=None, sa_column=big())  # no attempt has succeeded since
     stopped_at: int | None = Field(default=None, sa_column=big())
     reason: str | None = None  # why it was stopped

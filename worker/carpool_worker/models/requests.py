@@ -1,4 +1,4 @@
-"""Requests, what they say and were answered, and the wishes to cancel them."""
+"""Requests, their contents and answers, and cancel commands for requests that have not arrived."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from carpool_worker.states import FINAL_REQUEST_STATES, RequestState
 
 
 class Request(SQLModel, table=True):
-    """One Messages API call and what became of it."""
+    """A Messages API call and its outcome."""
 
     __tablename__ = "requests"
     __table_args__ = (
@@ -35,11 +35,13 @@ class Request(SQLModel, table=True):
     idempotency_key: str | None = None
     params_bytes: int
     priority: int = Field(default=0, sa_column=number())
-    submit_by: int | None = Field(default=None, sa_column=big())  # to Anthropic, by then
-    prefix: str | None = Field(default=None, max_length=16)  # of tools and system prompt
+    submit_by: int | None = Field(default=None, sa_column=big())  # should be on its way to Anthropic by then
+    prefix: str | None = Field(default=None, max_length=16)  # digest of its tools and system prompt
     trace: str | None = None  # W3C traceparent of the enqueue
-    estimate: Decimal | None = Field(default=None, sa_column=sa.Column(Dollars))  # of its client's budget
-    held_at: int | None = Field(default=None, sa_column=big())  # since then it waits for its client's budget
+    estimate: Decimal | None = Field(
+        default=None, sa_column=sa.Column(Dollars)
+    )  # reserved from its client's budget
+    held_at: int | None = Field(default=None, sa_column=big())  # waits for its client's budget since then
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -51,12 +53,12 @@ class Request(SQLModel, table=True):
     enqueued_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
     batched_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
     retry_at: int | None = Field(default=None, sa_column=big())
-    cancel_requested_at: int | None = Field(default=None, sa_column=big())  # nobody wants its answer now
+    cancel_requested_at: int | None = Field(default=None, sa_column=big())  # its answer is no longer wanted
     finished_at: int | None = Field(default=None, sa_column=big())
 
 
 class Params(SQLModel, table=True):
-    """What a request says: the params' JSON, byte for byte as the producer encoded it."""
+    """The JSON of a request's params, byte for byte as the producer encoded it."""
 
     __tablename__ = "params"
 
@@ -65,7 +67,7 @@ class Params(SQLModel, table=True):
 
 
 class AnswerRow(SQLModel, table=True):
-    """What Claude answered: the `result` of its line, byte for byte."""
+    """Claude's answer: the `result` of its line, byte for byte."""
 
     __tablename__ = "answers"
 
@@ -74,7 +76,7 @@ class AnswerRow(SQLModel, table=True):
 
 
 class Cancellation(SQLModel, table=True):
-    """A wish to cancel what the tables don't hold (yet): a request, or all that a client enqueued until then."""
+    """A cancel command for what may not be stored yet: a request, or all that a client enqueued until then."""
 
     __tablename__ = "cancellations"
 

@@ -1,4 +1,4 @@
-"""The tables as SQLAlchemy's own, typed, for statements: `sa.select(batches.c.id)`. Their columns are in the models."""
+"""The models' tables, typed as SQLAlchemy's own, for statements: `sa.select(batches.c.id)`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was used: the sums that bills and budgets go by."""
+"""Usage: the sums that bills and budgets are based on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from carpool_worker.models.columns import Dollars, count
 
 
 class DailyUsage(SQLModel, table=True):
-    """What a client used of a model on a day (UTC). Never pruned."""
+    """A client's usage of a model on a day (UTC). Never pruned."""
 
     __tablename__ = "usage"
 
@@ -23,8 +23,6 @@ class DailyUsage(SQLModel, table=True):
     output_tokens: int = Field(default=0, sa_column=count())
     cache_write_tokens: int = Field(default=0, sa_column=count())
     cache_read_tokens: int = Field(default=0, sa_column=count())
-    unpriced: int = Field(
-        default=0, sa_column=count()
-    )  # of `requests`: those of a model without a known price
+    unpriced: int = Field(default=0, sa_column=count())  # those of `requests` whose model has no known price
     cost: Decimal = Field(default=Decimal(0), sa_column=sa.Column(Dollars, nullable=False))
     list_price: Decimal = Field(default=Decimal(0), sa_column=sa.Column(Dollars, nullable=False))
