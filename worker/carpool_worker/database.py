@@ -1,4 +1,4 @@
-"""The database: one engine a process, transactions that begin the way each database needs them to."""
+"""The database: one engine per process, and transactions that begin as each database needs them to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from carpool_worker.settings import settings
 from carpool_worker.units import Milliseconds
 
 SQLITE_BUSY_TIMEOUT = 60.0
-"""Seconds a SQLite writer waits for another; one writes at a time."""
+"""Seconds that a SQLite writer waits for another; only one writes at a time."""
 
 SQLITE_PAGE = 8192
 """Bytes: several requests share a page."""
@@ -30,7 +30,7 @@ KEEPALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-"""libpq's: a PostgreSQL that vanished without a word is noticed after a minute. Seconds, the last in milliseconds."""
+"""libpq's: a PostgreSQL that vanished silently is noticed within a minute. Seconds; the last is in milliseconds."""
 
 
 def now() -> Milliseconds:
@@ -39,9 +39,9 @@ def now() -> Milliseconds:
 
 
 def open_engine(url: str) -> sa.Engine:
-    """Return an engine for `url`; for SQLite it makes the file's folder and turns the write-ahead log on.
+    """Return an engine for `url`; for SQLite, create the file's folder and turn on the write-ahead log.
 
-    Its errors hide the statements' parameters: they may be prompts, and errors are logged.
+    Its errors hide the statements' parameters, which may be prompts: errors are logged.
     """
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -57,7 +57,7 @@ def open_engine(url: str) -> sa.Engine:
 
 
 def _quote_nothing(context: sa.engine.ExceptionContext) -> None:
-    # PostgreSQL quotes the row or the value that it refuses, below its first line or in it.
+    # PostgreSQL's message quotes the row or value that it rejects.
     error = context.original_exception
     if isinstance(error, psycopg.IntegrityError | psycopg.DataError):
         text = f"{type(error).__name__} {error.diag.constraint_name or error.diag.column_name or ''}".rstrip()
@@ -73,9 +73,9 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
 
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # the driver begins nothing by itself; _begin does
+        connection.isolation_level = None  # the driver begins no transaction; _begin does
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA page_size = {SQLITE_PAGE}")  # counts when the file is made
+        cursor.execute(f"PRAGMA page_size = {SQLITE_PAGE}")  # takes effect when the file is created
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA foreign_keys = ON")  # keys that refer to other tables bind, as on PostgreSQL
         cursor.execute("PRAGMA synchronous = FULL")  # a committed transaction survives a power cut
@@ -85,7 +85,7 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
-        # IMMEDIATE: a transaction that reads before it writes would otherwise fail half way with SQLITE_BUSY.
+        # IMMEDIATE: a transaction that reads before it writes could fail halfway with SQLITE_BUSY.
         reads = connection.get_execution_options().get("carpool_reads", False)
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
@@ -100,7 +100,7 @@ def engine() -> sa.Engine:
 
 @contextmanager
 def write(on: sa.Engine | None = None) -> Iterator[sa.Connection]:
-    """Open a transaction that commits at the end, or rolls back on an error; the log is told what it moved."""
+    """Open a transaction that commits at the end, or rolls back on an error; once committed, log its transitions."""
     with (on or engine()).begin() as connection:
         moved = transition_log.begin(connection)
         yield connection
@@ -109,32 +109,32 @@ def write(on: sa.Engine | None = None) -> Iterator[sa.Connection]:
 
 @contextmanager
 def read(on: sa.Engine | None = None) -> Iterator[sa.Connection]:
-    """Open a transaction that only reads: on SQLite it waits for no writer."""
+    """Open a transaction that only reads; on SQLite it does not wait for a writer."""
     with (on or engine()).connect().execution_options(carpool_reads=True) as connection:
         yield connection
 
 
 def dispose_after_fork() -> None:
-    """Let go of connections inherited from the parent process; it still uses them."""
+    """Drop the connections inherited from the parent process, which still uses them."""
     if engine.cache_info().currsize:
         engine().dispose(close=False)
         engine.cache_clear()
 
 
 def is_postgres(connection: sa.Connection) -> bool:
-    """Tell whether this is PostgreSQL (else SQLite)."""
+    """Return whether this is PostgreSQL (else SQLite)."""
     return connection.dialect.name == "postgresql"
 
 
 def lock(connection: sa.Connection, key: int) -> None:
-    """Let nobody else pass this lock until the transaction ends; SQLite has one writer anyway."""
+    """Take this advisory lock until the transaction ends; SQLite has only one writer anyway."""
     if is_postgres(connection):
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
 
 
 @contextmanager
 def psycopg_connection(connection: sa.Connection) -> Iterator[Any]:
-    """Lend the psycopg connection underneath, for what SQLAlchemy has no words for.
+    """Lend the psycopg connection underneath, for what SQLAlchemy cannot express.
 
     Raises:
         sqlalchemy.exc.OperationalError: the server or the connection failed; psycopg's own error is its `orig`, without
@@ -143,6 +143,6 @@ def psycopg_connection(connection: sa.Connection) -> Iterator[Any]:
     try:
         yield connection.connection.driver_connection
     except (psycopg.OperationalError, psycopg.InternalError, psycopg.InterfaceError) as error:
-        connection.invalidate(error)  # it may be broken, and SQLAlchemy has not seen why
+        connection.invalidate(error)  # it may be broken, and SQLAlchemy has not noticed
         reason = type(error)(str(error).partition("\n")[0])
         raise sa.exc.OperationalError("past SQLAlchemy", None, reason) from None

@@ -1,9 +1,9 @@
-"""What can go wrong in the worker: one tree, one sentence each, data as attributes."""
+"""The worker's exceptions: one tree, a sentence each, data as attributes."""
 
 from __future__ import annotations
 
 RESULTS_GONE = "results_gone"
-"""A ClaudeError's kind where a batch's results were deleted or archived: nobody will ever read them."""
+"""A ClaudeError's kind when a batch's results were deleted or archived: they can never be read."""
 
 
 class WorkerError(Exception):
@@ -14,7 +14,7 @@ class WorkerError(Exception):
 
 
 class SettingsInvalid(WorkerError):
-    """A setting is unknown or breaks its rule."""
+    """A setting is unknown, or its value is not allowed."""
 
 
 class DatabaseNotMigrated(WorkerError):
@@ -48,4 +48,4 @@ class ClaudeError(WorkerError):
 
 
 class ResultsCut(WorkerError):
-    """The stream of results ended before its last line did."""
+    """The stream of results ended before its last line."""

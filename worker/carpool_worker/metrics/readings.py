@@ -20,7 +20,7 @@ from carpool_worker.store import usage
 from carpool_worker.store.batches import lane_pauses, refusals
 from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
-from carpool_worker.store.batches.refusals import Refused
+from carpool_worker.store.batches.refusals import RefusalCount
 from carpool_worker.store.reports import metrics, status
 from carpool_worker.store.reports.metrics import Counted, Gone, Standing, Stay, Tries
 from carpool_worker.store.reports.status import Deliveries
@@ -45,7 +45,7 @@ class Readings:
     standings: Sequence[Standing]
     gone: Sequence[Gone]
     stays: Sequence[Stay]
-    refused: Sequence[Refused]
+    refused: Sequence[RefusalCount]
     in_doubt: int
     lost: int
     overdue: int  # Anthropic should have ended them by now

@@ -1,4 +1,4 @@
-"""Many rows at once, inserted or updated the fastest way that each database has."""
+"""Inserts and updates of many rows, in the fastest way that each database has."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import sqlalchemy as sa
 from carpool_worker.database import is_postgres, psycopg_connection
 
 SQLITE_ROWS = 100
-"""Rows in one statement; SQLite takes 32,766 values in one."""
+"""Rows per statement; SQLite allows 32,766 values in one."""
 
 
 def insert_rows(
     connection: sa.Connection, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]]
 ) -> None:
-    """Insert many rows the fastest way the database has: COPY on PostgreSQL, many rows a statement on SQLite.
+    """Insert many rows: with COPY on PostgreSQL, with many rows per statement on SQLite.
 
-    `columns` maps each column to its SQL type; COPY is binary, or it would spell bytes out in hexadecimal.
+    `columns` maps each column to its SQL type. COPY is binary, as its text format writes bytes in hexadecimal.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: a row is there already; the transaction must be rolled back.
+        sqlalchemy.exc.IntegrityError: a row exists already; the transaction must be rolled back.
     """
     if not rows:
         return
@@ -42,7 +42,7 @@ def insert_rows(
             for row in rows:
                 copy.write_row(row)
     except (psycopg.errors.IntegrityError, psycopg.DataError) as error:
-        # Its text quotes the row that it failed on, which may be a prompt: only its kind goes on, into the log.
+        # Its text quotes the row, which may be a prompt, and errors are logged: only its type is passed on.
         kind = sa.exc.IntegrityError if isinstance(error, psycopg.errors.IntegrityError) else sa.exc.DataError
         raise kind(f"COPY {table}", None, type(error)()) from None
 
@@ -56,7 +56,7 @@ def update_rows(
     where: str,
     emptied: Sequence[str] = (),
 ) -> int:
-    """Update many rows by key, each with values of its own; return how many were updated.
+    """Update many rows by key, each with its own values; return how many were updated.
 
     `columns` maps each column to its SQL type; a row is its key, then the values in that order. `where` is a
     condition on the table that guards each row; the columns `emptied` become NULL in all of them.
@@ -75,7 +75,7 @@ def update_rows(
             connection.exec_driver_sql(update % marks, values).rowcount
             for values, marks in _sqlite_values(rows)
         )
-    # One JSON document: arrays would take psycopg four times as long, item by item.
+    # One JSON document: psycopg would take four times as long for arrays, as it adapts each item.
     document = msgspec.json.encode([dict(zip(("key", *columns), row, strict=True)) for row in rows]).decode()
     kinds = ", ".join(["key text", *(f"{column} {kind}" for column, kind in columns.items())])
     statement = f"UPDATE {table} SET {sets} FROM json_to_recordset(%s::json) AS v({kinds}) WHERE {matches}"  # noqa: S608
@@ -83,7 +83,7 @@ def update_rows(
 
 
 def _sqlite_values(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[tuple[Any, ...], str]]:
-    # Row by row, SQLite would build the list of each CHECK (state IN …) anew for every row: twice the work.
+    # With a statement per row, SQLite would take twice as long.
     mark = f"({', '.join('?' * len(rows[0]))})"
     for start in range(0, len(rows), SQLITE_ROWS):
         some = rows[start : start + SQLITE_ROWS]

@@ -1,4 +1,4 @@
-"""Batches as they fill, in SQL: opened, grown and sealed; those that take over requests of another are born sealed."""
+"""SQL that opens, fills and seals batches; a batch that takes over requests of another begins sealed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FRESH = {
 
 
 def open_in(connection: sa.Connection, lane: str, model: str, headers: Mapping[str, str], now: int) -> Batch:
-    """Return the lane's open batch, locked until the transaction ends; one is opened where there is none."""
+    """Return the lane's open batch, locked until the transaction ends; open one if there is none."""
     current = sa.select(batches).where(batches.c.lane == lane, OPEN)
     while (row := connection.execute(current.with_for_update()).one_or_none()) is None:
         batch_id = new_id()
@@ -46,7 +46,7 @@ def open_in(connection: sa.Connection, lane: str, model: str, headers: Mapping[s
             "state": BatchState.OPEN,
             "opened_at": now,
         }
-        # The partial unique index keeps one open batch a lane; another aggregator may have opened it just now.
+        # The partial unique index allows one open batch a lane, and another aggregator may have just opened it.
         if insert_missing(connection, batches, [opened]):
             transition_log.record(connection, "batch open", batch=batch_id, model=model, lane=lane)
     return as_batch(row)
@@ -60,7 +60,7 @@ def add_requests(
     priority: int = 0,
     submit_by: int | None = None,
 ) -> None:
-    """Count requests that were put into an open batch; `priority` is their highest, `submit_by` their earliest."""
+    """Count requests that were put into an open batch: `priority` is the highest of them, `submit_by` the earliest."""
     row = batches.c
     empty = row.request_count == 0
     higher = sa.or_(empty, row.priority < priority)
@@ -78,7 +78,7 @@ def add_requests(
 
 
 def remove_requests(connection: sa.Connection, batch_id: str, count: int, body_bytes: int) -> int:
-    """Count requests that left a locked batch; return how many are left."""
+    """Subtract requests that left a locked batch; return how many it still has."""
     row = batches.c
     counted = {"request_count": row.request_count - count, "body_bytes": row.body_bytes - body_bytes}
     left = sa.update(batches).where(row.id == batch_id).values(counted).returning(row.request_count)
@@ -96,7 +96,7 @@ def seal_opened_before(
 
 
 def seal_to_submit_by(connection: sa.Connection, submit_by: int, now: int) -> list[str]:
-    """Seal every open batch that is to be on its way by then; return their ids."""
+    """Seal every open batch that should be submitted by then; return their ids."""
     due = sa.select(batches.c.id).where(OPEN, batches.c.submit_by <= submit_by, batches.c.request_count > 0)
     return _seal(connection, due, now)
 
@@ -109,7 +109,7 @@ def _seal(connection: sa.Connection, due: sa.Select[Any], now: int) -> list[str]
 def insert_sealed(
     connection: sa.Connection, parent: Batch, request_count: int, body_bytes: int, now: int
 ) -> str:
-    """Insert a sealed batch that takes over some of another's requests; return its id."""
+    """Insert a sealed batch for some of another batch's requests; return its id."""
     batch_id = new_id()
     row = {
         "id": batch_id,
@@ -133,7 +133,7 @@ def insert_sealed(
 
 
 def new_id() -> str:
-    """Return an id for a batch: ids sort by the time they were made."""
+    """Return an id for a batch; ids sort by the time of their creation."""
     return uuid_utils.uuid7().hex
 
 

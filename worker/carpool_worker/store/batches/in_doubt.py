@@ -1,4 +1,4 @@
-"""Batches whose post had no answer, in SQL: what the rescuer must know before it says which of Anthropic's one is."""
+"""SQL about batches in doubt: the answer to their post was lost, and the rescuer looks for them at Anthropic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from carpool_worker.store.batches.rows import as_batch
 
 
 def undecided(connection: sa.Connection, batch_id: str, submission: int) -> Batch | None:
-    """Return the batch, locked until the transaction ends; None unless this post of it waits for its outcome."""
+    """Return the batch, locked until the transaction ends; None unless the outcome of this post of it is still open."""
     undecided = sa.select(batches).where(
         batches.c.id == batch_id,
         batches.c.state == BatchState.SUBMITTING,
@@ -26,19 +26,19 @@ def undecided(connection: sa.Connection, batch_id: str, submission: int) -> Batc
 
 
 def begin(connection: sa.Connection, batch_id: str, error: str, at: int) -> None:
-    """Record that the answer to a batch's post was lost; an earlier search for it starts anew."""
+    """Record that the answer to a batch's post was lost; any search for it starts again."""
     lost = {"in_doubt_at": at, "search_started_at": None, "last_error": error}
     connection.execute(sa.update(batches).where(batches.c.id == batch_id).values(lost))
 
 
 def disown(connection: sa.Connection, batch: Batch, claude_id: str) -> None:
-    """Remember that a batch of Anthropic's is not this one."""
+    """Remember that this batch at Anthropic is not ours."""
     disowned = json.dumps([*json.loads(batch.disowned_ids), claude_id])
     connection.execute(sa.update(batches).where(batches.c.id == batch.id).values(disowned_ids=disowned))
 
 
 def begin_search(connection: sa.Connection, batch: Batch, at: int) -> None:
-    """Note when a batch in doubt was first looked for in vain, unless its doubt is another since it was read."""
+    """Record when a batch in doubt was first not found, unless its doubt has begun again since it was read."""
     row = batches.c
     same = sa.and_(
         row.submissions == batch.submissions, row.in_doubt_at.is_not_distinct_from(batch.in_doubt_at)
@@ -48,12 +48,12 @@ def begin_search(connection: sa.Connection, batch: Batch, at: int) -> None:
 
 
 def known(connection: sa.Connection, claude_ids: Sequence[str]) -> set[str]:
-    """Return those of Anthropic's ids that belong to a batch of ours."""
+    """Return those of Anthropic's ids that our batches have."""
     return set(connection.scalars(sa.select(batches.c.claude_id).where(batches.c.claude_id.in_(claude_ids))))
 
 
 def any_adopted(connection: sa.Connection, claude_ids: Sequence[str]) -> bool:
-    """Tell whether one of Anthropic's ids was adopted by a batch of ours, and its results have not confirmed it yet."""
+    """Return whether a batch of ours has adopted one of these ids, and its results have not confirmed it yet."""
     adopted = sa.select(batches.c.id).where(
         batches.c.claude_id.in_(claude_ids),
         batches.c.in_doubt_at.is_not(None),

@@ -1,6 +1,6 @@
-"""Paused lanes in SQL: nothing is submitted from them but one probe at a time, until a post is taken again.
+"""SQL about paused lanes: only one batch at a time is submitted from them, as a probe, until one is accepted.
 
-From a lane that an operator paused nothing is submitted at all, until an operator resumes it.
+Nothing at all is submitted from a lane that an operator paused, until an operator resumes it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def by_lane(connection: sa.Connection) -> dict[str, LanePause]:
 
 
 def pause(connection: sa.Connection, lane: str, reason: str, now: int, probe_at: int) -> bool:
-    """Pause a lane, unless it is; return whether it is news."""
+    """Pause a lane; return False where it was paused already."""
     row = {"lane": lane, "reason": reason, "paused_at": now, "probe_at": probe_at, "probes": 0}
     return insert_missing(connection, pauses, [row]) == 1
 
 
 def pause_by_operator(connection: sa.Connection, lane: str, reason: str, now: int) -> None:
-    """Pause a lane until an operator resumes it; a pause that Carpool began becomes the operator's."""
+    """Pause a lane until an operator resumes it; an automatic pause becomes the operator's."""
     row = {
         "lane": lane,
         "reason": reason,
@@ -46,19 +46,19 @@ def resume(connection: sa.Connection, lane: str) -> bool:
 
 
 def claim_probe(connection: sa.Connection, lane: str, now: int, until: int) -> bool:
-    """Take a paused lane's turn to ask, which is over by `until`; return False where it isn't due or is taken."""
+    """Claim a paused lane's next probe, until `until`; return False where it is not due, or is claimed already."""
     claimed = sa.update(pauses).where(AUTOMATIC, pauses.c.lane == lane, pauses.c.probe_at <= now)
     return connection.execute(claimed.values(probe_at=until, probes=pauses.c.probes + 1)).rowcount == 1
 
 
 def probe_again(connection: sa.Connection, lane: str, probe_at: int, reason: str | None = None) -> None:
-    """Say when a lane, if it is paused, is asked again, and why it still is."""
+    """Set when a lane, if it is paused, is probed next, and why it is still paused."""
     values: dict[str, Any] = {"probe_at": probe_at} | ({"reason": reason} if reason else {})
     connection.execute(sa.update(pauses).where(AUTOMATIC, pauses.c.lane == lane).values(values))
 
 
 def lift(connection: sa.Connection, batch_id: str) -> str | None:
-    """End the pause that began before this batch was posted, now that the post was taken; return the lane, if any."""
+    """End the pause that began before this batch was posted, as it was accepted; return the lane that was resumed."""
     posted = sa.select(batches.c.lane, batches.c.submitting_at).where(batches.c.id == batch_id)
     lane, submitting_at = connection.execute(posted).one()
     lifted = sa.delete(pauses).where(AUTOMATIC, pauses.c.lane == lane, pauses.c.paused_at <= submitting_at)

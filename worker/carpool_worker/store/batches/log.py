@@ -1,4 +1,4 @@
-"""What the log is told of a batch that moves."""
+"""The log line of a batch's transition."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ SINCE: dict[Transition[BatchState], str] = {
     COMPLETE_BATCH: "ended_at",
     DISSOLVE: "sealed_at",
 }
-"""Since when a batch that moves was in the state that it leaves."""
+"""The column that says since when a batch was in the state that it leaves."""
 
 LEVELS: dict[Transition[BatchState], int] = {
     REJECT: logging.ERROR,
     POSTPONE: logging.WARNING,
     RELEASE: logging.WARNING,
 }
-"""How loud a move is; all others are INFO."""
+"""The levels of their lines; all others are INFO."""
 
 NAMES = ("id", "claude_id", "model", "lane", "request_count", *sorted({*SINCE.values()}))
 COLUMNS = [batches.c[name] for name in NAMES]
-"""What has to be known of the batch."""
+"""The columns that the line needs."""
 
 
 def record(
     connection: sa.Connection, transition: Transition[BatchState], batch: sa.Row[Any], error: str | None
 ) -> None:
-    """Record the move of a batch, of which the row has the COLUMNS as they are now."""
+    """Record a batch's transition; its row has the COLUMNS, as they are after it."""
     since = batch._mapping[SINCE[transition]]
     transition_log.record(
         connection,

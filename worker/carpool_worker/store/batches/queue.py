@@ -1,4 +1,4 @@
-"""The queue in SQL: sealed batches in turn to be posted, and how many requests are at Anthropic already."""
+"""SQL about the queue: sealed batches in their order, and how many requests Anthropic has already."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from carpool_worker.policies.admission import Ready
 from carpool_worker.states import QUEUED_BATCH_STATES, BatchState
 from carpool_worker.store.batches.rows import may_go_later, within
 
-IN_TURN = (batches.c.priority.desc(), batches.c.opened_at, batches.c.id)
-"""The order in which batches go where there is no room for all."""
+QUEUE_ORDER = (batches.c.priority.desc(), batches.c.opened_at, batches.c.id)
+"""The order in which batches are submitted while there is no room for all."""
 
 WARMING_STATES = (BatchState.SEALED, *QUEUED_BATCH_STATES)
-"""A warm-up that is in one of these has not ended."""
+"""The states of a warm-up that has not ended."""
 
 QUEUE_LOCK = 0x63617270
-"""PostgreSQL's advisory lock on how much is queued at Anthropic."""
+"""PostgreSQL's advisory lock on the number of requests at Anthropic."""
 
 
 def ready(connection: sa.Connection, now: int) -> list[Ready]:
-    """Return the sealed batches whose back-off is over: those of the highest priority first, of these the oldest.
+    """Return the sealed batches whose back-off is over, the highest priority first, then the oldest.
 
-    Parts of a split one keep its age. One that waits for its warm-up is left out.
+    The parts of a split batch keep its age. Batches that wait for their warm-up are left out.
     """
     due = sa.select(*(batches.c[name] for name in Ready._fields)).where(
         batches.c.state == BatchState.SEALED, batches.c.due_at <= now, sa.not_(_awaits_warm_up(now))
     )
-    return [Ready._make(row) for row in connection.execute(due.order_by(*IN_TURN))]
+    return [Ready._make(row) for row in connection.execute(due.order_by(*QUEUE_ORDER))]
 
 
 def warming(connection: sa.Connection, now: int) -> set[str]:
@@ -46,7 +46,7 @@ def _awaits_warm_up(now: int) -> sa.ColumnElement[bool]:
 def expedite(
     connection: sa.Connection, submit_by: int, lane: str | None = None, model: str | None = None
 ) -> int:
-    """Let every sealed batch (of that lane, of that model) be on its way by then; return how many were to go later."""
+    """Bring `submit_by` of every sealed batch (of that lane, of that model) forward; return how many were later."""
     row = batches.c
     later = sa.update(batches).where(row.state == BatchState.SEALED, may_go_later(submit_by))
     return connection.execute(later.where(*within(lane, model)).values(submit_by=submit_by)).rowcount
@@ -59,5 +59,5 @@ def queued(connection: sa.Connection) -> int:
 
 
 def lock_queue(connection: sa.Connection) -> None:
-    """Let nobody else decide on room in the queue until this transaction ends."""
+    """Let no other process decide about room in the queue until this transaction ends."""
     lock(connection, QUEUE_LOCK)

@@ -1,4 +1,4 @@
-"""Refused submissions in SQL: how often each model's batches met each status, for as long as the database is kept."""
+"""SQL that counts refused submissions, by model and status, over the life of the database."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from carpool_worker.models.tables import refusals
 from carpool_worker.store.upserts import upsert
 
 
-class Refused(NamedTuple):
-    """How often the batches of a model were refused with a status: HTTP's, or what took its place."""
+class RefusalCount(NamedTuple):
+    """How often submissions of a model's batches failed with a status: HTTP's, or a word where no answer came."""
 
     model: str
     status: str
@@ -23,7 +23,9 @@ def add(connection: sa.Connection, model: str, status: str) -> None:
     upsert(connection, refusals, [{"model": model, "status": status, "count": 1}], add=("count",))
 
 
-def counted(connection: sa.Connection) -> list[Refused]:
-    """Return all that was counted."""
+def counted(connection: sa.Connection) -> list[RefusalCount]:
+    """Return all counts."""
     row = refusals.c
-    return [Refused._make(found) for found in connection.execute(sa.select(row.model, row.status, row.count))]
+    return [
+        RefusalCount._make(found) for found in connection.execute(sa.select(row.model, row.status, row.count))
+    ]

@@ -21,7 +21,7 @@ def get(connection: sa.Connection, batch_id: str) -> Batch | None:
 
 
 def marked(connection: sa.Connection, batch_id: str) -> frozenset[str]:
-    """Return the prefixes of a batch that are marked for the cache."""
+    """Return the prefixes that are marked for the cache in a batch."""
     return frozenset(
         json.loads(connection.scalar(sa.select(batches.c.marked).where(batches.c.id == batch_id)) or "[]")
     )
@@ -34,23 +34,23 @@ def in_states(connection: sa.Connection, states: Iterable[BatchState]) -> list[B
 
 
 def out(connection: sa.Connection) -> list[Batch]:
-    """Return the batches that Anthropic has and has not ended."""
+    """Return the batches at Anthropic that have not ended."""
     return in_states(connection, OUT_BATCH_STATES)
 
 
 def due_to_collect(connection: sa.Connection, now: int) -> list[str]:
-    """Return the ended batches whose results wait to be collected, oldest first."""
+    """Return the ended batches whose results are due to be collected, oldest first."""
     due = sa.select(batches.c.id).where(batches.c.state == BatchState.ENDED, batches.c.due_at <= now)
     return list(connection.scalars(due.order_by(batches.c.opened_at)))
 
 
 def annotate_sealed(connection: sa.Connection, batch_id: str, submission: int, why: str) -> bool:
-    """Explain why a sealed batch waits; return False where it was posted or moved on meanwhile."""
+    """Set why a sealed batch waits; return False if it was posted or moved on meanwhile."""
     return _change_sealed(connection, batch_id, submission, last_error=why)
 
 
 def defer_sealed(connection: sa.Connection, batch_id: str, submission: int, due_at: int, error: str) -> bool:
-    """Count a post that could not even begin, and back off until `due_at`; return False as above."""
+    """Count a post that could not begin, and back off until `due_at`; return False if the batch moved on meanwhile."""
     return _change_sealed(
         connection, batch_id, submission, submissions=submission + 1, due_at=due_at, last_error=error
     )
@@ -64,13 +64,13 @@ def _change_sealed(connection: sa.Connection, batch_id: str, submission: int, **
 
 
 def delay_collection(connection: sa.Connection, batch_id: str, due_at: int, error: str) -> None:
-    """Let the collector come back to an ended batch at `due_at`."""
+    """Have an ended batch collected again at `due_at`, as its results could not be read."""
     ended = sa.update(batches).where(batches.c.id == batch_id, batches.c.state == BatchState.ENDED)
     connection.execute(ended.values(due_at=due_at, last_error=error))
 
 
 def add_cost(connection: sa.Connection, batch_id: str, cost: Decimal, list_price: Decimal) -> None:
-    """Add dollars to what a batch cost, and to what it would have cost outside a batch."""
+    """Add dollars to the cost of a batch, and to its list price: its cost outside of a batch."""
     row = batches.c
     connection.execute(
         sa.update(batches)
@@ -83,12 +83,12 @@ def add_cost(connection: sa.Connection, batch_id: str, cost: Decimal, list_price
 
 
 def may_go_later(submit_by: int) -> sa.ColumnElement[bool]:
-    """Return the condition that a batch need not be on its way by then (milliseconds since the epoch)."""
+    """Return the condition that a batch may be submitted later than that (milliseconds since the epoch)."""
     return sa.or_(batches.c.submit_by.is_(None), batches.c.submit_by > submit_by)
 
 
 def within(lane: str | None, model: str | None) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions that a batch is of that lane and of that model; None is any."""
+    """Return the conditions that a batch is of that lane and model; None means any."""
     named = (batches.c.lane, lane), (batches.c.model, model)
     return [column == value for column, value in named if value is not None]
 

@@ -1,4 +1,4 @@
-"""Shared prompts in SQL: which prefixes a batch holds, what the cache was billed lately, and the plan for a batch."""
+"""SQL about shared prompts: a batch's prefixes, the latest use of the cache, and the cache plan of a batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NONE_MARKED = "[]"
 
 
 class Alike(NamedTuple):
-    """Requests of a batch with one prefix; `sample` is the id of the first."""
+    """The requests of a batch that share a prefix; `sample` is the id of the first."""
 
     prefix: str
     requests: int
@@ -23,7 +23,7 @@ class Alike(NamedTuple):
 
 
 def alike_in(connection: sa.Connection, batch_id: str, most: int) -> list[Alike]:
-    """Return the prefixes that several requests of a batch share, up to `most`; the one with the most first."""
+    """Return up to `most` prefixes that several requests of a batch share, the most frequent first."""
     row, number = requests.c, sa.func.count()
     found = sa.select(row.prefix, number, sa.func.min(row.id)).where(
         row.batch_id == batch_id, row.state == RequestState.BATCHED, row.prefix.is_not(None)
@@ -33,7 +33,7 @@ def alike_in(connection: sa.Connection, batch_id: str, most: int) -> list[Alike]
 
 
 def body(connection: sa.Connection, request_id: str) -> bytes:
-    """Return a request's params; b"" where they are kept no more."""
+    """Return a request's params; b"" if they are no longer kept."""
     found = connection.scalar(sa.select(params.c.body).where(params.c.request_id == request_id))
     return bytes(found or b"")
 
@@ -48,10 +48,10 @@ def used(connection: sa.Connection, lane: str, since: int) -> frozenset[str]:
 def billed(
     connection: sa.Connection, lane: str, since: int, most: int, cached_for: int
 ) -> dict[bool, tuple[int, int]]:
-    """Return the tokens read from the cache and written to it in a lane's newest marked batches.
+    """Return the tokens read from the cache and written to it by a lane's newest marked batches.
 
-    Of up to `most` that were opened since then (milliseconds); by whether they had a warm-up, or one with the same
-    marks had ended no more than `cached_for` (milliseconds) before.
+    They are up to `most`, opened since then (milliseconds), and grouped by whether the cache was warm: they had a
+    warm-up, or one with the same prefixes had ended at most `cached_for` milliseconds before.
     """
     row, one, before = batches.c, requests.c, batches.alias("before").c
     followed = sa.exists().where(
@@ -62,20 +62,20 @@ def billed(
     newest = sa.select(row.id, sa.or_(row.warm_up_id.is_not(None), followed).label("warm")).where(
         row.lane == lane, row.opened_at >= since, row.state == BatchState.COMPLETED, row.marked != NONE_MARKED
     )
-    # A warm-up itself only writes: it would count as a batch without any hit.
+    # A warm-up only writes, and would count as a batch without hits.
     warm_ups = sa.select(row.warm_up_id).where(row.lane == lane, row.warm_up_id.is_not(None))
     newest = newest.where(row.id.not_in(warm_ups)).order_by(row.opened_at.desc()).limit(most)
-    looked_at = newest.subquery()
+    newest_ids = newest.subquery()
     sums = (
         sa.func.coalesce(sa.func.sum(kind), 0) for kind in (one.cache_read_tokens, one.cache_write_tokens)
     )
-    found = sa.select(looked_at.c.warm, *sums).join(requests, one.batch_id == looked_at.c.id)
-    rows = connection.execute(found.group_by(looked_at.c.warm))
+    found = sa.select(newest_ids.c.warm, *sums).join(requests, one.batch_id == newest_ids.c.id)
+    rows = connection.execute(found.group_by(newest_ids.c.warm))
     return {bool(warm): (int(read), int(written)) for warm, read, written in rows}
 
 
 def plan(connection: sa.Connection, batch: Batch, marked: str) -> bool:
-    """Fix which prefixes of a sealed batch are marked; False where another has, or it isn't as it was read."""
+    """Set which prefixes of a sealed batch are marked; return False if it has changed since it was read."""
     row = batches.c
     unplanned = sa.update(batches).where(
         row.id == batch.id,
@@ -88,6 +88,6 @@ def plan(connection: sa.Connection, batch: Batch, marked: str) -> bool:
 
 
 def wait_for(connection: sa.Connection, batch_id: str, warm_up_id: str, until: int) -> None:
-    """Let a sealed batch wait for another, until then (milliseconds since the epoch) at most."""
+    """Let a sealed batch wait for its warm-up, at most until then (milliseconds since the epoch)."""
     waiting = sa.update(batches).where(batches.c.id == batch_id, batches.c.state == BatchState.SEALED)
     connection.execute(waiting.values(warm_up_id=warm_up_id, warm_until=until))
