@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from enum import Enum
 
 from carpool_worker.states import DELIVER, GIVE_UP, SNOOZE, DeliveryState
+from carpool_worker.units import DAY, SECOND
 
 JITTER = 0.2
 """Fraction by which a wait is made longer or shorter at random, so that retries do not come in waves."""
 
-LONGEST_RETRY_AFTER = 86_400.0
+LONGEST_RETRY_AFTER = DAY / SECOND
 """Seconds: a receiver that asks for more is tried again after a day."""
 
 DEFERRED_SECONDS = 30.0

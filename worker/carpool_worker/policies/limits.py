@@ -22,13 +22,18 @@ class Limits:
     seconds: float
     windows: Windows = ()
 
+    @property
+    def max_age(self) -> Milliseconds:
+        """How long after its first request a batch is due."""
+        return Milliseconds(int(self.seconds * SECOND))
+
     def due_at(self, opened_at: int) -> Milliseconds:
         """Return when a batch opened at that time is due, unless it is full before; in milliseconds since the epoch."""
-        return first_open(self.windows, Milliseconds(opened_at + int(self.seconds * SECOND)))
+        return first_open(self.windows, Milliseconds(opened_at + self.max_age))
 
     def longest_open(self, at: Milliseconds) -> Milliseconds:
         """Return how many milliseconds a batch may stay open, given how long windows are closed around `at`."""
-        return Milliseconds(int(self.seconds * SECOND) + longest_closed(self.windows, at // DAY) * SECOND)
+        return Milliseconds(self.max_age + longest_closed(self.windows, at // DAY) * SECOND)
 
 
 def item_bytes(params_bytes: int) -> int:

@@ -52,7 +52,7 @@ class SubmitWindow:
 
     def is_open(self, at: Milliseconds) -> bool:
         """Return whether it is open at a time, in milliseconds since the epoch."""
-        local = datetime.fromtimestamp(at // 1000, self.zone)
+        local = datetime.fromtimestamp(at // SECOND, self.zone)
         minute, today = local.hour * 60 + local.minute, local.weekday()
         if today in self.days and self.begin <= minute < self.end:
             return True

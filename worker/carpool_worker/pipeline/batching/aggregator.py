@@ -96,7 +96,7 @@ def seal_due(engine: sa.Engine, limits: Limits) -> Filled:
     with write(engine) as connection:
         sealed = filling.seal_to_submit_by(connection, at + LEAD, at)
         if is_open(limits.windows, at):
-            sealed += filling.seal_opened_before(connection, at - int(limits.seconds * 1000), at)
+            sealed += filling.seal_opened_before(connection, at - limits.max_age, at)
         return Filled(sealed=sealed)
 
 

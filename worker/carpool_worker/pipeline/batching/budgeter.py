@@ -30,7 +30,7 @@ from carpool_worker.states import REFUSE
 from carpool_worker.store.requests import endings, intake, reservations
 from carpool_worker.store.requests.endings import Ending
 from carpool_worker.store.requests.reservations import Held
-from carpool_worker.units import Picodollars
+from carpool_worker.units import SECOND, Picodollars
 
 CHUNK_REQUESTS = 2_000
 """Requests of a client released in one transaction; the rest follows with the next tick."""
@@ -58,7 +58,7 @@ def split(connection: sa.Connection, envelopes: Sequence[Envelope], budgets: Bud
     limited = {client: budget for client, budget in clients.items() if budget}
     if not limited:
         return BudgetSplit(within=list(envelopes))
-    day = datetime.fromtimestamp(at / 1_000, UTC).date()
+    day = datetime.fromtimestamp(at / SECOND, UTC).date()
     found = BudgetSplit(estimates=_estimates((one for one in envelopes if one.client in limited), day))
     reservations.lock(connection)
     balances = reservations.balances(connection, limited, at)

@@ -11,6 +11,7 @@ from carpool_worker.pipeline.delivery.claims import ClaimedDelivery
 from carpool_worker.policies.deliveries import Decision, Event, Sent, after_delivery
 from carpool_worker.states import DeliveryState
 from carpool_worker.store.deliveries.rows import Outcome
+from carpool_worker.units import SECOND, Milliseconds
 
 CHUNK_DELIVERIES = 250
 """Claimed in one transaction."""
@@ -49,7 +50,7 @@ class InFlight:
     def settle(self, delivery: ClaimedDelivery, sent: Sent, seconds: float = 0.0) -> None:
         """Count a delivery out: sending it took `seconds` and ended with `sent`."""
         decision = after_delivery(sent, delivery.claimed.attempt, self._schedule, random.random())  # noqa: S311
-        self._outcomes.append(_outcome(delivery, sent, decision, round(seconds * 1_000)))
+        self._outcomes.append(_outcome(delivery, sent, decision, Milliseconds(round(seconds * SECOND))))
         if sent.event is Event.DEFERRED and sent.detail:
             self.notices[sent.detail] += 1
         self.tally[decision.state] += 1
@@ -66,13 +67,15 @@ class InFlight:
         self._outcomes = outcomes + self._outcomes
 
 
-def _outcome(delivery: ClaimedDelivery, sent: Sent, decision: Decision, milliseconds: int) -> Outcome:
+def _outcome(
+    delivery: ClaimedDelivery, sent: Sent, decision: Decision, milliseconds: Milliseconds
+) -> Outcome:
     now = database.now()
     return Outcome(
         delivery.claimed,
         decision.state,
         at=now - milliseconds,
-        due_at=now + round(decision.seconds * 1_000),
+        due_at=now + round(decision.seconds * SECOND),
         error=decision.error,
         milliseconds=milliseconds,
         status=sent.status,

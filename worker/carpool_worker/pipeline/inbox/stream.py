@@ -26,6 +26,7 @@ from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.pipeline.inbox import quarantine
 from carpool_worker.pipeline.inbox.checks import UNREADABLE, check, check_cancel
 from carpool_worker.telemetry.logs import get_logger
+from carpool_worker.units import SECOND
 
 log = get_logger(__name__)
 
@@ -75,7 +76,7 @@ class Inbox:
 
     def __init__(self, server: redis.Redis, claim_interval: float) -> None:
         self._redis = server
-        self._claim_after = int(claim_interval * 1000)
+        self._claim_after = int(claim_interval * SECOND)
         # Unique: leaving deletes the consumer's pending entries, and a restarted container has its old host and pid.
         self._consumer = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
         self._acknowledge = server.register_script(ACKNOWLEDGE_SCRIPT)
