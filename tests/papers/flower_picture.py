@@ -1,6 +1,7 @@
 """Flower on a made-up day of batches, for docs/flower.png: `python -m tests.papers.flower_picture`, then a browser.
 
-Taken with chromium --headless --window-size=1720,960 --virtual-time-budget=6000 --screenshot=flower.png URL.
+Taken with chromium --headless --hide-scrollbars --window-size=1720,960 --virtual-time-budget=6000
+--screenshot=flower.png URL.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ PARAMS: dict[str, Any] = {
 
 INVALID = Script(model="claude-opus-4-5", outcome="errored", error_type="invalid_request_error", times=1)
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 
 def to_run(paper: str) -> list[Fence]:
