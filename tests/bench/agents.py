@@ -34,7 +34,7 @@ SIZE = 2_340
 COUNT = 100_000
 AGGREGATE_AIM, COLLECT_AIM = 35_000.0, 30_000.0
 SUBMIT_AIM = 100_000 / 3.0
-SUBMIT_POLICY = SubmitPolicy(upload_timeout=600, queue_limit=START_QUEUE_LIMIT)
+SUBMIT_POLICY = SubmitPolicy(submit_timeout=600, queue_limit=START_QUEUE_LIMIT)
 COLLECT_POLICY = CollectPolicy(max_attempts=3, retry_interval=60.0)
 AT_ONCE = Limits(count=API_MAX_REQUESTS, body_bytes=250_000_000, seconds=0.0)
 

@@ -30,7 +30,7 @@ from carpool_worker.units import Milliseconds
 LIMITS = Limits(count=5, body_bytes=800, seconds=60)
 DOUBT_POLICY = DoubtPolicy(submit_timeout=60, settle_interval=600)
 QUEUE_LIMIT = 8
-SUBMIT_POLICY = SubmitPolicy(upload_timeout=60, queue_limit=QUEUE_LIMIT, cache_shared_prompts=True)
+SUBMIT_POLICY = SubmitPolicy(submit_timeout=60, queue_limit=QUEUE_LIMIT, cache_shared_prompts=True)
 """Requests at Anthropic: a full batch and a bit."""
 MAX_ATTEMPTS = 3
 COLLECT_POLICY = CollectPolicy(MAX_ATTEMPTS, retry_interval=60.0)

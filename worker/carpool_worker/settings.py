@@ -161,13 +161,17 @@ class Settings(BaseSettings):
     @property
     def submit_policy(self) -> SubmitPolicy:
         """How sealed batches are posted."""
-        windows = parse_all(self.submit_windows)
-        return SubmitPolicy(self.submit_timeout, self.queue_limit, windows, self.cache_shared_prompts)
+        return SubmitPolicy(
+            submit_timeout=self.submit_timeout,
+            queue_limit=self.queue_limit,
+            windows=parse_all(self.submit_windows),
+            cache_shared_prompts=self.cache_shared_prompts,
+        )
 
     @property
     def collect_policy(self) -> CollectPolicy:
         """How often a request is attempted, and how long it waits in between."""
-        return CollectPolicy(self.max_attempts, self.retry_interval)
+        return CollectPolicy(max_attempts=self.max_attempts, retry_interval=self.retry_interval)
 
     @property
     def doubt_policy(self) -> DoubtPolicy:

@@ -85,7 +85,7 @@ def test_whatever_way_the_answer_is_lost_each_request_runs_once(
     simulator.arm(fault)
 
     # When it was posted, Then it is in doubt
-    submitter.submit(carpool.engine, carpool.claude, batch_id, replace(SUBMIT_POLICY, upload_timeout=0.5))
+    submitter.submit(carpool.engine, carpool.claude, batch_id, replace(SUBMIT_POLICY, submit_timeout=0.5))
     assert batch_states_by_id(carpool.engine) == {batch_id: "submitting"}
     [row] = carpool.rows("SELECT last_error FROM batches")
     assert row.last_error.startswith("in doubt")

@@ -17,7 +17,7 @@ from carpool_worker.units import Milliseconds
 class SubmitPolicy:
     """How sealed batches are posted."""
 
-    upload_timeout: float  # seconds that a body may take to upload
+    submit_timeout: float  # seconds that a body may take to upload
     queue_limit: int  # requests that Anthropic may have queued, in all batches
     windows: Windows = ()  # when batches may be posted; none is always
     cache_shared_prompts: bool = False

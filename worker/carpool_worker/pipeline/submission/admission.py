@@ -40,7 +40,7 @@ def admit(engine: sa.Engine, batch_id: str, policy: SubmitPolicy) -> Admission |
         if batch.lane not in lane_pauses.by_lane(connection):
             return Admission(batch)
     with write(engine) as connection:
-        over_at = at + int(longest_post(policy.upload_timeout) * 1000)
+        over_at = at + int(longest_post(policy.submit_timeout) * 1000)
         claimed = lane_pauses.claim_probe(connection, batch.lane, at, over_at)
     return Admission(batch, probing=batch.lane) if claimed else None
 

@@ -84,7 +84,7 @@ def accept(
 
 
 def _explain_wait(engine: sa.Engine, batch_id: str, policy: SubmitPolicy) -> Submitted | None:
-    # Once: a batch that waits for room says so until it is posted.
+    # Only once: a batch that waits for room keeps the explanation until it is posted.
     with read(engine) as connection:
         batch = batches.get(connection, batch_id)
         if batch is None or batch.state != BatchState.SEALED or batch.due_at > now() or batch.last_error:
@@ -128,7 +128,7 @@ def _post(engine: sa.Engine, claude: Claude, admission: Admission, policy: Submi
         if not _intend(engine, admission, (newest, claude.answered_at), policy):
             return None
         try:
-            remote = claude.create(body, length, headers, policy.upload_timeout)
+            remote = claude.create(body, length, headers, policy.submit_timeout)
         except ClaudeError as error:
             return failures.resolve(engine, admission, error)
     return accept(engine, batch_id, remote)
