@@ -21,6 +21,7 @@ from carpool_worker.models import Batch, DeliveryRow, Request
 from carpool_worker.store.batches import filling, in_doubt, transitions
 from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
+from carpool_worker.units import Milliseconds
 
 HEAD: dict[str, Any] = {
     "id": "b" * 32,
@@ -163,7 +164,7 @@ def test_a_batch_moves_once_however_many_try(engine: sa.Engine) -> None:
 
     def seal(_: int) -> bool:
         with write(engine) as connection:
-            return transitions.seal(connection, HEAD["id"], 2)
+            return transitions.seal(connection, HEAD["id"], Milliseconds(2))
 
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(seal, range(4))) == [False, False, False, True]
@@ -187,7 +188,7 @@ def test_what_is_due_comes_oldest_first_and_what_waits_does_not(engine: sa.Engin
     with read(engine) as connection:
         assert [one.id for one in batch_queue.ready(connection, 98)] == [f"{n:032x}" for n in (1, 0)]
         assert [one.id for one in batch_queue.ready(connection, 99)] == [f"{n:032x}" for n in (1, 2, 0)]
-        assert batches.due_to_collect(connection, 99) == []
+        assert batches.due_to_collect(connection, Milliseconds(99)) == []
 
 
 def test_a_failed_statement_shows_no_content(engine: sa.Engine) -> None:

@@ -15,3 +15,8 @@ Picodollars = NewType("Picodollars", int)
 """Money as the tables keep it: integers, so that sums are exact. The cheapest token known costs 5,000 of them."""
 
 DOLLAR = Picodollars(10**12)
+
+
+def after(at: Milliseconds, seconds: float) -> Milliseconds:
+    """Return the time that comes so many seconds after another."""
+    return Milliseconds(at + int(seconds * SECOND))

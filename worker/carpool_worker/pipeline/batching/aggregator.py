@@ -27,6 +27,7 @@ from carpool_worker.store.batches import filling
 from carpool_worker.store.requests import intake
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.telemetry.logs import get_logger
+from carpool_worker.units import Milliseconds
 
 log = get_logger(__name__)
 
@@ -101,7 +102,11 @@ def seal_due(engine: sa.Engine, limits: Limits) -> Filled:
 
 
 def _pool(
-    connection: sa.Connection, envelopes: Sequence[Envelope], limits: Limits, at: int, budgets: Budgets
+    connection: sa.Connection,
+    envelopes: Sequence[Envelope],
+    limits: Limits,
+    at: Milliseconds,
+    budgets: Budgets,
 ) -> Filled:
     new = _new(connection, envelopes)
     split = budgeter.split(connection, new, budgets, at)

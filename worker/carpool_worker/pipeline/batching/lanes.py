@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from carpool_worker.policies.limits import Limits, fitting, item_bytes
 from carpool_worker.store.batches import filling, transitions
+from carpool_worker.units import Milliseconds
 
 
 class Urgent(Protocol):
@@ -59,7 +60,7 @@ def fill(
     size_of: Callable[[Item], int],
     place: Callable[[str, Sequence[Item]], None],
     limits: Limits,
-    now: int,
+    now: Milliseconds,
     filled: Filled,
 ) -> None:
     """Put `items` into the lane's open batch, highest priority first; a full batch is sealed, and the next one opened.

@@ -28,6 +28,7 @@ from carpool_worker.store.requests import endings, staging
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.requests.endings import discard
 from carpool_worker.telemetry.logs import get_logger
+from carpool_worker.units import after
 
 log = get_logger(__name__)
 
@@ -144,4 +145,4 @@ def _discard_waiting(engine: sa.Engine, batch_id: str, error: ClaudeError) -> li
 def _read_again_later(engine: sa.Engine, batch_id: str, wait: float, error: ClaudeError | ResultsCut) -> None:
     log.warning("results cut short", batch=batch_id, seconds=wait, error=str(error))
     with write(engine) as connection:
-        batches.delay_collection(connection, batch_id, now() + int(wait * 1000), str(error))
+        batches.delay_collection(connection, batch_id, after(now(), wait), str(error))

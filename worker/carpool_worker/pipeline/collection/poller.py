@@ -48,7 +48,7 @@ def poll(engine: sa.Engine, claude: Claude) -> list[str]:
             for batch, remote in _remote_batches(claude, group, json.loads(headers)):
                 if batch.id in unwanted and remote.processing_status == "in_progress":
                     remote = _cancel(claude, batch, remote)
-                if _apply(engine, batch, remote, claude.answered_at or now()):
+                if _apply(engine, batch, remote, Milliseconds(claude.answered_at or now())):
                     ended.append(batch.id)
         except ClaudeError as error:
             log.warning("batches not polled", count=len(group), status=error.status, error=str(error))
@@ -118,7 +118,7 @@ def _cancel(claude: Claude, batch: Batch, remote: RemoteBatch) -> RemoteBatch:
         return remote
 
 
-def _apply(engine: sa.Engine, batch: Batch, remote: RemoteBatch, at: int) -> bool:
+def _apply(engine: sa.Engine, batch: Batch, remote: RemoteBatch, at: Milliseconds) -> bool:
     with write(engine) as connection:
         if remote.processing_status == "canceling":
             transitions.cancel(connection, batch.id)

@@ -15,7 +15,7 @@ from carpool_worker.states import BatchState
 from carpool_worker.store.batches import lane_pauses
 from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
-from carpool_worker.units import Milliseconds
+from carpool_worker.units import Milliseconds, after
 
 
 class Admission(NamedTuple):
@@ -40,7 +40,7 @@ def admit(engine: sa.Engine, batch_id: str, policy: SubmitPolicy) -> Admission |
         if batch.lane not in lane_pauses.by_lane(connection):
             return Admission(batch)
     with write(engine) as connection:
-        over_at = at + int(longest_post(policy.submit_timeout) * 1000)
+        over_at = after(at, longest_post(policy.submit_timeout))
         claimed = lane_pauses.claim_probe(connection, batch.lane, at, over_at)
     return Admission(batch, probing=batch.lane) if claimed else None
 

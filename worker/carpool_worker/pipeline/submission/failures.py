@@ -26,6 +26,7 @@ from carpool_worker.states import BatchState
 from carpool_worker.store.batches import in_doubt, lane_pauses, refusals, transitions
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.telemetry.logs import get_logger
+from carpool_worker.units import Milliseconds, after
 
 log = get_logger(__name__)
 
@@ -116,5 +117,5 @@ def _probe_again(connection: sa.Connection, admission: Admission, at: int) -> No
         lane_pauses.probe_again(connection, admission.probing, at)
 
 
-def _later(seconds: float) -> int:
-    return now() + int(seconds * 1000)
+def _later(seconds: float) -> Milliseconds:
+    return after(now(), seconds)

@@ -19,6 +19,7 @@ from carpool_worker.store.batches.rows import as_batch, may_go_later, within
 from carpool_worker.store.batches.transitions import seal
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.upserts import insert_missing
+from carpool_worker.units import Milliseconds
 
 FRESH = {
     "request_count": 0,
@@ -33,7 +34,9 @@ FRESH = {
 }
 
 
-def open_in(connection: sa.Connection, lane: str, model: str, headers: Mapping[str, str], now: int) -> Batch:
+def open_in(
+    connection: sa.Connection, lane: str, model: str, headers: Mapping[str, str], now: Milliseconds
+) -> Batch:
     """Return the lane's open batch, locked until the transaction ends; open one if there is none."""
     current = sa.select(batches).where(batches.c.lane == lane, OPEN)
     while (row := connection.execute(current.with_for_update()).one_or_none()) is None:
@@ -86,7 +89,11 @@ def remove_requests(connection: sa.Connection, batch_id: str, count: int, body_b
 
 
 def seal_opened_before(
-    connection: sa.Connection, opened_before: int, now: int, lane: str | None = None, model: str | None = None
+    connection: sa.Connection,
+    opened_before: int,
+    now: Milliseconds,
+    lane: str | None = None,
+    model: str | None = None,
 ) -> list[str]:
     """Seal every open batch (of that lane, of that model) whose first request came before then; return their ids."""
     due = sa.select(batches.c.id).where(
@@ -95,19 +102,19 @@ def seal_opened_before(
     return _seal(connection, due.where(*within(lane, model)), now)
 
 
-def seal_to_submit_by(connection: sa.Connection, submit_by: int, now: int) -> list[str]:
+def seal_to_submit_by(connection: sa.Connection, submit_by: int, now: Milliseconds) -> list[str]:
     """Seal every open batch that should be submitted by then; return their ids."""
     due = sa.select(batches.c.id).where(OPEN, batches.c.submit_by <= submit_by, batches.c.request_count > 0)
     return _seal(connection, due, now)
 
 
-def _seal(connection: sa.Connection, due: sa.Select[Any], now: int) -> list[str]:
+def _seal(connection: sa.Connection, due: sa.Select[Any], now: Milliseconds) -> list[str]:
     ids = connection.scalars(due).all()
     return [batch_id for batch_id in ids if seal(connection, batch_id, now)]
 
 
 def insert_sealed(
-    connection: sa.Connection, parent: Batch, request_count: int, body_bytes: int, now: int
+    connection: sa.Connection, parent: Batch, request_count: int, body_bytes: int, now: Milliseconds
 ) -> str:
     """Insert a sealed batch for some of another batch's requests; return its id."""
     batch_id = new_id()
@@ -138,7 +145,7 @@ def new_id() -> str:
 
 
 def transfer(
-    connection: sa.Connection, batch: Batch, some: Sequence[tuple[str, int]], now: int
+    connection: sa.Connection, batch: Batch, some: Sequence[tuple[str, int]], now: Milliseconds
 ) -> tuple[str, int]:
     """Move locked requests (id, bytes of their params) of a batch into a new, sealed one: their successor.
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from carpool_worker.models import Batch
 from carpool_worker.models.tables import batches
 from carpool_worker.states import OUT_BATCH_STATES, BatchState
+from carpool_worker.units import Milliseconds
 
 
 def get(connection: sa.Connection, batch_id: str) -> Batch | None:
@@ -38,7 +39,7 @@ def out(connection: sa.Connection) -> list[Batch]:
     return in_states(connection, OUT_BATCH_STATES)
 
 
-def due_to_collect(connection: sa.Connection, now: int) -> list[str]:
+def due_to_collect(connection: sa.Connection, now: Milliseconds) -> list[str]:
     """Return the ended batches whose results are due to be collected, oldest first."""
     due = sa.select(batches.c.id).where(batches.c.state == BatchState.ENDED, batches.c.due_at <= now)
     return list(connection.scalars(due.order_by(batches.c.opened_at)))
@@ -49,7 +50,9 @@ def annotate_sealed(connection: sa.Connection, batch_id: str, submission: int, w
     return _change_sealed(connection, batch_id, submission, last_error=why)
 
 
-def defer_sealed(connection: sa.Connection, batch_id: str, submission: int, due_at: int, error: str) -> bool:
+def defer_sealed(
+    connection: sa.Connection, batch_id: str, submission: int, due_at: Milliseconds, error: str
+) -> bool:
     """Count a post that could not begin, and back off until `due_at`; return False if the batch moved on meanwhile."""
     return _change_sealed(
         connection, batch_id, submission, submissions=submission + 1, due_at=due_at, last_error=error
@@ -63,7 +66,7 @@ def _change_sealed(connection: sa.Connection, batch_id: str, submission: int, **
     return connection.execute(unchanged.values(**values)).rowcount == 1
 
 
-def delay_collection(connection: sa.Connection, batch_id: str, due_at: int, error: str) -> None:
+def delay_collection(connection: sa.Connection, batch_id: str, due_at: Milliseconds, error: str) -> None:
     """Have an ended batch collected again at `due_at`, as its results could not be read."""
     ended = sa.update(batches).where(batches.c.id == batch_id, batches.c.state == BatchState.ENDED)
     connection.execute(ended.values(due_at=due_at, last_error=error))

@@ -34,13 +34,18 @@ AT_ONCE = Milliseconds(0)
 """The `due_at` of a batch that waits for no back-off."""
 
 
-def seal(connection: sa.Connection, batch_id: str, at: int) -> bool:
+def seal(connection: sa.Connection, batch_id: str, at: Milliseconds) -> bool:
     """Fix the requests of an open batch."""
     return _move(connection, SEAL, batch_id, sealed_at=at)
 
 
 def submit(
-    connection: sa.Connection, batch: Batch, *, cursor_id: str | None, cursor_at: int | None, at: int
+    connection: sa.Connection,
+    batch: Batch,
+    *,
+    cursor_id: str | None,
+    cursor_at: int | None,
+    at: Milliseconds,
 ) -> bool:
     """Commit the intent to post a sealed batch, unless it was posted or lost requests since `batch` was read.
 
@@ -69,7 +74,7 @@ def accept(
     claude_id: str,
     expires_at: int,
     in_doubt_at: int | None,
-    at: int,
+    at: Milliseconds,
 ) -> bool:
     """Keep Anthropic's id of a batch that was posted.
 
@@ -88,7 +93,7 @@ def accept(
 
 
 def postpone(
-    connection: sa.Connection, batch_id: str, submission: int, *, error: str, due_at: int = AT_ONCE
+    connection: sa.Connection, batch_id: str, submission: int, *, error: str, due_at: Milliseconds = AT_ONCE
 ) -> bool:
     """Seal a batch again whose post is known to have made nothing, unless it was posted again since `submission`."""
     return _move(
@@ -103,7 +108,7 @@ def postpone(
     )
 
 
-def reject(connection: sa.Connection, batch_id: str, *, error: str, at: int) -> bool:
+def reject(connection: sa.Connection, batch_id: str, *, error: str, at: Milliseconds) -> bool:
     """Finish a batch that Anthropic will never take as it is; its requests have to be moved on by the caller."""
     return _move(connection, REJECT, batch_id, finished_at=at, last_error=error)
 
@@ -121,7 +126,7 @@ def end(
     errored: int,
     canceled: int,
     expired: int,
-    at: int,
+    at: Milliseconds,
 ) -> bool:
     """Record that Anthropic is done with a batch, and how many of its requests ended how; it is due for collection."""
     return _move(
@@ -137,7 +142,7 @@ def end(
     )
 
 
-def release(connection: sa.Connection, batch: Batch, at: int) -> bool:
+def release(connection: sa.Connection, batch: Batch, at: Milliseconds) -> bool:
     """Give up the Anthropic batch that an ended batch had adopted: it is another program's, and the search goes on."""
     return _move(
         connection,
@@ -151,12 +156,12 @@ def release(connection: sa.Connection, batch: Batch, at: int) -> bool:
     )
 
 
-def complete(connection: sa.Connection, batch_id: str, at: int) -> bool:
+def complete(connection: sa.Connection, batch_id: str, at: Milliseconds) -> bool:
     """Finish an ended batch whose requests have all been moved on."""
     return _move(connection, COMPLETE_BATCH, batch_id, finished_at=at, last_error=None)
 
 
-def dissolve(connection: sa.Connection, batch_id: str, at: int) -> bool:
+def dissolve(connection: sa.Connection, batch_id: str, at: Milliseconds) -> bool:
     """Finish a sealed batch without posting it, as all of its requests were canceled."""
     return _move(connection, DISSOLVE, batch_id, finished_at=at, last_error=None)
 
