@@ -24,7 +24,7 @@ READY_WITHIN = 150.0
 STOPPED_WITHIN = 100.0
 """Seconds; machines that run these tests are slow and busy."""
 
-IMPATIENT = {
+QUICK_SETTINGS = {
     "CARPOOL_FLUSH_INTERVAL": "1",
     "CARPOOL_POLL_INTERVAL": "1",
     "CARPOOL_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
@@ -111,7 +111,7 @@ def up(data: Path, *options: str, **environment: str) -> Iterator[subprocess.Pop
     process = subprocess.Popen(
         [sys.executable, "-m", "carpool_worker.cli", "up", "--data", str(data), *options],
         cwd=data.parent,  # no config/carpool.toml there
-        env=_environment() | IMPATIENT | environment,
+        env=_environment() | QUICK_SETTINGS | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

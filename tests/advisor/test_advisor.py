@@ -178,7 +178,7 @@ def test_lanes_that_would_not_gain_are_left_alone(batches: list[Opened]) -> None
 # --- spend rate and samples ---
 
 
-def test_a_month_is_reckoned_at_the_rate_seen_and_never_from_less_than_a_day() -> None:
+def test_a_month_is_extrapolated_from_the_spend_rate_and_never_from_less_than_a_day() -> None:
     assert SpendRate(15 * 86_400).dollars(10**12) == 2
     assert SpendRate(3_600).dollars(10**12) == 30
 

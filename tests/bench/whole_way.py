@@ -29,7 +29,7 @@ STOP_SECONDS = 100.0
 ANSWERS_WITHIN = 150.0
 """Seconds after which a run is given up."""
 
-IMPATIENT = {"CARPOOL_FLUSH_INTERVAL": "1", "CARPOOL_POLL_INTERVAL": "1"}
+QUICK_SETTINGS = {"CARPOOL_FLUSH_INTERVAL": "1", "CARPOOL_POLL_INTERVAL": "1"}
 
 
 def run(database_url: str | None, bare_seconds: float, count: int) -> Row:
@@ -113,4 +113,4 @@ def _environment(database_url: str | None) -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("CARPOOL_", "ANTHROPIC_"))
     }
-    return kept | IMPATIENT | ({"CARPOOL_DATABASE_URL": database_url} if database_url else {})
+    return kept | QUICK_SETTINGS | ({"CARPOOL_DATABASE_URL": database_url} if database_url else {})

@@ -1,4 +1,4 @@
-"""The processes around the workers die: the producer between appends, beat, the simulator, Flower."""
+"""The processes around the workers are killed: the producer between appends, beat, the simulator, Flower."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.chaos.scenario import scenario
 from tests.chaos.stack import Stack
 
 MOMENTS = 24
-"""Moments of `enqueue_many` at which its producer dies, one producer each; the last ones live."""
+"""Moments of `enqueue_many` at which its producer dies, one producer each; the last few survive."""
 
 PAUSE = (1.0, 4.0)
 ROUNDS = 4
@@ -17,7 +17,7 @@ ROUNDS = 4
 
 @scenario("the producer killed with -9 between any two appends", seconds=120)
 def producer_killed(stack: Stack) -> None:
-    """Kill a producer at each moment of its work."""
+    """Kill a producer at every moment of its work."""
     stack.traffic.stop()
     for moment in range(MOMENTS):
         stack.produce(moment)

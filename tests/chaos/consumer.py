@@ -1,4 +1,4 @@
-"""What another service's Celery worker would see on its queue."""
+"""Another service's Celery worker, as far as its queue goes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Consumer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop taking."""
+        """Stop consuming."""
         self._over.set()
         self._thread.join()
 

@@ -1,7 +1,7 @@
-"""A crash at each point of the way: before and after every commit and every effect on the world (see mortal.py).
+"""A crash at each point of the way: before and after every commit and every outside effect (see mortal.py).
 
-A point is armed as soon as it has been seen once, and strikes when it is passed the next time. The faults of the API
-that are thrown in lead to the points that a calm run never passes: adoption, halving, sending again, retries.
+A point is armed once a process has passed it, and strikes when it is passed again. Faults of the API are thrown in to
+reach the points that an undisturbed run never passes: adoption, splitting, sending again, retries.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DETOURS = (
     Fault(operation="list", kind="error", status=500),
 )
 MISBEHAVING = 0.1
-"""The share of webhooks that the receiver answers badly: a try that failed has points of its own."""
+"""The share of webhooks that the receiver answers badly: a failed attempt has points of its own."""
 
 ROUND = 2
 ROUND_SECONDS = 0.4
@@ -38,16 +38,16 @@ DETOUR_ROUNDS = 3
 """Requests of each client in a round, seconds between rounds, and how many rounds share a fault of the API."""
 
 ROUNDS = 40
-"""A walk lasts at least so long, so that it takes all detours."""
+"""A walk lasts at least this many rounds, so that it takes all detours."""
 
 BUDGETS = json.dumps({"books": {"day": 0.5}})
-"""Dollars: twice what a walk's requests of this client cost, and what some thirty of them may cost at most."""
+"""Dollars: twice what this client's requests cost in a walk, and the most that some thirty of them may cost."""
 
-PATIENCE = 45.0
-"""Seconds without a strike or a new point after which the points that are left are given up, and named."""
+GIVE_UP_SECONDS = 45.0
+"""Seconds without a strike or a new point after which the armed points are given up, and named."""
 
 
-DEAREST = (
+COSTLIEST = (
     "before commit in aggregator.pool",
     "after commit in aggregator.pool",
     "before script in stream.acknowledge",
@@ -70,26 +70,26 @@ DEAREST = (
     "after lpop in reply.answer_waits",
     "before script in reply.push",
 )
-"""The points at which work or money would be lost or doubled if anything were in the wrong order."""
+"""The points at which work or money would be lost or doubled if anything were done in the wrong order."""
 
 AT_A_TIME = 3
 
 
 @scenario("kill -9 at every point", CARPOOL_CACHE_SHARED_PROMPTS="true", CARPOOL_BUDGETS=BUDGETS)
 def kill_child(stack: Stack) -> None:
-    """Kill the process that is at the point."""
+    """Kill the process that passes the point."""
     walk(stack, "child", AT_A_TIME)
 
 
 @scenario("kill -9 of the whole worker at every point", workers=2)
 def kill_worker(stack: Stack) -> None:
-    """Kill the worker whose process is at the point, with all its other processes."""
+    """Kill the worker whose process passes the point, with all its other processes."""
     walk(stack, "worker", 1)
 
 
 @scenario("SIGTERM at every point", workers=2)
 def terminate_worker(stack: Stack) -> None:
-    """Ask the worker whose process is at the point to stop."""
+    """Ask the worker whose process passes the point to stop."""
     walk(stack, "term", 1)
 
 
@@ -106,15 +106,15 @@ class Walk:
 
     @property
     def left(self) -> list[str]:
-        """The points that were seen and have not struck."""
+        """The points that were passed but have not struck."""
         return sorted(set(self.points.seen) - set(self.points.struck))
 
     def step(self) -> bool:
-        """Arm what is to strike next; tell whether there is anything left to strike."""
+        """Arm the points that are next; return whether any are left."""
         armed, struck = self.points.armed, len(self.points.struck)
         if struck > self.struck or not armed:
             self.moved, self.struck = time.monotonic(), struck
-        elif time.monotonic() > self.moved + PATIENCE:
+        elif time.monotonic() > self.moved + GIVE_UP_SECONDS:
             self.given_up |= set(armed)
             self.points.disarm()
             armed = []
@@ -124,13 +124,13 @@ class Walk:
 
 
 def walk(stack: Stack, mode: str, at_a_time: int) -> None:
-    """Let every point strike once, so many of them armed at a time, until none is left or the time is up."""
+    """Let every point strike once, `at_a_time` armed, until none is left or the time is up."""
     way = Walk(stack.points, mode, at_a_time)
     for number in _rounds(stack):
         if not way.step() and number > ROUNDS:
             break
     left = "; ".join(way.left) or "none"
-    _count(stack, mode, f"{len(way.left)} points were seen and not passed again: {left}")
+    _count(stack, mode, f"{len(way.left)} points were passed only once: {left}")
 
 
 def strike(stack: Stack, mode: str, points: Sequence[str]) -> None:

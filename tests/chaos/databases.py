@@ -1,4 +1,4 @@
-"""The databases of a run: a SQLite file, or a PostgreSQL of its own that can be killed and comes back."""
+"""The databases of a run: a SQLite file, or a PostgreSQL of its own that can be killed and restarted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Database:
                 connection.execute(statement.encode())
 
     def kill(self) -> None:
-        """Kill PostgreSQL's first process outright, as the kernel does when memory runs out; the others follow."""
+        """Kill PostgreSQL's first process, as the kernel does when memory runs out; the others follow."""
         first = psutil.Process(self.server.get_pid())
         family = [first, *first.children(recursive=True)]
         first.kill()

@@ -30,6 +30,6 @@ def make_jumpy() -> None:
 
 if __name__ == "__main__":
     make_jumpy()
-    mortal.make_impatient()
+    mortal.shorten_waits()
     mortal.make_porous()
     cli.main()

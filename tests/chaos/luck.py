@@ -1,4 +1,4 @@
-"""Minutes of luck: everything that can die dies at random, and everything that can answer wrongly does."""
+"""Minutes of luck: everything that can die does so at random, and everything that can answer wrongly does."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tests.chaos.stack import Stack
 from carpool_worker.simulator import SPEND_LIMIT_REACHED, Fault
 
 PAUSE = (0.5, 3.0)
-"""Seconds between two blows, at random."""
+"""Seconds between two blows, drawn at random."""
 
 MISBEHAVING = 0.25
 """The share of webhooks that the receiver answers badly."""
 
 DATABASE = 0.5
-"""The share of servers killed that are databases, where there is one."""
+"""The share of killed servers that are databases, if there is one."""
 
 STATUSES = (400, 413, 429, 500, 502, 503, 504, 529)
 DOUBTFUL_STATUSES = (500, 502, 503, 504)
-"""With these the API may have made the batch all the same; the others say that it did not."""
+"""With these the API may have created the batch all the same; with the others it has not."""
 
 OPERATIONS = ("create", "retrieve", "list", "results")
 KINDS = ("dropped", "lost", "error", "error_after", "stalled")
@@ -35,10 +35,10 @@ TOO_MANY: tuple[dict[str, Any], ...] = (
     {"headers": {"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}},
     {"error_code": SPEND_LIMIT_REACHED},
 )
-"""What an error says of how long it lasts."""
+"""How an error says how long it lasts."""
 
 BUDGETS = json.dumps({"books": {"day": 2, "over": "wait"}})
-"""Dollars: all that its requests cost, but of what they may cost only a part at a time."""
+"""Dollars: enough for what its requests cost, but at a time only for a part of what they may cost."""
 
 
 @scenario("luck", workers=2)
@@ -49,12 +49,12 @@ def luck(stack: Stack) -> None:
 
 @scenario("luck with money saved", workers=2, CARPOOL_CACHE_SHARED_PROMPTS="true", CARPOOL_BUDGETS=BUDGETS)
 def saved(stack: Stack) -> None:
-    """Strike while shared prompts are cached and warmed up, and a client's requests wait for its budget."""
+    """Strike while shared prompts are cached and warmed up, and a client is over budget."""
     strike(stack)
 
 
 def strike(stack: Stack) -> None:
-    """Let luck strike blow after blow until the time is up."""
+    """Strike blow after blow at random until the time is up."""
     flower = stack.flower()
     flower.start()
     blows = [worker, child, child, child, other, producer, server, fault, fault, fault, fault]
@@ -92,7 +92,7 @@ def producer(stack: Stack) -> None:
 
 
 def server(stack: Stack) -> None:
-    """Kill Valkey or PostgreSQL; they come back with what they had written."""
+    """Kill Valkey or PostgreSQL; they restart with what they had written."""
     if stack.database.server and stack.luck.random() < DATABASE:
         stack.database.kill()
         stack.inject("PostgreSQL: SIGKILL")
@@ -113,6 +113,6 @@ def fault(stack: Stack) -> None:
         seconds=stack.luck.uniform(0.1, 5.0),
         times=stack.luck.randint(1, 3),
     )
-    with suppress(OSError, RuntimeError):  # the simulator may be dead this moment
+    with suppress(OSError, RuntimeError):  # the simulator may be dead at this moment
         stack.remote.arm(made)
         stack.inject(f"API: {made.operation} {made.kind}", made.times)

@@ -1,8 +1,8 @@
 """`carpool` with crash points: `python -m tests.chaos.mortal worker …`; production code knows nothing of them.
 
-Before and after each commit, call of the API, command that takes from Redis, script that Redis runs, task sent and
-webhook posted there is a point, named by what happens there and by the function of Carpool that does it. The
-constants that keep a crash unnoticed for long are shortened, so that a run takes seconds.
+There is a point before and after each commit, call of the API, command that takes from Redis, script that Redis runs,
+task sent and webhook posted, named by what happens there and by the function of Carpool that does it. The constants
+that let a crash go unnoticed for long are shortened, so that a run takes seconds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from carpool_worker.policies import deliveries, in_doubt, retries
 from carpool_worker.processes.parent_death import end_with_parent
 from carpool_worker.prompt_cache import savings
 
-IMPATIENCE: dict[ModuleType, dict[str, Any]] = {
+SHORTENED: dict[ModuleType, dict[str, Any]] = {
     locks: {"LOCK_SECONDS": 2.0},
     savings: {"LEAST_WORTH": 1},
     cache_planner: {"WARM_UP_TIMEOUT": 5_000},
@@ -49,17 +49,17 @@ IMPATIENCE: dict[ModuleType, dict[str, Any]] = {
     deliveries: {"DEFERRED_SECONDS": 1.0},
 }
 TRANSPARENT = frozenset({"carpool_worker.database", "carpool_worker.claude.client"})
-"""Modules through which everybody goes; the point is named by who goes."""
+"""Modules that every effect passes through; points are named after their callers."""
 
 MAIN = os.getpid()  # the children that it forks keep this
 CELERYS_OWN = sys.argv[1:2] == ["worker"]
-"""A worker's first process does nothing of ours; beat's does."""
+"""A worker's first process runs none of our tasks; beat's does."""
 
 points = Points(Path(os.environ["CHAOS_POINTS"]))
 
 
 def at(point: str) -> None:
-    """Pass a point, and die there where it is armed."""
+    """Pass a point, and die there if it is armed."""
     match points.pass_by(point):
         case "child":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -71,7 +71,7 @@ def at(point: str) -> None:
 
 
 def caller() -> str:
-    """Return the function of Carpool that is at work: 'submitter._intend'."""
+    """Return the function of Carpool that is running: 'submitter._intend'."""
     frame = sys._getframe(2)
     while frame:
         module = str(frame.f_globals.get("__name__"))
@@ -82,7 +82,7 @@ def caller() -> str:
 
 
 def porous(owner: Any, name: str, describe: Callable[..., str]) -> None:
-    """Make a function a point before and after, where Carpool's own code calls it from a worker's child."""
+    """Put points before and after a function, wherever Carpool's own code calls it in a worker's child."""
     inner = getattr(owner, name)
 
     @wraps(inner)
@@ -100,7 +100,7 @@ def porous(owner: Any, name: str, describe: Callable[..., str]) -> None:
 
 
 def porous_post() -> None:
-    """Make each webhook a point before and after; it is asynchronous."""
+    """Put points before and after each webhook, which is asynchronous."""
     inner = WebhookChannel.send
 
     async def send(self: WebhookChannel, outgoing: Any) -> Any:
@@ -119,7 +119,7 @@ def call(transport: object, request: httpx2.Request) -> str:
 
 
 def make_porous() -> None:
-    """Put a point around every effect on the world."""
+    """Put points around every outside effect."""
     porous(DefaultDialect, "do_commit", lambda *_: "commit")
     porous(httpx2.HTTPTransport, "handle_request", call)
     porous(Script, "__call__", lambda *_: "script")
@@ -129,9 +129,9 @@ def make_porous() -> None:
     porous_post()
 
 
-def make_impatient() -> None:
-    """Shorten what a crash waits for."""
-    for module, constants in IMPATIENCE.items():
+def shorten_waits() -> None:
+    """Shorten how long a crash goes unnoticed."""
+    for module, constants in SHORTENED.items():
         for name, value in constants.items():
             setattr(module, name, value)
 
@@ -140,6 +140,6 @@ if __name__ == "__main__":
     end_with_parent(
         signal.SIGKILL
     )  # a harness that is killed leaves nothing behind, not even what ends slowly
-    make_impatient()
+    shorten_waits()
     make_porous()
     cli.main()

@@ -1,4 +1,4 @@
-"""What befalls Valkey, the messages in it, beat, and the clocks."""
+"""Outages of Valkey, of the messages in it, of beat, and of clocks."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ QUEUES = [queue(agent) for agent in AGENTS if agent != "enqueue"]
 """Those whose messages may be lost: a message of `carpool.enqueue` is a request."""
 
 LONG = 20.0
-"""Seconds: longer than any wait for a connection."""
+"""Seconds: longer than anything waits for a connection."""
 
 ROOM = 2_000_000
-"""Bytes left to a Valkey that is about to be full."""
+"""Bytes that are left to a Valkey that is about to be full."""
 
 JUMP = 60.0
-"""Seconds: far longer than a lost create is looked for here (2 s, and 7 s that its post may last)."""
+"""Seconds: far longer than a lost create is searched for here (2 s, plus 7 s that its post may take)."""
 
 NOT_DELIVERING = ",".join(f"carpool.{agent}" for agent in ("aggregate", "submit", "poll", "collect"))
-"""Queues of a worker whose clock is wrong: receivers refuse a webhook whose time is minutes off, and rightly so."""
+"""The queues of a worker whose clock is wrong: receivers rightly refuse a webhook whose time is minutes off."""
 
 
 def strike(stack: Stack, what: str, blow: Callable[[], Any], times: int = BLOWS) -> None:
-    """Strike again and again, one to three seconds apart, while requests flow."""
+    """Strike several times, one to three seconds apart, while requests flow."""
     for _ in range(times):
         time.sleep(stack.luck.uniform(1.0, 3.0))
-        with suppress(redis.RedisError, psycopg.Error):  # it may be down from the blow before
+        with suppress(redis.RedisError, psycopg.Error):  # it may still be down from the previous blow
             blow()
             stack.inject(what)
 
 
 @scenario("Valkey killed with -9", seconds=30, databases=("sqlite",))
 def valkey_killed(stack: Stack) -> None:
-    """Kill Valkey; it comes back with its append-only file, which the kernel still had to write in part."""
+    """Kill Valkey; it restarts with its append-only file, part of which the kernel still had to write."""
     strike(stack, "Valkey: SIGKILL", stack.valkey.kill)
 
 
@@ -65,7 +65,7 @@ def valkey_killed_that_syncs_always(stack: Stack) -> None:
 
 @scenario("Valkey away for 20 seconds", seconds=40, databases=("sqlite",))
 def valkey_away(stack: Stack) -> None:
-    """Stop Valkey for so long that every connection fails."""
+    """Stop Valkey long enough for every connection to fail."""
     time.sleep(2.0)
     stack.valkey.stop()
     stack.inject("Valkey: away for 20 s")
@@ -75,7 +75,7 @@ def valkey_away(stack: Stack) -> None:
 
 @scenario("Valkey out of memory", seconds=60, databases=("sqlite",))
 def valkey_full(stack: Stack) -> None:
-    """Leave Valkey next to no memory for some seconds, then plenty."""
+    """Leave Valkey almost no memory for some seconds, then plenty."""
     with stack.connection() as server:
         used = int(server.info("memory")["used_memory"])
         server.config_set("maxmemory", used + ROOM)
@@ -84,12 +84,12 @@ def valkey_full(stack: Stack) -> None:
             stack.traffic.send(500)
         server.config_set("maxmemory", 0)
     refused = stack.traffic.refusals
-    stack.notes.append(f"while it was full producers met: {dict(refused) or 'nothing'}")
+    stack.notes.append(f"while it was full, producers got: {dict(refused) or 'no error'}")
 
 
 @scenario("every message lost", seconds=60, databases=("sqlite",))
 def messages_lost(stack: Stack) -> None:
-    """Delete Celery's messages, waiting and unacknowledged ones."""
+    """Delete Celery's messages, queued and unacknowledged."""
     with stack.connection() as server:
         strike(
             stack,
@@ -101,7 +101,7 @@ def messages_lost(stack: Stack) -> None:
 
 @scenario("every message twice", seconds=20, workers=2)
 def messages_doubled(stack: Stack) -> None:
-    """Push each message that waits again, again and again, and all that are unacknowledged."""
+    """Push every queued and every unacknowledged message again, over and over."""
     with stack.connection() as server:
         over = time.monotonic() + 10.0
         while time.monotonic() < over:
@@ -121,7 +121,7 @@ def _unacknowledged(server: redis.Redis) -> Iterator[tuple[str, bytes]]:
 
 @scenario("beat twice, then none for a while", seconds=60, databases=("sqlite",), workers=2)
 def beat_twice(stack: Stack) -> None:
-    """Run a second beat beside the first, then neither, then one."""
+    """Run a second beat beside the first, then none, then one."""
     second = stack.keeper.add(Program("beat2", stack.beat._command, stack.environment, stack.folder))
     second.start()
     stack.inject("beat: a second one")
@@ -134,7 +134,7 @@ def beat_twice(stack: Stack) -> None:
 
 @scenario("clocks that jump", seconds=45)
 def clocks_jump(stack: Stack) -> None:
-    """Give one of two workers a clock of its own, which jumps ahead and back; creates are lost meanwhile."""
+    """Give one of two workers a clock of its own that jumps ahead and back, while creates are lost."""
     offset = stack.folder / "offset"
     offset.write_text("0")
     command = [

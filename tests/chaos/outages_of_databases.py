@@ -1,4 +1,4 @@
-"""What befalls the databases: PostgreSQL killed, stopped, cut off and refusing; SQLite locked."""
+"""Outages of the databases: PostgreSQL killed, stopped, cut off and refusing; SQLite locked."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def connections_cut(stack: Stack) -> None:
 
 @scenario("PostgreSQL refuses", seconds=60, databases=("postgresql",))
 def postgresql_refuses(stack: Stack) -> None:
-    """Let it be read-only, short of connections, serializable and impatient, a few seconds each."""
+    """Make it read-only, short of connections, serializable and quick to time out, a few seconds each."""
     refusals = {
         "read-only, as after a failover": "ALTER DATABASE carpool SET default_transaction_read_only = on",
         "too many connections": "ALTER DATABASE carpool CONNECTION LIMIT 1",
@@ -71,7 +71,7 @@ def _cut(stack: Stack) -> None:
 
 
 def _administer(stack: Stack, *statements: str) -> None:
-    # By another database: what befalls carpool's does not befall who ends it.
+    # Through another database, so that this connection is not affected itself.
     with psycopg.connect(stack.database.server.get_uri(), autocommit=True) as connection:
         for statement in statements:
             connection.execute(statement.encode())

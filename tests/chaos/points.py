@@ -1,7 +1,7 @@
 """Crash points by name, shared by all processes of a stack as files of a folder.
 
-A worker notes each point that it passes in `seen/`. A point is armed by a file in `armed/`; whoever passes it first
-moves the file to `struck/`, which only one can, and dies as the file says.
+A worker records each point that it passes in `seen/`. A point is armed by a file in `armed/`; the first process to pass
+it moves the file to `struck/`, which only one can do, and dies as the file says.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Points:
             (self.folder / "armed" / name).write_text(mode)
 
     def disarm(self) -> None:
-        """Let no point strike any more."""
+        """Let no point strike any longer."""
         for path in (self.folder / "armed").iterdir():
             path.unlink(missing_ok=True)
 
     def pass_by(self, name: str) -> str | None:
-        """Note that a process is at a point; return how it is to die there, or None."""
+        """Record that a process passes a point; return how it is to die there, or None."""
         (self.folder / "seen" / name).touch()
         struck = self.folder / "struck" / name
         try:

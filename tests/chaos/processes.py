@@ -1,4 +1,4 @@
-"""Programs that can be killed at any moment: a keeper starts again whatever is wanted and dead, as supervisors do."""
+"""Programs that can be killed at any moment: a keeper restarts those that should run, as supervisors do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAST_LINES = 12
 
 
 class Program:
-    """One process of the stack, made and made again by the keeper."""
+    """One process of the stack, started and restarted by the keeper."""
 
     def __init__(self, name: str, command: list[str], environment: Mapping[str, str], folder: Path) -> None:
         self.name = name
@@ -46,24 +46,24 @@ class Program:
             return []
 
     def start(self) -> None:
-        """Have it started, and kept; returns when it runs."""
+        """Have it started and kept running; return once it runs."""
         self.wanted = True
         until(lambda: self.pid, START_SECONDS, waiting_for=f"{self.name} to start")
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal; the keeper starts it again once it is dead."""
+        """Send a signal; the keeper restarts it once it is dead."""
         if pid := self.pid:
             with suppress(psutil.NoSuchProcess):
                 psutil.Process(pid).send_signal(number)
 
     def kill_child(self, nth: int) -> None:
-        """Kill one of its children outright, chosen by a number; it starts another by itself."""
+        """Kill one of its children, chosen by a number; it starts another by itself."""
         if children := self.children():
             with suppress(psutil.NoSuchProcess):
                 psutil.Process(children[nth % len(children)]).kill()
 
     def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal and keep it dead, until `start`; returns when it and its children are gone."""
+        """Send a signal and keep it stopped until `start`; return once it and its children are gone."""
         self.wanted = False
         if self._process is None:
             return
@@ -87,11 +87,11 @@ class Program:
             return []
 
     def revive(self) -> None:
-        """Start it where it is wanted and dead; the keeper calls this, from the one thread that starts programs."""
+        """Start it if it should run and is dead; the keeper calls this, in the one thread that starts programs."""
         if self.wanted and not self.pid:
             self.deaths += 1
             with self.log.open("ab") as log:
-                # A group of its own: Ctrl-C reaches the harness alone, which stops everything in order.
+                # In a process group of its own: Ctrl-C reaches the harness alone, which stops everything in order.
                 self._process = subprocess.Popen(
                     wrapped(self._command),
                     cwd=self._folder,
@@ -104,7 +104,7 @@ class Program:
 
 
 class Keeper:
-    """Starts the programs that are wanted and dead. The kernel ends them with this thread, whatever becomes of us."""
+    """Starts the programs that should run and are dead. The kernel ends them when this thread ends."""
 
     def __init__(self) -> None:
         self.programs: dict[str, Program] = {}
@@ -113,7 +113,7 @@ class Keeper:
         self._thread.start()
 
     def add(self, program: Program) -> Program:
-        """Keep a program from now on."""
+        """Keep a program running from now on."""
         self.programs = {**self.programs, program.name: program}
         return program
 

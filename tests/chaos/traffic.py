@@ -1,4 +1,4 @@
-"""Three clients, two models, three ways back, and requests that go wrong on purpose."""
+"""Three clients, two models, three kinds of callback, and requests that fail on purpose."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ SECRET = "unrepeatable-words"
 """Part of every prompt; no log may hold it."""
 
 MANNERS = "Answer in one short sentence, and in the language of who asks. " * 100
-"""A system prompt that half of the requests share: 6 kB, long enough to be cached."""
+"""A system prompt that half of the requests share: 6 kB, long enough for the cache."""
 
 MAX_TOKENS = 4_096
-"""Far more than is ever answered: a budget reserves far more than it will have to pay."""
+"""Far longer than any answer: a budget reserves far more than it will have to pay."""
 
 PRIORITIES = (0, 0, 0, -5, 5)
 MAX_WAITS = (None, None, 1, 30)
@@ -40,7 +40,7 @@ ROUND_SECONDS = 0.25
 """Requests of each client in one round, and the pause until the next."""
 
 MOST_OPEN = 400
-"""Requests of `script` without an answer; while there are more nothing is enqueued, however slow the machine."""
+"""Requests of `script` without an answer; while there are more, nothing is enqueued, however slow the machine."""
 
 
 def requests(luck: Random, count: int, models: tuple[str, ...] = MODELS) -> Iterator[Request]:
@@ -61,7 +61,7 @@ def requests(luck: Random, count: int, models: tuple[str, ...] = MODELS) -> Iter
 class Traffic:
     """Clients `web`, `books` and `script`: by webhook, by task, and waiting for replies.
 
-    `accepted` holds the ids that producers returned or named in an error, `unknown` those that nobody vouches for.
+    `accepted` has the ids that producers returned or named in an error, `unknown` those of which nobody knows.
     `answered` counts the answers of those that `script` waited for.
     """
 
@@ -130,7 +130,7 @@ class Traffic:
         return set(accepted)
 
     def _listen(self) -> None:
-        """Wait for one lot of `script`'s answers after the other, as a service would."""
+        """Wait for `script`'s answers, one set of ids after the other, as a service would."""
         while not self._over.is_set():
             try:
                 ids = self._waits.get(timeout=0.2)

@@ -74,7 +74,7 @@ def test_one_event_has_the_whole_row_with_the_times_of_the_batch() -> None:
     assert (fields["eta"], fields["expires"]) == ("1970-01-01T00:01:00+00:00", "1970-01-02T00:01:01+00:00")
     assert "failed" not in fields
 
-    # And how long it took is told apart, as it is counted each time
+    # And its runtime is separate, as Flower counts it each time
     assert "runtime" not in fields
     assert answer_time(done) == 60.5
     assert answer_time(batch(ended_at=5)) == 0

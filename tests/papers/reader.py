@@ -15,7 +15,7 @@ from typing import IO, Self
 from urllib.parse import urlsplit
 
 import pytest
-from tests.acceptance.conftest import IMPATIENT
+from tests.acceptance.conftest import QUICK_SETTINGS
 from tests.fixtures.waiting import until
 from tests.papers.fences import PROJECT, Fence
 
@@ -50,7 +50,7 @@ class Reader:
             (folder / name).symlink_to(PROJECT / name)
         (folder / ".venv").symlink_to(sys.prefix)
         self._folder = folder
-        self._environment = clean_environment() | IMPATIENT | (variables or {})
+        self._environment = clean_environment() | QUICK_SETTINGS | (variables or {})
         self._background: list[tuple[subprocess.Popen[str], threading.Thread]] = []
         self._python: subprocess.Popen[str] | None = None
 

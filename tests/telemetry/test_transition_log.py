@@ -83,7 +83,7 @@ def test_what_is_rolled_back_did_not_happen(engine: sa.Engine, caplog: pytest.Lo
     with write(engine):
         pass
 
-    # Then nothing is told
+    # Then nothing is logged
     assert logged(caplog) == []
 
 

@@ -1,6 +1,6 @@
-"""OpenTelemetry, where OTEL_* asks for it: spans of Celery's tasks, and a request's own trace on to its callback.
+"""OpenTelemetry, if OTEL_* asks for it: spans of Celery's tasks, and a request's own trace carried on to its callback.
 
-Nothing of it is imported otherwise; the trace that came with a request goes on all the same, as it came.
+Otherwise nothing of it is imported; the trace that came with a request is passed on unchanged all the same.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from carpool_worker.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 ASKING = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER")
-"""OpenTelemetry's own settings that ask for traces (its specification, SDK environment variables)."""
+"""OpenTelemetry's own variables that ask for traces (its specification, SDK environment variables)."""
 
 _provider: TracerProvider | None = None
 
 
 def is_asked_for(environment: Mapping[str, str]) -> bool:
-    """Tell whether the environment asks for traces."""
+    """Return whether the environment asks for traces."""
     off = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
     return not off and environment.get("OTEL_TRACES_EXPORTER") != "none" and any(map(environment.get, ASKING))
 
 
 def begin(**_: Any) -> None:
-    """Trace this process if the environment asks for it; called in each of the worker's, as threads outlive no fork."""
+    """Trace this process if the environment asks for it; called in each child, as threads survive no fork."""
     if not is_asked_for(os.environ):
         return
     os.environ.setdefault("OTEL_SERVICE_NAME", "carpool")
@@ -49,8 +49,7 @@ def begin(**_: Any) -> None:
 def trace_with(provider: TracerProvider) -> None:
     """Trace tasks and deliveries with this provider.
 
-    It does not become the global one: what other libraries, the SDK of the API above all, put into their spans could
-    be a prompt.
+    It does not become the global one: the spans of other libraries, the API's SDK above all, could contain a prompt.
     """
     from opentelemetry.instrumentation.celery import CeleryInstrumentor
 
@@ -60,7 +59,7 @@ def trace_with(provider: TracerProvider) -> None:
 
 
 def end(**_: Any) -> None:
-    """Send what is left, and trace no more."""
+    """Send what is left, and stop tracing."""
     global _provider
     if _provider:
         from opentelemetry.instrumentation.celery import CeleryInstrumentor
@@ -80,7 +79,7 @@ def delivering(channel: str, request_id: str, trace: str | None) -> Iterator[dic
     from opentelemetry.trace import SpanKind
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    # Errors are not recorded: what a receiver answered, which they may quote, could quote the answer.
+    # Errors are not recorded: they may quote what a receiver answered, which could quote Claude's answer.
     propagator, headers = TraceContextTextMapPropagator(), dict[str, str]()
     with _provider.get_tracer("carpool").start_as_current_span(
         f"deliver {channel}",

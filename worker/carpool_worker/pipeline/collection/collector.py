@@ -124,7 +124,7 @@ def _is_anothers(engine: sa.Engine, batch: Batch, custom_ids: Sequence[str]) -> 
 
 
 def _release(engine: sa.Engine, batch: Batch) -> None:
-    log.warning("adopted batch was not ours", batch=batch.id, claude_id=batch.claude_id)
+    log.warning("adopted batch disowned", batch=batch.id, claude_id=batch.claude_id)
     with write(engine) as connection:
         transitions.release(connection, batch, now())
 
