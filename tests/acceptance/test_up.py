@@ -66,7 +66,7 @@ def test_what_was_enqueued_outlives_a_kill_of_everything_and_ctrl_c_leaves_nothi
         with up(carpool.data) as second:
             said, _ = second.communicate(timeout=30)
         assert second.returncode == 1
-        assert f"already (process {carpool.process.pid})" in said
+        assert f"already running on {carpool.data} (process {carpool.process.pid})" in said
         assert len(said.splitlines()) == 1
 
         # When `carpool up` is killed outright
