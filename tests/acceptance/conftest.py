@@ -98,7 +98,7 @@ def running_carpool(tmp_path: Path) -> RunningCarpool:
 
 
 def assert_sigterm_stops_all(carpool: Carpool) -> None:
-    """An instance that its test has not stopped ends well when it is told to, and leaves no process behind."""
+    """An instance that its test has not stopped ends well on SIGTERM, and leaves no process behind."""
     if carpool.process.poll() is None:
         processes = carpool.processes()
         assert carpool.stop(signal.SIGTERM) == 0

@@ -1,4 +1,4 @@
-"""A worker that is told to end does, whatever else is down."""
+"""A worker ends on SIGTERM, whatever else is down."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ worker.LONGEST_SHUTDOWN = 5.0
 WorkController.stop = WorkController.terminate = lambda *_, **__: threading.Event().wait()
 worker.run(",".join(QUEUES), 2)
 """
-"""`carpool worker` with less patience, that waits for ever when it ends: as it does, not every time, for a Redis that
+"""`carpool worker` with a shorter deadline, that waits forever when it ends: as it does, not every time, for a Redis that
 dies in that moment."""
 
 pytestmark = pytest.mark.timeout(200)
@@ -51,7 +51,7 @@ def test_a_worker_that_hangs_when_it_is_told_to_end_ends_all_the_same(tmp_path: 
         try:
             until(lambda: "ready." in log.read_text(), within=90)
 
-            # When it is told to end, and its Redis dies in that moment
+            # When it gets SIGTERM, and its Redis dies at that moment
             worker.send_signal(signal.SIGTERM)
             server.terminate()
 

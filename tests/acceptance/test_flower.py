@@ -50,7 +50,7 @@ def table(carpool: Carpool) -> list[dict[str, Any]]:
 
 
 def hears(carpool: Carpool) -> bool:
-    """Tell whether Flower has heard that the host of the batches is alive."""
+    """Return whether Flower knows that the host of the batches is alive."""
     with suppress(OSError):  # it is starting
         return 'flower_worker_online{worker="batches@carpool"} 1.0' in ask(carpool, "/metrics")[1]
     return False

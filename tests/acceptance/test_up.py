@@ -40,7 +40,7 @@ def batches_that_succeeded(carpool: Carpool) -> list[dict[str, Any]]:
 
 
 def assert_it_is_shown(carpool: Carpool) -> None:
-    """Flower has a row for the batch, Prometheus is told of its result, and neither says what it holds."""
+    """Flower has a row for the batch, Prometheus has its result, and neither shows its contents."""
     [batch] = until(lambda: batches_that_succeeded(carpool))
     assert "1 succeeded" in batch["result"]
     assert "I love it" not in json.dumps(batch)

@@ -1,4 +1,4 @@
-"""The ledger tells the truth, and nothing is forgotten when the simulator stops."""
+"""The ledger is right, and nothing is lost when the simulator stops."""
 
 from __future__ import annotations
 

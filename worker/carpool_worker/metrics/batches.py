@@ -21,37 +21,8 @@ TOKENS = ("input", "output", "cache_write", "cache_read")
 def of_batches(readings: Readings, at: int) -> Iterator[Metric]:
     """Yield the state of the batches; `at` is now, in milliseconds since the epoch."""
     yield from _standing(readings.standings, at)
-    yield one(
-        "batches_in_doubt",
-        "Batches whose post got no answer, so that Anthropic may or may not have them.",
-        readings.in_doubt,
-    )
-    yield one(
-        "batches_lost",
-        "Batches that have been in doubt for longer than resolving it can take.",
-        readings.lost,
-    )
-    yield one("batches_overdue", "Batches that Anthropic should have ended by now.", readings.overdue)
-    refused = [((row.model, row.status), row.times) for row in readings.refused]
-    text = "Posts not known to have created a batch, by status; none: no answer; offline, paced: not sent."
-    yield counter("refusals", text, ("model", "status"), refused)
-    yield one("queued_requests", "Requests in batches that Anthropic has, or may have.", readings.queued)
-    yield one(
-        "queue_limit",
-        "How many requests may be queued at Anthropic: the setting queue_limit.",
-        readings.queue_limit,
-    )
-    text = "The longest that submit_windows stay closed at a stretch in the next two weeks."
-    yield one("submit_windows_closed_seconds", text, readings.longest_closed)
-    paused = [
-        ((lane, "operator" if row.by_operator else "carpool"), 1.0) for lane, row in readings.pauses.items()
-    ]
-    yield gauge(
-        "lane_paused",
-        "1 for each paused lane, from which nothing is submitted, by who paused it.",
-        ("lane", "by"),
-        paused,
-    )
+    yield from _troubles(readings)
+    yield from _limits(readings)
     yield from _gone(readings.gone)
     yield _stayed(readings.stays)
 
@@ -91,6 +62,29 @@ def _standing(standings: Sequence[Standing], at: int) -> Iterator[Metric]:
         per,
         ages,
     )
+
+
+def _troubles(readings: Readings) -> Iterator[Metric]:
+    text = "Batches whose post got no answer, so that Anthropic may or may not have them."
+    yield one("batches_in_doubt", text, readings.in_doubt)
+    text = "Batches that have been in doubt for longer than resolving it can take."
+    yield one("batches_lost", text, readings.lost)
+    yield one("batches_overdue", "Batches that Anthropic should have ended by now.", readings.overdue)
+    refused = [((row.model, row.status), row.times) for row in readings.refused]
+    text = "Posts not known to have created a batch, by status; none: no answer; offline, paced: not sent."
+    yield counter("refusals", text, ("model", "status"), refused)
+
+
+def _limits(readings: Readings) -> Iterator[Metric]:
+    yield one("queued_requests", "Requests in batches that Anthropic has, or may have.", readings.queued)
+    text = "How many requests may be queued at Anthropic: the setting queue_limit."
+    yield one("queue_limit", text, readings.queue_limit)
+    text = "The longest that submit_windows stay closed at a stretch in the next two weeks."
+    yield one("submit_windows_closed_seconds", text, readings.longest_closed)
+    pauses = readings.pauses.items()
+    paused = [((lane, "operator" if row.by_operator else "carpool"), 1.0) for lane, row in pauses]
+    text = "1 for each paused lane, from which nothing is submitted, by who paused it."
+    yield gauge("lane_paused", text, ("lane", "by"), paused)
 
 
 def _gone(gone: Sequence[Gone]) -> Iterator[Metric]:
