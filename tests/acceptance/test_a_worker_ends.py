@@ -27,13 +27,12 @@ worker.LONGEST_SHUTDOWN = 5.0
 WorkController.stop = WorkController.terminate = lambda *_, **__: threading.Event().wait()
 worker.run(",".join(QUEUES), 2)
 """
-"""`carpool worker` with a shorter deadline, that waits forever when it ends: as it does, not every time, for a Redis that
-dies in that moment."""
+"""`carpool worker` with a shorter deadline, which hangs when it ends, as it sometimes does if its Redis dies then."""
 
 pytestmark = pytest.mark.timeout(200)
 
 
-def test_a_worker_that_hangs_when_it_is_told_to_end_ends_all_the_same(tmp_path: Path) -> None:
+def test_a_worker_that_hangs_when_it_should_end_ends_all_the_same(tmp_path: Path) -> None:
     # Given a worker at work
     database_url = f"sqlite:///{tmp_path}/carpool.db"
     migrations.upgrade(database_url)

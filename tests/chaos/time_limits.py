@@ -17,7 +17,7 @@ STOP_SECONDS = 60.0
 SLOWEST_REST = READY_SECONDS + SETTLE_SECONDS + ANSWERS_SECONDS + STOP_SECONDS
 """Seconds that one run may take besides its attack: to come up, to settle, for the last answers, to stop."""
 
-USUAL_REST = 60.0
+USUAL_REST = 75.0
 """Seconds that the runs may take besides their attacks on average; together they may exceed it by one SLOWEST_REST."""
 
 
