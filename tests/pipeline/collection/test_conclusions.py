@@ -15,11 +15,12 @@ from carpool_worker.pipeline.collection.conclusions import Conclusions, conclude
 from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.states import COMPLETE, DISCARD
 from carpool_worker.store.requests.rows import Pending
+from carpool_worker.units import Milliseconds
 
 MODEL = "claude-haiku-4-5"
 DAY = date(2026, 11, 1)
 POLICY = CollectPolicy(max_attempts=3, retry_interval=60.0)
-NOW = 1_800_000_000_000
+NOW = Milliseconds(1_800_000_000_000)
 USAGE = {"input_tokens": 10, "output_tokens": 5, "cache_creation": None, "service_tier": "batch"}
 
 

@@ -11,6 +11,7 @@ import redis
 from redis.exceptions import RedisError
 
 from carpool_worker.claude import times
+from carpool_worker.units import SECOND
 
 LONGEST_WAIT = 60.0
 """Seconds: the limits are per minute."""
@@ -34,14 +35,14 @@ class RateLimit:
     def seconds_until_allowed(self) -> float:
         """Return the seconds until the next call may be made; 0 is now."""
         with suppress(RedisError):
-            return max(0, int(self._server.pttl(self._key))) / 1000
+            return max(0, int(self._server.pttl(self._key))) / SECOND
         return 0.0
 
     def learn(self, status: int, headers: Mapping[str, str]) -> None:
         """Learn from an answer how many calls are left."""
         if seconds := seconds_to_wait(status, headers):
             with suppress(RedisError):
-                self._server.set(self._key, 1, px=int(seconds * 1000))
+                self._server.set(self._key, 1, px=int(seconds * SECOND))
 
 
 def seconds_to_wait(status: int, headers: Mapping[str, str]) -> float:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from carpool_worker.policies.retry_after import parse_http_date, parse_retry_after
-from carpool_worker.units import Milliseconds
+from carpool_worker.units import SECOND, Milliseconds
 
 
 def seconds_between(then: int | None, now: int | None) -> float:
     """Return the seconds from `then` to `now`, both milliseconds by the API's clock; 0 if either is unknown."""
-    return 0.0 if then is None or now is None else (now - then) / 1000
+    return 0.0 if then is None or now is None else (now - then) / SECOND
 
 
 def answered_at(headers: Mapping[str, str]) -> datetime | None:
@@ -26,4 +26,4 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def milliseconds(moment: datetime) -> Milliseconds:
     """Return a moment in milliseconds since the epoch, as the tables have it."""
-    return Milliseconds(int(moment.timestamp() * 1000))
+    return Milliseconds(int(moment.timestamp() * SECOND))

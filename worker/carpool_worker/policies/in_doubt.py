@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from carpool_worker.units import Milliseconds
+from carpool_worker.units import Milliseconds, after
 
 DATE_MARGIN = 3.0
 """Seconds by which the Date headers of two answers may be off: they are whole seconds, and the API has many hosts."""
@@ -40,9 +40,9 @@ class DoubtPolicy:
     def gives_up_at(self, batch: BatchInDoubt) -> Milliseconds:
         """Return about when that will be. For display only: it goes by our clock."""
         if batch.search_started_at is not None:
-            return Milliseconds(batch.search_started_at + int(self.search_seconds(batch) * 1000))
-        posted = batch.in_doubt_at or (batch.submitting_at or 0) + int(self._posting() * 1000)
-        return Milliseconds(posted + int(self.settle_interval * 1000))
+            return after(Milliseconds(batch.search_started_at), self.search_seconds(batch))
+        posted_at = batch.in_doubt_at or after(Milliseconds(batch.submitting_at or 0), self._posting())
+        return after(Milliseconds(posted_at), self.settle_interval)
 
     def _posting(self) -> float:
         return longest_post(self.submit_timeout)

@@ -28,7 +28,7 @@ from carpool_worker.store.requests import endings, staging
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.requests.endings import discard
 from carpool_worker.telemetry.logs import get_logger
-from carpool_worker.units import after
+from carpool_worker.units import SECOND, after
 
 log = get_logger(__name__)
 
@@ -96,7 +96,7 @@ def _complete(engine: sa.Engine, batch_id: str, lost: ClaudeError, announce: Ann
 
 def _commit(engine: sa.Engine, batch: Batch, results: dict[str, bytes], policy: CollectPolicy) -> list[str]:
     at = now()
-    day = datetime.fromtimestamp((batch.ended_at or at) / 1000, UTC).date()
+    day = datetime.fromtimestamp((batch.ended_at or at) / SECOND, UTC).date()
     with write(engine) as connection:
         waiting = requests.pending(connection, batch.id, list(results))
         conclusions = conclude(results, waiting.values(), policy, day=day, at=at)

@@ -21,7 +21,7 @@ from carpool_worker.store.requests.rows import Pending
 from carpool_worker.store.requests.staging import Rescheduled
 from carpool_worker.store.usage import Used
 from carpool_worker.telemetry.logs import get_logger
-from carpool_worker.units import DOLLAR
+from carpool_worker.units import DOLLAR, Milliseconds, after
 
 log = get_logger(__name__)
 
@@ -91,7 +91,12 @@ class Conclusions:
 
 
 def conclude(
-    results: Mapping[str, bytes], waiting: Iterable[Pending], policy: CollectPolicy, *, day: date, at: int
+    results: Mapping[str, bytes],
+    waiting: Iterable[Pending],
+    policy: CollectPolicy,
+    *,
+    day: date,
+    at: Milliseconds,
 ) -> Conclusions:
     """Decide what becomes of each waiting request, by its id's result.
 
@@ -108,14 +113,19 @@ def conclude(
 
 
 def _conclude(
-    conclusions: Conclusions, request: Pending, body: bytes, policy: CollectPolicy, day: date, at: int
+    conclusions: Conclusions,
+    request: Pending,
+    body: bytes,
+    policy: CollectPolicy,
+    day: date,
+    at: Milliseconds,
 ) -> None:
     result = _read(request.id, body)
     error_type = result.error.error.type if result.error else None
     transition = after_outcome(result.type, error_type, request.attempt, policy.max_attempts)
     if transition is RETRY and not request.cancel_requested_at:
         delay = retry_delay(result.type, request.attempt, policy.retry_interval)
-        conclusions.rescheduled.append(Rescheduled(request.id, result.type, at + int(delay * 1000)))
+        conclusions.rescheduled.append(Rescheduled(request.id, result.type, after(at, delay)))
         return
     if transition is COMPLETE and result.message:
         end = _priced(conclusions, request, result.message, body, day)

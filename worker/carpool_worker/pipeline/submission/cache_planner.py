@@ -26,9 +26,9 @@ from carpool_worker.settings import API_MAX_BYTES
 from carpool_worker.store.batches import filling, shared_prompts
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.requests import rows as requests
-from carpool_worker.units import DAY, Milliseconds
+from carpool_worker.units import DAY, HOUR, Milliseconds
 
-WARM_UP_TIMEOUT = Milliseconds(3_600_000)
+WARM_UP_TIMEOUT = HOUR
 """The longest that a batch waits for its warm-up: the cache keeps an unread prefix for an hour."""
 
 CACHED_FOR = Milliseconds(1_800_000)

@@ -34,7 +34,7 @@ from carpool_worker.store.batches import in_doubt, transitions
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.telemetry.logs import get_logger
-from carpool_worker.units import Milliseconds
+from carpool_worker.units import SECOND, Milliseconds
 
 log = get_logger(__name__)
 
@@ -120,7 +120,7 @@ def _list_since(
     claude: Claude, doubted: Sequence[Batch], signature: BatchSignature, margin: float
 ) -> list[RemoteBatch]:
     # A cursor is a remote batch's id. The oldest would do, but Anthropic's clock can't always tell which one that is.
-    oldest = min(batch.cursor_at or 0 for batch in doubted) + margin * 1000
+    oldest = min(batch.cursor_at or 0 for batch in doubted) + margin * SECOND
     cursors = {batch.cursor_id for batch in doubted if (batch.cursor_at or 0) <= oldest}
     newer = {
         remote.id: remote
