@@ -6,7 +6,7 @@ RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos bench diagrams clean setup
+.PHONY: help demo test coverage check chaos bench diagrams clean setup
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,11 +35,18 @@ demo: $(RUNS)  ## See it work: two models, three clients, a table of what it sav
 test: $(READY)  ## Run every test, against a real Valkey, SQLite and PostgreSQL from wheels
 	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
-check: $(READY)  ## Everything static: ruff (lint, format), mypy strict, import-linter
+coverage: $(READY)  ## Run every test and measure what it runs of each room, in every process, against the room's floor
+	@rm -rf .coverage
+	@$(BIN)/coverage run -m pytest -n 4 --dist worksteal --timeout 480
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/python -m tests.coverage_floors
+
+check: $(READY)  ## Everything static: ruff (lint, format), mypy strict, import-linter, sizes and names
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.structure
 
 chaos: $(READY)  ## Attack the promises with real crashes and outages, and count what became of them (CHAOS='--help')
 	@$(BIN)/python -m tests.chaos $(CHAOS)
@@ -51,5 +58,5 @@ diagrams: $(READY)  ## Write the diagrams of the states into docs/architecture.m
 	@$(BIN)/python -m tests.papers.diagrams
 
 clean:  ## Remove the virtual environment, caches and embedded data
-	rm -rf $(VENV) .carpool .pytest_cache .mypy_cache .ruff_cache .import_linter_cache dist build
+	rm -rf $(VENV) .carpool .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage dist build
 	find producer worker tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,8 +9,9 @@ from tests import structure
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Path:
-    """A tree with nothing to complain of."""
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tree with nothing to complain of, in which no name is shared."""
+    monkeypatch.setattr(structure, "SHARED_NAMES", {})
     for path in ("producer/carpool/flat.py", "worker/carpool_worker/store/rows.py", "tests/test_flat.py"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text('"""A module."""\n')
@@ -68,10 +69,7 @@ def test_a_shared_name_that_is_shared_no_longer_is_not_allowed_in_advance(
     assert complaint.startswith("tests/structure.py: SHARED_NAMES")
 
 
-def test_a_complaint_fails_the_check(
-    house: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(structure, "SHARED_NAMES", {})
+def test_a_complaint_fails_the_check(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert structure.main(house) == 0
     (house / "tests/test_flat.py").write_text("pass\n" * 401)
     assert structure.main(house) == 1
