@@ -69,7 +69,7 @@ def test_every_transition_is_in_its_table(
 
 
 def test_final_states_are_those_that_are_never_left_but_by_hand() -> None:
-    left = {source for one in REQUEST_TRANSITIONS if one is not states.PUT_BACK for source in one.sources}
+    left = {source for one in REQUEST_TRANSITIONS if one is not states.RETRY for source in one.sources}
     assert set(states.FINAL_REQUEST_STATES) == set(RequestState) - left
     assert set(states.FINISHED_BATCH_STATES) == MACHINES[0][2]
 

@@ -17,15 +17,15 @@ from carpool_worker.advisor.sampling import Sample, measured
 from carpool_worker.database import now
 from carpool_worker.money.costs import Tokens, price_of
 from carpool_worker.store.reports.samples import Answered, Opened
-from carpool_worker.store.usage import Used
+from carpool_worker.store.usage import UsageRow
 
 TODAY = date(2026, 11, 22)
 A_MONTH = SpendRate(30 * 86_400)
 SAMPLE = Sample("a", "claude-sonnet-5-5", 10_000, 2_500, 100, 4_096, "prefix", 8_000, is_marked=False)
 
 
-def used(model: str, requests: int, tokens: Tokens, client: str = "a") -> Used:
-    row = Used("", client, model)
+def used(model: str, requests: int, tokens: Tokens, client: str = "a") -> UsageRow:
+    row = UsageRow("", client, model)
     for _ in range(requests):
         row.add(tokens, price_of(tokens, model, TODAY))
     return row

@@ -24,7 +24,7 @@ from carpool_worker.exceptions import WorkerError
 from carpool_worker.money.costs import Tokens, price_of
 from carpool_worker.simulator import RemoteSimulator, Script
 from carpool_worker.store import usage
-from carpool_worker.store.usage import Used
+from carpool_worker.store.usage import UsageRow
 from carpool_worker.views.usage import to_json, usage_view
 
 pytestmark = pytest.mark.usefixtures("command_line")
@@ -44,22 +44,22 @@ def with_shared_prompt(text: str, model: str) -> dict[str, Any]:
     return request(text, model) | {"system": [block]}
 
 
-def used(back: int, client: str, model: str, answers: int = 1, tokens: Tokens | None = None) -> Used:
+def used(back: int, client: str, model: str, answers: int = 1, tokens: Tokens | None = None) -> UsageRow:
     """Return what a client used so many days ago."""
     day = TODAY - timedelta(back)
     tokens = tokens or Tokens(input_tokens=1_000, output_tokens=100)
-    row = Used(day.isoformat(), client, model)
+    row = UsageRow(day.isoformat(), client, model)
     for _ in range(answers):
         row.add(tokens, price_of(tokens, model, day))
     return row
 
 
-def totals(engine: sa.Engine, *by: str, **limits: Any) -> list[Used]:
+def totals(engine: sa.Engine, *by: str, **limits: Any) -> list[UsageRow]:
     with read(engine) as connection:
         return usage.totals(connection, by, **limits)
 
 
-def keep(engine: sa.Engine, *rows: Used) -> None:
+def keep(engine: sa.Engine, *rows: UsageRow) -> None:
     with write(engine) as connection:
         usage.add(connection, rows)
 

@@ -39,7 +39,7 @@ def test_a_url_that_was_stopped_is_found(doctor: Doctor, sqlite_url: str) -> Non
     engine = open_engine(sqlite_url)
     with write(engine) as connection:
         gone = endpoints.Health(frozenset(), frozenset(), frozenset({"https://example.com/hook"}))
-        endpoints.note(connection, gone, 1, now())
+        endpoints.record_health(connection, gone, 1, now())
     engine.dispose()
 
     doctor.finds("webhooks", "warning", "https://example.com/hook")

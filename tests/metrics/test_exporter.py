@@ -32,7 +32,7 @@ from carpool_worker.settings import read_settings
 from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.states import DeliveryState
 from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.store.deliveries.rows import Outcome
+from carpool_worker.store.deliveries.rows import DeliveryOutcome
 
 CONFIG = Path(__file__).parents[2] / "config"
 RULES = CONFIG / "prometheus" / "carpool.rules.yml"
@@ -201,7 +201,7 @@ def try_each(carpool: Carpool, status: Callable[[str], int | None]) -> None:
         for claimed in deliveries.claim(connection, 100, 60_000, at):
             answer = status(claimed.target)
             state = DeliveryState.DISCARDED if (answer or 0) >= 300 else DeliveryState.DELIVERED
-            outcomes.append(Outcome(claimed, state, at, status=answer))
+            outcomes.append(DeliveryOutcome(claimed, state, at, status=answer))
         deliveries.record(connection, outcomes, at)
 
 

@@ -10,7 +10,7 @@ from tests.model.interruptions import Fuse
 from carpool_worker.database import now, write
 from carpool_worker.states import DeliveryState
 from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.store.deliveries.rows import Claimed, Outcome
+from carpool_worker.store.deliveries.rows import Claimed, DeliveryOutcome
 
 CHUNK = 10
 LEASE = 60_000
@@ -24,7 +24,7 @@ class Courier:
 
     engine: sa.Engine
     fuse: Fuse
-    late: list[Outcome] = field(default_factory=list)
+    late: list[DeliveryOutcome] = field(default_factory=list)
 
     def deliver(self) -> None:
         self._record([_delivered(one) for one in self._claim()])
@@ -44,16 +44,16 @@ class Courier:
         self.fuse.burn()
         return claimed
 
-    def _record(self, outcomes: list[Outcome]) -> None:
+    def _record(self, outcomes: list[DeliveryOutcome]) -> None:
         with write(self.engine) as connection:
             deliveries.record(connection, outcomes, now())
 
 
-def _delivered(one: Claimed) -> Outcome:
-    return Outcome(one, DeliveryState.DELIVERED, now())
+def _delivered(one: Claimed) -> DeliveryOutcome:
+    return DeliveryOutcome(one, DeliveryState.DELIVERED, now())
 
 
-def _failed(one: Claimed) -> Outcome:
+def _failed(one: Claimed) -> DeliveryOutcome:
     if one.attempt >= TRIES:
-        return Outcome(one, DeliveryState.DISCARDED, now(), error="tried too often")
-    return Outcome(one, DeliveryState.RETRYABLE, now(), due_at=now() + LEASE)
+        return DeliveryOutcome(one, DeliveryState.DISCARDED, now(), error="tried too often")
+    return DeliveryOutcome(one, DeliveryState.RETRYABLE, now(), due_at=now() + LEASE)

@@ -12,7 +12,7 @@ from carpool_worker import database
 from carpool_worker.models import Request, tables
 from carpool_worker.states import DeliveryState
 from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.store.deliveries.rows import Claimed, Outcome
+from carpool_worker.store.deliveries.rows import Claimed, DeliveryOutcome
 
 NOW = 1_800_000_000_000
 LEASE = 30_000
@@ -33,7 +33,7 @@ def claim(engine: sa.Engine, limit: int = 1_000, now: int = NOW) -> list[Claimed
         return deliveries.claim(connection, limit, LEASE, now)
 
 
-def record(engine: sa.Engine, *outcomes: Outcome, now: int = NOW) -> None:
+def record(engine: sa.Engine, *outcomes: DeliveryOutcome, now: int = NOW) -> None:
     with database.write(engine) as connection:
         deliveries.record(connection, outcomes, now)
 
@@ -43,8 +43,8 @@ def rows(engine: sa.Engine, table: sa.Table) -> list[Any]:
         return list(connection.execute(sa.select(table)))
 
 
-def delivered(claimed: Claimed, **fields: Any) -> Outcome:
-    return Outcome(claimed, DeliveryState.DELIVERED, NOW, **fields)
+def delivered(claimed: Claimed, **fields: Any) -> DeliveryOutcome:
+    return DeliveryOutcome(claimed, DeliveryState.DELIVERED, NOW, **fields)
 
 
 def test_claim_returns_what_a_channel_needs(engine: sa.Engine) -> None:
@@ -109,7 +109,7 @@ def test_outcomes_are_recorded_with_their_tries(engine: sa.Engine) -> None:
     # Given
     given_deliveries(engine, 3)
     first, second, third = claim(engine)
-    later = Outcome(
+    later = DeliveryOutcome(
         second,
         DeliveryState.RETRYABLE,
         NOW,
@@ -117,7 +117,7 @@ def test_outcomes_are_recorded_with_their_tries(engine: sa.Engine) -> None:
         error="answered 500",
         status=500,
     )
-    never = Outcome(third, DeliveryState.DISCARDED, NOW, error="gone", status=410, detail="no")
+    never = DeliveryOutcome(third, DeliveryState.DISCARDED, NOW, error="gone", status=410, detail="no")
 
     # When
     record(engine, delivered(first, status=200, milliseconds=12, detail="ok"), later, never)
@@ -141,7 +141,7 @@ def test_what_was_not_tried_does_not_count_as_a_try(engine: sa.Engine) -> None:
     [claimed] = claim(engine)
 
     # When
-    held = Outcome(claimed, DeliveryState.RETRYABLE, NOW, due_at=NOW, error="wait", tried=False)
+    held = DeliveryOutcome(claimed, DeliveryState.RETRYABLE, NOW, due_at=NOW, error="wait", tried=False)
     record(engine, held)
 
     # Then
@@ -187,7 +187,7 @@ def test_retryable_deliveries_are_staged_when_due_and_not_before(engine: sa.Engi
     # Given
     given_deliveries(engine, 1)
     [claimed] = claim(engine)
-    record(engine, Outcome(claimed, DeliveryState.RETRYABLE, NOW, due_at=NOW + 5_000, error="no"))
+    record(engine, DeliveryOutcome(claimed, DeliveryState.RETRYABLE, NOW, due_at=NOW + 5_000, error="no"))
 
     # When
     with database.write(engine) as connection:
@@ -213,7 +213,8 @@ def test_a_courier_that_dies_costs_no_try(engine: sa.Engine) -> None:
     [claimed] = claim(engine)
     assert (claimed.attempt, claimed.claim) == (1, 13)
     record(
-        engine, Outcome(claimed, DeliveryState.RETRYABLE, NOW, due_at=NOW, error="answered 500", status=500)
+        engine,
+        DeliveryOutcome(claimed, DeliveryState.RETRYABLE, NOW, due_at=NOW, error="answered 500", status=500),
     )
     assert [row.attempt for row in rows(engine, tables.deliveries)] == [1]
     assert [row.attempt for row in rows(engine, tables.attempts)] == [1]

@@ -14,7 +14,7 @@ from carpool_worker.models import Params, Request
 from carpool_worker.store import erasure
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.requests import discarded, endings
-from carpool_worker.store.requests.discarded import Chance, Wanted
+from carpool_worker.store.requests.discarded import Chance, DiscardedFilter
 from carpool_worker.store.requests.endings import Ending
 
 ID = "a" * 32
@@ -63,9 +63,9 @@ def discard(engine: sa.Engine, at: int) -> None:
         assert endings.discard(connection, "", [ID], ERROR, at) == [ID]
 
 
-def put_back(engine: sa.Engine) -> None:
+def retry(engine: sa.Engine) -> None:
     with write(engine) as connection:
-        assert discarded.put_back(connection, Wanted(kept_since=0), list(Chance), 1, 10) == 1
+        assert discarded.retry(connection, DiscardedFilter(kept_since=0), list(Chance), 1, 10) == 1
     change(engine, "UPDATE requests SET state = 'batched', retry_at = NULL")
 
 
@@ -134,10 +134,10 @@ def test_a_client_can_be_erased_together_with_its_deliveries(engine: sa.Engine) 
         assert erasure.erase(connection, [ID])["deliveries"] == 1
 
 
-def test_a_request_that_was_put_back_ends_again_with_a_delivery_of_its_own(engine: sa.Engine) -> None:
+def test_a_request_that_is_retried_ends_again_with_a_delivery_of_its_own(engine: sa.Engine) -> None:
     discard(engine, 5)
     deliver(engine)
-    put_back(engine)
+    retry(engine)
 
     discard(engine, 20)
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from carpool_worker.store.reports.status import Deliveries, Finished, Waiting
+from carpool_worker.store.reports.status import Deliveries, Finished, WaitingCount
 from carpool_worker.views.alerts import Alert, AlertKind, alerts
 from carpool_worker.views.lanes import LaneView
 from carpool_worker.views.status import Status
 from carpool_worker.views.vitals import Vitals
 
-NOTHING = Waiting(0, None)
+NOTHING = WaitingCount(0, None)
 WELL = Status(
     at=1_000_000,
     vitals=Vitals(inbox=5, oldest_age=0.4, beat_age=0.2, workers=["celery@a"]),

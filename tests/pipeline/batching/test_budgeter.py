@@ -30,7 +30,7 @@ from carpool_worker.settings import read_settings
 from carpool_worker.simulator import RemoteSimulator, Script
 from carpool_worker.store import usage
 from carpool_worker.store.requests import reservations
-from carpool_worker.store.usage import Used
+from carpool_worker.store.usage import UsageRow
 from carpool_worker.units import DOLLAR
 
 EACH = Decimal(estimate(MODEL, json.dumps(request("1")).encode(), date(2026, 11, 22)) or 0) / DOLLAR
@@ -59,7 +59,7 @@ def assert_exactly_what_has_not_ended_is_reserved(carpool: Carpool) -> None:
 
 
 def given_spent(carpool: Carpool, amount: Decimal, day: date) -> None:
-    used = Used(day.isoformat(), "tests", "another-model", requests=1, cost=int(amount * DOLLAR))
+    used = UsageRow(day.isoformat(), "tests", "another-model", requests=1, cost=int(amount * DOLLAR))
     with write(carpool.engine) as connection:
         usage.add(connection, [used])
 

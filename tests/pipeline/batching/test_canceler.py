@@ -135,7 +135,7 @@ def test_requested_cancellations_are_found_by_their_index(sqlite_url: str) -> No
 
     with read(engine) as connection:
         sa.event.listen(connection, "before_cursor_execute", keep)
-        cancellations.unsent_with_marks(connection)
+        cancellations.unsent_to_be_canceled(connection)
         cancellations.unwanted(connection)
 
     # Then none walks through all requests of a batch

@@ -123,7 +123,9 @@ def test_hosts_known_to_fail_share_few_places(engine: sa.Engine, receiver: Any, 
         ids = given_deliveries(engine, *bad, *[webhook(receiver.url("/good"))] * 30)
         failing = frozenset(one.url() for one in hanging)
         with database.write(engine) as connection:
-            endpoints.note(connection, Health(frozenset(), failing, frozenset()), 10**9, database.now())
+            endpoints.record_health(
+                connection, Health(frozenset(), failing, frozenset()), 10**9, database.now()
+            )
 
         # When
         deliver(engine, webhook_timeout=3, webhook_concurrency=20, webhook_host_concurrency=5)

@@ -27,7 +27,7 @@ def note(
 ) -> None:
     health = Health(*(frozenset(urls.split()) for urls in (well, failing, gone)))
     with database.write(engine) as connection:
-        endpoints.note(connection, health, patience, now)
+        endpoints.record_health(connection, health, patience, now)
 
 
 def troubles(engine: sa.Engine) -> list[Trouble]:

@@ -12,7 +12,7 @@ from carpool_worker.money.prices import model_prices
 from carpool_worker.prompt_cache.prefixes import shortest
 from carpool_worker.prompt_cache.savings import WARM_HIT_RATE, breaks_even_at, cache_rates, saving
 from carpool_worker.store.reports.samples import Opened
-from carpool_worker.store.usage import Used
+from carpool_worker.store.usage import UsageRow
 
 LEAST_SAMPLES = 10
 """The fewest requests with the same prefix on which advice is based."""
@@ -25,7 +25,7 @@ HOW = (
 
 
 def advise(
-    used: Sequence[Used], samples: Groups, batches: Sequence[Opened], rate: SpendRate, today: date
+    used: Sequence[UsageRow], samples: Groups, batches: Sequence[Opened], rate: SpendRate, today: date
 ) -> Iterator[Advice]:
     """Yield advice for each prefix of a client and a model that the cache would have made cheaper."""
     requests = {(row.client, row.model): row.requests for row in used}

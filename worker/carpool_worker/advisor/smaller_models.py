@@ -7,7 +7,7 @@ from datetime import date
 
 from carpool_worker.advisor.advice import Advice, SpendRate, subject
 from carpool_worker.money.prices import Counts, model_prices
-from carpool_worker.store.usage import Used
+from carpool_worker.store.usage import UsageRow
 
 FAMILIES = (("fable", "mythos"), ("opus",), ("sonnet",), ("haiku",))
 CURRENT = ("claude-fable-5-1", "claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5")
@@ -22,7 +22,7 @@ HOW = (
 )
 
 
-def advise(used: Iterable[Used], rate: SpendRate, today: date) -> Iterator[Advice]:
+def advise(used: Iterable[UsageRow], rate: SpendRate, today: date) -> Iterator[Advice]:
     """Yield advice for each client and model (summed rows of the usage ledger) with a much cheaper alternative."""
     for row in used:
         found = cheaper(row, today)
@@ -38,7 +38,7 @@ def advise(used: Iterable[Used], rate: SpendRate, today: date) -> Iterator[Advic
             )
 
 
-def cheaper(row: Used, today: date) -> tuple[str, float] | None:
+def cheaper(row: UsageRow, today: date) -> tuple[str, float] | None:
     """Return the largest model, of the same size or smaller, that costs FRACTION or less, and the fraction."""
     own = mean_price(row, row.model, today)
     for other in candidates(row.model):
@@ -56,7 +56,7 @@ def candidates(model: str) -> Sequence[str]:
     return ()
 
 
-def mean_price(row: Used, model: str, today: date) -> int | None:
+def mean_price(row: UsageRow, model: str, today: date) -> int | None:
     """Return what the average request would cost today, in picodollars; cache writes as for five minutes."""
     prices = model_prices(model, today)
     kinds = (row.input_tokens, row.output_tokens, row.cache_read_tokens, row.cache_write_tokens, 0, 0)

@@ -8,8 +8,8 @@ from prometheus_client.core import HistogramMetricFamily, Metric
 
 from carpool_worker.metrics.families import OTHERS, Sample, counter, gauge, one
 from carpool_worker.metrics.readings import STAY_BOUNDS, Readings
-from carpool_worker.store.reports.metrics import OUTCOMES, Gone, Standing, Stay
-from carpool_worker.store.usage import Used
+from carpool_worker.store.reports.metrics import OUTCOMES, Gone, ModelBatchCounts, Stay
+from carpool_worker.store.usage import UsageRow
 from carpool_worker.units import DOLLAR
 
 MOST_CLIENTS = 200
@@ -27,7 +27,7 @@ def of_batches(readings: Readings, at: int) -> Iterator[Metric]:
     yield _stayed(readings.stays)
 
 
-def of_usage(used: Iterable[Used]) -> Iterator[Metric]:
+def of_usage(used: Iterable[UsageRow]) -> Iterator[Metric]:
     """Yield the usage ledger; unpriced answers add no cost and are counted apart."""
     rows, per = _bounded(list(used)), ("client", "model")
     requests = [((row.client, row.model), row.requests) for row in rows]
@@ -47,7 +47,7 @@ def of_usage(used: Iterable[Used]) -> Iterator[Metric]:
         yield counter(f"{name}_dollars", f"{text}, in US dollars.", per, priced)
 
 
-def _standing(standings: Sequence[Standing], at: int) -> Iterator[Metric]:
+def _standing(standings: Sequence[ModelBatchCounts], at: int) -> Iterator[Metric]:
     per = ("state", "model")
     rows = [((row.state.value, row.model), row) for row in standings]
     batches = [(key, row.batches) for key, row in rows]
@@ -108,13 +108,13 @@ def _stayed(stays: Iterable[Stay]) -> Metric:
     return family
 
 
-def _bounded(rows: Sequence[Used]) -> Sequence[Used]:
+def _bounded(rows: Sequence[UsageRow]) -> Sequence[UsageRow]:
     # Producers choose the names of clients, which must not flood Prometheus.
     if len(rows) <= MOST_CLIENTS:
         return rows
-    sums: dict[str, Used] = {}
+    sums: dict[str, UsageRow] = {}
     for row in rows:
-        total = sums.setdefault(row.model, Used("", OTHERS, row.model))
+        total = sums.setdefault(row.model, UsageRow("", OTHERS, row.model))
         for name in ("requests", "unpriced", "cost", "list_price", *(f"{kind}_tokens" for kind in TOKENS)):
             setattr(total, name, getattr(total, name) + getattr(row, name))
     return list(sums.values())

@@ -22,10 +22,10 @@ from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.batches.refusals import RefusalCount
 from carpool_worker.store.reports import metrics, status
-from carpool_worker.store.reports.metrics import Counted, Gone, Standing, Stay, Tries
+from carpool_worker.store.reports.metrics import Gone, ModelBatchCounts, RequestCount, Stay, Tries
 from carpool_worker.store.reports.status import Deliveries
 from carpool_worker.store.requests import reservations
-from carpool_worker.store.usage import Used
+from carpool_worker.store.usage import UsageRow
 from carpool_worker.units import DAY
 
 LATELY = 3_600_000
@@ -42,7 +42,7 @@ REDIS_SECONDS = 2.0
 class Readings:
     """What indexes find at once; `lost` batches have been in doubt for longer than resolving a doubt can take."""
 
-    standings: Sequence[Standing]
+    standings: Sequence[ModelBatchCounts]
     gone: Sequence[Gone]
     stays: Sequence[Stay]
     refused: Sequence[RefusalCount]
@@ -55,7 +55,7 @@ class Readings:
     pauses: Mapping[str, LanePause]
     deliveries: Deliveries
     tries: Sequence[Tries]
-    used: Sequence[Used]
+    used: Sequence[UsageRow]
     budgets: Mapping[str, BudgetBalance]  # of the clients with a budget of their own
     held: Mapping[str, int]  # by client: requests over budget
 
@@ -64,7 +64,7 @@ class Readings:
 class Totals:
     """Counts that scan every row."""
 
-    requests: Sequence[Counted]
+    requests: Sequence[RequestCount]
     deliveries: Mapping[tuple[str, str], int]
 
 

@@ -14,7 +14,7 @@ from carpool_worker.pipeline.batching import canceler
 from carpool_worker.states import CANCEL
 from carpool_worker.store.reports import batches
 from carpool_worker.store.requests import cancellations
-from carpool_worker.store.requests.cancellations import Standing
+from carpool_worker.store.requests.cancellations import RequestStanding
 from carpool_worker.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -37,7 +37,9 @@ class CancelOutcome:
     ended: int = 0  # before they could be canceled
     unknown: list[str] = field(default_factory=list)  # never enqueued, or still in the inbox
 
-    def add(self, ids: Sequence[str], before: Mapping[str, Standing], after: Mapping[str, Standing]) -> None:
+    def add(
+        self, ids: Sequence[str], before: Mapping[str, RequestStanding], after: Mapping[str, RequestStanding]
+    ) -> None:
         """Count some more: how they stood before and how after."""
         for id_ in ids:
             if id_ not in after:

@@ -12,7 +12,7 @@ from carpool_worker.database import now, write
 from carpool_worker.settings import Settings
 from carpool_worker.store import usage
 from carpool_worker.store.requests import discarded
-from carpool_worker.store.requests.discarded import PRUNING_MARGIN, Counted, Wanted
+from carpool_worker.store.requests.discarded import PRUNING_MARGIN, DiscardedCount, DiscardedFilter
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import DAY, DOLLAR
 from carpool_worker.views import lookup
@@ -53,7 +53,7 @@ def choose(
     ids: Sequence[str] | None = None,
     client: str | None = None,
     since: int | None = None,
-) -> Wanted:
+) -> DiscardedFilter:
     """Return which discarded requests are meant: all, or those of `ids` (or beginnings), of a client, since a time.
 
     Raises:
@@ -62,10 +62,10 @@ def choose(
     at = now()
     named = [lookup.request_id(connection, one) for one in ids] if ids else None
     kept_since = at - int(settings.params_retention_days * DAY) + PRUNING_MARGIN
-    return Wanted(kept_since, named, client, since, until=at)
+    return DiscardedFilter(kept_since, named, client, since, until=at)
 
 
-def estimate(connection: sa.Connection, wanted: Wanted, chances: Sequence[Chance]) -> Estimate:
+def estimate(connection: sa.Connection, wanted: DiscardedFilter, chances: Sequence[Chance]) -> Estimate:
     """Return what a retry may come to, by what answers of the same client and model have cost on average."""
     averages = _averages(connection)
     found = Estimate()
@@ -77,19 +77,19 @@ def estimate(connection: sa.Connection, wanted: Wanted, chances: Sequence[Chance
     return found
 
 
-def retry(engine: sa.Engine, wanted: Wanted, chances: Sequence[Chance], *, actor: str) -> int:
+def retry(engine: sa.Engine, wanted: DiscardedFilter, chances: Sequence[Chance], *, actor: str) -> int:
     """Retry these requests, as often as new ones; return how many. What is discarded again meanwhile stays so."""
     total = step = 0
     while True:
         with write(engine) as connection:
-            step = discarded.put_back(connection, wanted, chances, STEP, now())
+            step = discarded.retry(connection, wanted, chances, STEP, now())
         total += step
         if step < STEP:
             log.info("requests retried by operator", actor=actor, count=total)
             return total
 
 
-def _add_cost(found: Estimate, row: Counted, averages: dict[tuple[str, str], Decimal]) -> None:
+def _add_cost(found: Estimate, row: DiscardedCount, averages: dict[tuple[str, str], Decimal]) -> None:
     average = averages.get((row.client, row.model))
     if average is None:
         found.unpriced += row.rows

@@ -8,7 +8,7 @@ from random import Random
 
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
 from carpool_worker.states import CANCEL as CANCEL_REQUEST
-from carpool_worker.states import COMPLETE, DISCARD, RETRY, RequestState, Transition
+from carpool_worker.states import COMPLETE, DISCARD, RESCHEDULE, RequestState, Transition
 
 FIRST_BACKOFF = 5.0
 LONGEST_BACKOFF = 300.0
@@ -142,7 +142,7 @@ def after_outcome(
     if outcome == "errored" and error_type in INCURABLE_ERRORS:
         return DISCARD
     if outcome in UNBILLED_OUTCOMES and attempt < max_attempts:
-        return RETRY
+        return RESCHEDULE
     return CANCEL_REQUEST if outcome == "canceled" else DISCARD
 
 

@@ -29,7 +29,7 @@ COUNTS = (
 
 
 @dataclass
-class Used:
+class UsageRow:
     """What one client used of one model on one day (UTC); grows answer by answer."""
 
     day: str
@@ -68,7 +68,7 @@ class Used:
             self.list_price += price.list_price
 
 
-def add(connection: sa.Connection, used: Iterable[Used]) -> None:
+def add(connection: sa.Connection, used: Iterable[UsageRow]) -> None:
     """Add to the ledger; rows are written in one order, so that two collectors can't deadlock."""
     rows = sorted(used, key=lambda row: (row.day, row.client, row.model))
     upsert(connection, usage, [_stored(row) for row in rows], add=COUNTS)
@@ -80,7 +80,7 @@ def totals(
     since: str | None = None,
     until: str | None = None,
     client: str | None = None,
-) -> list[Used]:
+) -> list[UsageRow]:
     """Return what was used from day `since` to day `until`, both included, summed by some of DIMENSIONS; the others
     are empty in the rows. Ordered by day where that is among them, then the dearest first.
     """
@@ -96,10 +96,10 @@ def totals(
     return sorted(rows, key=lambda row: (row.day, -row.cost, row.client, row.model))
 
 
-def _used(row: sa.RowMapping) -> Used:
+def _used(row: sa.RowMapping) -> UsageRow:
     named: dict[str, Any] = dict.fromkeys(DIMENSIONS, "") | dict(row)
-    return Used(**named | {name: int(row[name]) for name in COUNTS})  # PostgreSQL sums into numeric
+    return UsageRow(**named | {name: int(row[name]) for name in COUNTS})  # PostgreSQL sums into numeric
 
 
-def _stored(row: Used) -> dict[str, Any]:
+def _stored(row: UsageRow) -> dict[str, Any]:
     return vars(row) | {"cost": Decimal(row.cost) / DOLLAR, "list_price": Decimal(row.list_price) / DOLLAR}

@@ -15,7 +15,7 @@ from carpool_worker.settings import Settings
 from carpool_worker.store import usage
 from carpool_worker.store.reports import clients
 from carpool_worker.store.requests import reservations
-from carpool_worker.store.usage import Used
+from carpool_worker.store.usage import UsageRow
 from carpool_worker.views.budgets import BudgetView, budget
 
 
@@ -104,7 +104,7 @@ def names(connection: sa.Connection) -> list[str]:
     return [row.client for row in usage.totals(connection, ["client"])]
 
 
-def _known(used: Used | None, amount: str) -> Decimal | None:
+def _known(used: UsageRow | None, amount: str) -> Decimal | None:
     return exact(getattr(used, amount)) if used and used.is_priced else None
 
 

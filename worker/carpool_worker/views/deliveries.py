@@ -14,7 +14,7 @@ from carpool_worker.store.deliveries.dead_letters import Listed
 from carpool_worker.views import lookup
 from carpool_worker.views.encoding import Moment
 
-DeliveryFilter = dead_letters.Filter
+DeliveryFilter = dead_letters.DeliveryFilter
 """Which deliveries."""
 
 

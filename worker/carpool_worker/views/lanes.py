@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from carpool_worker.store.reports import lanes
-from carpool_worker.store.reports.lanes import LaneView as LaneCounts
+from carpool_worker.store.reports.lanes import LaneCounts
 from carpool_worker.views.encoding import Moment
 
 

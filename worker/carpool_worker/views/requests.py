@@ -25,7 +25,7 @@ from carpool_worker.views.batches import events as events_of_batch
 from carpool_worker.views.encoding import FLAT, Moment
 from carpool_worker.views.wait_reasons import queue_context, waits_for
 
-RequestFilter = requests.Filter
+RequestFilter = requests.RequestFilter
 """Which requests; its `batch` may be the beginning of an id, `longest_open` is left to the view."""
 
 TOKENS = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")

@@ -19,7 +19,7 @@ from carpool_worker.states import BatchState
 from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.reports import status as report
-from carpool_worker.store.reports.status import Deliveries, Finished, Mishap, Standing, Waiting
+from carpool_worker.store.reports.status import BatchCounts, Deliveries, Finished, Mishap, WaitingCount
 from carpool_worker.store.requests import reservations
 from carpool_worker.units import DAY, SECOND
 from carpool_worker.views import lanes
@@ -41,11 +41,11 @@ class Status:
     vitals: Vitals
     queued: int  # requests at Anthropic
     queue_limit: int
-    batches: Sequence[Standing]  # that are not finished, by state
+    batches: Sequence[BatchCounts]  # that are not finished, by state
     long_in_doubt: Sequence[str]  # ids of batches in doubt for longer than it can take to know
     overdue: Sequence[str]  # ids of batches that Anthropic should have ended
     finished: Finished  # in the last day
-    retryable: Waiting
+    retryable: WaitingCount
     deliveries: Deliveries
     lanes: Sequence[LaneView]
     errors: Sequence[Mishap] = field(default_factory=list)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from carpool_worker.formatting import exact
 from carpool_worker.store import usage
-from carpool_worker.store.usage import Used
+from carpool_worker.store.usage import UsageRow
 
 DIMENSIONS = usage.DIMENSIONS
 TOKENS = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
@@ -48,7 +48,7 @@ class UsageView:
         return self.input_tokens + self.cache_write_tokens + self.cache_read_tokens
 
 
-def usage_view(row: Used) -> UsageView:
+def usage_view(row: UsageRow) -> UsageView:
     """Return a sum of the ledger as a view."""
     counts = {
         name: getattr(row, name) for name in ("client", "model", "day", "requests", *TOKENS, "unpriced")

@@ -29,7 +29,7 @@ from carpool_worker.policies.budgets import (
 from carpool_worker.states import REFUSE
 from carpool_worker.store.requests import endings, intake, reservations
 from carpool_worker.store.requests.endings import Ending
-from carpool_worker.store.requests.reservations import Held
+from carpool_worker.store.requests.reservations import HeldRequest
 from carpool_worker.units import SECOND, Picodollars
 
 CHUNK_REQUESTS = 2_000
@@ -62,7 +62,7 @@ def split(connection: sa.Connection, envelopes: Sequence[Envelope], budgets: Bud
     found = BudgetSplit(estimates=_estimates((one for one in envelopes if one.client in limited), day))
     reservations.lock(connection)
     balances = reservations.balances(connection, limited, at)
-    waiting = set(reservations.waiting_clients(connection))
+    waiting = set(reservations.clients_with_held(connection))
     by_client: defaultdict[str, list[Envelope]] = defaultdict(list)
     for one in envelopes:
         (by_client[one.client] if one.id in found.estimates else found.within).append(one)
@@ -88,7 +88,7 @@ def release(engine: sa.Engine, budgets: Budgets) -> list[str]:
     """
     refused: list[str] = []
     with read(engine) as connection:
-        waiting = reservations.waiting_clients(connection)
+        waiting = reservations.clients_with_held(connection)
         due = [client for client in waiting if _is_due(connection, client, budget_of(budgets, client))]
     for client in due:
         with write(engine) as connection:
@@ -149,10 +149,10 @@ def _release(connection: sa.Connection, client: str, budget: Budget | None, at: 
     return [one.id for one, _ in refused]
 
 
-def _refuse(connection: sa.Connection, refused: Sequence[tuple[Held, str]], at: int) -> None:
+def _refuse(connection: sa.Connection, refused: Sequence[tuple[HeldRequest, str]], at: int) -> None:
     finished = [Ending.failed(one.id, one.callback, EXCEEDED, why, REFUSE) for one, why in refused]
     endings.finish(connection, finished, at)
 
 
-def _held(one: Envelope, split: BudgetSplit) -> Held:
-    return Held(one.id, split.estimates[one.id], one.callback.decode() if one.callback else None)
+def _held(one: Envelope, split: BudgetSplit) -> HeldRequest:
+    return HeldRequest(one.id, split.estimates[one.id], one.callback.decode() if one.callback else None)

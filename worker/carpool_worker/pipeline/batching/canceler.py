@@ -20,7 +20,7 @@ from carpool_worker.states import BatchState
 from carpool_worker.store.batches import filling, transitions
 from carpool_worker.store.requests import cancellations, endings
 from carpool_worker.store.requests import rows as requests
-from carpool_worker.store.requests.cancellations import ALL, Marked
+from carpool_worker.store.requests.cancellations import ALL, DueCancellation
 from carpool_worker.store.requests.endings import Ending
 
 CHUNK_REQUESTS = 4_000
@@ -71,7 +71,7 @@ def request_all(engine: sa.Engine, client: str, until: int) -> int:
 def apply_remembered(engine: sa.Engine, envelopes: Sequence[Envelope]) -> int:
     """Apply the cancel commands that came before these requests, which must be committed, to them."""
     with read(engine) as connection:
-        ids = cancellations.wished(connection, envelopes)
+        ids = cancellations.remembered(connection, envelopes)
     return request_cancellation(engine, ids)
 
 
@@ -83,7 +83,7 @@ def request_cancellation(engine: sa.Engine, ids: Sequence[str], client: str | No
     requested = 0
     for chunk in in_chunks(ids):
         with write(engine) as connection:
-            requested += cancellations.mark(connection, chunk, client, now())
+            requested += cancellations.request_cancellation(connection, chunk, client, now())
     return requested
 
 
@@ -94,7 +94,7 @@ def sweep(engine: sa.Engine) -> Canceled:
     """
     canceled = Canceled()
     with read(engine) as connection:
-        unsent = cancellations.unsent_with_marks(connection)
+        unsent = cancellations.unsent_to_be_canceled(connection)
     for batch_id in unsent:
         canceled.add(sweep_batch(engine, batch_id))
     canceled.requests += _sweep_retryable(engine)
@@ -111,7 +111,7 @@ def sweep_batch(engine: sa.Engine, batch_id: str) -> Canceled:
     while True:
         with write(engine) as connection:
             state = cancellations.lock_unsent(connection, batch_id)
-            due = cancellations.marked_in(connection, batch_id, CHUNK_REQUESTS) if state else []
+            due = cancellations.due_in_batch(connection, batch_id, CHUNK_REQUESTS) if state else []
             if state and due and _remove(connection, batch_id, due) == 0:
                 _dissolve(connection, batch_id, state)
                 canceled.dissolved.append(batch_id)
@@ -124,20 +124,20 @@ def _sweep_retryable(engine: sa.Engine) -> list[str]:
     canceled: list[str] = []
     while True:
         with write(engine) as connection:
-            due = cancellations.marked_retryable(connection, CHUNK_REQUESTS)
+            due = cancellations.due_while_retryable(connection, CHUNK_REQUESTS)
             _cancel(connection, due, now())
         canceled += [one.id for one in due]
         if len(due) < CHUNK_REQUESTS:
             return canceled
 
 
-def _remove(connection: sa.Connection, batch_id: str, due: Sequence[Marked]) -> int:
+def _remove(connection: sa.Connection, batch_id: str, due: Sequence[DueCancellation]) -> int:
     _cancel(connection, due, now())
     size = sum(item_bytes(one.params_bytes) for one in due)
     return filling.remove_requests(connection, batch_id, len(due), size)
 
 
-def _cancel(connection: sa.Connection, due: Sequence[Marked], at: int) -> None:
+def _cancel(connection: sa.Connection, due: Sequence[DueCancellation], at: int) -> None:
     endings.finish(connection, [Ending.canceled(one.id, one.callback) for one in due], at)
 
 

@@ -13,7 +13,7 @@ from carpool_worker.database import now, write
 from carpool_worker.pipeline.batching.lanes import Filled, Lane, fill
 from carpool_worker.policies.limits import Limits
 from carpool_worker.store.requests import staging
-from carpool_worker.store.requests.staging import Retry
+from carpool_worker.store.requests.staging import DueRequest
 
 CHUNK_REQUESTS = 2_000
 """Requests staged in one transaction."""
@@ -28,14 +28,14 @@ def stage(engine: sa.Engine, limits: Limits) -> Filled:
     staged = Filled()
     while True:
         with write(engine) as connection:
-            due = staging.due_to_retry(connection, now(), CHUNK_REQUESTS)
+            due = staging.due_to_stage(connection, now(), CHUNK_REQUESTS)
             _stage(connection, due, limits, staged)
         if len(due) < CHUNK_REQUESTS:
             return staged
 
 
-def _stage(connection: sa.Connection, due: Sequence[Retry], limits: Limits, staged: Filled) -> None:
-    lanes: defaultdict[str, list[Retry]] = defaultdict(list)
+def _stage(connection: sa.Connection, due: Sequence[DueRequest], limits: Limits, staged: Filled) -> None:
+    lanes: defaultdict[str, list[DueRequest]] = defaultdict(list)
     for retry in due:
         lanes[retry.lane].append(retry)
     at = now()
@@ -47,9 +47,9 @@ def _stage(connection: sa.Connection, due: Sequence[Retry], limits: Limits, stag
         )
 
 
-def _place(connection: sa.Connection, at: int, batch_id: str, retries: Sequence[Retry]) -> None:
+def _place(connection: sa.Connection, at: int, batch_id: str, retries: Sequence[DueRequest]) -> None:
     staging.stage(connection, batch_id, [retry.id for retry in retries], at)
 
 
-def _params_bytes(retry: Retry) -> int:
+def _params_bytes(retry: DueRequest) -> int:
     return retry.params_bytes

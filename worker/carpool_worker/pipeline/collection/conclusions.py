@@ -15,11 +15,11 @@ import msgspec
 
 from carpool_worker.money.costs import Tokens, price_of
 from carpool_worker.policies.retries import CollectPolicy, after_outcome, retry_delay
-from carpool_worker.states import COMPLETE, RETRY
+from carpool_worker.states import COMPLETE, RESCHEDULE
 from carpool_worker.store.requests.endings import Ending
 from carpool_worker.store.requests.rows import Pending
 from carpool_worker.store.requests.staging import Rescheduled
-from carpool_worker.store.usage import Used
+from carpool_worker.store.usage import UsageRow
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import DOLLAR, Milliseconds, after
 
@@ -72,7 +72,7 @@ class Conclusions:
 
     endings: list[Ending] = field(default_factory=list)
     rescheduled: list[Rescheduled] = field(default_factory=list)
-    used: dict[tuple[str, str], Used] = field(default_factory=dict)
+    used: dict[tuple[str, str], UsageRow] = field(default_factory=dict)
 
     @property
     def is_priced(self) -> bool:
@@ -123,7 +123,7 @@ def _conclude(
     result = _read(request.id, body)
     error_type = result.error.error.type if result.error else None
     transition = after_outcome(result.type, error_type, request.attempt, policy.max_attempts)
-    if transition is RETRY and not request.cancel_requested_at:
+    if transition is RESCHEDULE and not request.cancel_requested_at:
         delay = retry_delay(result.type, request.attempt, policy.retry_interval)
         conclusions.rescheduled.append(Rescheduled(request.id, result.type, after(at, delay)))
         return
@@ -148,6 +148,6 @@ def _priced(conclusions: Conclusions, request: Pending, message: Message, body: 
     tokens = message.usage
     price = price_of(tokens, message.model, day) or price_of(tokens, request.model, day)
     key = request.client, request.model
-    used = conclusions.used.get(key) or conclusions.used.setdefault(key, Used(day.isoformat(), *key))
+    used = conclusions.used.get(key) or conclusions.used.setdefault(key, UsageRow(day.isoformat(), *key))
     used.add(tokens, price)
     return Ending.succeeded(request.id, body, request.callback, tokens, price)

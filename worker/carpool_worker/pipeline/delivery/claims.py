@@ -15,7 +15,7 @@ from carpool_worker.states import DELIVER
 from carpool_worker.store.deliveries import endpoints
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.deliveries.endpoints import Health, Trouble
-from carpool_worker.store.deliveries.rows import Claimed, Outcome
+from carpool_worker.store.deliveries.rows import Claimed, DeliveryOutcome
 from carpool_worker.store.requests.answers import load_answers
 from carpool_worker.units import Milliseconds
 
@@ -51,14 +51,14 @@ def claim(engine: sa.Engine, limit: int, lease: Milliseconds) -> list[ClaimedDel
     return [_claimed_delivery(one, answers.get(one.request_id), troubles.get(one.target)) for one in claimed]
 
 
-def record(engine: sa.Engine, outcomes: Sequence[Outcome], stop_after: Milliseconds) -> None:
+def record(engine: sa.Engine, outcomes: Sequence[DeliveryOutcome], stop_after: Milliseconds) -> None:
     """Record the outcomes of tries; an endpoint that has failed for `stop_after` is stopped."""
     with database.write(engine) as connection:
         deliveries.record(connection, outcomes, database.now())
-        endpoints.note(connection, _health(outcomes), stop_after, database.now())
+        endpoints.record_health(connection, _health(outcomes), stop_after, database.now())
 
 
-def _health(outcomes: Sequence[Outcome]) -> Health:
+def _health(outcomes: Sequence[DeliveryOutcome]) -> Health:
     tries = [one for one in outcomes if one.tried and one.claimed.channel == "webhook"]
     return Health(
         well=frozenset(one.claimed.target for one in tries if one.state is DELIVER.target),

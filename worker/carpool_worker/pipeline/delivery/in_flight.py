@@ -10,7 +10,7 @@ from carpool_worker import database
 from carpool_worker.pipeline.delivery.claims import ClaimedDelivery
 from carpool_worker.policies.deliveries import Decision, Event, Sent, after_delivery
 from carpool_worker.states import DeliveryState
-from carpool_worker.store.deliveries.rows import Outcome
+from carpool_worker.store.deliveries.rows import DeliveryOutcome
 from carpool_worker.units import SECOND, Milliseconds
 
 CHUNK_DELIVERIES = 250
@@ -27,7 +27,7 @@ class InFlight:
     def __init__(self, schedule: Sequence[float]) -> None:
         self._schedule = schedule
         self._bytes = 0
-        self._outcomes: list[Outcome] = []
+        self._outcomes: list[DeliveryOutcome] = []
         self.count = 0
         self.tally: Counter[DeliveryState] = Counter()
         self.notices: Counter[str] = Counter()
@@ -57,21 +57,21 @@ class InFlight:
         self.count -= 1
         self._bytes -= delivery.size
 
-    def drain(self) -> list[Outcome]:
+    def drain(self) -> list[DeliveryOutcome]:
         """Remove and return the outcomes that are not recorded yet."""
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
-    def restore(self, outcomes: list[Outcome]) -> None:
+    def restore(self, outcomes: list[DeliveryOutcome]) -> None:
         """Keep drained outcomes for later, as they could not be recorded."""
         self._outcomes = outcomes + self._outcomes
 
 
 def _outcome(
     delivery: ClaimedDelivery, sent: Sent, decision: Decision, milliseconds: Milliseconds
-) -> Outcome:
+) -> DeliveryOutcome:
     now = database.now()
-    return Outcome(
+    return DeliveryOutcome(
         delivery.claimed,
         decision.state,
         at=now - milliseconds,

@@ -39,7 +39,7 @@ class Try(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Filter:
+class DeliveryFilter:
     """Which deliveries; None is any. Times are milliseconds since the epoch."""
 
     ids: Sequence[str] | None = None
@@ -81,7 +81,7 @@ _SENDABLE = sa.and_(requests.c.callback.is_not(None), _ANSWERED)
 
 def listed(
     connection: sa.Connection,
-    wanted: Filter,
+    wanted: DeliveryFilter,
     limit: int,
     before: str | None = None,
     after: str | None = None,
@@ -113,7 +113,7 @@ def tries(connection: sa.Connection, request_id: str) -> list[Try]:
     return [Try._make(row) for row in connection.execute(query.order_by(attempts.c.id))]
 
 
-def counted(connection: sa.Connection, wanted: Filter) -> tuple[int, int]:
+def counted(connection: sa.Connection, wanted: DeliveryFilter) -> tuple[int, int]:
     """Return how many of these were given up on: those that can be sent again, and those whose answer is gone."""
     query = (
         sa.select(sa.func.count().filter(_SENDABLE), sa.func.count())
@@ -130,7 +130,7 @@ def counted_by_target(connection: sa.Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
-def replay(connection: sa.Connection, wanted: Filter, limit: int, now: int) -> tuple[int, list[str]]:
+def replay(connection: sa.Connection, wanted: DeliveryFilter, limit: int, now: int) -> tuple[int, list[str]]:
     """Make up to `limit` of these due at once, with all their tries before them, and start their endpoints.
 
     Return how many, and which URLs had been stopped.

@@ -36,7 +36,7 @@ class Health:
     gone: frozenset[str]
 
 
-def note(connection: sa.Connection, health: Health, patience: int, now: int) -> None:
+def record_health(connection: sa.Connection, health: Health, patience: int, now: int) -> None:
     """Keep what tries told; stop what wants no more, or has failed for `patience` milliseconds."""
     _forget(connection, health.well)
     _mark(connection, health.failing - health.well, now)

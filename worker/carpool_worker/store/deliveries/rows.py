@@ -46,7 +46,7 @@ class Claimed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DeliveryOutcome:
     """What became of a claimed delivery: delivered, retryable from `due_at` on, or discarded."""
 
     claimed: Claimed  # what a newer courier claimed since is left alone
@@ -74,7 +74,7 @@ def claim(connection: sa.Connection, limit: int, lease: int, now: int) -> list[C
     ]
 
 
-def record(connection: sa.Connection, outcomes: Sequence[Outcome], now: int) -> None:
+def record(connection: sa.Connection, outcomes: Sequence[DeliveryOutcome], now: int) -> None:
     """Write what became of claimed deliveries, and a row for each try.
 
     A delivery whose lease ended and that was claimed anew since stays as it is.
@@ -114,7 +114,7 @@ def _new(request_id: str, callback: str, now: int) -> dict[str, Any]:
     return {"request_id": request_id, "channel": channel, "target": target, "due_at": now}
 
 
-def _move(outcome: Outcome, now: int) -> dict[str, Any]:
+def _move(outcome: DeliveryOutcome, now: int) -> dict[str, Any]:
     return {
         "key": outcome.claimed.request_id,
         "claim": outcome.claimed.claim,
@@ -127,12 +127,12 @@ def _move(outcome: Outcome, now: int) -> dict[str, Any]:
     }
 
 
-def _try(outcome: Outcome) -> tuple[Any, ...]:
+def _try(outcome: DeliveryOutcome) -> tuple[Any, ...]:
     numbers = (outcome.claimed.attempt, outcome.at, outcome.milliseconds, outcome.status)
     return (outcome.claimed.request_id, *numbers, _text(outcome.detail))
 
 
-def _tell(connection: sa.Connection, failed: Outcome) -> None:
+def _tell(connection: sa.Connection, failed: DeliveryOutcome) -> None:
     # Not why: what a receiver, or a library on its behalf, says can quote the answer. The tries in the table have it.
     level = logging.WARNING if failed.state is GIVE_UP.target else logging.INFO
     claimed, seconds = failed.claimed, failed.milliseconds / 1_000

@@ -14,7 +14,7 @@ from carpool_worker.store.batches import lane_pauses
 
 
 @dataclass
-class LaneView:
+class LaneCounts:
     """A lane that has work or is paused; times are milliseconds since the epoch."""
 
     lane: str
@@ -35,13 +35,13 @@ class LaneView:
             self.out_requests += int(requests)  # PostgreSQL sums into numeric
 
 
-def active(connection: sa.Connection) -> list[LaneView]:
+def active(connection: sa.Connection) -> list[LaneCounts]:
     """Return the lanes that have a batch which is not finished, or are paused, in order of their names."""
-    lanes: dict[str, LaneView] = {}
+    lanes: dict[str, LaneCounts] = {}
     for lane, pause in lane_pauses.by_lane(connection).items():
-        lanes[lane] = LaneView(lane, pause)
+        lanes[lane] = LaneCounts(lane, pause)
     for lane, *counts in connection.execute(_WORK):
-        lanes.setdefault(lane, LaneView(lane)).add(*counts)
+        lanes.setdefault(lane, LaneCounts(lane)).add(*counts)
     return [lanes[name] for name in sorted(lanes)]
 
 

@@ -26,7 +26,7 @@ STAYS = {
 """Between which times a batch was in a state; of several posts the last counts."""
 
 
-class Standing(NamedTuple):
+class ModelBatchCounts(NamedTuple):
     """The batches of one model in one state; the oldest was opened at, in milliseconds since the epoch."""
 
     model: str
@@ -58,7 +58,7 @@ class Stay(NamedTuple):
     milliseconds: int
 
 
-class Counted(NamedTuple):
+class RequestCount(NamedTuple):
     """Requests in one state at one attempt; the oldest was enqueued at, in milliseconds since the epoch.
 
     What waits for its client's budget does not count as old: None where all do.
@@ -80,13 +80,13 @@ class Tries(NamedTuple):
     tries: int
 
 
-def unfinished(connection: sa.Connection) -> list[Standing]:
+def unfinished(connection: sa.Connection) -> list[ModelBatchCounts]:
     """Return the batches that are not finished, by model and state."""
     row = batches.c
     sums = (sa.func.count(), sa.func.sum(row.request_count), sa.func.min(row.opened_at))
     counted = sa.select(row.model, row.state, *sums).where(UNFINISHED)
     found = connection.execute(counted.group_by(row.model, row.state))
-    return [Standing(model, state, count, int(total), at) for model, state, count, total, at in found]
+    return [ModelBatchCounts(model, state, count, int(total), at) for model, state, count, total, at in found]
 
 
 def gone(connection: sa.Connection) -> list[Gone]:
@@ -124,12 +124,12 @@ def tries_since(connection: sa.Connection, at: int) -> list[Tries]:
     return [Tries._make(found) for found in connection.execute(joined.group_by(*keys))]
 
 
-def count_requests(connection: sa.Connection) -> list[Counted]:
+def count_requests(connection: sa.Connection) -> list[RequestCount]:
     """Count the requests by state and attempt; reads the whole table."""
     row = requests.c
     numbers = (sa.func.count(), sa.func.min(sa.case((row.held_at.is_(None), row.enqueued_at))))
     counted = sa.select(row.state, row.attempt, *numbers).group_by(row.state, row.attempt)
-    return [Counted(state.value, *rest) for state, *rest in connection.execute(counted)]
+    return [RequestCount(state.value, *rest) for state, *rest in connection.execute(counted)]
 
 
 def count_deliveries(connection: sa.Connection) -> dict[tuple[str, str], int]:

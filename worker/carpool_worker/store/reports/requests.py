@@ -24,7 +24,7 @@ CLOCKS_DIFFER = 3_600_000
 
 
 @dataclass(frozen=True)
-class Filter:
+class RequestFilter:
     """Which requests; None is any. Times are milliseconds since the epoch."""
 
     state: RequestState | None = None
@@ -53,7 +53,7 @@ class Filter:
         return conditions
 
 
-class Contents(NamedTuple):
+class StoredContents(NamedTuple):
     """What a request says and was answered, byte for byte; None: it isn't kept (any more, or yet)."""
 
     params: bytes | None
@@ -62,7 +62,7 @@ class Contents(NamedTuple):
 
 def page(
     connection: sa.Connection,
-    wanted: Filter,
+    wanted: RequestFilter,
     limit: int,
     before: Request | None = None,
     after: Request | None = None,
@@ -88,13 +88,13 @@ def get(connection: sa.Connection, request_id: str) -> Request:
     return _request(connection.execute(sa.select(requests).where(requests.c.id == request_id)).one())
 
 
-def contents(connection: sa.Connection, request_id: str) -> Contents:
+def contents(connection: sa.Connection, request_id: str) -> StoredContents:
     """Return what is kept of a request's params and answer."""
     kept = (
         sa.select(table.c.body).where(table.c.request_id == request_id).scalar_subquery()
         for table in (params, answers)
     )
-    return Contents(*connection.execute(sa.select(*kept)).one())
+    return StoredContents(*connection.execute(sa.select(*kept)).one())
 
 
 def delivery(connection: sa.Connection, request_id: str) -> DeliveryRow | None:

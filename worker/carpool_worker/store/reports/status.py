@@ -19,7 +19,7 @@ LATEST_TRIES = 200
 """Tries to deliver among which the last one that failed is looked for."""
 
 
-class Standing(NamedTuple):
+class BatchCounts(NamedTuple):
     """The batches in one state; the oldest was opened at, in milliseconds since the epoch."""
 
     state: BatchState
@@ -40,7 +40,7 @@ class Finished(NamedTuple):
     list_price: Decimal | None
 
 
-class Waiting(NamedTuple):
+class WaitingCount(NamedTuple):
     """How many wait, and since or until when the first does, in milliseconds since the epoch."""
 
     rows: int
@@ -50,8 +50,8 @@ class Waiting(NamedTuple):
 class Deliveries(NamedTuple):
     """Deliveries by where they stand."""
 
-    due: Waiting
-    retryable: Waiting
+    due: WaitingCount
+    retryable: WaitingCount
     dead: int
     dead_lately: int
     stopped_endpoints: int
@@ -65,14 +65,14 @@ class Mishap(NamedTuple):
     error: str
 
 
-def unfinished(connection: sa.Connection) -> list[Standing]:
+def unfinished(connection: sa.Connection) -> list[BatchCounts]:
     """Return how many batches are in which state, in the order of their lives."""
     row = batches.c
     counted = sa.select(
         row.state, sa.func.count(), sa.func.sum(row.request_count), sa.func.min(row.opened_at)
     )
     found = connection.execute(counted.where(UNFINISHED).group_by(row.state))
-    standings = [Standing(state, count, int(total), at) for state, count, total, at in found]
+    standings = [BatchCounts(state, count, int(total), at) for state, count, total, at in found]
     return sorted(standings, key=lambda standing: list(BatchState).index(standing.state))
 
 
@@ -89,11 +89,11 @@ def finished_since(connection: sa.Connection, at: int) -> Finished:
     return Finished._make(connection.execute(lately).one())
 
 
-def retryable(connection: sa.Connection) -> Waiting:
+def retryable(connection: sa.Connection) -> WaitingCount:
     """Return how many requests wait for another try, and when the first goes."""
     row = requests.c
     counted = sa.select(sa.func.count(), sa.func.min(row.retry_at)).where(RETRYABLE, row.held_at.is_(None))
-    return Waiting(*connection.execute(counted).one())
+    return WaitingCount(*connection.execute(counted).one())
 
 
 def delivering(connection: sa.Connection, now: int, lately: int) -> Deliveries:
@@ -110,10 +110,10 @@ def delivering(connection: sa.Connection, now: int, lately: int) -> Deliveries:
     )
 
 
-def _in_state(connection: sa.Connection, state: DeliveryState) -> Waiting:
+def _in_state(connection: sa.Connection, state: DeliveryState) -> WaitingCount:
     row = deliveries.c
     counted = sa.select(sa.func.count(), sa.func.min(row.due_at)).where(row.state == state, UNDELIVERED)
-    return Waiting(*connection.execute(counted).one())
+    return WaitingCount(*connection.execute(counted).one())
 
 
 def troubled(connection: sa.Connection, limit: int) -> list[Mishap]:

@@ -27,11 +27,11 @@ UNSENT_STATES = (BatchState.OPEN, BatchState.SEALED)
 
 READ_ROWS = 10_000
 
-MARKED = sa.and_(CANCEL_REQUESTED, requests.c.finished_at.is_(None))
-UNMARKED = sa.and_(requests.c.cancel_requested_at.is_(None), requests.c.finished_at.is_(None))
+TO_BE_CANCELED = sa.and_(CANCEL_REQUESTED, requests.c.finished_at.is_(None))
+CANCELABLE = sa.and_(requests.c.cancel_requested_at.is_(None), requests.c.finished_at.is_(None))
 
 
-class Marked(NamedTuple):
+class DueCancellation(NamedTuple):
     """A request that is to be canceled now."""
 
     id: str
@@ -39,7 +39,7 @@ class Marked(NamedTuple):
     params_bytes: int
 
 
-class Standing(NamedTuple):
+class RequestStanding(NamedTuple):
     """How a request stands; `answered`: an answer was made, and is paid for."""
 
     state: RequestState
@@ -58,7 +58,7 @@ def remember(connection: sa.Connection, client: str, ids: Iterable[str], at: int
     upsert(connection, cancellations, rows, replace=("requested_at",), where=earlier)
 
 
-def wished(connection: sa.Connection, envelopes: Sequence[Envelope]) -> list[str]:
+def remembered(connection: sa.Connection, envelopes: Sequence[Envelope]) -> list[str]:
     """Return the ids of those requests that their client wanted canceled before they came."""
     wish = cancellations.c
     one = among(connection, [envelope.id for envelope in envelopes], wish.request_id)
@@ -73,14 +73,14 @@ def wished(connection: sa.Connection, envelopes: Sequence[Envelope]) -> list[str
     ]
 
 
-def mark(connection: sa.Connection, ids: Sequence[str], client: str | None, at: int) -> int:
+def request_cancellation(connection: sa.Connection, ids: Sequence[str], client: str | None, at: int) -> int:
     """Mark those of `ids` that have not ended, of this client where one is named; return how many it marked."""
-    open_to_it = sa.select(requests.c.id).where(among(connection, ids), UNMARKED)
+    open_to_it = sa.select(requests.c.id).where(among(connection, ids), CANCELABLE)
     if client is not None:
         open_to_it = open_to_it.where(requests.c.client == client)
     locked = list(connection.scalars(open_to_it.order_by(requests.c.id).with_for_update()))
     connection.execute(
-        sa.update(requests).where(among(connection, locked), UNMARKED).values(cancel_requested_at=at)
+        sa.update(requests).where(among(connection, locked), CANCELABLE).values(cancel_requested_at=at)
     )
     return len(locked)
 
@@ -103,16 +103,16 @@ def waiting_in(connection: sa.Connection, batch_id: str) -> RequestIds:
     return RequestIds(connection.scalars(held.order_by(requests.c.id)))
 
 
-def standing(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Standing]:
+def standing(connection: sa.Connection, ids: Sequence[str]) -> dict[str, RequestStanding]:
     """Return how those of `ids` stand that are in the table."""
     answered = requests.c.output_tokens.is_not(None)
     found = sa.select(requests.c.id, requests.c.state, answered).where(among(connection, ids))
-    return {id_: Standing(state, bool(made)) for id_, state, made in connection.execute(found)}
+    return {id_: RequestStanding(state, bool(made)) for id_, state, made in connection.execute(found)}
 
 
-def unsent_with_marks(connection: sa.Connection) -> list[str]:
+def unsent_to_be_canceled(connection: sa.Connection) -> list[str]:
     """Return the ids of the open and sealed batches that hold requests to be canceled."""
-    held = sa.exists().where(requests.c.batch_id == batches.c.id, MARKED)
+    held = sa.exists().where(requests.c.batch_id == batches.c.id, TO_BE_CANCELED)
     found = sa.select(batches.c.id).where(batches.c.state.in_(UNSENT_STATES), UNFINISHED, held)
     return list(connection.scalars(found.order_by(batches.c.id)))
 
@@ -123,13 +123,13 @@ def lock_unsent(connection: sa.Connection, batch_id: str) -> BatchState | None:
     return connection.scalar(unsent.with_for_update())
 
 
-def marked_in(connection: sa.Connection, batch_id: str, limit: int) -> list[Marked]:
+def due_in_batch(connection: sa.Connection, batch_id: str, limit: int) -> list[DueCancellation]:
     """Return up to `limit` requests to be canceled of a batch that is locked, themselves locked too."""
     held = _marked().where(requests.c.batch_id == batch_id, requests.c.state == RequestState.BATCHED)
     return _read(connection, held.order_by(requests.c.id).limit(limit).with_for_update())
 
 
-def marked_retryable(connection: sa.Connection, limit: int) -> list[Marked]:
+def due_while_retryable(connection: sa.Connection, limit: int) -> list[DueCancellation]:
     """Return up to `limit` retryable requests to be canceled, locked; one just being staged is not among them."""
     held = _marked().where(RETRYABLE, requests.c.state == RequestState.RETRYABLE)
     # In the order of their index: for that of the ids SQLite would read the whole ledger, each second.
@@ -140,7 +140,9 @@ def marked_retryable(connection: sa.Connection, limit: int) -> list[Marked]:
 def unwanted(connection: sa.Connection) -> set[str]:
     """Return the ids of the batches in progress of which no request is wanted any more."""
     marked = sa.select(batches.c.id).join(requests, requests.c.batch_id == batches.c.id)
-    marked = marked.where(batches.c.state == BatchState.IN_PROGRESS, batches.c.in_doubt_at.is_(None), MARKED)
+    marked = marked.where(
+        batches.c.state == BatchState.IN_PROGRESS, batches.c.in_doubt_at.is_(None), TO_BE_CANCELED
+    )
     whole = marked.group_by(batches.c.id, batches.c.request_count).having(
         sa.func.count() == batches.c.request_count
     )
@@ -148,8 +150,8 @@ def unwanted(connection: sa.Connection) -> set[str]:
 
 
 def _marked() -> sa.Select[Any]:
-    return sa.select(*(requests.c[name] for name in Marked._fields)).where(MARKED)
+    return sa.select(*(requests.c[name] for name in DueCancellation._fields)).where(TO_BE_CANCELED)
 
 
-def _read(connection: sa.Connection, query: sa.Select[Any]) -> list[Marked]:
-    return [Marked._make(row) for row in connection.execute(query)]
+def _read(connection: sa.Connection, query: sa.Select[Any]) -> list[DueCancellation]:
+    return [DueCancellation._make(row) for row in connection.execute(query)]

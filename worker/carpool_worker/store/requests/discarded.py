@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from carpool_worker import transition_log
 from carpool_worker.models.indexes import CANCEL_REQUESTED, UNFINISHED
 from carpool_worker.models.tables import answers, batches, deliveries, params, requests
-from carpool_worker.states import PUT_BACK, DeliveryState
+from carpool_worker.states import RETRY, DeliveryState
 from carpool_worker.store.requests.rows import UNBATCHED, among
 
 PRUNING_MARGIN = 3_600_000
@@ -39,7 +39,7 @@ class Chance(StrEnum):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DiscardedFilter:
     """Which discarded requests; None is any. Times are milliseconds since the epoch."""
 
     kept_since: int  # params of what was discarded before then may be pruned any moment
@@ -51,7 +51,7 @@ class Wanted:
     def conditions(self, connection: sa.Connection) -> list[sa.ColumnElement[bool]]:
         """Return it as conditions on requests."""
         row = requests.c
-        conditions: list[sa.ColumnElement[bool]] = [row.state.in_(PUT_BACK.sources)]
+        conditions: list[sa.ColumnElement[bool]] = [row.state.in_(RETRY.sources)]
         if self.ids is not None:
             conditions.append(among(connection, self.ids))
         else:
@@ -86,7 +86,7 @@ class Wanted:
         )
 
 
-class Counted(NamedTuple):
+class DiscardedCount(NamedTuple):
     """How many discarded requests of a client and a model have which chance, and how many were told of already."""
 
     client: str
@@ -112,7 +112,7 @@ _IS_FREE = sa.or_(
 )
 
 
-def count(connection: sa.Connection, wanted: Wanted) -> list[Counted]:
+def count(connection: sa.Connection, wanted: DiscardedFilter) -> list[DiscardedCount]:
     """Return what there is of these requests, by client, model and chance."""
     row = requests.c
     told = sa.exists().where(deliveries.c.request_id == row.id, deliveries.c.delivered_at.is_not(None))
@@ -123,25 +123,26 @@ def count(connection: sa.Connection, wanted: Wanted) -> list[Counted]:
     counted = sa.select(one.client, one.model, one.chance, sa.func.count(), sa.func.sum(one.told))
     found = connection.execute(counted.group_by(one.client, one.model, one.chance))
     return [
-        Counted(client, model, Chance(chance), rows, int(told)) for client, model, chance, rows, told in found
+        DiscardedCount(client, model, Chance(chance), rows, int(told))
+        for client, model, chance, rows, told in found
     ]
 
 
-def put_back(
-    connection: sa.Connection, wanted: Wanted, chances: Sequence[Chance], limit: int, now: int
+def retry(
+    connection: sa.Connection, wanted: DiscardedFilter, chances: Sequence[Chance], limit: int, now: int
 ) -> int:
     """Make up to `limit` of these requests, of these chances, retryable at once; return how many."""
     row = requests.c
     some = sa.select(row.id).where(*wanted.conditions(connection), wanted.chance().in_(chances)).limit(limit)
     ids = list(connection.scalars(some.order_by(row.id).with_for_update(of=requests)))
-    guarded = sa.update(requests).where(among(connection, ids), row.state.in_(PUT_BACK.sources))
+    guarded = sa.update(requests).where(among(connection, ids), row.state.in_(RETRY.sources))
     back = guarded.values(
-        state=PUT_BACK.target, attempt=0, outcome=None, retry_at=now, finished_at=None, **dict.fromkeys(USED)
+        state=RETRY.target, attempt=0, outcome=None, retry_at=now, finished_at=None, **dict.fromkeys(USED)
     )
     for table in (answers, deliveries):
         connection.execute(sa.delete(table).where(among(connection, ids, table.c.request_id)))
     count = connection.execute(back).rowcount
-    transition_log.record_many(connection, f"requests {PUT_BACK.target}", count, move=PUT_BACK.verb)
+    transition_log.record_many(connection, f"requests {RETRY.target}", count, move=RETRY.verb)
     return count
 
 

@@ -26,7 +26,7 @@ BUDGET_LOCK = 0x62756467
 HELD = sa.and_(ESTIMATED, requests.c.held_at.is_not(None))
 
 
-class Held(NamedTuple):
+class HeldRequest(NamedTuple):
     """A request that waits for its client's budget; the estimate in picodollars."""
 
     id: str
@@ -69,7 +69,7 @@ def _spent(connection: sa.Connection, clients: Collection[str], now: int) -> dic
     return {client: {"day": int(day), "month": int(month)} for client, day, month in found}
 
 
-def waiting_clients(connection: sa.Connection) -> list[str]:
+def clients_with_held(connection: sa.Connection) -> list[str]:
     """Return the clients that have requests held."""
     # From client to client by the index, which a DISTINCT would read whole: it holds all that is reserved, too.
     row = requests.c
@@ -80,13 +80,13 @@ def waiting_clients(connection: sa.Connection) -> list[str]:
     return list(connection.scalars(sa.select(clients.c.client).where(holds)))
 
 
-def oldest_held(connection: sa.Connection, client: str, limit: int) -> list[Held]:
+def oldest_held(connection: sa.Connection, client: str, limit: int) -> list[HeldRequest]:
     """Return up to `limit` requests of a client that wait for its budget, the oldest first."""
     row = requests.c
     columns = (row.id, sa.type_coerce(row.estimate, sa.BigInteger), row.callback)
     held = sa.select(*columns).where(row.client == client, HELD, row.cancel_requested_at.is_(None))
     oldest = held.order_by(row.held_at, row.id).limit(limit)
-    return [Held(*found) for found in connection.execute(oldest)]
+    return [HeldRequest(*found) for found in connection.execute(oldest)]
 
 
 def lock_held(connection: sa.Connection, ids: Sequence[str]) -> set[str]:

@@ -10,13 +10,13 @@ import sqlalchemy as sa
 
 from carpool_worker import transition_log
 from carpool_worker.models.tables import requests
-from carpool_worker.states import RETRY, STAGE, RequestState
+from carpool_worker.states import RESCHEDULE, STAGE, RequestState
 from carpool_worker.store.bulk import update_rows
 from carpool_worker.store.requests.rows import among, in_states
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class DueRequest:
     """A request that is due to be tried again."""
 
     id: str
@@ -38,22 +38,24 @@ class Rescheduled(NamedTuple):
 
 def reschedule(connection: sa.Connection, rescheduled: Sequence[Rescheduled], batch_id: str) -> None:
     """Make requests of a batch, which the caller has locked, retryable."""
-    rows = [(one.id, RETRY.target.value, one.outcome, one.retry_at) for one in rescheduled]
+    rows = [(one.id, RESCHEDULE.target.value, one.outcome, one.retry_at) for one in rescheduled]
     columns = {"state": "text", "outcome": "text", "retry_at": "bigint"}
-    count = update_rows(connection, "requests", "id", columns, rows, in_states(RETRY.sources))
-    transition_log.record_many(connection, f"requests {RETRY.target}", count, move=RETRY.verb, batch=batch_id)
+    count = update_rows(connection, "requests", "id", columns, rows, in_states(RESCHEDULE.sources))
+    transition_log.record_many(
+        connection, f"requests {RESCHEDULE.target}", count, move=RESCHEDULE.verb, batch=batch_id
+    )
 
 
-def due_to_retry(connection: sa.Connection, now: int, limit: int) -> list[Retry]:
+def due_to_stage(connection: sa.Connection, now: int, limit: int) -> list[DueRequest]:
     """Return up to `limit` requests whose next try is due, oldest first, locked until the transaction ends."""
     due = (
-        sa.select(*(requests.c[name] for name in Retry.__slots__))
+        sa.select(*(requests.c[name] for name in DueRequest.__slots__))
         .where(requests.c.state == RequestState.RETRYABLE, requests.c.retry_at <= now)
         .order_by(requests.c.retry_at, requests.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    return [Retry(*row) for row in connection.execute(due)]
+    return [DueRequest(*row) for row in connection.execute(due)]
 
 
 def stage(connection: sa.Connection, batch_id: str, ids: Sequence[str], now: int) -> None:
