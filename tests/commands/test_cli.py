@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from carpool_worker.cli import app
 from carpool_worker.commands import processes
 from carpool_worker.coordination.keys import QUEUES
 
@@ -104,3 +110,18 @@ def test_help_is_quick_because_it_imports_no_agent() -> None:
 def test_a_worker_works_on_all_queues_by_default() -> None:
     default = inspect.signature(processes.worker).parameters["queues"].default
     assert default.split(",") == list(QUEUES)
+
+
+def test_each_example_in_a_help_stands_on_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Markdown takes examples for a part of the paragraph above them where that has a single line
+    monkeypatch.setenv("COLUMNS", "200")
+    for path, command in commands_of(typer.main.get_command(app)):
+        examples = re.findall("^ {4}(?=\\S)(.+)$", inspect.cleandoc(command.help or ""), re.MULTILINE)
+        shown = CliRunner().invoke(app, [*path, "--help"]).output.splitlines()
+        assert set(examples) <= {line.strip() for line in shown}, path
+
+
+def commands_of(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    for name, one in getattr(command, "commands", {}).items():
+        yield from commands_of(one, (*path, name))

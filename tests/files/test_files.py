@@ -75,7 +75,7 @@ def test_a_file_runs_with_two_commands(carpool: Carpool, run: Run, simulator: Re
 
     # Then the answers stand there in the file's order, as Anthropic sent them
     assert enqueued.output.splitlines() == [
-        "3 requests of client 'tests' are in the queue, as run 'reviews'.",
+        "3 requests of client 'tests' enqueued, as run 'reviews'.",
         "Their answers: carpool results --ids reviews.ids.jsonl -o reviews.results.jsonl",
     ]
     assert fetched.output == "3 results in answers.jsonl: 1 errored, 2 succeeded.\n"

@@ -20,7 +20,7 @@ JsonList = Annotated[
 
 
 def advise(since: SinceDay = "7d", client: OfClient = None, as_json: JsonList = False) -> None:
-    """Advise what would cost less, from what was really used.
+    """Suggest what would cost less, from what was really used.
 
     It looks for models of which a smaller one would cost a fraction, for shared prompts that aren't marked for the
     cache, for max_tokens far above the length of any answer, and for lanes whose batches leave too small. Savings are

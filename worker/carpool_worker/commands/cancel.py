@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carpool.contract import REQUEST_ID
 from carpool_worker.commands.completion import complete_batch, complete_client
 from carpool_worker.commands.options import Yes, actor, confirm
 from carpool_worker.formatting import counted
@@ -20,7 +19,7 @@ MOST_UNKNOWN = 5
 
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[REQUEST]…", help="The ids of requests.", show_default=False),
+    typer.Argument(metavar="REQUEST", help="The ids of requests.", show_default=False),
 ]
 Batch = Annotated[
     str | None,
@@ -56,6 +55,8 @@ def cancel(ids: Ids = None, batch: Batch = None, client: Client = None, yes: Yes
     """
     if [bool(ids), bool(batch), bool(client)].count(True) != 1:
         raise typer.BadParameter("name either request ids, or --batch, or --client")
+    from carpool.contract import REQUEST_ID
+
     for request_id in ids or ():
         if not REQUEST_ID.fullmatch(request_id):
             raise typer.BadParameter(

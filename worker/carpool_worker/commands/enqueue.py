@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from carpool_worker.exceptions import WorkerError
+from carpool_worker.formatting import counted
 
 if TYPE_CHECKING:
     from carpool import Producer
@@ -22,44 +23,67 @@ FULL_SECONDS = 1.0
 """Seconds between tries while the inbox is full."""
 
 
+File = Annotated[
+    str,
+    typer.Option("--file", "-f", metavar="FILE", help="The requests; - is stdin.", show_default=False),
+]
+Client = Annotated[
+    str | None,
+    typer.Option(
+        "--client", help="The client that enqueues them.", show_default="CARPOOL_CLIENT, else default"
+    ),
+]
+Callback = Annotated[
+    str | None,
+    typer.Option("--callback", metavar="URL", help="A webhook that gets each answer.", show_default="none"),
+]
+Metadata = Annotated[
+    str | None,
+    typer.Option(
+        "--metadata", metavar="JSON", help="An object that comes back with each answer.", show_default="none"
+    ),
+]
+Priority = Annotated[
+    int, typer.Option("--priority", help="From -100 to 100; while the queue is full, the highest go first.")
+]
+MaxWait = Annotated[
+    float | None,
+    typer.Option(
+        "--max-wait",
+        metavar="SECONDS",
+        help="Send them by then, even outside submit_windows.",
+        show_default="none",
+    ),
+]
+RunName = Annotated[
+    str | None, typer.Option("--run", help="The run's name.", show_default="the file's, without its ending")
+]
+IdFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ids",
+        metavar="FILE",
+        help="The file that the ids are written to.",
+        show_default="RUN.ids.jsonl here",
+    ),
+]
+FromLine = Annotated[
+    int, typer.Option("--from-line", min=1, help="Start at this line, to go on after a stop.")
+]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Stop if the inbox is full, instead of waiting.")]
+
+
 def enqueue(
-    file: Annotated[
-        str,
-        typer.Option("--file", "-f", metavar="FILE", help="The requests; - is stdin.", show_default=False),
-    ],
-    client: Annotated[
-        str | None,
-        typer.Option(help="The client that enqueues them.", show_default="CARPOOL_CLIENT, else default"),
-    ] = None,
-    callback: Annotated[
-        str | None, typer.Option(metavar="URL", help="A webhook that gets each answer.", show_default="none")
-    ] = None,
-    metadata: Annotated[
-        str | None,
-        typer.Option(metavar="JSON", help="An object that comes back with each answer.", show_default="none"),
-    ] = None,
-    priority: Annotated[
-        int, typer.Option(help="From -100 to 100; while the queue is full, the highest go first.")
-    ] = 0,
-    max_wait: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS", help="Send them by then, even outside submit_windows.", show_default="none"
-        ),
-    ] = None,
-    run: Annotated[
-        str | None, typer.Option(help="The run's name.", show_default="the file's, without its ending")
-    ] = None,
-    ids: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="The file that the ids are written to.", show_default="RUN.ids.jsonl here"
-        ),
-    ] = None,
-    from_line: Annotated[int, typer.Option(min=1, help="Start at this line, to go on after a stop.")] = 1,
-    no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Stop if the inbox is full, instead of waiting.")
-    ] = False,
+    file: File,
+    client: Client = None,
+    callback: Callback = None,
+    metadata: Metadata = None,
+    priority: Priority = 0,
+    max_wait: MaxWait = None,
+    run: RunName = None,
+    ids: IdFile = None,
+    from_line: FromLine = 1,
+    no_wait: NoWait = False,
 ) -> None:
     """Enqueue a file of requests, one a line, in the format of Anthropic's own batches.
 
@@ -90,7 +114,8 @@ def enqueue(
         count = _check(source, one, path)
         lines = request_files.read_again(source, one, path, from_line)
         _feed(producer, common, ((line, one.request(line, given)) for line in lines), count, no_wait)
-    typer.echo(f"{count:,} requests of client {one.client!r} are in the queue, as run {one.name!r}.")
+    requests = counted(count, "request")
+    typer.echo(f"{requests} of client {one.client!r} enqueued, as run {one.name!r}.")
     typer.echo(f"Their answers: carpool results --ids {path} -o {one.name}.results.jsonl")
 
 

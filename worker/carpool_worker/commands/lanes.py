@@ -25,7 +25,7 @@ Reason = Annotated[str, typer.Option("--reason", help="Why, for those who see it
 def lanes(as_json: Json = False) -> None:
     """List the lanes that have work, or are paused.
 
-    A lane is the requests that may share a batch: of one model and with the same per-batch headers. Carpool pauses a
+    A lane is all requests that may share a batch: those of one model with the same per-batch headers. Carpool pauses a
     lane by itself if an operator has to put something right first (the key, the account, its limit); then one batch at
     a time probes whether that is done. An operator pauses a lane with `carpool pause`. Examples:
 
@@ -95,7 +95,8 @@ def pause(lanes: Lanes, reason: Reason = NO_REASON) -> None:
 def resume(lanes: Lanes) -> None:
     """Submit from paused lanes again, whether an operator paused them or Carpool did.
 
-    If Carpool paused a lane and what was wrong still is, the next batch pauses it again. Example:
+    If it was Carpool that paused a lane, and what was wrong still is, then the next batch pauses it again. Put that
+    right first. Example:
 
         carpool resume claude-opus-4-5
     """

@@ -13,11 +13,14 @@ CONNECT_SECONDS = "3"
 """How long PostgreSQL may take to answer; it is asked twice, as Prometheus waits 10 seconds by default."""
 
 
+Port = Annotated[
+    int, typer.Option("--port", min=0, max=65535, help="The port to listen on; 0 is any free one.")
+]
+
+
 def metrics(
     address: Address = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port to listen on; 0 is any free one.")
-    ] = 9465,
+    port: Port = 9465,
 ) -> None:
     """Serve metrics for Prometheus, until Ctrl-C.
 

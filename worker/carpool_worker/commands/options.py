@@ -19,7 +19,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, an object a line
 JsonObject = Annotated[bool, typer.Option("--json", help="Print JSON, one object.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")]
 Content = Annotated[
-    bool, typer.Option("--content", help="Also show what it says and was answered, and its metadata.")
+    bool, typer.Option("--content", help="Also show its prompt, its answer and its metadata.")
 ]
 
 Limit = Annotated[int, typer.Option(min=1, help="How many to list at most.")]
@@ -83,7 +83,7 @@ RequestId = Annotated[
 RequestIds = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[REQUEST]…",
+        metavar="REQUEST",
         help="The ids of requests, or their beginnings.",
         show_default=False,
         autocompletion=complete_request,
@@ -98,7 +98,7 @@ ClientName = Annotated[
 Lanes = Annotated[
     list[str],
     typer.Argument(
-        metavar="LANE…", help="Lanes, as `carpool lanes` names them.", autocompletion=complete_lane
+        metavar="LANE", help="Lanes, as `carpool lanes` names them.", autocompletion=complete_lane
     ),
 ]
 

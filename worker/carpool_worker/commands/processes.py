@@ -17,7 +17,8 @@ def worker(
 ) -> None:
     """Run a Celery worker for some or all of the agents.
 
-    Any number may run, on any number of machines. Example, a machine for deliveries alone:
+    Any number of them may run, on any number of machines; each agent has a queue of its own, so a worker can also serve
+    just some of them. Example, a machine for deliveries alone:
 
         carpool worker --queues carpool.deliver --concurrency 3
     """

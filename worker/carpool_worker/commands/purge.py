@@ -18,7 +18,7 @@ Client = Annotated[
 
 
 def purge(client: Client, yes: Yes = False) -> None:
-    """Erase everything that a client's requests said and were answered, at once and for good.
+    """Erase everything that a client's requests and their answers say, at once and for good.
 
     Its waiting requests are canceled first, and cost nothing; the answers to those at Anthropic are dropped when they
     come. Then its params, answers, metadata, idempotency keys, callbacks, finished deliveries with their tries, unread

@@ -24,7 +24,7 @@ app = typer.Typer(rich_markup_mode="markdown")
 
 Entry = Annotated[str, typer.Argument(metavar="ENTRY", help="An entry's id, as the list shows it.")]
 Entries = Annotated[
-    list[str], typer.Argument(metavar="ENTRY…", help="The ids of entries, as the list shows them.")
+    list[str], typer.Argument(metavar="ENTRY", help="The ids of entries, as the list shows them.")
 ]
 Content = Annotated[
     bool, typer.Option("--content", help="Also show the first bytes of each field: they may be a prompt.")

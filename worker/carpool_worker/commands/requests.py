@@ -43,9 +43,10 @@ def requests(
     after: After = None,
     as_json: Json = False,
 ) -> None:
-    """List requests in the order in which they were batched, newest last.
+    """List requests in the order in which they were batched.
 
-    Requests still in the inbox are not among them: a worker takes them within a second. Examples:
+    The newest come last; --before and --after lead to other pages. Requests still in the inbox are not among them: a
+    worker takes them within a second. Examples:
 
         carpool requests --client billing --since 2h
         carpool requests --state discarded --limit 100 --json | jq -r .id

@@ -30,33 +30,38 @@ CHECK_PAUSES = 5
 STDOUT = "-"
 
 
+RunName = Annotated[str | None, typer.Argument(help="The run, as enqueue named it.", show_default=False)]
+Out = Annotated[
+    str,
+    typer.Option("--out", "-o", metavar="FILE", help="The file to write; - is stdout.", show_default=False),
+]
+IdFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ids", metavar="FILE", help="The file of ids that enqueue wrote.", show_default="RUN.ids.jsonl"
+    ),
+]
+Client = Annotated[
+    str | None, typer.Option("--client", help="All requests of this client.", show_default=False)
+]
+SinceDay = Annotated[
+    str,
+    typer.Option(
+        "--since",
+        metavar="WHEN",
+        help="With --client: the first day (UTC): 2026-11-01, today, or 36h, 7d, 2w for so long ago.",
+    ),
+]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Write what has been answered by now.")]
+
+
 def results(
-    run: Annotated[
-        str | None, typer.Argument(help="The run, as enqueue named it.", show_default=False)
-    ] = None,
-    out: Annotated[
-        str,
-        typer.Option(
-            "--out", "-o", metavar="FILE", help="The file to write; - is stdout.", show_default=False
-        ),
-    ] = STDOUT,
-    ids: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="The file of ids that enqueue wrote.", show_default="RUN.ids.jsonl"
-        ),
-    ] = None,
-    client: Annotated[
-        str | None, typer.Option(help="All requests of this client.", show_default=False)
-    ] = None,
-    since: Annotated[
-        str,
-        typer.Option(
-            metavar="WHEN",
-            help="With --client: the first day (UTC): 2026-11-01, today, or 36h, 7d, 2w for so long ago.",
-        ),
-    ] = "1d",
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Write what has been answered by now.")] = False,
+    run: RunName = None,
+    out: Out = STDOUT,
+    ids: IdFile = None,
+    client: Client = None,
+    since: SinceDay = "1d",
+    no_wait: NoWait = False,
 ) -> None:
     """Wait for the answers and write them, a line each, in the format of Anthropic's own batch results.
 

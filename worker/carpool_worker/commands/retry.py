@@ -34,10 +34,10 @@ def retry(
 ) -> None:
     """Retry discarded requests: each goes into a new batch, and is tried as often as a new one.
 
-    Only an answer costs money again; the question says about how much, by what answers of the same client and model
-    have cost. A request whose answer may have been made and paid for, but could not be read, is left alone without
-    --even-paid. So is one whose params are no longer kept (params_retention_days), or that its client canceled.
-    `carpool retry` bypasses the budget.
+    Only answers cost money again. The question that is asked first estimates how much, by what answers of the same
+    client and model have cost. A request whose answer may have been made and paid for, but could not be read, is left
+    alone without --even-paid. So is one whose params are no longer kept (params_retention_days), or that its client
+    canceled. `carpool retry` bypasses the budget.
 
     A callback that knows of the failure is called again, with the same webhook-id: a receiver that drops what it has
     seen before must forget it first. Examples:

@@ -13,23 +13,30 @@ from carpool_worker.exceptions import WorkerError
 T = TypeVar("T")
 
 
+Port = Annotated[
+    int, typer.Option("--port", min=0, max=65535, help="The port to listen on; 0 is any free one.")
+]
+QueueLimit = Annotated[
+    int, typer.Option("--queue-limit", min=1, help="Requests that may wait in all batches together.")
+]
+Faults = Annotated[
+    list[str] | None,
+    typer.Option("--fault", help="A fault to arm, as JSON; may be repeated.", show_default=False),
+]
+Scripts = Annotated[
+    list[str] | None,
+    typer.Option("--script", help="An outcome to script, as JSON; may be repeated.", show_default=False),
+]
+
+
 def simulator(
     data: Data = Path(".carpool/simulator"),
     host: Address = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port to listen on; 0 is any free one.")
-    ] = 8082,
+    port: Port = 8082,
     latency: Latency = 10.0,
-    queue_limit: Annotated[
-        int, typer.Option(min=1, help="Requests that may wait in all batches together.")
-    ] = 200_000,
-    fault: Annotated[
-        list[str] | None, typer.Option(help="A fault to arm, as JSON; may be repeated.", show_default=False)
-    ] = None,
-    script: Annotated[
-        list[str] | None,
-        typer.Option(help="An outcome to script, as JSON; may be repeated.", show_default=False),
-    ] = None,
+    queue_limit: QueueLimit = 200_000,
+    fault: Faults = None,
+    script: Scripts = None,
 ) -> None:
     """Serve a simulated Message Batches API on this machine: it costs nothing, and its answers say what they are.
 

@@ -26,7 +26,7 @@ def up(
 
     It migrates the database, then runs the worker, beat, Flower and the metrics; a Valkey server and a SQLite database
     in the data folder, unless CARPOOL_REDIS_URL or CARPOOL_DATABASE_URL name others; and a simulated Message Batches
-    API, unless ANTHROPIC_API_KEY is set. Services in another shell source .carpool/env. Example:
+    API, unless ANTHROPIC_API_KEY is set. To point services in another shell at it, source .carpool/env there. Example:
 
         carpool up --latency 5
         source .carpool/env
