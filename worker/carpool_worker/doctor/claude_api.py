@@ -90,8 +90,8 @@ def judge(answer: ApiAnswer, queue_limit: int) -> Iterator[Finding]:
 def judge_limit(calls_a_minute: int | None, queue_limit: int) -> Iterator[Finding]:
     """Judge whether the queue limit is that of the account's tier."""
     if calls_a_minute not in TIERS:
-        told = "no limit" if calls_a_minute is None else f"{calls_a_minute:,} calls a minute"
-        yield ok(CHECK, f"the API states {told}: compare queue_limit with the console")
+        limit = "no limit" if calls_a_minute is None else f"{calls_a_minute:,} calls a minute"
+        yield ok(CHECK, f"the API states {limit}: compare queue_limit with the console")
         return
     tier, most = TIERS[calls_a_minute]
     what = f"queue_limit is {queue_limit:,}, and the tier {tier} allows {most:,}"
