@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests import structure
+from tests.conftest import LONGEST
 
 
 @pytest.fixture
@@ -74,3 +75,7 @@ def test_a_complaint_fails_the_check(house: Path, capsys: pytest.CaptureFixture[
     (house / "tests/test_flat.py").write_text("pass\n" * 401)
     assert structure.main(house) == 1
     assert "tests/test_flat.py: 401 lines" in capsys.readouterr().out
+
+
+def test_the_longest_tests_are_where_the_scheduler_looks_for_them() -> None:
+    assert [place for place in LONGEST if not [*structure.ROOT.glob(f"{place.rstrip('/')}*")]] == []

@@ -19,7 +19,7 @@ SIZE = 1_200
 
 @dataclass(frozen=True)
 class Told:
-    """What the service tells when it is through."""
+    """What the service reports once it is through."""
 
     enqueue_seconds: float
     first_answer_seconds: float

@@ -33,7 +33,7 @@ def test_waste_is_found_in_what_ran_and_nothing_that_was_said_is_shown(
 
     listed, shown = run("advise", "--json"), run("advise")
 
-    # Then each is said, the dearest first, with a month's money at the rate seen
+    # Then each is said, the most expensive first, with a month's money at the rate seen
     advice = json.loads(listed.stdout)
     assert [one["kind"] for one in advice] == ["smaller_model", "cache", "max_tokens"]
     model, cache, max_tokens = advice

@@ -29,7 +29,7 @@ from carpool_worker.simulator import Fault, RemoteSimulator, Script
 from carpool_worker.units import DOLLAR
 
 
-def test_an_answer_that_was_made_is_dropped_and_its_cost_told(
+def test_an_answer_that_was_made_is_dropped_and_its_cost_reported(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     # Given two requests at Anthropic

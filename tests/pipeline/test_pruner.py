@@ -1,4 +1,4 @@
-"""Retention: nothing is kept for ever, nothing goes too early, and the ledger stays."""
+"""Retention: nothing is kept forever, nothing goes too early, and the ledger stays."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def kept(engine: sa.Engine, table: str) -> list[int]:
         return sorted(int(one, 16) for one in connection.scalars(sa.text(f"SELECT request_id FROM {table}")))
 
 
-def noted(engine: sa.Engine) -> tuple[bool, bool]:
+def is_recorded_as_pruned(engine: sa.Engine) -> tuple[bool, bool]:
     query = sa.text(f"SELECT params_pruned_at, answers_pruned_at FROM batches WHERE id = '{BATCH}'")
     with read(engine) as connection:
         row = connection.execute(query).one()
@@ -134,11 +134,11 @@ def test_what_was_dropped_once_is_not_looked_for_again(engine: sa.Engine) -> Non
     prune(engine)
 
     # Then that is recorded, and once the answer is due too the batch is left alone forever
-    assert noted(engine) == (True, False)
+    assert is_recorded_as_pruned(engine) == (True, False)
     with write(engine) as connection:
         connection.execute(sa.update(Request).where(sa.column("id") == request_id).values(finished_at=1))
     prune(engine)
-    assert noted(engine) == (True, True)
+    assert is_recorded_as_pruned(engine) == (True, True)
     with read(engine) as connection:
         assert retention.unpruned(connection, retention.PARAMS, now()) == []
         assert retention.unpruned(connection, retention.ANSWERS, now()) == []
@@ -157,7 +157,7 @@ def test_a_request_that_has_not_ended_keeps_its_params_however_old_its_batch_is(
 
     # Then it has its params, and the batch is looked at again
     assert kept(engine, "params") == [1]
-    assert noted(engine) == (False, False)
+    assert is_recorded_as_pruned(engine) == (False, False)
 
 
 @pytest.mark.parametrize("state", [BatchState.OPEN, BatchState.SEALED, BatchState.SUBMITTING])
@@ -174,7 +174,7 @@ def test_a_request_canceled_in_a_batch_that_never_ends_is_not_kept_forever(
 
     # Then
     assert (kept(engine, "params"), kept(engine, "answers")) == ([2], [])
-    assert noted(engine) == (False, False)
+    assert is_recorded_as_pruned(engine) == (False, False)
 
 
 @pytest.mark.parametrize("state", list(DeliveryState))
@@ -191,7 +191,7 @@ def test_an_answer_on_its_way_is_kept_until_its_delivery_ends(
     # Then
     ended = state in retention.FINAL_DELIVERIES
     assert kept(engine, "answers") == ([] if ended else [1])
-    assert noted(engine) == (True, ended)
+    assert is_recorded_as_pruned(engine) == (True, ended)
 
 
 def test_a_delivery_replayed_meanwhile_keeps_its_answer(engine: sa.Engine) -> None:

@@ -215,7 +215,7 @@ def test_offline_nothing_is_in_doubt(
     assert (submitted.state, batch(carpool).in_doubt_at) == ("sealed", None)
 
 
-def test_without_a_key_the_batch_waits_and_the_operator_is_told(
+def test_without_a_key_the_batch_waits_and_the_log_says_so(
     carpool: Carpool,
     producer: Producer,
     monkeypatch: pytest.MonkeyPatch,
