@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.fixtures.agents import GIVE_UP_AT_ONCE, MODEL, SUBMIT_POLICY, Carpool
+from tests.fixtures.agents import GIVE_UP_AT_ONCE, MODEL, Carpool
 from tests.fixtures.assertions import assert_the_books_balance
 from tests.fixtures.canceling import (
     answer_to,
@@ -24,7 +24,7 @@ from carpool.contract import Usage
 from carpool_worker.claude.client import Claude
 from carpool_worker.money.costs import Tokens, price_of
 from carpool_worker.pipeline.batching import canceler
-from carpool_worker.pipeline.submission import rescuer, submitter
+from carpool_worker.pipeline.submission import rescuer
 from carpool_worker.simulator import Fault, RemoteSimulator, Script
 from carpool_worker.units import DOLLAR
 
@@ -131,7 +131,7 @@ def test_a_body_is_not_posted_after_one_of_its_requests_was_canceled(
     claude = Meddling(lambda: cancel(carpool, producer, ids[0]))
 
     # When one is canceled before the intent
-    assert submitter.submit(carpool.engine, claude, row.id, SUBMIT_POLICY) is None
+    assert carpool.submit_batch(row.id, claude) is None
     claude.close()
 
     # Then nothing was posted, and the next submitter posts the other alone
@@ -193,7 +193,7 @@ def test_a_refused_batch_is_halved_without_what_was_canceled(
             return super().create(*arguments)
 
     claude = Slow()
-    submitter.submit(carpool.engine, claude, row.id, SUBMIT_POLICY)
+    carpool.submit_batch(row.id, claude)
     claude.close()
     assert batches_and_counts(carpool) == [("rejected", 4), ("sealed", 2), ("sealed", 2)]
     carpool.submit()  # nobody else had a look at it since

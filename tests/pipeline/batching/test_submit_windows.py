@@ -17,7 +17,6 @@ from carpool_worker.database import now, read
 from carpool_worker.metrics.readings import read_tables
 from carpool_worker.pipeline.batching import aggregator
 from carpool_worker.pipeline.submission import admission, submitter
-from carpool_worker.pipeline.submission.failures import Submitted
 from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.windows import LEAD, Windows, next_opening, parse_all
@@ -49,10 +48,6 @@ def policy(queue_limit: int, windows: Windows) -> SubmitPolicy:
     return replace(SUBMIT_POLICY, queue_limit=queue_limit, windows=windows)
 
 
-def submit(carpool: Carpool, batch_id: str, windows: Windows, queue_limit: int = 10) -> Submitted | None:
-    return submitter.submit(carpool.engine, carpool.claude, batch_id, policy(queue_limit, windows))
-
-
 def admitted(carpool: Carpool, windows: Windows, at: Milliseconds, queue_limit: int = 10) -> list[str]:
     with read(carpool.engine) as connection:
         return admission.admitted(connection, at, policy(queue_limit, windows))
@@ -72,15 +67,15 @@ def test_a_sealed_batch_waits_while_the_window_is_closed_and_goes_when_it_opens(
     batch_id = given_batch(carpool, producer)
 
     # When it is tried while the window is closed, Then it stays, and counts as no error
-    assert submit(carpool, batch_id, windows) is None
+    assert carpool.submit_batch(batch_id, queue_limit=10, windows=windows) is None
     clocks_show(monkeypatch, opening.at - 1)
-    assert submit(carpool, batch_id, windows) is None
+    assert carpool.submit_batch(batch_id, queue_limit=10, windows=windows) is None
     batch = load_batch(carpool.engine, batch_id)
     assert (batch.state, batch.last_error) == ("sealed", None)
 
     # When it opens, Then it goes
     clocks_show(monkeypatch, opening.at)
-    assert submit(carpool, batch_id, windows)
+    assert carpool.submit_batch(batch_id, queue_limit=10, windows=windows)
     assert load_batch(carpool.engine, batch_id).state == "in_progress"
 
 
@@ -93,7 +88,7 @@ def test_a_window_that_closes_while_a_batchs_body_is_written_blocks_it(
     monkeypatch.setattr(submitter, "admit", lambda *_: admitted_anyway)
 
     # Then
-    assert submit(carpool, batch_id, windows) is None
+    assert carpool.submit_batch(batch_id, queue_limit=10, windows=windows) is None
     assert load_batch(carpool.engine, batch_id).state == "sealed"
 
 
@@ -109,8 +104,8 @@ def test_one_whose_request_can_not_wait_goes_in_time_though_the_window_is_closed
     assert admitted(carpool, windows, leaves_at - 1) == []
     assert admitted(carpool, windows, leaves_at) == [hurried]
     clocks_show(monkeypatch, leaves_at)
-    assert submit(carpool, hurried, windows)
-    assert submit(carpool, patient, windows) is None
+    assert carpool.submit_batch(hurried, queue_limit=10, windows=windows)
+    assert carpool.submit_batch(patient, queue_limit=10, windows=windows) is None
     assert [load_batch(carpool.engine, one).state for one in (hurried, patient)] == ["in_progress", "sealed"]
 
 

@@ -6,14 +6,13 @@ import logging
 from typing import Any
 
 import pytest
-from tests.fixtures.agents import SUBMIT_POLICY, Carpool, request
+from tests.fixtures.agents import Carpool, request
 from tests.fixtures.logs import logged
 from tests.fixtures.queries import batch_ids, batch_states, request_states
 
 from carpool import Producer
 from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, read, write
-from carpool_worker.pipeline.submission import submitter
 from carpool_worker.pipeline.submission.failures import Submitted
 from carpool_worker.simulator import SPEND_LIMIT_REACHED, Fault, RemoteSimulator
 from carpool_worker.store.batches import lane_pauses
@@ -37,8 +36,8 @@ def given_sealed_batches(carpool: Carpool, producer: Producer, count: int) -> li
     return batch_ids(carpool.engine)
 
 
-def submit(carpool: Carpool, *ids: str) -> list[Submitted | None]:
-    return [submitter.submit(carpool.engine, carpool.claude, batch_id, SUBMIT_POLICY) for batch_id in ids]
+def submit_each(carpool: Carpool, *ids: str) -> list[Submitted | None]:
+    return [carpool.submit_batch(batch_id) for batch_id in ids]
 
 
 def pause(carpool: Carpool) -> Any:
@@ -60,10 +59,10 @@ def test_the_lane_pauses_nothing_fails_and_the_first_success_lets_the_others_go(
 
     # When the oldest is posted, Then the lane pauses for a minute, and all wait
     before = now()
-    assert submit(carpool, ids[0])[0]
+    assert submit_each(carpool, ids[0])[0]
     assert before + 60_000 <= pause(carpool).probe_at <= now() + 60_000
     assert str(fault.status) in pause(carpool).reason
-    assert submit(carpool, *ids) == [None, None, None]
+    assert submit_each(carpool, *ids) == [None, None, None]
     assert batch_states(carpool.engine) == ["sealed"] * 3
 
     # When a probe's time has come and the trouble is over, Then all go, each request at its first attempt
@@ -92,16 +91,16 @@ def test_one_probe_at_a_time_asks_and_ever_more_slowly(
 ) -> None:
     ids = given_sealed_batches(carpool, producer, 3)
     simulator.arm(*[TROUBLES["402"]] * 6)
-    submit(carpool, ids[0])
+    submit_each(carpool, ids[0])
 
     # When the others are tried in the middle of each probe, Then they aren't posted, and the waits double
     others: list[Any] = []
     carpool.claude.close()
-    counting = carpool.claude = Counting(lambda: others.extend(submit(carpool, ids[1], ids[2])))
+    counting = carpool.claude = Counting(lambda: others.extend(submit_each(carpool, ids[1], ids[2])))
     for minutes in (2, 4, 8, 15, 15):
         probe_is_due(carpool)
         before = now()
-        assert submit(carpool, *ids) == [None, None, None]
+        assert submit_each(carpool, *ids) == [None, None, None]
         assert before + minutes * 60_000 <= pause(carpool).probe_at <= now() + minutes * 60_000
     assert counting.posts == 5
     assert set(others) == {None}
@@ -115,10 +114,10 @@ def test_a_pause_is_reported_once_and_not_with_every_probe(
     simulator.arm(*[TROUBLES["401"]] * 3)
 
     with caplog.at_level(logging.WARNING, logger="carpool_worker"):
-        results = submit(carpool, ids[0])
+        results = submit_each(carpool, ids[0])
         for _ in range(2):
             probe_is_due(carpool)
-            results += submit(carpool, ids[0])
+            results += submit_each(carpool, ids[0])
 
     assert [one is not None for one in results] == [True, False, False]
     assert len([event for event, _ in logged(caplog) if event.startswith("lane paused")]) == 1
@@ -141,7 +140,7 @@ def test_a_429_with_a_date_holds_back_its_batch_until_then_by_the_apis_clock_and
 
     # When the first is refused, Then it waits for ten minutes, and the second goes meanwhile
     before = now()
-    assert submit(carpool, ids[0])[0]
+    assert submit_each(carpool, ids[0])[0]
     [due_at] = [row.due_at for row in carpool.rows(f"SELECT due_at FROM batches WHERE id = '{ids[0]}'")]
     assert before + 600_000 <= due_at <= now() + 600_000
     assert carpool.rows("SELECT * FROM lane_pauses") == []
@@ -213,9 +212,9 @@ def test_a_probe_that_dies_leaves_the_lane_to_another_in_time(carpool: Carpool, 
         assert lane_pauses.claim_probe(connection, lane, now(), now() + 60_000)
         assert not lane_pauses.claim_probe(connection, lane, now(), now() + 60_000)
 
-    assert submit(carpool, batch_id) == [None]
+    assert submit_each(carpool, batch_id) == [None]
     probe_is_due(carpool)
-    assert submit(carpool, batch_id)[0]
+    assert submit_each(carpool, batch_id)[0]
     assert batch_states(carpool.engine) == ["in_progress"]
 
 

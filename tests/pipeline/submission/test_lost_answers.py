@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.fixtures.agents import MODEL, SUBMIT_POLICY, Carpool, request
+from tests.fixtures.agents import MODEL, Carpool, request
 from tests.fixtures.queries import batch_ids, batch_states_by_id, request_states
 from tests.pipeline.submission.test_rescuer import (
     LOST,
@@ -85,7 +84,7 @@ def test_whatever_way_the_answer_is_lost_each_request_runs_once(
     simulator.arm(fault)
 
     # When it was posted, Then it is in doubt
-    submitter.submit(carpool.engine, carpool.claude, batch_id, replace(SUBMIT_POLICY, submit_timeout=0.5))
+    carpool.submit_batch(batch_id, submit_timeout=0.5)
     assert batch_states_by_id(carpool.engine) == {batch_id: "submitting"}
     [row] = carpool.rows("SELECT last_error FROM batches")
     assert row.last_error.startswith("in doubt")
@@ -103,7 +102,7 @@ def test_a_worker_killed_between_the_post_and_the_commit_costs_nothing(
     [batch_id] = batch_ids(carpool.engine)
     dying = Dying()
     with pytest.raises(Killed):
-        submitter.submit(carpool.engine, dying, batch_id, SUBMIT_POLICY)
+        carpool.submit_batch(batch_id, dying)
     dying.close()
     assert batch_states_by_id(carpool.engine) == {batch_id: "submitting"}
 

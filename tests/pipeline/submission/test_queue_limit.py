@@ -17,7 +17,6 @@ from carpool import Producer
 from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, read
 from carpool_worker.pipeline.submission import admission, submitter
-from carpool_worker.pipeline.submission.failures import Submitted
 from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.settings import read_settings
 from carpool_worker.simulator import SimulatorOptions, running
@@ -48,23 +47,17 @@ def given_sealed_batches(carpool: Carpool, producer: Producer, *counts: int) -> 
     return ids
 
 
-def submit(carpool: Carpool, batch_id: str, queue_limit: int = 10) -> Submitted | None:
-    return submitter.submit(
-        carpool.engine, carpool.claude, batch_id, replace(SUBMIT_POLICY, queue_limit=queue_limit)
-    )
-
-
 def test_a_younger_batch_never_overtakes_an_older_one_that_waits_for_room(
     carpool: Carpool, producer: Producer
 ) -> None:
     # Given a batch at Anthropic, one that doesn't fit beside it, and a younger one that would
     first, second, third = given_sealed_batches(carpool, producer, 6, 5, 2)
-    assert submit(carpool, first)
+    assert carpool.submit_batch(first, queue_limit=10)
 
     # When both are tried, Then both wait, and say why; once
-    results = [submit(carpool, batch_id) for batch_id in (third, second)]
+    results = [carpool.submit_batch(batch_id, queue_limit=10) for batch_id in (third, second)]
     assert [one.error for one in results if one] == ["waits: 6 of 10 requests are queued at Anthropic"] * 2
-    assert submit(carpool, second) is None
+    assert carpool.submit_batch(second, queue_limit=10) is None
     assert batch_states(carpool.engine) == ["in_progress", "sealed", "sealed"]
 
     # When there is room, Then they go in order of age
@@ -86,7 +79,7 @@ def test_of_submitters_at_once_no_two_take_the_same_room(
     monkeypatch.setattr(submitter, "admitted", Together(3))
 
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda batch_id: submit(carpool, batch_id), ids))
+        list(pool.map(lambda batch_id: carpool.submit_batch(batch_id, queue_limit=10), ids))
 
     assert sorted(batch_states(carpool.engine)) == ["in_progress", "sealed", "sealed"]
 
@@ -120,7 +113,7 @@ def test_a_batch_in_doubt_takes_room_too(carpool: Carpool, producer: Producer) -
     first, second = given_sealed_batches(carpool, producer, 6, 6)
     carpool.change(f"UPDATE batches SET state = 'submitting', submitting_at = 1 WHERE id = '{first}'")
 
-    submit(carpool, second)
+    carpool.submit_batch(second, queue_limit=10)
 
     assert batch_states(carpool.engine) == ["submitting", "sealed"]
 
@@ -136,7 +129,7 @@ def test_a_batch_that_never_fits_is_split_until_it_does_and_each_part_keeps_its_
         with read(carpool.engine) as connection:
             due = admission.admitted(connection, now(), replace(SUBMIT_POLICY, queue_limit=4))
         for batch_id in due:
-            submit(carpool, batch_id, 4)
+            carpool.submit_batch(batch_id, queue_limit=4)
 
     # Then two parts fit now; the rest waits behind them, before the younger one, and no request is lost
     rows = carpool.rows("SELECT state, request_count, opened_at FROM batches ORDER BY opened_at, id")
@@ -162,7 +155,7 @@ def test_whatever_comes_every_request_runs_and_never_are_more_queued_than_the_li
                 assert batch_queue.queued(connection) <= 10
                 due = admission.admitted(connection, now(), replace(SUBMIT_POLICY, queue_limit=10))
             for batch_id in due:
-                submit(carpool, batch_id)
+                carpool.submit_batch(batch_id, queue_limit=10)
             return carpool.ended(30)
 
         carpool.submit = lambda: None  # type: ignore[method-assign]

@@ -13,7 +13,7 @@ from tests.fixtures.queries import batch_ids
 
 from carpool import Producer
 from carpool_worker.database import now, read
-from carpool_worker.pipeline.submission import cache_planner, submitter
+from carpool_worker.pipeline.submission import cache_planner
 from carpool_worker.pipeline.submission.body import spooled
 from carpool_worker.policies.limits import BODY_FRAME_BYTES, Limits
 from carpool_worker.prompt_cache import savings
@@ -344,7 +344,7 @@ def test_a_lane_whose_bill_shows_that_warm_ups_are_in_vain_has_none(
 def test_without_the_setting_nothing_is_marked(carpool: Carpool, producer: Producer) -> None:
     enqueued(carpool, producer, 5)
 
-    submitter.submit(carpool.engine, carpool.claude, nonempty(carpool)[0].id, SUBMIT_POLICY)
+    carpool.submit_batch(nonempty(carpool)[0].id)
 
     [row] = nonempty(carpool)
     assert (row.state, row.marked) == ("in_progress", None)

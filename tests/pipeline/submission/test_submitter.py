@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from tests.fixtures.agents import SUBMIT_POLICY, Carpool, request
+from tests.fixtures.agents import Carpool, request
 
 from carpool import Producer
 from carpool.contract import to_json
@@ -20,8 +20,6 @@ from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.database import now
 from carpool_worker.exceptions import ClaudeError
-from carpool_worker.pipeline.submission import submitter
-from carpool_worker.pipeline.submission.failures import Submitted
 from carpool_worker.simulator import Fault, RemoteSimulator
 
 
@@ -29,10 +27,6 @@ def given_a_sealed_batch(carpool: Carpool, producer: Producer, requests: int = 2
     producer.enqueue_many([request(f"Grüße {n} \u2028") for n in range(requests)], **options)
     carpool.aggregate()
     return str(carpool.rows("SELECT id FROM batches ORDER BY id DESC")[0].id)
-
-
-def submit(carpool: Carpool, batch_id: str, claude: Claude | None = None) -> Submitted | None:
-    return submitter.submit(carpool.engine, claude or carpool.claude, batch_id, SUBMIT_POLICY)
 
 
 def batch(carpool: Carpool) -> Any:
@@ -91,7 +85,7 @@ def test_the_body_holds_the_producers_bytes_and_an_answer_of_no_kind_is_a_doubt(
 ) -> None:
     batch_id = given_a_sealed_batch(carpool, producer, 2, betas=["output-300k-2026-03-24"])
 
-    submitted = submit(carpool, batch_id)
+    submitted = carpool.submit_batch(batch_id)
 
     [(headers, body)] = wire.posts
     ids = [row.id for row in carpool.rows("SELECT id FROM requests ORDER BY id")]
@@ -126,12 +120,12 @@ def test_the_intent_is_committed_before_the_first_byte_leaves(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     # Given a workspace that has a batch
-    submit(carpool, given_a_sealed_batch(carpool, producer))
+    carpool.submit_batch(given_a_sealed_batch(carpool, producer))
     [newest] = carpool.claude.list_newest({})
     batch_id = given_a_sealed_batch(carpool, producer)
     watching = Watching(carpool)
 
-    submit(carpool, batch_id, watching)
+    carpool.submit_batch(batch_id, watching)
     watching.close()
 
     [[saw]] = [[row for row in rows if row.id == batch_id] for rows in watching.saw]
@@ -145,7 +139,7 @@ def test_of_submitters_at_once_one_posts(
     batch_id = given_a_sealed_batch(carpool, producer)
 
     with ThreadPoolExecutor(4) as pool:
-        done = list(pool.map(lambda _: submit(carpool, batch_id), range(4)))
+        done = list(pool.map(lambda _: carpool.submit_batch(batch_id), range(4)))
 
     assert [one.state for one in done if one] == ["in_progress"]
     assert len(list(carpool.claude.list_newest({}))) == 1
@@ -173,13 +167,13 @@ def test_a_refused_batch_is_sealed_and_waits_as_long_as_it_should(
     simulator.arm(fault)
     before = now()
 
-    submitted = submit(carpool, batch_id)
+    submitted = carpool.submit_batch(batch_id)
 
     assert submitted
     assert submitted.state == batch(carpool).state == "sealed"
     assert str(fault.status) in batch(carpool).last_error
     assert before + at_least * 1_000 <= batch(carpool).due_at <= now() + at_most * 1_000
-    assert submit(carpool, batch_id) is None
+    assert carpool.submit_batch(batch_id) is None
 
 
 @pytest.mark.parametrize("kind", ["lost", "dropped", "error_after", "error"])
@@ -189,8 +183,8 @@ def test_a_post_whose_answer_says_nothing_certain_is_in_doubt_and_not_repeated(
     batch_id = given_a_sealed_batch(carpool, producer)
     simulator.arm(Fault(operation="create", kind=kind, status=500))
 
-    submitted = submit(carpool, batch_id)
-    assert submit(carpool, batch_id) is None
+    submitted = carpool.submit_batch(batch_id)
+    assert carpool.submit_batch(batch_id) is None
     carpool.go_round()
 
     assert submitted
@@ -208,7 +202,7 @@ def test_offline_nothing_is_in_doubt(
         claude = Claude()
         batch_id = given_a_sealed_batch(carpool, producer)
 
-        submitted = submit(carpool, batch_id, claude)
+        submitted = carpool.submit_batch(batch_id, claude)
         claude.close()
 
     assert submitted
@@ -228,7 +222,7 @@ def test_without_a_key_the_batch_waits_and_the_log_says_so(
     batch_id = given_a_sealed_batch(carpool, producer)
 
     with caplog.at_level(logging.ERROR):
-        submitted = submit(carpool, batch_id, claude)
+        submitted = carpool.submit_batch(batch_id, claude)
     claude.close()
 
     assert submitted
@@ -244,7 +238,7 @@ def test_a_request_that_is_rejected_alone_is_discarded_with_the_error_and_delive
     producer.enqueue(request("SECRET"), callback={"kind": "webhook", "url": "http://127.0.0.1:9/"})  # type: ignore[arg-type]
     carpool.aggregate()
 
-    submitted = submit(carpool, batch(carpool).id)
+    submitted = carpool.submit_batch(batch(carpool).id)
 
     assert submitted
     assert (submitted.state, batch(carpool).state) == ("rejected", "rejected")
@@ -283,7 +277,7 @@ def test_a_late_refusal_does_not_put_back_what_is_posted_again_already(
         carpool.change("UPDATE batches SET submissions = 2")
 
     slow = Slow(the_rescuer_gave_it_up_and_its_next_post_began)
-    assert submit(carpool, batch_id, slow) is None
+    assert carpool.submit_batch(batch_id, slow) is None
     slow.close()
 
     assert batch(carpool).state == "submitting"
@@ -306,10 +300,10 @@ def test_a_late_failure_to_ask_says_nothing_about_a_batch_that_another_has_poste
 ) -> None:
     # Given a submitter that is slow to ask, while another posts the batch
     batch_id = given_a_sealed_batch(carpool, producer)
-    asked = Failing(lambda: submit(carpool, batch_id))
+    asked = Failing(lambda: carpool.submit_batch(batch_id))
 
     # When it fails, Then the batch is as the other has left it
-    assert submit(carpool, batch_id, asked) is None
+    assert carpool.submit_batch(batch_id, asked) is None
     asked.close()
     assert (batch(carpool).state, batch(carpool).submissions) == ("in_progress", 1)
     assert (batch(carpool).due_at, batch(carpool).last_error) == (0, None)
