@@ -27,7 +27,7 @@ BYTE_UNITS = ("kB", "MB", "GB", "TB")
 
 MINUTE = 60 * SECOND
 AGE_UNITS = ((2 * DAY, DAY, "d"), (2 * HOUR, HOUR, "h"), (2 * MINUTE, MINUTE, "min"), (0, SECOND, "s"))
-"""From how many milliseconds on an age is told in a unit, how many that unit has, and its name."""
+"""From how many milliseconds on an age is given in a unit, how many that unit has, and its name."""
 
 
 def money(picodollars: int) -> str:
@@ -74,8 +74,8 @@ def size(bytes_: int) -> str:
 def age(milliseconds: float) -> str:
     """Return a length of time in a few characters: 45 s, 12 min, 5 h, 3 d; begun units don't count.
 
-    The next unit begins at two of it, so that no more than half is left out. A negative one, of clocks that differ,
-    reads as '0 s'.
+    The next unit begins at two of it, so at most a third of the length is left out. A negative one, of clocks that
+    differ, reads as '0 s'.
     """
     length = max(0, int(milliseconds))
     _, unit, name = next(row for row in AGE_UNITS if length >= row[0])
