@@ -1,6 +1,6 @@
-"""Rows as each released revision of the tables had them: a value in every column of every table.
+"""Rows of each revision of the tables: every column of every table has a value in one of them.
 
-A revision that changes the tables needs an entry here, or the tests of the migrations fail.
+A new revision needs its rows here, or the tests of the migrations fail.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 Rows = dict[str, list[dict[str, Any]]]
 
 NOW = 1_800_000_000_000
-HELD = "b" * 32
+FILLING = "b" * 32
 OVER = "c" * 32
 ANSWERED, WAITING, AGAIN, HELD_BACK = "1" * 32, "2" * 32, "3" * 32, "8" * 32
 MODEL = "claude-haiku-4-5"
@@ -47,7 +47,7 @@ _DELIVERY = {"channel": "webhook", "target": "https://example.com/hook", "attemp
 
 FIRST: Rows = {
     "batches": [
-        _BATCH | {"id": HELD, "state": "open"},
+        _BATCH | {"id": FILLING, "state": "open"},
         _BATCH
         | {
             "id": OVER,
@@ -88,7 +88,7 @@ FIRST: Rows = {
             "list_price": 1_000_000_000_000,
             "finished_at": NOW,
         },
-        _REQUEST | {"id": WAITING, "batch_id": HELD, "state": "batched"},
+        _REQUEST | {"id": WAITING, "batch_id": FILLING, "state": "batched"},
         _REQUEST | {"id": AGAIN, "batch_id": OVER, "state": "retryable", "outcome": "errored", "retry_at": 1},
     ],
     "params": [{"request_id": id_, "body": b"{}"} for id_ in (ANSWERED, WAITING, AGAIN)],

@@ -1,4 +1,4 @@
-"""Every released version's tables, with rows in them, go up to this version's and back, and nothing is lost."""
+"""The tables of every released version, with rows in them, are upgraded and downgraded again, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from tests.store.revisions import AGAIN, ANSWERED, HELD, RENAMED, ROWS, WAITING, Rows
+from tests.store.revisions import AGAIN, ANSWERED, FILLING, RENAMED, ROWS, WAITING, Rows
 
 from carpool.contract import to_json
 from carpool.results import Result
@@ -72,7 +72,7 @@ def contents(engine: sa.Engine) -> Rows:
 
 
 def as_in(revision: str, older: Rows, newer: Rows) -> Rows:
-    """The newest version's rows, with only the tables and columns of the older ones, as that revision named them."""
+    """This version's rows, reduced to the tables and columns of an older revision, with the names they had in it."""
     return {
         name: [
             {column: row[newest_name(revision, name, column)] for column in older[name][0]}
@@ -92,15 +92,15 @@ def newest_name(revision: str, table: str, column: str) -> str:
 def assert_the_program_works(engine: sa.Engine) -> None:
     with read(engine) as connection:
         result = Result.from_json(to_json(load_answers(connection, [ANSWERED], "billing")[ANSWERED]))
-        waiting = requests.pending_ids(connection, HELD, 10)
+        waiting = requests.pending_ids(connection, FILLING, 10)
     assert (result.text, result.cost, result.metadata) == ("four", Decimal("0.5"), {"invoice": 42})
     assert waiting == [WAITING]
     with write(engine) as connection:
         assert [one.request_id for one in deliveries.claim(connection, 10, 1_000, 2**60)] == [ANSWERED]
     stager.stage(engine, Limits(100, 1_000_000, 60))
     with read(engine) as connection:
-        batch = batches.get(connection, HELD)
-        assert requests.pending_ids(connection, HELD, 10) == [WAITING, AGAIN]
+        batch = batches.get(connection, FILLING)
+        assert requests.pending_ids(connection, FILLING, 10) == [WAITING, AGAIN]
     assert batch is not None
     assert batch.request_count == 3
     pruner.prune(engine, 7, 29)

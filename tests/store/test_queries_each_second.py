@@ -31,7 +31,7 @@ def test_no_query_reads_the_whole_ledger(sqlite_url: str, migrated: Callable[[st
             )
             plans[statement] = [row[3] for row in asked]
 
-    # When they look
+    # When they run
     canceler.sweep(engine)
     aggregator.seal_due(engine, IN_AN_HOUR)
     budgeter.release(engine, {"default": Budget(day=Decimal(1))})

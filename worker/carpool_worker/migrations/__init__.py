@@ -1,4 +1,4 @@
-"""Alembic migrations: they make and change the tables."""
+"""Alembic migrations, which create and change the tables."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from carpool_worker.database import open_engine
 from carpool_worker.exceptions import DatabaseNotMigrated
 
 UPGRADE_LOCK = 0x0CA2_9001
-"""PostgreSQL's advisory lock that lets one process migrate at a time."""
+"""PostgreSQL's advisory lock that lets only one process migrate at a time."""
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the tables of the database at `url` up to `revision`; nothing happens where they are there already."""
+    """Upgrade the tables of the database at `url` to `revision`; do nothing if they are there already."""
     _run(url, lambda config: command.upgrade(config, revision))
 
 
 def downgrade(url: str, revision: str) -> None:
-    """Take the tables of the database at `url` back to `revision`."""
+    """Downgrade the tables of the database at `url` to `revision`."""
     _run(url, lambda config: command.downgrade(config, revision))
 
 

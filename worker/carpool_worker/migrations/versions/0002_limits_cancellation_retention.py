@@ -1,6 +1,6 @@
 """Cancellation, paused lanes, endpoints that fail, and what was pruned.
 
-Going back, what the older tables can't say is dropped: wishes to cancel that are not fulfilled yet, paused lanes, since
+A downgrade drops what the older tables cannot express: cancel commands that are not applied yet, paused lanes, since
 when an endpoint fails, how often a delivery was claimed, and which batches were pruned.
 """
 

@@ -1,7 +1,7 @@
 """Priorities, deadlines, traces, shared prompts, reservations of budgets, and refused submissions by status.
 
-Going back, requests that wait for their client's budget are put back to be tried at once: the older tables can't say
-what they wait for. Requests that never were in a batch keep their attempt of 0 and their empty batch.
+After a downgrade, requests that wait for their client's budget are retried at once: the older tables cannot express
+that they wait. Requests that were never in a batch keep their attempt of 0 and their empty batch.
 """
 
 import sqlalchemy as sa
