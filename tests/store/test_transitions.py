@@ -1,4 +1,4 @@
-"""Each transition of a batch has one function, which knows its source states and the columns that it sets and clears."""
+"""Each transition of a batch has one function, which knows its source states and the columns it sets and clears."""
 
 from __future__ import annotations
 

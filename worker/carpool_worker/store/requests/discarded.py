@@ -29,7 +29,7 @@ that nobody could read the answer, which may have been made and paid for."""
 
 
 class Chance(StrEnum):
-    """Whether a discarded request can be put back."""
+    """Whether a discarded request can be retried."""
 
     FREE = "free"  # nothing was paid for it
     PAID = "paid"  # perhaps: its answer was lost, or nobody knows
