@@ -110,11 +110,11 @@ def _of_client(client: str, since: str) -> Callable[[], Iterable[NamedRequest]]:
     from carpool_worker.commands.times import day_of
     from carpool_worker.database import engine, read
     from carpool_worker.files.id_files import NamedRequest
-    from carpool_worker.store.requests.results import of_client
+    from carpool_worker.views.requests import ids_of_client
 
     first = datetime.fromisoformat(day_of("--since", since)).replace(tzinfo=UTC)
     with read(engine()) as connection:
-        ids = RequestIds(of_client(connection, client, int(first.timestamp() * 1_000)))
+        ids = RequestIds(ids_of_client(connection, client, int(first.timestamp() * 1_000)))
     return lambda: (NamedRequest(one, one) for one in ids)
 
 

@@ -19,6 +19,7 @@ from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.deliveries import dead_letters
 from carpool_worker.store.deliveries.dead_letters import Try
 from carpool_worker.store.reports import requests
+from carpool_worker.store.requests import results
 from carpool_worker.views import budgets, lookup
 from carpool_worker.views.batches import Event
 from carpool_worker.views.batches import events as events_of_batch
@@ -124,6 +125,11 @@ def find(
         contents=_contents(connection, request) if contents else None,
         story=story(request, batch, delivery, dead_letters.tries(connection, request.id)),
     )
+
+
+def ids_of_client(connection: sa.Connection, client: str, since: Moment) -> Iterator[str]:
+    """Yield the ids of all requests that a client has enqueued since then, oldest first, as they are read."""
+    return results.of_client(connection, client, since)
 
 
 def story(
