@@ -26,9 +26,6 @@ SHARED_NAMES = {
 }
 """Names of several classes, each with the reason why that is right."""
 
-PENDING = {"Contents", "Counted", "Event", "Filter", "LaneView", "Standing"}
-"""Names of several classes that are still to be told apart."""
-
 
 def complaints(root: Path = ROOT) -> list[str]:
     """Return a sentence for each rule that a file under `root` breaks."""
@@ -59,7 +56,7 @@ def _homonyms(root: Path) -> Iterator[str]:
                 if isinstance(node, ast.ClassDef):
                     places[node.name].append(f"{path.relative_to(root)}:{node.lineno}")
     for name, found in sorted(places.items()):
-        if len(found) > 1 and name not in SHARED_NAMES.keys() | PENDING:
+        if len(found) > 1 and name not in SHARED_NAMES:
             yield f"{found[0]}: a class {name}, and another in {', '.join(found[1:])}; name each for what it is"
     for name in sorted(SHARED_NAMES):
         if len(places[name]) < 2:

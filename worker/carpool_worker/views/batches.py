@@ -20,7 +20,7 @@ from carpool_worker.views.encoding import Moment
 from carpool_worker.views.wait_reasons import QueueContext, queue_context, waits_for
 
 
-class Event(NamedTuple):
+class StoryEvent(NamedTuple):
     """Something that happened, in a sentence without a subject."""
 
     at: Moment
@@ -59,7 +59,7 @@ class BatchDetails(BatchView):
     """A batch with the states of the requests that are in it now, and what happened to it, in order of time."""
 
     request_states: Mapping[str, int]
-    story: Sequence[Event]
+    story: Sequence[StoryEvent]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,42 +107,44 @@ def find(connection: sa.Connection, settings: Settings, named: str) -> BatchDeta
     )
 
 
-def story(batch: Batch, parts: Sequence[str]) -> list[Event]:
+def story(batch: Batch, parts: Sequence[str]) -> list[StoryEvent]:
     """Return what happened to a batch, in order of time; `parts` are the batches that it was split into."""
     return sorted(events(batch, parts), key=lambda event: event.at)
 
 
-def events(batch: Batch, parts: Sequence[str]) -> Iterator[Event]:
+def events(batch: Batch, parts: Sequence[str]) -> Iterator[StoryEvent]:
     """Yield what happened to a batch."""
-    yield Event(batch.opened_at, f"opened in lane {batch.lane}")
+    yield StoryEvent(batch.opened_at, f"opened in lane {batch.lane}")
     if batch.sealed_at:
         origin = f", a part of {batch.parent_id}" if batch.parent_id else ""
-        yield Event(batch.sealed_at, f"sealed: {contents(batch)}{origin}")
+        yield StoryEvent(batch.sealed_at, f"sealed: {contents(batch)}{origin}")
         if marked := json.loads(batch.marked or "[]"):
             first = f"; batch {batch.warm_up_id} goes ahead to warm it up" if batch.warm_up_id else ""
-            yield Event(batch.sealed_at, f"shared prompts marked for the cache: {len(marked)}{first}")
+            yield StoryEvent(batch.sealed_at, f"shared prompts marked for the cache: {len(marked)}{first}")
     yield from _at_anthropic(batch)
     if batch.finished_at:
         is_split = parts and batch.state == BatchState.REJECTED  # the part of a completed one is its warm-up
         into = f" into {', '.join(parts)}" if is_split else ""
         how = outcome(batch) or batch.last_error or "nothing in it"
-        yield Event(batch.finished_at, f"{batch.state}{into}: {how}")
+        yield StoryEvent(batch.finished_at, f"{batch.state}{into}: {how}")
 
 
-def _at_anthropic(batch: Batch) -> Iterator[Event]:
+def _at_anthropic(batch: Batch) -> Iterator[StoryEvent]:
     if batch.submitting_at:
-        yield Event(batch.submitting_at, f"post {batch.submissions} began")
+        yield StoryEvent(batch.submitting_at, f"post {batch.submissions} began")
     if batch.in_doubt_at:
         disowned = len(json.loads(batch.disowned_ids))
         others = f"; {disowned} that looked like it turned out to be others" if disowned else ""
-        yield Event(batch.in_doubt_at, f"in doubt: the post may or may not have made a batch{others}")
+        yield StoryEvent(batch.in_doubt_at, f"in doubt: the post may or may not have made a batch{others}")
     if batch.in_progress_at and batch.claude_id:
         how = "found and adopted" if batch.in_doubt_at else "taken by Anthropic"
-        yield Event(batch.in_progress_at, f"{how} as {batch.claude_id}")
+        yield StoryEvent(batch.in_progress_at, f"{how} as {batch.claude_id}")
     if batch.ended_at:
         # By Anthropic's clock, in whole seconds: it can seem to have ended before it began.
         ended_at = max(batch.ended_at, batch.in_progress_at or 0)
-        yield Event(ended_at, f"ended: {', '.join(f'{getattr(batch, name):,} {name}' for name in OUTCOMES)}")
+        yield StoryEvent(
+            ended_at, f"ended: {', '.join(f'{getattr(batch, name):,} {name}' for name in OUTCOMES)}"
+        )
 
 
 def _facts(batch: Batch, context: QueueContext) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from carpool_worker.store.deliveries.dead_letters import Try
 from carpool_worker.store.reports import requests
 from carpool_worker.store.requests import results
 from carpool_worker.views import budgets, lookup
-from carpool_worker.views.batches import Event
+from carpool_worker.views.batches import StoryEvent
 from carpool_worker.views.batches import events as events_of_batch
 from carpool_worker.views.encoding import FLAT, Moment
 from carpool_worker.views.wait_reasons import queue_context, waits_for
@@ -79,7 +79,7 @@ class RequestDetails(RequestView):
     delivery_error: str | None
     waiting_for: str | None
     contents: Contents | None = field(metadata=FLAT)  # None: not asked for
-    story: Sequence[Event]
+    story: Sequence[StoryEvent]
 
 
 def page(
@@ -134,7 +134,7 @@ def ids_of_client(connection: sa.Connection, client: str, since: Moment) -> Iter
 
 def story(
     request: Request, batch: Batch | None, delivery: DeliveryRow | None, tries: Sequence[Try]
-) -> list[Event]:
+) -> list[StoryEvent]:
     """Return what happened to a request, in order of time."""
     events = [*_begins(request), *_goes_out(batch), *_ends(request), *_is_delivered(delivery, tries)]
     return sorted(events, key=lambda event: event.at)
@@ -184,26 +184,30 @@ def _contents(connection: sa.Connection, request: Request) -> Contents:
     )
 
 
-def _begins(request: Request) -> Iterator[Event]:
+def _begins(request: Request) -> Iterator[StoryEvent]:
     size = counted(request.params_bytes, "byte")
-    yield Event(request.enqueued_at, f"enqueued by {request.client} for {request.model}, {size}")
+    yield StoryEvent(request.enqueued_at, f"enqueued by {request.client} for {request.model}, {size}")
     if request.batch_id:
-        yield Event(request.batched_at, f"put into batch {request.batch_id}, for attempt {request.attempt}")
+        yield StoryEvent(
+            request.batched_at, f"put into batch {request.batch_id}, for attempt {request.attempt}"
+        )
     else:
-        yield Event(request.batched_at, "put aside: its client's budget had no room for it")
+        yield StoryEvent(request.batched_at, "put aside: its client's budget had no room for it")
     if request.cancel_requested_at:
-        yield Event(request.cancel_requested_at, "its cancellation was requested")
+        yield StoryEvent(request.cancel_requested_at, "its cancellation was requested")
 
 
-def _goes_out(batch: Batch | None) -> Iterator[Event]:
+def _goes_out(batch: Batch | None) -> Iterator[StoryEvent]:
     if batch is not None:
         ours = (batch.opened_at, batch.finished_at)
         yield from (
-            Event(at, f"its batch: {words}") for at, words in events_of_batch(batch, ()) if at not in ours
+            StoryEvent(at, f"its batch: {words}")
+            for at, words in events_of_batch(batch, ())
+            if at not in ours
         )
 
 
-def _ends(request: Request) -> Iterator[Event]:
+def _ends(request: Request) -> Iterator[StoryEvent]:
     if request.finished_at is None:
         return
     used = (
@@ -212,14 +216,14 @@ def _ends(request: Request) -> Iterator[Event]:
         else ""
     )
     cost = f" · {dollars(request.cost)}" if request.cost is not None else ""
-    yield Event(request.finished_at, f"{request.state}: {request.outcome}{used}{cost}")
+    yield StoryEvent(request.finished_at, f"{request.state}: {request.outcome}{used}{cost}")
 
 
-def _is_delivered(delivery: DeliveryRow | None, tries: Sequence[Try]) -> Iterator[Event]:
+def _is_delivered(delivery: DeliveryRow | None, tries: Sequence[Try]) -> Iterator[StoryEvent]:
     for one in tries:
         answer = ", ".join(str(part) for part in (one.status, one.detail) if part is not None)
-        yield Event(one.at, f"delivery, try {one.attempt}: {answer or 'sent'} ({one.milliseconds:,} ms)")
+        yield StoryEvent(one.at, f"delivery, try {one.attempt}: {answer or 'sent'} ({one.milliseconds:,} ms)")
     if delivery and delivery.delivered_at:
-        yield Event(delivery.delivered_at, f"delivered to {delivery.target}")
+        yield StoryEvent(delivery.delivered_at, f"delivered to {delivery.target}")
     if delivery and delivery.discarded_at:
-        yield Event(delivery.discarded_at, f"delivery given up on: {delivery.last_error}")
+        yield StoryEvent(delivery.discarded_at, f"delivery given up on: {delivery.last_error}")
