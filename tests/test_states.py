@@ -84,7 +84,7 @@ def test_the_diagram_shows_each_transition_and_each_end() -> None:
     lines = diagram(REQUEST_TRANSITIONS).splitlines()
 
     assert lines[:3] == ["stateDiagram-v2", "    direction LR", "    [*] --> batched"]
-    assert "    batched --> retryable: retry" in lines
+    assert "    batched --> retryable: reschedule" in lines
     assert "    retryable --> batched: stage" in lines
     assert [line for line in lines if line.endswith("--> [*]")] == [
         "    completed --> [*]",
