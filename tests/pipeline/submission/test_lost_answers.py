@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 from tests.fixtures.agents import MODEL, Carpool, request
-from tests.fixtures.queries import batch_ids, batch_states_by_id, request_states
-from tests.pipeline.submission.test_rescuer import (
+from tests.fixtures.doubts import (
     LOST,
     NOT_MADE,
     assert_each_ran_once,
@@ -17,6 +16,7 @@ from tests.pipeline.submission.test_rescuer import (
     post_as_a_stranger,
     rescue,
 )
+from tests.fixtures.queries import batch_ids, batch_states_by_id, request_states
 
 from carpool import Producer
 from carpool_worker.claude.batch import RemoteBatch

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Iterable
 from threading import Event, Thread
 from typing import Any
@@ -11,6 +9,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import GIVE_UP_AT_ONCE, MODEL, SUBMIT_POLICY, Carpool, request
+from tests.fixtures.doubts import (
+    LOST,
+    NOT_MADE,
+    assert_each_ran_once,
+    claude_ids,
+    given_doubts,
+    post_as_a_stranger,
+    rescue,
+)
 from tests.fixtures.queries import batch_ids, batch_states, batch_states_by_id, request_states
 
 from carpool import Producer
@@ -24,38 +31,6 @@ from carpool_worker.simulator import Fault, RemoteSimulator, SimulatorOptions, r
 from carpool_worker.store.batches import transitions
 
 SEARCH_FOR_AN_HOUR = DoubtPolicy(submit_timeout=3_600, settle_interval=3_600)
-LOST = Fault(operation="create", kind="lost")
-NOT_MADE = Fault(operation="create", kind="dropped")
-
-
-def rescue(carpool: Carpool, policy: DoubtPolicy = GIVE_UP_AT_ONCE) -> list[str]:
-    return rescuer.rescue(carpool.engine, carpool.claude, policy)
-
-
-def given_doubts(carpool: Carpool, producer: Producer, *models: str, **options: Any) -> list[str]:
-    """Batches of two requests each, posted without an answer, in this order; returns their ids."""
-    ids = []
-    for model in models:
-        producer.enqueue_many([request("a", model), request("b", model)], **options)
-        carpool.aggregate()
-        carpool.submit()
-        ids = batch_ids(carpool.engine)
-    return ids
-
-
-def post_as_a_stranger(claude: Claude, count: int = 2, model: str = MODEL) -> RemoteBatch:
-    items = [{"custom_id": f"stranger-{n}", "params": request(model=model)} for n in range(count)]
-    body = json.dumps({"requests": items}).encode()
-    return claude.create(io.BytesIO(body), len(body), {}, 60)
-
-
-def claude_ids(carpool: Carpool) -> dict[str, str | None]:
-    return dict(tuple(row) for row in carpool.rows("SELECT id, claude_id FROM batches"))
-
-
-def assert_each_ran_once(simulator: RemoteSimulator, requests: int) -> None:
-    ours = [entry for entry in simulator.ledger_entries() if not entry["custom_id"].startswith("stranger")]
-    assert len({entry["custom_id"] for entry in ours}) == len(ours) == requests
 
 
 def test_nothing_is_sent_again_before_the_settling_time(
