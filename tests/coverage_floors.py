@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
         )
     floors = tomllib.loads(FLOORS.read_text())
     found = sorted(complaints(rooms, floors))
-    console = Console()
+    console = Console(width=100)  # a name of a room stays whole
     console.print(_table(rooms, floors))
     console.print("\n".join(found) or "Every room is at its floor or above.")
     return int(bool(found))
