@@ -177,7 +177,7 @@ BUGS = {
     ),
     "a delivery made in a transaction of its own": Bug(
         make_the_delivery_in_a_transaction_of_its_own,
-        partial(attacks.crash_on_the_way_back, first=16),
+        partial(attacks.crash_on_the_way_back, first=10),
         "assert_each_callback_has_its_delivery",
         guarded=False,
     ),
