@@ -52,7 +52,7 @@ def _homonyms(root: Path) -> Iterator[str]:
     places: dict[str, list[str]] = defaultdict(list)
     for folder in ("producer", "worker"):
         for path in sorted((root / folder).rglob("*.py")):
-            for node in ast.parse(path.read_text()).body:
+            for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.ClassDef):
                     places[node.name].append(f"{path.relative_to(root)}:{node.lineno}")
     for name, found in sorted(places.items()):

@@ -73,7 +73,7 @@ class Shop(Client):
         """Serve the webhook's URL, then enqueue."""
         shop = self
 
-        class Receiver(BaseHTTPRequestHandler):
+        class WebhookHandler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 shop._take(verify(body, dict(self.headers), instance.webhook_secret))
@@ -83,7 +83,7 @@ class Shop(Client):
             def log_message(self, *_: object) -> None:
                 return
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), WebhookHandler)
         self._run(self._server.serve_forever)
         self._enqueue(instance, Webhook(f"http://127.0.0.1:{self._server.server_port}/claude"))
 
