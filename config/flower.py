@@ -20,7 +20,7 @@ default; remove the # to change it. FLOWER_ and the name in capitals in the envi
 
 # Flower's buttons and its API control workers (shut down, grow, shrink or restart their pools, give and take queues),
 # revoke tasks and send tasks. Here all of that is off, and the API answers 403: a batch is not a task that it could
-# revoke (see `carpool cancel`), and whoever may send tasks can spend money. False turns it on, for all who have access.
+# revoke (see `carpool cancel`), and anyone who can send tasks can spend money. False turns it on for everyone.
 # read_only = True
 
 # --- The tasks page ---------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What keeps the house readable and no other tool holds: `python -m tests.structure`, a part of `make check`.
+"""What keeps the code readable and no other tool checks: `python -m tests.structure`, a part of `make check`.
 
 - No module of the producer or the worker has more than 250 lines, migrations included; no file in tests/ more than 400.
 - No two classes of the producer and the worker have one name, but for SHARED_NAMES, each with its reason.
@@ -60,7 +60,7 @@ def _homonyms(root: Path) -> Iterator[str]:
             yield f"{found[0]}: a class {name}, and another in {', '.join(found[1:])}; name each for what it is"
     for name in sorted(SHARED_NAMES):
         if len(places[name]) < 2:
-            yield f"tests/structure.py: SHARED_NAMES allows {name}, of which there are not two any more"
+            yield f"tests/structure.py: SHARED_NAMES allows {name}, which is no longer shared"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What operators are handed: the settings file and compose.yaml. They say what is so."""
+"""What operators are given, the settings file and compose.yaml, is correct."""
 
 from __future__ import annotations
 

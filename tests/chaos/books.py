@@ -74,9 +74,9 @@ class Books:
         frozenset()
     )  # died while they enqueued: more than they vouched for may be there
     canceled: set[str] = field(default_factory=set)
-    noted: list[str] = field(
+    broken: list[str] = field(
         default_factory=list
-    )  # broken promises that others saw: a bad signature, a quoted prompt
+    )  # promises that the receivers and the logs show broken: a bad signature, a quoted prompt
 
     @property
     def states(self) -> Counter[str]:
@@ -115,7 +115,7 @@ def audit(books: Books) -> list[str]:
         sentence
         for look in (_nothing_lost, _nothing_twice, _everybody_called, _every_cent)
         for sentence in look(books)
-    ] + books.noted
+    ] + books.broken
 
 
 def _nothing_lost(books: Books) -> Iterator[str]:

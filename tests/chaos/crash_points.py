@@ -95,7 +95,7 @@ def terminate_worker(stack: Stack) -> None:
 
 @dataclass
 class Walk:
-    """Which points have struck, and which were armed in vain."""
+    """Which points have struck, and which were armed but never passed."""
 
     points: Points
     mode: str

@@ -1,4 +1,4 @@
-"""The report of the runs: a table for the terminal, Markdown and JSON for whoever wants the details."""
+"""The report of the runs: a table for the terminal, Markdown and JSON for the details."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ Put it into a module of this folder and name the module in `__main__.ATTACKS`:
             stack.valkey.kill()                    # the keeper starts it again; stop() and start() where it stays away
             stack.inject("valkey killed with -9")  # counts, for the report
 
-`seconds` is how long the attack takes at most, or None where it goes on for `stack.minutes`, which is --minutes.
-The stack comes up with traffic flowing (`stack.traffic.stop()` and `.send(n)` where a scenario wants its own), and
+`seconds` is how long the attack takes at most, or None where it lasts for `stack.minutes`, which is --minutes.
+The stack starts with traffic flowing (`stack.traffic.stop()` and `.send(n)` where a scenario wants its own), and
 with short intervals (programs.QUICK_SETTINGS, mortal.SHORTENED; keywords of @scenario win). Afterwards `run` heals all,
 waits until everything is final and delivered, and has the books audited. As a test:
 

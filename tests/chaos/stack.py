@@ -149,9 +149,9 @@ class Stack:
             "reply": self.traffic.answered,
         }
         found = reading.fill(self.engine, self.remote, self.traffic.accepted, self.traffic.unknown, arrived)
-        found.noted += [*self.receiver.broken, *self.consumer.broken]
+        found.broken += [*self.receiver.broken, *self.consumer.broken]
         found.killed_clients = frozenset({CLIENT})
-        found.noted += reading.quoted(self.folder, programs.WEBHOOK_SECRET)
+        found.broken += reading.quoted(self.folder, programs.WEBHOOK_SECRET)
         return found
 
     def _wait_until_ready(self) -> None:

@@ -43,7 +43,7 @@ def test_only_one_process_dies_at_an_armed_point(tmp_path: Path) -> None:
     points = Points(tmp_path)
     points.arm(["after commit"], "child")
 
-    # When two processes pass it, Then the first is to die, and the second goes on
+    # When two processes pass it, Then the first is to die, and the second continues
     assert points.pass_by("after commit") == "child"
     assert points.pass_by("after commit") is None
     assert points.struck == ["after commit"]

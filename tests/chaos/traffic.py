@@ -25,7 +25,7 @@ SCRIPTS = (
 SECRET = "unrepeatable-words"
 """Part of every prompt; no log may hold it."""
 
-MANNERS = "Answer in one short sentence, and in the language of who asks. " * 100
+MANNERS = "Answer in one short sentence, and in the language of the question. " * 100
 """A system prompt that half of the requests share: 6 kB, long enough for the cache."""
 
 MAX_TOKENS = 4_096

@@ -60,7 +60,7 @@ def test_calls_go_on_after_the_reset(redis_url: str) -> None:
         assert 0 < server.pttl(RATE_LIMITED) <= 60_000
         server.delete(RATE_LIMITED)  # as it does by itself when the minute is over
 
-        # Then the API is asked again; here its minute is not over, and its 429 stops everybody anew
+        # Then the API is asked again; here its minute is not over, and its 429 stops everybody again
         error = refusal(claude)
         assert error
         assert "rate_limit_error" in str(error)

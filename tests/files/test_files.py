@@ -113,7 +113,7 @@ def test_enqueued_twice_a_line_runs_once_and_after_a_change_only_what_changed_ru
     assert simulator.ledger()["billed"] == 4
     assert [one["custom_id"] for one in read("answers.jsonl")] == ["a", "b", "d"]
 
-    # When it is to run anew, under another name, Then it does
+    # When it is run again under another name, Then it enqueues them again
     run("enqueue", "-f", "reviews.jsonl", "--run", "again")
     carpool.until(lambda: carpool.ended(7))
 
@@ -239,7 +239,7 @@ def test_where_nobody_waits_it_says_how_far_it_came_and_goes_on_from_there(
         "go on with --from-line 501\n"
     )
 
-    # When it goes on
+    # When it continues
     carpool.aggregate()
     resumed = run("enqueue", "-f", "many.jsonl", "--from-line", "501")
 

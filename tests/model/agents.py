@@ -121,7 +121,7 @@ class Agents:
         self._turn_back(CLOCKS, HOURS)
 
     def run(self, names: Iterable[str], interruption: Interruption | None) -> None:
-        """Run these agents in turn; a crash ends one, and the next goes on."""
+        """Run these agents one after another; a crash ends one, and the next runs all the same."""
         if interruption:
             after, by, again = interruption
             self.fuse.light(after, crash if by == CRASH else lambda: AGENTS[by](self), again)

@@ -41,12 +41,12 @@ def live_through(world: World, mishap: Mishap) -> None:
 
 
 def crash_on_the_way_out(world: World, first: int = 0) -> int:
-    """Crash at each point of the first round in turn, from the `first` on; return how many there are."""
+    """Crash at each point of the first round, one after another, from the `first` on; return how many there are."""
     return _crash_at_every_point(world, ROUNDS["on the way out"], first)
 
 
 def crash_on_the_way_back(world: World, first: int = 0) -> int:
-    """Crash at each point of the second round in turn, from the `first` on; return how many there are."""
+    """Crash at each point of the second round, one after another, from the `first` on; return how many there are."""
     return _crash_at_every_point(world, ROUNDS["on the way back"], first)
 
 
@@ -74,7 +74,7 @@ def suffer_faults(world: World, faults: Sequence[Fault] = FAULTS) -> None:
 
 
 def meet_strangers(world: World) -> None:
-    """Drop the post of a batch, and show a stranger's with as many requests in its place."""
+    """Lose the post of a batch, while a stranger (another program) makes one with as many requests."""
     live_through(world, replaced_by_a_stranger)
 
 

@@ -1,4 +1,4 @@
-"""What must hold of the tables, the inbox and the simulator's ledger: at every step, and when all is at rest."""
+"""What must be true of the tables, the inbox and the simulator's ledger: at every step, and when all is at rest."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Books:
         billed = Counter(entry["custom_id"] for entry in ours if entry["outcome"] == "succeeded")
         assert billed == Counter(key for key, *_, paid in ends.values() if paid)
         assert {key for key, state, *_ in ends.values() if state == "completed"} <= set(billed)
-        # Nor run in vain: a batch for each attempt; the last one, where it was rejected, ran nothing.
+        # Nor run for nothing: a batch for each attempt; the last one, where it was rejected, ran nothing.
         for key, state, attempt, _, rejected, paid in ends.values():
             fewest = attempt - (state == "canceled" and not paid) - rejected
             assert max(fewest, 0) <= runs[key] <= attempt - rejected

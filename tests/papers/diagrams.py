@@ -17,7 +17,7 @@ DIAGRAMS = {
 
 
 def with_diagrams(page: str) -> str:
-    """Return the text with what stands between its `<!-- states: NAME -->` marks written anew.
+    """Return the text with what stands between its `<!-- states: NAME -->` comments written again.
 
     Raises:
         ValueError: a diagram's marks are not there exactly once.

@@ -1,4 +1,4 @@
-"""What the agents ask for each second: the ledger grows forever, so no query may read all of it."""
+"""What the agents query every second: the ledger grows forever, so no query may read all of it."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def test_a_webhooks_traceparent_is_the_producers(
     # When its answer is delivered
     deliver(carpool)
 
-    # Then the receiver can go on with that span's trace, and the signature is none the worse
+    # Then the receiver can continue that span's trace, and the signature is unharmed
     [(headers, body)] = receiver.posts["/hook"]
     own = span.get_span_context()
     assert headers["traceparent"].startswith(f"00-{own.trace_id:032x}-{own.span_id:016x}-")

@@ -1,4 +1,4 @@
-"""The log has a line for each move of a batch, and one for the requests that move alike, with ids and counts."""
+"""The log has a line for each move of a batch, and one for all requests that make the same move, with counts."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ def test_a_delivery_that_fails_is_told_with_its_id_and_others_with_their_number(
     courier.deliver(carpool.engine, app, Settings(**near))
 
     # Then
-    told = dict(logged(caplog))
-    failed, turn = told["delivery retryable"], told["deliveries settled"]
+    events = dict(logged(caplog))
+    failed, settled = events["delivery retryable"], events["deliveries settled"]
     assert 0 <= failed.pop("seconds") < 20
     assert failed == {"request": refused, "channel": "webhook", "attempt": 1, "status": 500}
-    assert (turn["delivered"], turn["retryable"]) == (1, 1)
+    assert (settled["delivered"], settled["retryable"]) == (1, 1)

@@ -126,7 +126,7 @@ def test_a_worker_that_starts_again_under_its_old_name_keeps_what_its_former_lif
     aggregate(engine, Inbox(server, 30))
     assert server.xpending(INBOX, GROUP)["pending"] == 1
 
-    # Then it is still there for whoever comes later
+    # Then it is still there for the next worker
     aggregate(engine, Inbox(server, 0))
     assert batches(engine) == [(MODEL, "open", 1)]
 

@@ -138,7 +138,7 @@ def test_each_client_has_the_default_budget_by_itself_and_other_models_than_pric
     assert requests_by_state(carpool.engine) == {"batched": 3, "retryable": 2}
 
 
-def test_what_is_refused_brings_the_reason_to_its_webhook_and_to_whoever_waits(
+def test_what_is_refused_brings_the_reason_to_its_webhook_and_to_a_waiting_producer(
     carpool: Carpool, producer: Producer, receiver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a client whose budget refuses what is over it

@@ -140,7 +140,7 @@ def test_an_open_batch_fills_while_the_window_is_closed_and_is_sealed_when_it_op
     carpool.limits = Limits(5, 250_000_000, 0, windows)
     batch_id = given_batch(carpool, producer)
 
-    # When its time is over, Then it goes on filling, and a batch that is full is sealed
+    # When its time is over, Then it keeps filling, and a batch that is full is sealed
     clocks_show(monkeypatch, opening.at - 1)
     assert given_batch(carpool, producer) == batch_id
     filled = load_batch(carpool.engine, batch_id)
@@ -229,7 +229,7 @@ def test_the_tasks_go_by_the_setting(
     agents.submit.apply((batch_id,), throw=True)
     assert (notified["submit"], load_batch(carpool.engine, batch_id).state) == ([], "sealed")
 
-    # And without windows both go on; the metrics know how long windows are closed at most
+    # And without windows both proceed; the metrics know how long windows are closed at most
     monkeypatch.setattr(agents, "settings", read_settings)
     agents.stage.apply(throw=True)
     assert notified["submit"] == [batch_id]

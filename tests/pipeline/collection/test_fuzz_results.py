@@ -143,7 +143,7 @@ def edited(lines: list[bytes], line_edits: list[Any], swapped: bool) -> list[byt
 
 
 def until_over(carpool: Carpool, claude: Edited) -> None:
-    """Collect now, an hour later and a month later; then go on with results as they come."""
+    """Collect now, an hour later and a month later; then continue with results as they come."""
     for milliseconds in (0, 3_600_000, RESULTS_KEPT):
         carpool.change(f"UPDATE batches SET ended_at = ended_at - {milliseconds}, due_at = 0")
         for (batch_id,) in carpool.rows("SELECT id FROM batches WHERE state = 'ended'"):

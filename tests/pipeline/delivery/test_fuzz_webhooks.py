@@ -1,4 +1,4 @@
-"""Whatever a callback's URL is, and whatever its receiver answers: the courier records the outcome and goes on."""
+"""Whatever a callback's URL is, and whatever its receiver answers: the courier records the outcome and carries on."""
 
 from __future__ import annotations
 

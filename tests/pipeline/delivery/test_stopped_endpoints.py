@@ -22,12 +22,12 @@ DAY = 86_400_000
 URL, OTHER = "https://billing.example.com/a", "https://billing.example.com/b"
 
 
-def note(
-    engine: sa.Engine, now: int, well: str = "", failing: str = "", gone: str = "", patience: int = 5 * DAY
+def record_health(
+    engine: sa.Engine, now: int, well: str = "", failing: str = "", gone: str = "", stop_after: int = 5 * DAY
 ) -> None:
     health = Health(*(frozenset(urls.split()) for urls in (well, failing, gone)))
     with database.write(engine) as connection:
-        endpoints.record_health(connection, health, patience, now)
+        endpoints.record_health(connection, health, stop_after, now)
 
 
 def troubles(engine: sa.Engine) -> list[Trouble]:
@@ -43,8 +43,8 @@ def make_due(engine: sa.Engine) -> None:
 
 def test_the_first_failure_since_the_last_success_counts(engine: sa.Engine) -> None:
     # When
-    note(engine, NOW, failing=URL)
-    note(engine, NOW + DAY, failing=f"{URL} {OTHER}")
+    record_health(engine, NOW, failing=URL)
+    record_health(engine, NOW + DAY, failing=f"{URL} {OTHER}")
 
     # Then
     assert troubles(engine) == [Trouble(URL, NOW, None, None), Trouble(OTHER, NOW + DAY, None, None)]
@@ -52,10 +52,10 @@ def test_the_first_failure_since_the_last_success_counts(engine: sa.Engine) -> N
 
 def test_a_success_forgets_the_failures_of_that_url_alone(engine: sa.Engine) -> None:
     # Given
-    note(engine, NOW, failing=f"{URL} {OTHER}")
+    record_health(engine, NOW, failing=f"{URL} {OTHER}")
 
     # When: some fail and some succeed at the same time
-    note(engine, NOW + 9 * DAY, well=URL, failing=URL)
+    record_health(engine, NOW + 9 * DAY, well=URL, failing=URL)
 
     # Then
     assert [one.url for one in troubles(engine)] == [OTHER]
@@ -63,10 +63,10 @@ def test_a_success_forgets_the_failures_of_that_url_alone(engine: sa.Engine) -> 
 
 def test_a_url_that_fails_for_days_is_stopped_and_the_reason_says_since_when(engine: sa.Engine) -> None:
     # When
-    note(engine, NOW, failing=f"{URL} {OTHER}")
-    note(engine, NOW + 5 * DAY - 1, failing=URL)
+    record_health(engine, NOW, failing=f"{URL} {OTHER}")
+    record_health(engine, NOW + 5 * DAY - 1, failing=URL)
     before = troubles(engine)
-    note(engine, NOW + 5 * DAY, failing=URL)
+    record_health(engine, NOW + 5 * DAY, failing=URL)
 
     # Then
     assert [one.stopped_at for one in before] == [None, None]
@@ -77,12 +77,12 @@ def test_a_url_that_fails_for_days_is_stopped_and_the_reason_says_since_when(eng
 
 def test_410_stops_a_url_that_fails_already_and_the_first_reason_stays(engine: sa.Engine) -> None:
     # Given
-    note(engine, NOW, failing=URL)
+    record_health(engine, NOW, failing=URL)
 
     # When
-    note(engine, NOW + 1, failing=URL, gone=URL)
-    note(engine, NOW + 2, failing=URL, gone=URL)
-    note(engine, NOW + 3, well=URL)  # it was on its way when the URL was stopped
+    record_health(engine, NOW + 1, failing=URL, gone=URL)
+    record_health(engine, NOW + 2, failing=URL, gone=URL)
+    record_health(engine, NOW + 3, well=URL)  # it was on its way when the URL was stopped
 
     # Then
     assert troubles(engine) == [Trouble(URL, NOW, NOW + 1, "answered 410")]
@@ -90,7 +90,7 @@ def test_410_stops_a_url_that_fails_already_and_the_first_reason_stays(engine: s
 
 def test_a_stopped_url_is_started_and_forgotten(engine: sa.Engine) -> None:
     # Given
-    note(engine, NOW, failing=f"{URL} {OTHER}", gone=URL)
+    record_health(engine, NOW, failing=f"{URL} {OTHER}", gone=URL)
 
     # When
     with database.write(engine) as connection:
@@ -108,7 +108,7 @@ def test_couriers_that_record_the_same_urls_at_once_do_not_deadlock(engine: sa.E
     # When
     def courier(number: int) -> None:
         for step in range(10):
-            note(
+            record_health(
                 engine, NOW + step, well=halves[number] if (step + number) % 2 else "", failing=halves[number]
             )
 

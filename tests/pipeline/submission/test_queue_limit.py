@@ -54,7 +54,7 @@ def test_a_younger_batch_never_overtakes_an_older_one_that_waits_for_room(
     first, second, third = given_sealed_batches(carpool, producer, 6, 5, 2)
     assert carpool.submit_batch(first, queue_limit=10)
 
-    # When both are tried, Then both wait, and say why; once
+    # When both are tried, Then both wait, and the reason is recorded, once
     results = [carpool.submit_batch(batch_id, queue_limit=10) for batch_id in (third, second)]
     assert [one.error for one in results if one] == ["waits: 6 of 10 requests are queued at Anthropic"] * 2
     assert carpool.submit_batch(second, queue_limit=10) is None

@@ -1,7 +1,7 @@
 """Drops what has been kept for long enough: params, answers, tries to deliver, cancel commands.
 
-A request's own end counts, not its batch's. The pruner works in short transactions, so that nobody waits for it, and in
-runs of bounded length. Requests, batches and usage are the ledger, which is kept forever.
+The time since a request's own end counts, not since its batch's. The pruner works in short transactions, so that nobody
+waits for it, and in runs of bounded length. Requests, batches and usage are the ledger, which is kept forever.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from carpool_worker.units import DAY
 log = get_logger(__name__)
 
 RUN_SECONDS = 20.0
-"""The longest that one run goes on; the next run takes over."""
+"""The longest that one run lasts; the next one takes over."""
 
 STEP_ROWS = 1_000
 """Rows deleted in one transaction."""
@@ -46,7 +46,7 @@ class PruningRun:
         return monotonic() > self.deadline
 
     def prune_bodies(self, content: Content, before: int) -> None:
-        """Drop content of requests that ended before that time."""
+        """Drop the content of requests that ended before that time."""
         with read(self.engine) as connection:
             batch_ids = [*retention.unpruned(connection, content, before), UNBATCHED]
         # Shuffled, so that batches of which something must stay for now don't keep the others from being pruned.

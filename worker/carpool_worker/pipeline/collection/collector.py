@@ -1,7 +1,7 @@
-"""Collects an ended batch's results: streams them, and commits them in chunks.
+"""Collects an ended batch's results: streams them and commits them in chunks.
 
-A chunk's transaction holds everything that follows from its lines: the requests' final states and answers, their usage
-and cost, and a delivery for each callback. Killed halfway, the collector starts over and skips what is done.
+A chunk's transaction contains everything that follows from its lines: the requests' final states and answers, their
+usage and cost, and a delivery for each callback. A collector killed halfway starts over and skips what is done.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def collect(
     """Collect one ended batch; return whether it is completed now.
 
     Called by the task `carpool.collect`, under the batch's lock, once the poller has found it ended. Each chunk of
-    lines is committed with all that follows from it, and announced afterwards; at the end, what has no line is
-    discarded and the batch is completed. A crash, or a stream that is cut, leaves the batch `ended` and its other
-    requests waiting: the next call reads the results again and takes only those. A batch that the rescuer adopted by
-    mistake is released, and its search goes on.
+    lines is committed with all that follows from it, and announced afterwards; at the end, requests without a
+    line are discarded and the batch is completed. A crash, or a stream that is cut short, leaves the batch `ended` and
+    its other requests waiting: the next call reads the results again and takes only those. A batch that the rescuer
+    adopted by mistake is released, and the search for the right one continues.
     """
     with read(engine) as connection:
         batch = batches.get(connection, batch_id)

@@ -1,4 +1,4 @@
-"""Concludes from a batch's result lines what becomes of its requests. Pure: the collector commits it.
+"""Decides from a batch's result lines what becomes of its requests. Pure: the collector commits it.
 
 Only the envelope and `usage` are parsed; an answer's bytes are kept as they came.
 """
@@ -49,7 +49,7 @@ class ErrorEnvelope(msgspec.Struct, frozen=True, gc=False):
 
 
 class ResultKind(msgspec.Struct, frozen=True, gc=False):
-    """The one field of a result without which it is worthless: all that is read if the others can't be."""
+    """The one field that every result needs; if the others can't be read, it is read alone."""
 
     type: Outcome
 
@@ -68,7 +68,7 @@ decode_kind = msgspec.json.Decoder(ResultKind).decode
 
 @dataclass(slots=True)
 class Conclusions:
-    """What follows from some results."""
+    """What follows from some results: requests that ended, requests to try again, and what was used."""
 
     endings: list[Ending] = field(default_factory=list)
     rescheduled: list[Rescheduled] = field(default_factory=list)
@@ -76,7 +76,7 @@ class Conclusions:
 
     @property
     def is_priced(self) -> bool:
-        """Whether the price of any of them is known; without one, the cost is unknown, not zero."""
+        """Whether the price of any of them is known; if none is, the cost is unknown, not zero."""
         return any(used.is_priced for used in self.used.values())
 
     @property
@@ -86,7 +86,7 @@ class Conclusions:
 
     @property
     def list_price(self) -> Decimal:
-        """Dollars that the same would have cost outside a batch."""
+        """Dollars that the same answers would have cost outside a batch."""
         return Decimal(sum(used.list_price for used in self.used.values())) / DOLLAR
 
 
@@ -98,7 +98,7 @@ def conclude(
     day: date,
     at: Milliseconds,
 ) -> Conclusions:
-    """Decide what becomes of each waiting request, by its id's result.
+    """Decide what becomes of each waiting request; `results` has each one's result by its id.
 
     `day` (UTC) is that of the prices, `at` is now in milliseconds since the epoch. A result that can't be read at all
     is logged, and its request stays waiting.

@@ -1,4 +1,4 @@
-"""Asks Anthropic how the batches that it has are doing, and moves on those that have ended.
+"""Asks Anthropic for the state of every batch that it has, and records which have ended.
 
 A batch whose requests were all canceled here is canceled there too, so that what has not run yet costs nothing.
 """
@@ -38,7 +38,7 @@ def poll(engine: sa.Engine, claude: Claude) -> list[str]:
 
     Called by the task `carpool.poll`, which beat sends, one process at a time. Each batch's new state is committed
     alone: `canceling`, or `ended` with its counts, due to be collected. A crash, or a call that fails, leaves a batch
-    for the next poll. A batch that was deleted at Anthropic counts as ended long after its expiry.
+    for the next poll. A batch that was deleted at Anthropic counts as ended once its expiry is long past.
     """
     with read(engine) as connection:
         out, unwanted = batches.out(connection), cancellations.unwanted(connection)

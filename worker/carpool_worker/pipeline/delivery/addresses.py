@@ -1,7 +1,7 @@
 """Which addresses webhooks may reach: public ones, and those that the operator allows.
 
-They are checked where it can't be evaded: when the socket to an address is made, after names were resolved. Of a name
-with addresses of both kinds only the public ones are tried.
+The check can't be evaded: it happens when the socket to an address is made, after names are resolved. Of a name with
+addresses of both kinds only the permitted ones are tried.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def reachable(address: str, allowed: Networks, public: bool = True) -> bool:
 
 
 class PublicOnlyResolver(AbstractResolver):
-    """Resolves names by `resolver`, and leaves out the addresses that webhooks may not reach."""
+    """Resolves names with `resolver`, and leaves out the addresses that webhooks may not reach."""
 
     def __init__(self, resolver: AbstractResolver, allowed: Networks, public: bool) -> None:
         self._resolver = resolver

@@ -1,4 +1,4 @@
-"""Claims deliveries for the courier together with the answers to send, and records how they went, in chunks."""
+"""Claims deliveries for the courier, together with the answers to send, and records their outcomes, in chunks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ClaimedDelivery:
 
 
 def claim(engine: sa.Engine, limit: int, lease: Milliseconds) -> list[ClaimedDelivery]:
-    """Claim up to `limit` deliveries for the time of `lease`, and load their answers."""
+    """Claim up to `limit` deliveries for the duration of `lease`, and load their answers."""
     with database.write(engine) as connection:
         claimed = deliveries.claim(connection, limit, lease, database.now())
     if not claimed:

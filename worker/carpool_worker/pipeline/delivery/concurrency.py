@@ -1,8 +1,8 @@
 """How many deliveries are in flight at a time, in all and to one receiver. It does no input or output.
 
 Receivers are served in rotation, so that a slow one with a thousand deliveries leaves the others their share. One that
-hangs is recognised only when its time is up, so nobody gets many at a time before its first answer; receivers known as
-slow share a small part of the whole.
+hangs is recognised only when its time is up, so no receiver gets many at a time before its first answer; receivers
+known to be slow share a small part of the whole.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FIRST_DELIVERIES = 2
 """In flight at a time to a receiver that has answered nothing yet."""
 
 SLOW_SHARE = 10
-"""All slow receivers together get one in so many places, and each of them one at a time."""
+"""All slow receivers together get one in this many places, and each of them one at a time."""
 
 SLOW_WAITING = 10
 """Deliveries that may wait for one slow receiver; claiming more of them would be of no use."""
@@ -66,7 +66,7 @@ class ReceiverLimits(Generic[Item]):
         self._slow_ready: deque[str] = deque()
 
     def add(self, name: str, item: Item, is_failing: bool = False) -> None:
-        """Queue an item for the receiver `name`; it may be started at once. `is_failing`: its last try failed."""
+        """Queue an item for the receiver `name`; it may be started immediately. `is_failing`: its last try failed."""
         receiver = self._receivers.setdefault(name, Receiver())
         if is_failing and receiver.speed is ReceiverSpeed.UNKNOWN:
             self._set_speed(name, ReceiverSpeed.SLOW)

@@ -1,4 +1,4 @@
-"""The courier claims deliveries that are due and hands each to its channel, many at once.
+"""The courier claims deliveries that are due and hands each to its channel, many at a time.
 
 Delivery is at least once: a courier killed between sending and recording leaves its deliveries claimed. When their
 lease ends they become available again, and receivers get the same `webhook-id` a second time.
@@ -32,7 +32,7 @@ RUN_SECONDS = 20.0
 """How long a run claims deliveries; the next run takes over."""
 
 DRAIN_SECONDS = 5.0
-"""How long after that it goes on sending; then it gives back what still waits."""
+"""How long it keeps sending after that; then it gives back what still waits."""
 
 LEASE_MARGIN_SECONDS = 10.0
 """How long a claim outlasts a run's last post."""
@@ -47,17 +47,18 @@ RETRY_SECONDS = 1.0
 """Between tries to record outcomes while the database is away."""
 
 SLOW_SECONDS = 5.0
-"""A receiver that takes so long is slow: it gets one delivery at a time."""
+"""A receiver that takes this long is slow: it gets one delivery at a time."""
 
 STALL_SECONDS = 1.0
-"""Without room for a chunk; then the deliveries to the slowest receivers are given back."""
+"""Without room for another chunk, after which the deliveries to the slowest receivers are given back."""
 
 LOOKUPS = 64
-"""Names of hosts looked up at once, a thread each."""
+"""Host names looked up at a time, a thread each."""
 
 BUSY = Sent(Event.DEFERRED, "not sent yet: its receiver is slow, and others came first")
 CLOGGED = Sent(Event.DEFERRED, "not sent yet: its receiver is slow, and enough wait for it", retry_after=30.0)
-"""Deferred for half a minute: a receiver that hangs isn't asked all the time, one that was slow once is soon again."""
+"""Deferred for half a minute: a receiver that hangs isn't tried all the time, and one that was slow once is soon tried
+again."""
 
 GONE = Sent(Event.REFUSED, "not sent: the request is no longer kept")
 
@@ -70,8 +71,8 @@ def deliver(engine: sa.Engine, app: celery.Celery, settings: Settings) -> int:
     """Deliver what is due, for about a minute at most; return how many deliveries their receivers accepted.
 
     The `carpool.deliver` task calls it, whenever the stager or the collector finds deliveries that are due; any number
-    of couriers may run at once. Each chunk is claimed in a transaction of its own and sent without one; outcomes are
-    committed in groups, some 30 ms apart. A crash leaves what it claimed in `delivering`: when the lease ends it is
+    of couriers may run at once. Each chunk is claimed in a transaction of its own and sent outside any; outcomes are
+    committed in groups, some 30 ms apart. A crash leaves what was claimed in `delivering`: when the lease ends it is
     delivered again, under the same `webhook-id`. Webhooks go out as `settings` allow, tasks through `app`.
 
     Raises:

@@ -22,7 +22,7 @@ MOST_BYTES = 64_000_000
 
 
 class InFlight:
-    """The deliveries of a run and their outcomes; `schedule` holds the seconds between tries."""
+    """The deliveries of a run and their outcomes; `schedule` is the seconds between tries."""
 
     def __init__(self, schedule: Sequence[float]) -> None:
         self._schedule = schedule
@@ -43,12 +43,12 @@ class InFlight:
         return self.count <= MOST_DELIVERIES - CHUNK_DELIVERIES and self._bytes < MOST_BYTES
 
     def add(self, delivery: ClaimedDelivery) -> None:
-        """Count a claimed delivery in."""
+        """Add a claimed delivery."""
         self.count += 1
         self._bytes += delivery.size
 
     def settle(self, delivery: ClaimedDelivery, sent: Sent, seconds: float = 0.0) -> None:
-        """Count a delivery out: sending it took `seconds` and ended with `sent`."""
+        """Remove a delivery and keep its outcome: sending it took `seconds` and ended with `sent`."""
         decision = after_delivery(sent, delivery.claimed.attempt, self._schedule, random.random())  # noqa: S311
         self._outcomes.append(_outcome(delivery, sent, decision, Milliseconds(round(seconds * SECOND))))
         if sent.event is Event.DEFERRED and sent.detail:

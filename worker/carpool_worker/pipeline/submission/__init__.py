@@ -1,1 +1,1 @@
-"""3. Submission: a sealed batch is posted once, whatever becomes of the answer."""
+"""3. Submission: a sealed batch is posted exactly once, even if the answer is lost."""

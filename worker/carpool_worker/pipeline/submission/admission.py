@@ -1,4 +1,4 @@
-"""Admits sealed batches to be posted: what policies/admission.py decides, on what the tables say."""
+"""Decides which sealed batches may be posted now: reads the tables, and applies policies/admission.py."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Admission(NamedTuple):
 def admit(engine: sa.Engine, batch_id: str, policy: SubmitPolicy) -> Admission | None:
     """Return the permission to post a sealed batch, or None if it may not be posted now.
 
-    Where its lane is paused this claims the probe: nobody else gets it until the post is over at the latest.
+    If its lane is paused, this claims the lane's probe until the post must be over, so that nobody else posts from it.
     """
     at = now()
     with read(engine) as connection:

@@ -22,8 +22,8 @@ SPOOL_BUFFER = 1 << 20
 def spooled(engine: sa.Engine, batch_id: str) -> Iterator[tuple[IO[bytes], int]]:
     """Yield the body, at its start, and its length in bytes.
 
-    The params are byte for byte as they were enqueued, except that prefixes named by the batch's plan are marked for
-    the prompt cache where they can be.
+    The params are byte for byte as they were enqueued, except that the prefixes in the batch's cache plan are marked
+    for the prompt cache.
     """
     with tempfile.TemporaryFile(buffering=SPOOL_BUFFER) as body:
         with read(engine) as connection:

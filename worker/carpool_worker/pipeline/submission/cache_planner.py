@@ -1,8 +1,8 @@
-"""Plans, once for each sealed batch, which shared prompts are marked for the cache, and sends a warm-up ahead.
+"""Plans, once per sealed batch, which shared prompts are marked for the cache, and makes a warm-up batch if it pays.
 
-The plan is committed before the batch is posted and never changes, so that a post after a crash is the same. A warm-up
-is a batch with one request for each marked prefix; the rest of the batch waits until it has ended, or has become
-useless. A prefix that an earlier batch of the lane has just used needs none.
+The plan is committed before the batch is posted and never changes, so a post after a crash sends the same bytes. A
+warm-up is a batch with one request for each marked prefix; the rest of the batch waits until the warm-up has ended, or
+has taken too long to be of use. A prefix that an earlier batch of the lane has just used needs no warm-up.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ of that has passed when the batch ends, and more passes until the next one runs.
 """
 
 MOST_PREFIXES = 50
-"""Prefixes of a batch that are considered, the most common first; the others have few requests each."""
+"""How many prefixes of a batch are considered, the most common first; the others have few requests each."""
 
 LEARNS_FROM = Milliseconds(7 * DAY)
 MOST_LEARNT = 3
-"""How old bills may be, and of how many batches, from which is learnt how often the cache is hit. After a week without
-any, the assumptions of prompt_cache/savings.py hold again.
+"""How often the cache is hit is learnt from the bills of this many batches at most, none older than this. After a week
+without any, the assumptions of prompt_cache/savings.py apply again.
 """
 
 

@@ -1,4 +1,4 @@
-"""Acts on a post that failed: the batch waits, its lane pauses, it is split, or it is in doubt."""
+"""Handles a failed post: the batch waits, its lane is paused, it is split, or it is in doubt."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What a submission led to: the batch's state, why it was not posted, and the batches that go in its place."""
+    """The outcome of a submission: the batch's state, the batches that go in its place, and why it was not posted."""
 
     state: BatchState
     replacements: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Submitted:
 
 
 def defer(engine: sa.Engine, admission: Admission, error: ClaudeError) -> Submitted | None:
-    """Let a batch wait that was not posted, because the API could not even be asked; return None if that is not new."""
+    """Make a batch wait because the call before its post failed; return None if nothing has changed."""
     batch = admission.batch
     decision = before_submission(error, batch.submissions + 1)
     with write(engine) as connection:
@@ -61,7 +61,7 @@ def defer(engine: sa.Engine, admission: Admission, error: ClaudeError) -> Submit
 
 
 def resolve(engine: sa.Engine, admission: Admission, error: ClaudeError) -> Submitted | None:
-    """Act on a post that failed; return None if the batch moved on meanwhile, or if nothing is new."""
+    """Handle a failed post; return None if the batch has moved on meanwhile, or if nothing has changed."""
     with write(engine) as connection:
         batch = in_doubt.undecided(connection, admission.batch.id, admission.batch.submissions + 1)
         if batch is None:

@@ -1,10 +1,10 @@
-"""Finds out what became of batches whose create was never answered, and puts them right.
+"""Finds out what became of batches whose post was never answered: adopts them, or has them posted again.
 
-Anthropic's list of the batches made since then decides. A batch is sent again only if the list shows none that could be
-it long after the last byte of the post can have left: a second post could be a second bill. How long that is goes by
-the API's own clock, read from its answers: ours may jump, and those of two hosts may differ.
+Anthropic's list of the batches made since then decides. A second post could be a second bill, so a batch is sent again
+only if, long after its post must be over, the list still shows none that could be it. That time is measured by the
+API's own clock, read from its answers: ours may jump, and those of two hosts may differ.
 
-The words: a batch of ours is *in doubt* once it was posted and no answer came. A *remote* batch is Anthropic's. A
+Terms: a batch of ours is *in doubt* once it was posted and no answer came. A *remote* batch is Anthropic's. A
 *candidate* is a remote batch that was made since the post, is of the same size and workspace, and belongs to no batch
 of ours that we know of. A *possible owner* of it is any batch of ours of that size and workspace whose post is
 unanswered, whether it is in doubt or being posted at this moment.
@@ -42,7 +42,7 @@ GONE_STATUSES = frozenset({400, 404})
 """The API's answers to a list whose cursor is no longer a batch."""
 
 HEADSTART = Milliseconds(5_000)
-"""A post is left alone for so long before its batch is searched for."""
+"""How long a post has before its batch is searched for."""
 
 
 class BatchSignature(NamedTuple):
@@ -58,7 +58,7 @@ class BatchSignature(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers with which the API shows its batches: those of its workspace."""
+        """The headers that select its workspace: the API lists only that workspace's batches."""
         return {WORKSPACE_HEADER: self.workspace} if self.workspace else {}
 
 
@@ -67,8 +67,8 @@ def rescue(engine: sa.Engine, claude: Claude, policy: DoubtPolicy) -> list[str]:
 
     Called by the task `carpool.rescue`, which beat sends, one process at a time. Each batch is settled in a
     transaction of its own: it is adopted (`in_progress`, with Anthropic's id), or sealed again to be posted once more,
-    or it stays in doubt until the next call. A crash loses nothing: the search starts over, and the moment from which
-    its time counts is in the table. While the API can't be asked, all stay in doubt.
+    or it stays in doubt until the next call. A crash loses nothing: the search starts over, and the time at which it
+    began is in the table. While the API can't be asked, all stay in doubt.
     """
     settled = []
     for signature, doubted in _by_signature(_in_doubt(engine)).items():
@@ -106,8 +106,8 @@ def _settle(
     """Settle batches in doubt that could be mistaken for each other, as far as the list allows."""
     listed = _list_since(claude, doubted, signature, policy.date_margin)
     listed_at = claude.answered_at
-    # Read after the list: whatever it shows of ours has its intent committed by now, so that a batch that is being
-    # posted at this moment counts as a possible owner too.
+    # Read after the list: the intent of every batch of ours on it is committed by now, so a batch that is being posted
+    # at this moment counts as a possible owner too.
     owners = [batch for batch in _unanswered(engine) if BatchSignature.of(batch) == signature]
     if candidates := _candidates(engine, listed, owners):
         return _match(engine, claude, candidates, owners, signature.headers)
@@ -157,7 +157,7 @@ def _match(
     owners: Sequence[Batch],
     headers: dict[str, str],
 ) -> list[str]:
-    """Adopt the only candidate for the only possible owner; of several, those whose results tell whose they are."""
+    """Adopt the only candidate for its only possible owner; of several, adopt those whose results name their owner."""
     if len(owners) == 1 and len(candidates) == 1:
         [owner], [candidate] = owners, candidates
         return _adopt(engine, owner, candidate, in_doubt_at=owner.in_doubt_at or now())
@@ -170,7 +170,7 @@ def _match(
 
 
 def _may_be_misadopted(engine: sa.Engine, listed: Sequence[RemoteBatch]) -> bool:
-    # What one batch of ours has adopted may really be that of another, in doubt: its results will tell.
+    # What one batch of ours has adopted may belong to another that is in doubt: its results will show which.
     with read(engine) as connection:
         return in_doubt.any_adopted(connection, [remote.id for remote in listed])
 
@@ -178,7 +178,7 @@ def _may_be_misadopted(engine: sa.Engine, listed: Sequence[RemoteBatch]) -> bool
 def _send_missing_again(
     engine: sa.Engine, doubted: Sequence[Batch], listed_at: int | None, policy: DoubtPolicy
 ) -> list[str]:
-    """Send those batches again that no list has shown for long enough; the first list in vain begins their search."""
+    """Send again the batches that no list has shown for long enough, counted from the first list that did not."""
     if listed_at is None:
         log.warning(
             "batches stay in doubt", count=len(doubted), error="the API's answers have no Date header"
@@ -233,7 +233,7 @@ def _send_again(engine: sa.Engine, batch: Batch) -> bool:
     with write(engine) as connection:
         now_known = in_doubt.undecided(connection, batch.id, batch.submissions)
         if now_known is None or now_known.search_started_at != batch.search_started_at:
-            return False  # its submitter is alive and has failed only now: the doubt begins anew
+            return False  # its submitter is alive and has only now failed: the doubt starts over
         why = "its last post made no batch"
         transitions.postpone(connection, batch.id, batch.submissions, error=why)
     return True

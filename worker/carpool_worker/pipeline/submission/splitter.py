@@ -1,4 +1,4 @@
-"""Splits a batch that Anthropic will never accept as it is, until the request at fault is alone and fails alone."""
+"""Splits a batch that Anthropic will never accept, until the request at fault is alone and fails alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> list[
 
 
 def split(connection: sa.Connection, batch: Batch, why: str) -> list[str]:
-    """Reject a batch because of `why`; return the ids of two sealed batches, as old as it, with half of it in each."""
+    """Reject a batch because of `why`; return the ids of two sealed batches, each as old as it, with half of it."""
     at = now()
     transitions.reject(connection, batch.id, error=why, at=at)
     waiting = requests.sizes(connection, batch.id)

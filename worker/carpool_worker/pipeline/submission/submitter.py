@@ -37,15 +37,15 @@ Cursor = tuple[str | None, Milliseconds | None]
 
 
 def submit(engine: sa.Engine, claude: Claude, batch_id: str, policy: SubmitPolicy) -> Submitted | None:
-    """Post one sealed batch; return what became of it, or None if nothing did that anybody has to hear of.
+    """Post one sealed batch; return what became of it, or None if nothing has changed.
 
     Called by the task `carpool.submit`, under the batch's lock. Before the post it commits the intent: the batch is
-    `submitting`, with the newest batch that Anthropic had. After the post it commits Anthropic's id, or what follows
-    from the error. A crash before the intent leaves the batch sealed; after it, the batch is in doubt, and the rescuer
-    finds out whether it was made: it is never simply posted again.
+    `submitting`, and the newest batch that Anthropic had is recorded. After the post it commits Anthropic's id, or what
+    follows from the error. A crash before the intent leaves the batch sealed; after it, the batch is in doubt, and the
+    rescuer finds out whether it was made: it is never simply posted again.
 
-    Instead of being posted it may be split (it can never fit into the queue), or wait for a warm-up, a sealed batch
-    that is made here: its id is in `replacements`.
+    Instead of being posted, a batch may be split (if it can never fit into the queue), or wait for a warm-up, a sealed
+    batch that is made here; the new ids are in `replacements`.
     """
     canceler.sweep_batch(engine, batch_id)
     admission = admit(engine, batch_id, policy)
@@ -63,7 +63,7 @@ def accept(
 ) -> Submitted | None:
     """Commit Anthropic's id of a batch that was posted; return None if another process was faster.
 
-    With `in_doubt_at` the batch is adopted: only its results, which name requests, will tell whether it is really ours.
+    With `in_doubt_at` the batch is adopted: only its results, which name requests, will show whether it is really ours.
     """
     with write(engine) as connection:
         moved = transitions.accept(
@@ -84,7 +84,7 @@ def accept(
 
 
 def _explain_wait(engine: sa.Engine, batch_id: str, policy: SubmitPolicy) -> Submitted | None:
-    # Only once: a batch that waits for room keeps the explanation until it is posted.
+    # Once only: a batch that waits for room keeps the explanation until it is posted.
     with read(engine) as connection:
         batch = batches.get(connection, batch_id)
         if batch is None or batch.state != BatchState.SEALED or batch.due_at > now() or batch.last_error:
@@ -122,7 +122,7 @@ def _post(engine: sa.Engine, claude: Claude, admission: Admission, policy: Submi
     batch_id, headers = admission.batch.id, json.loads(admission.batch.headers)
     with spooled(engine, batch_id) as (body, length):
         try:
-            newest = claude.newest_id(headers)  # also finds a bad key before 240 MB have been uploaded
+            newest = claude.newest_id(headers)  # this also finds a bad key before 240 MB are uploaded
         except ClaudeError as error:
             return failures.defer(engine, admission, error)
         if not _intend(engine, admission, (newest, claude.answered_at), policy):
@@ -135,7 +135,7 @@ def _post(engine: sa.Engine, claude: Claude, admission: Admission, policy: Submi
 
 
 def _intend(engine: sa.Engine, admission: Admission, cursor: Cursor, policy: SubmitPolicy) -> bool:
-    # Admitted again under a lock: two submitters that see the same room must not both take it.
+    # Admitted again, under a lock, so that two submitters don't both take the same room.
     with write(engine) as connection:
         batch_queue.lock_queue(connection)
         if admission.batch.id not in admitted(connection, now(), policy, admission.probing):

@@ -1,7 +1,7 @@
 """Replies: answers pushed to the producers that wait for them.
 
-A producer puts Waits on a list. They are registered in a hash by request id; whoever commits an answer checks there
-whether a producer waits for it.
+A producer puts Waits on a list. They are registered in a hash by request id, where the process that commits an answer
+checks whether a producer waits for it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WAITS_AT_A_TIME = 100
 """Taken from the list with one command."""
 
 RUN_SECONDS = 10.0
-"""The longest that one run goes on; the next tick takes over."""
+"""The longest that one run lasts; the next tick's run takes over."""
 
 IDS_AT_A_TIME = 250
 """Answers in memory at a time."""
@@ -49,7 +49,8 @@ for i = 4, #ARGV do
 end
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 """
-"""KEYS: WAITING. ARGV: client, reply_to, WAITING_TTL, ids. Atomic, as two workers may register the same id at once."""
+"""KEYS: WAITING. ARGV: client, reply_to, WAITING_TTL, ids. Atomic, as two workers may register the same id at the
+same time."""
 
 PUSH_SCRIPT = """
 local pushed = 0
@@ -71,7 +72,7 @@ who registers meanwhile is dropped unanswered. Returns how many answers were pus
 
 
 def answer_waits(connection: redis.Redis, engine: sa.Engine) -> int:
-    """Register the producers' waits and push the answers there are; return how many were pushed.
+    """Register the producers' waits and push the answers that exist already; return how many were pushed.
 
     The `carpool.reply` task calls it each second, one at a time. A crash loses the waits it had taken: producers repeat
     theirs, so that delays an answer but never loses one.

@@ -1,4 +1,4 @@
-"""Webhooks by Standard Webhooks 1.0.0: signed posts, no redirects, no private addresses."""
+"""Webhooks as in Standard Webhooks 1.0.0: signed posts, no redirects, no private addresses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ANSWER_SECONDS = 1.0
 """Waited for the start of an answer's body once its status has come; the status alone decides."""
 
 LARGE_BODY = 1_000_000
-"""From so many bytes a body is written piece by piece, so that other deliveries go on meanwhile."""
+"""A body of this many bytes or more is written piece by piece, so that other deliveries proceed meanwhile."""
 
 USER_AGENT = {"user-agent": "carpool"}
 
@@ -109,7 +109,7 @@ class WebhookChannel:
 
 
 def _parsed(target: str) -> URL:
-    """Return the URL; a server gets its path as the client wrote it, for `%2F` is not `/` to every server.
+    """Return the URL with its path as the client wrote it: `%2F` is not `/` to every server.
 
     Raises:
         ValueError: it is no URL for webhooks.
