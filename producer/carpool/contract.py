@@ -60,7 +60,7 @@ local limit = tonumber(ARGV[2])
 if limit > 0 and queued + tonumber(ARGV[1]) > limit then
   return -1
 end
-if queued >= 1000 or #ARGV[4] >= 100000 then
+if (queued >= 1000 or #ARGV[4] >= 100000) and redis.call('TIME')[2] % 100000 < #ARGV[4] then
   local memory = redis.pcall('INFO', 'memory')
   if type(memory) == 'string' then
     local used, most = string.match(memory, 'used_memory:(%d+)'), string.match(memory, 'maxmemory:(%d+)')
@@ -75,6 +75,8 @@ return redis.call('INCRBY', KEYS[2], ARGV[1])
 """KEYS: INBOX, QUEUED. ARGV: requests in the entry, max_queued (0: none), ENTRY_FIELD, the packed entry.
 Returns the requests now queued or, if nothing was appended, -1: the inbox is full; or -2: nine tenths of Redis' memory
 are used. The last tenth is for the worker, which could never empty the inbox without memory for its messages and locks.
+INFO takes longer than the append itself, so it is asked once for each 100 kB that are appended, at random: an entry of
+that size always asks, and a small one as often as its share of it (the microseconds of Redis' clock are the dice).
 Where the user may not run INFO, nothing is reserved."""
 
 BETA_HEADER = "anthropic-beta"
