@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -17,6 +21,10 @@ MAX_DEPTH = 200
 TOO_DEEP = f"is nested too deeply ({MAX_DEPTH} levels at most), or contains itself"
 
 PLAIN = frozenset({str, int, float, bool, type(None)})
+
+FORMLESS = (bytes, bytearray, memoryview, datetime, date, time, timedelta, Decimal, UUID)
+FORMLESS_CONTAINERS = (set, frozenset)
+"""What JSON has no form for. msgspec would turn it into text or a list, and which text is for the caller to say."""
 
 
 def encode(field: str, value: object, limit: int) -> bytes:
@@ -33,7 +41,10 @@ def encode(field: str, value: object, limit: int) -> bytes:
         raise InvalidRequest(_culprit(field, value), f"can't be JSON: {error}") from None
     # msgspec writes NaN and infinities as null.
     if not _is_surely_fine(value):
-        _refuse_odd(field, msgspec.to_builtins(value), MAX_DEPTH)
+        _refuse_odd(field, value, MAX_DEPTH)
+        _refuse_odd(
+            field, msgspec.to_builtins(value, builtin_types=FORMLESS), MAX_DEPTH
+        )  # within objects, too
     if len(body) > limit:
         raise InvalidRequest(field, f"is {len(body):,} bytes of JSON; the limit is {limit:,}")
     return body
@@ -79,6 +90,8 @@ def _is_encodable(value: object) -> bool:
 
 
 def _refuse_odd(field: str, value: object, levels: int) -> None:
+    if isinstance(value, FORMLESS + FORMLESS_CONTAINERS):
+        raise InvalidRequest(field, f"can't be JSON: it is a {type(value).__name__}, which has no form there")
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidRequest(field, f"can't be JSON: {value} is not a number there")
     if isinstance(value, dict | list) and levels == 0:
@@ -94,3 +107,7 @@ def _children(field: str, value: object) -> Iterator[tuple[str, object]]:
     elif isinstance(value, list | tuple):
         for at, child in enumerate(value):
             yield f"{field}[{at}]", child
+    elif isinstance(value, msgspec.Struct):
+        yield from ((f"{field}.{name}", getattr(value, name)) for name in value.__struct_fields__)
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from ((f"{field}.{each.name}", getattr(value, each.name, None)) for each in fields(value))

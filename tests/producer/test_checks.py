@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import IntEnum, StrEnum
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -214,6 +219,59 @@ def test_a_bad_keyword_is_refused_by_its_name(common: Any, field: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         check_options("tests", common)
     assert refusal.value.field == field
+
+
+class Kind(StrEnum):
+    PAID = "paid"
+
+
+class Code(IntEnum):
+    FINAL = 1
+
+
+@dataclass
+class Order:
+    """What a service may keep in its metadata: JSON has a form for it, if it has one for its fields."""
+
+    number: int
+    paid_at: object = None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"x",
+        bytearray(b"x"),
+        memoryview(b"x"),
+        {1},
+        frozenset(),
+        Decimal("0.1"),
+        UUID(int=7),
+        datetime(2026, 11, 1, tzinfo=UTC),
+        date(2026, 11, 1),
+        time(12),
+        timedelta(1),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_json_has_no_form_for_is_refused_by_its_place_and_type(
+    params: dict[str, Any], value: object
+) -> None:
+    for container in (value, [value], (value,), {"at": value}, [{"deep": (value,)}], Order(1, value)):
+        with pytest.raises(
+            InvalidRequest, match=f"^metadata.*can't be JSON: it is a {type(value).__name__},"
+        ):
+            check_options("tests", {"metadata": container})
+    params["messages"][0]["content"] = [{"type": "text", "text": value}]
+    with pytest.raises(InvalidRequest, match=r"^params.messages\[0\].content\[0\].text: can't be JSON"):
+        check_params(params)
+
+
+def test_tuples_enums_and_dataclasses_have_a_form(params: dict[str, Any]) -> None:
+    metadata = {"order": Order(7), "kinds": (Kind.PAID, Code.FINAL)}
+    assert check_options("tests", {"metadata": metadata}).metadata == (
+        b'{"order":{"number":7,"paid_at":null},"kinds":["paid",1]}'
+    )
 
 
 @pytest.mark.parametrize(("own", "field"), [({"priority": 101}, "priority"), ({"max_wait": 0}, "max_wait")])
