@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry
 
 from carpool.cancellation import CancelCommand
 from carpool.envelopes import EnqueueOptions, Params, Request
+from carpool.grouping import GroupedAppend
 from carpool.options import DEFAULT_MAX_QUEUED, NO_RETRY, ONE_RETRY, RECONNECT_SECONDS, SOCKET, Options
 from carpool.packer import Command, Packer
 from carpool.pipelining import LOST
@@ -37,15 +38,19 @@ class AsyncProducer:
         self._options = Options.resolve(url, client, max_queued, allow_http, durable)
         self._redis = Redis.from_url(self._options.url, retry=Retry(*ONE_RETRY), **SOCKET)
         self._reader = Redis.from_url(self._options.url, retry=Retry(*NO_RETRY), **SOCKET)
+        self._appends = GroupedAppend(self._options, self._append)
 
     async def enqueue(
         self, params: Params, *, idempotency_key: str | None = None, **options: Unpack[EnqueueOptions]
     ) -> str:
-        """Enqueue one request and return its id; see `Producer.enqueue`."""
-        packer = Packer(self._options, options)
-        packer.add(Request(params, idempotency_key=idempotency_key))
-        await self._append_rest(packer)
-        return packer.accepted[0]
+        """Enqueue one request and return its id; see `Producer.enqueue`.
+
+        What many coroutines enqueue at the same moment is appended in one round trip: enqueue with `gather` or a
+        TaskGroup, not one by one.
+        """
+        envelope = self._options.check(options).envelope(Request(params, idempotency_key=idempotency_key))
+        await self._appends.append(envelope)
+        return envelope.id
 
     async def enqueue_many(
         self,

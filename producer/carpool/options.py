@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from redis.backoff import NoBackoff
 
-from carpool.envelopes import check_client
+from carpool.envelopes import CheckedOptions, EnqueueOptions, check_client, check_options
 from carpool.exceptions import InvalidSetting, RedisUnavailable
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
@@ -66,6 +66,10 @@ class Options:
         client = check_client(client or os.environ.get("CARPOOL_CLIENT") or DEFAULT_CLIENT)
         allow_http = allow_http or os.environ.get("CARPOOL_ALLOW_HTTP") == "1"
         return cls(url=url, client=client, max_queued=max_queued, allow_http=allow_http, durable=durable)
+
+    def check(self, options: EnqueueOptions) -> CheckedOptions:
+        """Check and encode the options of a call; raises InvalidRequest and TypeError, as `check_options` does."""
+        return check_options(self.client, options, allow_http=self.allow_http)
 
     @property
     def shown_url(self) -> str:

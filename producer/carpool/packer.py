@@ -25,7 +25,7 @@ from carpool.contract import (
     encode_entry,
 )
 from carpool.durability import PROBE, SYNC, confirm_probe, confirm_sync
-from carpool.envelopes import EnqueueOptions, Params, Request, check_options
+from carpool.envelopes import EnqueueOptions, Params, Request
 from carpool.exceptions import (
     CarpoolError,
     InvalidRequest,
@@ -60,11 +60,11 @@ class _Entry(msgspec.Struct, frozen=True):
 class Packer:
     """The requests of one call on their way into the inbox; `accepted` holds the ids that Redis has acknowledged."""
 
-    def __init__(self, settings: Options, options: EnqueueOptions) -> None:
+    def __init__(self, settings: Options, options: EnqueueOptions | None = None) -> None:
         self.accepted = RequestIds()
         self._pending: list[_Entry] = []
         self._sent: list[_Entry] = []
-        self._checked = check_options(settings.client, options, allow_http=settings.allow_http)
+        self._checked = settings.check(options or {})
         self._settings = settings
         self._failure: CarpoolError | None = None
         self._added = 0
@@ -79,7 +79,10 @@ class Packer:
 
         Raises InvalidRequest; the requests added before are kept.
         """
-        envelope = self._checked.envelope(item)
+        return self.pack(self._checked.envelope(item))
+
+    def pack(self, envelope: Envelope) -> bool:
+        """Pack a request that is checked already; return whether enough is pending for a round trip."""
         carried = len(envelope.metadata or b"") + len(envelope.callback or b"")
         size = ENVELOPE_BYTES + len(envelope.params) + carried
         if self._open_bytes + size > MAX_ENTRY_BYTES or len(self._open) == MAX_ENTRY_REQUESTS:

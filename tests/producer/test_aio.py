@@ -42,6 +42,72 @@ def test_one_and_many_arrive_in_order(redis_url: str, worker: HandWorker, params
     assert (second.priority, second.submit_by) == (0, None)
 
 
+def test_what_many_coroutines_enqueue_at_once_is_appended_together(
+    redis_url: str, worker: HandWorker, params: dict[str, Any]
+) -> None:
+    # Given more requests than one entry holds, each with options of its own
+    async def enqueue() -> list[str]:
+        async with AsyncProducer(redis_url, client="tests") as producer:
+            return await asyncio.gather(*(producer.enqueue(params, metadata=n) for n in range(450)))
+
+    # When
+    ids = asyncio.run(enqueue())
+    # Then each caller has the id of its own request, and the requests share entries
+    assert {envelope.id: envelope.metadata for envelope in worker.envelopes()} == {
+        id_: str(n).encode() for n, id_ in enumerate(ids)
+    }
+    assert len(worker.entries()) == 3
+    assert worker.queued() == 450
+
+
+def test_an_invalid_request_among_many_fails_alone(
+    redis_url: str, worker: HandWorker, params: dict[str, Any]
+) -> None:
+    async def enqueue() -> list[str | BaseException]:
+        async with AsyncProducer(redis_url) as producer:
+            calls = (producer.enqueue(one) for one in (params, {}, params))
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    first, second, third = asyncio.run(enqueue())
+    assert isinstance(second, InvalidRequest)
+    assert [envelope.id for envelope in worker.envelopes()] == [first, third]
+
+
+def test_each_of_many_coroutines_learns_what_became_of_its_own(
+    params: dict[str, Any], redis_url: str
+) -> None:
+    async def enqueue(url: str, limit: int) -> list[str | BaseException]:
+        async with AsyncProducer(url, max_queued=limit) as producer:
+            calls = [producer.enqueue(params, idempotency_key=str(n)) for n in range(3)]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    # Where Redis is away, each error names its own request as unknown
+    lost = asyncio.run(enqueue("redis://127.0.0.1:1/0", 0))
+    unknown = [list(error.unknown) for error in lost if isinstance(error, RedisUnavailable)]
+    assert unknown == [[mint_id("default", str(n))] for n in range(3)]
+    assert len({id(error) for error in lost}) == 3
+    # Where the inbox is full, none of them is enqueued
+    full = asyncio.run(enqueue(redis_url, 2))
+    assert [type(error) for error in full] == [QueueFull] * 3
+    assert all(not error.accepted and not error.unknown for error in full if isinstance(error, QueueFull))
+
+
+def test_a_coroutine_that_is_canceled_before_its_group_leaves_enqueues_nothing(
+    redis_url: str, worker: HandWorker, params: dict[str, Any]
+) -> None:
+    async def enqueue() -> str:
+        async with AsyncProducer(redis_url) as producer:
+            canceled, kept = (asyncio.create_task(producer.enqueue(params)) for _ in range(2))
+            await asyncio.sleep(0)  # both wait for their group, which has not left
+            canceled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await canceled
+            return await kept
+
+    kept = asyncio.run(enqueue())
+    assert [envelope.id for envelope in worker.envelopes()] == [kept]
+
+
 def test_errors_list_what_was_accepted(redis_url: str, params: dict[str, Any]) -> None:
     async def broken_rows() -> AsyncIterator[dict[str, Any]]:
         yield params

@@ -1,0 +1,93 @@
+"""Group commit: what many coroutines enqueue at the same moment is appended to the inbox in one round trip."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from copy import copy
+from typing import NamedTuple
+
+from carpool.contract import Envelope
+from carpool.exceptions import CarpoolError
+from carpool.options import Options
+from carpool.packer import Packer
+
+
+class _Waiting(NamedTuple):
+    envelope: Envelope
+    appended: asyncio.Future[None]
+
+
+class GroupedAppend:
+    """Appends requests of concurrent coroutines together; each of them learns what became of its own.
+
+    One round trip is out at a time. What is enqueued meanwhile goes with the next, so a lone coroutine waits for
+    nobody. A request whose coroutine is canceled before its group leaves is not appended.
+    """
+
+    def __init__(self, settings: Options, send: Callable[[Packer], Awaitable[None]]) -> None:
+        self._settings = settings
+        self._send = send  # sends what a packer holds, and raises what Packer.settle raises
+        self._waiting: deque[_Waiting] = deque()
+        self._sender: asyncio.Task[None] | None = None
+
+    async def append(self, envelope: Envelope) -> None:
+        """Return once Redis has the request.
+
+        Raises QueueFull, RedisUnavailable or NotDurable; `unknown` holds the request's id where Redis may have it.
+        """
+        loop = asyncio.get_running_loop()
+        one = _Waiting(envelope, loop.create_future())
+        self._waiting.append(one)
+        if self._sender is None or self._sender.done():
+            self._sender = loop.create_task(self._send_all())
+        await one.appended
+
+    async def _send_all(self) -> None:
+        while self._waiting:
+            packer = Packer(self._settings)
+            group = self._pack(packer)
+            try:
+                await self._send(packer)
+            except Exception as error:
+                _settle(group, packer, error)
+            except BaseException:
+                for one in (*group, *self._waiting):
+                    one.appended.cancel()
+                self._waiting.clear()
+                raise
+            else:
+                _settle(group, packer, None)
+
+    def _pack(self, packer: Packer) -> list[_Waiting]:
+        """Pack what waits, as much as one round trip carries; return whose requests these are."""
+        group, is_enough = [], False
+        while self._waiting and not is_enough:
+            one = self._waiting.popleft()
+            if not one.appended.done():
+                group.append(one)
+                is_enough = packer.pack(one.envelope)
+        packer.close_entry()
+        return group
+
+
+def _settle(group: list[_Waiting], packer: Packer, error: Exception | None) -> None:
+    accepted = set(packer.accepted)
+    for one in group:
+        if one.appended.done():  # its coroutine was canceled meanwhile
+            continue
+        if error is None or one.envelope.id in accepted:
+            one.appended.set_result(None)
+        else:
+            one.appended.set_exception(_own(error, one.envelope.id))
+
+
+def _own(error: Exception, request_id: str) -> Exception:
+    """Return the group's error as that of one request; each coroutine raises an instance of its own."""
+    own = copy(error)
+    own.__cause__, own.__traceback__ = error.__cause__, None
+    if isinstance(own, CarpoolError):
+        own.accepted = ()
+        own.unknown = (request_id,) if request_id in set(error.unknown) else ()  # type: ignore[attr-defined]
+    return own
