@@ -26,6 +26,7 @@ from carpool_worker.policies.budgets import (
     budget_of,
     reason,
 )
+from carpool_worker.prompt_cache.prefixes import prefix_of
 from carpool_worker.states import REFUSE
 from carpool_worker.store.requests import endings, intake, reservations
 from carpool_worker.store.requests.endings import Ending
@@ -75,7 +76,8 @@ def insert_over_budget(connection: sa.Connection, split: BudgetSplit, at: int) -
     """Insert the requests that are over budget: held, or refused together with the delivery of that."""
     over = [*split.held, *(one for one, _ in split.refused)]
     lanes = {one.id: lane_of(one.model, one.headers) for one in over}
-    intake.insert_held(connection, over, lanes, split.estimates, at)
+    prefixes = {one.id: prefix_of(one.params) for one in over}
+    intake.insert_held(connection, over, lanes, prefixes, split.estimates, at)
     _refuse(connection, [(_held(one, split), why) for one, why in split.refused], at)
 
 
