@@ -143,13 +143,13 @@ def too_large(connection: sa.Connection) -> None:
 def in_no_state(connection: sa.Connection) -> None:
     intake.insert(connection, "m", "b" * 32, [envelope()], 1)
     rows = [("a" * 32, MARK)]
-    update_rows(connection, "requests", "id", {"state": "text"}, rows, "requests.attempt = 1")
+    update_rows(connection, "requests", {"state": "text"}, rows, "requests.attempt = 1")
 
 
 def no_number(connection: sa.Connection) -> None:
     intake.insert(connection, "m", "b" * 32, [envelope()], 1)
     rows = [("a" * 32, MARK)]
-    update_rows(connection, "requests", "id", {"finished_at": "bigint"}, rows, "requests.attempt = 1")
+    update_rows(connection, "requests", {"finished_at": "bigint"}, rows, "requests.attempt = 1")
 
 
 def nul(connection: sa.Connection) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from carpool_worker.database import is_postgres, psycopg_connection
 
 SQLITE_ROWS = 100
-"""Rows per statement; SQLite allows 32,766 values in one."""
+"""Rows per statement, which SQLite allows 32,766 values."""
 
 
 def insert_rows(
@@ -28,11 +28,18 @@ def insert_rows(
     """
     if not rows:
         return
-    names = ", ".join(columns)
-    if not is_postgres(connection):
-        for values, marks in _sqlite_values(rows):
-            connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES {marks}", values)  # noqa: S608
+    if is_postgres(connection):
+        _copy(connection, table, columns, rows)
         return
+    names = ", ".join(columns)
+    for values, placeholders in _sqlite_values(rows):
+        connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES {placeholders}", values)  # noqa: S608
+
+
+def _copy(
+    connection: sa.Connection, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]]
+) -> None:
+    names = ", ".join(columns)
     try:
         with (
             psycopg_connection(connection) as driver,
@@ -50,41 +57,48 @@ def insert_rows(
 def update_rows(
     connection: sa.Connection,
     table: str,
-    key: str,
     columns: Mapping[str, str],
     rows: Sequence[Sequence[Any]],
     where: str,
     emptied: Sequence[str] = (),
 ) -> int:
-    """Update many rows by key, each with its own values; return how many were updated.
+    """Update many rows, each with its own values; return how many were updated.
 
-    `columns` maps each column to its SQL type; a row is its key, then the values in that order. `where` is a
-    condition on the table that guards each row; the columns `emptied` become NULL in all of them.
+    `columns` maps each column to its SQL type; a row is its id, then the values in that order. Only rows that meet the
+    condition `where` are updated; their columns `emptied` become NULL.
     """
     if not rows:
         return 0
-    values_of = {column: f"v.{column}" for column in columns} | dict.fromkeys(emptied, "NULL")
-    sets = ", ".join(f"{column} = {value}" for column, value in values_of.items())
-    names = ", ".join(["key", *columns])
-    matches = f"{table}.{key} = v.key AND {where}"
-    if not is_postgres(connection):
-        # Not WITH … UPDATE: the driver counts rows only for a statement that begins with its verb.
-        given = f"WITH given({names}) AS (VALUES %s) SELECT * FROM given"  # noqa: S608
-        update = f"UPDATE {table} SET {sets} FROM ({given}) AS v WHERE {matches}"  # noqa: S608
-        return sum(
-            connection.exec_driver_sql(update % marks, values).rowcount
-            for values, marks in _sqlite_values(rows)
-        )
+    sets = [f"{column} = v.{column}" for column in columns] + [f"{column} = NULL" for column in emptied]
+    update = f"UPDATE {table} SET {', '.join(sets)} FROM"  # noqa: S608
+    matching = f"WHERE {table}.id = v.id AND {where}"
+    if is_postgres(connection):
+        given, document = _json_table(columns, rows)
+        return connection.exec_driver_sql(f"{update} {given} {matching}", (document,)).rowcount
+    return sum(
+        connection.exec_driver_sql(
+            f"{update} {_values_table(columns, placeholders)} {matching}", values
+        ).rowcount
+        for values, placeholders in _sqlite_values(rows)
+    )
+
+
+def _json_table(columns: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> tuple[str, str]:
     # One JSON document: psycopg would take four times as long for arrays, as it adapts each item.
-    document = msgspec.json.encode([dict(zip(("key", *columns), row, strict=True)) for row in rows]).decode()
-    kinds = ", ".join(["key text", *(f"{column} {kind}" for column, kind in columns.items())])
-    statement = f"UPDATE {table} SET {sets} FROM json_to_recordset(%s::json) AS v({kinds}) WHERE {matches}"  # noqa: S608
-    return connection.exec_driver_sql(statement, (document,)).rowcount
+    document = msgspec.json.encode([dict(zip(("id", *columns), row, strict=True)) for row in rows])
+    kinds = ", ".join(["id text", *(f"{column} {kind}" for column, kind in columns.items())])
+    return f"json_to_recordset(%s::json) AS v({kinds})", document.decode()
+
+
+def _values_table(columns: Iterable[str], placeholders: str) -> str:
+    # Not WITH … UPDATE: the driver counts rows only for a statement that begins with its verb.
+    names = ", ".join(["id", *columns])
+    return f"(WITH given({names}) AS (VALUES {placeholders}) SELECT * FROM given) AS v"  # noqa: S608
 
 
 def _sqlite_values(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[tuple[Any, ...], str]]:
     # With a statement per row, SQLite would take twice as long.
-    mark = f"({', '.join('?' * len(rows[0]))})"
+    placeholders = f"({', '.join('?' * len(rows[0]))})"
     for start in range(0, len(rows), SQLITE_ROWS):
         some = rows[start : start + SQLITE_ROWS]
-        yield tuple(chain.from_iterable(some)), ", ".join([mark] * len(some))
+        yield tuple(chain.from_iterable(some)), ", ".join([placeholders] * len(some))

@@ -50,28 +50,33 @@ def billed(
 ) -> dict[bool, tuple[int, int]]:
     """Return the tokens read from the cache and written to it by a lane's newest marked batches.
 
-    They are up to `most`, opened since then (milliseconds), and grouped by whether the cache was warm: they had a
-    warm-up, or one with the same prefixes had ended at most `cached_for` milliseconds before.
+    These are up to `most` batches opened since then (milliseconds since the epoch), grouped by whether the cache was
+    warm: they had a warm-up, or a batch with the same prefixes had ended at most `cached_for` milliseconds before.
     """
-    row, one, before = batches.c, requests.c, batches.alias("before").c
+    newest = _newest_marked(lane, since, most, cached_for).subquery().c
+    tokens = (requests.c.cache_read_tokens, requests.c.cache_write_tokens)
+    sums = (sa.func.coalesce(sa.func.sum(column), 0) for column in tokens)
+    found = sa.select(newest.warm, *sums).join(requests, requests.c.batch_id == newest.id)
+    rows = connection.execute(found.group_by(newest.warm))
+    return {bool(warm): (int(read), int(written)) for warm, read, written in rows}
+
+
+def _newest_marked(lane: str, since: int, most: int, cached_for: int) -> sa.Select[tuple[str, bool]]:
+    row, before = batches.c, batches.alias("before").c
     followed = sa.exists().where(
         before.lane == row.lane,
         before.marked == row.marked,
         before.ended_at.between(row.in_progress_at - cached_for, row.in_progress_at),
     )
-    newest = sa.select(row.id, sa.or_(row.warm_up_id.is_not(None), followed).label("warm")).where(
-        row.lane == lane, row.opened_at >= since, row.state == BatchState.COMPLETED, row.marked != NONE_MARKED
-    )
     # A warm-up only writes, and would count as a batch without hits.
     warm_ups = sa.select(row.warm_up_id).where(row.lane == lane, row.warm_up_id.is_not(None))
-    newest = newest.where(row.id.not_in(warm_ups)).order_by(row.opened_at.desc()).limit(most)
-    newest_ids = newest.subquery()
-    sums = (
-        sa.func.coalesce(sa.func.sum(kind), 0) for kind in (one.cache_read_tokens, one.cache_write_tokens)
+    return (
+        sa.select(row.id, sa.or_(row.warm_up_id.is_not(None), followed).label("warm"))
+        .where(row.lane == lane, row.opened_at >= since)
+        .where(row.state == BatchState.COMPLETED, row.marked != NONE_MARKED, row.id.not_in(warm_ups))
+        .order_by(row.opened_at.desc())
+        .limit(most)
     )
-    found = sa.select(newest_ids.c.warm, *sums).join(requests, one.batch_id == newest_ids.c.id)
-    rows = connection.execute(found.group_by(newest_ids.c.warm))
-    return {bool(warm): (int(read), int(written)) for warm, read, written in rows}
 
 
 def plan(connection: sa.Connection, batch: Batch, marked: str) -> bool:

@@ -1,8 +1,8 @@
-"""Batches as an operator looks at them: a page of them, one of them, and what became of its requests."""
+"""Batches as operators see them: a page of them, or one with the states of its requests."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
@@ -20,17 +20,11 @@ def page(
     before: str | None = None,
     after: str | None = None,
 ) -> list[Batch]:
-    """Return the newest `limit` batches, newest last: those made before the batch `before`, or the next after `after`.
+    """Return the newest `limit` batches, newest last; or those just before `before`, or just after `after`.
 
-    `since` is milliseconds since the epoch: those opened then or later.
+    With `since` (milliseconds since the epoch), only batches opened then or later.
     """
-    chosen = sa.select(batches).limit(limit)
-    if states:
-        chosen = chosen.where(batches.c.state.in_(states))
-    if model:
-        chosen = chosen.where(batches.c.model == model)
-    if since is not None:
-        chosen = chosen.where(batches.c.opened_at >= since)
+    chosen = sa.select(batches).where(*_conditions(states, model, since)).limit(limit)
     if before:
         chosen = chosen.where(batches.c.id < before)
     if after:
@@ -40,8 +34,19 @@ def page(
     return [Batch(**row._mapping) for row in reversed(newest)]
 
 
+def _conditions(
+    states: Sequence[BatchState], model: str | None, since: int | None
+) -> Iterator[sa.ColumnElement[bool]]:
+    if states:
+        yield batches.c.state.in_(states)
+    if model:
+        yield batches.c.model == model
+    if since is not None:
+        yield batches.c.opened_at >= since
+
+
 def find(connection: sa.Connection, named: str) -> Batch | None:
-    """Return the batch that has this id, here or at Anthropic."""
+    """Return the batch with this id, here or at Anthropic, or None."""
     found = sa.select(batches).where(sa.or_(batches.c.id == named, batches.c.claude_id == named))
     row = connection.execute(found).one_or_none()
     return None if row is None else Batch(**row._mapping)
@@ -57,6 +62,6 @@ def parts(connection: sa.Connection, batch_id: str) -> list[str]:
 
 
 def request_states(connection: sa.Connection, batch_id: str) -> dict[str, int]:
-    """Return how many of the requests that are in a batch are in which state."""
+    """Return how many of a batch's requests are in each state."""
     counted = sa.select(requests.c.state, sa.func.count()).where(requests.c.batch_id == batch_id)
     return {str(state): count for state, count in connection.execute(counted.group_by(requests.c.state))}

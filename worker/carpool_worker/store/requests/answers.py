@@ -1,12 +1,12 @@
-"""Answers as callbacks get them, put together from the tables without parsing what Claude said."""
+"""Answers as callbacks get them, assembled from the tables without parsing Claude's messages."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -27,14 +27,50 @@ class _Result(msgspec.Struct, frozen=True):
     error: msgspec.Raw = ABSENT
 
 
+class _FinalRow(NamedTuple):
+    """A row of _FINAL."""
+
+    id: str
+    client: str
+    model: str
+    state: str
+    outcome: str
+    attempt: int
+    metadata: str | None
+    enqueued_at: int
+    finished_at: int
+    cost: int | None
+    list_price: int | None
+    claude_id: str | None
+    body: bytes | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_write_tokens: int | None
+    cache_read_tokens: int | None
+
+    @property
+    def usage(self) -> Usage | None:
+        if self.input_tokens is None:
+            return None
+        return Usage(
+            self.input_tokens,
+            self.output_tokens or 0,
+            self.cache_write_tokens or 0,
+            self.cache_read_tokens or 0,
+        )
+
+
 _decode_result = msgspec.json.Decoder(_Result).decode
 _decode_error = msgspec.json.Decoder(_Error | None).decode
 _check_error = msgspec.json.Decoder(AnswerError | None).decode
 
-ODD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""Raised for a stored result, or an error in it, that is not shaped as the API documents it."""
+
 UNREADABLE = msgspec.Raw(
     to_json(AnswerError("unknown", "The API told of an error in a form that can't be read."))
 )
+"""The error of a request whose stored result is malformed."""
 
 PRUNED = msgspec.Raw(
     to_json(AnswerError("answer_pruned", "The answer is no longer kept; what it used and cost still is."))
@@ -42,7 +78,7 @@ PRUNED = msgspec.Raw(
 """The error of a request that ended so long ago that its answer was dropped, or whose client was purged."""
 
 
-# States as text and dollars as stored: made into objects, they would cost as much as all the rest.
+# States as text and dollars as stored: turning them into objects would cost as much as all the rest.
 _FINAL = (
     sa.select(
         *(requests.c[name] for name in ("id", "client", "model")),
@@ -64,56 +100,40 @@ _FINAL = (
 def load_answers(
     connection: sa.Connection, ids: Collection[str], client: str | None = None
 ) -> dict[str, Answer]:
-    """Return the answers of those requests of `ids` that are final, and of `client` where one is named."""
+    """Return the answers, by id, of those of `ids` that are final; with `client`, only that client's."""
     query = _FINAL if client is None else _FINAL.where(requests.c.client == client)
-    rows: Iterable[Any] = connection.execute(query, {"ids": list(ids)})
-    found = (_answer(*row) for row in rows)
-    return {answer.id: answer for answer in found}
+    rows = map(_FinalRow._make, connection.execute(query, {"ids": list(ids)}))
+    return {row.id: _answer(row) for row in rows}
 
 
-def _answer(
-    id_: str,
-    client: str,
-    model: str,
-    state: str,
-    outcome: str,
-    attempt: int,
-    metadata: str | None,
-    enqueued_at: int,
-    finished_at: int,
-    cost: int | None,
-    list_price: int | None,
-    claude_id: str | None,
-    body: bytes | None,
-    *tokens: int | None,
-) -> Answer:
-    message, error = _read(body)
+def _answer(row: _FinalRow) -> Answer:
+    message, error = _read(row.body)
     return Answer(
-        id=id_,
-        client=client,
-        model=model,
-        state=state,
-        outcome=outcome,
+        id=row.id,
+        client=row.client,
+        model=row.model,
+        state=row.state,
+        outcome=row.outcome,
         message=message,
         error=error,
-        usage=None if tokens[0] is None else Usage(*(number or 0 for number in tokens)),
-        cost=_dollars(cost),
-        list_price=_dollars(list_price),
-        metadata=ABSENT if metadata is None else msgspec.Raw(metadata),
-        attempts=attempt,
-        batch_id=claude_id,
-        enqueued_at=_time(enqueued_at),
-        finished_at=_time(finished_at),
+        usage=row.usage,
+        cost=_dollars(row.cost),
+        list_price=_dollars(row.list_price),
+        metadata=ABSENT if row.metadata is None else msgspec.Raw(row.metadata),
+        attempts=row.attempt,
+        batch_id=row.claude_id,
+        enqueued_at=_time(row.enqueued_at),
+        finished_at=_time(row.finished_at),
     )
 
 
 def _read(body: bytes | None) -> tuple[msgspec.Raw, msgspec.Raw]:
-    # One answer of a strange shape must not keep back the deliveries that were claimed together with it.
+    # One malformed answer must not block the deliveries that were claimed together with it.
     if not body:
         return ABSENT, PRUNED
     try:
         result = _decode_result(body)
-    except ODD:
+    except MALFORMED:
         return ABSENT, UNREADABLE
     return result.message, _unwrapped(result.error)
 
@@ -124,7 +144,7 @@ def _unwrapped(error: msgspec.Raw) -> msgspec.Raw:
     try:
         inner = (_decode_error(error) or _Error()).error
         _check_error(inner)
-    except ODD:
+    except MALFORMED:
         return UNREADABLE
     return inner
 

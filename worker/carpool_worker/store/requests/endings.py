@@ -139,7 +139,7 @@ def _move(
 ) -> None:
     rows = [_row(one, at) for one in endings]
     guard = in_states(transition.sources)
-    count = update_rows(connection, "requests", "id", COLUMNS, rows, guard, CLEARED)
+    count = update_rows(connection, "requests", COLUMNS, rows, guard, CLEARED)
     event = f"requests {transition.target}"
     transition_log.record_many(connection, event, count, move=transition.verb, batch=batch_id)
 

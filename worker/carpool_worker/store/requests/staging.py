@@ -40,7 +40,7 @@ def reschedule(connection: sa.Connection, rescheduled: Sequence[Rescheduled], ba
     """Make requests of a batch, which the caller has locked, retryable."""
     rows = [(one.id, RESCHEDULE.target.value, one.outcome, one.retry_at) for one in rescheduled]
     columns = {"state": "text", "outcome": "text", "retry_at": "bigint"}
-    count = update_rows(connection, "requests", "id", columns, rows, in_states(RESCHEDULE.sources))
+    count = update_rows(connection, "requests", columns, rows, in_states(RESCHEDULE.sources))
     transition_log.record_many(
         connection, f"requests {RESCHEDULE.target}", count, move=RESCHEDULE.verb, batch=batch_id
     )
