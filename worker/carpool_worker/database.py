@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from carpool_worker.units import Milliseconds
 
 SQLITE_BUSY_TIMEOUT = 60.0
 """Seconds that a SQLite writer waits for another; only one writes at a time."""
+
+SQLITE_RETRY_SECONDS = 0.05
+"""Seconds between two tries to turn on the write-ahead log."""
 
 SQLITE_PAGE = 8192
 """Bytes: several requests share a page."""
@@ -76,7 +80,7 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
         connection.isolation_level = None  # the driver begins no transaction; _begin does
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA page_size = {SQLITE_PAGE}")  # takes effect when the file is created
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _turn_on_wal(cursor)
         cursor.execute("PRAGMA foreign_keys = ON")  # keys that refer to other tables bind, as on PostgreSQL
         cursor.execute("PRAGMA synchronous = FULL")  # a committed transaction survives a power cut
         cursor.execute("PRAGMA cache_size = -32000")
@@ -90,6 +94,24 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _turn_on_wal(cursor: sqlite3.Cursor) -> None:
+    """Turn on the write-ahead log; on a new file, wait for whoever writes or does the same at this moment.
+
+    SQLite's own timeout does not cover that: it gives up at once where two who wait could wait for each other.
+    """
+    give_up_at = time.monotonic() + SQLITE_BUSY_TIMEOUT
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # the other bits tell why
+            if not busy or time.monotonic() >= give_up_at:
+                raise
+            time.sleep(SQLITE_RETRY_SECONDS)
+        else:
+            return
 
 
 @cache
