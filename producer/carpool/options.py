@@ -79,4 +79,4 @@ class Options:
 
     def unavailable(self, error: Exception) -> RedisUnavailable:
         """Return the error to raise for an error of redis-py."""
-        return RedisUnavailable(self.shown_url, str(error))
+        return RedisUnavailable(self.shown_url, str(error).removesuffix("."))

@@ -261,7 +261,10 @@ def test_a_redis_that_is_away_is_one_line_and_the_count(run: Run, monkeypatch: p
 
     assert outcome.exit_code == 1
     assert "Redis at redis://127.0.0.1:1/0 is unavailable" in outcome.stderr
-    assert "0 of 1 were enqueued, all before line 1: go on with --from-line 1" in outcome.stderr
+    assert (
+        "Connection refused. 0 of 1 were enqueued, all before line 1: go on with --from-line 1"
+        in outcome.stderr
+    )
     assert len(outcome.stderr.splitlines()) == 1
 
 
