@@ -74,6 +74,14 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         assert f"127.0.0.1:{port} can't be listened on" in run.stderr
 
 
+def test_flower_asks_for_its_password_before_it_asks_for_its_port(tmp_path: Path) -> None:
+    # Given Flower's port taken, When it is to listen beyond this machine without a password, Then that is named
+    with socket.create_server(("0.0.0.0", 0)) as server:
+        port = server.getsockname()[1]
+        run = carpool("flower", "--address", "0.0.0.0", "--port", str(port), folder=tmp_path)
+    assert "FLOWER_BASIC_AUTH" in run.stderr
+
+
 def test_a_fault_that_the_simulator_does_not_know_is_named(tmp_path: Path) -> None:
     # When a fault is misspelt, Then the option and the word are named
     run = carpool(

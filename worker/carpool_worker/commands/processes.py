@@ -65,8 +65,8 @@ def flower(
     from carpool_worker.processes import flower as flower_process
     from carpool_worker.processes import preflight
 
-    preflight.check_port(address, port)
     flower_process.prepare(address)
+    preflight.check_port(address, port)
     preflight.check_redis()
     flower_process.run(address, port)
 
