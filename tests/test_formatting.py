@@ -7,7 +7,19 @@ from decimal import Decimal
 
 import pytest
 
-from carpool_worker.formatting import age, clock, counted, dollars, exact, money, short, size, time_of
+from carpool_worker.formatting import (
+    age,
+    clock,
+    contents,
+    counted,
+    dollars,
+    exact,
+    money,
+    outcome,
+    short,
+    size,
+    time_of,
+)
 from carpool_worker.units import DAY, DOLLAR, HOUR, SECOND
 
 CENT = DOLLAR // 100
@@ -151,3 +163,26 @@ def test_a_time_within_a_sentence_has_its_date_where_that_is_not_todays() -> Non
 def test_a_time_in_a_list_is_rfc_3339() -> None:
     assert time_of(NOON + 185_000) == "2026-11-23T12:03:05Z"
     assert time_of(0) == "1970-01-01T00:00:00Z"
+
+
+def test_what_a_batch_holds_is_its_requests_and_bytes() -> None:
+    assert contents(5_000, 12_000_000) == "5,000 requests, 12 MB"
+    assert contents(1, 900) == "1 request, 900 bytes"
+
+
+def test_how_a_batch_ended_is_its_outcomes_and_its_money() -> None:
+    ended = {"succeeded": 4_990, "errored": 10, "canceled": 0}
+
+    assert (
+        outcome(ended, Decimal("1.23"), Decimal("2.46")) == "4,990 succeeded, 10 errored · $1.23, saved $1.23"
+    )
+    assert outcome(ended, None, Decimal("2.46")) == "4,990 succeeded, 10 errored"
+    assert outcome({"succeeded": 0}, Decimal(0), Decimal(0)) == ""
+    assert outcome({"canceled": 2, "expired": 1}, None, None) == "2 canceled, 1 expired"
+
+
+def test_the_cents_of_a_cheap_batch_are_not_rounded_away() -> None:
+    one = {"succeeded": 1}
+
+    assert outcome(one, Decimal("0.0012"), Decimal("0.0024")) == "1 succeeded · $0.0012, saved $0.0012"
+    assert outcome(one, Decimal("0.3764"), Decimal("0.7528")) == "1 succeeded · $0.3764, saved $0.3764"

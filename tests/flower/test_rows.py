@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,8 +14,6 @@ from carpool_worker.flower.rows import (
     STARTED,
     SUCCEEDED,
     answer_time,
-    contents,
-    outcome,
 )
 from carpool_worker.models import Batch
 from carpool_worker.states import BatchState
@@ -55,11 +52,6 @@ def test_every_state_has_its_event_and_says_what_happens(
     assert fields["exception"] == error
 
 
-def test_what_a_batch_holds_is_said_in_a_few_words() -> None:
-    assert contents(batch(request_count=5_000, body_bytes=12_000_000)) == "5,000 requests, 12 MB"
-    assert contents(batch(request_count=1, body_bytes=900)) == "1 request, 900 bytes"
-
-
 def test_one_event_has_the_whole_row_with_the_times_of_the_batch() -> None:
     # Given a batch that was opened, posted with a header, and ended
     done = batch(BatchState.COMPLETED, claude_id="msgbatch_1", in_progress_at=61_000, ended_at=121_500)
@@ -79,18 +71,3 @@ def test_one_event_has_the_whole_row_with_the_times_of_the_batch() -> None:
     assert answer_time(done) == 60.5
     assert answer_time(batch(ended_at=5)) == 0
     assert answer_time(batch(in_progress_at=6, ended_at=5)) == 0.001
-
-
-def test_how_a_batch_went_is_said_with_its_money() -> None:
-    done = batch(succeeded=4_990, errored=10, cost=Decimal("1.23"), list_price=Decimal("2.46"))
-
-    assert outcome(done) == "4,990 succeeded, 10 errored · $1.23, saved $1.23"
-
-
-def test_cents_are_not_rounded_away_and_no_price_is_no_money() -> None:
-    cheap = batch(succeeded=1, cost=Decimal("0.0012"), list_price=Decimal("0.0024"))
-
-    assert outcome(cheap) == "1 succeeded · $0.0012, saved $0.0012"
-    dimes = batch(succeeded=1, cost=Decimal("0.3764"), list_price=Decimal("0.7528"))
-    assert outcome(dimes) == "1 succeeded · $0.3764, saved $0.3764"
-    assert outcome(batch(canceled=2, expired=1)) == "2 canceled, 1 expired"

@@ -6,7 +6,7 @@ What programs read (JSON, CSV) is exact instead: `exact` and `time_of`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, ROUND_UP, Decimal
 
@@ -69,6 +69,27 @@ def size(bytes_: int) -> str:
     return (
         counted(bytes_, "byte") if bytes_ < 1_000 else " ".join(_scaled(bytes_, BYTE_UNITS, tenths_below=10))
     )
+
+
+def contents(requests: int, bytes_: int) -> str:
+    """Return what a batch holds: '5,000 requests, 12 MB'."""
+    return f"{counted(requests, 'request')}, {size(bytes_)}"
+
+
+def outcome(counts: Mapping[str, int], cost: Decimal | None, list_price: Decimal | None) -> str:
+    """Return how a batch ended: '4,990 succeeded, 10 errored · $1.23, saved $1.23'; empty if nothing ended in it.
+
+    `counts` are how many of its requests have which outcome; the money is in dollars, None if it is unknown.
+    """
+    ended = outcome_counts(counts)
+    if not ended or cost is None or list_price is None:
+        return ended
+    return f"{ended} · {dollars(cost)}, saved {dollars(list_price - cost)}"
+
+
+def outcome_counts(counts: Mapping[str, int]) -> str:
+    """Return how many requests have which outcome: '4,990 succeeded, 10 errored'; zeros are left out."""
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
 
 
 def age(milliseconds: float) -> str:

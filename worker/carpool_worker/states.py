@@ -72,6 +72,10 @@ class DeliveryState(StrEnum):
 State = TypeVar("State", bound=StrEnum)
 
 
+OUTCOMES = ("succeeded", "errored", "canceled", "expired")
+"""Anthropic's words for how a request of a batch ended."""
+
+
 @dataclass(frozen=True)
 class Transition(Generic[State]):
     """A verb, the states it may start from and the one it ends in."""

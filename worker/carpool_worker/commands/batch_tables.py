@@ -10,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from carpool_worker.commands.tables import print_story
-from carpool_worker.flower.rows import OUTCOMES, outcome_of
-from carpool_worker.formatting import age, counted, size
+from carpool_worker.formatting import age, contents, outcome
 from carpool_worker.units import SECOND
 from carpool_worker.views.batches import BatchDetails, BatchView
 
@@ -29,13 +28,16 @@ def show_table(found: Sequence[BatchView]) -> None:
     table.add_column("State, age")
     table.add_column("Waiting for", overflow="fold")
     for batch in found:
-        contents = f"{counted(batch.requests, 'request')}, {size(batch.bytes)}"
-        counts = {name: getattr(batch, name) for name in OUTCOMES}
-        how = batch.waiting_for or outcome_of(counts, batch.cost, batch.list_price)
+        how = (
+            batch.waiting_for
+            or outcome(batch.outcomes, batch.cost, batch.list_price)
+            or batch.last_error
+            or "nothing was sent"
+        )
         table.add_row(
             Text(f"{batch.id}\n{batch.model}"),
             Text(f"{batch.state}\n{age(batch.age * SECOND)}"),
-            Text(f"{contents}\n{how}"),
+            Text(f"{contents(batch.requests, batch.bytes)}\n{how}"),
         )
     Console().print(table)
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from carpool_worker.formatting import clock, counted, dollars, size
+from carpool_worker.formatting import clock, contents, outcome, outcome_counts
 from carpool_worker.states import BatchState
 
 if TYPE_CHECKING:  # Flower needs a name of this module alone
@@ -19,8 +17,6 @@ STARTED = "task-started"
 SUCCEEDED = "task-succeeded"
 FAILED = "task-failed"
 RETRIED = "task-retried"
-
-OUTCOMES = ("succeeded", "errored", "canceled", "expired")
 
 NAME = "batch "
 """What the names of rows that are batches begin with; the model follows."""
@@ -37,7 +33,7 @@ def describe(batch: Batch, due_at: int) -> tuple[str, dict[str, Any]]:
     kind, due = _kind(batch), _moment(due_at)
     return kind, {
         "name": f"{NAME}{batch.model}",
-        "args": contents(batch),
+        "args": contents(batch.request_count, batch.body_bytes),
         "kwargs": _details(batch),
         "result": _story(batch, kind, due_at),
         "exception": batch.last_error if kind in (RETRIED, FAILED) else None,
@@ -67,7 +63,10 @@ def _story(batch: Batch, kind: str, due_at: int) -> str:
     """Return how a batch ended, or what is happening to it."""
     match batch.state:
         case BatchState.COMPLETED:
-            return outcome(batch)
+            return (
+                outcome(batch.outcomes, batch.cost, batch.list_price)
+                or "not sent: all of its requests were canceled"
+            )
         case BatchState.REJECTED:
             return f"rejected: {batch.last_error or 'no reason was given'}"
         case _ if kind == RETRIED:
@@ -81,37 +80,9 @@ def _story(batch: Batch, kind: str, due_at: int) -> str:
         case BatchState.CANCELING:
             return "is being canceled at Anthropic"
         case BatchState.ENDED:
-            return f"its results are being fetched: {', '.join(_counts(_outcomes(batch)))}"
+            return f"its results are being fetched: {outcome_counts(batch.outcomes)}"
         case _:
             return "runs at Anthropic"
-
-
-def contents(batch: Batch) -> str:
-    """Return what a batch holds: '5,000 requests, 12 MB'."""
-    return f"{counted(batch.request_count, 'request')}, {size(batch.body_bytes)}"
-
-
-def outcome(batch: Batch) -> str:
-    """Return how a batch ended: '4,990 succeeded, 10 errored · $1.23, saved $1.23'."""
-    return outcome_of(_outcomes(batch), batch.cost, batch.list_price)
-
-
-def outcome_of(counts: Mapping[str, int], cost: Decimal | None, list_price: Decimal | None) -> str:
-    """Return how a batch ended, from how many of its requests have which outcome, and dollars if they are known."""
-    ended = _counts(counts)
-    if not ended:
-        return "not sent: all of its requests were canceled"
-    if cost is None or list_price is None:
-        return ", ".join(ended)
-    return f"{', '.join(ended)} · {dollars(cost)}, saved {dollars(list_price - cost)}"
-
-
-def _outcomes(batch: Batch) -> dict[str, int]:
-    return {name: getattr(batch, name) for name in OUTCOMES}
-
-
-def _counts(outcomes: Mapping[str, int]) -> list[str]:
-    return [f"{count:,} {name}" for name, count in outcomes.items() if count]
 
 
 def _details(batch: Batch) -> str:

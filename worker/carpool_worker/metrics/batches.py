@@ -8,7 +8,8 @@ from prometheus_client.core import HistogramMetricFamily, Metric
 
 from carpool_worker.metrics.families import OTHERS, Sample, counter, gauge, one
 from carpool_worker.metrics.readings import STAY_BOUNDS, Readings
-from carpool_worker.store.reports.metrics import OUTCOMES, Gone, ModelBatchCounts, Stay
+from carpool_worker.states import OUTCOMES
+from carpool_worker.store.reports.metrics import Gone, ModelBatchCounts, Stay
 from carpool_worker.store.usage import UsageRow
 from carpool_worker.units import DOLLAR
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
 from carpool_worker.models.columns import Dollars, big, count, number, state_checks, state_column
-from carpool_worker.states import FINISHED_BATCH_STATES, BatchState
+from carpool_worker.states import FINISHED_BATCH_STATES, OUTCOMES, BatchState
 
 
 class Batch(SQLModel, table=True):
@@ -59,6 +59,11 @@ class Batch(SQLModel, table=True):
     finished_at: int | None = Field(default=None, sa_column=big())
     params_pruned_at: int | None = Field(default=None, sa_column=big())
     answers_pruned_at: int | None = Field(default=None, sa_column=big())
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """How many of its requests have which outcome."""
+        return {name: getattr(self, name) for name in OUTCOMES}
 
 
 class LanePause(SQLModel, table=True):

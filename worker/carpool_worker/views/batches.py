@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from carpool_worker.flower.rows import OUTCOMES, contents, outcome
+from carpool_worker.formatting import contents, outcome
 from carpool_worker.models import Batch
 from carpool_worker.settings import Settings
-from carpool_worker.states import BatchState
+from carpool_worker.states import OUTCOMES, BatchState
 from carpool_worker.store.reports import batches
 from carpool_worker.views import lookup
 from carpool_worker.views.encoding import Moment
@@ -52,6 +52,11 @@ class BatchView:
     expired: int
     cost: Decimal | None
     list_price: Decimal | None
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """How many of its requests have which outcome."""
+        return {name: getattr(self, name) for name in OUTCOMES}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +122,9 @@ def events(batch: Batch, parts: Sequence[str]) -> Iterator[StoryEvent]:
     yield StoryEvent(batch.opened_at, f"opened in lane {batch.lane}")
     if batch.sealed_at:
         origin = f", a part of {batch.parent_id}" if batch.parent_id else ""
-        yield StoryEvent(batch.sealed_at, f"sealed: {contents(batch)}{origin}")
+        yield StoryEvent(
+            batch.sealed_at, f"sealed: {contents(batch.request_count, batch.body_bytes)}{origin}"
+        )
         if marked := json.loads(batch.marked or "[]"):
             first = f"; batch {batch.warm_up_id} goes ahead to warm it up" if batch.warm_up_id else ""
             yield StoryEvent(batch.sealed_at, f"shared prompts marked for the cache: {len(marked)}{first}")
@@ -125,7 +132,11 @@ def events(batch: Batch, parts: Sequence[str]) -> Iterator[StoryEvent]:
     if batch.finished_at:
         is_split = parts and batch.state == BatchState.REJECTED  # the part of a completed one is its warm-up
         into = f" into {', '.join(parts)}" if is_split else ""
-        how = outcome(batch) or batch.last_error or "nothing in it"
+        how = (
+            outcome(batch.outcomes, batch.cost, batch.list_price)
+            or batch.last_error
+            or "not sent, all of its requests were canceled"
+        )
         yield StoryEvent(batch.finished_at, f"{batch.state}{into}: {how}")
 
 
@@ -143,7 +154,7 @@ def _at_anthropic(batch: Batch) -> Iterator[StoryEvent]:
         # By Anthropic's clock, in whole seconds: it can seem to have ended before it began.
         ended_at = max(batch.ended_at, batch.in_progress_at or 0)
         yield StoryEvent(
-            ended_at, f"ended: {', '.join(f'{getattr(batch, name):,} {name}' for name in OUTCOMES)}"
+            ended_at, f"ended: {', '.join(f'{count:,} {name}' for name, count in batch.outcomes.items())}"
         )
 
 
@@ -164,7 +175,7 @@ def _facts(batch: Batch, context: QueueContext) -> dict[str, Any]:
         "submissions": batch.submissions,
         "opened_at": batch.opened_at,
         "finished_at": batch.finished_at,
-        **{name: getattr(batch, name) for name in OUTCOMES},
+        **batch.outcomes,
         "cost": batch.cost,
         "list_price": batch.list_price,
     }

@@ -9,12 +9,11 @@ import sqlalchemy as sa
 
 from carpool_worker.models.indexes import UNFINISHED
 from carpool_worker.models.tables import attempts, batches, deliveries, requests
-from carpool_worker.states import BatchState
+from carpool_worker.states import OUTCOMES, BatchState
 
 NEWEST_TRIES = 5_000
 """Tries to deliver that are looked at, the newest: a table of millions has no index by time."""
 
-OUTCOMES = ("succeeded", "errored", "canceled", "expired")
 
 STAYS = {
     BatchState.OPEN: ("opened_at", "sealed_at"),
