@@ -111,7 +111,7 @@ def test_a_batch_that_waits_for_a_window_says_when_it_opens_unless_its_max_wait_
     window = "the window at 21:00:00 UTC (22:00-06:00 Europe/Berlin)"
     assert (waits_for(held, CLOSED), waits_for(patient, CLOSED)) == (window, window)
     assert waits_for(hurried, CLOSED) == (
-        "the end of its max_wait: it sets off at 13:00:00 UTC, outside submit_windows"
+        "the end of its max_wait: it leaves at 13:00:00 UTC, outside submit_windows"
     )
     assert waits_for(hurried, replace(CLOSED, at=NOON + 3_600_000, admitted=("b",))) == "a worker to post it"
 

@@ -1,7 +1,7 @@
 """Writes the state machines' transitions into the log: a line each, with ids and counts, once they are committed.
 
-Whoever moves rows records it on the transaction, and `database.write` publishes what was committed: no line speaks of
-what a rollback undid. Lines hold nothing that a client, Claude or a receiver said, but for the API's own errors.
+The code that moves rows records it on the transaction, and `database.write` publishes what was committed: no line is
+about what a rollback undid. Lines quote no client, no answer and no receiver; only the API's own errors.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from carpool_worker.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 RECORDED = "carpool_transitions"
-"""Under this name a connection's `info` holds the lines of its transaction."""
+"""The key of a connection's `info` under which its transaction's lines are kept."""
 
 
 class LogLine(NamedTuple):
-    """A line of the log; lines of a transaction that are alike become one, with a count if it is about `many` rows."""
+    """A line of the log; equal lines of a transaction become one, with a count if it is about `many` rows."""
 
     event: str
     many: bool

@@ -1,4 +1,4 @@
-"""What would cost less, judged by actual usage: one module for each kind of advice, each a pure decision."""
+"""`carpool advise`: what would cost less, judged by actual usage. A module for each kind of advice, each decision pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_BATCHES = 20_000
 def advise(engine: sa.Engine, since: str, client: str | None, flush_interval: float) -> list[Advice]:
     """Return what to change, the largest saving first, from the usage since that day (UTC).
 
-    `client` limits it to one client; then there is no advice on lanes, which clients share.
+    `client` limits it to one client; there is no advice on lanes then, as clients share them.
     """
     with read(engine) as connection:
         used = usage.totals(connection, ("client", "model"), since, client=client)

@@ -10,12 +10,12 @@ from carpool_worker.units import DOLLAR
 
 MONTH_SECONDS = 30 * 86_400
 LEAST_SECONDS = 86_400
-"""Less than a day of usage counts as a day's: an hour is not multiplied by 720."""
+"""Less than a day of usage counts as a whole day's: an hour is not multiplied by 720."""
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to change, why, how, and what that saves; never what a request says."""
+    """What to change, why, how, and what that saves; never the content of a request."""
 
     kind: str
     subject: str  # a client and a model, or a lane

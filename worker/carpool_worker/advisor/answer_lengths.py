@@ -15,7 +15,7 @@ LEAST_SAMPLES = 50
 """The fewest answers on which advice is based."""
 
 FAR_ABOVE = 4
-"""`max_tokens` is too high from this many times the suggestion."""
+"""`max_tokens` is too high if it is this many times the suggestion, or more."""
 
 HEADROOM = 1.5
 """The suggestion is this many times the 99th percentile, and no less than the longest answer."""

@@ -1,4 +1,4 @@
-"""Takes the samples: rows from all over each lane's batches, and the sizes and numbers of their params.
+"""Takes samples of answered requests from all over each lane's batches, and measures their params.
 
 No content is kept: only the hash and the length of a prompt's beginning.
 """
@@ -20,14 +20,14 @@ from carpool_worker.store.reports.samples import Answered, Opened
 MOST_SAMPLED_BATCHES = 64
 LEAST_OF_A_LANE = 4
 ROWS = 50
-"""How many batches are sampled at most, how many of each lane at least, and how many rows at each of four places."""
+"""How many batches are sampled, how many of each lane at least, and how many rows at each of four places of a batch."""
 
 BETWEEN = (1 / 3, 2 / 3)
 """Two of these places, as parts of the time that a batch was open."""
 
 MOST_OF_A_GROUP = 400
 MOST_BYTES = 64_000_000
-"""The most params that are read: requests for a client and a model, and bytes in all."""
+"""The most params that are read: requests of a client and a model, and bytes in all."""
 
 BODIES_AT_ONCE = 50
 
@@ -96,7 +96,7 @@ def picked(batches: Sequence[Opened], rng: random.Random) -> list[Opened]:
 
 
 def _rows(connection: sa.Connection, batch: Opened) -> Iterator[Answered]:
-    # Only what indexes find at once, however large the batch: some of its own rows, and by id (ids begin with the time)
+    # Only what indexes find quickly, however large the batch: some of its own rows, and by id (ids begin with the time)
     # rows that arrived while it was open and just before it was sealed.
     yield from samples.answered_in(connection, batch.id, ROWS)
     sealed_at = batch.sealed_at or batch.opened_at

@@ -31,9 +31,9 @@ def advise(
     requests = {(row.client, row.model): row.requests for row in used}
     of_model = Counter(batch.model for batch in batches)
     for (client, model), group in samples.items():
-        for alike in _by_prefix(group):
-            count = requests.get((client, model), 0) * len(alike) // len(group)
-            yield from _advice(alike, group, count, of_model[model], rate, today)
+        for sharing in _by_prefix(group):
+            count = requests.get((client, model), 0) * len(sharing) // len(group)
+            yield from _advice(sharing, group, count, of_model[model], rate, today)
 
 
 def _by_prefix(group: Sequence[Sample]) -> list[list[Sample]]:
@@ -41,14 +41,14 @@ def _by_prefix(group: Sequence[Sample]) -> list[list[Sample]]:
     for sample in group:
         if sample.prefix and not sample.is_marked:
             prefixes[sample.prefix].append(sample)
-    return [alike for alike in prefixes.values() if len(alike) >= LEAST_SAMPLES]
+    return [sharing for sharing in prefixes.values() if len(sharing) >= LEAST_SAMPLES]
 
 
 def _advice(
-    alike: Sequence[Sample], group: Sequence[Sample], count: int, batches: int, rate: SpendRate, today: date
+    sharing: Sequence[Sample], group: Sequence[Sample], count: int, batches: int, rate: SpendRate, today: date
 ) -> Iterator[Advice]:
-    client, model = alike[0].client, alike[0].model
-    tokens = prefix_tokens(alike, group)
+    client, model = sharing[0].client, sharing[0].model
+    tokens = prefix_tokens(sharing, group)
     rates = cache_rates(model_prices(model, today))
     if rates is None or tokens < shortest(model):
         return
@@ -58,7 +58,7 @@ def _advice(
         yield Advice(
             kind="cache",
             subject=subject(client, model),
-            what=f"{len(alike) / len(group):.0%} of the requests begin with the same tools and system prompt, about "
+            what=f"{len(sharing) / len(group):.0%} of the requests begin with the same tools and system prompt, about "
             f"{tokens:,} tokens, and nothing marks them for the cache.",
             how=HOW.format(hits=WARM_HIT_RATE, even=breaks_even_at(rates)),
             saves_per_month=rate.dollars(saved),
@@ -66,7 +66,7 @@ def _advice(
         )
 
 
-def prefix_tokens(alike: Sequence[Sample], group: Sequence[Sample]) -> int:
+def prefix_tokens(sharing: Sequence[Sample], group: Sequence[Sample]) -> int:
     """Estimate a prefix's tokens from its bytes, by what the API counted for these requests' bytes."""
     per_byte = sum(sample.prompt_tokens for sample in group) / sum(sample.params_bytes for sample in group)
-    return min(int(alike[0].prefix_bytes * per_byte), *(sample.prompt_tokens for sample in alike))
+    return min(int(sharing[0].prefix_bytes * per_byte), *(sample.prompt_tokens for sample in sharing))

@@ -12,7 +12,7 @@ from carpool_worker.units import SECOND
 
 LEAST_BATCHES = 20
 SMALL = 100
-"""There is no advice on lanes with fewer batches, or with more requests in a batch on average."""
+"""There is no advice on lanes with fewer batches than this, or with this many requests in a batch on average."""
 
 INTERVALS = (300, 900, 3_600, 14_400)
 """Seconds that a batch could wait instead."""

@@ -1,4 +1,4 @@
-"""Advice on models of which a smaller one would cost a fraction."""
+"""Advice on models where a smaller one would cost a fraction."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The client of Anthropic's API. Only `client.py` imports anthropic."""
+"""The client of Anthropic's API, and the parts of its answers. Only `client.py` imports anthropic."""

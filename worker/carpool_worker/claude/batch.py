@@ -1,4 +1,4 @@
-"""Reads a batch from an answer of Anthropic's."""
+"""Anthropic's batch as a value of Carpool's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from carpool_worker.units import Milliseconds
 
 @dataclass(frozen=True, slots=True)
 class RemoteBatch:
-    """A batch of Anthropic's. Times are milliseconds since the epoch, by Anthropic's clock."""
+    """A batch at Anthropic. Times are milliseconds since the epoch, by Anthropic's clock."""
 
     id: str
     processing_status: str
@@ -26,7 +26,7 @@ class RemoteBatch:
 
 
 def read_batch(batch: Any) -> RemoteBatch:
-    """Return the SDK's batch as a value of ours.
+    """Return the SDK's batch as a RemoteBatch.
 
     Raises:
         ClaudeError: it is not a batch, for example because the answer was not JSON; what the call did is unknown.

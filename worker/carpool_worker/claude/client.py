@@ -1,7 +1,7 @@
-"""The Message Batches API as Carpool uses it. The only module that imports anthropic.
+"""The Message Batches API, as Carpool uses it. The only module that imports anthropic.
 
-By default the SDK posts a create three times if the answer is lost, without an idempotency key: three bills. So it
-never retries here; the caller decides, from the ClaudeError, what may be sent again.
+If an answer is lost, the SDK by default posts a create up to three times, without an idempotency key: three bills. So
+its retries are off; the caller decides, from the ClaudeError, what may be sent again.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ MALFORMED = (
 
 
 class Claude:
-    """A client of the Message Batches API, configured by ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, as the SDK is.
+    """A client of the Message Batches API, configured like the SDK by ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL.
 
-    With a `rate_limit` it makes no call while the API allows none: that is a ClaudeError, certain, with status 429 and
-    `retry_after`. `answered_at` is when the API answered last, by its own clock, in milliseconds since the epoch: its
-    Date header (RFC 9110, section 6.6.1), to the second; None where it has none.
+    With a `rate_limit` it makes no call while the API allows none, but raises a ClaudeError that is certain, with
+    status 429 and `retry_after`. `answered_at` is when the API answered last, by its own clock, in milliseconds since the
+    epoch: its Date header (RFC 9110, section 6.6.1), to the second; None if the answer had none.
     """
 
     def __init__(self, rate_limit: RateLimit | None = None) -> None:
@@ -80,7 +80,7 @@ class Claude:
             return read_batch(self._client.messages.batches.retrieve(claude_id, extra_headers=headers))
 
     def cancel(self, claude_id: str, headers: Mapping[str, str]) -> RemoteBatch:
-        """Cancel a batch that is in progress; what has run by the time it ends is kept, and billed."""
+        """Cancel a batch that is in progress; what has run by then is kept, and billed."""
         with self._call():
             return read_batch(self._client.messages.batches.cancel(claude_id, extra_headers=headers))
 
@@ -92,7 +92,7 @@ class Claude:
         return read_batch(newest).id if newest else None
 
     def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[RemoteBatch]:
-        """Yield the batches created after the batch `cursor_id`; if that is None, all of the workspace."""
+        """Yield the batches created after the batch `cursor_id`, or all of the workspace's if that is None."""
         with self._call():
             if cursor_id is None:
                 page = self._client.messages.batches.list(limit=LIST_LIMIT, extra_headers=headers)

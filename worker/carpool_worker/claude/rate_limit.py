@@ -1,4 +1,4 @@
-"""The API's limit of calls a minute, which all of Carpool's processes keep to together, through Redis."""
+"""The API's limit of calls a minute: Carpool's processes keep within it together, through Redis."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST_WAIT = 60.0
 """Seconds: the limits are per minute."""
 
 RESERVE = 20
-"""One call in this many of the limit is kept back for calls that are already under way when the rest is used up."""
+"""One call in this many is reserved for calls that are already under way when the rest is used up."""
 
 PREFIX = "anthropic-ratelimit-requests-"
 
@@ -61,7 +61,7 @@ def seconds_to_wait(status: int, headers: Mapping[str, str]) -> float:
 
 
 def _until_reset(headers: Mapping[str, str]) -> float:
-    # Compared with the answer's own date: both are of Anthropic's clock.
+    # Compared with the answer's own date: both are by Anthropic's clock.
     try:
         reset = datetime.fromisoformat(headers[PREFIX + "reset"])
         return (reset - (times.answered_at(headers) or datetime.now(UTC))).total_seconds()

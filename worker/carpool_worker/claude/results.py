@@ -18,7 +18,7 @@ CUSTOM_ID = "[a-zA-Z0-9_-]{1,64}"
 
 CHUNK_LINES = 4_000
 CHUNK_BYTES = 8_000_000
-"""A chunk of lines, committed in one transaction, ends when it has reached one of these."""
+"""A chunk of lines, committed in one transaction, ends once it reaches either of these."""
 
 
 class ResultLine(msgspec.Struct, frozen=True, gc=False):

@@ -1,4 +1,4 @@
-"""Times as the API's answers give them. Apart from client.py, as the SDK takes seconds to import."""
+"""Times in the API's answers. Kept apart from client.py, because the SDK takes seconds to import."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def milliseconds(moment: datetime) -> Milliseconds:
-    """Return a moment in milliseconds since the epoch, as the tables have it."""
+    """Return a moment in milliseconds since the epoch, as the tables store it."""
     return Milliseconds(int(moment.timestamp() * SECOND))

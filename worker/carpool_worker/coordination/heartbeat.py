@@ -1,4 +1,4 @@
-"""Beat's heartbeat: a key that each tick sets anew, so that others can see how long ago the last one was."""
+"""Beat's heartbeat: a key that each tick sets again, so that others can see how long ago the last one was."""
 
 from __future__ import annotations
 

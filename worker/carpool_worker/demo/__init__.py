@@ -47,7 +47,9 @@ def run(files: Sequence[Path], *, yes: bool, keep: bool) -> int:
     try:
         _play(data, clients, REAL_TIMEOUT if real else SIMULATED_TIMEOUT, keep)
     except BaseException:
-        console.print(f"Its data and logs are still in {data}; to go on from there: carpool up --data {data}")
+        console.print(
+            f"Its data and logs are still in {data}; to continue from there: carpool up --data {data}"
+        )
         raise
     shutil.rmtree(data)
     return 0
@@ -61,7 +63,7 @@ def _agreed(clients: Sequence[Client]) -> bool:
     )
     if not sys.stdin.isatty():
         return False
-    return Confirm.ask("Go on?", default=False)
+    return Confirm.ask("Continue?", default=False)
 
 
 def _play(data: Path, clients: Sequence[Client], timeout: float, keep: bool) -> None:

@@ -95,7 +95,7 @@ class Shop(Client):
 
 
 class Support(Client):
-    """Receives a Celery task for each answer, on its own queue."""
+    """Receives a Celery task for each answer, on a queue of its own."""
 
     name = "support"
     way = "Celery task"

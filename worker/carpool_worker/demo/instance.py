@@ -1,4 +1,4 @@
-"""The demo's own `carpool up`, in a temporary folder, whatever other one the environment names."""
+"""The demo's own `carpool up`, in a temporary folder; settings in the environment don't apply to it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def examine(server: redis.Redis, url: str) -> Iterator[Finding]:
 
 
 def judge_queues(consumers: Mapping[str, int], unread: Mapping[str, int]) -> Iterator[Finding]:
-    """Name queues without a worker, or with too few; arguments are workers and unread messages, by agent."""
+    """Judge whether queues have workers, and enough; the arguments are workers and unread messages, by agent."""
     idle = [queue(agent) for agent in unread if not consumers.get(agent)]
     if idle:
         what = f"no worker consumes {', '.join(idle)}"

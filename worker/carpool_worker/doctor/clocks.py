@@ -30,7 +30,7 @@ DATE_SECONDS = 0.5
 
 
 class Skew(NamedTuple):
-    """By how many seconds a clock is ahead of this machine's, and how uncertain that is."""
+    """How many seconds a clock is ahead of this machine's, and how uncertain that is."""
 
     whose: str
     ahead: float

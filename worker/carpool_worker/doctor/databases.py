@@ -25,14 +25,14 @@ FREE_CONNECTIONS = 15
 
 LITTLE_DISK = 1_000_000_000
 NO_DISK = 100_000_000
-"""Free bytes below which to act soon, and below which a batch's answers may not fit."""
+"""Free bytes: below the first, act soon; below the second, a batch's answers may not fit."""
 
 FULL_SYNC = 2
 """SQLite's number for `synchronous = FULL`; higher ones are safe too."""
 
 
 def opened(url: str) -> sa.Engine | Finding:
-    """Return an engine whose database answers and has its tables, or why not; never creates a SQLite file."""
+    """Return an engine whose database answers and has its tables, or what is wrong; never creates a SQLite file."""
     try:
         if missing := _missing_file(sa.make_url(url)):
             return wrong(CHECK, f"{missing} does not exist", "carpool migrate creates it")
@@ -75,7 +75,7 @@ def examine(engine: sa.Engine) -> Iterator[Finding]:
 
 
 def judge_postgres(settings: Mapping[str, str]) -> Iterator[Finding]:
-    """Judge a PostgreSQL by its settings."""
+    """Judge a PostgreSQL database by its settings."""
     version = f"PostgreSQL {settings['server_version']}"
     if int(settings["server_version_num"]) < OLDEST_POSTGRES:
         yield warning(CHECK, f"{version} is no longer supported", "upgrade to 14 or newer")
@@ -94,7 +94,7 @@ def judge_postgres(settings: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def judge_sqlite(journal: str, synchronous: int) -> Iterator[Finding]:
-    """Judge a SQLite by its settings."""
+    """Judge a SQLite database by its settings."""
     if journal != "wal":
         what = f"the journal mode is {journal}: readers and writers block each other"
         yield warning(CHECK, what, "put the file on a local disk; the URL must not forbid a write-ahead log")

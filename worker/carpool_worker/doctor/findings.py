@@ -1,4 +1,4 @@
-"""What the doctor finds: one line each."""
+"""A finding of the doctor: a line with a verdict and, unless all is well, how to fix it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was examined, what was found, and how to mend it unless it is ok."""
+    """What was examined, what was found, and how to fix it unless it is ok."""
 
     check: str
     verdict: Verdict
@@ -25,15 +25,15 @@ class Finding:
 
 
 def ok(check: str, what: str) -> Finding:
-    """Return a finding: it is as it should be."""
+    """Return a finding that all is well."""
     return Finding(check, Verdict.OK, what)
 
 
 def warning(check: str, what: str, mend: str) -> Finding:
-    """Return a finding: it should be mended."""
+    """Return a finding that should be fixed."""
     return Finding(check, Verdict.WARNING, what, mend)
 
 
 def wrong(check: str, what: str, mend: str) -> Finding:
-    """Return a finding: it must be mended."""
+    """Return a finding that must be fixed."""
     return Finding(check, Verdict.WRONG, what, mend)

@@ -17,10 +17,10 @@ from carpool_worker.formatting import size
 
 CHECK = "redis"
 OLDEST = (6, 2)
-"""It brought XAUTOCLAIM, which takes over a dead worker's entries."""
+"""The version that brought XAUTOCLAIM, which takes over a dead worker's entries."""
 
 FULL = 0.9
-"""The share of the memory from which producers are refused, see carpool.contract."""
+"""The share of its memory in use at which producers are refused; see carpool.contract."""
 
 NEARLY_FULL = 0.75
 
@@ -31,7 +31,7 @@ INFO = ("server", "memory", "persistence", "replication", "cluster")
 
 
 class Facts(NamedTuple):
-    """What a server says about itself."""
+    """What a server reports about itself."""
 
     info: dict[str, Any]
     fsync: str | None  # None: this user may not ask
@@ -40,7 +40,7 @@ class Facts(NamedTuple):
 
 
 def opened(url: str) -> redis.Redis | Finding:
-    """Return a server that answers, or why there is none."""
+    """Return a server that answers, or what is wrong."""
     try:
         server = redis.Redis.from_url(url, socket_timeout=ANSWER_SECONDS, retry=Retry(NoBackoff(), 0))
         server.info("server")

@@ -1,4 +1,4 @@
-"""Examines the settings: where they come from, names that nothing reads, values that are allowed but dangerous."""
+"""Examines the settings: where they come from, variables that nothing reads, values that are allowed but dangerous."""
 
 from __future__ import annotations
 

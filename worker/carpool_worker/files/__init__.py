@@ -1,1 +1,1 @@
-"""Files of requests and of results, a JSON object a line."""
+"""Files of requests and of results, a JSON object a line: `carpool enqueue -f` and `carpool results -o`."""

@@ -1,4 +1,4 @@
-"""Enqueues a file's requests in chunks; while the inbox is full it waits, then goes on with what is left."""
+"""Enqueues a file's requests in chunks; while the inbox is full it waits, then continues with what is left."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Stopped(WorkerError):
 class FileEnqueuer:
     """Enqueues requests with the same options.
 
-    Calls `accepted` with the number of requests that went in, and `wait` when the inbox is full (None: stop then).
+    Calls `accepted` with the number of requests accepted, and `wait` when the inbox is full (None: stop then).
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class FileEnqueuer:
                 chunk = self._enqueue(chunk)
 
     def _enqueue(self, chunk: list[Item]) -> list[Item]:
-        """Return the items that did not go in."""
+        """Enqueue a chunk; return the items that a full inbox did not accept."""
         try:
             self._producer.enqueue_many([request for _, request in chunk], **self._options)
         except QueueFull as refusal:

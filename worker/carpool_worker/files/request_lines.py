@@ -24,10 +24,10 @@ from carpool_worker.exceptions import WorkerError
 RUN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 FIELDS = frozenset({"custom_id", "params"})
 MAX_LINE_BYTES = 100_000_000
-"""Longer than any request of 32 MB, however its text is escaped."""
+"""Enough for any request of 32 MB, however its text is escaped."""
 
 MOST_NAMED_FAULTS = 20
-"""How many bad lines are named; any more are only counted."""
+"""How many bad lines are named; the rest are only counted."""
 
 DIGEST_BYTES = 8
 

@@ -1,7 +1,7 @@
 """Batches in Flower: each is a row there for its whole life, published as task events from a hostname of its own.
 
-No event ever contains a prompt, an answer or a key. Events are only a view: if none can be sent, the work goes on. They
-are not kept anywhere, so the newest batches are published again when Flower subscribes (see refresh.py).
+No event ever contains a prompt, an answer or a key. Events are only a view: if none can be sent, the work continues.
+They are not kept anywhere, so the newest batches are published again when Flower subscribes (see refresh.py).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PAGE = 500
 """Rows read, and events sent, at a time."""
 
 HEARTBEAT_SECONDS = 60.0
-"""The shortest interval between two heartbeats; Flower takes a host for dead after twice as long."""
+"""The shortest interval between two heartbeats; Flower considers a host dead after twice as long."""
 
 Event = tuple[str, dict[str, Any]]
 

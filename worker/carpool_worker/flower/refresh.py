@@ -1,7 +1,7 @@
 """Publishes the batches again when Flower starts or reconnects to Redis, as events are not kept for it.
 
-When Flower subscribes, it asks every worker for a heartbeat: that is the moment at which it needs what it has missed.
-If no worker was there to be asked, the first to connect to Redis has them published.
+When Flower subscribes, it asks every worker for a heartbeat: that is when it needs what it has missed. If no worker was
+there to be asked, the first one to connect to Redis has the batches published.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ celery_heartbeat = control.heartbeat
 
 @control.control_command(name="heartbeat")  # type: ignore[untyped-decorator]
 def heartbeat(panel: Any) -> None:
-    """Send a heartbeat at once, and have the batches published to whoever asked for it."""
+    """Send a heartbeat immediately, and have the batches published for the Flower that asked."""
     celery_heartbeat(panel)
     panel.consumer.timer.call_after(SUBSCRIBES_WITHIN, request_refresh)
 
@@ -41,7 +41,7 @@ class RefreshOnConnect(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def request_refresh() -> None:
-    """Have the newest batches published; all workers request it at once, and it is done once."""
+    """Have the newest batches published; all workers request this at the same time, and it is done once."""
     with redis.Redis.from_url(settings().redis_url) as server:
         if server.set(FLOWER_REFRESH, 1, nx=True, ex=VISIBILITY_TIMEOUT):
             app.send_task("carpool.show", queue=queue("poll"))

@@ -1,4 +1,4 @@
-"""How a batch looks in Flower: what its row says at each step of its life. Pure; it has no prompt, answer or key."""
+"""What a batch's row in Flower says at each step of its life. Pure; no row has a prompt, an answer or a key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps a reading for a while, so that scrapes cost little, however many come and however large the tables are."""
+"""Keeps a reading for a while, so that scrapes stay cheap however many there are and however large the tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Reading = TypeVar("Reading")
 
 
 class Cached(Generic[Reading]):
-    """The last reading; of several scrapes at once, one reads."""
+    """The last reading; of several scrapes at the same time, one reads."""
 
     def __init__(self, read: Callable[[], Reading], max_wait: float = WAIT_SECONDS) -> None:
         self._read = read

@@ -28,12 +28,12 @@ def gauge(name: str, text: str, labels: Sequence[str], samples: Iterable[Sample]
 
 
 def counter(name: str, text: str, labels: Sequence[str], samples: Iterable[Sample]) -> Metric:
-    """Return a metric that only grows; Prometheus appends _total to its name."""
+    """Return a metric that never decreases; Prometheus appends _total to its name."""
     return _filled(CounterMetricFamily(f"carpool_{name}", text, labels=labels), samples)
 
 
 def one(name: str, text: str, value: float | None) -> Metric:
-    """Return a gauge without labels, and without a value if that is None."""
+    """Return a gauge without labels; it has no value if `value` is None."""
     return gauge(name, text, (), [] if value is None else [((), value)])
 
 

@@ -1,4 +1,4 @@
-"""What the metrics read from SQL: what indexes find at once, and counts that scan whole tables."""
+"""What the metrics read from SQL: what indexes find quickly, and counts that scan whole tables."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ REDIS_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Readings:
-    """What indexes find at once; `lost` batches have been in doubt for longer than resolving a doubt can take."""
+    """What indexes find quickly; `lost` batches have been in doubt for longer than resolving a doubt can take."""
 
     standings: Sequence[ModelBatchCounts]
     gone: Sequence[Gone]

@@ -1,1 +1,1 @@
-"""Prices, costs and estimates. Pure."""
+"""What models cost, what answers cost, and what requests may cost. Pure."""

@@ -17,7 +17,7 @@ WITHIN_US = "us"
 
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=100_000_000)]
-"""Up to more than any answer can use, and few enough that the price fits into the tables."""
+"""More than any answer can use, and few enough that the price fits into the tables."""
 
 
 class CacheCreation(msgspec.Struct, frozen=True):

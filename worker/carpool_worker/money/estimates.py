@@ -1,6 +1,6 @@
-"""Estimates what a request may cost, before it is sent: that much of its client's budget is reserved. Pure.
+"""Estimates what a request may cost before it is sent; that much of its client's budget is reserved. Pure.
 
-It errs on the high side: all of max_tokens is counted, though most answers are shorter. What the params do not tell is
+It errs on the high side: all of max_tokens is counted, though most answers are shorter. What the params do not show is
 left out: web searches, and writes to the prompt cache (more expensive) or reads from it (cheaper).
 """
 

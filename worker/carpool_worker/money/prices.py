@@ -19,7 +19,7 @@ from genai_prices.types import TieredPrices
 from carpool_worker.units import DOLLAR, Picodollars
 
 BATCH_DISCOUNT = 2
-"""What a batch divides the price of every kind of token by (Anthropic's price list, "Batch processing")."""
+"""A batch divides the price of every kind of token by this (Anthropic's price list, "Batch processing")."""
 
 US_PERCENT = 110
 """Of the price of every kind of token, for an answer run within the US only (its price list, "Data residency")."""

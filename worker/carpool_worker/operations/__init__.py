@@ -1,5 +1,5 @@
 """What an operator does: cancel, retry, replay, purge; lanes, endpoints and the quarantine.
 
-Each operation takes its `actor`, a text that names who asks ("cli:ada"), and logs it with what was done; values go in
-and come out, and nothing is asked or printed.
+Each operation takes an `actor`, a text that names the person or program behind it ("cli:ada"), and logs it with what
+was done. Operations take and return values; they ask and print nothing.
 """

@@ -1,4 +1,4 @@
-"""Cancels requests at once, whichever client's they are, and returns exactly what became of each."""
+"""Cancels requests of any client immediately, and returns exactly what became of them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CancelOutcome:
     def add(
         self, ids: Sequence[str], before: Mapping[str, RequestStanding], after: Mapping[str, RequestStanding]
     ) -> None:
-        """Count some more: how they stood before and how after."""
+        """Count these requests too, by how they stood before and after."""
         for id_ in ids:
             if id_ not in after:
                 self.unknown.append(id_)
@@ -55,7 +55,7 @@ class CancelOutcome:
 
 
 def cancel(engine: sa.Engine, ids: Sequence[str], *, actor: str) -> CancelOutcome:
-    """Cancel these requests; to cancel one again changes nothing."""
+    """Cancel these requests; canceling one again changes nothing."""
     outcome = CancelOutcome()
     for chunk in canceler.in_chunks(ids):
         with read(engine) as connection:

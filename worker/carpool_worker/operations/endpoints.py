@@ -22,7 +22,7 @@ def start(engine: sa.Engine, urls: Sequence[str], *, actor: str) -> list[str]:
 
 
 def stop(engine: sa.Engine, url: str, reason: str, *, actor: str) -> None:
-    """Send nothing to a URL until it is started again; its deliveries are given up on, to be replayed then."""
+    """Send nothing to a URL until it is started again; its deliveries are given up on, and can be replayed then."""
     with write(engine) as connection:
         endpoints.stop(connection, url, reason, now())
     log.info("endpoint stopped by operator", actor=actor)

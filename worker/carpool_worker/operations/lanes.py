@@ -52,7 +52,7 @@ def flush(
 ) -> Flushed:
     """Seal the open batches, all or those of one lane or model.
 
-    With `ignore_windows` they don't wait for a submit window, and nor does what was sealed before. Flower shows them
+    With `ignore_windows` they don't wait for a submit window, nor do batches that were sealed before. Flower shows them
     through the Celery app's broker.
     """
     with write(engine) as connection:
@@ -87,7 +87,7 @@ def pause(engine: sa.Engine, lanes: Sequence[str], reason: str, *, actor: str) -
 
 
 def resume(engine: sa.Engine, lanes: Sequence[str], *, actor: str) -> list[str]:
-    """Submit from these lanes again, whoever paused them; return those that were paused.
+    """Submit from these lanes again, whether Carpool or an operator paused them; return those that were paused.
 
     Raises:
         UnknownLane: none of them is resumed then.

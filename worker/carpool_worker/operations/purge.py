@@ -1,4 +1,4 @@
-"""Erases a client's content at once, wherever Carpool keeps it: the tables, the inbox, the quarantine, unread replies.
+"""Erases a client's content, wherever Carpool keeps it: the tables, the inbox, the quarantine, unread replies.
 
 First the client's requests are canceled, so that nothing needs their content any longer; the answers of those at
 Anthropic are dropped when they come. Idempotent and crash-safe: to finish a purge that died, run it again.
@@ -33,7 +33,7 @@ PAGE_REQUESTS = 1_000
 
 INBOX_MARGIN = 10.0
 INBOX_PAUSE = 0.5
-"""Seconds: how long after claim_interval an entry that a worker reads is taken at the latest, by it or here; and the
+"""Seconds: how long beyond claim_interval an entry that a worker has read may take to be stored, by it or here; and the
 time between two checks."""
 
 Progress = Callable[[int], None]
@@ -92,7 +92,7 @@ def _newest(server: redis.Redis) -> Any:
 
 
 def _take_inbox(engine: sa.Engine, server: redis.Redis, settings: Settings, newest: Any) -> bool:
-    """Have all that is in the inbox up to `newest` taken; return False if a worker is reading some of it too long."""
+    """Store all that is in the inbox up to `newest`; return False if a worker takes too long over some of it."""
     limits, budgets = settings.limits, settings.budgets
     deadline = time.monotonic() + settings.claim_interval + INBOX_MARGIN
     while newest and server.xrange(INBOX, "-", newest, count=1):
@@ -137,6 +137,6 @@ def _replies(server: redis.Redis) -> Iterator[tuple[bytes, str]]:
 def _rewrite(server: redis.Redis) -> bool:
     try:
         server.bgrewriteaof()
-    except RedisError:  # hosted servers don't let one ask; it also refuses while it does so already
+    except RedisError:  # hosted servers don't allow it; a server that is already rewriting refuses too
         return False
     return True

@@ -13,11 +13,11 @@ log = get_logger(__name__)
 
 
 def retry(server: redis.Redis, entry_ids: Sequence[str], *, actor: str) -> int:
-    """Put entries back into the inbox; return how many. A request that was taken before is not taken twice.
+    """Put entries back into the inbox; return how many. A request that was stored before is not stored twice.
 
     Raises:
         EntryUnknown: the quarantine has no such entry; nothing is put back then.
-        EntryUnreadable: this version can't take an entry either: it stays, and so do those after it.
+        EntryUnreadable: this version can't read an entry either: it stays, and so do those after it.
     """
     entries = [quarantine.find(server, entry_id) for entry_id in entry_ids]
     count = sum(quarantine.retry(server, entry) for entry in entries)

@@ -30,8 +30,8 @@ class Replayed:
 def replay(engine: sa.Engine, wanted: DeliveryFilter, *, actor: str) -> Replayed:
     """Replay the dead letters among these deliveries, except those whose answer is no longer kept.
 
-    A delivery that is given up on again meanwhile stays so. The URL that the filter names is started again even if it
-    has no dead letter.
+    A delivery that is given up on again meanwhile is not replayed twice. The URL that the filter names is started again
+    even if it has no dead letter.
     """
     earlier = replace(wanted, until=now())
     count, started = 0, endpoints.start(engine, [wanted.target], actor=actor) if wanted.target else []

@@ -28,7 +28,7 @@ STEP = 500
 
 @dataclass
 class Estimate:
-    """What a retry may come to: how many requests of each chance, and their cost in dollars as far as it is known."""
+    """What a retry may cost: how many requests have each chance, and their cost in dollars as far as it is known."""
 
     counts: dict[Chance, int] = field(default_factory=dict)
     notified: int = 0  # of those that can be retried: callbacks that know of the failure
@@ -43,7 +43,7 @@ class Estimate:
 
 
 def chances(*, even_paid: bool) -> list[Chance]:
-    """Return the chances that a retry takes: with `even_paid`, those too that may be paid for twice."""
+    """Return the chances that a retry accepts: with `even_paid` also those that may be paid for twice."""
     return [Chance.FREE, Chance.PAID] if even_paid else [Chance.FREE]
 
 
@@ -54,7 +54,7 @@ def choose(
     client: str | None = None,
     since: int | None = None,
 ) -> DiscardedFilter:
-    """Return which discarded requests are meant: all, or those of `ids` (or beginnings), of a client, since a time.
+    """Return a filter for discarded requests: all, or those with these ids (or beginnings), of a client, since a time.
 
     Raises:
         UnknownId, AmbiguousId.
@@ -66,7 +66,7 @@ def choose(
 
 
 def estimate(connection: sa.Connection, wanted: DiscardedFilter, chances: Sequence[Chance]) -> Estimate:
-    """Return what a retry may come to, by what answers of the same client and model have cost on average."""
+    """Return what a retry may cost, by what answers of the same client and model have cost on average."""
     averages = _averages(connection)
     found = Estimate()
     for row in discarded.count(connection, wanted):
@@ -78,7 +78,7 @@ def estimate(connection: sa.Connection, wanted: DiscardedFilter, chances: Sequen
 
 
 def retry(engine: sa.Engine, wanted: DiscardedFilter, chances: Sequence[Chance], *, actor: str) -> int:
-    """Retry these requests, as often as new ones; return how many. What is discarded again meanwhile stays so."""
+    """Retry these requests, with as many attempts as new ones; return how many. None is retried twice by one call."""
     total = step = 0
     while True:
         with write(engine) as connection:

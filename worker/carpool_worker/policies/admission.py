@@ -1,6 +1,7 @@
 """Decides which sealed batches may be posted now: as many as the account's queue has room for, while a window is open.
 
-The highest priority goes first, and within it the oldest batch: low ones may wait as long as higher ones come. Pure.
+The highest priority goes first, and within it the oldest batch; low priorities may wait for as long as higher ones keep
+coming. Pure.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class SubmitPolicy:
 
     submit_timeout: float  # seconds that a body may take to upload
     queue_limit: int  # requests that Anthropic may have queued, in all batches
-    windows: Windows = ()  # when batches may be posted; none is always
+    windows: Windows = ()  # when batches may be posted; always if there are none
     cache_shared_prompts: bool = False
 
 
@@ -37,9 +38,9 @@ def next_up(
 ) -> list[str]:
     """Return the ids of the `ready` batches that may go now, while `queued` requests are at Anthropic.
 
-    They come in the order in which they go, and none overtakes one that only waits for room. From a paused lane only
+    They are in the order in which they go, and none overtakes one that only waits for room. From a paused lane only
     the first goes, once its probe is due (`probes`: milliseconds since the epoch, by lane). A batch that can never fit
-    is let through as well, to be split.
+    is included, so that it can be split.
     """
     chosen: list[str] = []
     room = queue_limit - queued

@@ -1,7 +1,7 @@
 """What clients may spend a day and a month, and whether a request is within that. Pure; days and months are UTC.
 
-What is spent and what is reserved are sums over rows, so that neither can drift. A limit is kept as far as the
-estimates are right: an answer that costs more than was reserved for it is paid all the same, and leaves less room.
+What is spent and what is reserved are sums over rows, so that neither can drift. Limits are
+only as exact as the estimates: an answer that costs more than was reserved for it is still paid, and leaves less room.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class BudgetBalance:
 
 
 def affordable(estimates: Sequence[int], room: int) -> int:
-    """Return how many of the first of these fit into `room`: one that does not fit is never overtaken."""
+    """Return how many of these, in order, fit into `room`; nothing overtakes an estimate that does not fit."""
     return sum(total <= room for total in accumulate(estimates))
 
 

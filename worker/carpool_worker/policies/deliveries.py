@@ -1,4 +1,4 @@
-"""Decides what follows a try to deliver. Pure: the courier acts on the decision.
+"""Decides what follows each attempt to deliver. Pure: the courier acts on the decision.
 
 The rules are those of Standard Webhooks 1.0.0: 2xx alone is success, 410 ends all deliveries to the endpoint,
 Retry-After is obeyed, and anything else is tried again on a schedule with jitter.
@@ -20,14 +20,14 @@ LONGEST_RETRY_AFTER = DAY / SECOND
 """Seconds: a receiver that asks for more is tried again after a day."""
 
 DEFERRED_SECONDS = 30.0
-"""Until a delivery comes up again that was not sent."""
+"""Until a delivery that was not sent is due again."""
 
 GONE = 410
-"""The HTTP status of a receiver that wants no more deliveries."""
+"""The HTTP status by which a receiver refuses all further deliveries."""
 
 
 class Event(Enum):
-    """How a channel's try to send ended."""
+    """How a channel's attempt to send ended."""
 
     ACCEPTED = "accepted"
     """The broker accepted it."""
@@ -65,7 +65,7 @@ class Decision:
 def after_delivery(sent: Sent, attempt: int, schedule: Sequence[float], chance: float) -> Decision:
     """Decide what follows the `attempt`-th try (from 1); `chance` from 0 to 1 places it within the jitter.
 
-    `schedule` holds the seconds between tries: with nine there are ten tries.
+    `schedule` is the seconds between tries: with nine waits there are ten tries.
     """
     if sent.event is Event.DEFERRED:
         wait = max(DEFERRED_SECONDS, sent.retry_after or 0.0)

@@ -1,4 +1,4 @@
-"""How long to search for the batch of a create whose answer was lost, before concluding that it made none. Pure."""
+"""How long to search for a batch whose post was never answered, before concluding that it was not made. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DATE_MARGIN = 3.0
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
-"""Seconds: to connect, and without a byte before an answer counts as lost."""
+"""Seconds: to connect, and to wait for the next byte, before an answer counts as lost."""
 
 
 class BatchInDoubt(Protocol):
@@ -25,20 +25,20 @@ class BatchInDoubt(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DoubtPolicy:
-    """How long an upload can take, and for how long after the post's end its batch is searched for. Seconds."""
+    """How many seconds an upload may take, and for how many after the post's end its batch is searched for."""
 
     submit_timeout: float
     settle_interval: float
     date_margin: float = DATE_MARGIN
 
     def search_seconds(self, batch: BatchInDoubt) -> float:
-        """Return how long after the first search in vain a batch that no list shows is known not to exist."""
-        # Where no doubt was recorded, the submitter died or is still posting: it has until its timeout, and then some.
+        """Return how many seconds after the first list without it a batch that no list shows is known not to exist."""
+        # If no doubt was recorded, the submitter died or is still posting: its timeout comes on top.
         posting = 0.0 if batch.in_doubt_at else self._posting()
         return posting + self.settle_interval + self.date_margin
 
     def gives_up_at(self, batch: BatchInDoubt) -> Milliseconds:
-        """Return about when that will be. For display only: it goes by our clock."""
+        """Return about when the search ends. For display only: it goes by our clock."""
         if batch.search_started_at is not None:
             return after(Milliseconds(batch.search_started_at), self.search_seconds(batch))
         posted_at = batch.in_doubt_at or after(Milliseconds(batch.submitting_at or 0), self._posting())
@@ -49,5 +49,5 @@ class DoubtPolicy:
 
 
 def longest_post(seconds: float) -> float:
-    """Return the seconds after which a create with `seconds` to upload is over, whatever happens."""
+    """Return the seconds after which a post that may upload for `seconds` is over, whatever happens."""
     return CONNECT_TIMEOUT + seconds + min(seconds, READ_TIMEOUT)

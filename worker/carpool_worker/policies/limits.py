@@ -44,7 +44,7 @@ def item_bytes(params_bytes: int) -> int:
 def fitting(sizes: Sequence[int], count: int, used_bytes: int, limits: Limits) -> int:
     """Return how many of the next requests, with params of `sizes` bytes, still fit into a batch of `count` requests.
 
-    An empty batch takes the first request whatever its size; otherwise that one would wait forever.
+    An empty batch takes the first request whatever its size; otherwise it would wait forever.
     """
     room = max(0, limits.count - count)
     total = BODY_FRAME_BYTES + used_bytes

@@ -29,7 +29,7 @@ SPEND_LIMIT_REACHED = "enforced_spend_limit_reached"
 """The error code of a spend cap: the one 429 that does not pass by itself."""
 
 ACCOUNT_TROUBLE = re.compile(r"credit balance|billing|spend", re.IGNORECASE)
-"""What a 400 says that is about the account: no request of the batch is at fault."""
+"""Words of a 400 that is about the account: no request of the batch is at fault."""
 
 INCURABLE_ERRORS = frozenset({"invalid_request_error", "not_found_error", "request_too_large"})
 """Error types that recur however often a request is sent: it must be changed first (API docs)."""
@@ -38,7 +38,7 @@ UNBILLED_OUTCOMES = frozenset({"errored", "canceled", "expired"})
 """Outcomes that cost nothing (API docs). After an unknown one, another attempt could be a second bill."""
 
 RESULTS_KEPT = 29 * 86_400.0
-"""Seconds from a batch's creation for which Anthropic keeps its results; what was not read by then is gone."""
+"""For how many seconds from a batch's creation Anthropic keeps its results; what was not read by then is gone."""
 
 GONE_AFTER = 3_600.0
 """Seconds after which a 404 is believed: from a batch's end for its results, from its expiry for the batch itself. Just
@@ -78,7 +78,7 @@ class Doubt:
 
 
 def before_submission(error: ClaudeError, submissions: int) -> Postpone | Pause:
-    """Decide how long a batch waits if the call before its post failed; nothing was posted, so nothing is in doubt."""
+    """Decide what follows if the call before a post failed; nothing was posted, so nothing is in doubt."""
     return Pause() if _needs_an_operator(error) else Postpone(backoff(submissions, error.retry_after))
 
 

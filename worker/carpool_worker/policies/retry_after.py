@@ -14,7 +14,7 @@ def parse_retry_after(header: str | None, now: datetime) -> float | None:
     """Return the seconds that a Retry-After header asks for, or None if it is missing or unreadable.
 
     A date is compared with `now`: preferably the answer's own Date, since clocks differ. A date in the past gives 0. A
-    number of too many digits gives infinity, so callers must cap the wait.
+    number with hundreds of digits gives infinity, so callers must cap the wait.
     """
     text = (header or "").strip()
     if SECONDS.fullmatch(text):

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from carpool_worker.units import SECOND, Milliseconds
 
 LEAD = 5 * SECOND
-"""How long before a request's `submit_by` its batch sets off: for beat's tick, writing the body, and the post."""
+"""How long before a request's `submit_by` its batch leaves: for beat's tick, writing the body, and the post."""
 
 MINUTE = 60 * SECOND
 """Windows open and close on whole minutes, and zones differ from UTC by whole minutes."""
@@ -26,7 +26,7 @@ MINUTE = 60 * SECOND
 DAY_MINUTES = 24 * 60
 
 LONGEST_CLOSED = 15 * DAY_MINUTES
-"""Minutes: that of a window of some minutes on one day of the week, which a change of the clocks skips once."""
+"""Minutes: a short window on one day of the week stays closed longest, when a change of the clocks skips it once."""
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -99,12 +99,12 @@ def is_open(windows: Windows, at: Milliseconds) -> bool:
 
 
 def blocks(windows: Windows, submit_by: int | None, at: Milliseconds) -> bool:
-    """Return whether windows keep a batch waiting that should be on its way `submit_by`; in ms since the epoch."""
+    """Return whether windows keep a batch waiting that should be on its way by `submit_by`; in ms since the epoch."""
     return not is_open(windows, at) and (submit_by is None or at < submit_by - LEAD)
 
 
 def next_opening(windows: Windows, at: Milliseconds) -> Opening | None:
-    """Return when windows open that are closed `at`, in milliseconds since the epoch, or None if they are open."""
+    """Return when windows that are closed `at` (milliseconds since the epoch) open next, or None if they are open."""
     if is_open(windows, at):
         return None
     first = at - at % MINUTE + MINUTE

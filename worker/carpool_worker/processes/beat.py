@@ -1,7 +1,7 @@
-"""Beat's scheduler. It keeps no state, and sends no tick to a queue whose ticks already lie unread.
+"""Beat's scheduler. It keeps no state, and sends no tick to a queue that has too many unread messages.
 
-Otherwise messages would pile up in Redis while no worker runs. They carry no expiry: a worker whose clock is ahead of
-beat's would discard every one of them, forever.
+Otherwise messages would pile up in Redis while no worker runs. They don't expire instead, because a worker whose clock
+is ahead of beat's would discard every one of them, forever.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class BeatScheduler(Scheduler):  # type: ignore[misc]
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Send what is due, and return the seconds until something is due again.
 
-        Goes by the monotonic clock: Celery's own scheduler goes by the time of day, and when that is set back by an
-        hour it falls silent for an hour.
+        It goes by the monotonic clock: Celery's own scheduler goes by the time of day, and when that is set back by an
+        hour, it falls silent for an hour.
         """
         for entry in self.schedule.values():
             if self._due.get(entry.name, 0.0) <= monotonic():

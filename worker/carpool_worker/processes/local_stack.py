@@ -1,4 +1,4 @@
-"""What `carpool up` runs on this machine, where each part is, and the environment that its programs get."""
+"""Plans what `carpool up` runs on this machine: where each part is, and the environment that its programs get."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class StackPlan:
 
     @property
     def logs(self) -> Path:
-        """The folder that holds a log file for each program."""
+        """The folder with a log file for each program."""
         return self.data / "logs"
 
     @property

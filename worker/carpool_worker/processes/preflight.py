@@ -1,4 +1,4 @@
-"""What a command checks before it starts, so that a problem is one line here and not fifty lines from Celery.
+"""Checks before a command starts, so that a problem is one line here and not fifty lines from Celery.
 
 Each check imports what it needs itself: beat needs no database, and the simulator needs nothing.
 """

@@ -30,7 +30,7 @@ from carpool_worker.processes.preflight import migrate
 from carpool_worker.processes.supervision import configuration, programs
 
 READY_WITHIN = 120.0
-"""Seconds after which a worker that hasn't answered is reported."""
+"""Seconds after which it is reported that no worker has answered."""
 
 PING_SECONDS = 1.0
 

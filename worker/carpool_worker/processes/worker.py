@@ -27,7 +27,7 @@ LONGEST_SHUTDOWN = SHUTDOWN_TIMEOUT + 15.0
 """Seconds from the first signal to the exit. A worker whose Redis is away would otherwise wait for it forever."""
 
 QUOTING = (UNKNOWN_TASK_ERROR, INVALID_TASK_ERROR, MESSAGE_DECODE_ERROR, UNKNOWN_FORMAT)
-"""Celery's log messages about a message that is no task of ours. They quote its body, which can be a prompt."""
+"""Celery's log messages about a message that is not a task of Carpool. They quote its body, which can be a prompt."""
 
 
 def run(queues: str, concurrency: int) -> None:

@@ -36,7 +36,7 @@ def mark(params: bytes, prefixes: Collection[str]) -> bytes:
 
 
 def can_be_marked(params: bytes) -> bool:
-    """Return whether `mark` has a place for it: a text in `system`, else a tool whose loading is not deferred."""
+    """Return whether `mark` finds a place: a text in `system`, or else a tool whose loading is not deferred."""
     return MARK not in params and _marked(params) is not None
 
 
@@ -66,7 +66,7 @@ def _is_text(block: _Part) -> bool:
 
 
 def _last(fields: Fields, name: str, can_carry: Callable[[_Part], bool]) -> Fields | None:
-    """Return a list with its last part marked that can carry a mark; None if there is none."""
+    """Return the field with a mark on the last of its parts that can carry one; None if none can."""
     parts = msgspec.json.decode(fields.get(name, b"[]"), type=list[Fields])
     for part in reversed(parts):
         if can_carry(msgspec.json.decode(msgspec.json.encode(part), type=_Part)):

@@ -1,4 +1,4 @@
-"""Prefixes: the beginning of a prompt, which the API can cache and many requests may share. Pure."""
+"""Prefixes: beginnings of prompts, which the API can cache and many requests may share. Pure."""
 
 from __future__ import annotations
 

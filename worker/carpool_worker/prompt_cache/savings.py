@@ -24,10 +24,10 @@ BYTES_PER_TOKEN = 5
 """More than any prose has, so the length of a prefix is never overestimated."""
 
 LEAST_WORTH = DOLLAR // 2
-"""What a warm-up must save for a batch to wait for it: half a dollar."""
+"""The least that a warm-up must save for a batch to wait for it: half a dollar."""
 
 LEAST_BILLED = 100_000
-"""From so many cached tokens a lane's own bill is a better guide than the assumptions above."""
+"""With this many cached tokens or more, a lane's own bills are a better guide than the assumptions above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def cache_rates(prices: ModelPrices | None) -> CacheRates | None:
 def saving(tokens: int, requests: int, first: int, hit_rate: float, rates: CacheRates) -> float:
     """Return the picodollars that marking a prefix of so many tokens saves; negative if it costs more.
 
-    The `first` requests write it; of the others a share of `hit_rate` reads it, and the rest writes it again.
+    The `first` requests write it; of the others, a share of `hit_rate` read it and the rest write it again.
     """
     later = requests - first
     cached = first * rates.write + later * (hit_rate * rates.read + (1 - hit_rate) * rates.write)

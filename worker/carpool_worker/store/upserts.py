@@ -1,4 +1,4 @@
-"""Inserts of rows that may be there already, by their primary key, for PostgreSQL and SQLite alike."""
+"""Inserts of rows that may be there already, by their primary key, for both PostgreSQL and SQLite."""
 
 from __future__ import annotations
 

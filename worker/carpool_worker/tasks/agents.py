@@ -1,4 +1,4 @@
-"""The Celery tasks. Each takes a lock, calls one agent, then notifies whoever comes next and updates Flower."""
+"""The Celery tasks. Each takes a lock, calls one agent, then notifies the next agents and updates Flower."""
 
 from __future__ import annotations
 

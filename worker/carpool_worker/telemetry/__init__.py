@@ -1,1 +1,1 @@
-"""Logs and traces."""
+"""Logs and traces; any room may use them."""

@@ -1,9 +1,10 @@
-"""Log events, and how they become lines: JSON objects for machines, text for whoever watches a terminal.
+"""Log events, and how they become lines: JSON objects for machines, text for a terminal.
 
-An event is a short name and fields, `log.warning("results cut short", batch=…, seconds=…)`: lower case, what happened
-or what is so, with ids and counts in the fields alone. They go through the standard library's loggers, so records of
-Celery and other libraries are filtered and rendered alike; what these attach to their records (Celery: a task's
-arguments) is left out, as it could be a prompt. Tracebacks show no variables, for the same reason.
+An event is a short name and fields, `log.warning("results cut short", batch=…, seconds=…)`. The name is in lower case
+and says what happened or how things are; ids and counts are in the fields alone. Events go through the standard
+library's loggers, so records of Celery and other libraries are filtered and rendered in the same way. What these attach
+to their records (Celery: a task's arguments) is left out, as it could be a prompt; for the same reason tracebacks show
+no variables.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from structlog.stdlib import BoundLogger, ProcessorFormatter
 from structlog.types import EventDict, Processor
 
 TALKATIVE = ("celery.worker.strategy", "celery.worker.request", "celery.app.trace", "httpx2", "alembic")
-"""They log each task twice, each call of the API and each part of theirs; failures are still logged."""
+"""They log each task twice, each call of the API, or each step of a migration; their warnings are still logged."""
 
 PROCESSORS: tuple[Processor, ...] = (
     structlog.stdlib.filter_by_level,

@@ -1,6 +1,6 @@
 """OpenTelemetry, if OTEL_* asks for it: spans of Celery's tasks, and a request's own trace carried on to its callback.
 
-Otherwise nothing of it is imported; the trace that came with a request is passed on unchanged all the same.
+Otherwise nothing of it is imported, and the trace that came with a request is passed on unchanged.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def trace_with(provider: TracerProvider) -> None:
 
 
 def end(**_: Any) -> None:
-    """Send what is left, and stop tracing."""
+    """Send the spans that are left, and stop tracing."""
     global _provider
     if _provider:
         from opentelemetry.instrumentation.celery import CeleryInstrumentor

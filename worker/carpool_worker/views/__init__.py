@@ -1,1 +1,1 @@
-"""What an operator sees: facts for terminals, consoles and programs."""
+"""What an operator sees, as typed values, for terminals, consoles and programs."""

@@ -1,4 +1,4 @@
-"""Alerts: what in a status needs an operator. Pure."""
+"""Alerts: the parts of a status that need an operator. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from carpool_worker.views.status import Status
 from carpool_worker.views.vitals import Vitals
 
 SILENT = 30.0
-"""Seconds without a tick after which beat is taken for dead; it ticks every second."""
+"""Seconds without a tick after which beat counts as dead; it ticks every second."""
 
 STUCK_INBOX = 60.0
 """Seconds after which a request in the inbox is too old: a worker takes it within one."""
@@ -35,7 +35,7 @@ class AlertKind(StrEnum):
 
 @dataclass(frozen=True)
 class Alert:
-    """Something that needs an operator, in a sentence; the command that helps, and the lane or batch it is about."""
+    """A sentence on something that needs an operator, the command that helps, and the lane or batch it is about."""
 
     kind: AlertKind
     sentence: str

@@ -1,4 +1,4 @@
-"""Batches: what each holds, how it stands, what it waits for; and the story of one."""
+"""Batches: what each contains, its state, what it waits for; and the story of one."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def page(
 
 
 def find(connection: sa.Connection, settings: Settings, named: str) -> BatchDetails:
-    """Return the batch with this id, here or at Anthropic, or the only one whose id begins like this.
+    """Return the batch with this id, Carpool's or Anthropic's, or the only one whose id begins like this.
 
     Raises:
         UnknownId, AmbiguousId.

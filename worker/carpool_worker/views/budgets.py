@@ -28,7 +28,7 @@ class PeriodView:
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetView:
-    """A client's budget: its day, its month or both; what is reserved waits for answers that are to come; dollars."""
+    """A client's budget for a day, a month or both, and what is reserved for answers to come; dollars."""
 
     periods: Mapping[str, PeriodView] = field(metadata=FLAT)  # by `day` and `month`
     reserved: Decimal
@@ -55,7 +55,7 @@ def budget(connection: sa.Connection, settings: Settings, client: str) -> Budget
 
 
 def waiting_for(connection: sa.Connection, settings: Settings, held: Request) -> str:
-    """Return what a request waits for that its client's budget had no room for."""
+    """Return what a request waits for when its client's budget has no room for it."""
     balance = _balance(connection, settings, held.client)
     if balance is None or held.estimate is None:
         return "nothing: its client no longer has a budget, so it goes next"

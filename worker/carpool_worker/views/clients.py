@@ -1,4 +1,4 @@
-"""Clients: what each has waiting, and what it has used; and where one's requests wait."""
+"""Clients: what each has waiting and has used; and the details of one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UnknownClient(WorkerError):
 
 @dataclass(frozen=True, kw_only=True)
 class ClientView:
-    """A client; held is what of the waiting has no room in its budget. Money in dollars, None where it is unknown."""
+    """A client; `held` of its waiting requests are over budget. Money in dollars, None where it is unknown."""
 
     client: str
     waiting: int

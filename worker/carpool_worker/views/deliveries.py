@@ -1,4 +1,4 @@
-"""Deliveries: answers on their way to callbacks, those that were given up on, and the URLs that give trouble."""
+"""Deliveries: answers on their way to callbacks, those that were given up on, and the URLs that fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views as programs read them: one step from typed values to what JSON knows, for `--json` and for HTTP alike."""
+"""Views for programs: the one step from typed values to JSON's own types, for `--json` and for HTTP."""
 
 from __future__ import annotations
 

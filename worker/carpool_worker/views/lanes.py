@@ -13,7 +13,7 @@ from carpool_worker.views.encoding import Moment
 
 @dataclass(frozen=True, kw_only=True)
 class LaneView:
-    """A lane: what of it is open, sealed and out (at Anthropic, or perhaps there), and whether it is paused."""
+    """A lane: how much of it is open, sealed and out (at Anthropic, or perhaps there), and whether it is paused."""
 
     lane: str
     paused: bool

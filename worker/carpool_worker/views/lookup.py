@@ -10,7 +10,7 @@ from carpool_worker.exceptions import WorkerError
 from carpool_worker.store.reports import ids
 
 MOST_NAMED = 5
-"""Ids that an error names where the beginning of one is not enough to tell them apart."""
+"""How many ids an error names if several begin as given."""
 
 
 class UnknownId(WorkerError):

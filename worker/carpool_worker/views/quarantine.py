@@ -1,4 +1,4 @@
-"""The quarantine: inbox entries that no worker could take, each with the reason."""
+"""The quarantine: inbox entries that no worker could read, each with the reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from carpool_worker.views.encoding import Moment
 
 @dataclass(frozen=True, kw_only=True)
 class EntryView:
-    """An entry: when it was set apart, its size and the reason."""
+    """An entry: when it was quarantined, its size and the reason."""
 
     id: str
     at: Moment
@@ -24,7 +24,7 @@ class EntryView:
 
 @dataclass(frozen=True, kw_only=True)
 class FieldView:
-    """A field of an entry; its value may hold a prompt."""
+    """A field of an entry; its value may contain a prompt."""
 
     name: bytes
     value: bytes
@@ -32,7 +32,7 @@ class FieldView:
 
 @dataclass(frozen=True, kw_only=True)
 class EntryDetails(EntryView):
-    """An entry with the clients whose requests it holds, as far as they can be read, and its fields."""
+    """An entry with the clients whose requests it contains, as far as they can be read, and its fields."""
 
     clients: Sequence[str]
     fields: Sequence[FieldView]

@@ -1,4 +1,4 @@
-"""Requests: how each stands; and the story of one, from its producer to its callback."""
+"""Requests: the state of each; and the story of one, from its producer to its callback."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from carpool_worker.views.encoding import FLAT, Moment
 from carpool_worker.views.wait_reasons import queue_context, waits_for
 
 RequestFilter = requests.RequestFilter
-"""Which requests; its `batch` may be the beginning of an id, `longest_open` is left to the view."""
+"""Which requests; `batch` may be the beginning of an id, and `longest_open` is filled in by the view."""
 
 TOKENS = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestView:
-    """A request; money is in dollars. Nothing in it is what a client or Claude said."""
+    """A request; money is in dollars. It contains nothing that a client or Claude said."""
 
     id: str
     client: str
@@ -61,7 +61,7 @@ class RequestView:
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What a request says and was answered; None where there is none, or it is no longer kept."""
+    """A request's params, metadata and answer; None where there is none, or it is no longer kept."""
 
     metadata: Any
     idempotency_key: str | None
@@ -92,7 +92,8 @@ def page(
 ) -> list[RequestView]:
     """Return the newest `limit` of these requests in the order in which they were batched, newest last.
 
-    Those before one request, or the next after one. `wanted.batch`, `before` and `after` may be beginnings of ids.
+    With `before` those before that request, with `after` the next ones after it. Both, and `wanted.batch`, may be the
+    beginnings of ids.
 
     Raises:
         UnknownId, AmbiguousId.
@@ -106,7 +107,7 @@ def page(
 def find(
     connection: sa.Connection, settings: Settings, named: str, *, contents: bool = False
 ) -> RequestDetails:
-    """Return the only request whose id begins like this; what it says and was answered is read only if asked for.
+    """Return the only request whose id begins like this; its contents are read only if asked for.
 
     Raises:
         UnknownId, AmbiguousId.

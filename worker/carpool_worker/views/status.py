@@ -1,4 +1,4 @@
-"""How everything stands at a moment: from Redis, from Celery and from the tables."""
+"""The status: how everything stands at a moment, from Redis, from Celery and from the tables."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Status:
     queued: int  # requests at Anthropic
     queue_limit: int
     batches: Sequence[BatchCounts]  # that are not finished, by state
-    long_in_doubt: Sequence[str]  # ids of batches in doubt for longer than it can take to know
+    long_in_doubt: Sequence[str]  # ids of batches in doubt for longer than a search takes
     overdue: Sequence[str]  # ids of batches that Anthropic should have ended
     finished: Finished  # in the last day
     retryable: WaitingCount
@@ -56,7 +56,7 @@ class Status:
 
 
 def status(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Status:
-    """Return how everything stands; if Redis can't be used, `vitals.error` says why, and the rest is there."""
+    """Return how everything stands; if Redis can't be used, `vitals.error` is the reason, and the rest is there."""
     vitals, at = _vitals(server, settings.redis_url), now()
     doubt = settings.doubt_policy
     with read(engine) as connection:

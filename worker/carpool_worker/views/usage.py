@@ -24,9 +24,9 @@ MEASURES = ("requests", *TOKENS, *MONEY)
 
 @dataclass(frozen=True, kw_only=True)
 class UsageView:
-    """A sum of the ledger; a dimension that it is not summed by is empty. Money in dollars, None where it is unknown.
+    """A sum of the ledger; dimensions that it is not summed by are empty. Money in dollars, None where it is unknown.
 
-    `unpriced` of its requests have no known price: no amount contains them.
+    `unpriced` of its requests have no known price, and no amount includes them.
     """
 
     client: str = ""

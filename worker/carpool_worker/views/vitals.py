@@ -1,4 +1,4 @@
-"""Vital signs in Redis: what waits in the inbox, and whether beat is alive; for the status and for the metrics."""
+"""Vital signs from Redis: what waits in the inbox, and whether beat is alive; for the status and for the metrics."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if not first then return -1 end
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(string.match(first[1], '%d+'))
 """
-"""KEYS: INBOX. Returns the age in milliseconds of its oldest entry, by Redis' own clock, or -1; its contents, that may
-be megabytes, stay there."""
+"""KEYS: INBOX. Returns the age in milliseconds of its oldest entry, by Redis' own clock, or -1; the contents, which
+may be megabytes, stay there."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def queue_context(connection: sa.Connection, settings: Settings) -> QueueContext
 
 
 def waits_for(batch: Batch, context: QueueContext) -> str:
-    """Return what a batch waits for, as 'room: 180,000 of 200,000 requests are queued at Anthropic'; '' if it ended."""
+    """Return what a batch waits for, as 'room: 180,000 of 200,000 requests are queued at Anthropic'; '' once it ended."""
     explain = REASONS.get(batch.state)
     return explain(batch, context) if explain else ""
 
@@ -60,7 +60,7 @@ def waits_for(batch: Batch, context: QueueContext) -> str:
 def _open(batch: Batch, context: QueueContext) -> str:
     room = context.limits.count - batch.request_count
     sealed_at = context.limits.due_at(batch.opened_at)
-    until = clock(min(sealed_at, _sets_off(batch) or sealed_at), context.at)
+    until = clock(min(sealed_at, _leaves_at(batch) or sealed_at), context.at)
     return f"more requests: until {until}, or {room:,} more"
 
 
@@ -83,18 +83,16 @@ def _sealed(batch: Batch, context: QueueContext) -> str:
 
 
 def _closed_window(batch: Batch, context: QueueContext) -> str:
-    leaves_at = _sets_off(batch)
+    leaves_at = _leaves_at(batch)
     if context.opening is None or (leaves_at is not None and leaves_at <= context.at):
         return ""
     opens_at, window = context.opening
     if leaves_at is not None and leaves_at < opens_at:
-        return (
-            f"the end of its max_wait: it sets off at {clock(leaves_at, context.at)}, outside submit_windows"
-        )
+        return f"the end of its max_wait: it leaves at {clock(leaves_at, context.at)}, outside submit_windows"
     return f"the window at {clock(opens_at, context.at)} ({window.text})"
 
 
-def _sets_off(batch: Batch) -> int | None:
+def _leaves_at(batch: Batch) -> int | None:
     return None if batch.submit_by is None else batch.submit_by - LEAD
 
 

@@ -1,1 +1,1 @@
-"""1. The inbox: what producers have sent is read and checked; what can't be read is quarantined."""
+"""1. The inbox: entries that producers appended are read and checked; those that can't be read are quarantined."""

@@ -1,5 +1,7 @@
-"""What the aggregator refuses. Carpool's producers never send it; it would make the database refuse a whole chunk or
-the API a whole batch, or keep an answer from its callback.
+"""Checks envelopes and cancel commands as the inbox's entries are read.
+
+Carpool's producers never send what is refused here. It would make the database refuse a whole chunk, or the API a
+whole batch, or keep an answer from its callback.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ ESCAPED_NUL = b"\\u0000"
 
 
 def check(envelopes: Iterable[Envelope]) -> None:
-    """Raise ValueError, with field and rule, for the first envelope that would do harm."""
+    """Raise ValueError, naming the field and the rule, for the first envelope that would do harm."""
     for envelope in envelopes:
         if not REQUEST_ID.fullmatch(envelope.id):
             raise ValueError("id: must be 32 hexadecimal digits")
@@ -63,7 +65,7 @@ def check(envelopes: Iterable[Envelope]) -> None:
 
 
 def check_cancel(command: Cancel) -> None:
-    """Raise ValueError, with field and rule, for a cancel command that would do harm."""
+    """Raise ValueError, naming the field and the rule, for a cancel command that would do harm."""
     if not all(map(REQUEST_ID.fullmatch, command.ids or ())):
         raise ValueError("ids: each must be 32 hexadecimal digits")
     check_client(command.client)

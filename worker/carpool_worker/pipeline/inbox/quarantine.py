@@ -18,7 +18,7 @@ PAGE_ENTRIES = 8
 """Entries in one read; one may take 32 MB."""
 
 REASON = b"error"
-"""The field of an entry that has the reason."""
+"""The field that is added to an entry: why it could not be read."""
 
 REASON_LENGTH = 300
 
@@ -54,7 +54,7 @@ end
 return dropped
 """
 """KEYS: QUARANTINE. ARGV: ids of entries. XDEL would only flag them as deleted: their bytes would stay in memory and on
-disk for as long as a neighbour does."""
+disk for as long as a neighbouring entry does."""
 
 
 class EntryUnknown(WorkerError):
@@ -80,7 +80,7 @@ class QuarantinedEntry:
         return sum(map(len, self.fields.values()))
 
     def clients(self) -> set[str]:
-        """Return the clients of its requests, as far as it can be read."""
+        """Return the clients of its requests; none if it can't be read."""
         try:
             return {envelope.client for envelope in decode_entry(self.fields[ENTRY_FIELD])}
         except UNREADABLE:

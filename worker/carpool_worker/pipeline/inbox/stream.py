@@ -50,8 +50,8 @@ elseif gone > 0 then redis.call('DECRBY', KEYS[2], gone) end
 return gone
 """
 """KEYS: INBOX, QUEUED. ARGV: GROUP, then an entry's id and its number of requests, for each entry.
-The counter goes down only for entries that this call deleted, so it stays exact whoever else acknowledges them. What
-an unreadable entry had added is unknown, so an empty inbox resets the counter."""
+The counter goes down only for entries that this call deleted, so it stays exact even if two workers acknowledge the
+same ones. What an unreadable entry had added is unknown, so an empty inbox resets the counter."""
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 
@@ -67,7 +67,7 @@ class Chunk:
 
     @property
     def full(self) -> bool:
-        """Whether it is time to store it."""
+        """Whether it is large enough to be stored."""
         return len(self.envelopes) >= CHUNK_REQUESTS or self.size >= CHUNK_BYTES
 
 
@@ -77,7 +77,7 @@ class Inbox:
     def __init__(self, server: redis.Redis, claim_interval: float) -> None:
         self._redis = server
         self._claim_after = int(claim_interval * SECOND)
-        # Unique: leaving deletes the consumer's pending entries, and a restarted container has its old host and pid.
+        # Unique: leaving deletes the consumer's pending entries, and a restarted container keeps its host name and pid.
         self._consumer = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
         self._acknowledge = server.register_script(ACKNOWLEDGE_SCRIPT)
 
@@ -93,7 +93,7 @@ class Inbox:
         self._acknowledge(keys=[INBOX, QUEUED], args=[GROUP, *arguments])
 
     def leave(self) -> None:
-        """Delete this consumer, so that their list doesn't grow; only after all that it read is acknowledged."""
+        """Delete this consumer, so that dead ones don't pile up; call it once all that it read is acknowledged."""
         self._redis.xgroup_delconsumer(INBOX, GROUP, self._consumer)
 
     def _create_group(self) -> None:

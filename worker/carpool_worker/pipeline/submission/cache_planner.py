@@ -68,20 +68,22 @@ def fitting(decided: CachePlan, batch: Batch) -> CachePlan:
 
 
 def _decide(connection: sa.Connection, batch: Batch) -> CachePlan:
-    alike = shared_prompts.alike_in(connection, batch.id, MOST_PREFIXES)
+    groups = shared_prompts.groups_in(connection, batch.id, MOST_PREFIXES)
     cached = shared_prompts.used(connection, batch.lane, now() - CACHED_FOR)
-    shared = [found for one in alike if (found := _examined(connection, one, one.prefix in cached))]
+    shared = [found for one in groups if (found := _examined(connection, one, one.prefix in cached))]
     billed = shared_prompts.billed(connection, batch.lane, now() - LEARNS_FROM, MOST_LEARNT, CACHED_FOR)
     hits = hits_of(billed.get(False, (0, 0)), billed.get(True, (0, 0)))
     can_wait = batch.submit_by is None or batch.submit_by > now() + WARM_UP_TIMEOUT + LEAD
     return decide(shared, batch.model, model_prices(batch.model, datetime.now(UTC).date()), hits, can_wait)
 
 
-def _examined(connection: sa.Connection, one: shared_prompts.Alike, is_cached: bool) -> SharedPrefix | None:
-    body = shared_prompts.body(connection, one.sample)
+def _examined(
+    connection: sa.Connection, group: shared_prompts.PromptGroup, is_cached: bool
+) -> SharedPrefix | None:
+    body = shared_prompts.body(connection, group.sample)
     if not can_be_marked(body):
         return None
-    return SharedPrefix(one.prefix, one.requests, one.sample, prefixes.read(body).length, is_cached)
+    return SharedPrefix(group.prefix, group.requests, group.sample, prefixes.read(body).length, is_cached)
 
 
 def _commit(connection: sa.Connection, batch: Batch, decided: CachePlan) -> str | None:

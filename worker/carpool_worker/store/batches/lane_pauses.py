@@ -41,7 +41,7 @@ def pause_by_operator(connection: sa.Connection, lane: str, reason: str, now: in
 
 
 def resume(connection: sa.Connection, lane: str) -> bool:
-    """End a lane's pause, whoever began it; return False where it was not paused."""
+    """End a lane's pause, Carpool's or an operator's; return False if it was not paused."""
     return connection.execute(sa.delete(pauses).where(pauses.c.lane == lane)).rowcount == 1
 
 

@@ -14,7 +14,7 @@ from carpool_worker.states import BatchState, RequestState
 NONE_MARKED = "[]"
 
 
-class Alike(NamedTuple):
+class PromptGroup(NamedTuple):
     """The requests of a batch that share a prefix; `sample` is the id of the first."""
 
     prefix: str
@@ -22,14 +22,14 @@ class Alike(NamedTuple):
     sample: str
 
 
-def alike_in(connection: sa.Connection, batch_id: str, most: int) -> list[Alike]:
+def groups_in(connection: sa.Connection, batch_id: str, most: int) -> list[PromptGroup]:
     """Return up to `most` prefixes that several requests of a batch share, the most frequent first."""
     row, number = requests.c, sa.func.count()
     found = sa.select(row.prefix, number, sa.func.min(row.id)).where(
         row.batch_id == batch_id, row.state == RequestState.BATCHED, row.prefix.is_not(None)
     )
     shared = found.group_by(row.prefix).having(number > 1).order_by(number.desc(), row.prefix).limit(most)
-    return [Alike(*one) for one in connection.execute(shared)]
+    return [PromptGroup(*one) for one in connection.execute(shared)]
 
 
 def body(connection: sa.Connection, request_id: str) -> bytes:

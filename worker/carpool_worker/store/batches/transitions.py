@@ -1,7 +1,7 @@
 """A batch's transitions in SQL: one function each, which alone knows its guard and the columns that it sets and clears.
 
-Each is one guarded UPDATE. It returns False, and nothing has changed, where another process was faster: whoever moves a
-batch goes on only if it moved. A move that is made is recorded for the log.
+Each is one guarded UPDATE. If another process was faster, it changes nothing and returns False, and the caller stops. A
+move that is made is recorded for the log.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def end(
 
 
 def release(connection: sa.Connection, batch: Batch, at: Milliseconds) -> bool:
-    """Give up the Anthropic batch that an ended batch had adopted: it is another program's, and the search goes on."""
+    """Give up the Anthropic batch that an ended batch had adopted: it is another program's, and the search continues."""
     return _move(
         connection,
         RELEASE,
