@@ -1,4 +1,4 @@
-"""`carpool advise`: what would cost less, judged by actual usage. A module for each kind of advice, each decision pure."""
+"""`carpool advise`: what would cost less, judged by actual usage. A module for each kind of advice, all pure."""
 
 from __future__ import annotations
 

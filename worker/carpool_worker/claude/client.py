@@ -44,8 +44,8 @@ class Claude:
     """A client of the Message Batches API, configured like the SDK by ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL.
 
     With a `rate_limit` it makes no call while the API allows none, but raises a ClaudeError that is certain, with
-    status 429 and `retry_after`. `answered_at` is when the API answered last, by its own clock, in milliseconds since the
-    epoch: its Date header (RFC 9110, section 6.6.1), to the second; None if the answer had none.
+    status 429 and `retry_after`. `answered_at` is when the API answered last, by its own clock, in milliseconds since
+    the epoch: its Date header (RFC 9110, section 6.6.1), to the second; None if the answer had none.
     """
 
     def __init__(self, rate_limit: RateLimit | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import redis
 
 MOST_UNREAD = 100
-"""A queue with this many messages gets no further ones: the agent that reads any of them finds all the work there is."""
+"""A queue with this many messages gets no further ones: the agent that reads any of them finds all that is due."""
 
 
 def is_behind(server: redis.Redis, queue: str) -> bool:

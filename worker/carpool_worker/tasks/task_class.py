@@ -30,7 +30,7 @@ LOG_SECONDS = 60.0
 
 
 class RedactedRequest(Request):  # type: ignore[misc]
-    """A task that a worker has received, which hides its arguments from those who inspect the worker, as Flower does."""
+    """A task that a worker has received. It hides its arguments when the worker is inspected, as Flower does."""
 
     def info(self, safe: bool = False) -> dict[str, Any]:
         """Return what an inspection gets: no arguments, as those of `carpool.enqueue` are prompts."""

@@ -52,7 +52,7 @@ def queue_context(connection: sa.Connection, settings: Settings) -> QueueContext
 
 
 def waits_for(batch: Batch, context: QueueContext) -> str:
-    """Return what a batch waits for, as 'room: 180,000 of 200,000 requests are queued at Anthropic'; '' once it ended."""
+    """Return what a batch waits for, as 'room: 180,000 of 200,000 requests are queued at Anthropic'; '' if it ended."""
     explain = REASONS.get(batch.state)
     return explain(batch, context) if explain else ""
 

@@ -143,7 +143,7 @@ def end(
 
 
 def release(connection: sa.Connection, batch: Batch, at: Milliseconds) -> bool:
-    """Give up the Anthropic batch that an ended batch had adopted: it is another program's, and the search continues."""
+    """Give up the Anthropic batch that an ended batch had adopted: it is another program's. The search continues."""
     return _move(
         connection,
         RELEASE,
