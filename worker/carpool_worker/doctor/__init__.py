@@ -1,4 +1,4 @@
-"""`carpool doctor`: examines what Carpool depends on, and explains how to fix problems. It changes and costs nothing."""
+"""`carpool doctor`: examines what Carpool depends on and explains how to fix problems. It changes and costs nothing."""
 
 from __future__ import annotations
 
