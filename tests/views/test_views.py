@@ -43,6 +43,26 @@ def test_a_batch_is_seen_with_what_it_waits_for_and_once_it_has_ended_with_its_c
     assert ended.request_states == {RequestState.COMPLETED: 2}
 
 
+def test_the_story_of_a_rejected_batch_ends_with_the_reason(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given a batch that Anthropic will never accept
+    simulator.arm(Fault(operation="create", kind="error", status=400))
+    producer.enqueue(request("a"))
+    carpool.aggregate()
+
+    # When it is posted
+    carpool.submit()
+
+    # Then its story and its row give the API's error, and not that its requests were canceled
+    with read(carpool.engine) as connection:
+        [row] = batches.page(connection, settings(), batches.BatchFilter(), 10)
+        story = batches.find(connection, settings(), row.id).story
+    assert row.state == BatchState.REJECTED
+    assert row.last_error
+    assert story[-1].words == f"rejected: {row.last_error}"
+
+
 def test_filters_choose_batches(carpool: Carpool, producer: Producer) -> None:
     producer.enqueue(request("a"))
     carpool.aggregate()
