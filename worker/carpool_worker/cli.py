@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,6 +41,24 @@ class OneLineErrors(TyperGroup):
         except WorkerError as error:
             typer.echo(f"carpool: {error}", err=True)
             raise typer.Exit(1) from error
+
+
+class FirstRecord(logging.Handler):
+    """Begins logging at the first record that no handler takes, so that a command that logs nothing stays quick.
+
+    As text, for whoever watches a terminal, it writes warnings and worse; as JSON, what operators do as well.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Begin as the settings say, and pass the record on."""
+        from carpool_worker.settings import settings
+        from carpool_worker.telemetry import logs
+
+        log_format = settings().log_format
+        logs.begin(log_format, logging.INFO if logs.is_json(log_format) else logging.WARNING)
+        logger = logging.getLogger(record.name)
+        if logger.isEnabledFor(record.levelno):
+            logger.handle(record)
 
 
 app = typer.Typer(
@@ -95,6 +114,8 @@ def main() -> None:
     """Run the command that the arguments name."""
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     atexit.register(gc.freeze)  # spares the worker a last collection of half a second at its end
+    logging.lastResort = FirstRecord()  # services have handlers of their own
+    logging.getLogger().setLevel(logging.INFO)
     app()
 
 

@@ -1,0 +1,54 @@
+"""What commands log, in processes of their own: only warnings on a terminal, and what operators do as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from tests.fixtures.agents import MODEL, Carpool, request
+
+from carpool import Producer
+
+FLUSH = [sys.executable, "-m", "carpool_worker.cli", "flush"]
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def given_an_open_batch(unhurried: Carpool, producer: Producer) -> None:
+    producer.enqueue(request())
+    unhurried.aggregate()
+
+
+def flushed(database_url: str, log_format: str) -> list[str]:
+    """Run `carpool flush` without a Redis, so that Flower can't be told, and return the lines on stderr."""
+    settings = {
+        "CARPOOL_DATABASE_URL": database_url,
+        "CARPOOL_REDIS_URL": "redis://127.0.0.1:1/0",
+        "CARPOOL_LOG_FORMAT": log_format,
+    }
+    run = subprocess.run(
+        FLUSH, env=os.environ | settings, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert f"1 request  {MODEL}\n1 batch sealed.\n" in run.stdout
+    return run.stderr.splitlines()
+
+
+@pytest.mark.usefixtures("given_an_open_batch")
+def test_lines_for_people_are_warnings_alone(sqlite_url: str) -> None:
+    [line] = flushed(sqlite_url, "text")
+
+    assert line.index("warning") < line.index("events not sent to Flower") < line.index("error=")
+
+
+@pytest.mark.usefixtures("given_an_open_batch")
+def test_lines_for_machines_have_what_the_operator_did(sqlite_url: str) -> None:
+    events = {event["message"]: event for event in map(json.loads, flushed(sqlite_url, "json"))}
+
+    assert events["events not sent to Flower"]["level"] == "warning"
+    flush = events["lanes flushed by operator"]
+    assert flush["actor"].startswith("cli")
+    assert flush["count"] == 1
