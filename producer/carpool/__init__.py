@@ -1,4 +1,4 @@
-"""Carpool pools single Claude requests into Message Batches, at half the price. This half is what services import.
+"""Carpool pools single Claude requests into Message Batches, at half the price. Services import this package.
 
     producer = Producer()
     request_id = producer.enqueue({"model": …, "max_tokens": …, "messages": […]}, callback=Webhook("https://…"))

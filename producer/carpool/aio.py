@@ -1,4 +1,4 @@
-"""The producer for asyncio: as `carpool.client`, with await."""
+"""The producer for asyncio: the same as `carpool.client`, with await."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from carpool.waiting import ReplyWaiter
 
 
 class AsyncProducer:
-    """Producer with await: the same arguments, results and errors. Use it in one event loop only."""
+    """The Producer with await: the same arguments, results and errors. Use it in one event loop only."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Callbacks: where an answer goes, and the rules for that."""
+"""Callbacks: where an answer goes, and which callbacks are valid."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def encode(callback: Callback | Mapping[str, Any], *, allow_http: bool = False) 
     try:
         return _encode(callback if isinstance(callback, Callback) else _from_mapping(callback), allow_http)
     except TypeError:  # not hashable, so not a string
-        raise InvalidRequest("callback", "must hold strings only") from None
+        raise InvalidRequest("callback", "must contain strings only") from None
 
 
 def _from_mapping(callback: object) -> Callback:

@@ -1,6 +1,6 @@
 """Cancel commands, which a producer appends to the inbox behind its requests.
 
-A full inbox accepts them too, as they hold no requests. The module does no input or output, so Producer and
+A full inbox accepts them too, as they contain no requests. The module does no input or output, so Producer and
 AsyncProducer share it.
 """
 
@@ -43,7 +43,7 @@ class CancelCommand:
 
     @property
     def seconds_to_wait(self) -> float:
-        """How long until the next enqueue has a later timestamp in milliseconds, so that `cancel_all` can't mean it."""
+        """Seconds until an enqueue has a later timestamp (milliseconds), so that `cancel_all` can't include it."""
         return 0.0 if self._ids is not None else max(0.0, (self._at + 1) / 1_000 - time_ns() / 1e9)
 
     def _parts(self) -> list[list[str] | None]:

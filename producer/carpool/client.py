@@ -24,7 +24,7 @@ class Producer:
     """Enqueues requests for Message Batches. It connects when first used, and threads may share it.
 
     `url` defaults to CARPOOL_REDIS_URL, else redis://127.0.0.1:6379/0; `client`, the name of your service, to
-    CARPOOL_CLIENT, else "default". `max_queued` is the most requests that the inbox may hold, of all clients
+    CARPOOL_CLIENT, else "default". `max_queued` is the most requests that may be in the inbox, of all clients
     together; 0 means no limit. `allow_http` (or CARPOOL_ALLOW_HTTP=1) allows webhooks without TLS. With `durable`,
     a call returns only once Redis has written to disk what it appended: that takes 0.1 to 2 seconds, and needs
     Redis 7.2 or Valkey with `appendonly yes`.
@@ -58,8 +58,8 @@ class Producer:
             InvalidRequest: the params or an option break a rule; nothing is enqueued.
             QueueFull: the inbox is full; nothing is enqueued.
             RedisUnavailable: Redis does not answer, or refuses. If the connection broke before Redis replied, the
-                request may be enqueued all the same: then `unknown` holds its id.
-            NotDurable: Redis could not confirm that the request is on disk. If it has it, `unknown` holds its id.
+                request may be enqueued all the same: then `unknown` has its id.
+            NotDurable: Redis could not confirm that the request is on disk. If Redis may have it, `unknown` has its id.
         """
         packer = Packer(self._options, options)
         packer.add(Request(params, idempotency_key=idempotency_key))
@@ -73,11 +73,11 @@ class Producer:
         """Enqueue any number of requests, in order and in bounded memory, and return their ids.
 
         The options are the defaults of all requests; a `Request` may have its own. The requests before an invalid
-        one are enqueued, and none after it. The error's `accepted` holds the ids of those that Redis has
-        acknowledged, and `unknown` the ids of those that it may have.
+        one are enqueued, and none after it. The error's `accepted` has the ids that Redis acknowledged, and
+        `unknown` those of requests that it may have.
 
         Raises:
-            SourceFailed: the iterable raised, which is the error's cause.
+            SourceFailed: the iterable raised; its exception is the error's cause.
             InvalidRequest, QueueFull, RedisUnavailable, NotDurable: as in `enqueue`.
         """
         packer = Packer(self._options, options)
@@ -92,10 +92,10 @@ class Producer:
     def cancel(self, *request_ids: str) -> None:
         """Cancel requests of this client, whose answers are no longer wanted.
 
-        Returns as soon as Redis has the command, which a full inbox accepts too; repeating it changes nothing. How
-        each request ended is what `wait` returns and its callback gets: canceled, at no cost, if it had not been
-        sent, or Anthropic had not run it yet; canceled, with its usage and cost, if its answer had been made, which
-        is paid for and dropped; unchanged, if it had ended before. A request that is enqueued later under one of
+        Returns as soon as Redis has the command, which a full inbox accepts too; repeating it changes nothing. What
+        `wait` returns, and the callback gets, shows how each request ended: canceled at no cost, if it had not been
+        sent or Anthropic had not run it yet; canceled with its usage and cost, if its answer had been made, which is
+        then paid for and dropped; unchanged, if it had ended before. A request that is enqueued later under one of
         these ids, by its idempotency key, is canceled too.
 
         Raises:
@@ -115,7 +115,7 @@ class Producer:
         """Return the result of a request of this client, whichever process enqueued it.
 
         Raises:
-            WaitTimeout: there was no answer within `timeout` seconds; None waits for as long as it takes.
+            WaitTimeout: there was no answer within `timeout` seconds (None: no limit).
             RedisUnavailable: Redis was away when the wait began.
         """
         with closing(self.as_completed([request_id], timeout)) as results:
@@ -128,8 +128,8 @@ class Producer:
         close it, to free the memory that the wait takes in Redis.
 
         Raises:
-            WaitTimeout: not every answer came in time; `outstanding` holds the ids without one.
-            RedisUnavailable: Redis was away when the wait began; if it goes away later, the wait goes on.
+            WaitTimeout: not every answer came in time; `outstanding` has the ids without one.
+            RedisUnavailable: Redis was away when the wait began; if it goes away later, the wait continues.
         """
         return self._results(ReplyWaiter(self._options, ids, timeout, monotonic()))
 

@@ -1,6 +1,6 @@
 """What crosses the wire between a producer and the worker: Redis keys, the inbox entry, the answer.
 
-Both sides import this module, so a change here is a change of protocol.
+Both sides import this module, so a change here changes the protocol.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ SYNC_MILLISECONDS = 5_000
 """How long an append may take to reach the disk; less than the socket's timeout. Redis syncs at least each second."""
 
 SYNC: Final = ("WAITAOF", 1, 0, SYNC_MILLISECONDS)
-"""Waits for the writes before it on the same connection, so it comes last in their pipeline."""
+"""Waits for the earlier writes of the same connection, so it comes last in their pipeline."""
 
 PROBE: Final = ("WAITAOF", 1, 0, 1)
 """Sent before anything is appended: a server that can't sync refuses it."""

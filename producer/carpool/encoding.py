@@ -1,4 +1,4 @@
-"""Encodes values as JSON, or raises an error that names the place that can't be."""
+"""Encodes values as JSON, or raises an error that names the part that can't be encoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes a checked Envelope of the arguments of an enqueue."""
+"""Makes checked Envelopes from the arguments of an enqueue."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ class EnqueueOptions(TypedDict, total=False):
     priority go first; low ones may wait for as long as higher ones keep coming. A batch has the highest priority of
     its requests."""
     max_wait: float | None
-    """Seconds, at most 30 days: so soon after the enqueue the request is on its way, if Anthropic accepts it then. Its
-    batch is sealed early, however few requests share it, and waits for none of `submit_windows`. It overrides no
-    paused lane, no full queue at Anthropic, no back-off and no budget, and it never makes a batch wait longer."""
+    """Seconds, at most 30 days: this long after the enqueue at the latest, the request is sent, if Anthropic accepts it
+    then. Its batch is sealed early, however few requests share it, and ignores `submit_windows`. It does not
+    override a paused lane, a full queue at Anthropic, a back-off or a budget, and never makes a batch wait longer."""
     trace: str | None
     """A W3C traceparent that is passed on to the callback: as a header of a webhook, or of a task's message. By default
     it is that of OpenTelemetry's current span, if the service uses OpenTelemetry."""
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One request of an `enqueue_many` with options of its own; None takes the call's default."""
+    """One request of an `enqueue_many`, with options of its own; None stands for the call's default."""
 
     params: Params
     callback: Callback | None = None
@@ -67,7 +67,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for every request of one call, checked and encoded once; `check_options` makes it."""
+    """The options of one call, checked and encoded once for all its requests; `check_options` makes them."""
 
     client: str
     allow_http: bool
@@ -81,7 +81,7 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
     trace: str | None
 
     def envelope(self, request: Request | Params) -> Envelope:
-        """Return the Envelope of one request, whose own options go before these; raises InvalidRequest."""
+        """Return the Envelope of one request, whose own options override these; raises InvalidRequest."""
         if not isinstance(request, Request):
             return self._envelope(request, None)
         key = None if request.idempotency_key is None else _checked_key(request.idempotency_key)

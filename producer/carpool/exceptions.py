@@ -1,4 +1,4 @@
-"""Carpool's exceptions: one tree, its root CarpoolError. RequestFailed stands with the results."""
+"""Carpool's exceptions, all derived from CarpoolError. RequestFailed is in `results`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 class CarpoolError(Exception):
     """Something went wrong in Carpool.
 
-    Of an enqueue, `accepted` holds the ids that Redis has acknowledged, and `unknown` those that it may or may not
-    have, as the connection broke before it replied.
+    After an enqueue, `accepted` has the ids that Redis acknowledged, and `unknown` those that it may or may not have,
+    as the connection broke before it replied.
     """
 
     accepted: Sequence[str] = ()
@@ -66,11 +66,11 @@ class RedisUnavailable(CarpoolError):
 
 
 class NotDurable(CarpoolError):
-    """Redis did not confirm that it has written to disk; `unknown` holds the requests that may run all the same."""
+    """Redis did not confirm that requests are on disk; `unknown` has the ids of those that may run all the same."""
 
 
 class WaitTimeout(CarpoolError, TimeoutError):
-    """Not every answer came in time; `outstanding` holds the ids without one."""
+    """Not every answer came in time; `outstanding` has the ids without one."""
 
     def __init__(self, outstanding: Sequence[str], timeout: float) -> None:
         super().__init__(outstanding, timeout)
@@ -86,4 +86,4 @@ class InvalidSignature(CarpoolError):
 
 
 class InvalidAnswer(CarpoolError, ValueError):
-    """This is not an answer of Carpool: it does not have the shape of one."""
+    """This does not have the shape of an answer from Carpool."""

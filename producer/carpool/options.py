@@ -26,10 +26,10 @@ ONE_RETRY: Final = (NoBackoff(), 1)
 """Replaces a connection that was closed while idle. An entry appended twice does no harm: its ids are the same."""
 
 NO_RETRY: Final = (NoBackoff(), 0)
-"""For reading answers: a read that broke off may have lost some, so first they must be asked for again."""
+"""For reading answers: a read that broke off may have lost some, so they must be asked for again first."""
 
 RECONNECT_SECONDS = 0.5
-"""Between tries to reach a Redis that went away during a wait."""
+"""Between attempts to reach a Redis that went away during a wait."""
 
 BLOCK_SECONDS = 5
 """The longest blocking read for answers; less than the socket's timeout."""

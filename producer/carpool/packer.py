@@ -39,7 +39,7 @@ from carpool.request_ids import RequestIds
 
 PIPELINE_ENTRIES = 8
 PIPELINE_BYTES = 500_000
-"""Sent in one round trip: enough to hide its latency, and small enough to stay in the processor's cache."""
+"""What one round trip carries: enough to hide its latency, and little enough to stay in the processor's cache."""
 
 ENVELOPE_BYTES = 150
 """About what an Envelope adds to its contents."""
@@ -58,7 +58,7 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 class Packer:
-    """The requests of one call on their way into the inbox; `accepted` holds the ids that Redis has acknowledged."""
+    """The requests of one call on their way into the inbox; `accepted` has the ids that Redis acknowledged."""
 
     def __init__(self, settings: Options, options: EnqueueOptions | None = None) -> None:
         self.accepted = RequestIds()
@@ -196,4 +196,4 @@ class Packer:
             return QueueFull("Redis is out of memory, so the inbox takes no more requests for now")
         if isinstance(reply, Exception):
             return self._settings.unavailable(reply)
-        return QueueFull(f"the inbox holds its limit of {self._settings.max_queued:,} requests")
+        return QueueFull(f"the inbox has reached its limit of {self._settings.max_queued:,} requests")

@@ -1,6 +1,6 @@
-"""Checks the parameters of a Messages API call that is to run in a batch.
+"""Checks the params of a Messages API call that is to run in a batch.
 
-Only what would surely fail is refused; unknown keys pass through, as the API grows faster than this module.
+Only what would certainly fail is refused; unknown keys pass through, as the API changes faster than this module.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def execute(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
 
 
 class PipelinedAppend:
-    """Sends the commands that a packer has ready and receives the replies later, so that packing and Redis overlap.
+    """Sends the commands that a packer has ready, and receives the replies later: packing and Redis' work overlap.
 
     A connection that breaks is tried again once. Raises what `Packer.settle` raises, and RedisUnavailable when the
     second try fails too.

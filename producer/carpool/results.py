@@ -1,4 +1,4 @@
-"""The result of a request, which decodes the answer's parts when they are asked for."""
+"""The result of a request; it decodes parts of the answer when they are read."""
 
 from __future__ import annotations
 

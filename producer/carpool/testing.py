@@ -21,7 +21,7 @@ from carpool.waiting import checked_id
 
 
 class Enqueued(msgspec.Struct, frozen=True):
-    """A request that was enqueued, as a test wants to see it."""
+    """A request that was enqueued, in a form for a test's assertions."""
 
     id: str
     params: dict[str, Any]
@@ -36,8 +36,8 @@ class Enqueued(msgspec.Struct, frozen=True):
 class InMemoryProducer:
     """Stands in for Producer in tests: it records what is enqueued, and returns the answers that the test gives.
 
-    With `reply`, a function from params to the answer's text, each request is answered at once; without it the test
-    calls `answer`, `fail` or `cancel`.
+    With `reply`, a function from params to the answer's text, each request is answered immediately; without it, the
+    test calls `answer`, `fail` or `cancel`.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class InMemoryProducer:
     def answer(
         self, request_id: str, text: str, *, usage: Usage | None = None, cost: str | None = None
     ) -> Result:
-        """Let a request succeed with this text, and return what its callback would get.
+        """End a request as succeeded with this text, and return what its callback would get.
 
         `cost` is in dollars, as a decimal string.
         """
@@ -93,18 +93,18 @@ class InMemoryProducer:
     def fail(
         self, request_id: str, kind: str = "api_error", message: str = "", outcome: str = "errored"
     ) -> Result:
-        """Let a request end with this error instead of a message, and return what its callback would get."""
+        """End a request with this error instead of a message, and return what its callback would get."""
         return self._end(failed(self._envelopes[request_id], kind, message, outcome))
 
     def cancel(self, *request_ids: str) -> None:
-        """Let requests that have not ended end canceled, at no cost; one not enqueued yet, as soon as it is."""
+        """End requests as canceled, at no cost, unless they have ended; one not enqueued yet ends as soon as it is."""
         self._canceled.update(map(checked_id, request_ids))
         for request_id in request_ids:
             if request_id in self._envelopes and request_id not in self._answers:
                 self._end(canceled(self._envelopes[request_id]))
 
     def cancel_all(self) -> None:
-        """Let all requests that have not ended end canceled, at no cost."""
+        """End all requests that have not ended as canceled, at no cost."""
         self.cancel(*(self._envelopes.keys() - self._answers))
 
     def webhook(self, request_id: str, secret: str) -> tuple[bytes, dict[str, str]]:
@@ -112,11 +112,11 @@ class InMemoryProducer:
         return signed_webhook(self._answers[request_id], secret)
 
     def wait(self, request_id: str, timeout: float | None = None) -> Result:
-        """Return the result of a request; raises WaitTimeout at once if the test gave no answer."""
+        """Return the result of a request; raises WaitTimeout immediately if the test gave no answer."""
         return next(self.as_completed([request_id], timeout))
 
     def as_completed(self, ids: Iterable[str], timeout: float | None = None) -> Generator[Result, None, None]:
-        """Yield the results there are; then raise WaitTimeout if some are missing."""
+        """Yield the results that exist; then raise WaitTimeout if some are missing."""
         distinct = list(dict.fromkeys(ids))
         for request_id in distinct:
             if request_id in self._answers:

@@ -23,7 +23,7 @@ MAX_OUTSTANDING = 10_000
 """Ids asked for at a time; it bounds the memory that unread answers take in Redis."""
 
 REPEAT_AFTER = (15.0, 30.0, 60.0)
-"""Seconds until a Wait is repeated, the last one again and again: so none is lost for good."""
+"""Seconds until a Wait is repeated, the last number for all later repeats: so none is lost for good."""
 
 READ_ANSWERS = 200
 """Answers in one read."""

@@ -1,4 +1,4 @@
-"""Webhooks as Standard Webhooks 1.0.0 specifies them: a receiver verifies, Carpool signs."""
+"""Webhooks as Standard Webhooks 1.0.0 specifies them: Carpool signs, and a receiver verifies."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def verify(body: bytes, headers: Mapping[str, str], secret: str | Sequence[str])
 
 
 def sign(body: bytes, webhook_id: str, secret: str | Sequence[str], at: datetime) -> dict[str, str]:
-    """Return the headers of a delivery, with a signature by each secret; `at` is in UTC, and aware.
+    """Return the headers of a delivery, with a signature by each secret; `at` is aware, in UTC.
 
     Raises:
         InvalidSetting: a secret is malformed, or none is given.

@@ -235,8 +235,8 @@ def test_where_nobody_waits_it_says_how_far_it_came_and_goes_on_from_there(
 
     assert stopped.exit_code == 1
     assert stopped.stderr == (
-        "carpool: the inbox holds its limit of 1,000,000 requests. 500 of 1,000 were enqueued, all before line 501: "
-        "go on with --from-line 501\n"
+        "carpool: the inbox has reached its limit of 1,000,000 requests. 500 of 1,000 were enqueued, all before "
+        "line 501: go on with --from-line 501\n"
     )
 
     # When it continues

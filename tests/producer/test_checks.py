@@ -170,7 +170,7 @@ def test_a_url_is_limited_in_bytes_as_a_databases_key_is() -> None:
 
 @pytest.mark.parametrize("callback", [Webhook(["https://a.example"]), Task({}), Task("a", [])])  # type: ignore[arg-type]
 def test_a_callback_of_something_else_than_strings_is_refused(callback: Any) -> None:
-    with pytest.raises(InvalidRequest, match="callback: must hold strings only"):
+    with pytest.raises(InvalidRequest, match="callback: must contain strings only"):
         callbacks.encode(callback)
 
 

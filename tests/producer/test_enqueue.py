@@ -126,7 +126,7 @@ def test_a_full_inbox_accepts_nothing_of_an_enqueue(
     with Producer(redis_url, max_queued=2) as producer:
         producer.enqueue(params)
         producer.enqueue(params)
-        with pytest.raises(QueueFull, match="the inbox holds its limit of 2 requests"):
+        with pytest.raises(QueueFull, match="the inbox has reached its limit of 2 requests"):
             producer.enqueue(params)
     assert worker.queued() == len(worker.envelopes()) == 2
 

@@ -1,4 +1,4 @@
-"""A Message Batches API that runs here, for tests, demos and benchmarks; its answers say that they are simulated."""
+"""A Message Batches API on this machine, for tests, demos and benchmarks; every answer is marked as simulated."""
 
 from carpool_worker.simulator.background import running
 from carpool_worker.simulator.errors import SPEND_LIMIT_REACHED

@@ -1,4 +1,4 @@
-"""What the simulated model says. Every answer says that it is simulated."""
+"""What the simulated model answers. Every answer is marked as simulated."""
 
 import re
 from itertools import islice
@@ -36,7 +36,7 @@ def answer_to(prompt: str) -> str:
 
 
 def _sentiment(prompt: str) -> str:
-    """Weigh the words of the review, which is what follows the instruction's last colon or line."""
+    """Weigh the words of the review: the text after the prompt's last colon or line break."""
     review = re.split(r"\n|:", prompt.strip())[-1]
     words = set(WORD.findall(review.lower()))
     balance = len(words & POSITIVE) - len(words & NEGATIVE)

@@ -19,7 +19,7 @@ class SimulatedCounts(msgspec.Struct):
 
 
 class SimulatedBatch(msgspec.Struct, kw_only=True):
-    """A batch. Times are seconds since the epoch; `latency` is how many seconds it takes."""
+    """A batch. Times are seconds since the epoch; `latency` is the seconds that it takes."""
 
     id: str
     sequence: int
@@ -54,7 +54,7 @@ class SimulatedBatch(msgspec.Struct, kw_only=True):
 
     @property
     def requests_run(self) -> int:
-        """Return how many of its requests run: the same share of them as of the latency that it got."""
+        """Return how many of its requests run: the share of them that its time is of the latency."""
         if self.latency == 0:
             return self.size
         return round(self.size * (self.stops_at - self.created_at) / self.latency)

@@ -1,7 +1,7 @@
 """The requests of a create's body, checked while it arrives and kept on disk in parts.
 
-The body is cut before each `,{"custom_id":` and read part by part. That can't occur inside a JSON string, whose quotes
-would be escaped; if it occurs deeper in the params, the part is not valid JSON and this is noticed. Such bodies, and
+The body is cut before a `,{"custom_id":` and read part by part. That text can't occur inside a JSON string, where its
+quotes would be escaped; if it occurs within params, the part is not valid JSON, which is noticed. Such bodies, and
 those that are written differently, are read as a whole, which is slower and takes memory.
 """
 
@@ -23,7 +23,7 @@ MAX_REST_BYTES = 16_000_000
 # How many requests the strict reader puts into one part.
 PART_REQUESTS = 100
 
-# Where each part begins and ends in the body, in turn.
+# Where each part of the body begins and ends, alternately.
 Bounds: TypeAlias = "array[int]"  # array is not generic at run time before Python 3.12
 
 

@@ -1,4 +1,4 @@
-"""Prompt caching by a simple rule: the first request with a prefix writes it, later ones read it.
+"""Prompt caching, by a simple rule: the first request with a prefix writes it, and later ones read it.
 
 The prefix is the text of all tools and all blocks of `system` and `messages` up to the last one that has a
 `cache_control`.

@@ -12,7 +12,7 @@ from carpool_worker.simulator.simulator import SIMULATOR
 
 # The Retry-After of an unfinished batch (as captured from live traffic).
 POLL_AFTER_SECONDS = 10
-# Under this key the results handler leaves their path, for faults that garble them.
+# The key under which the results handler stores their path, for faults that garble them.
 RESULTS_PATH: web.RequestKey[str] = web.RequestKey("results_path", str)
 
 routes = web.RouteTableDef()

@@ -22,7 +22,7 @@ SPEND_LIMIT_REACHED = "enforced_spend_limit_reached"
 
 
 class ApiError(Exception):
-    """The call is answered with this status and an error body."""
+    """Raised to answer a call with this status and an error body."""
 
     def __init__(
         self,

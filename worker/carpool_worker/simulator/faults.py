@@ -1,4 +1,4 @@
-"""Faults: armed beforehand, they strike the calls that they name."""
+"""Faults: armed in advance, they strike the calls that they name."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -14,10 +14,10 @@ TRUNCATABLE: frozenset[Operation] = frozenset({"create", "results"})
 class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What goes wrong, with which operation, and how often.
 
-    Kinds: `dropped` cuts the connection without doing what was asked; `lost` does it, then cuts the connection;
-    `error` answers `status` without doing it; `error_after` does it, then answers `status`; `stalled` does it and
-    answers `seconds` later. For results alone: `slow` spreads the body over `seconds`. For results and creates:
-    `truncated` does it, begins the answer and cuts the connection in the middle of a line.
+    Kinds: `dropped` cuts the connection without performing the call; `lost` performs it, then cuts the connection;
+    `error` answers `status` without performing it; `error_after` performs it, then answers `status`; `stalled` performs
+    it and answers `seconds` later. For results only: `slow` spreads the body over `seconds`. For results and creates:
+    `truncated` performs the call, begins the answer and cuts the connection in the middle of a line.
 
     An error has `retry_after` (seconds), `headers` and `error_code` if given: a spend cap is a 429 whose code is
     SPEND_LIMIT_REACHED. `skip` calls pass unharmed, then `times` are struck.

@@ -19,7 +19,7 @@ REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the call its id, and turn errors into the API's error bodies."""
+    """Give the call its id, and convert errors to the API's error bodies."""
     request[REQUEST_ID] = f"req_01{secrets.token_hex(11)}"
     try:
         return await handler(request)

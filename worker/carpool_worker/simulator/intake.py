@@ -1,4 +1,4 @@
-"""Receives the body of a create block by block and puts it on disk; other calls are answered in between."""
+"""Receives a create's body block by block and writes it to disk; other calls are answered in between."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ async def receive(content: StreamReader, path: Path) -> Spooled:
 
 
 async def _blocks(content: StreamReader) -> AsyncIterator[bytes]:
-    """Gather what arrives into blocks: large enough to be read fast, small enough not to keep other calls waiting."""
+    """Yield what arrives in blocks: large enough to be read fast, small enough not to keep other calls waiting."""
     pieces: list[bytes] = []
     waiting = total = 0
     async for piece in content.iter_any():

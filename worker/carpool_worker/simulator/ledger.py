@@ -47,7 +47,7 @@ INSERT = f"INSERT INTO runs VALUES ({', '.join('?' * len(LedgerEntry._fields))})
 
 
 class Ledger:
-    """Written by one thread, a transaction a batch; read by any."""
+    """The ledger's file: written by one thread, a transaction a batch, and read by any."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -56,7 +56,7 @@ class Ledger:
             database.execute(SCHEMA)
 
     def record(self, batch_id: str, chunks: Iterable[list[LedgerEntry]]) -> None:
-        """Record a whole batch or nothing of it; whatever an interrupted run left is replaced."""
+        """Record a whole batch or nothing of it; what an interrupted run left is replaced."""
         with closing(self._connect()) as database, database:
             database.execute("DELETE FROM runs WHERE batch_id = ?", (batch_id,))
             for chunk in chunks:

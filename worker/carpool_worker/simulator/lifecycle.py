@@ -1,4 +1,4 @@
-"""A batch's life: created, run when it is due, canceled or expired, ended."""
+"""A batch's life: it is created, run when it is due, perhaps canceled or expired, and ends."""
 
 import asyncio
 import contextlib

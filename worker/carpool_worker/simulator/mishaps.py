@@ -26,7 +26,7 @@ SPEND_CAP = "You have reached your specified API usage limits."
 
 
 async def suffer(fault: Fault, request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer the call as the fault says, with or without doing what was asked; may raise ApiError."""
+    """Answer the call as the fault prescribes, with or without performing it; may raise ApiError."""
     if fault.kind == "dropped":
         return _cut(request)
     if fault.kind == "error":

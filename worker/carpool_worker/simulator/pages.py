@@ -12,9 +12,9 @@ MAX_LIMIT = 1_000
 def page_of(
     newest_first: list[SimulatedBatch], query: Mapping[str, str]
 ) -> tuple[list[SimulatedBatch], bool]:
-    """Return a page, newest first, and whether there is more in its direction; raise ApiError.
+    """Return a page, newest first, and whether more follow in its direction; raise ApiError.
 
-    With `after_id` it has the batches next older than that one, with `before_id` those next newer.
+    With `after_id` it has the batches just older than that one, with `before_id` those just newer.
     """
     limit = _limit(query.get("limit", str(DEFAULT_LIMIT)))
     if "after_id" in query and "before_id" in query:

@@ -1,4 +1,4 @@
-"""All batches: in memory what the API returns of them, on disk their requests and results."""
+"""All batches: in memory what the API returns about them, on disk their requests and results."""
 
 import secrets
 import shutil
@@ -60,7 +60,7 @@ class Registry:
         return sum(batch.counts.processing for batch in self._batches.values())
 
     def save(self, batch: SimulatedBatch) -> None:
-        """Store the batch, or its changes; an ended one no longer needs its requests."""
+        """Store a batch, or its changes, and delete the requests of one that has ended."""
         record = self.folder(batch.id) / RECORD
         draft = record.with_suffix(".part")
         draft.write_bytes(msgspec.json.encode(batch))

@@ -18,7 +18,7 @@ class SimulatedCacheCreation(msgspec.Struct, gc=False):
 
 
 class SimulatedUsage(msgspec.Struct, gc=False):
-    """What the answer is billed by; `input_tokens` leaves out the cached ones."""
+    """What the answer is billed by; `input_tokens` excludes cached ones."""
 
     input_tokens: int
     output_tokens: int

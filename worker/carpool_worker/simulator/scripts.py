@@ -1,4 +1,4 @@
-"""Scripts: the outcomes of the requests that they name."""
+"""Scripts: they decide the outcomes of the requests that they match."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ ScriptedOutcome = Literal["succeeded", "refused", "errored", "expired", "cancele
 class Script(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The outcome of every request with this custom_id, this model and this text (each if given).
 
-    `contains` is searched for in the last user message. `share` picks that share of the requests, always the same ones.
+    `contains` is searched for in the last user message. `share` picks that fraction of them, always the same ones.
     `times` limits the script to that many runs of each request. `text` is the answer of a succeeded one; `error_type`
     and `message` are the error of an errored one.
     """

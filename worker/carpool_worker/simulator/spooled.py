@@ -32,7 +32,7 @@ def save_parts(parts: Bounds, path: Path) -> None:
 
 
 def shuffled(body: Path, index: Path, seed: str) -> Iterator[list[ReadRequest]]:
-    """Yield the requests, a few parts' at a time, in an order that depends on the seed."""
+    """Yield the requests of a few parts at a time, in an order that depends on the seed."""
     bounds = array("Q", index.read_bytes())
     random = Random(seed)  # noqa: S311 (not a secret)
     parts = list(zip(bounds[::2], bounds[1::2], strict=True))

@@ -1,4 +1,4 @@
-"""Reads a create's body as a whole, and raises the documented error for whatever is wrong with it."""
+"""Reads a create's body as a whole, and raises the documented error for anything that is wrong with it."""
 
 import re
 

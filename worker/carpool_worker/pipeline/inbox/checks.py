@@ -47,7 +47,7 @@ def check(envelopes: Iterable[Envelope]) -> None:
         if not is_model(envelope.model):
             raise ValueError("model: must be the name of a model, without spaces")
         if "\0" in (envelope.idempotency_key or ""):
-            raise ValueError("idempotency_key: must hold no NUL character")
+            raise ValueError("idempotency_key: must not contain a NUL character")
         if not 0 <= envelope.enqueued_at <= LATEST:
             raise ValueError("enqueued_at: must be milliseconds since the epoch")
         if abs(envelope.priority) > MAX_PRIORITY:
@@ -87,7 +87,7 @@ def _check_headers(headers: Mapping[str, str]) -> None:
 
 def _check_callback(callback: bytes) -> None:
     if ESCAPED_NUL in callback:
-        raise ValueError("callback: must hold no NUL character")
+        raise ValueError("callback: must not contain a NUL character")
     _check_json("callback", callback)
     callbacks.encode(callbacks.decode(callback), allow_http=True)
 
