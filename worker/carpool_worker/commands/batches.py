@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,9 @@ from carpool_worker.commands.options import After, BatchId, Before, Json, JsonOb
 from carpool_worker.commands.paging import hint, only_one
 from carpool_worker.commands.tables import print_json, print_json_object
 from carpool_worker.states import BatchState
+
+if TYPE_CHECKING:
+    from carpool_worker.views.batches import BatchFilter, BatchView
 
 app = typer.Typer(rich_markup_mode="markdown")
 
@@ -43,16 +47,11 @@ def batches(
     if context.invoked_subcommand:
         return
     from carpool_worker.commands.batch_tables import show_table
-    from carpool_worker.database import read
-    from carpool_worker.processes.preflight import check_tables
-    from carpool_worker.settings import settings
-    from carpool_worker.views.batches import BatchFilter, page
+    from carpool_worker.views.batches import BatchFilter
 
     only_one(before, after)
-    check_tables()
     wanted = BatchFilter(states=state or (), model=model, since=since)
-    with read() as connection:
-        found = page(connection, settings(), wanted, limit, before, after)
+    found = _page(wanted, limit, before, after)
     if as_json:
         print_json(found)
         return
@@ -77,3 +76,14 @@ def show(batch: BatchId, as_json: JsonObject = False) -> None:
         print_json_object(found)
     else:
         show_details(found)
+
+
+def _page(wanted: BatchFilter, limit: int, before: str | None, after: str | None) -> Sequence[BatchView]:
+    from carpool_worker.database import read
+    from carpool_worker.processes.preflight import check_tables
+    from carpool_worker.settings import settings
+    from carpool_worker.views.batches import page
+
+    check_tables()
+    with read() as connection:
+        return page(connection, settings(), wanted, limit, before, after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +14,7 @@ from carpool_worker.commands.tables import ABSENT, print_json, print_table, time
 from carpool_worker.states import DeliveryState
 
 if TYPE_CHECKING:
-    from carpool_worker.views.deliveries import DeliveryDetails
+    from carpool_worker.views.deliveries import DeliveryDetails, DeliveryFilter, DeliveryView, EndpointView
 
 app = typer.Typer(rich_markup_mode="markdown")
 app.command()(replay)
@@ -49,26 +50,15 @@ def deliveries(
     """
     if context.invoked_subcommand:
         return
-    from carpool_worker.database import read
-    from carpool_worker.processes.preflight import check_tables
-    from carpool_worker.views.deliveries import DeliveryFilter, page
+    from carpool_worker.views.deliveries import DeliveryFilter
 
     only_one(before, after)
-    check_tables()
     wanted = DeliveryFilter(state=state, client=client, target=target, changed_since=since)
-    with read() as connection:
-        found = page(connection, wanted, limit, before, after)
+    found = _page(wanted, limit, before, after)
     if as_json:
         print_json(found)
         return
-    if not found:
-        typer.echo("No such delivery.")
-        return
-    columns = ("Request", "State", "Tries", "To, and the last error")
-    lines = [
-        [one.request_id, one.state, str(one.attempt), _below(one.target, one.last_error)] for one in found
-    ]
-    print_table(columns, lines, whole=2)
+    _show_table(found)
     if after is None:
         hint("deliveries", [one.request_id for one in found], limit)
 
@@ -104,20 +94,48 @@ def endpoints(as_json: Json = False) -> None:
         found = failing_endpoints(connection)
     if as_json:
         print_json(found)
-    elif found:
-        columns = ("Failing since", "Stopped", "Dead letters", "URL, and why it was stopped")
-        lines = [
-            [
-                time_or_absent(one.failing_since),
-                time_or_absent(one.stopped_at),
-                f"{one.dead_letters:,}",
-                _below(one.url, one.reason),
-            ]
-            for one in found
-        ]
-        print_table(columns, lines, whole=0)
     else:
+        _show_endpoints(found)
+
+
+def _page(
+    wanted: DeliveryFilter, limit: int, before: str | None, after: str | None
+) -> Sequence[DeliveryView]:
+    from carpool_worker.database import read
+    from carpool_worker.processes.preflight import check_tables
+    from carpool_worker.views.deliveries import page
+
+    check_tables()
+    with read() as connection:
+        return page(connection, wanted, limit, before, after)
+
+
+def _show_table(found: Sequence[DeliveryView]) -> None:
+    if not found:
+        typer.echo("No such delivery.")
+        return
+    columns = ("Request", "State", "Tries", "To, and the last error")
+    lines = [
+        [one.request_id, one.state, str(one.attempt), _below(one.target, one.last_error)] for one in found
+    ]
+    print_table(columns, lines, whole=2)
+
+
+def _show_endpoints(found: Sequence[EndpointView]) -> None:
+    if not found:
         typer.echo("No webhook fails.")
+        return
+    columns = ("Failing since", "Stopped", "Dead letters", "URL, and why it was stopped")
+    lines = [
+        [
+            time_or_absent(one.failing_since),
+            time_or_absent(one.stopped_at),
+            f"{one.dead_letters:,}",
+            _below(one.url, one.reason),
+        ]
+        for one in found
+    ]
+    print_table(columns, lines, whole=0)
 
 
 def _show_details(delivery: DeliveryDetails) -> None:

@@ -16,7 +16,7 @@ from carpool_worker.formatting import counted
 if TYPE_CHECKING:
     from carpool import Producer
     from carpool.envelopes import EnqueueOptions
-    from carpool_worker.files.enqueuer import Item
+    from carpool_worker.files.enqueuer import Item, Stopped
     from carpool_worker.files.request_lines import FileRun
 
 FULL_SECONDS = 1.0
@@ -97,26 +97,25 @@ def enqueue(
 
     A line: {"custom_id": "r-1", "params": {"model": "claude-haiku-4-5", "max_tokens": 64, "messages": […]}}
     """
-    from carpool import CarpoolError, Producer, Webhook
-    from carpool.envelopes import EnqueueOptions
     from carpool_worker.files import id_files, request_files
-    from carpool_worker.settings import settings
 
-    hook, given = Webhook(callback) if callback else None, _object(metadata)
-    common = EnqueueOptions(callback=hook, priority=priority, max_wait=max_wait)
-    try:
-        one = _run(file, run, client, common, given)
-        producer = Producer(settings().redis_url, client=one.client)
-    except CarpoolError as error:
-        raise WorkerError(str(error)) from error
+    common, given = _options(callback, priority, max_wait), _object(metadata)
+    one, producer = _begin(file, run, client, common, given)
     path = ids or id_files.path_of_run(one.name)
     with producer, request_files.opened(file) as source:
         count = _check(source, one, path)
         lines = request_files.read_again(source, one, path, from_line)
         _feed(producer, common, ((line, one.request(line, given)) for line in lines), count, no_wait)
-    requests = counted(count, "request")
-    typer.echo(f"{requests} of client {one.client!r} enqueued, as run {one.name!r}.")
+    typer.echo(f"{counted(count, 'request')} of client {one.client!r} enqueued, as run {one.name!r}.")
     typer.echo(f"Their answers: carpool results --ids {path} -o {one.name}.results.jsonl")
+
+
+def _options(callback: str | None, priority: int, max_wait: float | None) -> EnqueueOptions:
+    from carpool import Webhook
+    from carpool.envelopes import EnqueueOptions
+
+    hook = Webhook(callback) if callback else None
+    return EnqueueOptions(callback=hook, priority=priority, max_wait=max_wait)
 
 
 def _object(metadata: str | None) -> dict[str, Any]:
@@ -127,6 +126,20 @@ def _object(metadata: str | None) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise WorkerError("--metadata: must be a JSON object")
     return value
+
+
+def _begin(
+    file: str, name: str | None, client: str | None, common: EnqueueOptions, metadata: dict[str, Any]
+) -> tuple[FileRun, Producer]:
+    """Return the run, once what its requests have in common is checked, and a producer of its client."""
+    from carpool import CarpoolError, Producer
+    from carpool_worker.settings import settings
+
+    try:
+        run = _run(file, name, client, common, metadata)
+        return run, Producer(settings().redis_url, client=run.client)
+    except CarpoolError as error:
+        raise WorkerError(str(error)) from error
 
 
 def _run(
@@ -188,7 +201,9 @@ def _feed(
         try:
             enqueuer.enqueue_all(items)
         except Stopped as stop:
-            done = (
-                f"{bar.tasks[task].completed:,.0f} of {count:,} were enqueued, all before line {stop.line:,}"
-            )
-            raise WorkerError(f"{stop}. {done}: go on with --from-line {stop.line}") from stop
+            raise WorkerError(_how_to_go_on(stop, bar.tasks[task].completed, count)) from stop
+
+
+def _how_to_go_on(stop: Stopped, enqueued: float, count: int) -> str:
+    done = f"{enqueued:,.0f} of {count:,} were enqueued, all before line {stop.line:,}"
+    return f"{stop}. {done}: go on with --from-line {stop.line}"

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
 
 import typer
 
-from carpool_worker.commands.options import Address
+from carpool_worker.commands.options import Address, Port
 
 CONNECT_SECONDS = "3"
 """How long PostgreSQL may take to answer; it is asked twice, as Prometheus waits 10 seconds by default."""
-
-
-Port = Annotated[
-    int, typer.Option("--port", min=0, max=65535, help="The port to listen on; 0 is any free one.")
-]
 
 
 def metrics(

@@ -103,6 +103,9 @@ Lanes = Annotated[
 ]
 
 Address = Annotated[str, typer.Option(help="The address to listen on.")]
+Port = Annotated[
+    int, typer.Option("--port", min=0, max=65535, help="The port to listen on; 0 is any free one.")
+]
 Data = Annotated[Path, typer.Option(help="The folder for embedded servers, logs and secrets.")]
 Latency = Annotated[float, typer.Option(min=0, help="Seconds that a simulated batch takes.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Tasks that the worker runs at once, a process each.")]

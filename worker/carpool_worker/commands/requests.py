@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +23,9 @@ from carpool_worker.commands.options import (
 from carpool_worker.commands.paging import hint, only_one
 from carpool_worker.commands.tables import print_json, print_json_object
 from carpool_worker.states import RequestState
+
+if TYPE_CHECKING:
+    from carpool_worker.views.requests import RequestFilter, RequestView
 
 app = typer.Typer(rich_markup_mode="markdown")
 
@@ -54,21 +58,15 @@ def requests(
     """
     if context.invoked_subcommand:
         return
-    from carpool_worker.commands.request_tables import show_table
-    from carpool_worker.database import now, read
-    from carpool_worker.processes.preflight import check_tables
-    from carpool_worker.settings import settings
-    from carpool_worker.views.requests import RequestFilter, page
+    from carpool_worker.views.requests import RequestFilter
 
     only_one(before, after)
-    check_tables()
     wanted = RequestFilter(state=state, client=client, model=model, batch=batch, since=since)
-    with read() as connection:
-        found = page(connection, settings(), wanted, limit, before, after)
+    found = _page(wanted, limit, before, after)
     if as_json:
         print_json(found)
         return
-    show_table(found, now())
+    _show_table(found)
     if after is None:
         hint("requests", [one.id for one in found], limit)
 
@@ -92,3 +90,21 @@ def show(request: RequestId, content: Content = False, as_json: JsonObject = Fal
         print_json_object(found)
     else:
         show_details(found)
+
+
+def _show_table(found: Sequence[RequestView]) -> None:
+    from carpool_worker.commands.request_tables import show_table
+    from carpool_worker.database import now
+
+    show_table(found, now())
+
+
+def _page(wanted: RequestFilter, limit: int, before: str | None, after: str | None) -> Sequence[RequestView]:
+    from carpool_worker.database import read
+    from carpool_worker.processes.preflight import check_tables
+    from carpool_worker.settings import settings
+    from carpool_worker.views.requests import page
+
+    check_tables()
+    with read() as connection:
+        return page(connection, settings(), wanted, limit, before, after)

@@ -58,12 +58,17 @@ def retry(
     with read() as connection:
         wanted = operation.choose(connection, settings(), ids, client, since)
         estimate = operation.estimate(connection, wanted, chances)
+    _confirm(estimate, chances, yes)
+    count = operation.retry(engine(), wanted, chances, actor=actor())
+    typer.echo(f"{counted(count, 'request')} will be tried again.")
+
+
+def _confirm(estimate: Estimate, chances: Sequence[Chance], yes: bool) -> None:
+    """Explain what is left alone, and ask; raises WorkerError if nothing is left to retry."""
     _explain_what_stays(estimate, chances)
     if not estimate.count(chances):
         raise WorkerError("none of these requests can be retried")
     confirm(_question(estimate, chances), yes)
-    count = operation.retry(engine(), wanted, chances, actor=actor())
-    typer.echo(f"{counted(count, 'request')} will be tried again.")
 
 
 def _explain_what_stays(estimate: Estimate, chances: Sequence[Chance]) -> None:

@@ -7,15 +7,11 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from carpool_worker.commands.options import Address, Data, Latency
+from carpool_worker.commands.options import Address, Data, Latency, Port
 from carpool_worker.exceptions import WorkerError
 
 T = TypeVar("T")
 
-
-Port = Annotated[
-    int, typer.Option("--port", min=0, max=65535, help="The port to listen on; 0 is any free one.")
-]
 QueueLimit = Annotated[
     int, typer.Option("--queue-limit", min=1, help="Requests that may wait in all batches together.")
 ]
@@ -51,6 +47,8 @@ def simulator(
         carpool simulator --fault '{"operation": "create", "kind": "lost"}'
         carpool simulator --script '{"contains": "poison", "outcome": "errored", "error_type": "api_error"}'
     """
+    from dataclasses import replace
+
     from carpool_worker.processes import preflight
     from carpool_worker.settings import settings
     from carpool_worker.simulator import Fault, Script, SimulatorOptions, serve
@@ -58,19 +56,9 @@ def simulator(
 
     logs.begin(settings().log_format)
     preflight.check_port(host, port)
-
+    options = SimulatorOptions(data=data, host=host, port=port, latency=latency, queue_limit=queue_limit)
     faults, scripts = _decoded("--fault", fault, Fault), _decoded("--script", script, Script)
-    serve(
-        SimulatorOptions(
-            data=data,
-            host=host,
-            port=port,
-            latency=latency,
-            queue_limit=queue_limit,
-            faults=faults,
-            scripts=scripts,
-        )
-    )
+    serve(replace(options, faults=faults, scripts=scripts))
 
 
 def _decoded(option: str, texts: list[str] | None, kind: type[T]) -> list[T]:

@@ -47,9 +47,8 @@ def _numbers(status: Status) -> Table:
 
 
 def _lines(status: Status) -> Iterator[tuple[str, RenderableType]]:
-    vitals, deliveries = status.vitals, status.deliveries
     yield "Carpool", f"{time_of(status.at)}   {_alive(status)}"
-    yield "Inbox", _unknown(status) or f"{counted(vitals.inbox, 'request')}{_oldest(vitals.oldest_age)}"
+    yield "Inbox", _inbox(status)
     yield "Queue", _queue(status)
     if status.opening:
         opens_at, window = status.opening
@@ -57,13 +56,27 @@ def _lines(status: Status) -> Iterator[tuple[str, RenderableType]]:
     if waiting := status.retryable.rows:
         yield "Retries", f"{counted(waiting, 'request waits', 'requests wait')} for another try"
     if status.held:
-        requests = counted(sum(status.held.values()), "request")
-        clients = counted(len(status.held), "client")
-        yield "Budgets", f"{requests} of {clients} held, as over budget: carpool clients"
+        yield "Budgets", _held(status)
+    yield "Deliveries", _deliveries(status)
+    yield "Last 24 h", _finished(status)
+
+
+def _inbox(status: Status) -> str:
+    vitals = status.vitals
+    return _unknown(status) or f"{counted(vitals.inbox, 'request')}{_oldest(vitals.oldest_age)}"
+
+
+def _held(status: Status) -> str:
+    requests = counted(sum(status.held.values()), "request")
+    clients = counted(len(status.held), "client")
+    return f"{requests} of {clients} held, as over budget: carpool clients"
+
+
+def _deliveries(status: Status) -> str:
+    deliveries = status.deliveries
     late = None if deliveries.due.at is None else (status.at - deliveries.due.at) / SECOND
     due = f"{deliveries.due.rows:,} due{_oldest(late)}"
-    yield "Deliveries", f"{due} · {deliveries.retryable.rows:,} to retry · {deliveries.dead:,} dead"
-    yield "Last 24 h", _finished(status)
+    return f"{due} · {deliveries.retryable.rows:,} to retry · {deliveries.dead:,} dead"
 
 
 def _queue(status: Status) -> Table:

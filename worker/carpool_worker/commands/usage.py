@@ -54,29 +54,27 @@ def usage(
         carpool usage --by client,model,day --since 2026-11-01 --until 2026-11-30 --csv > november.csv
         carpool usage --json | jq 'map(.saved) | add'
     """
-    from carpool_worker.commands import usage_tables
+    from carpool_worker.commands import usage_plot, usage_tables
     from carpool_worker.commands.times import day_of
     from carpool_worker.processes.preflight import check_tables
-    from carpool_worker.views.usage import to_csv, to_json
 
-    if as_csv and as_json:
-        raise WorkerError("--csv can't be combined with --json")
+    _check_formats(as_csv, as_json)
     dimensions = _dimensions(by)
     first, last = day_of("--since", since), day_of("--until", until) if until else None
     check_tables()
     rows = _totals(dimensions, first, last, client)
-    if as_json:
-        typer.echo(to_json(rows, dimensions))
-    elif as_csv:
-        typer.echo(to_csv(rows, dimensions), nl=False)
+    if as_json or as_csv:
+        _print(rows, dimensions, as_csv)
     else:
         usage_tables.show(rows, dimensions, first, last)
     usage_tables.warn_of_unpriced(rows)
     if plot:
-        from carpool_worker.commands.usage_plot import draw
+        usage_plot.draw(_totals(_with_days(dimensions), first, last, client), plot)
 
-        others = [dimension for dimension in dimensions if dimension != "day"]
-        draw(_totals(["day", *others], first, last, client), plot)
+
+def _check_formats(as_csv: bool, as_json: bool) -> None:
+    if as_csv and as_json:
+        raise WorkerError("--csv can't be combined with --json")
 
 
 def _dimensions(by: str) -> list[str]:
@@ -86,6 +84,19 @@ def _dimensions(by: str) -> list[str]:
     if not named or len(set(named)) < len(named) or not set(named) <= set(DIMENSIONS):
         raise WorkerError(f"--by {by}: name one or more of {', '.join(DIMENSIONS)}, each only once")
     return named
+
+
+def _print(rows: Sequence[UsageView], dimensions: Sequence[str], as_csv: bool) -> None:
+    from carpool_worker.views.usage import to_csv, to_json
+
+    if as_csv:
+        typer.echo(to_csv(rows, dimensions), nl=False)
+    else:
+        typer.echo(to_json(rows, dimensions))
+
+
+def _with_days(dimensions: Sequence[str]) -> list[str]:
+    return ["day", *(dimension for dimension in dimensions if dimension != "day")]
 
 
 def _totals(by: Sequence[str], first: str, last: str | None, client: str | None) -> list[UsageView]:

@@ -101,8 +101,7 @@ class _Times:
 
 def facts(status: Status) -> dict[str, Any]:
     """Return the status for programs: times are RFC 3339, ages seconds, money dollars as text."""
-    vitals, deliveries = status.vitals, status.deliveries
-    due_at = deliveries.due.at
+    vitals = status.vitals
     times: dict[str, Any] = plain(_Times(status.at, status.opening.at if status.opening else None))
     return times | {
         "workers": list(vitals.workers),
@@ -114,27 +113,33 @@ def facts(status: Status) -> dict[str, Any]:
             "quarantined": vitals.quarantined,
         },
         "queue": {"requests": status.queued, "limit": status.queue_limit},
-        "batches": plain(
-            {
-                one.state: _Batches(one.batches, one.requests, (status.at - one.opened_at) / SECOND)
-                for one in status.batches
-            }
-        ),
+        "batches": _batch_facts(status),
         "finished_in_a_day": plain(status.finished._asdict()),
         "retryable": plain(_Retryable(status.retryable.rows, status.retryable.at)),
         "held": dict(status.held),
-        "deliveries": {
-            "due": deliveries.due.rows,
-            "oldest_due_age": None if due_at is None else (status.at - due_at) / SECOND,
-            "retryable": deliveries.retryable.rows,
-            "dead": deliveries.dead,
-            "dead_in_a_day": deliveries.dead_lately,
-            "stopped_endpoints": deliveries.stopped_endpoints,
-        },
+        "deliveries": _delivery_facts(status),
         "lanes": [
             {"lane": one.lane, "open": one.open_requests, "paused": one.reason} for one in status.lanes
         ],
         "errors": [mishap._asdict() for mishap in status.errors],
+    }
+
+
+def _batch_facts(status: Status) -> Any:
+    ages = {one.state: (status.at - one.opened_at) / SECOND for one in status.batches}
+    return plain({one.state: _Batches(one.batches, one.requests, ages[one.state]) for one in status.batches})
+
+
+def _delivery_facts(status: Status) -> dict[str, Any]:
+    deliveries = status.deliveries
+    due_at = deliveries.due.at
+    return {
+        "due": deliveries.due.rows,
+        "oldest_due_age": None if due_at is None else (status.at - due_at) / SECOND,
+        "retryable": deliveries.retryable.rows,
+        "dead": deliveries.dead,
+        "dead_in_a_day": deliveries.dead_lately,
+        "stopped_endpoints": deliveries.stopped_endpoints,
     }
 
 
