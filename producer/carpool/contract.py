@@ -39,7 +39,7 @@ CLIENT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 ENTRY_FIELD = b"v1"
 CANCEL_FIELD = b"cancel"
 MAX_CANCEL_IDS = 5_000
-"""Ids in one Cancel: an entry of some 170 kB."""
+"""Ids in one Cancel: an entry of about 170 kB."""
 
 MAX_ENTRY_REQUESTS = 200
 MAX_ENTRY_BYTES = 256_000

@@ -189,7 +189,7 @@ def _checked_priority(priority: object) -> int:
 
 
 def _checked_wait(seconds: object) -> int:
-    """Return the milliseconds of so many seconds; raises InvalidRequest."""
+    """Return `max_wait` in milliseconds; raises InvalidRequest."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_WAIT:
         raise InvalidRequest("max_wait", f"must be seconds, more than 0 and {MAX_WAIT:,} (30 days) at most")
     return int(seconds * 1_000)

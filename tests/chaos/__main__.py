@@ -93,7 +93,9 @@ class Display:
 
 def main() -> int:
     """Run the scenarios, print the table, write the report; 1 if a promise was broken or a run was not reached."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it, nothing is left behind
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # ended by SIGTERM too, it leaves nothing behind
     arguments = _arguments()
     console = Console(soft_wrap=True, highlight=False)
     runs = Runs(_chosen(arguments), arguments.minutes, arguments.seed)

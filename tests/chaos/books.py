@@ -65,7 +65,7 @@ class Books:
     """Everything that the promises are about."""
 
     accepted: set[str]
-    unknown: set[str]  # a producer could not tell whether it was accepted: either is fine
+    unknown: set[str]  # a producer does not know whether they were accepted: either is fine
     rows: list[Row]
     entries: Sequence[Mapping[str, Any]]  # the simulator's ledger
     usage: dict[tuple[str, str], Used]  # by client and model, as the tables have it

@@ -82,7 +82,7 @@ def rescue(carpool: Carpool) -> list[str]:
 def test_our_clock_that_jumps_ahead_sends_no_batch_again(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator, on_record: bool
 ) -> None:
-    # Given a lost create that the list does not show yet, and a clock of ours that jumps ahead
+    # Given a lost create that the list does not show yet, and a local clock that jumps ahead
     simulator.arm(LOST)
     batch_id = given_doubt(carpool, producer)
     if not on_record:
@@ -180,7 +180,7 @@ def test_a_doubt_that_begins_anew_while_it_is_judged_is_waited_for(
 def test_results_that_are_not_there_yet_are_waited_for_whatever_our_clock_says(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a batch that has ended, and a clock of ours that is two days ahead from then on
+    # Given a batch that has ended, and a local clock that is two days ahead from then on
     producer.enqueue_many([request("a"), request("b")])
     carpool.aggregate()
     carpool.submit()
@@ -199,7 +199,7 @@ def test_results_that_are_not_there_yet_are_waited_for_whatever_our_clock_says(
 def test_a_batch_that_can_not_be_retrieved_is_not_gone_because_our_clock_says_so(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a batch in progress, and a clock of ours that is two days ahead
+    # Given a batch in progress, and a local clock that is two days ahead
     producer.enqueue_many([request("a"), request("b")])
     carpool.aggregate()
     carpool.submit()

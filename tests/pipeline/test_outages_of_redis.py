@@ -71,7 +71,7 @@ def test_what_a_killed_valkey_had_acknowledged_is_there(valkey: ValkeyServer, ow
     assert accepted <= there <= accepted | unknown
     assert queued == len(there)
 
-    # And the producer goes on by itself
+    # And the producer continues by itself
     more = own_producer.enqueue_many([request("after"), request("it")])
     assert set(more) <= in_the_inbox(valkey)[0]
 

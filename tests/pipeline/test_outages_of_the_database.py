@@ -1,4 +1,4 @@
-"""Whatever a database does while the agents run, they lose nothing, send nothing twice, and go on by themselves."""
+"""Whatever a database does while the agents run, they lose nothing, send nothing twice, and recover by themselves."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def locked(engine: sa.Engine) -> Iterator[None]:
 
 
 def pragma(engine: sa.Engine, statement: str) -> None:
-    """Set it on the connections of now, and drop those of later."""
+    """Set it on the connections that exist now, and drop later ones."""
     with engine.connect().execution_options(carpool_reads=True) as connection:
         connection.exec_driver_sql(statement)
 

@@ -66,7 +66,9 @@ def test_waits_have_jitter_of_a_fifth(chance: float, seconds: float) -> None:
     ("asked", "seconds"),
     [(None, 300.0), (0.0, 300.0), (10.0, 300.0), (1_000.0, 1_000.0), (float("inf"), LONGEST_RETRY_AFTER)],
 )
-def test_retry_after_is_obeyed_up_to_a_day_and_never_hastens(asked: float | None, seconds: float) -> None:
+def test_retry_after_is_obeyed_up_to_a_day_and_never_makes_a_try_earlier(
+    asked: float | None, seconds: float
+) -> None:
     assert decide(answered(429, asked), 2).seconds == pytest.approx(seconds)
 
 

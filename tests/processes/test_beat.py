@@ -110,7 +110,7 @@ def test_an_outage_of_redis_costs_one_line_and_one_more_when_it_is_over(
     assert event == "ticks paused, Redis is away"
     assert fields.keys() == {"error"}  # and no traceback
 
-    # When it is back, Then the ticks go on
+    # When it is back, Then the ticks resume
     ticking._server = there
     uptime.now += 1.0
     ticking.tick()

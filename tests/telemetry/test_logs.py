@@ -95,7 +95,7 @@ def test_another_applications_configuration_of_structlog_changes_nothing(
 
 @pytest.mark.parametrize("as_json", [True, False])
 def test_a_traceback_shows_no_variables(as_json: bool, caplog: pytest.LogCaptureFixture) -> None:
-    # Given an event of ours, and a library's record, both with a traceback
+    # Given an event of Carpool's own, and a library's record, both with a traceback
     secret = "a prompt"
     try:
         int(secret[2])

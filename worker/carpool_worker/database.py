@@ -97,7 +97,7 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
 
 
 def _turn_on_wal(cursor: sqlite3.Cursor) -> None:
-    """Turn on the write-ahead log; on a new file, wait for whoever writes or does the same at this moment.
+    """Turn on the write-ahead log; on a new file, wait for a process that writes or does the same at this moment.
 
     SQLite's own timeout does not cover that: it gives up at once where two who wait could wait for each other.
     """

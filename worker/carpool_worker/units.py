@@ -18,5 +18,5 @@ DOLLAR = Picodollars(10**12)
 
 
 def after(at: Milliseconds, seconds: float) -> Milliseconds:
-    """Return the time that comes so many seconds after another."""
+    """Return the time that is this many seconds after another."""
     return Milliseconds(at + int(seconds * SECOND))

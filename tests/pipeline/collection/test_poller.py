@@ -189,7 +189,7 @@ def test_an_adopted_batch_is_not_canceled_at_anthropic_as_it_may_be_a_strangers(
     cancel(carpool, producer, *ids)
     assert len(rescuer.rescue(carpool.engine, carpool.claude, GIVE_UP_AT_ONCE)) == 1
 
-    # When all of ours is canceled
+    # When all requests of our batch are canceled
     carpool.poll()
 
     # Then that batch is left alone

@@ -194,7 +194,7 @@ def test_while_a_possible_batch_is_in_progress_nothing_is_sent_again(
 
 
 class Posting(Claude):
-    """Stops in the middle of a create until it may go on."""
+    """Stops in the middle of a create until it may continue."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -227,7 +227,7 @@ def test_without_a_key_the_batch_waits_and_the_log_says_so(
 
     assert submitted
     assert (submitted.state, batch(carpool).in_doubt_at) == ("sealed", None)
-    assert "lane paused until this is mended" in caplog.text
+    assert "lane paused by carpool" in caplog.text
 
 
 @pytest.mark.parametrize("status", [400, 413])

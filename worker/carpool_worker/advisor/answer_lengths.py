@@ -22,8 +22,8 @@ HEADROOM = 1.5
 
 WHAT = "max_tokens is {allowed:,}; half of {count} answers have at most {p50:,} tokens, 99 % have at most {p99:,}."
 HOW = (
-    "Send max_tokens: {suggestion}. It is no cost by itself, as only what is written is billed; it ends a runaway "
-    "answer, which could cost {most} and then costs {bounded}."
+    "Send max_tokens: {suggestion}. A high limit costs nothing by itself, as only what is written is billed; a lower "
+    "one ends a runaway answer, which could cost {most} and then costs {bounded}."
 )
 
 

@@ -8,7 +8,7 @@ from carpool_worker.coordination.keys import HEARTBEAT
 from carpool_worker.units import DAY, SECOND
 
 KEPT_SECONDS = 7 * DAY / SECOND
-"""The key expires so long after the last tick: its remaining time to live gives its age, whatever any clock shows.
+"""The key expires this long after the last tick: its remaining time to live gives its age, whatever any clock shows.
 A beat that has been silent for longer counts as one that never was."""
 
 

@@ -1,4 +1,4 @@
-"""Every Redis key and queue of the worker's own. Those that producers know too stand in `carpool.contract`."""
+"""Every Redis key and queue of the worker's own. Those that producers know too are in `carpool.contract`."""
 
 from __future__ import annotations
 

@@ -32,6 +32,25 @@ STEP_ROWS = 1_000
 Step = Callable[[sa.Connection, int, int], int]
 
 
+def prune(engine: sa.Engine, params_days: float, answers_days: float) -> Counter[str]:
+    """Drop what is older than these ages in days; return how many rows of each table were dropped.
+
+    The `carpool.prune` task calls it each minute, one at a time. Every step of at most STEP_ROWS rows is a transaction
+    of its own, and a batch is recorded as pruned only when nothing of it is left. So a crash, or the end of the run's
+    time, leaves the rest to the next run. Nothing is dropped of a request that has not ended, nor an answer that is
+    still to be delivered.
+    """
+    run, at = PruningRun(engine), now()
+    answers_before = at - int(answers_days * DAY)
+    run.prune_old("cancellations", retention.prune_cancellations, answers_before)
+    run.prune_old("delivery_attempts", retention.prune_attempts, answers_before)
+    run.prune_bodies(PARAMS, at - int(params_days * DAY))
+    run.prune_bodies(ANSWERS, answers_before)
+    if dropped := +run.dropped:
+        log.info("pruned", **dropped)
+    return run.dropped
+
+
 @dataclass
 class PruningRun:
     """One run of the pruner; `dropped` counts the rows of each table."""
@@ -76,25 +95,6 @@ class PruningRun:
         if is_pruned:
             with write(self.engine) as connection:
                 retention.note_pruned(connection, content, batch_id, now())
-
-
-def prune(engine: sa.Engine, params_days: float, answers_days: float) -> Counter[str]:
-    """Drop what is older than so many days; return how many rows of each table were dropped.
-
-    The `carpool.prune` task calls it each minute, one at a time. Every step of at most STEP_ROWS rows is a transaction
-    of its own, and a batch is recorded as pruned only when nothing of it is left. So a crash, or the end of the run's
-    time, leaves the rest to the next run. Nothing is dropped of a request that has not ended, nor an answer that is
-    still to be delivered.
-    """
-    run, at = PruningRun(engine), now()
-    answers_before = at - int(answers_days * DAY)
-    run.prune_old("cancellations", retention.prune_cancellations, answers_before)
-    run.prune_old("delivery_attempts", retention.prune_attempts, answers_before)
-    run.prune_bodies(PARAMS, at - int(params_days * DAY))
-    run.prune_bodies(ANSWERS, answers_before)
-    if dropped := +run.dropped:
-        log.info("pruned", **dropped)
-    return run.dropped
 
 
 def _steps(ids: Sequence[str]) -> Iterator[Sequence[str]]:

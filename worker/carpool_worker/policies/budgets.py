@@ -1,7 +1,7 @@
 """What clients may spend a day and a month, and whether a request is within that. Pure; days and months are UTC.
 
-What is spent and what is reserved are sums over rows, so that neither can drift. Limits are
-only as exact as the estimates: an answer that costs more than was reserved for it is still paid, and leaves less room.
+What is spent and what is reserved are sums over rows, so that neither can drift. Limits are only as exact as the
+estimates: an answer that costs more than was reserved for it is still paid, and leaves less room.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ MINUTE_SECONDS = 60
 
 
 class SimulatedRateLimit:
-    """Admits so many calls a minute."""
+    """Admits `per_minute` calls a minute."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute

@@ -69,7 +69,7 @@ class BatchDetails(BatchView):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchFilter:
-    """Which batches; what is empty or None chooses all."""
+    """Which batches; a field that is empty or None does not restrict them."""
 
     states: Sequence[BatchState] = ()
     model: str | None = None

@@ -43,7 +43,7 @@ class BudgetView:
 
 
 def budget(connection: sa.Connection, settings: Settings, client: str) -> BudgetView | None:
-    """Return how a client stands against its budget now, or None where it has none."""
+    """Return a client's budget and what is left of it now, or None if it has none."""
     balance = _balance(connection, settings, client)
     if balance is None:
         return None

@@ -89,7 +89,7 @@ def resolve(engine: sa.Engine, admission: Admission, error: ClaudeError) -> Subm
 def _pause(connection: sa.Connection, batch: Batch, error: ClaudeError) -> Submitted | None:
     if lane_pauses.pause(connection, batch.lane, str(error), now(), _later(probe_delay(0))):
         paused = {"lane": batch.lane, "status": error.status, "error": str(error)}
-        transition_log.record(connection, "lane paused until this is mended", logging.ERROR, **paused)
+        transition_log.record(connection, "lane paused by carpool", logging.ERROR, **paused)
         return Submitted(BatchState.SEALED, error=str(error))
     if pause := lane_pauses.by_lane(connection).get(batch.lane):
         lane_pauses.probe_again(connection, batch.lane, _later(probe_delay(pause.probes)), str(error))
