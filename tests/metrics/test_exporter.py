@@ -30,9 +30,8 @@ from carpool_worker.metrics.readings import connect_briefly
 from carpool_worker.policies.limits import Limits
 from carpool_worker.settings import read_settings
 from carpool_worker.simulator import Fault, RemoteSimulator
-from carpool_worker.states import DeliveryState
 from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.store.deliveries.rows import DeliveryOutcome
+from carpool_worker.store.deliveries.rows import DeliveryOutcome, SendAttempt
 
 CONFIG = Path(__file__).parents[2] / "config"
 RULES = CONFIG / "prometheus" / "carpool.rules.yml"
@@ -200,8 +199,13 @@ def try_each(carpool: Carpool, status: Callable[[str], int | None]) -> None:
         outcomes = []
         for claimed in deliveries.claim(connection, 100, 60_000, at):
             answer = status(claimed.target)
-            state = DeliveryState.DISCARDED if (answer or 0) >= 300 else DeliveryState.DELIVERED
-            outcomes.append(DeliveryOutcome(claimed, state, at, status=answer))
+            attempt = SendAttempt(at, status=answer)
+            failed = (answer or 0) >= 300
+            outcomes.append(
+                DeliveryOutcome.given_up(claimed, attempt, None)
+                if failed
+                else DeliveryOutcome.delivered(claimed, attempt)
+            )
         deliveries.record(connection, outcomes, at)
 
 

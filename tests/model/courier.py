@@ -8,9 +8,8 @@ import sqlalchemy as sa
 from tests.model.interruptions import Fuse
 
 from carpool_worker.database import now, write
-from carpool_worker.states import DeliveryState
 from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.store.deliveries.rows import Claimed, DeliveryOutcome
+from carpool_worker.store.deliveries.rows import Claimed, DeliveryOutcome, SendAttempt
 
 CHUNK = 10
 LEASE = 60_000
@@ -50,10 +49,10 @@ class Courier:
 
 
 def _delivered(one: Claimed) -> DeliveryOutcome:
-    return DeliveryOutcome(one, DeliveryState.DELIVERED, now())
+    return DeliveryOutcome.delivered(one, SendAttempt(now()))
 
 
 def _failed(one: Claimed) -> DeliveryOutcome:
     if one.attempt >= TRIES:
-        return DeliveryOutcome(one, DeliveryState.DISCARDED, now(), error="tried too often")
-    return DeliveryOutcome(one, DeliveryState.RETRYABLE, now(), due_at=now() + LEASE)
+        return DeliveryOutcome.given_up(one, SendAttempt(now()), "tried too often")
+    return DeliveryOutcome.snoozed(one, SendAttempt(now()), now() + LEASE, None)

@@ -12,7 +12,7 @@ from carpool_worker import database
 from carpool_worker.models import Request, tables
 from carpool_worker.states import DeliveryState
 from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.store.deliveries.rows import Claimed, DeliveryOutcome
+from carpool_worker.store.deliveries.rows import Claimed, DeliveryOutcome, SendAttempt
 
 NOW = 1_800_000_000_000
 LEASE = 30_000
@@ -44,7 +44,7 @@ def rows(engine: sa.Engine, table: sa.Table) -> list[Any]:
 
 
 def delivered(claimed: Claimed, **fields: Any) -> DeliveryOutcome:
-    return DeliveryOutcome(claimed, DeliveryState.DELIVERED, NOW, **fields)
+    return DeliveryOutcome.delivered(claimed, SendAttempt(NOW, **fields))
 
 
 def test_claim_returns_what_a_channel_needs(engine: sa.Engine) -> None:
@@ -109,15 +109,8 @@ def test_outcomes_are_recorded_with_their_tries(engine: sa.Engine) -> None:
     # Given
     given_deliveries(engine, 3)
     first, second, third = claim(engine)
-    later = DeliveryOutcome(
-        second,
-        DeliveryState.RETRYABLE,
-        NOW,
-        due_at=NOW + 5_000,
-        error="answered 500",
-        status=500,
-    )
-    never = DeliveryOutcome(third, DeliveryState.DISCARDED, NOW, error="gone", status=410, detail="no")
+    later = DeliveryOutcome.snoozed(second, SendAttempt(NOW, status=500), NOW + 5_000, "answered 500")
+    never = DeliveryOutcome.given_up(third, SendAttempt(NOW, status=410, detail="no"), "gone")
 
     # When
     record(engine, delivered(first, status=200, milliseconds=12, detail="ok"), later, never)
@@ -141,8 +134,7 @@ def test_what_was_not_tried_does_not_count_as_a_try(engine: sa.Engine) -> None:
     [claimed] = claim(engine)
 
     # When
-    held = DeliveryOutcome(claimed, DeliveryState.RETRYABLE, NOW, due_at=NOW, error="wait", tried=False)
-    record(engine, held)
+    record(engine, DeliveryOutcome.snoozed(claimed, SendAttempt(NOW, counts=False), NOW, "wait"))
 
     # Then
     [row] = rows(engine, tables.deliveries)
@@ -187,7 +179,7 @@ def test_retryable_deliveries_are_staged_when_due_and_not_before(engine: sa.Engi
     # Given
     given_deliveries(engine, 1)
     [claimed] = claim(engine)
-    record(engine, DeliveryOutcome(claimed, DeliveryState.RETRYABLE, NOW, due_at=NOW + 5_000, error="no"))
+    record(engine, DeliveryOutcome.snoozed(claimed, SendAttempt(NOW), NOW + 5_000, "no"))
 
     # When
     with database.write(engine) as connection:
@@ -212,9 +204,6 @@ def test_a_courier_that_dies_costs_no_try(engine: sa.Engine) -> None:
     # Then
     [claimed] = claim(engine)
     assert (claimed.attempt, claimed.claim) == (1, 13)
-    record(
-        engine,
-        DeliveryOutcome(claimed, DeliveryState.RETRYABLE, NOW, due_at=NOW, error="answered 500", status=500),
-    )
+    record(engine, DeliveryOutcome.snoozed(claimed, SendAttempt(NOW, status=500), NOW, "answered 500"))
     assert [row.attempt for row in rows(engine, tables.deliveries)] == [1]
     assert [row.attempt for row in rows(engine, tables.attempts)] == [1]

@@ -59,10 +59,10 @@ def record(engine: sa.Engine, outcomes: Sequence[DeliveryOutcome], stop_after: M
 
 
 def _health(outcomes: Sequence[DeliveryOutcome]) -> Health:
-    tries = [one for one in outcomes if one.tried and one.claimed.channel == "webhook"]
+    tries = [one for one in outcomes if one.attempt.counts and one.claimed.channel == "webhook"]
     return Health(
-        well=frozenset(one.claimed.target for one in tries if one.state is DELIVER.target),
-        failing=frozenset(one.claimed.target for one in tries if one.state is not DELIVER.target),
+        well=frozenset(one.claimed.target for one in tries if one.transition is DELIVER),
+        failing=frozenset(one.claimed.target for one in tries if one.transition is not DELIVER),
         gone=frozenset(one.claimed.target for one in tries if one.stops_endpoint),
     )
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from carpool_worker import database
 from carpool_worker.pipeline.delivery.claims import ClaimedDelivery
 from carpool_worker.policies.deliveries import Decision, Event, Sent, after_delivery
-from carpool_worker.states import DeliveryState
-from carpool_worker.store.deliveries.rows import DeliveryOutcome
+from carpool_worker.states import DELIVER, GIVE_UP, DeliveryState
+from carpool_worker.store.deliveries.rows import DeliveryOutcome, SendAttempt
 from carpool_worker.units import SECOND, Milliseconds
 
 CHUNK_DELIVERIES = 250
@@ -71,15 +71,12 @@ def _outcome(
     delivery: ClaimedDelivery, sent: Sent, decision: Decision, milliseconds: Milliseconds
 ) -> DeliveryOutcome:
     now = database.now()
-    return DeliveryOutcome(
-        delivery.claimed,
-        decision.state,
-        at=now - milliseconds,
-        due_at=now + round(decision.seconds * SECOND),
-        error=decision.error,
-        milliseconds=milliseconds,
-        status=sent.status,
-        detail=sent.detail,
-        tried=decision.counts,
-        stops_endpoint=decision.stops_endpoint,
-    )
+    claimed = delivery.claimed
+    attempt = SendAttempt(now - milliseconds, milliseconds, sent.status, sent.detail, decision.counts)
+    if decision.state is DELIVER.target:
+        return DeliveryOutcome.delivered(claimed, attempt)
+    if decision.state is GIVE_UP.target:
+        stops = decision.stops_endpoint
+        return DeliveryOutcome.given_up(claimed, attempt, decision.error, stops_endpoint=stops)
+    due_at = now + round(decision.seconds * SECOND)
+    return DeliveryOutcome.snoozed(claimed, attempt, due_at, decision.error)

@@ -1,7 +1,7 @@
-"""The SQL of deliveries on their way, and of the tries to deliver them. Times are milliseconds since the epoch.
+"""SQL of deliveries under way, and of the tries to make them. Times are milliseconds since the epoch.
 
-Whoever moves rows does it with one UPDATE guarded by the transition's source states. On PostgreSQL many rows travel
-as arrays, several times faster than a statement each; SQLite is in this process, where a statement each is fast.
+Each transition is one UPDATE, guarded by the states that it may start from. On PostgreSQL many rows travel as arrays,
+several times faster than one statement each; SQLite runs in this process, where one statement each is fast.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import sqlalchemy as sa
 from carpool.callbacks import Webhook
 from carpool.callbacks import decode as decode_callback
 from carpool_worker import transition_log
-from carpool_worker.states import DELIVER, GIVE_UP, MAKE_AVAILABLE, RESCUE, DeliveryState
+from carpool_worker.states import DELIVER, GIVE_UP, MAKE_AVAILABLE, RESCUE, SNOOZE, DeliveryState, Transition
 from carpool_worker.store.bulk import insert_rows
 from carpool_worker.store.deliveries import statements
+from carpool_worker.units import SECOND
 
 MAX_TEXT = 1_000
-"""Characters kept of an error, or of a receiver's answer."""
+"""Characters kept of an error, or of a receiver's response."""
 
 TRY_COLUMNS = {
     "request_id": "text",
@@ -34,40 +35,69 @@ TRY_COLUMNS = {
 
 
 class Claimed(NamedTuple):
-    """A delivery that this courier holds until its lease ends."""
+    """A delivery that belongs to one courier until its lease ends."""
 
     request_id: str
     channel: str
     target: str
     attempt: int  # this try's number, from 1
-    claim: int  # how often it has been claimed by now: tells this courier from those before and after it
+    claim: (
+        int  # how many times it has been claimed: distinguishes this courier from those before and after it
+    )
     callback: str  # JSON
     trace: str | None = None  # W3C traceparent of the enqueue
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryOutcome:
-    """What became of a claimed delivery: delivered, retryable from `due_at` on, or discarded."""
+class SendAttempt:
+    """When a claimed delivery was sent, how long that took, and the response."""
 
-    claimed: Claimed  # what a newer courier claimed since is left alone
-    state: DeliveryState
-    at: int  # when it was tried
-    due_at: int | None = None
-    error: str | None = None
+    at: int
     milliseconds: int = 0
     status: int | None = None  # HTTP's
-    detail: str | None = None
-    tried: bool = True  # False: nothing was sent, and it does not count as a try
+    detail: str | None = None  # the error, or the start of the response
+    counts: bool = True  # False: nothing was sent, so this was not a try
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryOutcome:
+    """The transition of a claimed delivery, with its columns: made by `delivered`, `snoozed` or `given_up` only."""
+
+    claimed: Claimed
+    attempt: SendAttempt
+    transition: Transition[DeliveryState]
+    due_at: int | None = None  # None: when it is recorded
+    last_error: str | None = None
+    final_column: str | None = None  # of a final state: the column that says since when
     stops_endpoint: bool = False
+
+    @classmethod
+    def delivered(cls, claimed: Claimed, attempt: SendAttempt) -> DeliveryOutcome:
+        """Return the outcome of a delivery that its receiver took."""
+        return cls(claimed, attempt, DELIVER, final_column="delivered_at")
+
+    @classmethod
+    def snoozed(
+        cls, claimed: Claimed, attempt: SendAttempt, due_at: int, error: str | None
+    ) -> DeliveryOutcome:
+        """Return the outcome of a delivery that is tried again at `due_at`."""
+        return cls(claimed, attempt, SNOOZE, due_at, error)
+
+    @classmethod
+    def given_up(
+        cls, claimed: Claimed, attempt: SendAttempt, error: str | None, *, stops_endpoint: bool = False
+    ) -> DeliveryOutcome:
+        """Return the outcome of a delivery that is not tried again unless an operator replays it."""
+        return cls(claimed, attempt, GIVE_UP, None, error, "discarded_at", stops_endpoint)
 
 
 def insert(connection: sa.Connection, rows: Iterable[tuple[str, str]], now: int) -> None:
-    """Make a delivery, due at once, for each (request id, callback JSON); one that exists stays as it is."""
+    """Insert a delivery, due at once, for each (request id, callback JSON); existing ones stay as they are."""
     statements.INSERT.run(connection, [_new(request_id, callback, now) for request_id, callback in rows])
 
 
 def claim(connection: sa.Connection, limit: int, lease: int, now: int) -> list[Claimed]:
-    """Take up to `limit` available deliveries, oldest first, for `lease` milliseconds; nobody else gets them."""
+    """Claim up to `limit` available deliveries, oldest first; for `lease` milliseconds no other courier gets them."""
     return [
         Claimed._make(row)
         for row in connection.execute(statements.CLAIM, {"most": limit, "until": now + lease})
@@ -75,20 +105,21 @@ def claim(connection: sa.Connection, limit: int, lease: int, now: int) -> list[C
 
 
 def record(connection: sa.Connection, outcomes: Sequence[DeliveryOutcome], now: int) -> None:
-    """Write what became of claimed deliveries, and a row for each try.
+    """Apply the transitions of claimed deliveries in one bulk statement, and insert a row for each try.
 
-    A delivery whose lease ended and that was claimed anew since stays as it is.
+    A delivery that was claimed again since, as its lease had ended, stays as it is.
     """
-    statements.RECORD.run(connection, [_move(outcome, now) for outcome in outcomes])
-    tries = [_try(outcome) for outcome in outcomes if outcome.tried]
+    statements.RECORD.run(connection, [_columns(outcome, now) for outcome in outcomes])
+    tries = [_try(outcome) for outcome in outcomes if outcome.attempt.counts]
     insert_rows(connection, "delivery_attempts", TRY_COLUMNS, tries)
     for outcome in outcomes:
-        if outcome.state is not DELIVER.target and (outcome.tried or outcome.state is GIVE_UP.target):
-            _tell(connection, outcome)
+        was_tried = outcome.transition is SNOOZE and outcome.attempt.counts
+        if was_tried or outcome.transition is GIVE_UP:
+            _log_failure(connection, outcome)
 
 
 def stage(connection: sa.Connection, now: int) -> int:
-    """Make retryable deliveries available whose time has come; return how many."""
+    """Make retryable deliveries that are due available; return how many."""
     count = connection.execute(statements.STAGE, {"now": now}).rowcount
     transition_log.record_many(
         connection, f"deliveries {MAKE_AVAILABLE.target}", count, move=MAKE_AVAILABLE.verb
@@ -97,14 +128,14 @@ def stage(connection: sa.Connection, now: int) -> int:
 
 
 def rescue(connection: sa.Connection, now: int) -> int:
-    """Make deliveries available again whose courier let its lease end; return how many."""
+    """Make deliveries whose lease has ended available again; return how many."""
     count = connection.execute(statements.RESCUE, {"now": now}).rowcount
     transition_log.record_many(connection, f"deliveries {RESCUE.target}", count, move=RESCUE.verb)
     return count
 
 
 def due(connection: sa.Connection, now: int) -> int:
-    """Count the deliveries that somebody should move now: a courier, the stager or the rescuer."""
+    """Return how many deliveries should be claimed, staged or rescued now."""
     return connection.execute(statements.DUE, {"now": now}).scalar_one()
 
 
@@ -114,34 +145,43 @@ def _new(request_id: str, callback: str, now: int) -> dict[str, Any]:
     return {"request_id": request_id, "channel": channel, "target": target, "due_at": now}
 
 
-def _move(outcome: DeliveryOutcome, now: int) -> dict[str, Any]:
-    return {
+def _columns(outcome: DeliveryOutcome, now: int) -> dict[str, Any]:
+    columns = {
         "key": outcome.claimed.request_id,
         "claim": outcome.claimed.claim,
-        "state": outcome.state.value,
-        "attempt": outcome.claimed.attempt - (not outcome.tried),
-        "due_at": outcome.due_at if outcome.due_at is not None else now,
-        "last_error": _text(outcome.error),
-        "delivered_at": now if outcome.state is DELIVER.target else None,
-        "discarded_at": now if outcome.state is GIVE_UP.target else None,
+        "state": outcome.transition.target.value,
+        "attempt": outcome.claimed.attempt - (not outcome.attempt.counts),
+        "due_at": now if outcome.due_at is None else outcome.due_at,
+        "last_error": _text(outcome.last_error),
+        "delivered_at": None,
+        "discarded_at": None,
     }
+    if outcome.final_column:
+        columns[outcome.final_column] = now
+    return columns
 
 
 def _try(outcome: DeliveryOutcome) -> tuple[Any, ...]:
-    numbers = (outcome.claimed.attempt, outcome.at, outcome.milliseconds, outcome.status)
-    return (outcome.claimed.request_id, *numbers, _text(outcome.detail))
+    claimed, attempt = outcome.claimed, outcome.attempt
+    numbers = (claimed.attempt, attempt.at, attempt.milliseconds, attempt.status)
+    return (claimed.request_id, *numbers, _text(attempt.detail))
 
 
-def _tell(connection: sa.Connection, failed: DeliveryOutcome) -> None:
-    # Not why: what a receiver, or a library on its behalf, says can quote the answer. The tries in the table have it.
-    level = logging.WARNING if failed.state is GIVE_UP.target else logging.INFO
-    claimed, seconds = failed.claimed, failed.milliseconds / 1_000
-    of = {"request": claimed.request_id, "channel": claimed.channel, "attempt": claimed.attempt}
+def _log_failure(connection: sa.Connection, failed: DeliveryOutcome) -> None:
+    # Without the reason: what a receiver says, or a library about it, can quote the answer. The table of tries has it.
+    claimed, attempt = failed.claimed, failed.attempt
     transition_log.record(
-        connection, f"delivery {failed.state}", level, **of, status=failed.status, seconds=seconds
+        connection,
+        f"delivery {failed.transition.target}",
+        logging.WARNING if failed.transition is GIVE_UP else logging.INFO,
+        request=claimed.request_id,
+        channel=claimed.channel,
+        attempt=claimed.attempt,
+        status=attempt.status,
+        seconds=attempt.milliseconds / SECOND,
     )
 
 
 def _text(text: str | None) -> str | None:
-    # A receiver chooses these characters: PostgreSQL takes no NUL, and UTF-8 has no lone surrogates.
+    # The receiver chooses these characters: PostgreSQL stores no NUL, and UTF-8 has no lone surrogates.
     return text and text[:MAX_TEXT].replace("\0", "\ufffd").encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""The statements of store/deliveries/, built once. Where many rows move, a form for each database's fast way."""
+"""The statements of store/deliveries/, built once; those for many rows in the form that is fastest on each database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from carpool_worker.states import RESCUE as RESCUING
 
 
 class Bulk:
-    """One statement for many rows: run for each row (SQLite), or once with an array a column (PostgreSQL)."""
+    """One statement for many rows: run once per row (SQLite), or once with an array per column (PostgreSQL)."""
 
     def __init__(self, each: sa.ClauseElement, arrays: sa.Executable) -> None:
         compiled: Any = each.compile(dialect=sqlite.dialect())
@@ -33,7 +33,7 @@ class Bulk:
         if is_postgres(connection):
             columns = {name: [row[name] for row in rows] for name in rows[0]}
             connection.execute(self._arrays, columns)
-        else:  # past SQLAlchemy, whose handling of parameters would take longer than SQLite itself
+        else:  # bypassing SQLAlchemy, whose handling of parameters would take longer than SQLite itself
             connection.exec_driver_sql(self._each, list(map(self._names, rows)))
 
 
