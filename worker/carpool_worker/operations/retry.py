@@ -72,7 +72,7 @@ def estimate(connection: sa.Connection, wanted: DiscardedFilter, chances: Sequen
     for row in discarded.count(connection, wanted):
         found.counts[row.chance] = found.counts.get(row.chance, 0) + row.rows
         if row.chance in chances:
-            found.notified += row.told
+            found.notified += row.notified
             _add_cost(found, row, averages)
     return found
 

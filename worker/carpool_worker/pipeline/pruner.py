@@ -94,7 +94,7 @@ class PruningRun:
             is_pruned = retention.is_pruned(connection, content, batch_id)
         if is_pruned:
             with write(self.engine) as connection:
-                retention.note_pruned(connection, content, batch_id, now())
+                retention.record_pruned(connection, content, batch_id, now())
 
 
 def _steps(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -1,4 +1,4 @@
-"""Erases what a client said and was told, in SQL. Usage, cost, times, models and ids are the ledger: they stay."""
+"""SQL that erases the contents of a client's requests. Usage, cost, times, models and ids are the ledger, and stay."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from carpool_worker.store.requests.rows import among
 from carpool_worker.store.retention import FINAL_DELIVERIES
 
 UNWANTED = sa.or_(requests.c.finished_at.is_not(None), CANCEL_REQUESTED)
-"""Requests that will not be sent to Anthropic any more: nobody needs their params."""
+"""Requests that are not going to be sent to Anthropic, so that nobody needs their params."""
 
 ANSWERED = sa.and_(requests.c.finished_at.is_not(None), requests.c.state != RequestState.CANCELED)
-"""Requests with an answer. What is kept of a canceled one says only that."""
+"""Requests with an answer to erase; that of a canceled one says only that it was canceled."""
 
 
 def count(connection: sa.Connection, client: str) -> int:
-    """Return how many requests a client has in the ledger."""
+    """Return how many requests of a client are in the ledger."""
     theirs = sa.select(sa.func.count()).select_from(requests).where(requests.c.client == client)
     return connection.scalar(theirs) or 0
 
@@ -34,16 +34,16 @@ def page(connection: sa.Connection, client: str, after: str, limit: int) -> list
 
 
 def erase(connection: sa.Connection, ids: Sequence[str]) -> Counter[str]:
-    """Erase all content of these requests; return how many params, answers and deliveries went.
+    """Erase all content of these requests; return how many params, answers and deliveries were deleted.
 
-    A delivery that is still due stays, with the callback that says where to, and is made without the content.
+    A delivery that is still due stays, with the callback that it goes to, and is made without the content.
     """
     given = among(connection, ids)
     unwanted = sa.select(requests.c.id).where(given, UNWANTED)
     answered = sa.select(requests.c.id).where(given, ANSWERED)
     theirs = sa.select(requests.c.id).where(given)
     delivered = sa.and_(deliveries.c.request_id.in_(theirs), deliveries.c.state.in_(FINAL_DELIVERIES))
-    gone = Counter(
+    erased = Counter(
         params=_delete(connection, params, params.c.request_id.in_(unwanted)),
         answers=_delete(connection, answers, answers.c.request_id.in_(answered)),
         deliveries=_delete(connection, deliveries, delivered),
@@ -51,15 +51,15 @@ def erase(connection: sa.Connection, ids: Sequence[str]) -> Counter[str]:
     _delete(connection, attempts, attempts.c.request_id.in_(theirs))
     due = deliveries.c.request_id.in_(theirs)
     connection.execute(sa.update(deliveries).where(due).values(last_error=None))
-    _erase_words(connection, given)
-    return gone
+    _erase_texts(connection, given)
+    return erased
 
 
 def scrub(engine: sa.Engine) -> bool:
-    """Take what was deleted out of SQLite's files too; return False where others at work or a full disk forbid it.
+    """Remove deleted bytes from SQLite's files too; return False if other connections or a full disk prevent it.
 
-    SQLite leaves deleted bytes in its pages and its log until it needs the room: VACUUM writes the file anew, which
-    takes as much room again on the disk, and the checkpoint cuts the log (sqlite.org, lang_vacuum and wal).
+    SQLite leaves deleted bytes in its pages and its log until it reuses the space. VACUUM rewrites the file, which
+    takes as much disk space again, and the checkpoint truncates the log (sqlite.org: lang_vacuum and wal).
     """
     connection = engine.raw_connection()
     try:
@@ -78,10 +78,14 @@ def _delete(connection: sa.Connection, table: sa.Table, where: sa.ColumnElement[
     return connection.execute(sa.delete(table).where(where)).rowcount
 
 
-def _erase_words(connection: sa.Connection, given: sa.ColumnElement[bool]) -> None:
+def _erase_texts(connection: sa.Connection, given: sa.ColumnElement[bool]) -> None:
     row = requests.c
-    said = sa.or_(row.metadata.is_not(None), row.idempotency_key.is_not(None))
-    connection.execute(sa.update(requests).where(given, said).values(metadata=None, idempotency_key=None))
-    called_back = sa.and_(row.finished_at.is_not(None), ~sa.exists().where(deliveries.c.request_id == row.id))
-    over = sa.update(requests).where(given, row.callback.is_not(None), called_back)
-    connection.execute(over.values(callback=None))
+    has_texts = sa.or_(row.metadata.is_not(None), row.idempotency_key.is_not(None))
+    connection.execute(
+        sa.update(requests).where(given, has_texts).values(metadata=None, idempotency_key=None)
+    )
+    needs_no_callback = sa.and_(
+        row.finished_at.is_not(None), ~sa.exists().where(deliveries.c.request_id == row.id)
+    )
+    finished = sa.update(requests).where(given, row.callback.is_not(None), needs_no_callback)
+    connection.execute(finished.values(callback=None))

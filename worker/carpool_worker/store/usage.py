@@ -1,4 +1,4 @@
-"""The ledger in SQL: what each client used of each model on each day."""
+"""SQL of the ledger: each client's usage of each model on each day."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COUNTS = (
 
 @dataclass
 class UsageRow:
-    """What one client used of one model on one day (UTC); grows answer by answer."""
+    """One client's usage of one model on one day (UTC), summed answer by answer."""
 
     day: str
     client: str
@@ -42,20 +42,20 @@ class UsageRow:
     cache_read_tokens: int = 0
     unpriced: int = 0
     cost: int = 0  # picodollars
-    list_price: int = 0
+    list_price: int = 0  # picodollars
 
     @property
     def saved(self) -> int:
-        """Picodollars that batches saved."""
+        """Picodollars saved by batching and caching, against the list price."""
         return self.list_price - self.cost
 
     @property
     def is_priced(self) -> bool:
-        """Tell whether the cost of any of its answers is known, or there are none."""
+        """Whether the cost of any of its answers is known, or there are none."""
         return self.unpriced < self.requests or not self.requests
 
     def add(self, tokens: Tokens, price: Price | None) -> None:
-        """Count one answer."""
+        """Add one answer."""
         self.requests += 1
         self.input_tokens += tokens.input_tokens
         self.output_tokens += tokens.output_tokens
@@ -69,7 +69,7 @@ class UsageRow:
 
 
 def add(connection: sa.Connection, used: Iterable[UsageRow]) -> None:
-    """Add to the ledger; rows are written in one order, so that two collectors can't deadlock."""
+    """Add rows to the ledger; they are written in a fixed order, so that two collectors can't deadlock."""
     rows = sorted(used, key=lambda row: (row.day, row.client, row.model))
     upsert(connection, usage, [_stored(row) for row in rows], add=COUNTS)
 
@@ -81,17 +81,18 @@ def totals(
     until: str | None = None,
     client: str | None = None,
 ) -> list[UsageRow]:
-    """Return what was used from day `since` to day `until`, both included, summed by some of DIMENSIONS; the others
-    are empty in the rows. Ordered by day where that is among them, then the dearest first.
+    """Return the usage from day `since` to day `until`, both included, summed by some of DIMENSIONS.
+
+    The other dimensions are "" in the rows. The rows are ordered by day, then the most expensive first.
     """
     kept = [usage.c[name] for name in by]
     sums = [sa.type_coerce(sa.func.sum(usage.c[name]), sa.BigInteger).label(name) for name in COUNTS]
-    within = (
+    bounds = (
         usage.c.day >= since if since else None,
         usage.c.day <= until if until else None,
         usage.c.client == client if client else None,
     )
-    query = sa.select(*kept, *sums).where(*(limit for limit in within if limit is not None)).group_by(*kept)
+    query = sa.select(*kept, *sums).where(*(bound for bound in bounds if bound is not None)).group_by(*kept)
     rows = [_used(row._mapping) for row in connection.execute(query)]
     return sorted(rows, key=lambda row: (row.day, -row.cost, row.client, row.model))
 

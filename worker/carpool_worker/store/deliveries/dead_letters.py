@@ -1,4 +1,4 @@
-"""The SQL of what operators ask of deliveries, and of sending again what was given up on."""
+"""SQL of deliveries as operators see them, and of `carpool deliveries replay` for those that were given up."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class Listed(NamedTuple):
     """A delivery; times are milliseconds since the epoch."""
 
     request_id: str
-    client: str | None  # None: its request is gone
+    client: str | None  # None: its request is no longer stored
     channel: str
     target: str
     state: DeliveryState
     attempt: int
-    due_at: int  # retryable: when it is tried again; final: when it became so
+    due_at: int  # of a retryable one: when it is tried again; of a final one: since when it is final
     last_error: str | None
 
 
 class Try(NamedTuple):
-    """One try to deliver; at in milliseconds since the epoch."""
+    """One try to deliver; `at` is milliseconds since the epoch."""
 
     attempt: int
     at: int
@@ -46,12 +46,12 @@ class DeliveryFilter:
     state: DeliveryState | None = None
     client: str | None = None
     target: str | None = None
-    since: int | None = None  # given up on then or later
-    until: int | None = None  # given up on before then
-    changed_since: int | None = None  # due, delivered or given up on then or later
+    since: int | None = None  # given up then or later
+    until: int | None = None  # given up before then
+    changed_since: int | None = None  # due, delivered or given up then or later
 
     def condition(self) -> sa.ColumnElement[bool]:
-        """Return it as a condition on deliveries joined with their requests."""
+        """Return the filter as a condition on deliveries joined with their requests."""
         columns = deliveries.c
         equal = [
             (columns.state, self.state),
@@ -86,18 +86,18 @@ def listed(
     before: str | None = None,
     after: str | None = None,
 ) -> list[Listed]:
-    """Return the newest `limit` of these, newest last: those before that of a request, or the next after it."""
+    """Return the newest `limit` of these, newest last; or those just before, or just after, the one of a request."""
     columns = [requests.c[name] if name == "client" else deliveries.c[name] for name in Listed._fields]
     id_ = deliveries.c.request_id
     newest = deliveries.c.discarded_at if wanted.state is REPLAY.sources[0] else id_
     query = sa.select(*columns).select_from(_JOINED).where(wanted.condition()).limit(limit)
     if after:
-        mark = _of(newest, after)
-        following = query.where(newest >= mark, sa.or_(newest > mark, id_ > after)).order_by(newest, id_)
+        at = _of(newest, after)
+        following = query.where(newest >= at, sa.or_(newest > at, id_ > after)).order_by(newest, id_)
         return [Listed._make(row) for row in connection.execute(following)]
     if before:
-        mark = _of(newest, before)
-        query = query.where(newest <= mark, sa.or_(newest < mark, id_ < before))
+        at = _of(newest, before)
+        query = query.where(newest <= at, sa.or_(newest < at, id_ < before))
     found = connection.execute(query.order_by(newest.desc(), id_.desc())).all()
     return [Listed._make(row) for row in reversed(found)]
 
@@ -114,7 +114,7 @@ def tries(connection: sa.Connection, request_id: str) -> list[Try]:
 
 
 def counted(connection: sa.Connection, wanted: DeliveryFilter) -> tuple[int, int]:
-    """Return how many of these were given up on: those that can be sent again, and those whose answer is gone."""
+    """Count those of these that were given up: those that can be sent again, and those whose answer is gone."""
     query = (
         sa.select(sa.func.count().filter(_SENDABLE), sa.func.count())
         .select_from(_JOINED)
@@ -125,15 +125,15 @@ def counted(connection: sa.Connection, wanted: DeliveryFilter) -> tuple[int, int
 
 
 def counted_by_target(connection: sa.Connection) -> dict[str, int]:
-    """Return how many were given up on, by URL or task's name."""
+    """Return how many were given up, by URL or task name."""
     query = sa.select(deliveries.c.target, sa.func.count()).where(DEAD).group_by(deliveries.c.target)
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def replay(connection: sa.Connection, wanted: DeliveryFilter, limit: int, now: int) -> tuple[int, list[str]]:
-    """Make up to `limit` of these due at once, with all their tries before them, and start their endpoints.
+    """Make up to `limit` of these due at once, with a full schedule of tries again, and start their endpoints.
 
-    Return how many, and which URLs had been stopped.
+    Returns how many were replayed, and those of their URLs that had been stopped.
     """
     some = (
         sa.select(deliveries.c.request_id)
@@ -143,13 +143,13 @@ def replay(connection: sa.Connection, wanted: DeliveryFilter, limit: int, now: i
         .limit(limit)
         .with_for_update(of=deliveries, skip_locked=True)
     )
-    again = (
+    replayed = (
         sa.update(deliveries)
         .where(deliveries.c.request_id.in_(some), deliveries.c.state.in_(REPLAY.sources))
         .values(state=REPLAY.target, attempt=0, due_at=now, discarded_at=None)
         .returning(deliveries.c.channel, deliveries.c.target)
     )
-    replayed = connection.execute(again).all()
-    transition_log.record_many(connection, f"deliveries {REPLAY.target}", len(replayed), move=REPLAY.verb)
-    urls = {target for channel, target in replayed if channel == "webhook"}
-    return len(replayed), endpoints.start(connection, urls)
+    targets = connection.execute(replayed).all()
+    transition_log.record_many(connection, f"deliveries {REPLAY.target}", len(targets), move=REPLAY.verb)
+    urls = {target for channel, target in targets if channel == "webhook"}
+    return len(targets), endpoints.start(connection, urls)

@@ -1,6 +1,6 @@
-"""The SQL of webhook URLs that give trouble. A URL has no row while all is well, so that a success writes nothing.
+"""SQL of webhook URLs that fail or are stopped. A URL that works has no row, so that a success writes nothing.
 
-Rows are locked in one order, that of their URLs: two couriers with the same receivers never wait for each other.
+Rows are locked in order of their URLs, so that two couriers with the same receivers never deadlock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ANSWERED_GONE = "answered 410"
 
 
 class Trouble(NamedTuple):
-    """A URL that fails since then (milliseconds since the epoch), and when and why it was stopped, if it was."""
+    """A failing URL: since when (milliseconds since the epoch), and when and why it was stopped, if it was."""
 
     url: str
     failing_since: int | None
@@ -29,25 +29,25 @@ class Trouble(NamedTuple):
 
 @dataclass(frozen=True)
 class Health:
-    """What tries told of URLs: which took a delivery, which did not, and which want no more."""
+    """What tries revealed about URLs: which took a delivery, which failed, and which want no more deliveries."""
 
     well: frozenset[str]
     failing: frozenset[str]
     gone: frozenset[str]
 
 
-def record_health(connection: sa.Connection, health: Health, patience: int, now: int) -> None:
-    """Keep what tries told; stop what wants no more, or has failed for `patience` milliseconds."""
+def record_health(connection: sa.Connection, health: Health, stop_after: int, now: int) -> None:
+    """Record the health of URLs; stop those that are gone, or have failed for `stop_after` milliseconds."""
     _forget(connection, health.well)
-    _mark(connection, health.failing - health.well, now)
+    _record_failing(connection, health.failing - health.well, now)
     for url in sorted(health.gone):
         stop(connection, url, ANSWERED_GONE, now)
-    for url, failing_since in _overdue(connection, health.failing - health.well, now - patience):
+    for url, failing_since in _overdue(connection, health.failing - health.well, now - stop_after):
         stop(connection, url, f"took no delivery since {clock(failing_since, now)}", now)
 
 
 def start(connection: sa.Connection, urls: Iterable[str]) -> list[str]:
-    """Send to these URLs again; return those that were stopped."""
+    """Allow deliveries to these URLs again; return those that were stopped."""
     started = []
     for url in sorted(set(urls)):
         gone = sa.delete(endpoints).where(endpoints.c.url == url).returning(endpoints.c.stopped_at)
@@ -57,14 +57,14 @@ def start(connection: sa.Connection, urls: Iterable[str]) -> list[str]:
 
 
 def stop(connection: sa.Connection, url: str, reason: str, now: int) -> None:
-    """Send nothing more to a URL, unless it is stopped already."""
+    """Stop deliveries to a URL; one that is stopped already keeps its time and reason."""
     stopped = {"url": url, "failing_since": now, "stopped_at": now, "reason": reason}
     runs = endpoints.c.stopped_at.is_(None)
     upsert(connection, endpoints, [stopped], replace=("stopped_at", "reason"), where=runs)
 
 
 def troubles(connection: sa.Connection, urls: Collection[str] | None = None) -> list[Trouble]:
-    """Return those of `urls` (None: all) that fail or are stopped, longest first."""
+    """Return those of `urls` (None: all) that fail or are stopped, the longest failing first."""
     query = sa.select(*(endpoints.c[name] for name in Trouble._fields))
     if urls is not None:
         query = query.where(endpoints.c.url.in_(urls))
@@ -79,7 +79,7 @@ def _forget(connection: sa.Connection, urls: Collection[str]) -> None:
         connection.execute(fails)
 
 
-def _mark(connection: sa.Connection, urls: Collection[str], now: int) -> None:
+def _record_failing(connection: sa.Connection, urls: Collection[str], now: int) -> None:
     insert_missing(connection, endpoints, [{"url": url, "failing_since": now} for url in sorted(urls)])
 
 

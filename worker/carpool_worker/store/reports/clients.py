@@ -1,4 +1,4 @@
-"""Clients as an operator looks at them: what each has waiting, and how the requests of one stand."""
+"""Clients as operators see them: what each has waiting, and the states of one client's requests."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ HELD = "held"
 
 
 def waiting(connection: sa.Connection, client: str | None = None) -> dict[str, int]:
-    """Return how many requests of each client (or of one) have not ended; only what has not is read."""
-    # Two queries: each has an index, where an OR of both would read the whole table.
+    """Return how many requests of each client (or of one) have not ended; only those are read."""
+    # Two queries, as each has an index; an OR would read the whole table.
     unfinished = sa.select(batches.c.id).where(UNFINISHED)
     batched = (
         requests.c.batch_id.in_(unfinished),
@@ -33,7 +33,7 @@ def waiting(connection: sa.Connection, client: str | None = None) -> dict[str, i
 
 
 def waiting_by_state(connection: sa.Connection, client: str) -> dict[str, int]:
-    """Return how many requests of a client wait: by the state of their batch, `retryable`, or `held` by its budget."""
+    """Return how many requests of a client wait, by the state of their batch, or as `retryable` or `held`."""
     joined = requests.join(batches, batches.c.id == requests.c.batch_id)
     theirs = requests.c.client == client, requests.c.finished_at.is_(None), requests.c.retry_at.is_(None)
     query = sa.select(batches.c.state, sa.func.count()).select_from(joined).where(*theirs)
@@ -48,14 +48,14 @@ def waiting_by_state(connection: sa.Connection, client: str) -> dict[str, int]:
 
 
 def dead_letters(connection: sa.Connection, client: str) -> int:
-    """Return how many of a client's answers were given up on."""
+    """Return how many deliveries of a client's answers were given up."""
     joined = deliveries.join(requests, requests.c.id == deliveries.c.request_id)
     dead = sa.select(sa.func.count()).select_from(joined).where(DEAD)
     return connection.scalar(dead.where(requests.c.client == client)) or 0
 
 
 def is_known(connection: sa.Connection, client: str) -> bool:
-    """Tell whether a client ever had an answer or has a request; the latter is looked for among all, where need be."""
+    """Return whether a client ever had an answer or has a request; for one without either, reads all requests."""
     answered = sa.select(usage.c.client).where(usage.c.client == client).limit(1)
     asked = sa.select(requests.c.client).where(requests.c.client == client).limit(1)
     return connection.scalar(answered) is not None or connection.scalar(asked) is not None

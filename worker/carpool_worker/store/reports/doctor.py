@@ -1,4 +1,4 @@
-"""What the doctor asks a database: how it is set, its time, and what waits for a webhook's secret."""
+"""What the doctor asks a database: its settings, its time, and whether anything needs a webhook's secret."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POSTGRES_SETTINGS = (
 
 
 def postgres_settings(connection: sa.Connection) -> dict[str, str]:
-    """Return settings by their names, as they are in this session, and `connections`: those that are open."""
+    """Return this session's settings by name, and under `connections` the number of open connections."""
     columns = [sa.func.current_setting(name).label(name) for name in POSTGRES_SETTINGS]
     opened = sa.select(sa.func.count()).select_from(sa.text("pg_stat_activity")).scalar_subquery()
     row = connection.execute(sa.select(*columns, opened.label("connections"))).one()
@@ -30,7 +30,7 @@ def postgres_settings(connection: sa.Connection) -> dict[str, str]:
 
 
 def sqlite_pragma(connection: sa.Connection, name: str) -> Any:
-    """Return what a PRAGMA of this connection is set to."""
+    """Return the value of a PRAGMA of this connection."""
     return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
 
 
@@ -40,7 +40,7 @@ def seconds_since_epoch(connection: sa.Connection) -> float:
 
 
 def waits_for_a_secret(connection: sa.Connection) -> bool:
-    """Tell whether an answer is on its way to a webhook, or a request that has not ended names one."""
+    """Return whether an answer is on its way to a webhook, or a request that has not ended names one."""
     due = sa.select(sa.literal(1)).where(deliveries.c.channel == "webhook", UNDELIVERED)
     asked = (
         sa.select(sa.literal(1))

@@ -1,4 +1,4 @@
-"""Ids by their beginnings, as operators type them."""
+"""Finds ids by their first characters, as operators type them."""
 
 from __future__ import annotations
 
@@ -9,42 +9,43 @@ import sqlalchemy as sa
 from carpool_worker.models.tables import batches, deliveries, requests
 
 HEXADECIMAL = re.compile("[0-9a-f]{1,32}")
+
 AFTER_DIGITS = "g"
 """Sorts after every hexadecimal digit, so that a prefix is a range of the index."""
 
 
 def begins(column: sa.ColumnElement[str], prefix: str) -> sa.ColumnElement[bool]:
-    """Return the condition that an id begins so; no id begins with what is not hexadecimal."""
+    """Return the condition that an id begins with `prefix`, which no id does if that is not hexadecimal."""
     if not HEXADECIMAL.fullmatch(prefix):
         return sa.false()
     return sa.and_(column >= prefix, column < prefix + AFTER_DIGITS)
 
 
 def requests_like(connection: sa.Connection, prefix: str, limit: int) -> list[str]:
-    """Return up to `limit` ids of requests that begin so."""
+    """Return up to `limit` ids of requests that begin with `prefix`."""
     like = sa.select(requests.c.id).where(begins(requests.c.id, prefix))
     return list(connection.scalars(like.order_by(requests.c.id).limit(limit)))
 
 
 def batches_like(connection: sa.Connection, prefix: str, limit: int) -> list[str]:
-    """Return up to `limit` ids of batches whose id, here or at Anthropic, begins so."""
+    """Return up to `limit` ids of batches whose id, here or at Anthropic, begins with `prefix`."""
     there = batches.c.claude_id.startswith(prefix, autoescape=True)
     like = sa.select(batches.c.id).where(sa.or_(begins(batches.c.id, prefix), there))
     return list(connection.scalars(like.order_by(batches.c.id).limit(limit)))
 
 
 def deliveries_like(connection: sa.Connection, prefix: str, limit: int) -> list[str]:
-    """Return up to `limit` ids of requests with a delivery that begin so."""
+    """Return up to `limit` ids of requests with a delivery that begin with `prefix`."""
     like = sa.select(deliveries.c.request_id).where(begins(deliveries.c.request_id, prefix))
     return list(connection.scalars(like.order_by(deliveries.c.request_id).limit(limit)))
 
 
 def newest_batches(connection: sa.Connection, prefix: str, limit: int) -> list[str]:
-    """Return the newest `limit` batches whose id begins so."""
+    """Return the ids of the newest `limit` batches whose id begins with `prefix`."""
     newest = sa.select(batches.c.id).order_by(batches.c.id.desc()).limit(limit)
     return list(connection.scalars(newest.where(begins(batches.c.id, prefix)) if prefix else newest))
 
 
 def since(milliseconds: int) -> str:
-    """Return what the ids of that time begin with (UUIDv7: RFC 9562, section 5.7); later ones sort after it."""
+    """Return the first characters of ids made at that time (UUIDv7: RFC 9562, section 5.7); later ids sort after it."""
     return f"{max(0, milliseconds):012x}"

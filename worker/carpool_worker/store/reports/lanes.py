@@ -1,4 +1,4 @@
-"""Lanes as an operator looks at them: what of each is open, waits to be posted, and is at Anthropic."""
+"""Lanes as operators see them: how much of each is open, sealed, and at Anthropic."""
 
 from __future__ import annotations
 
@@ -12,48 +12,8 @@ from carpool_worker.models.tables import batches, pauses
 from carpool_worker.states import QUEUED_BATCH_STATES, BatchState
 from carpool_worker.store.batches import lane_pauses
 
-
-@dataclass
-class LaneCounts:
-    """A lane that has work or is paused; times are milliseconds since the epoch."""
-
-    lane: str
-    pause: LanePause | None = None
-    open_requests: int = 0
-    opened_at: int | None = None  # of the open batch
-    sealed_batches: int = 0
-    sealed_requests: int = 0
-    out_requests: int = 0  # at Anthropic, or perhaps
-
-    def add(self, state: BatchState, count: int, requests: int, opened_at: int) -> None:
-        """Count the batches in one state."""
-        if state == BatchState.OPEN:
-            self.open_requests, self.opened_at = int(requests), opened_at
-        elif state == BatchState.SEALED:
-            self.sealed_batches, self.sealed_requests = count, int(requests)
-        elif state in QUEUED_BATCH_STATES:
-            self.out_requests += int(requests)  # PostgreSQL sums into numeric
-
-
-def active(connection: sa.Connection) -> list[LaneCounts]:
-    """Return the lanes that have a batch which is not finished, or are paused, in order of their names."""
-    lanes: dict[str, LaneCounts] = {}
-    for lane, pause in lane_pauses.by_lane(connection).items():
-        lanes[lane] = LaneCounts(lane, pause)
-    for lane, *counts in connection.execute(_WORK):
-        lanes.setdefault(lane, LaneCounts(lane)).add(*counts)
-    return [lanes[name] for name in sorted(lanes)]
-
-
-def is_known(connection: sa.Connection, lane: str) -> bool:
-    """Tell whether a lane ever had a batch, or is paused."""
-    batch = sa.select(batches.c.id).where(batches.c.lane == lane).limit(1)
-    paused = sa.select(pauses.c.lane).where(pauses.c.lane == lane)
-    return connection.scalar(batch) is not None or connection.scalar(paused) is not None
-
-
 _ROW = batches.c
-_WORK = (
+_UNFINISHED = (
     sa.select(
         _ROW.lane,
         _ROW.state,
@@ -64,3 +24,42 @@ _WORK = (
     .where(UNFINISHED)
     .group_by(_ROW.lane, _ROW.state)
 )
+
+
+@dataclass
+class LaneCounts:
+    """A lane that has unfinished batches or is paused; times are milliseconds since the epoch."""
+
+    lane: str
+    pause: LanePause | None = None
+    open_requests: int = 0
+    opened_at: int | None = None  # of the open batch
+    sealed_batches: int = 0
+    sealed_requests: int = 0
+    out_requests: int = 0  # at Anthropic, or being posted
+
+    def add(self, state: BatchState, count: int, requests: int, opened_at: int) -> None:
+        """Add the batches in one state."""
+        if state == BatchState.OPEN:
+            self.open_requests, self.opened_at = int(requests), opened_at
+        elif state == BatchState.SEALED:
+            self.sealed_batches, self.sealed_requests = count, int(requests)
+        elif state in QUEUED_BATCH_STATES:
+            self.out_requests += int(requests)  # PostgreSQL sums into numeric
+
+
+def active(connection: sa.Connection) -> list[LaneCounts]:
+    """Return the lanes that have an unfinished batch or are paused, by name."""
+    lanes: dict[str, LaneCounts] = {}
+    for lane, pause in lane_pauses.by_lane(connection).items():
+        lanes[lane] = LaneCounts(lane, pause)
+    for lane, *counts in connection.execute(_UNFINISHED):
+        lanes.setdefault(lane, LaneCounts(lane)).add(*counts)
+    return [lanes[name] for name in sorted(lanes)]
+
+
+def is_known(connection: sa.Connection, lane: str) -> bool:
+    """Return whether a lane ever had a batch, or is paused."""
+    batch = sa.select(batches.c.id).where(batches.c.lane == lane).limit(1)
+    paused = sa.select(pauses.c.lane).where(pauses.c.lane == lane)
+    return connection.scalar(batch) is not None or connection.scalar(paused) is not None

@@ -1,4 +1,4 @@
-"""What the metrics count, in SQL: sums over the batches and the newest tries, and two counts that read whole tables."""
+"""SQL of the metrics: sums over the batches and the newest tries, and two counts that read whole tables."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from carpool_worker.models.indexes import UNFINISHED
 from carpool_worker.models.tables import attempts, batches, deliveries, requests
 from carpool_worker.states import OUTCOMES, BatchState
+from carpool_worker.units import SECOND
 
 NEWEST_TRIES = 5_000
-"""Tries to deliver that are looked at, the newest: a table of millions has no index by time."""
+"""Only the newest tries to deliver are read: a table of millions has no index by time."""
 
 
 STAYS = {
@@ -22,11 +23,11 @@ STAYS = {
     BatchState.IN_PROGRESS: ("in_progress_at", "ended_at"),
     BatchState.ENDED: ("ended_at", "finished_at"),
 }
-"""Between which times a batch was in a state; of several posts the last counts."""
+"""The columns between whose times a batch was in each state; of several posts, the last counts."""
 
 
 class ModelBatchCounts(NamedTuple):
-    """The batches of one model in one state; the oldest was opened at, in milliseconds since the epoch."""
+    """The batches of one model in one state; `opened_at`, in milliseconds since the epoch, is of the oldest."""
 
     model: str
     state: BatchState
@@ -36,7 +37,7 @@ class ModelBatchCounts(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """What has become of all batches of a model so far, those under way included; posts count each try."""
+    """The ends of all batches of a model so far, and the sums over all, unfinished ones included; each post counts."""
 
     model: str
     completed: int
@@ -49,7 +50,7 @@ class Gone(NamedTuple):
 
 
 class Stay(NamedTuple):
-    """How long finished batches were in one state: how many up to each bound, how many at all, and their sum."""
+    """How long finished batches were in one state: how many within each bound, how many in all, and the total time."""
 
     state: BatchState
     within: Sequence[int]
@@ -58,9 +59,9 @@ class Stay(NamedTuple):
 
 
 class RequestCount(NamedTuple):
-    """Requests in one state at one attempt; the oldest was enqueued at, in milliseconds since the epoch.
+    """Requests in one state at one attempt; `enqueued_at`, in milliseconds since the epoch, is of the oldest.
 
-    What waits for its client's budget does not count as old: None where all do.
+    Held requests don't count for `enqueued_at`; it is None if all are held.
     """
 
     state: str
@@ -70,7 +71,7 @@ class RequestCount(NamedTuple):
 
 
 class Tries(NamedTuple):
-    """Tries to deliver to one target that had one status; None where no answer came, or there is none."""
+    """Tries to deliver to one target with one status; None: no response came, or the channel has no statuses."""
 
     channel: str
     target: str
@@ -80,7 +81,7 @@ class Tries(NamedTuple):
 
 
 def unfinished(connection: sa.Connection) -> list[ModelBatchCounts]:
-    """Return the batches that are not finished, by model and state."""
+    """Count the unfinished batches by model and state."""
     row = batches.c
     sums = (sa.func.count(), sa.func.sum(row.request_count), sa.func.min(row.opened_at))
     counted = sa.select(row.model, row.state, *sums).where(UNFINISHED)
@@ -89,7 +90,7 @@ def unfinished(connection: sa.Connection) -> list[ModelBatchCounts]:
 
 
 def gone(connection: sa.Connection) -> list[Gone]:
-    """Return what has become of all batches so far, by model."""
+    """Sum over all batches so far, by model."""
     row = batches.c
     ends = [_count(row.state == state) for state in (BatchState.COMPLETED, BatchState.REJECTED)]
     sums = [sa.func.sum(row[name]) for name in ("submissions", *OUTCOMES)]
@@ -98,11 +99,11 @@ def gone(connection: sa.Connection) -> list[Gone]:
 
 
 def stays(connection: sa.Connection, bounds: Sequence[float]) -> list[Stay]:
-    """Return how long all finished batches were in each state, for bounds in seconds: all of them in one statement."""
+    """Return how long all finished batches were in each state; `bounds` are seconds. One statement for all."""
     columns: list[sa.ColumnElement[int]] = []
     for begin, end in STAYS.values():
         took = batches.c[end] - batches.c[begin]
-        columns += [_count(took <= bound * 1_000) for bound in bounds]
+        columns += [_count(took <= bound * SECOND) for bound in bounds]
         columns += [_count(took.is_not(None)), sa.func.coalesce(sa.func.sum(_at_least_0(took)), 0)]
     query = sa.select(*columns).where(batches.c.finished_at.is_not(None))
     numbers = [int(number) for number in connection.execute(query).one()]
@@ -112,7 +113,7 @@ def stays(connection: sa.Connection, bounds: Sequence[float]) -> list[Stay]:
 
 
 def tries_since(connection: sa.Connection, at: int) -> list[Tries]:
-    """Return the tries to deliver since then, of the newest ones."""
+    """Count the tries to deliver since then, among the newest."""
     row = attempts.c
     columns = (row.request_id, row.at, row.status, row.detail)
     newest = sa.select(*columns).order_by(row.id.desc()).limit(NEWEST_TRIES).subquery()
@@ -143,5 +144,5 @@ def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
 
 
 def _at_least_0(number: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
-    # Anthropic's clock and this one may differ by a little.
+    # Anthropic's clock and the local one may differ a little.
     return sa.case((number < 0, 0), else_=number)

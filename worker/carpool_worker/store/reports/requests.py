@@ -1,7 +1,7 @@
-"""Requests as an operator looks at them: a page of them, in the order in which they were batched, and one of them.
+"""Requests as operators see them: a page of them, in the order in which they were batched, or one of them.
 
-Not in the order of their ids: one that was made from an idempotency key tells no time. What never was in a batch, as
-its client's budget has no room for it, comes before all others.
+Not in the order of their ids, as one made from an idempotency key has no time in it. Requests that never were in a
+batch, as their client's budget has no room for them, come before all others.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from carpool_worker.models.tables import answers, deliveries, params, requests
 from carpool_worker.states import RequestState
 from carpool_worker.store.reports import ids
 from carpool_worker.store.requests.rows import UNBATCHED
+from carpool_worker.units import HOUR
 
-CLOCKS_DIFFER = 3_600_000
-"""Milliseconds by which a producer's clock may be ahead of the database's neighbours, or behind."""
+MOST_CLOCK_SKEW = HOUR
+"""How far the clocks of producers and workers may differ."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,10 @@ class RequestFilter:
     model: str | None = None
     batch: str | None = None
     since: int | None = None  # enqueued then or later
-    longest_open: int = 0  # how long a batch may be open: how much older than its requests it can be
+    longest_open: int = 0  # milliseconds: how long a batch may be open, and thus be older than its requests
 
     def conditions(self) -> list[sa.ColumnElement[bool]]:
-        """Return it as conditions on requests."""
+        """Return the filter as conditions on requests."""
         row = requests.c
         equal = [
             (row.state, self.state),
@@ -47,14 +48,14 @@ class RequestFilter:
         if self.state is RequestState.RETRYABLE:
             conditions.append(RETRYABLE)
         if self.since is not None:
-            oldest = ids.since(self.since - self.longest_open - CLOCKS_DIFFER)
+            oldest = ids.since(self.since - self.longest_open - MOST_CLOCK_SKEW)
             lately = sa.or_(row.batch_id >= oldest, row.batch_id == UNBATCHED)
             conditions += [row.enqueued_at >= self.since, lately]
         return conditions
 
 
 class StoredContents(NamedTuple):
-    """What a request says and was answered, byte for byte; None: it isn't kept (any more, or yet)."""
+    """A request's params and its answer, byte for byte; None: not stored (yet, or any longer)."""
 
     params: bytes | None
     answer: bytes | None
@@ -67,7 +68,7 @@ def page(
     before: Request | None = None,
     after: Request | None = None,
 ) -> list[Request]:
-    """Return the newest `limit` of these requests, newest last: those before one of them, or the next after one."""
+    """Return the newest `limit` of these requests, newest last; or those just before, or just after, one of them."""
     row = requests.c
     query = sa.select(requests).where(*wanted.conditions()).limit(limit)
     if after is not None:
@@ -77,7 +78,7 @@ def page(
     if before is not None:
         earlier = sa.or_(row.batch_id < before.batch_id, row.id < before.id)
         query = query.where(row.batch_id <= before.batch_id, earlier)
-    # Else PostgreSQL, given a batch, would read all ids backwards for those that are in it.
+    # Without the concat, PostgreSQL would look for a batch's requests by reading all ids backwards.
     id_ = row.id.concat("") if is_postgres(connection) else row.id
     newest = connection.execute(query.order_by(row.batch_id.desc(), id_.desc())).all()
     return [_request(found) for found in reversed(newest)]
@@ -89,7 +90,7 @@ def get(connection: sa.Connection, request_id: str) -> Request:
 
 
 def contents(connection: sa.Connection, request_id: str) -> StoredContents:
-    """Return what is kept of a request's params and answer."""
+    """Return the stored params and answer of a request."""
     kept = (
         sa.select(table.c.body).where(table.c.request_id == request_id).scalar_subquery()
         for table in (params, answers)

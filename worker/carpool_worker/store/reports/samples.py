@@ -1,4 +1,4 @@
-"""What the advisor reads: bounded samples of answered requests, however many there are. It only reads."""
+"""What the advisor reads: samples of answered requests, bounded however many there are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from carpool_worker.states import RequestState
 
 
 class Opened(NamedTuple):
-    """A batch, as far as its size and its time go."""
+    """A batch's size and times."""
 
     id: str
     lane: str
@@ -23,7 +23,7 @@ class Opened(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """A request that was answered, without its contents."""
+    """An answered request, without its contents."""
 
     id: str
     client: str
@@ -36,7 +36,7 @@ class Answered(NamedTuple):
 
 
 def opened_since(connection: sa.Connection, since: int, most: int) -> list[Opened]:
-    """Return the newest batches that were opened since then (milliseconds) and left, oldest first."""
+    """Return the newest batches opened since then (milliseconds since the epoch) that were posted, oldest first."""
     query = (
         sa.select(*(batches.c[name] for name in Opened._fields))
         .where(
@@ -49,17 +49,17 @@ def opened_since(connection: sa.Connection, since: int, most: int) -> list[Opene
 
 
 def answered_in(connection: sa.Connection, batch_id: str, rows: int) -> list[Answered]:
-    """Return those of any `rows` requests of a batch that were answered."""
+    """Return the answered ones among any `rows` requests of a batch."""
     return _answered(connection, requests.c.batch_id == batch_id, None, rows)
 
 
 def answered_from(connection: sa.Connection, request_id: str, rows: int) -> list[Answered]:
-    """Return those of the `rows` requests from this id on, whatever their batch, that were answered."""
+    """Return the answered ones among the `rows` requests from this id on, whatever their batch."""
     return _answered(connection, requests.c.id >= request_id, requests.c.id, rows)
 
 
 def answered_until(connection: sa.Connection, request_id: str, rows: int) -> list[Answered]:
-    """Return those of the `rows` requests before this id, whatever their batch, that were answered."""
+    """Return the answered ones among the `rows` requests before this id, whatever their batch."""
     return _answered(connection, requests.c.id < request_id, requests.c.id.desc(), rows)
 
 
@@ -77,6 +77,6 @@ def _answered(
 
 
 def bodies(connection: sa.Connection, ids: Sequence[str]) -> dict[str, bytes]:
-    """Return the params of those of a few requests that are still kept."""
+    """Return the params, by id, of those of a few requests that still have them."""
     query = sa.select(params.c.request_id, params.c.body).where(params.c.request_id.in_(ids))
     return {row.request_id: bytes(row.body) for row in connection.execute(query)}

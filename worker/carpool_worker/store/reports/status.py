@@ -1,4 +1,4 @@
-"""How things stand, in SQL: each query reads a partial index, or what finished lately, and never all requests."""
+"""SQL of `carpool status`: each query reads a partial index, or what finished lately, and never all requests."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from carpool_worker.models.indexes import DEAD, RETRYABLE, UNDELIVERED, UNFINISH
 from carpool_worker.models.tables import attempts, batches, deliveries, endpoints, requests
 from carpool_worker.states import BatchState, DeliveryState
 from carpool_worker.store.reports import ids
+from carpool_worker.units import DAY, Milliseconds
 
-LONGEST_LIFE = 8 * 86_400_000
-"""Milliseconds from a batch's first request to its end, and more: what ended today was opened no longer ago."""
+LONGEST_LIFE = Milliseconds(8 * DAY)
+"""No batch takes longer from its first request to its end."""
 
 LATEST_TRIES = 200
-"""Tries to deliver among which the last one that failed is looked for."""
+"""The last failed try to deliver is looked for among this many."""
 
 
 class BatchCounts(NamedTuple):
-    """The batches in one state; the oldest was opened at, in milliseconds since the epoch."""
+    """The batches in one state; `opened_at`, in milliseconds since the epoch, is of the oldest."""
 
     state: BatchState
     batches: int
@@ -29,7 +30,7 @@ class BatchCounts(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """What finished lately; money in dollars, and None where no price is known of any."""
+    """The batches that finished lately; money in dollars, None if no price is known."""
 
     batches: int
     succeeded: int
@@ -41,14 +42,14 @@ class Finished(NamedTuple):
 
 
 class WaitingCount(NamedTuple):
-    """How many wait, and since or until when the first does, in milliseconds since the epoch."""
+    """How many wait, and when the first became or becomes due, in milliseconds since the epoch."""
 
     rows: int
     at: int | None
 
 
 class Deliveries(NamedTuple):
-    """Deliveries by where they stand."""
+    """Counts of deliveries, and of stopped endpoints."""
 
     due: WaitingCount
     retryable: WaitingCount
@@ -58,7 +59,7 @@ class Deliveries(NamedTuple):
 
 
 class Mishap(NamedTuple):
-    """An error that was kept, and what it happened to."""
+    """A stored error, and what it happened to."""
 
     kind: str  # batch or delivery
     id: str
@@ -66,18 +67,18 @@ class Mishap(NamedTuple):
 
 
 def unfinished(connection: sa.Connection) -> list[BatchCounts]:
-    """Return how many batches are in which state, in the order of their lives."""
+    """Count the unfinished batches by state, in the order in which a batch passes through the states."""
     row = batches.c
     counted = sa.select(
         row.state, sa.func.count(), sa.func.sum(row.request_count), sa.func.min(row.opened_at)
     )
     found = connection.execute(counted.where(UNFINISHED).group_by(row.state))
-    standings = [BatchCounts(state, count, int(total), at) for state, count, total, at in found]
-    return sorted(standings, key=lambda standing: list(BatchState).index(standing.state))
+    counts = [BatchCounts(state, count, int(total), at) for state, count, total, at in found]
+    return sorted(counts, key=lambda one: list(BatchState).index(one.state))
 
 
 def finished_since(connection: sa.Connection, at: int) -> Finished:
-    """Return what has finished since then."""
+    """Sum over the batches that have finished since then."""
     row = batches.c
     outcomes = [
         sa.type_coerce(sa.func.coalesce(sa.func.sum(row[name]), 0), sa.Integer)
@@ -90,14 +91,14 @@ def finished_since(connection: sa.Connection, at: int) -> Finished:
 
 
 def retryable(connection: sa.Connection) -> WaitingCount:
-    """Return how many requests wait for another try, and when the first goes."""
+    """Count the requests that wait for another try, without held ones."""
     row = requests.c
     counted = sa.select(sa.func.count(), sa.func.min(row.retry_at)).where(RETRYABLE, row.held_at.is_(None))
     return WaitingCount(*connection.execute(counted).one())
 
 
 def delivering(connection: sa.Connection, now: int, lately: int) -> Deliveries:
-    """Return how the deliveries stand, and how many were given up on since `lately`."""
+    """Count the deliveries by where they stand; `dead_lately` counts those given up since `lately`."""
     row = deliveries.c
     died = sa.select(sa.func.count(), sa.func.count().filter(row.discarded_at >= lately))
     dead = connection.execute(died.where(DEAD)).one()
@@ -117,7 +118,7 @@ def _in_state(connection: sa.Connection, state: DeliveryState) -> WaitingCount:
 
 
 def troubled(connection: sa.Connection, limit: int) -> list[Mishap]:
-    """Return the newest batches that are not finished and whose last error is kept, up to `limit`."""
+    """Return the last errors of up to `limit` unfinished batches that have one, the newest batches first."""
     row = batches.c
     erring = sa.select(row.id, row.last_error).where(UNFINISHED, row.last_error.is_not(None))
     found = connection.execute(erring.order_by(row.id.desc()).limit(limit))
@@ -125,7 +126,7 @@ def troubled(connection: sa.Connection, limit: int) -> list[Mishap]:
 
 
 def last_failed_try(connection: sa.Connection) -> Mishap | None:
-    """Return the last of the newest tries to deliver that failed."""
+    """Return the error of the last failed try to deliver, or None if none of the latest failed."""
     row = attempts.c
     newest = sa.select(row.request_id, row.status, row.detail).order_by(row.id.desc()).limit(LATEST_TRIES)
     for request_id, status, detail in connection.execute(newest):

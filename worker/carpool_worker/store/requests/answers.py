@@ -68,7 +68,7 @@ MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Raised for a stored result, or an error in it, that is not shaped as the API documents it."""
 
 UNREADABLE = msgspec.Raw(
-    to_json(AnswerError("unknown", "The API told of an error in a form that can't be read."))
+    to_json(AnswerError("unknown", "The API returned an error in a form that can't be read."))
 )
 """The error of a request whose stored result is malformed."""
 

@@ -1,4 +1,4 @@
-"""What the requests of a batch say, read for its body in each database's fast way."""
+"""Reads the params of a batch's requests for its body, in the way that is fastest on each database."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SPOOL_ROWS = 500
 
 
 def of_batch(connection: sa.Connection, batch_id: str) -> Iterator[tuple[str, bytes]]:
-    """Yield the id and the params of each request of a batch, a few at a time.
+    """Yield the id and the params of each request of a batch, ordered by prefix, then by id.
 
-    Those with the same prefix stand next to each other, in order of id.
+    Few are in memory at a time.
     """
-    held = requests.c.batch_id == batch_id, sa.type_coerce(requests.c.state, sa.Text) == BATCHED
-    narrow = sa.select(requests.c.id, requests.c.prefix).where(*held)
-    # Sorted before the params are looked up, one by one: sorted with them, all would be written to disk once more. The
-    # offset keeps both databases from seeing through that, and they hand the rows on as they come.
+    waiting = requests.c.batch_id == batch_id, sa.type_coerce(requests.c.state, sa.Text) == BATCHED
+    narrow = sa.select(requests.c.id, requests.c.prefix).where(*waiting)
+    # The ids are sorted first and the params looked up one by one: sorted together, all params would be written to disk
+    # once more. The offset keeps both databases from optimizing that away, so they return rows as they read them.
     ordered = narrow.order_by(requests.c.prefix, requests.c.id).offset(0).subquery()
     body = sa.select(params.c.body).where(params.c.request_id == ordered.c.id).scalar_subquery()
     query = sa.select(ordered.c.id, body)
@@ -36,7 +36,7 @@ def of_batch(connection: sa.Connection, batch_id: str) -> Iterator[tuple[str, by
 
 
 def _streamed_binary(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[tuple[str, bytes]]:
-    # Through SQLAlchemy the bytes come as hexadecimal text, twice as long and to be decoded.
+    # Through SQLAlchemy the bytes would come as hexadecimal text: twice as long, and to be decoded.
     compiled = query.compile(connection.engine)
     with psycopg_connection(connection) as driver, driver.cursor("bodies", binary=True) as cursor:
         cursor.itersize = SPOOL_ROWS

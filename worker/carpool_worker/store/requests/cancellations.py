@@ -1,7 +1,7 @@
-"""Cancellation in SQL: wishes that came before their requests, marks on requests, and the ends of what is marked.
+"""SQL of cancellation: cancel commands that came before their requests, and requests whose cancellation is requested.
 
-A mark (`cancel_requested_at`) is the wish; who holds the request next acts on it. Rows are locked in order of id, and a
-batch before its requests, so that nobody who does the same can deadlock.
+Requesting it only sets `cancel_requested_at`; the agent that handles the request next acts on it. Rows are locked in
+order of id, and a batch before its requests, so that two agents that do the same cannot deadlock.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from carpool_worker.store.requests.rows import among
 from carpool_worker.store.upserts import upsert
 
 ALL = ""
-"""The request_id of a wish for all that a client enqueued until then."""
+"""The request_id of a cancel command for everything that a client enqueued until then."""
 
 UNSENT_STATES = (BatchState.OPEN, BatchState.SEALED)
-"""Batches of which nothing is at Anthropic."""
+"""States of batches that Anthropic does not have."""
 
-READ_ROWS = 10_000
+STREAMED_ROWS = 10_000
+"""Ids read from the database at a time."""
 
 TO_BE_CANCELED = sa.and_(CANCEL_REQUESTED, requests.c.finished_at.is_(None))
 CANCELABLE = sa.and_(requests.c.cancel_requested_at.is_(None), requests.c.finished_at.is_(None))
 
 
 class DueCancellation(NamedTuple):
-    """A request that is to be canceled now."""
+    """A request to cancel now."""
 
     id: str
     callback: str | None
@@ -40,45 +41,48 @@ class DueCancellation(NamedTuple):
 
 
 class RequestStanding(NamedTuple):
-    """How a request stands; `answered`: an answer was made, and is paid for."""
+    """The state of a request; `answered`: Claude answered it, which is paid for."""
 
     state: RequestState
     answered: bool
 
     @property
     def final(self) -> bool:
-        """Whether it has ended."""
+        """Whether the request has ended."""
         return self.state in FINAL_REQUEST_STATES
 
 
 def remember(connection: sa.Connection, client: str, ids: Iterable[str], at: int) -> None:
-    """Keep a client's wish for requests (or ALL) that are not in the table yet; the latest time counts."""
+    """Remember a client's cancel command for requests not stored yet, or for ALL; the latest time counts."""
     rows = [{"request_id": id_, "client": client, "requested_at": at} for id_ in sorted(ids)]
     earlier = cancellations.c.requested_at < at
     upsert(connection, cancellations, rows, replace=("requested_at",), where=earlier)
 
 
 def remembered(connection: sa.Connection, envelopes: Sequence[Envelope]) -> list[str]:
-    """Return the ids of those requests that their client wanted canceled before they came."""
-    wish = cancellations.c
-    one = among(connection, [envelope.id for envelope in envelopes], wish.request_id)
-    every = sa.and_(wish.request_id == ALL, wish.client.in_({envelope.client for envelope in envelopes}))
+    """Return the ids of those requests whose client sent a cancel command before they arrived."""
+    row = cancellations.c
+    one = among(connection, [envelope.id for envelope in envelopes], row.request_id)
+    every = sa.and_(row.request_id == ALL, row.client.in_({envelope.client for envelope in envelopes}))
     found = connection.execute(sa.select(cancellations).where(sa.or_(one, every)))
-    wishes = {(row.request_id, row.client): row.requested_at for row in found}
+    requested_at = {(command.request_id, command.client): command.requested_at for command in found}
     return [
         envelope.id
         for envelope in envelopes
-        if (envelope.id, envelope.client) in wishes
-        or wishes.get((ALL, envelope.client), -1) >= envelope.enqueued_at
+        if (envelope.id, envelope.client) in requested_at
+        or requested_at.get((ALL, envelope.client), -1) >= envelope.enqueued_at
     ]
 
 
 def request_cancellation(connection: sa.Connection, ids: Sequence[str], client: str | None, at: int) -> int:
-    """Mark those of `ids` that have not ended, of this client where one is named; return how many it marked."""
-    open_to_it = sa.select(requests.c.id).where(among(connection, ids), CANCELABLE)
+    """Request the cancellation of those of `ids` that have not ended; return how many are newly affected.
+
+    With `client`, only that client's requests count.
+    """
+    cancelable = sa.select(requests.c.id).where(among(connection, ids), CANCELABLE)
     if client is not None:
-        open_to_it = open_to_it.where(requests.c.client == client)
-    locked = list(connection.scalars(open_to_it.order_by(requests.c.id).with_for_update()))
+        cancelable = cancelable.where(requests.c.client == client)
+    locked = list(connection.scalars(cancelable.order_by(requests.c.id).with_for_update()))
     connection.execute(
         sa.update(requests).where(among(connection, locked), CANCELABLE).values(cancel_requested_at=at)
     )
@@ -86,34 +90,36 @@ def request_cancellation(connection: sa.Connection, ids: Sequence[str], client: 
 
 
 def waiting_of_client(connection: sa.Connection, client: str, until: int) -> RequestIds:
-    """Return the ids of a client's requests, enqueued until then, that have not ended."""
+    """Return the ids of a client's requests that were enqueued until then and have not ended."""
     theirs = sa.select(requests.c.id).where(requests.c.client == client, requests.c.finished_at.is_(None))
     until_then = theirs.where(requests.c.enqueued_at <= until)
     unfinished = sa.select(batches.c.id).where(UNFINISHED)
-    # Two queries of one snapshot: each has an index, where an OR of both would read the whole table.
+    # A UNION, as each part has an index; an OR would read the whole table.
     in_batches = until_then.where(requests.c.batch_id.in_(unfinished))
     found = sa.union(in_batches, until_then.where(RETRYABLE))
-    streamed = connection.execution_options(stream_results=True, yield_per=READ_ROWS).scalars(found)
+    streamed = connection.execution_options(stream_results=True, yield_per=STREAMED_ROWS).scalars(found)
     return RequestIds(streamed)
 
 
 def waiting_in(connection: sa.Connection, batch_id: str) -> RequestIds:
     """Return the ids of a batch's requests that have not ended."""
-    held = sa.select(requests.c.id).where(requests.c.batch_id == batch_id, requests.c.finished_at.is_(None))
-    return RequestIds(connection.scalars(held.order_by(requests.c.id)))
+    waiting = sa.select(requests.c.id).where(
+        requests.c.batch_id == batch_id, requests.c.finished_at.is_(None)
+    )
+    return RequestIds(connection.scalars(waiting.order_by(requests.c.id)))
 
 
 def standing(connection: sa.Connection, ids: Sequence[str]) -> dict[str, RequestStanding]:
-    """Return how those of `ids` stand that are in the table."""
+    """Return the standing, by id, of those of `ids` that are in the table."""
     answered = requests.c.output_tokens.is_not(None)
     found = sa.select(requests.c.id, requests.c.state, answered).where(among(connection, ids))
     return {id_: RequestStanding(state, bool(made)) for id_, state, made in connection.execute(found)}
 
 
 def unsent_to_be_canceled(connection: sa.Connection) -> list[str]:
-    """Return the ids of the open and sealed batches that hold requests to be canceled."""
-    held = sa.exists().where(requests.c.batch_id == batches.c.id, TO_BE_CANCELED)
-    found = sa.select(batches.c.id).where(batches.c.state.in_(UNSENT_STATES), UNFINISHED, held)
+    """Return the ids of the open and sealed batches with requests to be canceled."""
+    has_one = sa.exists().where(requests.c.batch_id == batches.c.id, TO_BE_CANCELED)
+    found = sa.select(batches.c.id).where(batches.c.state.in_(UNSENT_STATES), UNFINISHED, has_one)
     return list(connection.scalars(found.order_by(batches.c.id)))
 
 
@@ -124,32 +130,32 @@ def lock_unsent(connection: sa.Connection, batch_id: str) -> BatchState | None:
 
 
 def due_in_batch(connection: sa.Connection, batch_id: str, limit: int) -> list[DueCancellation]:
-    """Return up to `limit` requests to be canceled of a batch that is locked, themselves locked too."""
-    held = _marked().where(requests.c.batch_id == batch_id, requests.c.state == RequestState.BATCHED)
-    return _read(connection, held.order_by(requests.c.id).limit(limit).with_for_update())
+    """Return up to `limit` requests to be canceled of a locked batch, and lock them too."""
+    due = _due().where(requests.c.batch_id == batch_id, requests.c.state == RequestState.BATCHED)
+    return _read(connection, due.order_by(requests.c.id).limit(limit).with_for_update())
 
 
 def due_while_retryable(connection: sa.Connection, limit: int) -> list[DueCancellation]:
-    """Return up to `limit` retryable requests to be canceled, locked; one just being staged is not among them."""
-    held = _marked().where(RETRYABLE, requests.c.state == RequestState.RETRYABLE)
-    # In the order of their index: for that of the ids SQLite would read the whole ledger, each second.
-    ordered = held.order_by(requests.c.retry_at, requests.c.id)
+    """Return up to `limit` retryable requests to be canceled, locked; those being staged right now are skipped."""
+    due = _due().where(RETRYABLE, requests.c.state == RequestState.RETRYABLE)
+    # In the order of their index: in that of the ids, SQLite would read the whole ledger each second.
+    ordered = due.order_by(requests.c.retry_at, requests.c.id)
     return _read(connection, ordered.limit(limit).with_for_update(skip_locked=True))
 
 
 def unwanted(connection: sa.Connection) -> set[str]:
-    """Return the ids of the batches in progress of which no request is wanted any more."""
-    marked = sa.select(batches.c.id).join(requests, requests.c.batch_id == batches.c.id)
-    marked = marked.where(
+    """Return the ids of the batches in progress whose requests are all to be canceled."""
+    joined = sa.select(batches.c.id).join(requests, requests.c.batch_id == batches.c.id)
+    unwanted_requests = joined.where(
         batches.c.state == BatchState.IN_PROGRESS, batches.c.in_doubt_at.is_(None), TO_BE_CANCELED
     )
-    whole = marked.group_by(batches.c.id, batches.c.request_count).having(
+    whole = unwanted_requests.group_by(batches.c.id, batches.c.request_count).having(
         sa.func.count() == batches.c.request_count
     )
     return set(connection.scalars(whole))
 
 
-def _marked() -> sa.Select[Any]:
+def _due() -> sa.Select[Any]:
     return sa.select(*(requests.c[name] for name in DueCancellation._fields)).where(TO_BE_CANCELED)
 
 

@@ -1,7 +1,7 @@
-"""The SQL of putting discarded requests back to be tried again, as far as that can be.
+"""SQL of `carpool retry`: which discarded requests can be retried, and making them retryable.
 
-Its old answer and its delivery go, so that the request has one of each again; the tries to deliver stay. It is tried
-as often as a new one, and by whoever's word it is: no budget keeps it back, though what it costs counts.
+A retried request loses its old answer and its delivery, so that it gets one of each again; the tries to deliver stay.
+It has as many attempts as a new one. It bypasses its client's budget, but its cost counts.
 """
 
 from __future__ import annotations
@@ -18,38 +18,42 @@ from carpool_worker.models.indexes import CANCEL_REQUESTED, UNFINISHED
 from carpool_worker.models.tables import answers, batches, deliveries, params, requests
 from carpool_worker.states import RETRY, DeliveryState
 from carpool_worker.store.requests.rows import UNBATCHED, among
+from carpool_worker.units import HOUR
 
-PRUNING_MARGIN = 3_600_000
-"""Milliseconds before params are due to be pruned from which on they are not counted on any more."""
+PRUNING_MARGIN = HOUR
+"""Params that are due to be pruned within this time count as gone."""
 
 UNBILLED = ("canceled", "expired")
 LOST_KINDS = ("result_missing", "results_gone")
-"""Outcomes that cost nothing (api docs), as an errored one does; unless the error is one of Carpool's own, that says
-that nobody could read the answer, which may have been made and paid for."""
+"""Outcomes that cost nothing (API docs), as `errored` does too. The exceptions are Carpool's own errors for
+an answer that could not be read: it may have been made, and paid for."""
+
+USED = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens", "cost", "list_price")
+"""Columns of the answer's usage, which a retried request no longer has."""
 
 
 class Chance(StrEnum):
-    """Whether a discarded request can be retried."""
+    """Whether a discarded request can be retried, and whether it was paid for before."""
 
-    FREE = "free"  # nothing was paid for it
-    PAID = "paid"  # perhaps: its answer was lost, or nobody knows
-    UNWANTED = "unwanted"  # its client wanted it canceled
-    GONE = "gone"  # what it says is no longer kept
-    BUSY = "busy"  # its callback is just being told that it failed
+    FREE = "free"  # it cost nothing so far
+    PAID = "paid"  # or perhaps: its answer was lost
+    UNWANTED = "unwanted"  # its client canceled it
+    GONE = "gone"  # its params are no longer kept
+    BUSY = "busy"  # a courier is delivering its error right now
 
 
 @dataclass(frozen=True)
 class DiscardedFilter:
     """Which discarded requests; None is any. Times are milliseconds since the epoch."""
 
-    kept_since: int  # params of what was discarded before then may be pruned any moment
+    kept_since: int  # requests discarded before then count as GONE
     ids: Sequence[str] | None = None
     client: str | None = None
     since: int | None = None  # discarded then or later
     until: int | None = None  # discarded before then
 
     def conditions(self, connection: sa.Connection) -> list[sa.ColumnElement[bool]]:
-        """Return it as conditions on requests."""
+        """Return the filter as conditions on requests."""
         row = requests.c
         conditions: list[sa.ColumnElement[bool]] = [row.state.in_(RETRY.sources)]
         if self.ids is not None:
@@ -74,26 +78,26 @@ class DiscardedFilter:
         """Return the Chance of a request, as SQL."""
         row = requests.c
         kept = sa.exists().where(params.c.request_id == row.id)
-        held = sa.exists().where(
+        is_claimed = sa.exists().where(
             deliveries.c.request_id == row.id, deliveries.c.state == DeliveryState.DELIVERING
         )
         return sa.case(
             (CANCEL_REQUESTED, Chance.UNWANTED.value),
             (sa.or_(row.finished_at < self.kept_since, ~kept), Chance.GONE.value),
-            (held, Chance.BUSY.value),
+            (is_claimed, Chance.BUSY.value),
             (_IS_FREE, Chance.FREE.value),
             else_=Chance.PAID.value,
         )
 
 
 class DiscardedCount(NamedTuple):
-    """How many discarded requests of a client and a model have which chance, and how many were told of already."""
+    """How many discarded requests of a client and a model have this chance; `notified`: callbacks got their error."""
 
     client: str
     model: str
     chance: Chance
     rows: int
-    told: int
+    notified: int
 
 
 def _lost(kind: str) -> sa.ColumnElement[bool]:
@@ -113,37 +117,37 @@ _IS_FREE = sa.or_(
 
 
 def count(connection: sa.Connection, wanted: DiscardedFilter) -> list[DiscardedCount]:
-    """Return what there is of these requests, by client, model and chance."""
+    """Count these requests by client, model and chance."""
     row = requests.c
-    told = sa.exists().where(deliveries.c.request_id == row.id, deliveries.c.delivered_at.is_not(None))
+    notified = sa.exists().where(deliveries.c.request_id == row.id, deliveries.c.delivered_at.is_not(None))
     each = sa.select(
-        row.client, row.model, wanted.chance().label("chance"), sa.case((told, 1), else_=0).label("told")
+        row.client,
+        row.model,
+        wanted.chance().label("chance"),
+        sa.case((notified, 1), else_=0).label("notified"),
     )
     one = each.where(*wanted.conditions(connection)).subquery().c
-    counted = sa.select(one.client, one.model, one.chance, sa.func.count(), sa.func.sum(one.told))
+    counted = sa.select(one.client, one.model, one.chance, sa.func.count(), sa.func.sum(one.notified))
     found = connection.execute(counted.group_by(one.client, one.model, one.chance))
     return [
-        DiscardedCount(client, model, Chance(chance), rows, int(told))
-        for client, model, chance, rows, told in found
+        DiscardedCount(client, model, Chance(chance), rows, int(notified))
+        for client, model, chance, rows, notified in found
     ]
 
 
 def retry(
     connection: sa.Connection, wanted: DiscardedFilter, chances: Sequence[Chance], limit: int, now: int
 ) -> int:
-    """Make up to `limit` of these requests, of these chances, retryable at once; return how many."""
+    """Make up to `limit` of these requests with these chances retryable, due at once; return how many."""
     row = requests.c
     some = sa.select(row.id).where(*wanted.conditions(connection), wanted.chance().in_(chances)).limit(limit)
     ids = list(connection.scalars(some.order_by(row.id).with_for_update(of=requests)))
     guarded = sa.update(requests).where(among(connection, ids), row.state.in_(RETRY.sources))
-    back = guarded.values(
+    retried = guarded.values(
         state=RETRY.target, attempt=0, outcome=None, retry_at=now, finished_at=None, **dict.fromkeys(USED)
     )
     for table in (answers, deliveries):
         connection.execute(sa.delete(table).where(among(connection, ids, table.c.request_id)))
-    count = connection.execute(back).rowcount
+    count = connection.execute(retried).rowcount
     transition_log.record_many(connection, f"requests {RETRY.target}", count, move=RETRY.verb)
     return count
-
-
-USED = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens", "cost", "list_price")

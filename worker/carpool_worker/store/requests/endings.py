@@ -1,6 +1,6 @@
 """The one place where a request ends: its final state, its answer and its delivery are written together.
 
-Nothing else writes a final state (see states.py). While tests run, the database itself holds that: see
+Nothing else writes a final state (see states.py). In the tests, the database itself enforces that: see
 tests/fixtures/owed_deliveries.py.
 """
 
@@ -23,7 +23,7 @@ from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.requests.rows import BODY, in_states, pending
 
 CANCELED_BODY = b'{"type":"canceled"}'
-"""The result kept of a canceled request, as the API words it."""
+"""The stored result of a canceled request, worded as the API words it."""
 
 COLUMNS = {
     "state": "text",
@@ -36,20 +36,21 @@ COLUMNS = {
     "list_price": "bigint",
     "finished_at": "bigint",
 }
-"""What an ending writes, with the SQL type of each column."""
+"""The columns that an ending writes, with their SQL types."""
 
 CLEARED = ("estimate", "held_at", "retry_at")
-"""What an ended request no longer has: reserved money, and a time that it waits for. Its cost is in the ledger."""
+"""The columns that an ending sets to NULL: money is no longer reserved (the cost is in the ledger), and no time waited
+for."""
 
 
 class Ending(NamedTuple):
-    """How one request ends: the transition, the columns of `requests`, and the answer's bytes."""
+    """How a request ends: its transition, its columns in `requests`, and the answer's bytes."""
 
     id: str
     transition: Transition[RequestState]
     outcome: str
     body: bytes
-    callback: str | None  # JSON; where there is one, the answer is delivered to it
+    callback: str | None  # JSON; if there is one, the answer is delivered to it
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_write_tokens: int | None = None
@@ -84,7 +85,7 @@ class Ending(NamedTuple):
         message: str,
         transition: Transition[RequestState] = DISCARD,
     ) -> Ending:
-        """Return the ending of a request that failed here, with an error in the shape of the API's own."""
+        """Return the ending of a request that Carpool itself fails, with an error shaped like the API's."""
         error = {"type": "error", "error": {"type": kind, "message": message}}
         body = msgspec.json.encode({"type": "errored", "error": error})
         return cls(request_id, transition, "errored", body, callback)
@@ -95,16 +96,16 @@ class Ending(NamedTuple):
         return cls(request_id, CANCEL, "canceled", CANCELED_BODY, callback)
 
     def dropped(self) -> Ending:
-        """Return the ending of the same request if it was canceled: no answer, but its usage and cost stay."""
+        """Return the ending of the same request as a canceled one: the answer is dropped, usage and cost stay."""
         return self._replace(transition=CANCEL, outcome="canceled", body=CANCELED_BODY)
 
 
 def finish(
     connection: sa.Connection, endings: Sequence[Ending], at: int, batch_id: str | None = None
 ) -> None:
-    """Write the final states of locked requests, their answers, and a delivery for each that has a callback.
+    """Write the final states of requests, their answers, and a delivery for each request with a callback.
 
-    The requests must be locked by this transaction, in a state from which their transition starts. `at`
+    This transaction must have locked the requests, in a state from which their transition may start. `at`
     (milliseconds since the epoch) is when they ended and when their deliveries are due; `batch_id` is for the log.
 
     Raises:
@@ -123,7 +124,7 @@ def finish(
 def discard(
     connection: sa.Connection, batch_id: str, ids: Sequence[str], error: ClaudeError, at: int
 ) -> list[str]:
-    """Discard those of `ids` that wait in this batch, with an error in the shape of the API's own; return their ids."""
+    """Discard those of `ids` that wait in this batch, with an error shaped like the API's; return their ids."""
     waiting = pending(connection, batch_id, ids)
     endings = [Ending.failed(one.id, one.callback, error.kind, str(error)) for one in waiting.values()]
     finish(connection, endings, at, batch_id)

@@ -1,4 +1,4 @@
-"""Which requests have ended, and the results as Anthropic's API tells them."""
+"""Reads which requests have ended, and their results as Anthropic's API worded them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from carpool_worker.models.tables import answers, requests
 from carpool_worker.store.requests.rows import among
 
 STREAMED_ROWS = 5_000
+"""Ids read from the database at a time."""
 
 
 class Ended(NamedTuple):
-    """How a request ended; the result is kept as it came, for a while."""
+    """How a request ended, with its result as it came."""
 
     id: str
     outcome: str  # succeeded, errored, canceled, expired
@@ -28,7 +29,7 @@ def ended(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
 
 
 def of_ended(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Ended]:
-    """Return how those of `ids` that have ended did."""
+    """Return the outcomes and results, by id, of those of `ids` that have ended."""
     query = (
         sa.select(requests.c.id, requests.c.outcome, answers.c.body)
         .join_from(requests, answers, answers.c.request_id == requests.c.id, isouter=True)
@@ -38,7 +39,7 @@ def of_ended(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Ended]:
 
 
 def of_client(connection: sa.Connection, client: str, since: int) -> Iterator[str]:
-    """Yield the ids of a client's requests that were enqueued since then (milliseconds since the epoch), in order."""
+    """Yield the ids of a client's requests enqueued since then (milliseconds since the epoch), oldest first."""
     query = (
         sa.select(requests.c.id)
         .where(requests.c.client == client, requests.c.enqueued_at >= since)

@@ -1,4 +1,4 @@
-"""Requests in SQL: which there are, what batch they are in, and what several statements about them share."""
+"""SQL of requests: which are stored, which wait in a batch, and what several statements about them share."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ BODY = {"request_id": "text", "body": "bytea"}
 """The columns of `params` and of `answers`."""
 
 UNBATCHED = ""
-"""The batch of a request that never was in one: it waits for its client's budget, or ended before it had room."""
+"""The batch of a request that never was in one: it is held as over budget, or ended before there was room."""
 
 
 class Pending(NamedTuple):
-    """What the collector must know of a request that waits for its answer."""
+    """What the collector must know about a request that waits for its answer."""
 
     id: str
     client: str
@@ -38,7 +38,7 @@ def known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
 
 
 def batch_of(connection: sa.Connection, request_id: str) -> str | None:
-    """Return the id of the batch that a request is in, or None where there is no such request."""
+    """Return the id of a request's batch, or None if there is no such request."""
     return connection.scalar(sa.select(requests.c.batch_id).where(requests.c.id == request_id))
 
 
@@ -73,9 +73,9 @@ def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dic
 def sizes(
     connection: sa.Connection, batch_id: str, ids: Iterable[str] | None = None
 ) -> list[tuple[str, int]]:
-    """Return id and params' size of each request (of those of `ids`) that waits in a batch, in order of id.
+    """Return the id and the params' size of each request that waits in a batch, or of those among `ids`.
 
-    They are locked until the transaction ends.
+    They are in order of id, and locked until the transaction ends.
     """
     waiting = sa.select(requests.c.id, requests.c.params_bytes).where(
         requests.c.batch_id == batch_id, requests.c.state == RequestState.BATCHED
@@ -87,7 +87,7 @@ def sizes(
 
 
 def transfer(connection: sa.Connection, ids: Sequence[str], batch_id: str) -> None:
-    """Move requests that wait into another batch."""
+    """Move waiting requests into another batch."""
     connection.execute(
         sa.update(requests)
         .where(among(connection, ids), requests.c.state == RequestState.BATCHED)
@@ -98,9 +98,9 @@ def transfer(connection: sa.Connection, ids: Sequence[str], batch_id: str) -> No
 def among(
     connection: sa.Connection, ids: Iterable[str], column: sa.ColumnElement[str] = requests.c.id
 ) -> sa.ColumnElement[bool]:
-    """Return the condition that a column (the request's id) holds one of `ids`."""
-    # One parameter however many ids: neither database has to parse or cache a statement per length. (As a list
-    # psycopg would dump it id by id; of a set that comes from a function PostgreSQL's planner makes too little.)
+    """Return the condition that a column (by default the request's id) is one of `ids`."""
+    # A single parameter, so that neither database parses and caches a statement per number of ids. (psycopg would adapt
+    # a list id by id; PostgreSQL's planner misjudges the size of a set that a function returns.)
     if is_postgres(connection):
         listed = sa.func.string_to_array(",".join(ids), ",", type_=sa.ARRAY(sa.Text))
         return column == sa.any_(listed)
@@ -109,5 +109,5 @@ def among(
 
 
 def in_states(states: Iterable[RequestState]) -> str:
-    """Return the condition that a request is in one of `states`, as text."""
+    """Return the condition that a request is in one of `states`, as SQL text."""
     return f"requests.state IN ({', '.join(repr(state.value) for state in states)})"

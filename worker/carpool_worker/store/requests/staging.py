@@ -1,4 +1,4 @@
-"""Requests that are tried again, in SQL: they leave their batch, and go into another one once they are due."""
+"""SQL of requests that are tried again: they leave their batch, and go into another one once they are due."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DueRequest:
 
 
 class Rescheduled(NamedTuple):
-    """A request of a batch that is tried again at that time (milliseconds since the epoch), and its last outcome."""
+    """A request that is tried again at `retry_at` (milliseconds since the epoch), with its last outcome."""
 
     id: str
     outcome: str
@@ -37,7 +37,7 @@ class Rescheduled(NamedTuple):
 
 
 def reschedule(connection: sa.Connection, rescheduled: Sequence[Rescheduled], batch_id: str) -> None:
-    """Make requests of a batch, which the caller has locked, retryable."""
+    """Make requests of a batch retryable; the caller must have locked them."""
     rows = [(one.id, RESCHEDULE.target.value, one.outcome, one.retry_at) for one in rescheduled]
     columns = {"state": "text", "outcome": "text", "retry_at": "bigint"}
     count = update_rows(connection, "requests", columns, rows, in_states(RESCHEDULE.sources))
@@ -47,7 +47,7 @@ def reschedule(connection: sa.Connection, rescheduled: Sequence[Rescheduled], ba
 
 
 def due_to_stage(connection: sa.Connection, now: int, limit: int) -> list[DueRequest]:
-    """Return up to `limit` requests whose next try is due, oldest first, locked until the transaction ends."""
+    """Return up to `limit` requests that are due to be tried again, the longest due first; locks them."""
     due = (
         sa.select(*(requests.c[name] for name in DueRequest.__slots__))
         .where(requests.c.state == RequestState.RETRYABLE, requests.c.retry_at <= now)
