@@ -15,7 +15,6 @@ from carpool_worker.units import SECOND
 NEWEST_TRIES = 5_000
 """Only the newest tries to deliver are read: a table of millions has no index by time."""
 
-
 STAYS = {
     BatchState.OPEN: ("opened_at", "sealed_at"),
     BatchState.SEALED: ("sealed_at", "submitting_at"),
