@@ -1,1 +1,1 @@
-"""How processes coordinate through Redis: connections, locks, beat's heartbeat, queue depths, and all their keys."""
+"""How processes coordinate through Redis: connections, locks, beat's heartbeat, queue depths, and the keys."""

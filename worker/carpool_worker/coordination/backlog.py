@@ -1,4 +1,4 @@
-"""Queue depths: whether a queue has so many unread messages that another one would be of no use."""
+"""Queue depths: whether a queue has so many unread messages that another one would be useless."""
 
 from __future__ import annotations
 

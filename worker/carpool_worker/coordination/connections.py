@@ -1,4 +1,4 @@
-"""This process's connections, opened when they are first needed; the database's are in database.py."""
+"""This process's connections to Redis and the API, opened at first use; those to the database are in database.py."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from carpool_worker.settings import settings
 
 @cache
 def server() -> redis.Redis:
-    """Return this process's connections to Redis."""
+    """Return this process's Redis client."""
     return redis.Redis.from_url(settings().redis_url)
 
 
 @cache
 def claude() -> Claude:
-    """Return this process's client of the API."""
+    """Return this process's API client."""
     return Claude(RateLimit(server(), RATE_LIMITED))

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 QUARANTINE = "carpool:quarantine"
-"""Stream: inbox entries that could not be read, as they came, until an operator drops or retries them."""
+"""Stream: unreadable inbox entries, as they came, until an operator drops or retries them."""
 
 WAITING = "carpool:waiting"
-"""Hash: the waiters of a request, by its id; a msgpack array of [client, reply_to]."""
+"""Hash: by a request's id, who waits for its answer; a msgpack array of [client, reply_to]."""
 
 LOCK = "carpool:lock:"
-"""Prefix of the locks that keep two processes from doing the same work at once; each expires by itself."""
+"""Prefix of the locks, each of which expires by itself."""
 
 HEARTBEAT = "carpool:heartbeat"
-"""Set with each of beat's ticks; its remaining time to live gives the age of the last one."""
+"""Set at each of beat's ticks; its remaining time to live gives the age of the last tick."""
 
 RATE_LIMITED = "carpool:rate-limited"
-"""Set, and expiring, while the API's limit of calls a minute allows none."""
+"""Set, until it expires, while the API's rate limit allows no calls."""
 
 FLOWER_REFRESH = "carpool:flower-refresh"
-"""Set from when a monitor needs the batches' rows until a worker begins to send them."""
+"""Set when a Flower subscribes and needs the batches' rows; deleted when a worker begins to send them."""
 
 AGENTS = ("aggregate", "submit", "poll", "collect", "deliver", "enqueue")
 """The agents with a queue of their own, so that each scales by itself."""

@@ -1,6 +1,6 @@
 """Locks in Redis: they keep two workers from doing the same work at once.
 
-They only save work. What must not happen twice is guarded in SQL, so a lock that expires too early does no harm.
+Locks only save work. What must not happen twice is guarded in SQL, so a lock that expires too early does no harm.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from redis.lock import Lock
 from carpool_worker.coordination.keys import LOCK
 
 LOCK_SECONDS = 9.0
-"""How long the work of a killed process stays undone; a living process renews its locks in time."""
+"""A killed process blocks its work for this long; a live one renews its locks in time."""
 
 SLOTS = 2
-"""How many of a host's processes may be busy with one kind of long work, so that some are left for all the others."""
+"""How many of a host's processes may do one kind of long work at once, so that some are left for the others."""
 
 
 @contextmanager
 def lock(server: redis.Redis, name: str) -> Iterator[bool]:
-    """Hold a lock while the block runs; yields False, without waiting, if another process holds it."""
+    """Take a lock while the block runs; yield False, without waiting, if another process has it."""
     with _first_free(server, [name]) as acquired:
         yield acquired
 
 
 @contextmanager
 def slot(server: redis.Redis, agent: str) -> Iterator[bool]:
-    """Hold one of this host's slots for an agent while the block runs; yields False if all are taken."""
+    """Take one of this host's slots for an agent while the block runs; yield False if all are taken."""
     with _first_free(server, [f"{agent}:{gethostname()}:{n}" for n in range(SLOTS)]) as acquired:
         yield acquired
 

@@ -1,4 +1,4 @@
-"""Alembic migrations, which create and change the tables."""
+"""The Alembic migrations, which create and change the tables, and the functions that run them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UPGRADE_LOCK = 0x0CA2_9001
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Upgrade the tables of the database at `url` to `revision`; do nothing if they are there already."""
+    """Upgrade the tables of the database at `url` to `revision`; do nothing if they are up to date."""
     _run(url, lambda config: command.upgrade(config, revision))
 
 
@@ -29,7 +29,11 @@ def downgrade(url: str, revision: str) -> None:
 
 
 def check_migrated(engine: sa.Engine) -> None:
-    """Raise DatabaseNotMigrated unless the tables are those of this version."""
+    """Check that the tables are those of this version.
+
+    Raises:
+        DatabaseNotMigrated: they are older or newer.
+    """
     with engine.connect() as connection:
         found = MigrationContext.configure(connection).get_current_revision()
     if found != (wanted := ScriptDirectory.from_config(_config()).get_current_head()):

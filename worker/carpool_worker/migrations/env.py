@@ -1,4 +1,4 @@
-"""What Alembic runs: always online, on the connection that migrations/__init__.py passes."""
+"""Run by Alembic: always online, on the connection that migrations/__init__.py passes."""
 
 from alembic import context
 from sqlmodel import SQLModel

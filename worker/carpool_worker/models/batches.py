@@ -23,24 +23,30 @@ class Batch(SQLModel, table=True):
     headers: str  # JSON: the per-batch headers
     state: BatchState = Field(sa_column=state_column(BatchState))
     request_count: int = Field(default=0, sa_column=count())
-    body_bytes: int = Field(default=0, sa_column=count())  # of the JSON body that will be posted
+    body_bytes: int = Field(default=0, sa_column=count())  # of the JSON body to post
     claude_id: str | None = Field(default=None, unique=True)  # msgbatch_…
     parent_id: str | None = Field(default=None, max_length=32)  # the batch this one was split from
     priority: int = Field(default=0, sa_column=number())  # the highest of its requests
     submit_by: int | None = Field(default=None, sa_column=big())  # the earliest of its requests
 
-    submissions: int = Field(default=0)  # posts so far, those included that could not begin
-    due_at: int = Field(default=0, sa_column=count())  # backing off until then
+    submissions: int = Field(default=0)  # posts so far, including those that could not begin
+    due_at: int = Field(default=0, sa_column=count())  # not posted before then: backing off
     cursor_id: str | None = None  # the newest batch at Anthropic before the last post
-    cursor_at: int | None = Field(default=None, sa_column=big())  # when that was, by Anthropic's clock
+    cursor_at: int | None = Field(
+        default=None, sa_column=big()
+    )  # when the cursor was read, by Anthropic's clock
     in_doubt_at: int | None = Field(
         default=None, sa_column=big()
-    )  # since its answer was lost; kept if it is adopted
+    )  # when the answer to its post was lost; kept if a batch is adopted
     search_started_at: int | None = Field(default=None, sa_column=big())  # by Anthropic's clock
-    disowned_ids: str = "[]"  # JSON: Anthropic's ids that proved to be another program's
-    marked: str | None = None  # JSON: the shared prefixes to cache; None: not decided yet
-    warm_up_id: str | None = Field(default=None, max_length=32)  # the batch that writes them to the cache
-    warm_until: int | None = Field(default=None, sa_column=big())  # waits for it until then at most
+    disowned_ids: str = "[]"  # JSON: ids of batches at Anthropic that proved to be another program's
+    marked: str | None = None  # JSON: the shared prefixes marked for the cache; None: not decided yet
+    warm_up_id: str | None = Field(
+        default=None, max_length=32
+    )  # the batch that writes those to the cache first
+    warm_until: int | None = Field(
+        default=None, sa_column=big()
+    )  # it waits for its warm-up until then at most
     last_error: str | None = None
 
     succeeded: int = Field(default=0)
@@ -76,16 +82,16 @@ class LanePause(SQLModel, table=True):
     paused_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
     probe_at: int = Field(
         sa_column=sa.Column(sa.BigInteger, nullable=False)
-    )  # from then on one batch may try
-    probes: int = Field(default=0)  # batches that have tried since
-    # Paused by an operator: no batch tries, and only an operator resumes it.
+    )  # from then on one batch may be posted to try
+    probes: int = Field(default=0)  # batches posted to try since the pause began
+    # Paused by an operator: no batch is posted to try, and only an operator resumes the lane.
     by_operator: bool = Field(
         default=False, sa_column=sa.Column(sa.Boolean, nullable=False, server_default=sa.false())
     )
 
 
 class Refusal(SQLModel, table=True):
-    """How often submissions of a model's batches failed with a status: HTTP's, or a word where no answer came."""
+    """How often submissions of a model's batches failed with a status: HTTP's, or a word if no answer came."""
 
     __tablename__ = "refusals"
 

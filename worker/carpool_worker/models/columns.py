@@ -1,4 +1,4 @@
-"""The kinds of columns: exact money, states with their checks, and 64-bit integers."""
+"""Kinds of columns: exact money, states with their checks, and 64-bit integers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Dollars(sa.types.TypeDecorator[Decimal]):
 
 
 def state_column(states: type[StrEnum]) -> Any:
-    """Return a column that stores a state's value (not its member's name)."""
+    """Return a column that stores a state's value, not its member's name."""
     kind = sa.Enum(
         states,
         values_callable=lambda members: [member.value for member in members],
@@ -41,10 +41,10 @@ def state_column(states: type[StrEnum]) -> Any:
 def state_checks(
     table: str, states: type[StrEnum], **finished: Sequence[StrEnum]
 ) -> list[sa.CheckConstraint]:
-    """Return checks that let in only these states, and tie final states to their timestamps: none without the other.
+    """Return checks that allow only these states, and a final state only together with its timestamp.
 
-    `finished` maps a timestamp's column to its states. The states are compared one by one, as SQLite builds the list of
-    an IN again for every row that it writes.
+    `finished` maps each timestamp's column to its states. The states are compared one by one, as SQLite would build the
+    list of an IN anew for every row that it writes.
     """
     checks = [sa.CheckConstraint(_one_of(list(states)), name=f"ck_{table}_state")]
     for column, final in finished.items():

@@ -10,7 +10,7 @@ from carpool_worker.states import DeliveryState
 
 
 class DeliveryRow(SQLModel, table=True):
-    """An answer on its way to a callback; a request has at most one."""
+    """The delivery of an answer to a callback; a request has at most one."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
@@ -54,7 +54,7 @@ class DeliveryAttempt(SQLModel, table=True):
 
 
 class Endpoint(SQLModel, table=True):
-    """A webhook URL that fails, or to which nothing is sent until an operator starts it again."""
+    """A webhook URL that fails, or is stopped until an operator starts it again."""
 
     __tablename__ = "endpoints"
 

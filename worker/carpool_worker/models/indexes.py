@@ -1,7 +1,7 @@
-"""The partial indexes, each with its condition, which stands only here.
+"""The partial indexes and their conditions.
 
-A database goes by a partial index only where it can tell that the query implies its condition; SQLite concludes nothing
-but from the same words. So queries use the conditions of this module.
+A database uses a partial index only if the query implies its condition, which SQLite recognizes only if both have the
+same words. So queries use the conditions of this module.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from carpool_worker.states import BatchState, DeliveryState
 
 
 def _literals(*states: BatchState | DeliveryState) -> list[sa.ColumnElement[Any]]:
-    # With parameters, a prepared statement could not use the index.
+    # With parameters, a prepared statement cannot use the index.
     return [sa.literal_column(f"'{state.value}'") for state in states]
 
 
 OPEN = batches.c.state == _literals(BatchState.OPEN)[0]
-"""A lane has one open batch at most."""
+"""A lane has at most one open batch."""
 
 UNFINISHED = batches.c.finished_at.is_(None)
 """Batches that are neither completed nor rejected."""
 
 PARAMS_KEPT = batches.c.params_pruned_at.is_(None)
 ANSWERS_KEPT = batches.c.answers_pruned_at.is_(None)
-"""Batches whose requests may still have such content."""
+"""Batches whose requests may still have params, or answers."""
 
 RETRYABLE = requests.c.retry_at.is_not(None)
-"""Requests that wait to be staged. By the state instead, PostgreSQL would write all indexes of each row that moves."""
+"""Requests that wait to be staged. Not by their state: then PostgreSQL would write all indexes at every transition."""
 
 CANCEL_REQUESTED = requests.c.cancel_requested_at.is_not(None)
-"""Not also unfinished: as above, every request that finishes would have all its indexes written."""
+"""Requests to cancel, ended ones included: without those, every ending would write all indexes, as above."""
 
 ESTIMATED = requests.c.estimate.is_not(None)
-"""Requests that reserve some of their client's budget, or wait for it."""
+"""Requests that reserve some of their client's budget, or are held."""
 
 UNDELIVERED = deliveries.c.state.in_(
     _literals(DeliveryState.AVAILABLE, DeliveryState.DELIVERING, DeliveryState.RETRYABLE)
@@ -44,7 +44,7 @@ UNDELIVERED = deliveries.c.state.in_(
 """Deliveries that are under way."""
 
 DEAD = deliveries.c.discarded_at.is_not(None)
-"""Deliveries that were given up: the dead letters."""
+"""Deliveries that were given up: dead letters."""
 
 
 def _partial(

@@ -35,13 +35,13 @@ class Request(SQLModel, table=True):
     idempotency_key: str | None = None
     params_bytes: int
     priority: int = Field(default=0, sa_column=number())
-    submit_by: int | None = Field(default=None, sa_column=big())  # should be on its way to Anthropic by then
-    prefix: str | None = Field(default=None, max_length=16)  # digest of its tools and system prompt
+    submit_by: int | None = Field(default=None, sa_column=big())  # should be posted to Anthropic by then
+    prefix: str | None = Field(default=None, max_length=16)  # the digest of its tools and system prompt
     trace: str | None = None  # W3C traceparent of the enqueue
     estimate: Decimal | None = Field(
         default=None, sa_column=sa.Column(Dollars)
     )  # reserved from its client's budget
-    held_at: int | None = Field(default=None, sa_column=big())  # waits for its client's budget since then
+    held_at: int | None = Field(default=None, sa_column=big())  # since when it is held, as over budget
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -53,7 +53,7 @@ class Request(SQLModel, table=True):
     enqueued_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
     batched_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
     retry_at: int | None = Field(default=None, sa_column=big())
-    cancel_requested_at: int | None = Field(default=None, sa_column=big())  # its answer is no longer wanted
+    cancel_requested_at: int | None = Field(default=None, sa_column=big())  # its answer, if any, is dropped
     finished_at: int | None = Field(default=None, sa_column=big())
 
 
@@ -76,7 +76,7 @@ class AnswerRow(SQLModel, table=True):
 
 
 class Cancellation(SQLModel, table=True):
-    """A cancel command for what may not be stored yet: a request, or all that a client enqueued until then."""
+    """A cancel command that may have come before its request, or for all that a client enqueued until then."""
 
     __tablename__ = "cancellations"
 

@@ -1,4 +1,4 @@
-"""The models' tables, typed as SQLAlchemy's own, for statements: `sa.select(batches.c.id)`."""
+"""The models' tables as typed `sa.Table`s, for statements such as `sa.select(batches.c.id)`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlmodel import SQLModel
 import carpool_worker.models.batches
 import carpool_worker.models.deliveries
 import carpool_worker.models.requests
-import carpool_worker.models.usage  # noqa: F401 - the modules that define the tables
+import carpool_worker.models.usage  # noqa: F401 - these modules define the tables
 
 _tables = SQLModel.metadata.tables
 

@@ -1,4 +1,4 @@
-"""Usage: the sums that bills and budgets are based on."""
+"""Usage: the daily sums on which bills and budgets are based."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ class DailyUsage(SQLModel, table=True):
     output_tokens: int = Field(default=0, sa_column=count())
     cache_write_tokens: int = Field(default=0, sa_column=count())
     cache_read_tokens: int = Field(default=0, sa_column=count())
-    unpriced: int = Field(default=0, sa_column=count())  # those of `requests` whose model has no known price
+    unpriced: int = Field(default=0, sa_column=count())  # how many of `requests` had no known price
     cost: Decimal = Field(default=Decimal(0), sa_column=sa.Column(Dollars, nullable=False))
     list_price: Decimal = Field(default=Decimal(0), sa_column=sa.Column(Dollars, nullable=False))

@@ -1,4 +1,4 @@
-"""SQL of pruning: params and answers of requests that ended long ago, batch by batch, old tries and cancel commands.
+"""SQL about pruning: params and answers of requests that ended long ago, batch by batch, old tries and cancel commands.
 
 The rows of `requests`, `batches` and `usage` are the ledger and stay.
 """

@@ -1,4 +1,4 @@
-"""SQL of the ledger: each client's usage of each model on each day."""
+"""SQL about the ledger: each client's usage of each model on each day."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class UsageRow:
 
     @property
     def saved(self) -> int:
-        """Picodollars saved by batching and caching, against the list price."""
+        """Picodollars saved by batching."""
         return self.list_price - self.cost
 
     @property

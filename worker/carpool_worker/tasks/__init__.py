@@ -1,1 +1,1 @@
-"""The Celery tasks, which are thin: the agents do the work."""
+"""The Celery tasks: thin, as the agents do the work."""

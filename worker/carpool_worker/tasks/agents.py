@@ -38,9 +38,9 @@ def aggregate() -> None:
 
 @app.task(name="carpool.stage", base=CarpoolTask)
 def stage() -> None:
-    """Move on what is due: held and retryable requests into batches, deliveries to the courier, batches to agents.
+    """Stage requests and deliveries that are due, then notify the agents that have work; beat's tick sends it.
 
-    Beat's tick sends it. It is what drives every state on that a lost message or a crash has left behind.
+    Whatever a lost message or a crash has left behind goes on from here.
     """
     with lock(server(), "stage") as acquired:
         if acquired:
@@ -89,7 +89,7 @@ def poll() -> None:
 
 @app.task(name="carpool.rescue", base=CarpoolTask)
 def rescue() -> None:
-    """Find out about batches whose create was not answered; beat's tick sends it."""
+    """Find out whether batches in doubt were made; beat's tick sends it."""
     with lock(server(), "rescue") as acquired:
         if acquired:
             followups.publish(rescuer.rescue(engine(), claude(), settings().doubt_policy))
@@ -97,7 +97,7 @@ def rescue() -> None:
 
 @app.task(name="carpool.prune", base=CarpoolTask)
 def prune() -> None:
-    """Drop contents that have been kept for long enough; beat's tick sends it."""
+    """Drop what is past its retention; beat's tick sends it."""
     with lock(server(), "prune") as acquired:
         if acquired:
             one = settings()

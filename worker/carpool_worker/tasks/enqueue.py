@@ -1,4 +1,4 @@
-"""`carpool.enqueue`, for services that have nothing but Celery: a task that puts its request into the inbox."""
+"""`carpool.enqueue`, for services that use only Celery: a task that puts its request into the inbox."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from carpool_worker.settings import settings
 from carpool_worker.tasks.task_class import CarpoolTask
 
 REQUEUE_SECONDS = 1.0
-"""Until a message goes back to the queue because the inbox could not take its request."""
+"""How long a message is kept back before it returns to the queue, when the inbox could not take its request."""
 
 
 @app.task(name="carpool.enqueue", base=CarpoolTask, bind=True, reject_on_worker_lost=True)
@@ -33,9 +33,9 @@ def enqueue(
     priority: int = 0,
     max_wait: float | None = None,
 ) -> None:
-    """Enqueue a request for a service that uses only Celery; invalid params fail the task, naming field and rule.
+    """Enqueue a request for a service that uses only Celery; invalid params fail the task, with field and rule.
 
-    A message that Celery delivers twice is one request: without an idempotency key the task's id is the key.
+    A message that Celery delivers twice makes one request: the task's id is the default idempotency key.
     `max_wait`, in seconds, counts from when a worker takes the message.
     """
     options = EnqueueOptions(
@@ -56,18 +56,18 @@ def enqueue(
 
 
 def _enqueue(client: str, params: Mapping[str, Any], key: str, options: EnqueueOptions) -> None:
-    allow_http = bool(settings().webhook_allowed_networks)  # plain http goes nowhere else
+    allow_http = bool(settings().webhook_allowed_networks)  # plain http is allowed only to those
     with Producer(settings().redis_url, client=client, allow_http=allow_http) as producer:
         producer.enqueue(params, idempotency_key=key, **options)
 
 
 def _requeued(error: CarpoolError) -> Reject:
-    # Not retry(): it publishes a new message, and drops this one even if Redis does not accept that.
+    # Not retry(): it publishes a new message, and drops this one even if Redis does not accept the new one.
     sleep(REQUEUE_SECONDS)
     return Reject(str(error), requeue=True)
 
 
 def _trace_of(request: Any) -> str | None:
-    # The service's instrumentation puts it into the message; anything else there is no reason to refuse that.
+    # The service's instrumentation puts it into the message; a malformed one is no reason to refuse the request.
     trace = str(request.get("traceparent") or "")
     return trace if tracing.TRACEPARENT.fullmatch(trace) else None

@@ -1,4 +1,4 @@
-"""What follows a task: a message to the next agent, rows for Flower, answers for producers that wait."""
+"""What follows a task: messages to the next agents, rows for Flower, answers for waiting producers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from carpool_worker.store.requests.answers import load_answers
 
 
 def report(filled: Filled) -> None:
-    """Publish the batches that were opened, sealed or dissolved, and pass on the requests that have ended."""
+    """Publish the changed batches, notify the submitter of sealed ones, and push the answers of ended requests."""
     publish([*filled.opened, *filled.sealed, *filled.dissolved])
     notify("submit", filled.sealed)
     if ended := [*filled.canceled, *filled.refused]:
@@ -25,14 +25,14 @@ def report(filled: Filled) -> None:
 
 
 def push_answers(request_ids: Sequence[str]) -> None:
-    """Push the answers of requests, which must be committed, to the producers that wait for them."""
+    """Push the answers of requests, once committed, to the producers that wait for them."""
     if waited := reply.waited(server(), request_ids):
         with read(engine()) as connection:
             reply.push(server(), load_answers(connection, list(waited)))
 
 
 def notify(agent: str, batch_ids: Iterable[str] | None = None) -> None:
-    """Send an agent a message for each batch, or a single one if it finds its work by itself."""
+    """Send an agent one message per batch, or a single one if it finds its work by itself."""
     if is_behind(server(), queue(agent)):
         return  # the next tick sends them again
     for args in [()] if batch_ids is None else [(batch_id,) for batch_id in batch_ids]:

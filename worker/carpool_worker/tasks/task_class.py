@@ -1,4 +1,4 @@
-"""The base class of Carpool's Celery tasks: each may be lost or run twice, and nobody gets to see its arguments."""
+"""The base class of Carpool's Celery tasks: each may be lost or run twice, and its arguments stay hidden."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AWAY = (
     BrokerError,
     OSError,
 )
-"""Raised while the database, Redis or the disk can't be reached, refuses, or has no room."""
+"""Raised while the database, Redis or the disk is unreachable, refuses to write, or is full."""
 
 LOG_SECONDS = 60.0
 """Between log lines of a process that a task can't work."""

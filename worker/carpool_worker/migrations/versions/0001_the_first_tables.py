@@ -210,11 +210,11 @@ def upgrade() -> None:
     )
 
     if op.get_bind().dialect.name == "postgresql":
-        # A prompt or an answer of up to a page stays in its row: compressing it and moving it out costs more than it
-        # saves where it is written once, read once and dropped.
+        # A prompt or an answer of up to a page stays in its row: as it is written once, read once and dropped,
+        # compressing it and moving it out would cost more than it saves.
         op.execute("ALTER TABLE params SET (toast_tuple_target = 8160)")
         op.execute("ALTER TABLE answers SET (toast_tuple_target = 8160)")
-        # Room on each page for the one update that every request gets: its indexes are then left alone.
+        # Each page has room for the one update that every request gets, which then does not touch the indexes.
         op.execute("ALTER TABLE requests SET (fillfactor = 60)")
 
 

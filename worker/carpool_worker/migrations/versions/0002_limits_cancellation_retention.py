@@ -1,7 +1,7 @@
-"""Cancellation, paused lanes, endpoints that fail, and what was pruned.
+"""Cancellation, paused lanes, failing endpoints, and times of pruning.
 
-A downgrade drops what the older tables cannot express: cancel commands that are not applied yet, paused lanes, since
-when an endpoint fails, how often a delivery was claimed, and which batches were pruned.
+A downgrade drops what the older tables cannot express: cancel commands that are not applied yet, paused lanes, failing
+endpoints, how often each delivery was claimed, and which batches were pruned.
 """
 
 import sqlalchemy as sa

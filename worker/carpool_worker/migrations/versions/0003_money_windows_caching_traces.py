@@ -1,7 +1,7 @@
 """Priorities, deadlines, traces, shared prompts, reservations of budgets, and refused submissions by status.
 
-After a downgrade, requests that wait for their client's budget are retried at once: the older tables cannot express
-that they wait. Requests that were never in a batch keep their attempt of 0 and their empty batch.
+After a downgrade, held requests are retried at once, as the older tables cannot express that they are over budget.
+Requests that were never in a batch keep their attempt of 0 and their empty batch.
 """
 
 import sqlalchemy as sa

@@ -1,4 +1,4 @@
-"""Two columns of `batches` are renamed for what they hold; their values stay."""
+"""Two columns of `batches` get names that say what they contain; their values stay."""
 
 from alembic import op
 

@@ -1,8 +1,8 @@
 """Pools the inbox's requests into the open batch of their lane, and seals batches that are full or due.
 
-Rows and counters are committed in one transaction, and only then are the entries acknowledged and deleted. A kill in
-between leaves them pending; the aggregator that takes them over finds their requests in the table and adds nothing.
-Cancel commands are in the inbox too, behind the requests, and are applied before they are acknowledged.
+Rows and counters are committed in one transaction; only then are the entries acknowledged and deleted. A crash in
+between leaves them pending: the aggregator that takes them over finds their requests in the table and adds nothing.
+Cancel commands come through the inbox too, after their requests, and are applied before they are acknowledged.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from carpool_worker.units import Milliseconds
 log = get_logger(__name__)
 
 RUN_SECONDS = 20.0
-"""How long one run goes on while the inbox isn't empty; the next run takes over."""
+"""A run ends after this long even if the inbox is not empty; the next run takes over."""
 
 RACES = 5
-"""Tries at a chunk, as another aggregator may have inserted one of its requests first."""
+"""Tries to commit a chunk, as another aggregator may insert one of its requests first."""
 
 NO_BUDGETS: Budgets = {}
 
@@ -49,13 +49,13 @@ def aggregate(
 ) -> int:
     """Pool everything in the inbox into batches, seal what is due, and return how many requests were read.
 
-    The `carpool.aggregate` task calls it each second, one at a time; a second one would do no harm. For each chunk it
-    commits first the new requests, then the cancel commands, and only then acknowledges the entries: after a crash the
-    chunk is read again, and finds what was committed. `report` is called after each commit, with the batches that were
-    opened, sealed or dissolved and the requests that ended: canceled, or refused for their client's budget.
+    The `carpool.aggregate` task calls it each second, one at a time, though two at once would do no harm. Of each chunk
+    it commits the new requests, then the cancel commands, and only then acknowledges the entries: after a crash the
+    chunk is read again, and what was committed is found in the tables. `report` is called after each commit, with the
+    batches that were opened, sealed or dissolved, and the requests that ended: canceled, or refused as over budget.
 
     Raises:
-        redis.RedisError, sqlalchemy.exc.OperationalError: Redis or the database is away; the inbox keeps the rest.
+        redis.RedisError, sqlalchemy.exc.OperationalError: Redis or the database is away; the rest stays in the inbox.
     """
     deadline = time.monotonic() + RUN_SECONDS
     count = 0
@@ -77,7 +77,7 @@ def aggregate(
 def pool(
     engine: sa.Engine, envelopes: Sequence[Envelope], limits: Limits, budgets: Budgets = NO_BUDGETS
 ) -> Filled:
-    """Commit the requests that are new to the batches of their lanes, each once, whoever else pools them now."""
+    """Commit new requests to their lanes' batches, each only once even if another aggregator pools them now."""
     for _ in range(RACES - 1):
         try:
             with write(engine) as connection:
@@ -89,9 +89,9 @@ def pool(
 
 
 def seal_due(engine: sa.Engine, limits: Limits) -> Filled:
-    """Seal the open batches whose first request has waited long enough, or that hold one which can't wait any longer.
+    """Seal the open batches that are old enough, or have a request that must be submitted soon.
 
-    While the submit windows are closed, age is no reason: a sealed batch would only wait, and accept no more requests.
+    While the submit windows are closed, age is no reason: a sealed batch could only wait, and would take no requests.
     """
     at = now()
     with write(engine) as connection:
@@ -124,7 +124,7 @@ def _pool(
 
 
 def _new(connection: sa.Connection, envelopes: Sequence[Envelope]) -> list[Envelope]:
-    """Return the requests that are not in the table yet; of those that share an id the first counts."""
+    """Return the requests that are not in the table yet; of several with one id, the first."""
     known = requests.known(connection, [envelope.id for envelope in envelopes])
     new = {envelope.id: envelope for envelope in reversed(envelopes) if envelope.id not in known}
     return list(reversed(new.values()))

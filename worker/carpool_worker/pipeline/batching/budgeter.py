@@ -1,7 +1,7 @@
-"""Keeps clients within their budgets: reserves an estimate for each new request, holds or refuses those that are over
-budget, and releases held ones when there is room again.
+"""Keeps clients within their budgets: reserves an estimate for each new request, holds or refuses requests that are
+over budget, and releases held ones when there is room again.
 
-Every transaction that reserves takes one lock until it ends, and adds up anew what is reserved and spent.
+Every transaction that reserves takes one lock until it ends, and sums up again what is reserved and spent.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from carpool_worker.store.requests.reservations import HeldRequest
 from carpool_worker.units import SECOND, Picodollars
 
 CHUNK_REQUESTS = 2_000
-"""Requests of a client released in one transaction; the rest follows with the next tick."""
+"""Requests of a client released in one transaction; the rest follow with the next tick."""
 
 EXCEEDED = "budget_exceeded"
 """The error type that the callback of a refused request gets."""
@@ -42,7 +42,7 @@ EXCEEDED = "budget_exceeded"
 
 @dataclass(slots=True)
 class BudgetSplit:
-    """New requests by whether their clients' budgets have room; `estimates` has those of clients with a budget."""
+    """New requests by whether their budget has room; `estimates` are of requests whose client has a budget, by id."""
 
     within: list[Envelope] = field(default_factory=list)
     held: list[Envelope] = field(default_factory=list)
@@ -51,7 +51,7 @@ class BudgetSplit:
 
 
 def split(connection: sa.Connection, envelopes: Sequence[Envelope], budgets: Budgets, at: int) -> BudgetSplit:
-    """Decide which new requests are within budget; until the transaction ends nobody else reserves from any budget.
+    """Decide which new requests are within budget; until the transaction ends, no other reserves from any budget.
 
     A model without a known price has no estimate, so its requests are not limited.
     """
@@ -73,7 +73,7 @@ def split(connection: sa.Connection, envelopes: Sequence[Envelope], budgets: Bud
 
 
 def insert_over_budget(connection: sa.Connection, split: BudgetSplit, at: int) -> None:
-    """Insert the requests that are over budget: held, or refused together with the delivery of that."""
+    """Insert the requests that are over budget: as held, or as refused, with the deliveries of the refusals."""
     over = [*split.held, *(one for one, _ in split.refused)]
     lanes = {one.id: lane_of(one.model, one.headers) for one in over}
     prefixes = {one.id: prefix_of(one.params) for one in over}
@@ -82,11 +82,11 @@ def insert_over_budget(connection: sa.Connection, split: BudgetSplit, at: int) -
 
 
 def release(engine: sa.Engine, budgets: Budgets) -> list[str]:
-    """Release held requests for which there is room by now, or whose client no longer has a budget.
+    """Release held requests for which there is room now, or whose client no longer has a budget.
 
     The `carpool.stage` task calls it each second. Each client is one transaction: released requests become due for
-    the stager, and those that the budget can never have room for are refused, with their deliveries. A crash leaves
-    the other clients to the next tick. Returns the ids of the refused requests.
+    the stager, and those too expensive for the whole budget are refused, with their deliveries. A crash leaves the
+    other clients to the next tick. Returns the ids of the refused requests.
     """
     refused: list[str] = []
     with read(engine) as connection:
@@ -107,7 +107,7 @@ def _split_client(
     split: BudgetSplit, theirs: Sequence[Envelope], balance: BudgetBalance, *, others_wait: bool
 ) -> None:
     budget = balance.budget
-    must_wait = others_wait and budget.over is Over.WAIT  # behind those that are held already
+    must_wait = others_wait and budget.over is Over.WAIT  # after those that are held already
     for one in theirs:
         amount = split.estimates[one.id]
         if not budget.allows(amount):

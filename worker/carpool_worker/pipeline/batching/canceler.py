@@ -1,8 +1,8 @@
 """Cancels requests: those never sent end at once; the answers of those at Anthropic are dropped when they come.
 
 First the cancellation is requested, in a transaction of its own: from then on every agent acts on it, whatever
-crashes. Requests in an open or a sealed batch, or waiting for another try, are then canceled here; the aggregator does
-so again each second, and the submitter before it posts. An answer that was made all the same is paid for, which the
+crashes. Then requests in an open or a sealed batch, or waiting for another try, are canceled here; the aggregator
+repeats that each second, and the submitter before it posts. An answer that was made anyway is paid for, which the
 collector records.
 """
 
@@ -24,18 +24,18 @@ from carpool_worker.store.requests.cancellations import ALL, DueCancellation
 from carpool_worker.store.requests.endings import Ending
 
 CHUNK_REQUESTS = 4_000
-"""Requests whose cancellation is recorded, or which are canceled, in one transaction."""
+"""Requests handled in one transaction."""
 
 
 @dataclass(slots=True)
 class Canceled:
-    """The requests that ended by being canceled, and the batches that this left empty."""
+    """The ids of the canceled requests, and of the batches dissolved because they were left empty."""
 
     requests: list[str] = field(default_factory=list)
     dissolved: list[str] = field(default_factory=list)
 
     def add(self, other: Canceled) -> None:
-        """Add what another run canceled."""
+        """Add what another sweep canceled."""
         self.requests += other.requests
         self.dissolved += other.dissolved
 
@@ -60,7 +60,7 @@ def apply_cancel(engine: sa.Engine, command: Cancel) -> int:
 
 
 def request_all(engine: sa.Engine, client: str, until: int) -> int:
-    """Request the cancellation of all requests that a client enqueued until then, in milliseconds; return how many."""
+    """Request the cancellation of all that a client enqueued until then, in milliseconds; return how many."""
     with write(engine) as connection:
         cancellations.remember(connection, client, [ALL], until)
     with read(engine) as connection:
@@ -69,14 +69,14 @@ def request_all(engine: sa.Engine, client: str, until: int) -> int:
 
 
 def apply_remembered(engine: sa.Engine, envelopes: Sequence[Envelope]) -> int:
-    """Apply the cancel commands that came before these requests, which must be committed, to them."""
+    """Apply cancel commands that came before these requests, which must be committed; return how many it affects."""
     with read(engine) as connection:
         ids = cancellations.remembered(connection, envelopes)
     return request_cancellation(engine, ids)
 
 
 def request_cancellation(engine: sa.Engine, ids: Sequence[str], client: str | None = None) -> int:
-    """Request the cancellation of those of these requests that have not ended; return how many are newly affected.
+    """Request the cancellation of those of `ids` that have not ended; return how many are newly affected.
 
     With `client`, only that client's requests count.
     """
@@ -88,7 +88,7 @@ def request_cancellation(engine: sa.Engine, ids: Sequence[str], client: str | No
 
 
 def sweep(engine: sa.Engine) -> Canceled:
-    """Cancel every request whose cancellation is requested and that is not at Anthropic.
+    """Cancel every request that is to be canceled and is not at Anthropic.
 
     The aggregator calls it with each tick, and after each chunk with cancel commands; `carpool cancel` does too.
     """
@@ -102,7 +102,7 @@ def sweep(engine: sa.Engine) -> Canceled:
 
 
 def sweep_batch(engine: sa.Engine, batch_id: str) -> Canceled:
-    """Cancel those requests of an open or sealed batch whose cancellation is requested; an empty batch is dissolved.
+    """Cancel the requests of an open or sealed batch that are to be canceled; dissolve the batch if it is left empty.
 
     The submitter calls it too, just before it posts. Each chunk is one transaction, so a crash leaves the rest to the
     next sweep.
@@ -149,5 +149,5 @@ def _dissolve(connection: sa.Connection, batch_id: str, state: BatchState) -> No
 
 
 def in_chunks(ids: Sequence[str]) -> Iterator[list[str]]:
-    """Yield ids in chunks of one transaction each."""
+    """Yield the ids in chunks of CHUNK_REQUESTS."""
     return (list(ids[start : start + CHUNK_REQUESTS]) for start in range(0, len(ids), CHUNK_REQUESTS))

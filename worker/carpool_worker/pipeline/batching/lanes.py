@@ -1,4 +1,4 @@
-"""Fills the batches of a lane with requests, for the aggregator and the stager: `fitting` decides, `fill` acts."""
+"""Fills a lane's batches with requests, for the aggregator and the stager: `fitting` decides, `fill` acts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from carpool_worker.units import Milliseconds
 
 
 class Urgent(Protocol):
-    """What has a priority and may have to be on its way by a given time."""
+    """What has a priority, and perhaps a time by which it should be submitted."""
 
     @property
     def priority(self) -> int:
@@ -22,7 +22,7 @@ class Urgent(Protocol):
 
     @property
     def submit_by(self) -> int | None:
-        """When it should be on its way, in milliseconds since the epoch; None if at any time."""
+        """When it should be submitted, in milliseconds since the epoch; None: at any time."""
 
 
 Item = TypeVar("Item", bound=Urgent)
@@ -35,13 +35,13 @@ def earliest(items: Iterable[Urgent]) -> int | None:
 
 @dataclass(slots=True)
 class Filled:
-    """The ids of batches and requests that changed state while batches were filled."""
+    """The ids of the batches and requests that changed state in a run."""
 
     opened: list[str] = field(default_factory=list)  # batches
     sealed: list[str] = field(default_factory=list)
-    dissolved: list[str] = field(default_factory=list)  # as canceling left them empty
+    dissolved: list[str] = field(default_factory=list)  # canceling left them empty
     canceled: list[str] = field(default_factory=list)  # requests
-    refused: list[str] = field(default_factory=list)  # as they are over budget
+    refused: list[str] = field(default_factory=list)  # they are over budget
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ def stage(engine: sa.Engine, limits: Limits) -> Filled:
     """Stage all retryable requests that are due; return the batches that were opened and sealed.
 
     The `carpool.stage` task calls it each second, one at a time. Each chunk is one transaction: requests become
-    `batched`, and their batch's counters grow. A crash leaves the rest due for the next tick.
+    `batched`, and their batches' counters grow. A crash leaves the rest due for the next tick.
     """
     staged = Filled()
     while True:
@@ -36,8 +36,8 @@ def stage(engine: sa.Engine, limits: Limits) -> Filled:
 
 def _stage(connection: sa.Connection, due: Sequence[DueRequest], limits: Limits, staged: Filled) -> None:
     lanes: defaultdict[str, list[DueRequest]] = defaultdict(list)
-    for retry in due:
-        lanes[retry.lane].append(retry)
+    for one in due:
+        lanes[one.lane].append(one)
     at = now()
     for name in sorted(lanes):
         first = lanes[name][0]
@@ -47,9 +47,9 @@ def _stage(connection: sa.Connection, due: Sequence[DueRequest], limits: Limits,
         )
 
 
-def _place(connection: sa.Connection, at: int, batch_id: str, retries: Sequence[DueRequest]) -> None:
-    staging.stage(connection, batch_id, [retry.id for retry in retries], at)
+def _place(connection: sa.Connection, at: int, batch_id: str, due: Sequence[DueRequest]) -> None:
+    staging.stage(connection, batch_id, [one.id for one in due], at)
 
 
-def _params_bytes(retry: DueRequest) -> int:
-    return retry.params_bytes
+def _params_bytes(due: DueRequest) -> int:
+    return due.params_bytes

@@ -1,4 +1,4 @@
-"""Batches in SQL: read, and changed in all but their state (see transitions)."""
+"""SQL about batches: reading them, and changing all but their state (see transitions)."""
 
 from __future__ import annotations
 

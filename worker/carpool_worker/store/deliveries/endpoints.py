@@ -1,4 +1,4 @@
-"""SQL of webhook URLs that fail or are stopped. A URL that works has no row, so that a success writes nothing.
+"""SQL about webhook URLs that fail or are stopped. A URL that works has no row, so that a success writes nothing.
 
 Rows are locked in order of their URLs, so that two couriers with the same receivers never deadlock.
 """

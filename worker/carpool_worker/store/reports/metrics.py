@@ -1,4 +1,4 @@
-"""SQL of the metrics: sums over the batches and the newest tries, and two counts that read whole tables."""
+"""SQL about the metrics: sums over the batches and the newest tries, and two counts that read whole tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQL of `carpool status`: each query reads a partial index, or what finished lately, and never all requests."""
+"""SQL about `carpool status`: each query reads a partial index, or what finished lately, and never all requests."""
 
 from __future__ import annotations
 

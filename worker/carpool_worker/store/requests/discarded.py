@@ -1,4 +1,4 @@
-"""SQL of `carpool retry`: which discarded requests can be retried, and making them retryable.
+"""SQL about `carpool retry`: which discarded requests can be retried, and making them retryable.
 
 A retried request loses its old answer and its delivery, so that it gets one of each again; the tries to deliver stay.
 It has as many attempts as a new one. It bypasses its client's budget, but its cost counts.

@@ -1,4 +1,4 @@
-"""SQL of budgets: what clients have reserved and spent, and the requests held because they are over budget.
+"""SQL about budgets: what clients have reserved and spent, and the requests held because they are over budget.
 
 A request has an `estimate` from its arrival until it ends. It is reserved unless the request is held (`held_at`). The
 transaction that ends the request clears the estimate, as the ledger then has the cost. What is reserved is thus a sum

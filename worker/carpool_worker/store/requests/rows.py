@@ -1,4 +1,4 @@
-"""SQL of requests: which are stored, which wait in a batch, and what several statements about them share."""
+"""SQL about requests: which are stored, which wait in a batch, and what several statements about them share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQL of requests that are tried again: they leave their batch, and go into another one once they are due."""
+"""SQL about requests that are tried again: they leave their batch, and go into another one once they are due."""
 
 from __future__ import annotations
 
