@@ -41,9 +41,7 @@ class Claimed(NamedTuple):
     channel: str
     target: str
     attempt: int  # this try's number, from 1
-    claim: (
-        int  # how many times it has been claimed: distinguishes this courier from those before and after it
-    )
+    claim: int  # how many times it has been claimed: tells apart its couriers over time
     callback: str  # JSON
     trace: str | None = None  # W3C traceparent of the enqueue
 
@@ -81,14 +79,21 @@ class DeliveryOutcome:
         cls, claimed: Claimed, attempt: SendAttempt, due_at: int, error: str | None
     ) -> DeliveryOutcome:
         """Return the outcome of a delivery that is tried again at `due_at`."""
-        return cls(claimed, attempt, SNOOZE, due_at, error)
+        return cls(claimed, attempt, SNOOZE, due_at=due_at, last_error=error)
 
     @classmethod
     def given_up(
         cls, claimed: Claimed, attempt: SendAttempt, error: str | None, *, stops_endpoint: bool = False
     ) -> DeliveryOutcome:
         """Return the outcome of a delivery that is not tried again unless an operator replays it."""
-        return cls(claimed, attempt, GIVE_UP, None, error, "discarded_at", stops_endpoint)
+        return cls(
+            claimed,
+            attempt,
+            GIVE_UP,
+            last_error=error,
+            final_column="discarded_at",
+            stops_endpoint=stops_endpoint,
+        )
 
 
 def insert(connection: sa.Connection, rows: Iterable[tuple[str, str]], now: int) -> None:

@@ -39,8 +39,7 @@ COLUMNS = {
 """The columns that an ending writes, with their SQL types."""
 
 CLEARED = ("estimate", "held_at", "retry_at")
-"""The columns that an ending sets to NULL: money is no longer reserved (the cost is in the ledger), and no time waited
-for."""
+"""The columns that an ending sets to NULL: it reserves no money, as the ledger has the cost, and waits for nothing."""
 
 
 class Ending(NamedTuple):
