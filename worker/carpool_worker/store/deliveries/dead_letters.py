@@ -1,4 +1,4 @@
-"""SQL about deliveries as operators see them, and of `carpool deliveries replay` for those that were given up."""
+"""SQL about deliveries as operators see them, and `carpool deliveries replay` for those that were given up."""
 
 from __future__ import annotations
 

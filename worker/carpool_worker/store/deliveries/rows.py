@@ -1,4 +1,4 @@
-"""SQL about deliveries under way, and of the tries to make them. Times are milliseconds since the epoch.
+"""SQL about deliveries under way, and the tries to make them. Times are milliseconds since the epoch.
 
 Each transition is one UPDATE, guarded by the states that it may start from. On PostgreSQL many rows travel as arrays,
 several times faster than one statement each; SQLite runs in this process, where one statement each is fast.

@@ -1,4 +1,4 @@
-"""SQL about cancellation: cancel commands that came before their requests, and requests whose cancellation is requested.
+"""SQL about cancellation: cancel commands that came before their requests, and requests that are to be canceled.
 
 Requesting it only sets `cancel_requested_at`; the agent that handles the request next acts on it. Rows are locked in
 order of id, and a batch before its requests, so that two agents that do the same cannot deadlock.
