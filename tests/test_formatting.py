@@ -165,7 +165,7 @@ def test_a_time_in_a_list_is_rfc_3339() -> None:
     assert time_of(0) == "1970-01-01T00:00:00Z"
 
 
-def test_what_a_batch_holds_is_its_requests_and_bytes() -> None:
+def test_the_contents_of_a_batch_are_its_requests_and_bytes() -> None:
     assert contents(5_000, 12_000_000) == "5,000 requests, 12 MB"
     assert contents(1, 900) == "1 request, 900 bytes"
 

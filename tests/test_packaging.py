@@ -74,7 +74,7 @@ def test_compose_has_a_service_for_each_agents_queue() -> None:
         assert command[:3] == ["worker", "--queues", queue(agent)]
 
 
-def test_compose_holds_no_secret_and_starts_nothing_before_the_tables_are_there() -> None:
+def test_compose_contains_no_secret_and_starts_nothing_before_the_tables_exist() -> None:
     for name, service in services().items():
         # Every secret comes from outside, with a word on what is missing
         for variable, value in service.get("environment", {}).items():

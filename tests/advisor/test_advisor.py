@@ -210,7 +210,7 @@ def test_params_are_read_up_to_a_number_and_a_size() -> None:
     assert huge not in wanted
 
 
-def test_a_sample_holds_sizes_and_no_content() -> None:
+def test_a_sample_has_sizes_and_no_content() -> None:
     row = Answered("id", "a", "m", 10, 5, 7, 2, 1)
     body = b'{"max_tokens": 9, "system": "SECRET", "tools": [{"name": "SECRET"}], "messages": []}'
     quoting = body.replace(b'"SECRET"', rb'"say \"cache_control\""')

@@ -70,13 +70,11 @@ class Books:
     entries: Sequence[Mapping[str, Any]]  # the simulator's ledger
     usage: dict[tuple[str, str], Used]  # by client and model, as the tables have it
     arrived: dict[str, Counter[str]]  # by channel ("webhook", "task", "reply"): how often each id arrived
-    killed_clients: frozenset[str] = (
-        frozenset()
-    )  # died while they enqueued: more than they vouched for may be there
+    killed_clients: frozenset[str] = frozenset()  # died while they enqueued: they may have more requests
     canceled: set[str] = field(default_factory=set)
     broken: list[str] = field(
         default_factory=list
-    )  # promises that the receivers and the logs show broken: a bad signature, a quoted prompt
+    )  # what receivers and logs show: a bad signature, a quoted prompt
 
     @property
     def states(self) -> Counter[str]:

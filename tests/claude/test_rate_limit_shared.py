@@ -53,7 +53,7 @@ def test_the_headers_are_obeyed_so_that_no_429_is_ever_met(redis_url: str) -> No
     assert all(error and 0 < (error.retry_after or 0) <= 60 for error in refused)
 
 
-def test_calls_go_on_after_the_reset(redis_url: str) -> None:
+def test_calls_are_allowed_again_after_the_reset(redis_url: str) -> None:
     with process(redis_url) as claude, redis.Redis.from_url(redis_url) as server:
         while refusal(claude) is None:
             pass

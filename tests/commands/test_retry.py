@@ -182,7 +182,7 @@ def test_many_go_back_in_steps(carpool: Carpool, producer: Producer, monkeypatch
     assert len(carpool.rows(f"SELECT id FROM requests WHERE state = 'retryable' AND model = '{MODEL}'")) == 10
 
 
-def test_what_was_refused_for_its_clients_budget_can_be_retried_and_then_no_budget_holds_it(
+def test_a_request_refused_for_its_clients_budget_can_be_retried_and_bypasses_the_budget(
     carpool: Carpool, producer: Producer
 ) -> None:
     # Given

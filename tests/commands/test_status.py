@@ -110,7 +110,7 @@ def test_without_redis_the_tables_still_tell_their_part(
     assert "Redis can't be used" in succeeded("status")
 
 
-def test_a_batch_whose_doubt_outlasts_all_patience_is_named(carpool: Carpool, producer: Producer) -> None:
+def test_a_batch_in_doubt_for_too_long_is_named(carpool: Carpool, producer: Producer) -> None:
     producer.enqueue(request("a"))
     carpool.aggregate()
     carpool.change("UPDATE batches SET state = 'submitting', submitting_at = 5, in_doubt_at = 5")

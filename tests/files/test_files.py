@@ -224,7 +224,7 @@ def test_a_full_inbox_is_waited_for(
     assert simulator.ledger()["ran_twice"] == []
 
 
-def test_where_nobody_waits_it_says_how_far_it_came_and_goes_on_from_there(
+def test_without_wait_it_says_how_far_it_came_and_continues_from_there(
     carpool: Carpool, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(enqueuer, "CHUNK_REQUESTS", 300)

@@ -81,7 +81,7 @@ def test_a_password_may_be_in_the_environment_or_in_the_file(monkeypatch: pytest
     prepare(EVERYWHERE)
 
 
-def test_a_row_shown_anew_has_its_runtime_and_one_under_way_what_it_took_so_far() -> None:
+def test_a_row_published_again_has_its_runtime_and_one_under_way_what_it_took_so_far() -> None:
     assert timed(Task(name="batch m", started=10.0, succeeded=25.5)).runtime == 15.5
     assert timed(Task(name="batch m", started=time() - 100)).runtime == pytest.approx(100, abs=30)
     assert timed(Task(name="batch m", started=10.0, succeeded=12.0, runtime=7.0)).runtime == 7.0

@@ -251,7 +251,7 @@ def test_a_client_that_isnt_known_costs_nothing(carpool: Carpool, purge: Purge) 
     assert "0 requests canceled; 0 in the ledger" in purge("--yes").output
 
 
-def test_entries_that_a_worker_holds_are_said_to_be_left(
+def test_entries_that_a_worker_is_reading_are_reported_as_left(
     carpool: Carpool, redis_url: str, purge: Purge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given an entry of the inbox that another worker has just read

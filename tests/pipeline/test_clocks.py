@@ -161,7 +161,7 @@ def test_a_clock_set_back_between_two_lost_creates_hides_neither(
     assert batch_states_by_id(carpool.engine) == {first: "completed", second: "completed"}
 
 
-def test_a_doubt_that_begins_anew_while_it_is_judged_is_waited_for(
+def test_a_doubt_that_starts_over_while_it_is_judged_is_waited_for(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     # Given a batch about to be sent again, as its submitter seemed dead

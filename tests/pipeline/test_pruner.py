@@ -237,7 +237,9 @@ def test_the_ledger_stays_and_old_tries_and_cancellations_go(engine: sa.Engine) 
     assert (dropped["delivery_attempts"], dropped["cancellations"]) == (1, 1)
 
 
-def test_a_run_ends_in_time_and_the_next_goes_on(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_ends_in_time_and_the_next_one_continues(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given more than a run has time for
     given_batch(engine, opened=40)
     for number in range(5):

@@ -48,7 +48,7 @@ def test_of_a_paused_lane_only_the_oldest_goes_and_only_when_its_probe_is_due() 
     assert next_up(line, {}, queued=0, queue_limit=100, at=AT) == ["a", "b", "c"]
 
 
-def test_a_paused_lane_holds_back_nobody_else() -> None:
+def test_a_paused_lane_keeps_no_other_waiting() -> None:
     line = [Ready("a", "paused", 100), Ready("b", "free", 100)]
 
     assert next_up(line, {"paused": AT + 1}, queued=0, queue_limit=100, at=AT) == ["b"]

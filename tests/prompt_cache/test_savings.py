@@ -74,7 +74,7 @@ def test_a_prefix_is_marked_where_it_pays_and_warmed_where_that_is_worth_the_wai
         ),
     ],
 )
-def test_nothing_waits_or_is_marked_in_vain(
+def test_nothing_waits_or_is_marked_unless_it_pays(
     one: SharedPrefix, can_wait: bool, hits: HitRates, is_marked: bool
 ) -> None:
     plan = decide([one], SONNET, PRICES, hits, can_wait)

@@ -101,7 +101,7 @@ def test_scripts_decide_by_custom_id_model_and_text(
     assert simulator.ledger()["outcomes"] == {"succeeded": 3, "errored": 1, "expired": 1}
 
 
-def test_a_script_can_hold_for_the_first_runs_of_each_request(
+def test_a_script_can_apply_to_the_first_runs_of_each_request_only(
     simulator: RemoteSimulator, claude: Anthropic, request_of: Write, results: Read
 ) -> None:
     # Given

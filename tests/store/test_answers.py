@@ -57,7 +57,7 @@ def test_the_message_is_passed_on_byte_for_byte(engine: sa.Engine) -> None:
     assert MESSAGE in to_json(answer)
 
 
-def test_an_answer_holds_all_that_the_tables_know(engine: sa.Engine) -> None:
+def test_an_answer_has_all_that_the_tables_know(engine: sa.Engine) -> None:
     # Given
     tokens = {"input_tokens": 3, "output_tokens": 4, "cache_write_tokens": 5, "cache_read_tokens": 6}
     dollars = {"cost": Decimal("0.000000075"), "list_price": Decimal("12")}

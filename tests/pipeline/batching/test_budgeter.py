@@ -68,7 +68,7 @@ def today() -> date:
     return datetime.now(UTC).date()
 
 
-def test_what_is_over_the_budget_waits_and_goes_in_order_when_the_day_turns(
+def test_requests_over_budget_wait_and_go_in_order_when_a_new_day_begins(
     carpool: Carpool, producer: Producer
 ) -> None:
     # Given a budget for two requests a day that is spent, and four of them
@@ -78,7 +78,7 @@ def test_what_is_over_the_budget_waits_and_goes_in_order_when_the_day_turns(
     carpool.go_round()
     assert (requests_by_state(carpool.engine), held(carpool)) == ({"retryable": 4}, ids)
 
-    # When the day turns
+    # When a new day begins
     carpool.change("UPDATE usage SET day = '2001-01-01'")
     carpool.stage()
 
@@ -241,7 +241,7 @@ def test_reservations_are_of_what_has_not_ended_through_retries_cancellations_di
     assert standing.reserved == 0
 
 
-def test_a_producer_that_waits_for_a_held_request_waits_on_and_cancels_it_as_any_other(
+def test_a_producer_keeps_waiting_for_a_held_request_and_can_cancel_it_like_any_other(
     carpool: Carpool, producer: Producer
 ) -> None:
     carpool.budgets = for_requests(1.5)

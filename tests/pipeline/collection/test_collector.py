@@ -83,7 +83,7 @@ class Killed(Exception):
     """Stands for kill -9 after a commit."""
 
 
-def test_killed_between_chunks_it_goes_on_where_it_was(
+def test_killed_between_chunks_it_continues_where_it_was(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     given_an_ended_batch(carpool, producer)

@@ -161,7 +161,9 @@ def test_a_429_that_says_nothing_backs_off_and_pauses_nothing(
     assert carpool.rows(f"SELECT due_at FROM batches WHERE id = '{ids[0]}'")[0].due_at > now()
 
 
-def test_another_lane_goes_on(carpool: Carpool, producer: Producer, simulator: RemoteSimulator) -> None:
+def test_another_lane_is_not_affected(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
     given_sealed_batches(carpool, producer, 1)
     simulator.arm(TROUBLES["403"])
     carpool.submit()

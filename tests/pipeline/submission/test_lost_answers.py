@@ -157,7 +157,7 @@ def test_ours_is_found_among_strangers_of_the_same_size_and_minute(
     assert_each_ran_once(simulator, 2)
 
 
-def test_a_stranger_that_is_in_progress_holds_the_doubt_open_and_then_the_batch_is_sent_once(
+def test_a_stranger_that_is_in_progress_keeps_the_doubt_open_and_then_the_batch_is_sent_once(
     carpool: Carpool, producer: Producer, slow: RemoteSimulator
 ) -> None:
     # Given a create that made nothing, and a stranger of its size in progress, which it adopts

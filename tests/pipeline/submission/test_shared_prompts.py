@@ -248,7 +248,7 @@ def test_a_plan_is_fixed_and_a_second_post_has_the_same_body(
     assert b"cache_control" not in b"".join(row.body for row in eager.rows("SELECT body FROM params"))
 
 
-def test_a_warm_up_that_is_canceled_holds_nobody(eager: Carpool, producer: Producer) -> None:
+def test_a_warm_up_that_is_canceled_keeps_nobody_waiting(eager: Carpool, producer: Producer) -> None:
     # Given a batch that waits for its warm-up
     enqueued(eager, producer, 5)
     eager.submit()
@@ -323,7 +323,7 @@ def test_no_body_grows_beyond_what_anthropic_takes(eager: Carpool, producer: Pro
         assert (len(plan.marked), plan.warms_up) == (marked, bool(marked))
 
 
-def test_a_lane_whose_bill_shows_that_warm_ups_are_in_vain_has_none(
+def test_a_lane_whose_bills_show_that_warm_ups_do_not_help_has_none(
     eager: Carpool, producer: Producer
 ) -> None:
     # Given a marked batch of the lane of which hardly any request found the prefix

@@ -80,7 +80,7 @@ def wire(monkeypatch: pytest.MonkeyPatch, carpool: Carpool) -> Iterator[Wire]:
     wire.close()
 
 
-def test_the_body_holds_the_producers_bytes_and_an_answer_of_no_kind_is_a_doubt(
+def test_the_body_has_the_producers_bytes_and_an_unreadable_answer_is_a_doubt(
     carpool: Carpool, producer: Producer, wire: Wire
 ) -> None:
     batch_id = given_a_sealed_batch(carpool, producer, 2, betas=["output-300k-2026-03-24"])

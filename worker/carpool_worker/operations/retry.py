@@ -33,9 +33,7 @@ class Estimate:
     counts: dict[Chance, int] = field(default_factory=dict)
     notified: int = 0  # of those that can be retried: callbacks that know of the failure
     cost: Decimal = Decimal(0)
-    unpriced: int = (
-        0  # of those that can be retried: the same client has no answer of that model with a known cost
-    )
+    unpriced: int = 0  # of those that can be retried: their client has no priced answer of that model
 
     def count(self, chances: Sequence[Chance]) -> int:
         """Return how many have one of these chances."""

@@ -50,9 +50,7 @@ class Status:
     lanes: Sequence[LaneView]
     errors: Sequence[Mishap] = field(default_factory=list)
     opening: Opening | None = None  # of the submit windows, while they are closed
-    held: Mapping[str, int] = field(
-        default_factory=dict
-    )  # requests that wait for their client's budget, by client
+    held: Mapping[str, int] = field(default_factory=dict)  # requests over budget, by client
 
 
 def status(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Status:

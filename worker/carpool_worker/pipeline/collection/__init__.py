@@ -1,1 +1,1 @@
-"""4. Collection: batches are polled, and their results become answers."""
+"""4. Collection: batches at Anthropic are polled, and their results become answers."""
