@@ -4,7 +4,7 @@ A request passes five stages, in this order. Each is a folder of `pipeline`; eac
 of `tasks.agents` calls. What an agent has done is in the tables, so any of them may be killed at any time:
 
 1. `pipeline.inbox`: requests arrive in a Redis stream (`stream`); what can't be read is quarantined (`quarantine`).
-2. `pipeline.batching`: `aggregator` fills the open batch of each lane and seals it; `stager` does the same for retried
+2. `pipeline.batching`: `aggregator` fills the open batch of each lane and seals it; `stager` does so with rescheduled
    requests; `budgeter` releases those that waited for a budget; `canceler` applies cancel commands.
 3. `pipeline.submission`: `admission` chooses what may be posted now; `submitter` posts it; `failures` decides what
    follows a refusal, and `splitter` halves a batch; `rescuer` settles what became of a post whose answer was lost.
