@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -129,8 +129,20 @@ def make_porous() -> None:
     porous_post()
 
 
+def stale_names(shortened: Mapping[ModuleType, Mapping[str, Any]]) -> list[str]:
+    """Return the constants that their modules no longer have; to set them would shorten nothing."""
+    return [
+        f"{module.__name__}.{name}"
+        for module, constants in shortened.items()
+        for name in constants
+        if not hasattr(module, name)
+    ]
+
+
 def shorten_waits() -> None:
     """Shorten how long a crash goes unnoticed."""
+    if stale := stale_names(SHORTENED):
+        raise AttributeError(f"there is no {', '.join(stale)} to shorten")
     for module, constants in SHORTENED.items():
         for name, value in constants.items():
             setattr(module, name, value)
