@@ -6,9 +6,9 @@ import json
 
 import pytest
 from tests.fixtures.agents import Carpool
+from tests.fixtures.budgets import EACH, given_enqueued, held
 from tests.fixtures.command_line import fits_80_columns, rows, succeeded
-from tests.metrics.test_exporter import scrape
-from tests.pipeline.batching.test_budgeter import EACH, given_enqueued, held
+from tests.fixtures.metrics import scrape
 
 from carpool import Producer
 from carpool_worker import settings

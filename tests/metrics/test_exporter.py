@@ -9,26 +9,21 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
-import redis
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import free_port
 from tests.fixtures.agents import MODEL, Carpool, request
+from tests.fixtures.metrics import get, parsed, scrape, scraping
 
 from carpool import Producer, Task, Webhook
 from carpool_worker.coordination import heartbeat
 from carpool_worker.database import now, write
-from carpool_worker.metrics.exporter import Exporter, serving
 from carpool_worker.metrics.readings import connect_briefly
 from carpool_worker.policies.limits import Limits
-from carpool_worker.settings import read_settings
 from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.deliveries.rows import DeliveryOutcome, SendAttempt
@@ -38,42 +33,6 @@ RULES = CONFIG / "prometheus" / "carpool.rules.yml"
 DASHBOARD = CONFIG / "grafana" / "carpool.json"
 MODELS = ("claude-haiku-4-5", "claude-sonnet-4-5", "claude-opus-4-5")
 CALLBACK = Webhook("https://billing.example.com/claude?invoice=42")
-
-Labels = frozenset[tuple[str, str]]
-
-
-class Scraped(dict[tuple[str, Labels], float]):
-    """Samples by name and labels."""
-
-    def value(self, name: str, **labels: str) -> float:
-        return self["carpool_" + name, frozenset(labels.items())]
-
-    def named(self, name: str) -> list[dict[str, str]]:
-        return [dict(labels) for found, labels in self if found == "carpool_" + name]
-
-
-@contextmanager
-def scraping(carpool: Carpool, server: redis.Redis | None = None) -> Iterator[Callable[[], str]]:
-    exporter = Exporter(carpool.engine, server or carpool.server, read_settings())
-    with serving(exporter, "127.0.0.1", 0) as (port, _):
-        yield lambda: get(f"http://127.0.0.1:{port}/metrics")
-
-
-def get(url: str) -> str:
-    with urlopen(url, timeout=30) as answer:
-        return str(answer.read().decode())
-
-
-def parsed(text: str) -> Scraped:
-    families = text_string_to_metric_families(text)
-    return Scraped(
-        {(row.name, frozenset(row.labels.items())): row.value for one in families for row in one.samples}
-    )
-
-
-def scrape(carpool: Carpool) -> Scraped:
-    with scraping(carpool) as text:
-        return parsed(text())
 
 
 def test_it_counts_what_is_where(carpool: Carpool, producer: Producer) -> None:

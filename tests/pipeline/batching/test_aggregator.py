@@ -11,9 +11,10 @@ import redis
 import sqlalchemy as sa
 from tests.fixtures.agents import AT_ONCE, IN_AN_HOUR, MODEL
 from tests.fixtures.assertions import assert_counts_are_exact
+from tests.fixtures.inbox import append, envelope
 from tests.fixtures.queries import rows
 
-from carpool.contract import APPEND_SCRIPT, ENTRY_FIELD, INBOX, QUEUED, Envelope, encode_entry
+from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, Envelope, encode_entry
 from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.pipeline.batching import aggregator
 from carpool_worker.pipeline.batching.lanes import Filled
@@ -25,16 +26,6 @@ from carpool_worker.policies.limits import Limits
 def server(redis_url: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(redis_url) as server:
         yield server
-
-
-def envelope(number: int, model: str = MODEL, params: bytes = b"{}", **fields: Any) -> Envelope:
-    rest: dict[str, Any] = {"headers": {}, "callback": None, "metadata": None, "idempotency_key": None}
-    return Envelope(f"{number:032x}", "tests", model, params, **(rest | {"enqueued_at": 1} | fields))
-
-
-def append(server: redis.Redis, *envelopes: Envelope) -> None:
-    packed = encode_entry(list(envelopes))
-    server.eval(APPEND_SCRIPT, 2, INBOX, QUEUED, len(envelopes), 0, ENTRY_FIELD, packed)
 
 
 def aggregate(engine: sa.Engine, inbox: Inbox, limits: Limits = IN_AN_HOUR) -> Filled:

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.fixtures.agents import IN_AN_HOUR, MODEL, Carpool, request
+from tests.fixtures.agents import IN_AN_HOUR, Carpool, request
+from tests.fixtures.budgets import EACH, given_enqueued, held
+from tests.fixtures.inbox import append, envelope
 from tests.fixtures.queries import requests_by_state
-from tests.pipeline.batching.test_aggregator import append, envelope
 
 from carpool import Producer, Webhook
 from carpool.exceptions import WaitTimeout
 from carpool_worker.app import app as celery
 from carpool_worker.database import read, write
-from carpool_worker.money.estimates import estimate
 from carpool_worker.pipeline.batching import aggregator, budgeter
 from carpool_worker.pipeline.delivery import courier
 from carpool_worker.policies.budgets import Budget, Over
@@ -33,23 +33,9 @@ from carpool_worker.store.requests import reservations
 from carpool_worker.store.usage import UsageRow
 from carpool_worker.units import DOLLAR
 
-EACH = Decimal(estimate(MODEL, json.dumps(request("1")).encode(), date(2026, 11, 22)) or 0) / DOLLAR
-"""Dollars that each of these tests' requests is estimated at, about."""
-
 
 def for_requests(count: float, **fields: Any) -> dict[str, Budget]:
     return {"tests": Budget(day=EACH * Decimal(count), **fields)}
-
-
-def given_enqueued(carpool: Carpool, producer: Producer, count: int, **options: Any) -> list[str]:
-    ids = [producer.enqueue(request(f"{number}"), **options) for number in range(count)]
-    carpool.aggregate()
-    return ids
-
-
-def held(carpool: Carpool) -> list[str]:
-    query = "SELECT id FROM requests WHERE held_at IS NOT NULL AND state = 'retryable' AND attempt = 0"
-    return [row.id for row in carpool.rows(f"{query} ORDER BY id")]
 
 
 def assert_exactly_what_has_not_ended_is_reserved(carpool: Carpool) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from tests.fixtures.agents import Carpool, request
 from tests.fixtures.deliveries import WEBHOOK_SECRET
-from tests.pipeline.delivery.test_webhook_channel import Names, outgoing
+from tests.fixtures.webhooks import Names, outgoing
 from tests.pipeline.fuzzing import fuzzed
 
 from carpool import InvalidRequest, Producer, Webhook, callbacks

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.deliveries import attempts, deliver, deliveries_by_id, given_deliveries, webhook
+from tests.fixtures.webhooks import outgoing, send
 from tests.pipeline.delivery import hostile as ways
 from tests.pipeline.delivery.hostile import Behaviour, Hostile, hostile
-from tests.pipeline.delivery.test_webhook_channel import outgoing, send
 
 from carpool_worker import database
 from carpool_worker.policies.deliveries import Event

@@ -10,51 +10,19 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
 from standardwebhooks import Webhook, WebhookVerificationError
 from tests.fixtures.deliveries import WEBHOOK_SECRET, webhook_settings
+from tests.fixtures.webhooks import Names, outgoing, send
 from tests.pipeline.delivery.hostile import hostile
 
 from carpool.webhooks import sign
 from carpool_worker.exceptions import SettingsInvalid
-from carpool_worker.pipeline.delivery.channels import Outgoing
 from carpool_worker.pipeline.delivery.channels.webhook import ANSWER_BYTES, WebhookChannel
 from carpool_worker.policies.deliveries import Event, Sent
 
 NEW = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 STRANGE = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 NOW = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
-
-
-class Names(AbstractResolver):
-    """Resolves every name to the given addresses."""
-
-    def __init__(self, *addresses: str) -> None:
-        self.addresses = addresses
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0)
-            for address in self.addresses
-        ]
-
-    async def close(self) -> None:
-        pass
-
-
-def outgoing(url: str, answer: bytes = b'{"id":"1","message":{"text":"h\xc3\xa9"}}') -> Outgoing:
-    callback = msgspec.json.encode({"kind": "webhook", "url": url}).decode()
-    return Outgoing("a" * 32, "completed", url, callback, "2027-01-15T08:00:00.000Z", answer)
-
-
-def send(*answers: Outgoing, names: AbstractResolver | None = None, **overrides: Any) -> list[Sent]:
-    async def run() -> list[Sent]:
-        async with WebhookChannel(webhook_settings(**overrides), names) as channel:
-            return [await channel.send(one) for one in answers]
-
-    return asyncio.run(run())
 
 
 def test_the_body_is_the_specifications_and_its_signature_verifies(receiver: Any) -> None:
