@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import celery
@@ -13,6 +12,7 @@ import sqlalchemy as sa
 from celery.contrib.testing.worker import start_worker
 from celery.events.state import State
 from tests.fixtures.agents import Carpool, request
+from tests.fixtures.flower_events import listening
 
 from carpool_worker.database import write
 from carpool_worker.flower import events as flower_events
@@ -39,24 +39,16 @@ Heard = Callable[[Callable[[], None]], list[dict[str, Any]]]
 @pytest.fixture
 def heard(app: celery.Celery) -> Iterator[Heard]:
     """Returns the events that Flower hears while something is done."""
-    seen: list[dict[str, Any]] = []
-    with app.connection() as given:
-        receiver = app.events.Receiver(given, handlers={"*": seen.append})
-        with receiver.consumer_context(wakeup=False) as (connection, *_):
+    with listening(app) as listener:
 
-            def drain() -> None:
-                with suppress(TimeoutError):
-                    while True:
-                        connection.drain_events(timeout=0.2)
+        def hear(act: Callable[[], None]) -> list[dict[str, Any]]:
+            listener.heard.clear()
+            act()
+            while listener.wait(0.2):
+                pass
+            return list(listener.heard)
 
-            def hear(act: Callable[[], None]) -> list[dict[str, Any]]:
-                seen.clear()
-                act()
-                drain()
-                return list(seen)
-
-            drain()  # subscribes
-            yield hear
+        yield hear
 
 
 def row(events: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx2
 import pytest
 from tests.fixtures.agents import Carpool, request
+from tests.fixtures.clients import Lagging
 from tests.fixtures.queries import batch_ids, batch_states, batch_states_by_id, load_batch, request_states
 
 from carpool import Producer
-from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, write
 from carpool_worker.pipeline.collection import collector, poller
@@ -27,14 +27,6 @@ DAY = 24 * 3_600_000
 """Milliseconds."""
 
 OUR_TIMES = ("submitting_at", "in_doubt_at")
-
-
-class Lagging(Claude):
-    """A client whose list shows nothing new."""
-
-    def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[RemoteBatch]:
-        list(super().list_newer(cursor_id, headers))
-        return iter(())
 
 
 class Dateless(Claude):

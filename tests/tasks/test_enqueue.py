@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import celery
@@ -12,6 +11,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 from tests.fixtures.agents import Carpool, request
+from tests.fixtures.flower_events import listening
 from tests.fixtures.logs import logged
 from tests.fixtures.queries import batch_ids
 
@@ -36,24 +36,16 @@ def app(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[celery.Cele
 @pytest.fixture
 def events(app: celery.Celery) -> Iterator[Events]:
     """Waits until so many events came, and returns all."""
-    seen: list[dict[str, Any]] = []
-    with app.connection() as given:
-        receiver = app.events.Receiver(given, handlers={"*": seen.append})
-        with receiver.consumer_context(wakeup=False) as (connection, *_):
+    with listening(app) as listener:
 
-            def drain() -> None:
-                with suppress(TimeoutError):
-                    connection.drain_events(timeout=0.1)
+        def wait_for(count: int) -> list[dict[str, Any]]:
+            for _ in range(100):
+                if len(listener.heard) >= count:
+                    break
+                listener.wait(0.1)
+            return listener.heard
 
-            def wait_for(count: int) -> list[dict[str, Any]]:
-                for _ in range(100):
-                    if len(seen) >= count:
-                        break
-                    drain()
-                return seen
-
-            drain()  # subscribes
-            yield wait_for
+        yield wait_for
 
 
 def send(task_id: str, **kwargs: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from genai_prices import Usage, calc_price
 from tests.fixtures.agents import MODEL, Carpool, request
+from tests.fixtures.clients import Edited, Killed
 
 from carpool import Producer, Webhook
 from carpool_worker.claude import results as result_lines
@@ -27,17 +28,6 @@ HOOK = Webhook("http://127.0.0.1:9/hook")
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(result_lines, "CHUNK_LINES", 4)
-
-
-class Edited(Claude):
-    """Shows the simulator's results otherwise than they came."""
-
-    def __init__(self, edit: Callable[[list[bytes]], Iterable[bytes]]) -> None:
-        super().__init__()
-        self._edit = edit
-
-    def results(self, *arguments: Any) -> Iterator[bytes]:
-        yield from self._edit(sorted(super().results(*arguments)))
 
 
 def given_an_ended_batch(carpool: Carpool, producer: Producer, requests: int = 10) -> list[str]:
@@ -77,10 +67,6 @@ def counts(carpool: Carpool) -> tuple[int, ...]:
 
 def state(carpool: Carpool) -> str:
     return str(carpool.rows("SELECT state FROM batches ORDER BY id LIMIT 1")[0].state)
-
-
-class Killed(Exception):
-    """Stands for kill -9 after a commit."""
 
 
 def test_killed_between_chunks_it_continues_where_it_was(

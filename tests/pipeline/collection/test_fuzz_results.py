@@ -9,6 +9,7 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import given
 from tests.fixtures.agents import GIVE_UP_AT_ONCE, Carpool, request
+from tests.fixtures.clients import Edit, Edited
 from tests.pipeline.fuzzing import fuzzed, json_values
 
 from carpool import Producer, Result, Webhook
@@ -29,18 +30,16 @@ PIECE = 1_000
 RESULTS_KEPT = 29 * 86_400_000
 """Milliseconds."""
 
-Edit = Callable[[list[bytes]], list[bytes]]
 
+class InPieces(Edited):
+    """Its results come in pieces that are no lines, and may end without a newline."""
 
-class Edited(Claude):
-    """Shows the simulator's results otherwise than they came."""
-
-    edit: Edit
-    end = b"\n"
+    def __init__(self, edit: Edit, end: bytes = b"\n") -> None:
+        super().__init__(edit)
+        self._end = end
 
     def results(self, *arguments: Any) -> Iterator[bytes]:
-        lines = self.edit(sorted(super().results(*arguments)))
-        stream = b"\n".join(lines) + self.end
+        stream = b"\n".join(super().results(*arguments)) + self._end
         yield from split_lines(
             iter([stream[start : start + PIECE] for start in range(0, len(stream), PIECE)])
         )
@@ -121,9 +120,7 @@ def test_each_request_ends_whatever_its_results_say(carpool: Carpool, producer: 
         carpool.until_polled("ended")
 
         # When its results are not what they should be, and stay so
-        claude = Edited()
-        claude.end = end
-        claude.edit = lambda lines: edited(lines, line_edits, swapped)
+        claude = InPieces(lambda lines: edited(lines, line_edits, swapped), end)
         until_over(carpool, claude)
         claude.close()
 
@@ -142,7 +139,7 @@ def edited(lines: list[bytes], line_edits: list[Any], swapped: bool) -> list[byt
     ]
 
 
-def until_over(carpool: Carpool, claude: Edited) -> None:
+def until_over(carpool: Carpool, claude: Claude) -> None:
     """Collect now, an hour later and a month later; then continue with results as they come."""
     for milliseconds in (0, 3_600_000, RESULTS_KEPT):
         carpool.change(f"UPDATE batches SET ended_at = ended_at - {milliseconds}, due_at = 0")
@@ -180,9 +177,10 @@ def test_an_answer_of_fifty_megabytes_is_kept_and_can_be_delivered(
     text = "a" * 50_000_000
 
     # When
-    claude = Edited()
     content = ("result", "message", "content")
-    claude.edit = lambda lines: [within(line, content, [{"type": "text", "text": text}]) for line in lines]
+    claude = InPieces(
+        lambda lines: [within(line, content, [{"type": "text", "text": text}]) for line in lines]
+    )
     until_over(carpool, claude)
     claude.close()
 

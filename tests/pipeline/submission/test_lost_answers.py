@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.fixtures.agents import MODEL, Carpool, request
+from tests.fixtures.clients import Killed, Lagging
 from tests.fixtures.doubts import (
     LOST,
     NOT_MADE,
@@ -36,25 +37,12 @@ WAYS = {
 }
 
 
-class Killed(BaseException):
-    """Stands for kill -9."""
-
-
 class Dying(Claude):
     """Posts, and dies before it can return the answer."""
 
     def create(self, *arguments: Any) -> RemoteBatch:
         super().create(*arguments)
         raise Killed
-
-
-class Lagging(Claude):
-    """Its list does not show the newest batches for a while."""
-
-    lags = True
-
-    def list_newer(self, *arguments: Any) -> Iterator[RemoteBatch]:
-        yield from () if self.lags else super().list_newer(*arguments)
 
 
 def ended(carpool: Carpool, count: int) -> bool:
