@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fixtures.agents import Carpool, request
+from tests.fixtures.command_line import run as run_command
 from tests.fixtures.waiting import until
 from typer.testing import CliRunner
 
 from carpool import Producer, Webhook
 from carpool.contract import INBOX, QUEUED
 from carpool.options import DEFAULT_MAX_QUEUED
-from carpool_worker import database, migrations
+from carpool_worker import migrations
 from carpool_worker.cli import app
 from carpool_worker.commands import enqueue
 from carpool_worker.files import enqueuer
@@ -30,19 +31,11 @@ on_one_database = pytest.mark.parametrize("database_url", ["sqlite"], indirect=T
 
 
 @pytest.fixture
-def run(carpool: Carpool, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+def run(command_line: None, carpool: Carpool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A command, on this test's database and Redis, in a folder of its own."""
-    monkeypatch.setenv("CARPOOL_DATABASE_URL", carpool.engine.url.render_as_string(hide_password=False))
-    monkeypatch.setenv("CARPOOL_REDIS_URL", redis_url)
     monkeypatch.setenv("CARPOOL_CLIENT", "tests")
     monkeypatch.chdir(tmp_path)
-    settings.cache_clear()
-    database.engine.cache_clear()
-    yield lambda *arguments, **options: CliRunner().invoke(app, [*map(str, arguments)], **options)
-    if database.engine.cache_info().currsize:
-        database.engine().dispose()
-    database.engine.cache_clear()
-    settings.cache_clear()
+    return run_command
 
 
 def line(custom_id: str, text: str = "Hello") -> dict[str, Any]:
@@ -187,7 +180,7 @@ def test_a_callback_is_told_which_line_it_is(carpool: Carpool, run: Run) -> None
     piped = run(
         *("enqueue", "-f", "-", "--run", "piped", "--callback", "https://example.com/hook"),
         *("--metadata", '{"team": 7}', "--ids", "there.jsonl"),
-        input=Path("-.jsonl").read_text(),
+        answer=Path("-.jsonl").read_text(),
     )
 
     assert piped.exit_code == 0, piped.output

