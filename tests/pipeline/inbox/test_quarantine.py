@@ -63,6 +63,13 @@ def test_an_empty_quarantine_says_so() -> None:
     assert quarantine().output == "The quarantine is empty.\n"
 
 
+def test_an_entry_without_any_known_field_says_so(engine: sa.Engine, server: Any) -> None:
+    server.xadd(INBOX, {b"junk": b"1"})
+    aggregate(engine, server)
+    facts = json.loads(quarantine("--json").output)
+    assert facts["reason"] == "ValueError: it has no field that this version knows"
+
+
 def test_the_list_shows_when_how_large_and_why_and_quotes_nothing(engine: sa.Engine, server: Any) -> None:
     # Given
     entry_id = given_unreadable(engine, server)

@@ -14,6 +14,7 @@ import msgspec
 from carpool import callbacks
 from carpool.contract import (
     BETA_HEADER,
+    ENTRY_FIELD,
     MAX_PARAMS_BYTES,
     MAX_PRIORITY,
     REQUEST_ID,
@@ -36,6 +37,13 @@ UNREADABLE = (KeyError, ValueError, RecursionError, MemoryError)
 """Raised by reading an entry: msgspec's errors are ValueErrors; a few bytes can claim to be a list of billions."""
 
 ESCAPED_NUL = b"\\u0000"
+
+
+def packed_envelopes(fields: Mapping[bytes, bytes]) -> bytes:
+    """Return the field of an inbox entry that holds its envelopes; raise ValueError if it has none."""
+    if ENTRY_FIELD not in fields:
+        raise ValueError("it has no field that this version knows")
+    return fields[ENTRY_FIELD]
 
 
 def check(envelopes: Iterable[Envelope]) -> None:

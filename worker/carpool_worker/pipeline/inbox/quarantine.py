@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import redis
 
-from carpool.contract import CANCEL_FIELD, ENTRY_FIELD, INBOX, QUEUED, decode_cancel, decode_entry
+from carpool.contract import CANCEL_FIELD, INBOX, QUEUED, decode_cancel, decode_entry
 from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.exceptions import WorkerError
-from carpool_worker.pipeline.inbox.checks import UNREADABLE, check, check_cancel
+from carpool_worker.pipeline.inbox.checks import UNREADABLE, check, check_cancel, packed_envelopes
 from carpool_worker.units import Milliseconds
 
 PAGE_ENTRIES = 8
@@ -82,7 +82,7 @@ class QuarantinedEntry:
     def clients(self) -> set[str]:
         """Return the clients of its requests; none if it can't be read."""
         try:
-            return {envelope.client for envelope in decode_entry(self.fields[ENTRY_FIELD])}
+            return {envelope.client for envelope in decode_entry(packed_envelopes(self.fields))}
         except UNREADABLE:
             return set()
 
@@ -136,9 +136,7 @@ def _requests(entry: QuarantinedEntry) -> int:
     if command := entry.fields.get(CANCEL_FIELD):
         check_cancel(decode_cancel(command))
         return 0
-    if ENTRY_FIELD not in entry.fields:
-        raise ValueError("it has no field that this version knows")
-    envelopes = decode_entry(entry.fields[ENTRY_FIELD])
+    envelopes = decode_entry(packed_envelopes(entry.fields))
     check(envelopes)
     return len(envelopes)
 

@@ -14,7 +14,6 @@ from redis.exceptions import ResponseError
 
 from carpool.contract import (
     CANCEL_FIELD,
-    ENTRY_FIELD,
     INBOX,
     QUEUED,
     Cancel,
@@ -24,7 +23,7 @@ from carpool.contract import (
 )
 from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.pipeline.inbox import quarantine
-from carpool_worker.pipeline.inbox.checks import UNREADABLE, check, check_cancel
+from carpool_worker.pipeline.inbox.checks import UNREADABLE, check, check_cancel, packed_envelopes
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import SECOND
 
@@ -139,7 +138,7 @@ class Inbox:
             if packed_cancel := fields.get(CANCEL_FIELD):
                 self._add_cancel(chunk, entry_id, packed_cancel)
                 return
-            packed = fields[ENTRY_FIELD]
+            packed = packed_envelopes(fields)
             envelopes = decode_entry(packed)
             check(envelopes)
         except UNREADABLE as error:
