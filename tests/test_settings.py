@@ -53,6 +53,15 @@ def test_a_named_file_that_is_not_there_is_an_error(file: Path) -> None:
         read_settings()
 
 
+def test_a_setting_that_there_is_not_is_an_error_that_names_it_and_its_file(file: Path) -> None:
+    file.write_text("flush_intervall = 10\n")
+
+    with pytest.raises(
+        SettingsInvalid, match=re.escape(f"flush_intervall (in {file}): there is no such setting")
+    ):
+        read_settings()
+
+
 def test_a_file_that_is_no_toml_is_an_error_that_names_it(file: Path) -> None:
     file.write_text("flush_count = = 10\n")
 

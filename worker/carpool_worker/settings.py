@@ -59,6 +59,13 @@ def read_json(value: Any) -> Any:
         raise ValueError(f"must be JSON: {error}") from None
 
 
+def check_redis_url(url: str) -> str:
+    """Refuse what no Redis client can open."""
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    return url
+
+
 def check_secret(secret: SecretStr) -> SecretStr:
     """Accept whsec_ and the base64 of 24 to 64 bytes, as Standard Webhooks 1.0.0 has it; raises ValueError."""
     prefix, encoded = secret.get_secret_value()[:6], secret.get_secret_value()[6:]
@@ -103,7 +110,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CARPOOL_", extra="forbid", hide_input_in_errors=True)
 
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: Annotated[str, AfterValidator(check_redis_url)] = "redis://127.0.0.1:6379/0"
     database_url: str = "sqlite:///.carpool/carpool.db"
 
     flush_count: int = Field(default=API_MAX_REQUESTS, ge=1, le=API_MAX_REQUESTS)
@@ -226,4 +233,6 @@ def settings() -> Settings:
 
 def _sentence(error: Any) -> str:
     name = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden" and name.isidentifier():
+        return f"{name} (in {config_path()}): there is no such setting"
     return f"{name} (environment: CARPOOL_{name.upper().split('.')[0]}): {error['msg']}"
