@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from supervisor.options import ServerOptions
 
-from carpool_worker.processes.data_folder import AlreadyRunning, lock
+from carpool_worker.processes.data_folder import AlreadyRunning, FolderUnusable, lock
 from carpool_worker.processes.local_stack import LOOPBACK, free_port, prepare
 from carpool_worker.processes.supervision import configuration, programs
 
@@ -101,6 +101,12 @@ def test_a_data_folder_has_one_carpool_at_a_time(tmp_path: Path) -> None:
     # And once it is let go, the next one has it
     held.close()
     lock(tmp_path).close()
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderUnusable, match=rf"{tmp_path}/file/data can't be used: Not a directory"):
+        lock(tmp_path / "file" / "data")
 
 
 def test_supervisor_reads_the_configuration_as_it_was_meant(tmp_path: Path) -> None:

@@ -19,14 +19,22 @@ class AlreadyRunning(WorkerError):
     """Another `carpool up` is already running on this data folder."""
 
 
+class FolderUnusable(WorkerError):
+    """The data folder can't be made, or not be written."""
+
+
 def lock(data: Path) -> IO[str]:
     """Lock the data folder; the lock lasts while the file is open here or in a process that inherited it.
 
     Raises:
         AlreadyRunning: another process has locked it; the message names it.
+        FolderUnusable: it can't be made, or not be written.
     """
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = (data / "lock").open("a+")
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = (data / "lock").open("a+")
+    except OSError as error:
+        raise FolderUnusable(f"the data folder {data} can't be used: {error.strerror}") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

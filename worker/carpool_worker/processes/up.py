@@ -45,6 +45,7 @@ def run(data: Path, *, latency: float, concurrency: int, any_port: bool) -> int:
 
     Raises:
         AlreadyRunning: the data folder is in use.
+        FolderUnusable: it can't be made, or not be written.
     """
     data = data.resolve()
     with lock(data) as data_lock:
