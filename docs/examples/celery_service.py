@@ -28,7 +28,7 @@ log = get_task_logger(__name__)
 @lru_cache
 def connected_producer() -> Producer:
     """Return the producer of this process; it connects when first used, so after Celery has forked."""
-    return Producer(client="reviews")
+    return Producer(client="reviews-by-task")
 
 
 @app.task(name="reviews.classify", acks_late=True)
