@@ -47,6 +47,8 @@ def carpool(*arguments: str, folder: Path, **environment: str) -> subprocess.Com
         (["migrate"], {"CARPOOL_DATABASE_URL": "postgresql://127.0.0.1:1/none"}, "CARPOOL_DATABASE_URL"),
         (["migrate"], {"CARPOOL_DATABASE_URL": "nonsense"}, "CARPOOL_DATABASE_URL"),
         (["beat"], {"CARPOOL_REDIS_URL": "nonsense"}, "CARPOOL_REDIS_URL"),
+        (["status"], {"CARPOOL_REDIS_URL": "nonsense"}, "CARPOOL_REDIS_URL"),
+        (["up", "--data", "/dev/null/data"], {}, "/dev/null/data"),
         (["flower", "--address", "0.0.0.0"], {}, "FLOWER_BASIC_AUTH"),
     ],
 )
@@ -118,6 +120,12 @@ def test_help_is_quick_because_it_imports_no_agent() -> None:
 def test_a_worker_works_on_all_queues_by_default() -> None:
     default = inspect.signature(processes.worker).parameters["queues"].default
     assert default.split(",") == list(QUEUES)
+
+
+def test_a_worker_refuses_a_queue_that_no_agent_has(tmp_path: Path) -> None:
+    run = carpool("worker", "--queues", "carpool.deliver,carpool.delvier", folder=tmp_path)
+    assert run.returncode == 2
+    assert "there is no queue 'carpool.delvier'" in run.stderr
 
 
 def test_each_example_in_a_help_stands_on_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,6 +154,7 @@ def test_a_lane_that_nobody_knows_is_an_error_that_names_the_others(
     carpool: Carpool, producer: Producer
 ) -> None:
     assert succeeded("lanes") == "No lane has work, and none is paused.\n"
+    assert run("pause", MODEL).output == f"carpool: there is no lane '{MODEL}'; no lane has work\n"
     given(carpool, producer, MODEL)
     for command in ("pause", "resume"):
         result = run(command, "claude-haiku")

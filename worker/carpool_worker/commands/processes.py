@@ -22,6 +22,10 @@ def worker(
 
         carpool worker --queues carpool.deliver --concurrency 3
     """
+    if unknown := [name for name in queues.split(",") if name not in QUEUES]:
+        raise typer.BadParameter(
+            f"there is no queue {unknown[0]!r}; there are {', '.join(QUEUES)}", param_hint="--queues"
+        )
     # After SIGTERM running tasks get a bounded time, where Celery would wait for them without end; it reads this when
     # it is imported. A task that is stopped this way is run again.
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")

@@ -107,4 +107,5 @@ def resume(engine: sa.Engine, lanes: Sequence[str], *, actor: str) -> list[str]:
 def _check_known(connection: sa.Connection, lane: str) -> None:
     if not report.is_known(connection, lane):
         names = ", ".join(repr(one.lane) for one in report.active(connection))
-        raise UnknownLane(f"there is no lane {lane!r}; those with work are {names or 'none'}")
+        known = f"those with work are {names}" if names else "no lane has work"
+        raise UnknownLane(f"there is no lane {lane!r}; {known}")
