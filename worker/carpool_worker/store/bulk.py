@@ -69,31 +69,31 @@ def update_rows(
     """
     if not rows:
         return 0
-    sets = [f"{column} = v.{column}" for column in columns] + [f"{column} = NULL" for column in emptied]
-    update = f"UPDATE {table} SET {', '.join(sets)} FROM"  # noqa: S608
-    matching = f"WHERE {table}.id = v.id AND {where}"
-    if is_postgres(connection):
-        given, document = _json_table(columns, rows)
-        return connection.exec_driver_sql(f"{update} {given} {matching}", (document,)).rowcount
+    sets = ", ".join([*(f"{name} = v.{name}" for name in columns), *(f"{name} = NULL" for name in emptied)])
+    begin, end = f"UPDATE {table} SET {sets} FROM", f"WHERE {table}.id = v.id AND {where}"  # noqa: S608
+    as_tables = _as_json_table if is_postgres(connection) else _as_values_tables
     return sum(
-        connection.exec_driver_sql(
-            f"{update} {_values_table(columns, placeholders)} {matching}", values
-        ).rowcount
-        for values, placeholders in _sqlite_values(rows)
+        connection.exec_driver_sql(f"{begin} {given} {end}", values).rowcount
+        for given, values in as_tables(columns, rows)
     )
 
 
-def _json_table(columns: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> tuple[str, str]:
+def _as_json_table(
+    columns: Mapping[str, str], rows: Sequence[Sequence[Any]]
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
     # One JSON document: psycopg would take four times as long for arrays, as it adapts each item.
     document = msgspec.json.encode([dict(zip(("id", *columns), row, strict=True)) for row in rows])
-    kinds = ", ".join(["id text", *(f"{column} {kind}" for column, kind in columns.items())])
-    return f"json_to_recordset(%s::json) AS v({kinds})", document.decode()
+    kinds = ", ".join(["id text", *(f"{name} {kind}" for name, kind in columns.items())])
+    yield f"json_to_recordset(%s::json) AS v({kinds})", (document.decode(),)
 
 
-def _values_table(columns: Iterable[str], placeholders: str) -> str:
+def _as_values_tables(
+    columns: Iterable[str], rows: Sequence[Sequence[Any]]
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
     # Not WITH … UPDATE: the driver counts rows only for a statement that begins with its verb.
     names = ", ".join(["id", *columns])
-    return f"(WITH given({names}) AS (VALUES {placeholders}) SELECT * FROM given) AS v"  # noqa: S608
+    for values, placeholders in _sqlite_values(rows):
+        yield f"(WITH given({names}) AS (VALUES {placeholders}) SELECT * FROM given) AS v", values  # noqa: S608
 
 
 def _sqlite_values(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[tuple[Any, ...], str]]:
