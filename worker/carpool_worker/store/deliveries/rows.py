@@ -41,7 +41,7 @@ class Claimed(NamedTuple):
     channel: str
     target: str
     attempt: int  # this try's number, from 1
-    claim: int  # how many times it has been claimed: tells apart its couriers over time
+    claim: int  # the number of this claim, which distinguishes it from earlier and later ones
     callback: str  # JSON
     trace: str | None = None  # W3C traceparent of the enqueue
 

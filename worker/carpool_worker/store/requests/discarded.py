@@ -24,9 +24,10 @@ PRUNING_MARGIN = HOUR
 """Params that are due to be pruned within this time count as gone."""
 
 UNBILLED = ("canceled", "expired")
+"""Outcomes that cost nothing; `errored` costs nothing either, except for LOST_KINDS (API docs)."""
+
 LOST_KINDS = ("result_missing", "results_gone")
-"""Outcomes that cost nothing (API docs), as `errored` does too. The exceptions are Carpool's own errors for
-an answer that could not be read: it may have been made, and paid for."""
+"""The types of Carpool's own errors for an answer that could not be read: it may have been made, and paid for."""
 
 USED = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens", "cost", "list_price")
 """Columns of the answer's usage, which a retried request no longer has."""
