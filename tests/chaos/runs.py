@@ -32,7 +32,7 @@ class Runs:
         return sum(len(outcome.broken) for outcome in self.outcomes)
 
     def make_all(self, make: Make, after_each: Callable[[Outcome], None] = lambda _: None) -> None:
-        """Make every run that there is time for; one that takes longer than its own limit is broken."""
+        """Make every run that there is time for; one that fails, or takes longer than its own limit, is broken."""
         over = time.monotonic() + self.limit
         for scenario, database in self.planned:
             if (outcome := self._make(make, scenario, database, over - time.monotonic())) is None:
@@ -50,3 +50,6 @@ class Runs:
                 return None
             late = f"not over after {own:.0f} s"
             return Outcome(scenario.name, database, self.seed, seconds=own, broken=[late])
+        except Exception as error:
+            failed = f"the run itself failed: {type(error).__name__}: {error}"
+            return Outcome(scenario.name, database, self.seed, broken=[failed])

@@ -158,8 +158,9 @@ class Stack:
         worker, over = self.workers[0], time.monotonic() + READY_SECONDS
         with Celery("chaos", broker=self.redis_url) as celery:
             while time.monotonic() < over and worker.deaths <= MOST_DEATHS:
-                if celery.control.ping(timeout=1.0, limit=1):
-                    return
+                with suppress(redis.RedisError, OSError):  # Valkey is coming up, too
+                    if celery.control.ping(timeout=1.0, limit=1):
+                        return
         raise RuntimeError(f"the worker does not answer:\n{worker.last_words()}")
 
     def _program(self, name: str, command: list[str]) -> Program:

@@ -52,6 +52,21 @@ def test_what_hangs_is_ended_when_its_time_is_up() -> None:
     assert 0.1 <= time.monotonic() - began < 5
 
 
+def test_a_run_that_fails_is_broken_and_the_others_are_made(quick: None) -> None:
+    def fail(scenario: Scenario, database: str) -> Outcome:
+        if database == "sqlite":
+            raise OSError("no port is free")
+        return made(scenario, database)
+
+    runs = Runs([(SHORT, "sqlite"), (SHORT, "postgresql")], 0.1, seed=1)
+    runs.make_all(fail)
+
+    assert [outcome.broken for outcome in runs.outcomes] == [
+        ["the run itself failed: OSError: no port is free"],
+        [],
+    ]
+
+
 def test_what_ends_in_time_is_left_alone() -> None:
     with limited(0.1):
         pass
