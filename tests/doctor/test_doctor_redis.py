@@ -11,10 +11,16 @@ from carpool_worker.coordination.keys import QUARANTINE
 
 
 def test_a_redis_that_is_away_is_found_and_the_rest_is_examined(doctor: Doctor) -> None:
-    for url in ("redis://127.0.0.1:1/0", "nonsense"):
-        doctor.set(CARPOOL_REDIS_URL=url)
-        doctor.finds("redis", "wrong", "can't be used")
+    doctor.set(CARPOOL_REDIS_URL="redis://127.0.0.1:1/0")
+
+    doctor.finds("redis", "wrong", "can't be used")
     doctor.finds("database", "ok", "SQLite")
+
+
+def test_a_redis_url_that_is_none_is_a_wrong_setting(doctor: Doctor) -> None:
+    doctor.set(CARPOOL_REDIS_URL="nonsense")
+
+    doctor.finds("settings", "wrong", "redis_url")
 
 
 @pytest.mark.parametrize(
