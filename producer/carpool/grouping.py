@@ -73,21 +73,22 @@ class GroupedAppend:
 
 
 def _settle(group: list[_Waiting], packer: Packer, error: Exception | None) -> None:
-    accepted = set(packer.accepted)
+    accepted = set(packer.accepted) if error else set()
+    unknown = set(error.unknown) if isinstance(error, CarpoolError) else set()
     for one in group:
         if one.appended.done():  # its coroutine was canceled meanwhile
             continue
         if error is None or one.envelope.id in accepted:
             one.appended.set_result(None)
         else:
-            one.appended.set_exception(_own(error, one.envelope.id))
+            one.appended.set_exception(_own(error, one.envelope.id, unknown))
 
 
-def _own(error: Exception, request_id: str) -> Exception:
+def _own(error: Exception, request_id: str, unknown: set[str]) -> Exception:
     """Return the group's error as that of one request; each coroutine raises an instance of its own."""
     own = copy(error)
     own.__cause__, own.__traceback__ = error.__cause__, None
     if isinstance(own, CarpoolError):
         own.accepted = ()
-        own.unknown = (request_id,) if request_id in set(error.unknown) else ()  # type: ignore[attr-defined]
+        own.unknown = (request_id,) if request_id in unknown else ()
     return own
