@@ -14,7 +14,8 @@ import msgspec
 import uuid_utils
 
 INBOX = "carpool:inbox"
-"""Stream. Each entry has one field: ENTRY_FIELD, a msgpack array of Envelopes, or CANCEL_FIELD, a msgpack Cancel."""
+"""Stream. Each entry has one field: ENTRY_FIELD, a msgpack Entry; CANCEL_FIELD, a msgpack Cancel; or, from producers of
+protocol version 1, OLD_ENTRY_FIELD, a msgpack array of Envelopes."""
 
 QUEUED = "carpool:queued"
 """Integer. Requests in the inbox, kept exact by APPEND_SCRIPT and the aggregator's acknowledgement."""
@@ -36,14 +37,11 @@ REQUEST_ID = re.compile("[0-9a-f]{32}")
 
 CLIENT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
-ENTRY_FIELD = b"v1"
+ENTRY_FIELD = b"v2"
+OLD_ENTRY_FIELD = b"v1"
 CANCEL_FIELD = b"cancel"
 MAX_CANCEL_IDS = 5_000
 """Ids in one Cancel: an entry of about 170 kB."""
-
-MAX_ENTRY_REQUESTS = 200
-MAX_ENTRY_BYTES = 256_000
-"""An entry is closed at either limit; a single larger request has an entry of its own."""
 
 MAX_PARAMS_BYTES = 32_000_000
 """The Messages API's own limit for one request (32 MB); a batch takes 256 MB in all."""
@@ -89,7 +87,7 @@ ABSENT = msgspec.Raw(b"null")
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One request on its way to the worker."""
+    """One request on its way to the worker. Entries of protocol version 1 are arrays of these."""
 
     id: str  # as REQUEST_ID
     client: str  # as CLIENT_NAME
@@ -103,6 +101,42 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
     priority: int = 0
     submit_by: int | None = None  # milliseconds since the epoch: when it should be on its way to Anthropic
     trace: str | None = None  # W3C Trace Context's traceparent
+    # Unknown to producers of protocol version 1:
+    reply_to: str | None = None
+    account: str | None = None
+    gateway_key: str | None = None
+    client_batch: str | None = None
+    custom_id: str | None = None
+    deadline: int | None = None
+    tags: tuple[str, ...] = ()
+
+
+class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Up to 200 requests on their way to the worker, which have their params in one segment (see segments.py).
+
+    They share what is given once. Of the lists at the end, each has one item for each request, or is None where all
+    items would be None. Fields are only ever appended, each with a default: who does not know one skips it.
+    """
+
+    client: str  # as CLIENT_NAME
+    model: str
+    headers: dict[str, str]  # per-batch headers; they choose the lane
+    callback: bytes | None  # JSON, see callbacks.py; None: the answers are kept for wait()
+    priority: int
+    ids: bytes  # 16 bytes each
+    params: bytes  # a segment
+    enqueued_at: list[int]  # milliseconds since the epoch, by the producer's clock
+    reply_to: str | None = None  # the list that answers are pushed to as soon as they are there; begins with REPLIES
+    account: str | None = None  # whose API key is to be used; None: the default one
+    gateway_key: str | None = None  # the name of the gateway's key that the requests came with
+    client_batch: str | None = None  # the id of the batch that the client made at the gateway
+    metadata: list[bytes | None] | None = None  # JSON
+    idempotency_keys: list[str | None] | None = None
+    submit_by: list[int | None] | None = None  # milliseconds since the epoch
+    deadlines: list[int | None] | None = None  # milliseconds since the epoch: when the answer should be there
+    traces: list[str | None] | None = None  # W3C Trace Context's traceparent
+    custom_ids: list[str | None] | None = None  # the client's names for them in its batch
+    tags: list[list[str]] | None = None
 
 
 class Cancel(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -159,7 +193,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 encode_entry = msgspec.msgpack.Encoder().encode
-decode_entry = msgspec.msgpack.Decoder(list[Envelope]).decode
+decode_entry = msgspec.msgpack.Decoder(Entry).decode
+decode_old_entry = msgspec.msgpack.Decoder(list[Envelope]).decode
 encode_cancel = msgspec.msgpack.Encoder().encode
 decode_cancel = msgspec.msgpack.Decoder(Cancel).decode
 encode_wait = msgspec.msgpack.Encoder().encode

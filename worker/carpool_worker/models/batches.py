@@ -7,7 +7,7 @@ from decimal import Decimal
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from carpool_worker.models.columns import Dollars, big, count, number, state_checks, state_column
+from carpool_worker.models.columns import Dollars, big, count, identity, number, state_checks, state_column
 from carpool_worker.states import FINISHED_BATCH_STATES, OUTCOMES, BatchState
 
 
@@ -17,15 +17,17 @@ class Batch(SQLModel, table=True):
     __tablename__ = "batches"
     __table_args__ = (*state_checks("batches", BatchState, finished_at=FINISHED_BATCH_STATES),)
 
-    id: str = Field(primary_key=True, max_length=32)
+    id: str = Field(sa_column=identity(primary_key=True))
     lane: str
+    account: str | None = None  # whose API key makes it; None: the default one
+    shard: int = Field(default=0, sa_column=number())  # of the inbox that its requests came through
     model: str
     headers: str  # JSON: the per-batch headers
     state: BatchState = Field(sa_column=state_column(BatchState))
     request_count: int = Field(default=0, sa_column=count())
     body_bytes: int = Field(default=0, sa_column=count())  # of the JSON body to post
     claude_id: str | None = Field(default=None, unique=True)  # msgbatch_…
-    parent_id: str | None = Field(default=None, max_length=32)  # the batch this one was split from
+    parent_id: str | None = Field(default=None, sa_column=identity(nullable=True))  # the batch this one was split from
     priority: int = Field(default=0, sa_column=number())  # the highest of its requests
     submit_by: int | None = Field(default=None, sa_column=big())  # the earliest of its requests
 
@@ -42,7 +44,7 @@ class Batch(SQLModel, table=True):
     disowned_ids: str = "[]"  # JSON: ids of batches at Anthropic that proved to be another program's
     marked: str | None = None  # JSON: the shared prefixes marked for the cache; None: not decided yet
     warm_up_id: str | None = Field(
-        default=None, max_length=32
+        default=None, sa_column=identity(nullable=True)
     )  # the batch that writes those to the cache first
     warm_until: int | None = Field(
         default=None, sa_column=big()

@@ -1,4 +1,4 @@
-"""Kinds of columns: exact money, states with their checks, and 64-bit integers."""
+"""Kinds of columns: ids, exact money, digests, states with their checks, and 64-bit integers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,56 @@ from typing import Any
 import sqlalchemy as sa
 
 from carpool_worker.units import DOLLAR
+
+
+class _NativeId(sa.types.UserDefinedType[str]):
+    """PostgreSQL's uuid. The driver reads it as 32 hex digits (see database.py) and accepts them."""
+
+    cache_ok = True
+    render_bind_cast = True
+
+    def get_col_spec(self, **options: Any) -> str:
+        """Return the type's name."""
+        return "UUID"
+
+
+class Id(sa.types.TypeDecorator[str]):
+    """An id of 32 hex digits, stored in 16 bytes: as a uuid on PostgreSQL, as a blob on SQLite."""
+
+    impl = sa.LargeBinary
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """Return the type that the database has for it."""
+        return dialect.type_descriptor(_NativeId() if dialect.name == "postgresql" else sa.LargeBinary(16))
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | bytes | None:
+        """Store an id."""
+        return value if value is None or dialect.name == "postgresql" else bytes.fromhex(value)
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> str | None:
+        """Load an id."""
+        return value if value is None or dialect.name == "postgresql" else value.hex()
+
+
+class Digest(sa.types.TypeDecorator[str]):
+    """A digest of 16 hex digits, stored as a 64-bit integer."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> int | None:
+        """Store a digest."""
+        return None if value is None else digest_number(value)
+
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> str | None:
+        """Load a digest."""
+        return None if value is None else value.to_bytes(8, "big", signed=True).hex()
+
+
+def digest_number(digest: str) -> int:
+    """Return a digest of 16 hex digits as it is stored."""
+    return int.from_bytes(bytes.fromhex(digest), "big", signed=True)
 
 
 class Dollars(sa.types.TypeDecorator[Decimal]):
@@ -55,6 +105,11 @@ def state_checks(
 
 def _one_of(states: Sequence[StrEnum]) -> str:
     return " OR ".join(f"state = '{state.value}'" for state in states)
+
+
+def identity(*, primary_key: bool = False, nullable: bool = False) -> Any:
+    """Return a column of ids."""
+    return sa.Column(Id, primary_key=primary_key, nullable=nullable)
 
 
 def big() -> Any:

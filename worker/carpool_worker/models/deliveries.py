@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from carpool_worker.models.columns import big, number, state_checks, state_column
+from carpool_worker.models.columns import big, identity, number, state_checks, state_column
 from carpool_worker.states import DeliveryState
 
 
@@ -22,7 +22,7 @@ class DeliveryRow(SQLModel, table=True):
         ),
     )
 
-    request_id: str = Field(primary_key=True, max_length=32)
+    request_id: str = Field(sa_column=identity(primary_key=True))
     channel: str
     target: str  # a URL, or a task's name
     state: DeliveryState = Field(sa_column=state_column(DeliveryState))
@@ -45,7 +45,7 @@ class DeliveryAttempt(SQLModel, table=True):
         default=None,
         sa_column=sa.Column(sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
     )
-    request_id: str = Field(max_length=32)
+    request_id: str = Field(sa_column=identity())
     attempt: int
     at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
     milliseconds: int

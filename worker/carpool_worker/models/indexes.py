@@ -20,7 +20,7 @@ def _literals(*states: BatchState | DeliveryState) -> list[sa.ColumnElement[Any]
 
 
 OPEN = batches.c.state == _literals(BatchState.OPEN)[0]
-"""A lane has at most one open batch."""
+"""A lane has at most one open batch a shard."""
 
 UNFINISHED = batches.c.finished_at.is_(None)
 """Batches that are neither completed nor rejected."""
@@ -53,7 +53,7 @@ def _partial(
     sa.Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
 
 
-_partial("uq_batches_open_lane", OPEN, batches.c.lane, unique=True)
+_partial("uq_batches_open_lane", OPEN, batches.c.lane, batches.c.shard, unique=True)
 _partial("ix_batches_unfinished", UNFINISHED, batches.c.state)
 _partial("ix_batches_params_kept", PARAMS_KEPT, batches.c.opened_at)
 _partial("ix_batches_answers_kept", ANSWERS_KEPT, batches.c.opened_at)

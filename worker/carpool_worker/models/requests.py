@@ -1,4 +1,4 @@
-"""Requests, their contents and answers, and cancel commands for requests that have not arrived."""
+"""Requests, their tags, and cancel commands for requests that have not arrived."""
 
 from __future__ import annotations
 
@@ -7,72 +7,87 @@ from decimal import Decimal
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from carpool_worker.models.columns import Dollars, big, number, state_checks, state_column
+from carpool_worker.models.columns import (
+    Digest,
+    Dollars,
+    big,
+    identity,
+    state_checks,
+    state_column,
+)
 from carpool_worker.states import FINAL_REQUEST_STATES, RequestState
+
+FILLFACTOR = 60
+"""Percent: PostgreSQL leaves room in each page, so that a request's end stays in its page and writes no index."""
 
 
 class Request(SQLModel, table=True):
-    """A Messages API call and its outcome."""
+    """A Messages API call and its outcome. What it shares with others of its segment is there."""
 
     __tablename__ = "requests"
     __table_args__ = (
         *state_checks("requests", RequestState, finished_at=FINAL_REQUEST_STATES),
         sa.Index("ix_requests_batch", "batch_id"),
-        {"sqlite_with_rowid": False},  # one tree to walk for a row instead of two
+        {
+            "sqlite_with_rowid": False,  # one tree to walk for a row instead of two
+            "postgresql_with": {"fillfactor": FILLFACTOR},
+        },
     )
 
-    id: str = Field(primary_key=True, max_length=32)
-    client: str
-    model: str
-    lane: str
-    batch_id: str = Field(max_length=32)
+    id: str = Field(sa_column=identity(primary_key=True))
+    client: str  # of its segment, too; here so that budgets and searches by client need no join
+    segment_id: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    position: int = Field(sa_column=sa.Column(sa.SmallInteger, nullable=False))  # of its params in the segment
+    batch_id: str = Field(sa_column=identity())
     state: RequestState = Field(sa_column=state_column(RequestState))
-    attempt: int = Field(default=1)
+    attempt: int = Field(default=1, sa_column=sa.Column(sa.SmallInteger, nullable=False))
     outcome: str | None = None
-    headers: str  # JSON: the per-batch headers
-    callback: str | None = None  # JSON
-    request_metadata: str | None = Field(default=None, sa_column=sa.Column("metadata", sa.Text))  # JSON
-    idempotency_key: str | None = None
     params_bytes: int
-    priority: int = Field(default=0, sa_column=number())
-    submit_by: int | None = Field(default=None, sa_column=big())  # should be posted to Anthropic by then
-    prefix: str | None = Field(default=None, max_length=16)  # the digest of its tools and system prompt
-    trace: str | None = None  # W3C traceparent of the enqueue
-    estimate: Decimal | None = Field(
-        default=None, sa_column=sa.Column(Dollars)
-    )  # reserved from its client's budget
-    held_at: int | None = Field(default=None, sa_column=big())  # since when it is held, as over budget
+    priority: int = Field(default=0, sa_column=sa.Column(sa.SmallInteger, nullable=False, server_default="0"))
+    enqueued_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    batched_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    finished_at: int | None = Field(default=None, sa_column=big())
 
+    answer_id: int | None = Field(default=None, sa_column=big())  # the segment with its answer
+    answer_position: int | None = Field(default=None, sa_column=sa.Column(sa.SmallInteger))
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_write_tokens: int | None = None
     cache_read_tokens: int | None = None
     cost: Decimal | None = Field(default=None, sa_column=sa.Column(Dollars))
     list_price: Decimal | None = Field(default=None, sa_column=sa.Column(Dollars))
+    error: str | None = None  # why it failed: the error's type and a text without content
 
-    enqueued_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
-    batched_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    # What few requests have.
+    prefix: str | None = Field(default=None, sa_column=sa.Column(Digest))  # of its tools and system prompt
+    request_metadata: str | None = Field(default=None, sa_column=sa.Column("metadata", sa.Text))  # JSON
+    idempotency_key: str | None = None
+    params_digest: bytes | None = None  # of a request with a key: SHA-256, the first 16 bytes
+    submit_by: int | None = Field(default=None, sa_column=big())  # should be posted to Anthropic by then
+    deadline: int | None = Field(default=None, sa_column=big())  # when its answer should be there
+    trace: str | None = None  # W3C traceparent of the enqueue
+    client_batch: str | None = None  # the id of the batch that its client made, at the gateway
+    custom_id: str | None = None  # its client's name for it in that batch
+    estimate: Decimal | None = Field(
+        default=None, sa_column=sa.Column(Dollars)
+    )  # reserved from its client's budget
+    held_at: int | None = Field(default=None, sa_column=big())  # since when it is held, as over budget
     retry_at: int | None = Field(default=None, sa_column=big())
     cancel_requested_at: int | None = Field(default=None, sa_column=big())  # its answer, if any, is dropped
-    finished_at: int | None = Field(default=None, sa_column=big())
 
 
-class Params(SQLModel, table=True):
-    """The JSON of a request's params, byte for byte as the producer encoded it."""
+class Tag(SQLModel, table=True):
+    """A short text that a client declared for a request, so that people find it."""
 
-    __tablename__ = "params"
+    __tablename__ = "tags"
+    __table_args__ = (
+        sa.Index("ix_tags_request", "request_id"),
+        {"sqlite_with_rowid": False},
+    )
 
-    request_id: str = Field(primary_key=True, max_length=32)
-    body: bytes
-
-
-class AnswerRow(SQLModel, table=True):
-    """Claude's answer: the `result` of its line, byte for byte."""
-
-    __tablename__ = "answers"
-
-    request_id: str = Field(primary_key=True, max_length=32)
-    body: bytes
+    client: str = Field(primary_key=True)
+    tag: str = Field(primary_key=True)
+    request_id: str = Field(sa_column=identity(primary_key=True))
 
 
 class Cancellation(SQLModel, table=True):

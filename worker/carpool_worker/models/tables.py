@@ -8,6 +8,7 @@ from sqlmodel import SQLModel
 import carpool_worker.models.batches
 import carpool_worker.models.deliveries
 import carpool_worker.models.requests
+import carpool_worker.models.segments
 import carpool_worker.models.usage  # noqa: F401 - these modules define the tables
 
 _tables = SQLModel.metadata.tables
@@ -17,6 +18,8 @@ pauses: sa.Table = _tables["lane_pauses"]
 refusals: sa.Table = _tables["refusals"]
 
 requests: sa.Table = _tables["requests"]
+tags: sa.Table = _tables["tags"]
+segments: sa.Table = _tables["segments"]
 params: sa.Table = _tables["params"]
 answers: sa.Table = _tables["answers"]
 cancellations: sa.Table = _tables["cancellations"]
