@@ -12,6 +12,8 @@ from typing import Any
 
 import psycopg
 import sqlalchemy as sa
+from psycopg.adapt import Loader
+from psycopg.pq import Format
 
 from carpool_worker import transition_log
 from carpool_worker.settings import settings
@@ -57,7 +59,31 @@ def open_engine(url: str) -> sa.Engine:
         parsed, pool_size=POOL_SIZE, pool_pre_ping=True, hide_parameters=True, connect_args=alive
     )
     sa.event.listen(engine, "handle_error", _quote_nothing)
+    sa.event.listen(engine, "connect", _load_ids_as_text)
     return engine
+
+
+class _IdLoader(Loader):
+    """Loads a uuid as 32 hex digits, which is what an id is everywhere else."""
+
+    def load(self, data: Any) -> str:
+        """Return the digits."""
+        return bytes(data).replace(b"-", b"").decode()
+
+
+class _BinaryIdLoader(Loader):
+    """The same from the binary format."""
+
+    format = Format.BINARY
+
+    def load(self, data: Any) -> str:
+        """Return the digits."""
+        return bytes(data).hex()
+
+
+def _load_ids_as_text(connection: psycopg.Connection[Any], record: object) -> None:
+    for loader in (_IdLoader, _BinaryIdLoader):
+        connection.adapters.register_loader("uuid", loader)
 
 
 def _quote_nothing(context: sa.engine.ExceptionContext) -> None:
@@ -78,6 +104,9 @@ def _open_sqlite(url: sa.URL) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # the driver begins no transaction; _begin does
+        connection.create_function(
+            "id_of", 1, bytes.fromhex, deterministic=True
+        )  # SQLite has unhex since 3.41
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA page_size = {SQLITE_PAGE}")  # takes effect when the file is created
         _turn_on_wal(cursor)

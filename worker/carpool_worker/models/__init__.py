@@ -1,8 +1,8 @@
 """The tables. Times are milliseconds since the epoch, money is exact (see Dollars), contents are bytes as they came.
 
 `requests` is updated often, so its rows are small: what requests have in common is in `segments`, and their contents
-are in `params` and `answers`, packed by the segment, which are pruned separately. These tables have no foreign keys: thousands of rows are inserted together with their batch, and checking
-each would take a fifth of the time.
+are in `params` and `answers`, a segment a row, which are pruned separately. These tables have no foreign keys:
+thousands of rows are inserted together with their batch, and checking each would take a fifth of the time.
 """
 
 from carpool_worker.models import indexes  # noqa: F401 - adds the indexes to the metadata
@@ -10,7 +10,7 @@ from carpool_worker.models.batches import Batch, LanePause, Refusal
 from carpool_worker.models.deliveries import DeliveryAttempt, DeliveryRow, Endpoint
 from carpool_worker.models.requests import Cancellation, Request, Tag
 from carpool_worker.models.segments import Answers, Params, Segment
-from carpool_worker.models.usage import DailyUsage
+from carpool_worker.models.usage import DailyUsage, UsageEntry
 
 __all__ = [
     "Answers",
@@ -26,4 +26,5 @@ __all__ = [
     "Request",
     "Segment",
     "Tag",
+    "UsageEntry",
 ]

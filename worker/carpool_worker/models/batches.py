@@ -27,7 +27,9 @@ class Batch(SQLModel, table=True):
     request_count: int = Field(default=0, sa_column=count())
     body_bytes: int = Field(default=0, sa_column=count())  # of the JSON body to post
     claude_id: str | None = Field(default=None, unique=True)  # msgbatch_…
-    parent_id: str | None = Field(default=None, sa_column=identity(nullable=True))  # the batch this one was split from
+    parent_id: str | None = Field(
+        default=None, sa_column=identity(nullable=True)
+    )  # the batch this one was split from
     priority: int = Field(default=0, sa_column=number())  # the highest of its requests
     submit_by: int | None = Field(default=None, sa_column=big())  # the earliest of its requests
 

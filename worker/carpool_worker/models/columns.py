@@ -39,7 +39,7 @@ class Id(sa.types.TypeDecorator[str]):
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> str | None:
         """Load an id."""
-        return value if value is None or dialect.name == "postgresql" else value.hex()
+        return None if value is None else value if isinstance(value, str) else bytes(value).hex()
 
 
 class Digest(sa.types.TypeDecorator[str]):

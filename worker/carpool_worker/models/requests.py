@@ -37,7 +37,9 @@ class Request(SQLModel, table=True):
     id: str = Field(sa_column=identity(primary_key=True))
     client: str  # of its segment, too; here so that budgets and searches by client need no join
     segment_id: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
-    position: int = Field(sa_column=sa.Column(sa.SmallInteger, nullable=False))  # of its params in the segment
+    position: int = Field(
+        sa_column=sa.Column(sa.SmallInteger, nullable=False)
+    )  # of its params in the segment
     batch_id: str = Field(sa_column=identity())
     state: RequestState = Field(sa_column=state_column(RequestState))
     attempt: int = Field(default=1, sa_column=sa.Column(sa.SmallInteger, nullable=False))

@@ -29,3 +29,4 @@ attempts: sa.Table = _tables["delivery_attempts"]
 endpoints: sa.Table = _tables["endpoints"]
 
 usage: sa.Table = _tables["usage"]
+usage_entries: sa.Table = _tables["usage_entries"]

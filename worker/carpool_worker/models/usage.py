@@ -7,10 +7,23 @@ from decimal import Decimal
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from carpool_worker.models.columns import Dollars, count
+from carpool_worker.models.columns import Dollars
 
 
-class DailyUsage(SQLModel, table=True):
+class _Used(SQLModel):
+    """Who used what, how it is billed, and how much."""
+
+    requests: int = Field(default=0, sa_type=sa.BigInteger)
+    input_tokens: int = Field(default=0, sa_type=sa.BigInteger)
+    output_tokens: int = Field(default=0, sa_type=sa.BigInteger)
+    cache_write_tokens: int = Field(default=0, sa_type=sa.BigInteger)
+    cache_read_tokens: int = Field(default=0, sa_type=sa.BigInteger)
+    unpriced: int = Field(default=0, sa_type=sa.BigInteger)  # how many of `requests` had no known price
+    cost: Decimal = Field(default=Decimal(0), sa_type=Dollars)
+    list_price: Decimal = Field(default=Decimal(0), sa_type=Dollars)
+
+
+class DailyUsage(_Used, table=True):
     """A client's usage of a model on a day (UTC), by whom and how it is billed. Never pruned."""
 
     __tablename__ = "usage"
@@ -21,11 +34,20 @@ class DailyUsage(SQLModel, table=True):
     gateway_key: str = Field(primary_key=True)  # "": none
     model: str = Field(primary_key=True)
     processing: str = Field(primary_key=True)  # "batch" or "real_time"
-    requests: int = Field(default=0, sa_column=count())
-    input_tokens: int = Field(default=0, sa_column=count())
-    output_tokens: int = Field(default=0, sa_column=count())
-    cache_write_tokens: int = Field(default=0, sa_column=count())
-    cache_read_tokens: int = Field(default=0, sa_column=count())
-    unpriced: int = Field(default=0, sa_column=count())  # how many of `requests` had no known price
-    cost: Decimal = Field(default=Decimal(0), sa_column=sa.Column(Dollars, nullable=False))
-    list_price: Decimal = Field(default=Decimal(0), sa_column=sa.Column(Dollars, nullable=False))
+
+
+class UsageEntry(_Used, table=True):
+    """Usage that is not in `usage` yet. Collectors only append, so that none waits for another's row."""
+
+    __tablename__ = "usage_entries"
+
+    id: int | None = Field(
+        default=None,
+        sa_column=sa.Column(sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    )
+    day: str = Field(max_length=10)
+    client: str
+    account: str
+    gateway_key: str
+    model: str
+    processing: str

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-import msgspec
 import psycopg
 import sqlalchemy as sa
 
 from carpool_worker.database import is_postgres, psycopg_connection
+
+POSTGRES_NAME = 63
+"""Letters of a table's name."""
 
 SQLITE_ROWS = 100
 """Rows per statement, which SQLite allows 32,766 values."""
@@ -21,7 +23,8 @@ def insert_rows(
 ) -> None:
     """Insert many rows: with COPY on PostgreSQL, with many rows per statement on SQLite.
 
-    `columns` maps each column to its SQL type. COPY is binary, as its text format writes bytes in hexadecimal.
+    `columns` maps each column to its SQL type; ids are given in their 16 bytes, as "bytea" on both databases. COPY is
+    binary, as its text format writes bytes in hexadecimal.
 
     Raises:
         sqlalchemy.exc.IntegrityError: a row exists already; the transaction must be rolled back.
@@ -64,36 +67,44 @@ def update_rows(
 ) -> int:
     """Update many rows, each with its own values; return how many were updated.
 
-    `columns` maps each column to its SQL type; a row is its id, then the values in that order. Only rows that meet the
-    condition `where` are updated; their columns `emptied` become NULL.
+    `columns` maps each column to its SQL type; a row is its id (16 bytes), then the values in that order. Only rows
+    that meet the condition `where` are updated; their columns `emptied` become NULL.
     """
     if not rows:
         return 0
     sets = ", ".join([*(f"{name} = v.{name}" for name in columns), *(f"{name} = NULL" for name in emptied)])
     begin, end = f"UPDATE {table} SET {sets} FROM", f"WHERE {table}.id = v.id AND {where}"  # noqa: S608
-    as_tables = _as_json_table if is_postgres(connection) else _as_values_tables
+    if is_postgres(connection):
+        given = _copied(connection, table, columns, rows)
+        return connection.exec_driver_sql(f"{begin} {given} AS v {end}").rowcount
+    # Not WITH … UPDATE: the driver counts rows only for a statement that begins with its verb.
+    names = ", ".join(["id", *columns])
     return sum(
-        connection.exec_driver_sql(f"{begin} {given} {end}", values).rowcount
-        for given, values in as_tables(columns, rows)
+        connection.exec_driver_sql(
+            f"{begin} (WITH given({names}) AS (VALUES {some}) SELECT * FROM given) AS v {end}",  # noqa: S608
+            values,
+        ).rowcount
+        for values, some in _sqlite_values(rows)
     )
 
 
-def _as_json_table(
-    columns: Mapping[str, str], rows: Sequence[Sequence[Any]]
-) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    # One JSON document: psycopg would take four times as long for arrays, as it adapts each item.
-    document = msgspec.json.encode([dict(zip(("id", *columns), row, strict=True)) for row in rows])
-    kinds = ", ".join(["id text", *(f"{name} {kind}" for name, kind in columns.items())])
-    yield f"json_to_recordset(%s::json) AS v({kinds})", (document.decode(),)
+def _copied(
+    connection: sa.Connection, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]]
+) -> str:
+    """Copy rows into a temporary table of this connection, and return its name.
 
-
-def _as_values_tables(
-    columns: Iterable[str], rows: Sequence[Sequence[Any]]
-) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    # Not WITH … UPDATE: the driver counts rows only for a statement that begins with its verb.
-    names = ", ".join(["id", *columns])
-    for values, placeholders in _sqlite_values(rows):
-        yield f"(WITH given({names}) AS (VALUES {placeholders}) SELECT * FROM given) AS v", values  # noqa: S608
+    PostgreSQL knows nothing of its contents: without these settings it would read all of `table` for a hash join.
+    """
+    name = f"{table}_{'_'.join(columns)}"[:POSTGRES_NAME]
+    types = "".join(f", {column} {kind}" for column, kind in columns.items())
+    connection.exec_driver_sql(
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} (id uuid{types}) ON COMMIT DELETE ROWS"
+    )
+    connection.exec_driver_sql(f"DELETE FROM {name}")  # noqa: S608 - of an earlier call in this transaction
+    connection.exec_driver_sql("SET LOCAL enable_hashjoin = off")
+    connection.exec_driver_sql("SET LOCAL enable_mergejoin = off")
+    insert_rows(connection, name, {"id": "bytea"} | dict(columns), rows)
+    return name
 
 
 def _sqlite_values(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[tuple[Any, ...], str]]:

@@ -1,4 +1,7 @@
-"""SQL about the ledger: each client's usage of each model on each day."""
+"""SQL about the ledger: each client's usage of each model on each day.
+
+Collectors append entries; one agent at a time rolls them up into the daily rows. Whoever reads sums both.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from carpool_worker.models.tables import usage
+from carpool_worker.models.tables import usage, usage_entries
 from carpool_worker.money.costs import Tokens
 from carpool_worker.money.prices import Price
 from carpool_worker.store.upserts import upsert
 from carpool_worker.units import DOLLAR
 
 DIMENSIONS = ("client", "model", "day")
+KEY = ("day", "client", "account", "gateway_key", "model", "processing")
+ROLLED_UP = 5_000
+"""Entries rolled up in one transaction."""
+
 COUNTS = (
     "requests",
     "input_tokens",
@@ -43,6 +50,9 @@ class UsageRow:
     unpriced: int = 0
     cost: int = 0  # picodollars
     list_price: int = 0  # picodollars
+    account: str = ""
+    gateway_key: str = ""
+    processing: str = "batch"
 
     @property
     def saved(self) -> int:
@@ -69,9 +79,37 @@ class UsageRow:
 
 
 def add(connection: sa.Connection, used: Iterable[UsageRow]) -> None:
-    """Add rows to the ledger; they are written in a fixed order, so that two collectors can't deadlock."""
-    rows = sorted(used, key=lambda row: (row.day, row.client, row.model))
-    upsert(connection, usage, [_stored(row) for row in rows], add=COUNTS)
+    """Append to the ledger."""
+    if rows := [_stored(row) for row in used]:
+        connection.execute(sa.insert(usage_entries), rows)
+
+
+def roll_up(connection: sa.Connection) -> int:
+    """Add the oldest entries to the daily rows, and delete them; return how many they were.
+
+    One process at a time: two would wait for each other's daily rows.
+    """
+    columns = [usage_entries.c[name] for name in (*KEY, *COUNTS)]
+    oldest = sa.select(usage_entries.c.id, *columns).order_by(usage_entries.c.id).limit(ROLLED_UP)
+    entries = connection.execute(oldest.with_for_update()).all()
+    if not entries:
+        return 0
+    sums: dict[tuple[str, ...], dict[str, Any]] = {}
+    for _, *values in entries:
+        key, counts = tuple(values[: len(KEY)]), dict(zip(COUNTS, values[len(KEY) :], strict=True))
+        total = sums.setdefault(key, dict.fromkeys(COUNTS, 0))
+        sums[key] = {name: total[name] + counts[name] for name in COUNTS}
+    rows = [dict(zip(KEY, key, strict=True)) | total for key, total in sorted(sums.items())]
+    upsert(connection, usage, rows, add=COUNTS)
+    connection.execute(sa.delete(usage_entries).where(usage_entries.c.id.in_([row.id for row in entries])))
+    return len(entries)
+
+
+def all_rows() -> sa.Subquery:
+    """Return the whole ledger as a table: the daily rows, and the entries that are not in them yet."""
+    names = (*KEY, *COUNTS)
+    parts = (sa.select(*(table.c[name] for name in names)) for table in (usage, usage_entries))
+    return sa.union_all(*parts).subquery("ledger")
 
 
 def totals(
@@ -85,12 +123,13 @@ def totals(
 
     The other dimensions are "" in the rows. The rows are ordered by day, then the most expensive first.
     """
-    kept = [usage.c[name] for name in by]
-    sums = [sa.type_coerce(sa.func.sum(usage.c[name]), sa.BigInteger).label(name) for name in COUNTS]
+    ledger = all_rows().c
+    kept = [ledger[name] for name in by]
+    sums = [sa.type_coerce(sa.func.sum(ledger[name]), sa.BigInteger).label(name) for name in COUNTS]
     bounds = (
-        usage.c.day >= since if since else None,
-        usage.c.day <= until if until else None,
-        usage.c.client == client if client else None,
+        ledger.day >= since if since else None,
+        ledger.day <= until if until else None,
+        ledger.client == client if client else None,
     )
     query = sa.select(*kept, *sums).where(*(bound for bound in bounds if bound is not None)).group_by(*kept)
     rows = [_used(row._mapping) for row in connection.execute(query)]

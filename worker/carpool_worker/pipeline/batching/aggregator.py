@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -18,14 +19,16 @@ from carpool.contract import Envelope, lane_of
 from carpool_worker.database import now, write
 from carpool_worker.pipeline.batching import budgeter, canceler
 from carpool_worker.pipeline.batching.lanes import Filled, Lane, fill
+from carpool_worker.pipeline.inbox.packs import Pack, regrouped
 from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
 from carpool_worker.policies.budgets import Budgets
 from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.windows import LEAD, is_open
 from carpool_worker.prompt_cache.prefixes import prefix_of
 from carpool_worker.store.batches import filling
-from carpool_worker.store.requests import intake
+from carpool_worker.store.requests import intake, segments
 from carpool_worker.store.requests import rows as requests
+from carpool_worker.store.requests.segments import Place
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import Milliseconds
 
@@ -38,6 +41,28 @@ RACES = 5
 """Tries to commit a chunk, as another aggregator may insert one of its requests first."""
 
 NO_BUDGETS: Budgets = {}
+
+
+class Arrived(NamedTuple):
+    """A new request, and the segment with its params."""
+
+    envelope: Envelope
+    segment_id: int
+
+    @property
+    def params_bytes(self) -> int:
+        """Bytes of its params."""
+        return len(self.envelope.params)
+
+    @property
+    def priority(self) -> int:
+        """The highest goes first."""
+        return self.envelope.priority
+
+    @property
+    def submit_by(self) -> int | None:
+        """When it should be submitted, in milliseconds since the epoch; None: at any time."""
+        return self.envelope.submit_by
 
 
 def aggregate(
@@ -62,11 +87,13 @@ def aggregate(
     report(_sweep(engine))
     report(seal_due(engine, limits))
     for chunk in inbox.chunks():
-        report(pool(engine, chunk.envelopes, limits, budgets))
+        filled = pool(engine, chunk.packs, limits, budgets)
+        report(filled)
+        inbox.quarantine(filled.conflicting)
         if _apply_cancels(engine, chunk):
             report(_sweep(engine))
         inbox.acknowledge(chunk)
-        count += len(chunk.envelopes)
+        count += chunk.count
         if time.monotonic() > deadline:
             break
     inbox.leave()
@@ -74,18 +101,20 @@ def aggregate(
     return count
 
 
-def pool(
-    engine: sa.Engine, envelopes: Sequence[Envelope], limits: Limits, budgets: Budgets = NO_BUDGETS
-) -> Filled:
+def pool(engine: sa.Engine, packs: Sequence[Pack], limits: Limits, budgets: Budgets = NO_BUDGETS) -> Filled:
     """Commit new requests to their lanes' batches, each only once even if another aggregator pools them now."""
+    packs = regrouped(packs)
     for _ in range(RACES - 1):
         try:
             with write(engine) as connection:
-                return _pool(connection, envelopes, limits, now(), budgets)
+                return _pool(connection, packs, limits, now(), budgets)
         except sa.exc.IntegrityError:
-            log.info("raced by another aggregator, trying again", requests=len(envelopes))
+            log.info(
+                "raced by another aggregator, trying again",
+                requests=sum(len(pack.envelopes) for pack in packs),
+            )
     with write(engine) as connection:
-        return _pool(connection, envelopes, limits, now(), budgets)
+        return _pool(connection, packs, limits, now(), budgets)
 
 
 def seal_due(engine: sa.Engine, limits: Limits) -> Filled:
@@ -102,32 +131,41 @@ def seal_due(engine: sa.Engine, limits: Limits) -> Filled:
 
 
 def _pool(
-    connection: sa.Connection,
-    envelopes: Sequence[Envelope],
-    limits: Limits,
-    at: Milliseconds,
-    budgets: Budgets,
+    connection: sa.Connection, packs: Sequence[Pack], limits: Limits, at: Milliseconds, budgets: Budgets
 ) -> Filled:
-    new = _new(connection, envelopes)
-    split = budgeter.split(connection, new, budgets, at)
-    budgeter.insert_over_budget(connection, split, at)
-    filled = Filled(refused=[envelope.id for envelope, _ in split.refused])
-    prefixes = {envelope.id: prefix_of(envelope.params) for envelope in split.within}
+    new, conflicting = _new(connection, packs)
+    envelopes = [envelope for pack in new for envelope in pack.envelopes]
+    split = budgeter.split(connection, envelopes, budgets, at)
+    places = segments.insert(connection, [(pack.envelopes, pack.packed()) for pack in new])
+    budgeter.insert_over_budget(connection, split, places, at)
+    filled = Filled(refused=[envelope.id for envelope, _ in split.refused], conflicting=conflicting)
     lanes = _by_lane(split.within)
     for name in sorted(lanes):  # one order for all aggregators: no deadlock over open batches
         first = lanes[name][0]
         lane = Lane(name, first.model, first.headers)
-        place = partial(_insert, connection, name, at, split.estimates, prefixes)
-        alike = sorted(lanes[name], key=lambda envelope: prefixes[envelope.id] or "")
-        fill(connection, lane, alike, _params_bytes, place, limits, at, filled)
+        place = partial(_insert, connection, at, places, split.estimates)
+        arrived = [Arrived(envelope, places[envelope.id].segment_id) for envelope in lanes[name]]
+        fill(connection, lane, arrived, place, limits, at, filled)
     return filled
 
 
-def _new(connection: sa.Connection, envelopes: Sequence[Envelope]) -> list[Envelope]:
-    """Return the requests that are not in the table yet; of several with one id, the first."""
-    known = requests.known(connection, [envelope.id for envelope in envelopes])
-    new = {envelope.id: envelope for envelope in reversed(envelopes) if envelope.id not in known}
-    return list(reversed(new.values()))
+def _new(connection: sa.Connection, packs: Sequence[Pack]) -> tuple[list[Pack], list[Envelope]]:
+    """Return the requests that are not in the table yet (of several with one id, the first), and those in conflict.
+
+    Two requests with one idempotency key are the same only if their params are.
+    """
+    envelopes = [envelope for pack in packs for envelope in pack.envelopes]
+    stored = requests.known(connection, [envelope.id for envelope in envelopes])
+    first: dict[str, Envelope] = {}
+    conflicting = []
+    for one in envelopes:
+        if one.id not in stored and first.setdefault(one.id, one) is one:
+            continue
+        known = stored[one.id] if one.id in stored else intake.digest(first[one.id].params)
+        if one.idempotency_key is not None and known and known != intake.digest(one.params):
+            conflicting.append(one)
+    kept = (pack.keeping([one for one in pack.envelopes if first.get(one.id) is one]) for pack in packs)
+    return [pack for pack in kept if pack.envelopes], conflicting
 
 
 def _by_lane(envelopes: Sequence[Envelope]) -> dict[str, list[Envelope]]:
@@ -150,15 +188,12 @@ def _sweep(engine: sa.Engine) -> Filled:
 
 def _insert(
     connection: sa.Connection,
-    lane: str,
     at: int,
+    places: Mapping[str, Place],
     estimates: Mapping[str, int],
-    prefixes: Mapping[str, str | None],
     batch_id: str,
-    envelopes: Sequence[Envelope],
+    arrived: Sequence[Arrived],
 ) -> None:
-    intake.insert(connection, lane, batch_id, envelopes, at, estimates, prefixes)
-
-
-def _params_bytes(envelope: Envelope) -> int:
-    return len(envelope.params)
+    envelopes = [one.envelope for one in arrived]
+    prefixes = {envelope.id: prefix_of(envelope.params) for envelope in envelopes}
+    intake.insert(connection, batch_id, envelopes, places, at, estimates, prefixes)

@@ -7,13 +7,13 @@ Every transaction that reserves takes one lock until it ends, and sums up again 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
 import sqlalchemy as sa
 
-from carpool.contract import Envelope, lane_of
+from carpool.contract import Envelope
 from carpool_worker import transition_log
 from carpool_worker.database import now, read, write
 from carpool_worker.money.estimates import estimate
@@ -31,6 +31,7 @@ from carpool_worker.states import REFUSE
 from carpool_worker.store.requests import endings, intake, reservations
 from carpool_worker.store.requests.endings import Ending
 from carpool_worker.store.requests.reservations import HeldRequest
+from carpool_worker.store.requests.segments import Place
 from carpool_worker.units import SECOND, Picodollars
 
 CHUNK_REQUESTS = 2_000
@@ -72,12 +73,13 @@ def split(connection: sa.Connection, envelopes: Sequence[Envelope], budgets: Bud
     return found
 
 
-def insert_over_budget(connection: sa.Connection, split: BudgetSplit, at: int) -> None:
+def insert_over_budget(
+    connection: sa.Connection, split: BudgetSplit, places: Mapping[str, Place], at: int
+) -> None:
     """Insert the requests that are over budget: as held, or as refused, with the deliveries of the refusals."""
     over = [*split.held, *(one for one, _ in split.refused)]
-    lanes = {one.id: lane_of(one.model, one.headers) for one in over}
     prefixes = {one.id: prefix_of(one.params) for one in over}
-    intake.insert_held(connection, over, lanes, prefixes, split.estimates, at)
+    intake.insert_held(connection, over, places, prefixes, split.estimates, at)
     _refuse(connection, [(_held(one, split), why) for one, why in split.refused], at)
 
 
@@ -152,9 +154,10 @@ def _release(connection: sa.Connection, client: str, budget: Budget | None, at: 
 
 
 def _refuse(connection: sa.Connection, refused: Sequence[tuple[HeldRequest, str]], at: int) -> None:
-    finished = [Ending.failed(one.id, one.callback, EXCEEDED, why, REFUSE) for one, why in refused]
+    finished = [Ending.failed(one, EXCEEDED, why, REFUSE) for one, why in refused]
     endings.finish(connection, finished, at)
 
 
 def _held(one: Envelope, split: BudgetSplit) -> HeldRequest:
-    return HeldRequest(one.id, split.estimates[one.id], one.callback.decode() if one.callback else None)
+    callback = one.callback.decode() if one.callback else None
+    return HeldRequest(one.id, one.client, split.estimates[one.id], callback)

@@ -52,7 +52,7 @@ def apply_cancel(engine: sa.Engine, command: Cancel) -> int:
     requested = 0
     for ids in in_chunks(command.ids):
         with write(engine) as connection:
-            unknown = set(ids) - requests.known(connection, ids)
+            unknown = set(ids) - requests.known(connection, ids).keys()
             cancellations.remember(connection, command.client, unknown, command.at)
         # Only after that commit: an aggregator reads what is remembered after its own, so one of the two acts.
         requested += request_cancellation(engine, ids, command.client)
@@ -138,7 +138,7 @@ def _remove(connection: sa.Connection, batch_id: str, due: Sequence[DueCancellat
 
 
 def _cancel(connection: sa.Connection, due: Sequence[DueCancellation], at: int) -> None:
-    endings.finish(connection, [Ending.canceled(one.id, one.callback) for one in due], at)
+    endings.finish(connection, [Ending.canceled(one) for one in due], at)
 
 
 def _dissolve(connection: sa.Connection, batch_id: str, state: BatchState) -> None:

@@ -8,13 +8,22 @@ from typing import Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from carpool_worker.policies.limits import Limits, fitting, item_bytes
+from carpool.contract import Envelope
+from carpool_worker.policies.limits import Limits, before_edge, fitting, item_bytes
 from carpool_worker.store.batches import filling, transitions
 from carpool_worker.units import Milliseconds
 
 
-class Urgent(Protocol):
-    """What has a priority, and perhaps a time by which it should be submitted."""
+class Queued(Protocol):
+    """What goes into a batch."""
+
+    @property
+    def params_bytes(self) -> int:
+        """Bytes of its params."""
+
+    @property
+    def segment_id(self) -> int:
+        """The segment with its params."""
 
     @property
     def priority(self) -> int:
@@ -25,10 +34,10 @@ class Urgent(Protocol):
         """When it should be submitted, in milliseconds since the epoch; None: at any time."""
 
 
-Item = TypeVar("Item", bound=Urgent)
+Item = TypeVar("Item", bound=Queued)
 
 
-def earliest(items: Iterable[Urgent]) -> int | None:
+def earliest(items: Iterable[Queued]) -> int | None:
     """Return the earliest `submit_by`, in milliseconds since the epoch, or None if none has one."""
     return min((item.submit_by for item in items if item.submit_by is not None), default=None)
 
@@ -42,6 +51,7 @@ class Filled:
     dissolved: list[str] = field(default_factory=list)  # canceling left them empty
     canceled: list[str] = field(default_factory=list)  # requests
     refused: list[str] = field(default_factory=list)  # they are over budget
+    conflicting: list[Envelope] = field(default_factory=list)  # their keys were used with other params
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +67,6 @@ def fill(
     connection: sa.Connection,
     lane: Lane,
     items: Sequence[Item],
-    size_of: Callable[[Item], int],
     place: Callable[[str, Sequence[Item]], None],
     limits: Limits,
     now: Milliseconds,
@@ -65,16 +74,20 @@ def fill(
 ) -> None:
     """Put `items` into the lane's open batch, highest priority first; a full batch is sealed, and the next one opened.
 
+    The items of a segment must follow each other.
+
     `place` writes items into the batch of an id; `filled` collects the batches opened and sealed.
     """
     items = sorted(items, key=lambda item: -item.priority)
-    sizes = [size_of(item) for item in items]
+    sizes = [item.params_bytes for item in items]
+    segments = [item.segment_id for item in items]
     start = 0
     while start < len(items):
         batch = filling.open_in(connection, lane.name, lane.model, lane.headers, now)
         if batch.request_count == 0:
             filled.opened.append(batch.id)
         n = fitting(sizes[start:], batch.request_count, batch.body_bytes, limits)
+        n = before_edge(segments[start:], n, batch.request_count, limits)
         if n:
             part = items[start : start + n]
             place(batch.id, part)

@@ -42,14 +42,8 @@ def _stage(connection: sa.Connection, due: Sequence[DueRequest], limits: Limits,
     for name in sorted(lanes):
         first = lanes[name][0]
         lane = Lane(name, first.model, json.loads(first.headers))
-        fill(
-            connection, lane, lanes[name], _params_bytes, partial(_place, connection, at), limits, at, staged
-        )
+        fill(connection, lane, lanes[name], partial(_place, connection, at), limits, at, staged)
 
 
 def _place(connection: sa.Connection, at: int, batch_id: str, due: Sequence[DueRequest]) -> None:
     staging.stage(connection, batch_id, [one.id for one in due], at)
-
-
-def _params_bytes(due: DueRequest) -> int:
-    return due.params_bytes

@@ -72,7 +72,7 @@ class Conclusions:
 
     endings: list[Ending] = field(default_factory=list)
     rescheduled: list[Rescheduled] = field(default_factory=list)
-    used: dict[tuple[str, str], UsageRow] = field(default_factory=dict)
+    used: dict[tuple[str, ...], UsageRow] = field(default_factory=dict)
 
     @property
     def is_priced(self) -> bool:
@@ -130,7 +130,9 @@ def _conclude(
     if transition is COMPLETE and result.message:
         end = _priced(conclusions, request, result.message, body, day)
     else:
-        end = Ending(request.id, transition, result.type, body, request.callback)
+        end = Ending(
+            request.id, request.client, transition, result.type, body, request.callback, error=error_type
+        )
     conclusions.endings.append(end.dropped() if request.cancel_requested_at else end)
 
 
@@ -146,8 +148,13 @@ def _read(request_id: str, body: bytes) -> ParsedResult:
 
 def _priced(conclusions: Conclusions, request: Pending, message: Message, body: bytes, day: date) -> Ending:
     tokens = message.usage
-    price = price_of(tokens, message.model, day) or price_of(tokens, request.model, day)
-    key = request.client, request.model
-    used = conclusions.used.get(key) or conclusions.used.setdefault(key, UsageRow(day.isoformat(), *key))
+    terms = request.terms
+    price = price_of(tokens, message.model, day) or price_of(tokens, terms.model, day)
+    key = terms.client, terms.model, terms.account or "", terms.gateway_key or ""
+    used = conclusions.used.get(key)
+    if used is None:
+        client, model, account, gateway_key = key
+        used = UsageRow(day.isoformat(), client, model, account=account, gateway_key=gateway_key)
+        conclusions.used[key] = used
     used.add(tokens, price)
-    return Ending.succeeded(request.id, body, request.callback, tokens, price)
+    return Ending.succeeded(request, body, tokens, price)

@@ -7,20 +7,21 @@ whole batch, or keep an answer from its callback.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from carpool import callbacks
 from carpool.contract import (
     BETA_HEADER,
-    ENTRY_FIELD,
     MAX_PARAMS_BYTES,
     MAX_PRIORITY,
+    REPLIES,
     REQUEST_ID,
     USER_PROFILE_HEADER,
     WORKSPACE_HEADER,
     Cancel,
+    Entry,
     Envelope,
 )
 from carpool.envelopes import MAX_BETAS_LENGTH, check_client
@@ -36,40 +37,53 @@ HEADER_VALUE = re.compile(f"[!-~]{{1,{MAX_BETAS_LENGTH}}}")
 UNREADABLE = (KeyError, ValueError, RecursionError, MemoryError)
 """Raised by reading an entry: msgspec's errors are ValueErrors; a few bytes can claim to be a list of billions."""
 
+REPLY_LIST = re.compile(re.escape(REPLIES) + "[0-9a-f]{32}")
+NAME = re.compile("[!-~]{1,128}")
+TAG = re.compile(r"[^\s\x00-\x1f\x7f]{1,64}")
+MAX_TAGS = 10
+
 ESCAPED_NUL = b"\\u0000"
 
 
-def packed_envelopes(fields: Mapping[bytes, bytes]) -> bytes:
-    """Return the field of an inbox entry that holds its envelopes; raise ValueError if it has none."""
-    if ENTRY_FIELD not in fields:
-        raise ValueError("it has no field that this version knows")
-    return fields[ENTRY_FIELD]
+def check_terms(terms: Entry | Envelope) -> None:
+    """Raise ValueError, naming the field and the rule, if what requests share would do harm."""
+    check_client(terms.client)
+    if not is_model(terms.model):
+        raise ValueError("model: must be the name of a model, without spaces")
+    if abs(terms.priority) > MAX_PRIORITY:
+        raise ValueError(f"priority: must be from -{MAX_PRIORITY} to {MAX_PRIORITY}")
+    _check_headers(terms.headers)
+    if terms.callback:
+        _check_callback(terms.callback)
+    if terms.reply_to is not None and not REPLY_LIST.fullmatch(terms.reply_to):
+        raise ValueError("reply_to: must be the name of a reply list")
+    for field in ("account", "gateway_key", "client_batch"):
+        _check_name(field, getattr(terms, field))
 
 
-def check(envelopes: Iterable[Envelope]) -> None:
+def check(envelopes: Iterable[Envelope], *, terms_are_checked: bool = False) -> None:
     """Raise ValueError, naming the field and the rule, for the first envelope that would do harm."""
     for envelope in envelopes:
         if not REQUEST_ID.fullmatch(envelope.id):
             raise ValueError("id: must be 32 hexadecimal digits")
-        check_client(envelope.client)
-        if not is_model(envelope.model):
-            raise ValueError("model: must be the name of a model, without spaces")
+        if not terms_are_checked:
+            check_terms(envelope)
         if "\0" in (envelope.idempotency_key or ""):
             raise ValueError("idempotency_key: must not contain a NUL character")
         if not 0 <= envelope.enqueued_at <= LATEST:
             raise ValueError("enqueued_at: must be milliseconds since the epoch")
-        if abs(envelope.priority) > MAX_PRIORITY:
-            raise ValueError(f"priority: must be from -{MAX_PRIORITY} to {MAX_PRIORITY}")
         if not 0 <= (envelope.submit_by or 0) <= LATEST:
             raise ValueError("submit_by: must be milliseconds since the epoch")
+        if not 0 <= (envelope.deadline or 0) <= LATEST:
+            raise ValueError("deadline: must be milliseconds since the epoch")
         if envelope.trace is not None and not TRACEPARENT.fullmatch(envelope.trace):
             raise ValueError("trace: must be a W3C traceparent")
         _check_params(envelope.params)
-        _check_headers(envelope.headers)
-        if envelope.callback:
-            _check_callback(envelope.callback)
         if envelope.metadata:
             _check_json("metadata", envelope.metadata)  # becomes part of the answer as it is
+        if envelope.tags:
+            _check_tags(envelope.tags)
+        _check_name("custom_id", envelope.custom_id)
 
 
 def check_cancel(command: Cancel) -> None:
@@ -79,6 +93,18 @@ def check_cancel(command: Cancel) -> None:
     check_client(command.client)
     if not 0 <= command.at <= LATEST:
         raise ValueError("at: must be milliseconds since the epoch")
+
+
+def _check_tags(tags: Sequence[str]) -> None:
+    if len(tags) > MAX_TAGS or not all(map(TAG.fullmatch, tags)):
+        raise ValueError(
+            f"tags: must be {MAX_TAGS} at most, each 1 to 64 printable characters without spaces"
+        )
+
+
+def _check_name(field: str, name: str | None) -> None:
+    if name is not None and not NAME.fullmatch(name):
+        raise ValueError(f"{field}: must be 1 to 128 visible ASCII characters")
 
 
 def _check_params(params: bytes) -> None:

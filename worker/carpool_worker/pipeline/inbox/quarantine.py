@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import redis
 
-from carpool.contract import CANCEL_FIELD, INBOX, QUEUED, decode_cancel, decode_entry
+from carpool.contract import CANCEL_FIELD, INBOX, QUEUED, decode_cancel
 from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.exceptions import WorkerError
-from carpool_worker.pipeline.inbox.checks import UNREADABLE, check, check_cancel, packed_envelopes
+from carpool_worker.pipeline.inbox import packs
+from carpool_worker.pipeline.inbox.checks import UNREADABLE, check_cancel
 from carpool_worker.units import Milliseconds
 
 PAGE_ENTRIES = 8
@@ -82,7 +83,7 @@ class QuarantinedEntry:
     def clients(self) -> set[str]:
         """Return the clients of its requests; none if it can't be read."""
         try:
-            return {envelope.client for envelope in decode_entry(packed_envelopes(self.fields))}
+            return packs.clients(self.fields)
         except UNREADABLE:
             return set()
 
@@ -136,9 +137,7 @@ def _requests(entry: QuarantinedEntry) -> int:
     if command := entry.fields.get(CANCEL_FIELD):
         check_cancel(decode_cancel(command))
         return 0
-    envelopes = decode_entry(packed_envelopes(entry.fields))
-    check(envelopes)
-    return len(envelopes)
+    return sum(len(pack.envelopes) for pack in packs.read(entry.fields))
 
 
 def _entry(entry_id: str, fields: dict[bytes, bytes]) -> QuarantinedEntry:

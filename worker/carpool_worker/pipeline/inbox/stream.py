@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,15 +15,17 @@ from redis.exceptions import ResponseError
 from carpool.contract import (
     CANCEL_FIELD,
     INBOX,
+    OLD_ENTRY_FIELD,
     QUEUED,
     Cancel,
     Envelope,
     decode_cancel,
-    decode_entry,
+    encode_entry,
 )
 from carpool_worker.coordination.keys import QUARANTINE
-from carpool_worker.pipeline.inbox import quarantine
-from carpool_worker.pipeline.inbox.checks import UNREADABLE, check, check_cancel, packed_envelopes
+from carpool_worker.pipeline.inbox import packs, quarantine
+from carpool_worker.pipeline.inbox.checks import UNREADABLE, check_cancel
+from carpool_worker.pipeline.inbox.packs import Pack
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import SECOND
 
@@ -60,14 +62,27 @@ class Chunk:
     """The requests of some entries, to be stored in one transaction, and the cancel commands among them."""
 
     entries: list[tuple[bytes, int]] = field(default_factory=list)  # id, number of requests
-    envelopes: list[Envelope] = field(default_factory=list)
+    packs: list[Pack] = field(default_factory=list)
+    count: int = 0  # requests
     cancels: list[Cancel] = field(default_factory=list)
-    size: int = 0
+    size: int = 0  # bytes, unpacked
+
+    @property
+    def envelopes(self) -> list[Envelope]:
+        """All requests."""
+        return [envelope for pack in self.packs for envelope in pack.envelopes]
 
     @property
     def full(self) -> bool:
         """Whether it is large enough to be stored."""
-        return len(self.envelopes) >= CHUNK_REQUESTS or self.size >= CHUNK_BYTES
+        return self.count >= CHUNK_REQUESTS or self.size >= CHUNK_BYTES
+
+
+class KeyConflict(ValueError):
+    """Its idempotency key was used before, with other params: that request stands, and this one was not run."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
 
 
 class Inbox:
@@ -91,6 +106,15 @@ class Inbox:
         arguments = [part for entry in chunk.entries for part in entry]
         self._acknowledge(keys=[INBOX, QUEUED], args=[GROUP, *arguments])
 
+    def quarantine(self, conflicting: Sequence[Envelope]) -> None:
+        """Quarantine requests that came with the idempotency key of another one, but other params.
+
+        Called before their entry is acknowledged, so a crash in between quarantines them twice and loses none.
+        """
+        for one in conflicting:
+            quarantine.add(self._redis, {OLD_ENTRY_FIELD: encode_entry([one])}, KeyConflict())
+            log.error("idempotency key used with other params: request quarantined", request=one.id)
+
     def leave(self) -> None:
         """Delete this consumer, so that dead ones don't pile up; call it once all that it read is acknowledged."""
         self._redis.xgroup_delconsumer(INBOX, GROUP, self._consumer)
@@ -107,9 +131,9 @@ class Inbox:
         for entries in reads:
             for entry in entries:
                 self._add(chunk, entry)
-            if chunk.full:
-                yield chunk
-                chunk = Chunk()
+                if chunk.full:
+                    yield chunk
+                    chunk = Chunk()
         if chunk.entries:
             yield chunk
 
@@ -133,20 +157,19 @@ class Inbox:
 
     def _add(self, chunk: Chunk, entry: Entry) -> None:
         entry_id, fields = entry
-        envelopes: list[Envelope] = []
         try:
             if packed_cancel := fields.get(CANCEL_FIELD):
                 self._add_cancel(chunk, entry_id, packed_cancel)
                 return
-            packed = packed_envelopes(fields)
-            envelopes = decode_entry(packed)
-            check(envelopes)
+            read = packs.read(fields)
         except UNREADABLE as error:
-            self._quarantine(entry_id, fields, len(envelopes), error)
+            self._quarantine(entry_id, fields, error)
             return
-        chunk.entries.append((entry_id, len(envelopes)))
-        chunk.envelopes += envelopes
-        chunk.size += len(packed)
+        count = sum(len(pack.envelopes) for pack in read)
+        chunk.entries.append((entry_id, count))
+        chunk.packs += read
+        chunk.count += count
+        chunk.size += sum(pack.params_bytes for pack in read)
 
     def _add_cancel(self, chunk: Chunk, entry_id: bytes, packed: bytes) -> None:
         command = decode_cancel(packed)
@@ -155,11 +178,9 @@ class Inbox:
         chunk.cancels.append(command)
         chunk.size += len(packed)
 
-    def _quarantine(
-        self, entry_id: bytes, fields: dict[bytes, bytes], requests: int, error: Exception
-    ) -> None:
+    def _quarantine(self, entry_id: bytes, fields: dict[bytes, bytes], error: Exception) -> None:
         quarantine.add(self._redis, fields, error)
-        self._acknowledge(keys=[INBOX, QUEUED], args=[GROUP, entry_id, requests])
+        self._acknowledge(keys=[INBOX, QUEUED], args=[GROUP, entry_id, packs.claimed_count(fields)])
         log.error("inbox entry quarantined", entry=entry_id.decode(), stream=QUARANTINE)
 
 

@@ -29,7 +29,7 @@ def spooled(engine: sa.Engine, batch_id: str) -> Iterator[tuple[IO[bytes], int]]
         with read(engine) as connection:
             frame = b'{"requests":['
             marked = batches.marked(connection, batch_id)
-            for custom_id, params in bodies.of_batch(connection, batch_id):
+            for custom_id, params in bodies.of_batch(connection, batch_id, marked):
                 if marked:
                     params = mark(params, marked)
                 body.write(b'%b{"custom_id":"%b","params":%b}' % (frame, custom_id.encode(), params))

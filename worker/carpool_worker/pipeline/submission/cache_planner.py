@@ -26,6 +26,7 @@ from carpool_worker.settings import API_MAX_BYTES
 from carpool_worker.store.batches import filling, shared_prompts
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.requests import rows as requests
+from carpool_worker.store.requests import segments
 from carpool_worker.units import DAY, HOUR, Milliseconds
 
 WARM_UP_TIMEOUT = HOUR
@@ -80,7 +81,7 @@ def _decide(connection: sa.Connection, batch: Batch) -> CachePlan:
 def _examined(
     connection: sa.Connection, group: shared_prompts.PromptGroup, is_cached: bool
 ) -> SharedPrefix | None:
-    body = shared_prompts.body(connection, group.sample)
+    body = segments.body_of(connection, group.sample)
     if not can_be_marked(body):
         return None
     return SharedPrefix(group.prefix, group.requests, group.sample, prefixes.read(body).length, is_cached)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker.models import Batch
-from carpool_worker.models.tables import batches, params, requests
+from carpool_worker.models.tables import batches, requests
 from carpool_worker.states import BatchState, RequestState
 
 NONE_MARKED = "[]"
@@ -30,12 +30,6 @@ def groups_in(connection: sa.Connection, batch_id: str, most: int) -> list[Promp
     )
     shared = found.group_by(row.prefix).having(number > 1).order_by(number.desc(), row.prefix).limit(most)
     return [PromptGroup(*one) for one in connection.execute(shared)]
-
-
-def body(connection: sa.Connection, request_id: str) -> bytes:
-    """Return a request's params; b"" if they are no longer kept."""
-    found = connection.scalar(sa.select(params.c.body).where(params.c.request_id == request_id))
-    return bytes(found or b"")
 
 
 def used(connection: sa.Connection, lane: str, since: int) -> frozenset[str]:

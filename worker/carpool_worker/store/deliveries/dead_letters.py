@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from carpool_worker import transition_log
 from carpool_worker.models.indexes import DEAD
-from carpool_worker.models.tables import answers, attempts, deliveries, requests
+from carpool_worker.models.tables import answers, attempts, deliveries, requests, segments
 from carpool_worker.states import REPLAY, DeliveryState
 from carpool_worker.store.deliveries import endpoints
 
@@ -70,13 +70,15 @@ class DeliveryFilter:
         return sa.and_(sa.true(), *conditions)
 
 
-_JOINED = deliveries.join(requests, requests.c.id == deliveries.c.request_id, isouter=True)
+_JOINED = deliveries.join(requests, requests.c.id == deliveries.c.request_id, isouter=True).join(
+    segments, segments.c.id == requests.c.segment_id, isouter=True
+)
 _ANSWERED = sa.or_(
     requests.c.outcome.is_(None),
     requests.c.outcome.not_in(("succeeded", "errored")),
-    sa.exists().where(answers.c.request_id == requests.c.id),
+    sa.exists().where(answers.c.id == requests.c.answer_id),
 )
-_SENDABLE = sa.and_(requests.c.callback.is_not(None), _ANSWERED)
+_SENDABLE = sa.and_(segments.c.callback.is_not(None), _ANSWERED)
 
 
 def listed(

@@ -25,7 +25,7 @@ MAX_TEXT = 1_000
 """Characters kept of an error, or of a receiver's response."""
 
 TRY_COLUMNS = {
-    "request_id": "text",
+    "request_id": "bytea",
     "attempt": "integer",
     "at": "bigint",
     "milliseconds": "integer",
@@ -169,7 +169,7 @@ def _columns(outcome: DeliveryOutcome, now: int) -> dict[str, Any]:
 def _try(outcome: DeliveryOutcome) -> tuple[Any, ...]:
     claimed, attempt = outcome.claimed, outcome.attempt
     numbers = (claimed.attempt, attempt.at, attempt.milliseconds, attempt.status)
-    return (claimed.request_id, *numbers, _text(attempt.detail))
+    return (bytes.fromhex(claimed.request_id), *numbers, _text(attempt.detail))
 
 
 def _log_failure(connection: sa.Connection, failed: DeliveryOutcome) -> None:

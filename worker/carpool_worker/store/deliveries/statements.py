@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from carpool_worker.database import is_postgres
+from carpool_worker.models.columns import Id
 from carpool_worker.models.indexes import UNDELIVERED
-from carpool_worker.models.tables import deliveries, requests
+from carpool_worker.models.tables import deliveries, requests, segments
 from carpool_worker.states import CLAIM as CLAIMING
 from carpool_worker.states import DELIVER, GIVE_UP, MAKE_AVAILABLE, SNOOZE, DeliveryState, Transition
 from carpool_worker.states import RESCUE as RESCUING
@@ -20,7 +21,8 @@ from carpool_worker.states import RESCUE as RESCUING
 class Bulk:
     """One statement for many rows: run once per row (SQLite), or once with an array per column (PostgreSQL)."""
 
-    def __init__(self, each: sa.ClauseElement, arrays: sa.Executable) -> None:
+    def __init__(self, key: str, each: sa.ClauseElement, arrays: sa.Executable) -> None:
+        self._key = key  # the name of the request's id
         compiled: Any = each.compile(dialect=sqlite.dialect())
         self._each = str(compiled)
         self._names = itemgetter(*compiled.positiontup)
@@ -34,7 +36,8 @@ class Bulk:
             columns = {name: [row[name] for row in rows] for name in rows[0]}
             connection.execute(self._arrays, columns)
         else:  # bypassing SQLAlchemy, whose handling of parameters would take longer than SQLite itself
-            connection.exec_driver_sql(self._each, list(map(self._names, rows)))
+            given = ({**row, self._key: bytes.fromhex(row[self._key])} for row in rows)
+            connection.exec_driver_sql(self._each, list(map(self._names, given)))
 
 
 def _may(*transitions: Transition[DeliveryState]) -> sa.ColumnElement[bool]:
@@ -54,16 +57,16 @@ def _given(columns: dict[str, Any]) -> sa.TableValuedAlias:
 
 def _insert() -> Bulk:
     fixed: dict[str, Any] = {"state": DeliveryState.AVAILABLE.value, "attempt": 0, "claims": 0}
-    columns = {"request_id": sa.Text, "channel": sa.Text, "target": sa.Text, "due_at": sa.BigInteger}
+    columns = {"request_id": Id, "channel": sa.Text, "target": sa.Text, "due_at": sa.BigInteger}
     literals: dict[str, Any] = {name: sa.literal_column(repr(value)) for name, value in fixed.items()}
     each = sqlite.insert(deliveries).values(literals | {name: sa.bindparam(name) for name in columns})
     rows = sa.select(*_given(columns).c, *literals.values())
     arrays = postgresql.insert(deliveries).from_select([*columns, *fixed], rows, include_defaults=False)
-    return Bulk(each.on_conflict_do_nothing(), arrays.on_conflict_do_nothing())
+    return Bulk("request_id", each.on_conflict_do_nothing(), arrays.on_conflict_do_nothing())
 
 
 def _record() -> Bulk:
-    keys = {"key": sa.Text, "claim": sa.Integer}
+    keys = {"key": Id, "claim": sa.Integer}
     columns = {"state": sa.Text, "attempt": sa.Integer, "due_at": sa.BigInteger, "last_error": sa.Text}
     columns |= {"delivered_at": sa.BigInteger, "discarded_at": sa.BigInteger}
     bound: dict[str, Any] = {name: sa.bindparam(name, type_=kind) for name, kind in (keys | columns).items()}
@@ -74,7 +77,7 @@ def _record() -> Bulk:
         guarded = sa.update(deliveries).where(deliveries.c.request_id == values["key"], claimed)
         return guarded.where(_may(DELIVER, SNOOZE, GIVE_UP)).values({name: values[name] for name in columns})
 
-    return Bulk(update(bound), update(given))
+    return Bulk("key", update(bound), update(given))
 
 
 def _claim() -> sa.Executable:
@@ -87,7 +90,10 @@ def _claim() -> sa.Executable:
         .cte("picked")
     )
     own = requests.c.id == deliveries.c.request_id
-    asked = [sa.select(requests.c[name]).where(own).scalar_subquery() for name in ("callback", "trace")]
+    callback = (
+        sa.select(segments.c.callback).join(requests, requests.c.segment_id == segments.c.id).where(own)
+    )
+    asked = [query.scalar_subquery() for query in (callback, sa.select(requests.c.trace).where(own))]
     returned = [deliveries.c[name] for name in ("request_id", "channel", "target")]
     return (
         sa.update(deliveries)

@@ -13,8 +13,10 @@ import sqlalchemy as sa
 
 from carpool.contract import ABSENT, Answer, Usage, to_json
 from carpool.results import AnswerError
-from carpool_worker.models.tables import answers, batches, requests
+from carpool_worker.models.tables import answers, batches, requests, segments
 from carpool_worker.states import FINAL_REQUEST_STATES
+from carpool_worker.store.requests.rows import among
+from carpool_worker.store.requests.segments import Place, at_places
 from carpool_worker.units import DOLLAR
 
 
@@ -42,7 +44,8 @@ class _FinalRow(NamedTuple):
     cost: int | None
     list_price: int | None
     claude_id: str | None
-    body: bytes | None
+    answer_id: int | None
+    answer_position: int | None
     input_tokens: int | None
     output_tokens: int | None
     cache_write_tokens: int | None
@@ -81,18 +84,18 @@ PRUNED = msgspec.Raw(
 # States as text and dollars as stored: turning them into objects would cost as much as all the rest.
 _FINAL = (
     sa.select(
-        *(requests.c[name] for name in ("id", "client", "model")),
+        *(requests.c[name] for name in ("id", "client")),
+        segments.c.model,
         sa.type_coerce(requests.c.state, sa.Text),
         *(requests.c[name] for name in ("outcome", "attempt", "metadata", "enqueued_at", "finished_at")),
         *(sa.type_coerce(requests.c[name], sa.BigInteger) for name in ("cost", "list_price")),
         batches.c.claude_id,
-        answers.c.body,
+        *(requests.c[name] for name in ("answer_id", "answer_position")),
         *(requests.c[name] for name in ("input_tokens", "output_tokens")),
         *(requests.c[name] for name in ("cache_write_tokens", "cache_read_tokens")),
     )
-    .join_from(requests, answers, answers.c.request_id == requests.c.id, isouter=True)
+    .join_from(requests, segments, segments.c.id == requests.c.segment_id)
     .join(batches, batches.c.id == requests.c.batch_id, isouter=True)
-    .where(requests.c.id.in_(sa.bindparam("ids", expanding=True)))
     .where(requests.c.state.in_(FINAL_REQUEST_STATES))
 )
 
@@ -101,13 +104,17 @@ def load_answers(
     connection: sa.Connection, ids: Collection[str], client: str | None = None
 ) -> dict[str, Answer]:
     """Return the answers, by id, of those of `ids` that are final; with `client`, only that client's."""
-    query = _FINAL if client is None else _FINAL.where(requests.c.client == client)
-    rows = map(_FinalRow._make, connection.execute(query, {"ids": list(ids)}))
-    return {row.id: _answer(row) for row in rows}
+    query = _FINAL.where(among(connection, ids))
+    if client is not None:
+        query = query.where(requests.c.client == client)
+    rows = list(map(_FinalRow._make, connection.execute(query)))
+    places = {row.id: Place(row.answer_id, row.answer_position or 0) for row in rows if row.answer_id}
+    bodies = at_places(connection, answers, places)
+    return {row.id: _answer(row, bodies.get(row.id)) for row in rows}
 
 
-def _answer(row: _FinalRow) -> Answer:
-    message, error = _read(row.body)
+def _answer(row: _FinalRow, body: bytes | None) -> Answer:
+    message, error = _read(body)
     return Answer(
         id=row.id,
         client=row.client,

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from carpool.contract import Envelope
 from carpool.request_ids import RequestIds
 from carpool_worker.models.indexes import CANCEL_REQUESTED, RETRYABLE, UNFINISHED
-from carpool_worker.models.tables import batches, cancellations, requests
+from carpool_worker.models.tables import batches, cancellations, requests, segments
 from carpool_worker.states import FINAL_REQUEST_STATES, BatchState, RequestState
 from carpool_worker.store.requests.rows import among
 from carpool_worker.store.upserts import upsert
@@ -36,6 +36,7 @@ class DueCancellation(NamedTuple):
     """A request to cancel now."""
 
     id: str
+    client: str
     callback: str | None
     params_bytes: int
 
@@ -62,7 +63,7 @@ def remember(connection: sa.Connection, client: str, ids: Iterable[str], at: int
 def remembered(connection: sa.Connection, envelopes: Sequence[Envelope]) -> list[str]:
     """Return the ids of those requests whose client sent a cancel command before they arrived."""
     row = cancellations.c
-    one = among(connection, [envelope.id for envelope in envelopes], row.request_id)
+    one = row.request_id.in_([envelope.id for envelope in envelopes])
     every = sa.and_(row.request_id == ALL, row.client.in_({envelope.client for envelope in envelopes}))
     found = connection.execute(sa.select(cancellations).where(sa.or_(one, every)))
     requested_at = {(command.request_id, command.client): command.requested_at for command in found}
@@ -132,7 +133,7 @@ def lock_unsent(connection: sa.Connection, batch_id: str) -> BatchState | None:
 def due_in_batch(connection: sa.Connection, batch_id: str, limit: int) -> list[DueCancellation]:
     """Return up to `limit` requests to be canceled of a locked batch, and lock them too."""
     due = _due().where(requests.c.batch_id == batch_id, requests.c.state == RequestState.BATCHED)
-    return _read(connection, due.order_by(requests.c.id).limit(limit).with_for_update())
+    return _read(connection, due.order_by(requests.c.id).limit(limit).with_for_update(of=requests))
 
 
 def due_while_retryable(connection: sa.Connection, limit: int) -> list[DueCancellation]:
@@ -140,7 +141,7 @@ def due_while_retryable(connection: sa.Connection, limit: int) -> list[DueCancel
     due = _due().where(RETRYABLE, requests.c.state == RequestState.RETRYABLE)
     # In the order of their index: in that of the ids, SQLite would read the whole ledger each second.
     ordered = due.order_by(requests.c.retry_at, requests.c.id)
-    return _read(connection, ordered.limit(limit).with_for_update(skip_locked=True))
+    return _read(connection, ordered.limit(limit).with_for_update(of=requests, skip_locked=True))
 
 
 def unwanted(connection: sa.Connection) -> set[str]:
@@ -156,7 +157,9 @@ def unwanted(connection: sa.Connection) -> set[str]:
 
 
 def _due() -> sa.Select[Any]:
-    return sa.select(*(requests.c[name] for name in DueCancellation._fields)).where(TO_BE_CANCELED)
+    row = requests.c
+    due = sa.select(row.id, row.client, segments.c.callback, row.params_bytes).where(TO_BE_CANCELED)
+    return due.join_from(requests, segments, segments.c.id == row.segment_id)
 
 
 def _read(connection: sa.Connection, query: sa.Select[Any]) -> list[DueCancellation]:

@@ -7,8 +7,8 @@ tests/fixtures/owed_deliveries.py.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import sqlalchemy as sa
@@ -18,9 +18,11 @@ from carpool_worker.exceptions import ClaudeError
 from carpool_worker.money.costs import Tokens
 from carpool_worker.money.prices import Price
 from carpool_worker.states import CANCEL, COMPLETE, DISCARD, RequestState, Transition
-from carpool_worker.store.bulk import insert_rows, update_rows
+from carpool_worker.store.bulk import update_rows
 from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.store.requests.rows import BODY, in_states, pending
+from carpool_worker.store.requests import segments
+from carpool_worker.store.requests.rows import in_states, pending
+from carpool_worker.store.requests.segments import Place
 
 CANCELED_BODY = b'{"type":"canceled"}'
 """The stored result of a canceled request, worded as the API words it."""
@@ -35,6 +37,9 @@ COLUMNS = {
     "cost": "bigint",
     "list_price": "bigint",
     "finished_at": "bigint",
+    "error": "text",
+    "answer_id": "bigint",
+    "answer_position": "smallint",
 }
 """The columns that an ending writes, with their SQL types."""
 
@@ -42,10 +47,27 @@ CLEARED = ("estimate", "held_at", "retry_at")
 """The columns that an ending sets to NULL: it reserves no money, as the ledger has the cost, and waits for nothing."""
 
 
+class Ended(Protocol):
+    """A request that ends."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def client(self) -> str:
+        """Whose request it is."""
+
+    @property
+    def callback(self) -> str | None:
+        """Where its answer goes, as JSON."""
+
+
 class Ending(NamedTuple):
     """How a request ends: its transition, its columns in `requests`, and the answer's bytes."""
 
     id: str
+    client: str
     transition: Transition[RequestState]
     outcome: str
     body: bytes
@@ -56,18 +78,18 @@ class Ending(NamedTuple):
     cache_read_tokens: int | None = None
     cost: int | None = None  # picodollars
     list_price: int | None = None  # picodollars
+    error: str | None = None  # the type of the error that it failed with
 
     @classmethod
-    def succeeded(
-        cls, request_id: str, body: bytes, callback: str | None, tokens: Tokens, price: Price | None
-    ) -> Ending:
+    def succeeded(cls, request: Ended, body: bytes, tokens: Tokens, price: Price | None) -> Ending:
         """Return the ending of a request that was answered."""
         return cls(
-            request_id,
+            request.id,
+            request.client,
             COMPLETE,
             "succeeded",
             body,
-            callback,
+            request.callback,
             tokens.input_tokens,
             tokens.output_tokens,
             tokens.cache_write_tokens,
@@ -78,8 +100,7 @@ class Ending(NamedTuple):
     @classmethod
     def failed(
         cls,
-        request_id: str,
-        callback: str | None,
+        request: Ended,
         kind: str | None,
         message: str,
         transition: Transition[RequestState] = DISCARD,
@@ -87,16 +108,18 @@ class Ending(NamedTuple):
         """Return the ending of a request that Carpool itself fails, with an error shaped like the API's."""
         error = {"type": "error", "error": {"type": kind, "message": message}}
         body = msgspec.json.encode({"type": "errored", "error": error})
-        return cls(request_id, transition, "errored", body, callback)
+        return cls(
+            request.id, request.client, transition, "errored", body, request.callback, error=kind or "unknown"
+        )
 
     @classmethod
-    def canceled(cls, request_id: str, callback: str | None) -> Ending:
+    def canceled(cls, request: Ended) -> Ending:
         """Return the ending of a request that was canceled before it was sent."""
-        return cls(request_id, CANCEL, "canceled", CANCELED_BODY, callback)
+        return cls(request.id, request.client, CANCEL, "canceled", CANCELED_BODY, request.callback)
 
     def dropped(self) -> Ending:
         """Return the ending of the same request as a canceled one: the answer is dropped, usage and cost stay."""
-        return self._replace(transition=CANCEL, outcome="canceled", body=CANCELED_BODY)
+        return self._replace(transition=CANCEL, outcome="canceled", body=CANCELED_BODY, error=None)
 
 
 def finish(
@@ -110,14 +133,25 @@ def finish(
     Raises:
         sqlalchemy.exc.IntegrityError: one of them has an answer already; the transaction must be rolled back.
     """
+    places = _insert_answers(connection, endings)
     alike: defaultdict[Transition[RequestState], list[Ending]] = defaultdict(list)
     for ending in endings:
         alike[ending.transition].append(ending)
     for transition, some in alike.items():
-        _move(connection, transition, some, at, batch_id)
-    insert_rows(connection, "answers", BODY, [(ending.id, ending.body) for ending in endings])
+        _move(connection, transition, some, places, at, batch_id)
     called_back = [(ending.id, ending.callback) for ending in endings if ending.callback]
     deliveries.insert(connection, called_back, at)
+
+
+def _insert_answers(connection: sa.Connection, endings: Sequence[Ending]) -> dict[str, Place]:
+    """Insert the answers, a client's together, and return their places by the request's id."""
+    alike: defaultdict[tuple[str, str | None], list[tuple[str, bytes]]] = defaultdict(list)
+    for ending in endings:
+        alike[ending.client, ending.callback].append((ending.id, ending.body))
+    places: dict[str, Place] = {}
+    for (client, _), results in alike.items():
+        places |= segments.insert_answers(connection, client, results)
+    return places
 
 
 def discard(
@@ -125,7 +159,7 @@ def discard(
 ) -> list[str]:
     """Discard those of `ids` that wait in this batch, with an error shaped like the API's; return their ids."""
     waiting = pending(connection, batch_id, ids)
-    endings = [Ending.failed(one.id, one.callback, error.kind, str(error)) for one in waiting.values()]
+    endings = [Ending.failed(one, error.kind, str(error)) for one in waiting.values()]
     finish(connection, endings, at, batch_id)
     return list(waiting)
 
@@ -134,19 +168,20 @@ def _move(
     connection: sa.Connection,
     transition: Transition[RequestState],
     endings: Sequence[Ending],
+    places: Mapping[str, Place],
     at: int,
     batch_id: str | None,
 ) -> None:
-    rows = [_row(one, at) for one in endings]
+    rows = [_row(one, places[one.id], at) for one in endings]
     guard = in_states(transition.sources)
     count = update_rows(connection, "requests", COLUMNS, rows, guard, CLEARED)
     event = f"requests {transition.target}"
     transition_log.record_many(connection, event, count, move=transition.verb, batch=batch_id)
 
 
-def _row(ending: Ending, at: int) -> tuple[Any, ...]:
+def _row(ending: Ending, place: Place, at: int) -> tuple[Any, ...]:
     return (
-        ending.id,
+        bytes.fromhex(ending.id),
         ending.transition.target.value,
         ending.outcome,
         ending.input_tokens,
@@ -156,4 +191,7 @@ def _row(ending: Ending, at: int) -> tuple[Any, ...]:
         ending.cost,
         ending.list_price,
         at,
+        ending.error,
+        place.segment_id,
+        place.position,
     )

@@ -15,9 +15,10 @@ import sqlalchemy as sa
 
 from carpool_worker import database
 from carpool_worker.models.indexes import ESTIMATED
-from carpool_worker.models.tables import requests, usage
+from carpool_worker.models.tables import requests, segments
 from carpool_worker.policies.budgets import Budget, BudgetBalance
 from carpool_worker.states import STAGE
+from carpool_worker.store import usage
 from carpool_worker.store.requests.rows import among
 from carpool_worker.units import SECOND
 
@@ -31,6 +32,7 @@ class HeldRequest(NamedTuple):
     """A request held until its client's budget has room; the estimate is in picodollars."""
 
     id: str
+    client: str
     estimate: int
     callback: str | None
 
@@ -61,7 +63,8 @@ def _reserved(connection: sa.Connection, clients: Collection[str]) -> dict[str, 
 
 def _spent(connection: sa.Connection, clients: Collection[str], now: int) -> dict[str, dict[str, int]]:
     today = datetime.fromtimestamp(now / SECOND, UTC).date()
-    row, cost = usage.c, sa.type_coerce(usage.c.cost, sa.BigInteger)
+    row = usage.all_rows().c
+    cost = sa.type_coerce(row.cost, sa.BigInteger)
     of_day = sa.func.sum(sa.case((row.day == today.isoformat(), cost), else_=0))
     of_month = sa.select(row.client, of_day, sa.func.sum(cost)).where(
         row.client.in_(clients), row.day >= today.replace(day=1).isoformat()
@@ -84,8 +87,9 @@ def clients_with_held(connection: sa.Connection) -> list[str]:
 def oldest_held(connection: sa.Connection, client: str, limit: int) -> list[HeldRequest]:
     """Return up to `limit` held requests of a client, the oldest first."""
     row = requests.c
-    columns = (row.id, sa.type_coerce(row.estimate, sa.BigInteger), row.callback)
-    held = sa.select(*columns).where(row.client == client, HELD, row.cancel_requested_at.is_(None))
+    columns = (row.id, row.client, sa.type_coerce(row.estimate, sa.BigInteger), segments.c.callback)
+    all_held = sa.select(*columns).join_from(requests, segments, segments.c.id == row.segment_id)
+    held = all_held.where(row.client == client, HELD, row.cancel_requested_at.is_(None))
     oldest = held.order_by(row.held_at, row.id).limit(limit)
     return [HeldRequest(*found) for found in connection.execute(oldest)]
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from carpool_worker.models.tables import answers, requests
 from carpool_worker.store.requests.rows import among
+from carpool_worker.store.requests.segments import Place, at_places
 
 STREAMED_ROWS = 5_000
 """Ids read from the database at a time."""
@@ -30,12 +31,12 @@ def ended(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
 
 def of_ended(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Ended]:
     """Return the outcomes and results, by id, of those of `ids` that have ended."""
-    query = (
-        sa.select(requests.c.id, requests.c.outcome, answers.c.body)
-        .join_from(requests, answers, answers.c.request_id == requests.c.id, isouter=True)
-        .where(among(connection, ids), requests.c.finished_at.is_not(None))
-    )
-    return {row.id: Ended(*row) for row in connection.execute(query)}
+    row = requests.c
+    query = sa.select(row.id, row.outcome, row.answer_id, row.answer_position)
+    found = connection.execute(query.where(among(connection, ids), row.finished_at.is_not(None))).all()
+    places = {one.id: Place(one.answer_id, one.answer_position) for one in found if one.answer_id}
+    bodies = at_places(connection, answers, places)
+    return {one.id: Ended(one.id, one.outcome, bodies.get(one.id)) for one in found}
 
 
 def of_client(connection: sa.Connection, client: str, since: int) -> Iterator[str]:

@@ -9,15 +9,15 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker.database import is_postgres
+from carpool_worker.models.columns import Id
 from carpool_worker.models.tables import requests
 from carpool_worker.states import RequestState
+from carpool_worker.store.requests import segments
+from carpool_worker.store.requests.segments import Terms
 
 BATCHED = RequestState.BATCHED.value
 
-BODY = {"request_id": "text", "body": "bytea"}
-"""The columns of `params` and of `answers`."""
-
-UNBATCHED = ""
+UNBATCHED = "0" * 32
 """The batch of a request that never was in one: it is held as over budget, or ended before there was room."""
 
 
@@ -25,16 +25,27 @@ class Pending(NamedTuple):
     """What the collector must know about a request that waits for its answer."""
 
     id: str
-    client: str
-    model: str
     attempt: int
-    callback: str | None
-    cancel_requested_at: int | None = None  # its answer is dropped
+    enqueued_at: int
+    metadata: str | None
+    cancel_requested_at: int | None  # if it is set, its answer is dropped
+    terms: Terms
+
+    @property
+    def client(self) -> str:
+        """Whose request it is."""
+        return self.terms.client
+
+    @property
+    def callback(self) -> str | None:
+        """Where its answer goes, as JSON."""
+        return self.terms.callback
 
 
-def known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
-    """Return those of `ids` that are in the table."""
-    return set(connection.scalars(sa.select(requests.c.id).where(among(connection, ids))))
+def known(connection: sa.Connection, ids: Sequence[str]) -> dict[str, bytes | None]:
+    """Return those of `ids` that are in the table, with the digest of the params of those with an idempotency key."""
+    found = sa.select(requests.c.id, requests.c.params_digest).where(among(connection, ids))
+    return {row.id: row.params_digest for row in connection.execute(found)}
 
 
 def batch_of(connection: sa.Connection, request_id: str) -> str | None:
@@ -60,14 +71,17 @@ def pending_ids(connection: sa.Connection, batch_id: str, limit: int) -> list[st
 
 def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dict[str, Pending]:
     """Return those of `ids` that wait in this batch, locked (in order of id) until the transaction ends."""
+    names = ("id", "attempt", "enqueued_at", "metadata", "cancel_requested_at", "segment_id")
     waiting = (
-        sa.select(*(requests.c[name] for name in Pending._fields))
+        sa.select(*(requests.c[name] for name in names))
         .where(among(connection, ids), requests.c.batch_id == batch_id)
         .where(requests.c.state == RequestState.BATCHED)
         .order_by(requests.c.id)
         .with_for_update()
     )
-    return {row.id: Pending._make(row) for row in connection.execute(waiting).all()}
+    rows = connection.execute(waiting).all()
+    shared = segments.terms(connection, {row.segment_id for row in rows})
+    return {row.id: Pending._make((*row[:-1], shared[row.segment_id])) for row in rows}
 
 
 def sizes(
@@ -103,9 +117,9 @@ def among(
     # a list id by id; PostgreSQL's planner misjudges the size of a set that a function returns.)
     if is_postgres(connection):
         listed = sa.func.string_to_array(",".join(ids), ",", type_=sa.ARRAY(sa.Text))
-        return column == sa.any_(listed)
+        return column == sa.any_(sa.cast(listed, sa.ARRAY(Id)))
     each = sa.func.json_each(json.dumps(list(ids))).table_valued("value")
-    return column.in_(sa.select(each.c.value))
+    return column.in_(sa.select(sa.func.id_of(each.c.value, type_=Id)))
 
 
 def in_states(states: Iterable[RequestState]) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker import transition_log
-from carpool_worker.models.tables import requests
+from carpool_worker.models.tables import requests, segments
 from carpool_worker.states import RESCHEDULE, STAGE, RequestState
 from carpool_worker.store.bulk import update_rows
 from carpool_worker.store.requests.rows import among, in_states
@@ -23,6 +23,7 @@ class DueRequest:
     model: str
     lane: str
     headers: str
+    segment_id: int
     params_bytes: int
     priority: int
     submit_by: int | None
@@ -38,7 +39,9 @@ class Rescheduled(NamedTuple):
 
 def reschedule(connection: sa.Connection, rescheduled: Sequence[Rescheduled], batch_id: str) -> None:
     """Make requests of a batch retryable; the caller must have locked them."""
-    rows = [(one.id, RESCHEDULE.target.value, one.outcome, one.retry_at) for one in rescheduled]
+    rows = [
+        (bytes.fromhex(one.id), RESCHEDULE.target.value, one.outcome, one.retry_at) for one in rescheduled
+    ]
     columns = {"state": "text", "outcome": "text", "retry_at": "bigint"}
     count = update_rows(connection, "requests", columns, rows, in_states(RESCHEDULE.sources))
     transition_log.record_many(
@@ -48,12 +51,14 @@ def reschedule(connection: sa.Connection, rescheduled: Sequence[Rescheduled], ba
 
 def due_to_stage(connection: sa.Connection, now: int, limit: int) -> list[DueRequest]:
     """Return up to `limit` requests that are due to be tried again, the longest due first; locks them."""
+    shared = ("model", "lane", "headers")
     due = (
-        sa.select(*(requests.c[name] for name in DueRequest.__slots__))
+        sa.select(*((segments if name in shared else requests).c[name] for name in DueRequest.__slots__))
+        .join_from(requests, segments, segments.c.id == requests.c.segment_id)
         .where(requests.c.state == RequestState.RETRYABLE, requests.c.retry_at <= now)
         .order_by(requests.c.retry_at, requests.c.id)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=requests, skip_locked=True)
     )
     return [DueRequest(*row) for row in connection.execute(due)]
 

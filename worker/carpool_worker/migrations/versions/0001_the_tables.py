@@ -1,0 +1,354 @@
+"""The tables."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+ID = sa.LargeBinary(16).with_variant(postgresql.UUID(), "postgresql")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "answers",
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("client", sa.String(), nullable=False),
+        sa.Column("ids", sa.LargeBinary(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(
+        "ix_answers_client",
+        "answers",
+        ["client", "id"],
+    )
+    op.create_table(
+        "batches",
+        sa.Column("id", ID, nullable=False),
+        sa.Column("lane", sa.String(), nullable=False),
+        sa.Column("account", sa.String(), nullable=True),
+        sa.Column("shard", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("headers", sa.String(), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("request_count", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("body_bytes", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("claude_id", sa.String(), nullable=True),
+        sa.Column("parent_id", ID, nullable=True),
+        sa.Column("priority", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("submit_by", sa.BigInteger(), nullable=True),
+        sa.Column("submissions", sa.Integer(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("cursor_id", sa.String(), nullable=True),
+        sa.Column("cursor_at", sa.BigInteger(), nullable=True),
+        sa.Column("in_doubt_at", sa.BigInteger(), nullable=True),
+        sa.Column("search_started_at", sa.BigInteger(), nullable=True),
+        sa.Column("disowned_ids", sa.String(), nullable=False),
+        sa.Column("marked", sa.String(), nullable=True),
+        sa.Column("warm_up_id", ID, nullable=True),
+        sa.Column("warm_until", sa.BigInteger(), nullable=True),
+        sa.Column("last_error", sa.String(), nullable=True),
+        sa.Column("succeeded", sa.Integer(), nullable=False),
+        sa.Column("errored", sa.Integer(), nullable=False),
+        sa.Column("canceled", sa.Integer(), nullable=False),
+        sa.Column("expired", sa.Integer(), nullable=False),
+        sa.Column("cost", sa.BigInteger(), nullable=True),
+        sa.Column("list_price", sa.BigInteger(), nullable=True),
+        sa.Column("opened_at", sa.BigInteger(), nullable=False),
+        sa.Column("sealed_at", sa.BigInteger(), nullable=True),
+        sa.Column("submitting_at", sa.BigInteger(), nullable=True),
+        sa.Column("in_progress_at", sa.BigInteger(), nullable=True),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.Column("params_pruned_at", sa.BigInteger(), nullable=True),
+        sa.Column("answers_pruned_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint(
+            "(state = 'completed' OR state = 'rejected') = (finished_at IS NOT NULL)",
+            name="ck_batches_finished_at",
+        ),
+        sa.CheckConstraint(
+            "state = 'open' OR state = 'sealed' OR state = 'submitting' OR state = 'in_progress' OR "
+            "state = 'canceling' OR state = 'ended' OR state = 'completed' OR state = 'rejected'",
+            name="ck_batches_state",
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("claude_id"),
+    )
+    op.create_index(
+        "ix_batches_answers_kept",
+        "batches",
+        ["opened_at"],
+        sqlite_where=sa.text("batches.answers_pruned_at IS NULL"),
+        postgresql_where=sa.text("batches.answers_pruned_at IS NULL"),
+    )
+    op.create_index(
+        "ix_batches_params_kept",
+        "batches",
+        ["opened_at"],
+        sqlite_where=sa.text("batches.params_pruned_at IS NULL"),
+        postgresql_where=sa.text("batches.params_pruned_at IS NULL"),
+    )
+    op.create_index(
+        "ix_batches_unfinished",
+        "batches",
+        ["state"],
+        sqlite_where=sa.text("batches.finished_at IS NULL"),
+        postgresql_where=sa.text("batches.finished_at IS NULL"),
+    )
+    op.create_index(
+        "uq_batches_open_lane",
+        "batches",
+        ["lane", "shard"],
+        unique=True,
+        sqlite_where=sa.text("batches.state = 'open'"),
+        postgresql_where=sa.text("batches.state = 'open'"),
+    )
+    op.create_table(
+        "cancellations",
+        sa.Column("request_id", sa.String(32), nullable=False),
+        sa.Column("client", sa.String(), nullable=False),
+        sa.Column("requested_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("request_id", "client"),
+    )
+    op.create_table(
+        "deliveries",
+        sa.Column("request_id", ID, nullable=False),
+        sa.Column("channel", sa.String(), nullable=False),
+        sa.Column("target", sa.String(), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("claims", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("last_error", sa.String(), nullable=True),
+        sa.Column("delivered_at", sa.BigInteger(), nullable=True),
+        sa.Column("discarded_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint(
+            "(state = 'delivered') = (delivered_at IS NOT NULL)",
+            name="ck_deliveries_delivered_at",
+        ),
+        sa.CheckConstraint(
+            "(state = 'discarded') = (discarded_at IS NOT NULL)",
+            name="ck_deliveries_discarded_at",
+        ),
+        sa.CheckConstraint(
+            "state = 'available' OR state = 'delivering' OR state = 'retryable' OR state = 'delivered' OR "
+            "state = 'discarded'",
+            name="ck_deliveries_state",
+        ),
+        sa.PrimaryKeyConstraint("request_id"),
+    )
+    op.create_index(
+        "ix_deliveries_discarded",
+        "deliveries",
+        ["discarded_at"],
+        sqlite_where=sa.text("deliveries.discarded_at IS NOT NULL"),
+        postgresql_where=sa.text("deliveries.discarded_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_deliveries_due",
+        "deliveries",
+        ["state", "due_at"],
+        sqlite_where=sa.text("deliveries.state IN ('available', 'delivering', 'retryable')"),
+        postgresql_where=sa.text("deliveries.state IN ('available', 'delivering', 'retryable')"),
+    )
+    op.create_table(
+        "delivery_attempts",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("request_id", ID, nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("milliseconds", sa.Integer(), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("detail", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(
+        "ix_delivery_attempts_request",
+        "delivery_attempts",
+        ["request_id"],
+    )
+    op.create_table(
+        "endpoints",
+        sa.Column("url", sa.String(), nullable=False),
+        sa.Column("failing_since", sa.BigInteger(), nullable=True),
+        sa.Column("stopped_at", sa.BigInteger(), nullable=True),
+        sa.Column("reason", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("url"),
+    )
+    op.create_table(
+        "lane_pauses",
+        sa.Column("lane", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("paused_at", sa.BigInteger(), nullable=False),
+        sa.Column("probe_at", sa.BigInteger(), nullable=False),
+        sa.Column("probes", sa.Integer(), nullable=False),
+        sa.Column("by_operator", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.PrimaryKeyConstraint("lane"),
+    )
+    op.create_table(
+        "params",
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "refusals",
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("count", sa.BigInteger(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("model", "status"),
+    )
+    op.create_table(
+        "requests",
+        sa.Column("id", ID, nullable=False),
+        sa.Column("client", sa.String(), nullable=False),
+        sa.Column("segment_id", sa.BigInteger(), nullable=False),
+        sa.Column("position", sa.SmallInteger(), nullable=False),
+        sa.Column("batch_id", ID, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("attempt", sa.SmallInteger(), nullable=False),
+        sa.Column("outcome", sa.String(), nullable=True),
+        sa.Column("params_bytes", sa.Integer(), nullable=False),
+        sa.Column("priority", sa.SmallInteger(), server_default="0", nullable=False),
+        sa.Column("enqueued_at", sa.BigInteger(), nullable=False),
+        sa.Column("batched_at", sa.BigInteger(), nullable=False),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.Column("answer_id", sa.BigInteger(), nullable=True),
+        sa.Column("answer_position", sa.SmallInteger(), nullable=True),
+        sa.Column("input_tokens", sa.Integer(), nullable=True),
+        sa.Column("output_tokens", sa.Integer(), nullable=True),
+        sa.Column("cache_write_tokens", sa.Integer(), nullable=True),
+        sa.Column("cache_read_tokens", sa.Integer(), nullable=True),
+        sa.Column("cost", sa.BigInteger(), nullable=True),
+        sa.Column("list_price", sa.BigInteger(), nullable=True),
+        sa.Column("error", sa.String(), nullable=True),
+        sa.Column("prefix", sa.BigInteger(), nullable=True),
+        sa.Column("metadata", sa.Text(), nullable=True),
+        sa.Column("idempotency_key", sa.String(), nullable=True),
+        sa.Column("params_digest", sa.LargeBinary(), nullable=True),
+        sa.Column("submit_by", sa.BigInteger(), nullable=True),
+        sa.Column("deadline", sa.BigInteger(), nullable=True),
+        sa.Column("trace", sa.String(), nullable=True),
+        sa.Column("client_batch", sa.String(), nullable=True),
+        sa.Column("custom_id", sa.String(), nullable=True),
+        sa.Column("estimate", sa.BigInteger(), nullable=True),
+        sa.Column("held_at", sa.BigInteger(), nullable=True),
+        sa.Column("retry_at", sa.BigInteger(), nullable=True),
+        sa.Column("cancel_requested_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint(
+            "(state = 'completed' OR state = 'discarded' OR state = 'canceled') = (finished_at IS NOT NULL)",
+            name="ck_requests_finished_at",
+        ),
+        sa.CheckConstraint(
+            "state = 'batched' OR state = 'retryable' OR state = 'completed' OR state = 'discarded' OR "
+            "state = 'canceled'",
+            name="ck_requests_state",
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_with_rowid=False,
+        postgresql_with={"fillfactor": 60},
+    )
+    op.create_index(
+        "ix_requests_batch",
+        "requests",
+        ["batch_id"],
+    )
+    op.create_index(
+        "ix_requests_cancel_requested",
+        "requests",
+        ["batch_id"],
+        sqlite_where=sa.text("requests.cancel_requested_at IS NOT NULL"),
+        postgresql_where=sa.text("requests.cancel_requested_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_requests_estimated",
+        "requests",
+        ["client", "held_at", "estimate"],
+        sqlite_where=sa.text("requests.estimate IS NOT NULL"),
+        postgresql_where=sa.text("requests.estimate IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_requests_retryable",
+        "requests",
+        ["retry_at"],
+        sqlite_where=sa.text("requests.retry_at IS NOT NULL"),
+        postgresql_where=sa.text("requests.retry_at IS NOT NULL"),
+    )
+    op.create_table(
+        "segments",
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("client", sa.String(), nullable=False),
+        sa.Column("account", sa.String(), nullable=True),
+        sa.Column("gateway_key", sa.String(), nullable=True),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("lane", sa.String(), nullable=False),
+        sa.Column("headers", sa.String(), nullable=False),
+        sa.Column("callback", sa.String(), nullable=True),
+        sa.Column("reply_to", sa.String(), nullable=True),
+        sa.Column("requests", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("ids", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(
+        "ix_segments_client",
+        "segments",
+        ["client", "id"],
+    )
+    op.create_table(
+        "tags",
+        sa.Column("client", sa.String(), nullable=False),
+        sa.Column("tag", sa.String(), nullable=False),
+        sa.Column("request_id", ID, nullable=False),
+        sa.PrimaryKeyConstraint("client", "tag", "request_id"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_tags_request",
+        "tags",
+        ["request_id"],
+    )
+    op.create_table(
+        "usage",
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cache_write_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cache_read_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("unpriced", sa.BigInteger(), nullable=False),
+        sa.Column("cost", sa.BigInteger(), nullable=False),
+        sa.Column("list_price", sa.BigInteger(), nullable=False),
+        sa.Column("day", sa.String(10), nullable=False),
+        sa.Column("client", sa.String(), nullable=False),
+        sa.Column("account", sa.String(), nullable=False),
+        sa.Column("gateway_key", sa.String(), nullable=False),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("processing", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("day", "client", "account", "gateway_key", "model", "processing"),
+    )
+    op.create_table(
+        "usage_entries",
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cache_write_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cache_read_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("unpriced", sa.BigInteger(), nullable=False),
+        sa.Column("cost", sa.BigInteger(), nullable=False),
+        sa.Column("list_price", sa.BigInteger(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("day", sa.String(10), nullable=False),
+        sa.Column("client", sa.String(), nullable=False),
+        sa.Column("account", sa.String(), nullable=False),
+        sa.Column("gateway_key", sa.String(), nullable=False),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("processing", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    if op.get_bind().dialect.name == "postgresql":
+        for table in ("params", "answers"):  # they are compressed already
+            op.execute(f"ALTER TABLE {table} ALTER body SET STORAGE EXTERNAL")

@@ -1,0 +1,157 @@
+"""Reads inbox entries into packs: requests that share their terms, with their params packed as they are stored.
+
+An entry of version 2 is a pack as it comes: its segment is unpacked to be checked, and stored byte for byte. Entries of
+version 1, and small packs, such as those of single enqueues, are packed again, many requests together.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+from carpool.contract import ENTRY_FIELD, OLD_ENTRY_FIELD, Entry, Envelope, decode_entry, decode_old_entry
+from carpool.segments import pack, spans, unpack
+from carpool_worker.pipeline.inbox.checks import UNREADABLE, check, check_terms
+
+SMALL = 20
+"""Packs with fewer requests are packed again, with others of the same terms. From 20 on a segment takes hardly more
+room, and no more time, than one of 200."""
+
+ID_BYTES = 16
+
+
+@dataclass(slots=True)
+class Pack:
+    """Some requests that share their terms; `segment` has their params in the same order (None: not packed yet)."""
+
+    envelopes: list[Envelope]
+    segment: bytes | None = None
+
+    @property
+    def params_bytes(self) -> int:
+        """Bytes of the params, unpacked."""
+        return sum(len(one.params) for one in self.envelopes)
+
+    def packed(self) -> bytes:
+        """Return the segment."""
+        return pack([one.params for one in self.envelopes]) if self.segment is None else self.segment
+
+    def keeping(self, kept: Sequence[Envelope]) -> Pack:
+        """Return a pack with those of its requests that are kept, in their order."""
+        return self if len(kept) == len(self.envelopes) else Pack(list(kept))
+
+
+def read(fields: Mapping[bytes, bytes]) -> list[Pack]:
+    """Return the packs of an inbox entry, checked.
+
+    Raises:
+        ValueError, RecursionError, MemoryError: it can't be read, or would do harm; see checks.UNREADABLE.
+    """
+    if packed := fields.get(ENTRY_FIELD):
+        return [_read_entry(decode_entry(packed))]
+    if packed := fields.get(OLD_ENTRY_FIELD):
+        envelopes = decode_old_entry(packed)
+        check(envelopes)
+        return [Pack(list(alike)) for alike in _by_terms(envelopes).values()]
+    raise ValueError("it has no field that this version knows")
+
+
+def clients(fields: Mapping[bytes, bytes]) -> set[str]:
+    """Return the clients that an entry names, even if its contents can't be read; raises what `read` raises."""
+    if packed := fields.get(ENTRY_FIELD):
+        return {decode_entry(packed).client}
+    return {envelope.client for envelope in decode_old_entry(fields.get(OLD_ENTRY_FIELD, b""))}
+
+
+def claimed_count(fields: Mapping[bytes, bytes]) -> int:
+    """Return how many requests an unreadable entry had added to the counter of the inbox, as far as it can be told."""
+    try:
+        if packed := fields.get(ENTRY_FIELD):
+            return len(decode_entry(packed).ids) // ID_BYTES
+        return len(decode_old_entry(fields[OLD_ENTRY_FIELD]))
+    except UNREADABLE:
+        return 0
+
+
+def regrouped(packs: Iterable[Pack]) -> list[Pack]:
+    """Return the packs, with the requests of small ones that share their terms put together."""
+    large: list[Pack] = []
+    small: list[Pack] = []
+    for one in packs:
+        (large if len(one.envelopes) >= SMALL else small).append(one)
+    if len(small) < 2:
+        return large + small
+    alike = _by_terms(envelope for one in small for envelope in one.envelopes)
+    return large + [
+        Pack(envelopes[span])
+        for envelopes in alike.values()
+        for span in spans([len(one.params) for one in envelopes])
+    ]
+
+
+def _read_entry(entry: Entry) -> Pack:
+    bodies = unpack(entry.params)
+    count = len(bodies)
+    if len(entry.ids) != ID_BYTES * count or len(entry.enqueued_at) != count:
+        raise ValueError("ids and enqueued_at: there must be one for each of the params")
+    check_terms(entry)
+    envelopes = list(_envelopes(entry, bodies))
+    check(envelopes, terms_are_checked=True)
+    return Pack(envelopes, entry.params)
+
+
+def _envelopes(entry: Entry, bodies: Sequence[bytes]) -> Iterator[Envelope]:
+    count, digits = len(bodies), entry.ids.hex()
+    ids = [digits[start : start + 32] for start in range(0, len(digits), 32)]
+    own = (entry.metadata, entry.idempotency_keys, entry.submit_by, entry.traces, entry.custom_ids)
+    columns = zip(
+        ids,
+        bodies,
+        entry.enqueued_at,
+        *(_column(name, count) for name in own),
+        _column(entry.deadlines, count),
+        _column(entry.tags, count),
+        strict=True,
+    )
+    for id_, params, at, metadata, key, submit_by, trace, custom_id, deadline, tags in columns:
+        yield Envelope(
+            id_,
+            entry.client,
+            entry.model,
+            params,
+            entry.headers,
+            entry.callback,
+            metadata,
+            key,
+            at,
+            entry.priority,
+            submit_by,
+            trace,
+            entry.reply_to,
+            entry.account,
+            entry.gateway_key,
+            entry.client_batch,
+            custom_id,
+            deadline,
+            tuple(tags or ()),
+        )
+
+
+def _column(values: Sequence[Any] | None, count: int) -> Iterable[Any]:
+    if values is None:
+        return repeat(None, count)
+    if len(values) != count:
+        raise ValueError("a list must have an item for each of the requests")
+    return values
+
+
+def _by_terms(envelopes: Iterable[Envelope]) -> dict[tuple[object, ...], list[Envelope]]:
+    alike: defaultdict[tuple[object, ...], list[Envelope]] = defaultdict(list)
+    for one in envelopes:
+        headers = tuple(sorted(one.headers.items())) if one.headers else ()
+        terms = (one.client, one.model, headers, one.callback, one.reply_to, one.account, one.gateway_key)
+        alike[terms].append(one)
+    return alike

@@ -1,0 +1,187 @@
+"""SQL about segments: what requests share, and their params and answers, packed."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from carpool.contract import Envelope, lane_of
+from carpool.segments import pack, spans, unpack
+from carpool_worker.database import is_postgres, psycopg_connection
+from carpool_worker.models.tables import params, requests, segments
+from carpool_worker.store.bulk import insert_rows
+
+RANDOM_BITS = 20
+"""Of a segment's id; the bits above are the milliseconds since the epoch. Two made in the same millisecond are the same
+once in a million: then a constraint fails, and the transaction is tried again."""
+
+PAGE = 20
+"""Segments read at a time: unpacked, 5 MB at most."""
+
+COLUMNS = {
+    "id": "bigint",
+    "client": "text",
+    "account": "text",
+    "gateway_key": "text",
+    "model": "text",
+    "lane": "text",
+    "headers": "text",
+    "callback": "text",
+    "reply_to": "text",
+    "requests": "integer",
+    "ids": "bytea",
+}
+PARAMS = {"id": "bigint", "body": "bytea"}
+ANSWERS = {"id": "bigint", "client": "text", "ids": "bytea", "body": "bytea"}
+
+
+class Place(NamedTuple):
+    """Where a body is."""
+
+    segment_id: int
+    position: int
+
+
+class Terms(NamedTuple):
+    """What the requests of a segment have in common."""
+
+    id: int
+    client: str
+    model: str
+    callback: str | None  # JSON
+    reply_to: str | None
+    account: str | None
+    gateway_key: str | None
+
+
+def new_id() -> int:
+    """Return an id for a segment; ids sort by the time of their creation."""
+    return first_id(time.time_ns() // 1_000_000) + random.getrandbits(RANDOM_BITS)
+
+
+def first_id(at: int) -> int:
+    """Return the lowest id that a segment made at that time (milliseconds since the epoch) can have."""
+    return at << RANDOM_BITS
+
+
+def insert(connection: sa.Connection, packed: Iterable[tuple[Sequence[Envelope], bytes]]) -> dict[str, Place]:
+    """Insert segments, each given as requests that share their terms and their packed params; return their places.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: an id is taken; the transaction must be rolled back.
+    """
+    places: dict[str, Place] = {}
+    shared, bodies = [], []
+    for segment_id, (envelopes, body) in enumerate(packed, start=new_id()):
+        places.update({one.id: Place(segment_id, at) for at, one in enumerate(envelopes)})
+        shared.append(_row(segment_id, envelopes))
+        bodies.append((segment_id, body))
+    insert_rows(connection, "segments", COLUMNS, shared)
+    insert_rows(connection, "params", PARAMS, bodies)
+    return places
+
+
+def insert_answers(
+    connection: sa.Connection, client: str, results: Sequence[tuple[str, bytes]]
+) -> dict[str, Place]:
+    """Insert the results (id, body) of some requests of a client; return their places by the request's id."""
+    places: dict[str, Place] = {}
+    rows = []
+    for segment_id, span in enumerate(spans([len(body) for _, body in results]), start=new_id()):
+        some = results[span]
+        places.update({id_: Place(segment_id, at) for at, (id_, _) in enumerate(some)})
+        rows.append((segment_id, client, joined(id_ for id_, _ in some), pack([body for _, body in some])))
+    insert_rows(connection, "answers", ANSWERS, rows)
+    return places
+
+
+def terms(connection: sa.Connection, ids: Collection[int]) -> dict[int, Terms]:
+    """Return the terms of segments, by their ids."""
+    query = sa.select(*(segments.c[name] for name in Terms._fields)).where(_in())
+    found = connection.execute(query, {"ids": list(ids)})
+    return {row.id: Terms._make(row) for row in found}
+
+
+def bodies(
+    connection: sa.Connection, table: sa.Table, ids: Collection[int]
+) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the id and the bodies of each of these segments of `params` or `answers` that is kept; few at a time."""
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), PAGE):
+        for segment_id, body in _page(connection, table.name, ordered[start : start + PAGE]):
+            yield segment_id, unpack(body)
+
+
+def body_of(connection: sa.Connection, request_id: str) -> bytes:
+    """Return a request's params; b"" if they are no longer kept."""
+    query = sa.select(requests.c.position, params.c.body).join(params, params.c.id == requests.c.segment_id)
+    found = connection.execute(query.where(requests.c.id == request_id)).one_or_none()
+    return b"" if found is None else unpack(found.body)[found.position]
+
+
+def at_places(connection: sa.Connection, table: sa.Table, places: Mapping[str, Place]) -> dict[str, bytes]:
+    """Return the bodies at these places of `params` or `answers`, by the same keys, as far as they are kept."""
+    wanted: defaultdict[int, list[tuple[str, int]]] = defaultdict(list)
+    for key, place in places.items():
+        wanted[place.segment_id].append((key, place.position))
+    found = bodies(connection, table, wanted)
+    return {
+        key: one
+        for segment_id, all_ in found
+        for key, position in wanted[segment_id]
+        if (one := all_[position])
+    }
+
+
+def joined(ids: Iterable[str]) -> bytes:
+    """Return ids as one value, 16 bytes each."""
+    return bytes.fromhex("".join(ids))
+
+
+def split(ids: bytes) -> list[str]:
+    """Return the ids of one value."""
+    digits = ids.hex()
+    return [digits[start : start + 32] for start in range(0, len(digits), 32)]
+
+
+def _row(segment_id: int, envelopes: Sequence[Envelope]) -> tuple[Any, ...]:
+    first = envelopes[0]
+    return (
+        segment_id,
+        first.client,
+        first.account,
+        first.gateway_key,
+        first.model,
+        lane_of(first.model, first.headers),
+        json.dumps(first.headers) if first.headers else "{}",
+        first.callback.decode() if first.callback else None,
+        first.reply_to,
+        len(envelopes),
+        joined(one.id for one in envelopes),
+    )
+
+
+def _page(connection: sa.Connection, table: str, ids: Sequence[int]) -> Iterable[tuple[int, bytes]]:
+    if is_postgres(connection):
+        # Through SQLAlchemy the bytes would come as hexadecimal text: twice as long, and to be decoded.
+        with psycopg_connection(connection) as driver, driver.cursor(binary=True) as cursor:
+            found: list[tuple[int, bytes]] = cursor.execute(
+                f"SELECT id, body FROM {table} WHERE id = ANY(%s)",  # noqa: S608
+                [list(ids)],
+            ).fetchall()
+            return found
+    marks = ", ".join("?" * len(ids))
+    return connection.exec_driver_sql(
+        f"SELECT id, body FROM {table} WHERE id IN ({marks})",  # noqa: S608
+        tuple(ids),
+    ).tuples()
+
+
+def _in(column: sa.ColumnElement[int] = segments.c.id) -> sa.ColumnElement[bool]:
+    return column.in_(sa.bindparam("ids", expanding=True))
