@@ -48,9 +48,9 @@ class AsyncProducer:
         What many coroutines enqueue at the same moment is appended in one round trip: enqueue with `gather` or a
         TaskGroup, not one by one.
         """
-        envelope = self._options.check(options).envelope(Request(params, idempotency_key=idempotency_key))
-        await self._appends.append(envelope)
-        return envelope.id
+        request = self._options.check(options).request(Request(params, idempotency_key=idempotency_key))
+        await self._appends.append(request)
+        return request.id.hex()
 
     async def enqueue_many(
         self,
@@ -100,7 +100,7 @@ class AsyncProducer:
         await self.close()
 
     async def _append_rest(self, packer: Packer) -> None:
-        packer.close_entry()
+        packer.close()
         await self._append(packer)
 
     async def _append(self, packer: Packer) -> None:

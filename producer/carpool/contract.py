@@ -126,7 +126,9 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     ids: bytes  # 16 bytes each
     params: bytes  # a segment
     enqueued_at: list[int]  # milliseconds since the epoch, by the producer's clock
-    reply_to: str | None = None  # the list that answers are pushed to as soon as they are there; begins with REPLIES
+    reply_to: str | None = (
+        None  # the list that answers are pushed to as soon as they are there; begins with REPLIES
+    )
     account: str | None = None  # whose API key is to be used; None: the default one
     gateway_key: str | None = None  # the name of the gateway's key that the requests came with
     client_batch: str | None = None  # the id of the batch that the client made at the gateway
@@ -194,6 +196,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 encode_entry = msgspec.msgpack.Encoder().encode
 decode_entry = msgspec.msgpack.Decoder(Entry).decode
+encode_old_entry = msgspec.msgpack.Encoder().encode
 decode_old_entry = msgspec.msgpack.Decoder(list[Envelope]).decode
 encode_cancel = msgspec.msgpack.Encoder().encode
 decode_cancel = msgspec.msgpack.Decoder(Cancel).decode

@@ -1,19 +1,21 @@
-"""Makes checked Envelopes from the arguments of an enqueue."""
+"""Checks and encodes the arguments of an enqueue."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from time import time_ns
 from typing import Any, TypedDict
 
 import msgspec
-from msgspec.structs import replace
+from uuid_utils import uuid7
 
 from carpool import callbacks, tracing
 from carpool.callbacks import Callback
-from carpool.contract import CLIENT_NAME, MAX_PRIORITY, MAX_WAIT, Envelope, batch_headers, mint_id
+from carpool.contract import CLIENT_NAME, MAX_PRIORITY, MAX_WAIT, batch_headers, mint_id
 from carpool.encoding import encode
+from carpool.entries import CheckedRequest, Terms
 from carpool.exceptions import InvalidRequest, InvalidSetting
 from carpool.params import check_params
 
@@ -26,6 +28,9 @@ MAX_BETAS_LENGTH = 1_000
 """Characters of all betas together: servers limit the length of a header, and databases that of a lane's name."""
 
 Params = Mapping[str, Any]
+
+Headers = tuple[tuple[str, str], ...]
+"""Names and values of the per-batch headers, in a form that can be a key."""
 
 
 class EnqueueOptions(TypedDict, total=False):
@@ -69,54 +74,47 @@ class Request(msgspec.Struct, frozen=True):
 class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of one call, checked and encoded once for all its requests; `check_options` makes them."""
 
-    client: str
+    terms: Terms
     allow_http: bool
-    callback: bytes | None  # JSON
     metadata: bytes | None  # JSON
-    headers: dict[str, str]
     user_profile_id: str | None
     workspace_id: str | None
-    priority: int
     max_wait: int | None  # milliseconds
     trace: str | None
 
-    def envelope(self, request: Request | Params) -> Envelope:
-        """Return the Envelope of one request, whose own options override these; raises InvalidRequest."""
+    def request(self, request: Request | Params) -> CheckedRequest:
+        """Return one request, whose own options override these; raises InvalidRequest."""
         if not isinstance(request, Request):
-            return self._envelope(request, None)
-        key = None if request.idempotency_key is None else _checked_key(request.idempotency_key)
-        return self._overridden_by(request)._envelope(request.params, key)
-
-    def _envelope(self, params: Params, key: str | None) -> Envelope:
-        body, now = check_params(params), time_ns() // 1_000_000
-        return Envelope(
-            id=mint_id(self.client, key),
-            client=self.client,
-            model=params["model"],
-            params=body,
-            headers=self.headers,
-            callback=self.callback,
-            metadata=self.metadata,
-            idempotency_key=key,
-            enqueued_at=now,
-            priority=self.priority,
-            submit_by=None if self.max_wait is None else now + self.max_wait,
-            trace=self.trace,
+            return self._request(request, self.terms, self.metadata, self.max_wait, None)
+        wait, metadata, key = request.max_wait, request.metadata, request.idempotency_key
+        return self._request(
+            request.params,
+            self._terms(request),
+            self.metadata if metadata is None else encode("metadata", metadata, MAX_METADATA_BYTES),
+            self.max_wait if wait is None else _checked_wait(wait),
+            None if key is None else _checked_key(key),
         )
 
-    def _overridden_by(self, request: Request) -> CheckedOptions:
-        own: dict[str, Any] = {}
-        if request.callback is not None:
-            own["callback"] = callbacks.encode(request.callback, allow_http=self.allow_http)
-        if request.metadata is not None:
-            own["metadata"] = encode("metadata", request.metadata, MAX_METADATA_BYTES)
-        if request.betas is not None:
-            own["headers"] = _headers(request.betas, self.user_profile_id, self.workspace_id)
-        if request.priority is not None:
-            own["priority"] = _checked_priority(request.priority)
-        if request.max_wait is not None:
-            own["max_wait"] = _checked_wait(request.max_wait)
-        return replace(self, **own) if own else self
+    def _request(
+        self, params: Params, terms: Terms, metadata: bytes | None, max_wait: int | None, key: str | None
+    ) -> CheckedRequest:
+        body, now = check_params(params), time_ns() // 1_000_000
+        id_ = uuid7().bytes if key is None else bytes.fromhex(mint_id(terms.client, key))
+        submit_by = None if max_wait is None else now + max_wait
+        return CheckedRequest(terms, params["model"], id_, body, now, metadata, key, submit_by, self.trace)
+
+    def _terms(self, request: Request) -> Terms:
+        callback, betas, priority, shared = request.callback, request.betas, request.priority, self.terms
+        if callback is None and betas is None and priority is None:
+            return shared
+        return _terms(
+            shared.client,
+            tuple(shared.headers.items())
+            if betas is None
+            else _headers(betas, self.user_profile_id, self.workspace_id),
+            shared.callback if callback is None else callbacks.encode(callback, allow_http=self.allow_http),
+            shared.priority if priority is None else _checked_priority(priority),
+        )
 
 
 def check_options(client: str, options: EnqueueOptions, *, allow_http: bool = False) -> CheckedOptions:
@@ -132,14 +130,16 @@ def check_options(client: str, options: EnqueueOptions, *, allow_http: bool = Fa
     profile, workspace = options.get("user_profile_id"), options.get("workspace_id")
     max_wait = options.get("max_wait")
     return CheckedOptions(
-        client=client,
+        terms=_terms(
+            client,
+            _headers(options.get("betas", ()), profile, workspace),
+            None if callback is None else callbacks.encode(callback, allow_http=allow_http),
+            _checked_priority(options.get("priority", 0)),
+        ),
         allow_http=allow_http,
-        callback=None if callback is None else callbacks.encode(callback, allow_http=allow_http),
         metadata=None if metadata is None else encode("metadata", metadata, MAX_METADATA_BYTES),
-        headers=_headers(options.get("betas", ()), profile, workspace),
         user_profile_id=profile,
         workspace_id=workspace,
-        priority=_checked_priority(options.get("priority", 0)),
         max_wait=None if max_wait is None else _checked_wait(max_wait),
         trace=tracing.current() if trace is None else _checked_trace(trace),
     )
@@ -152,22 +152,38 @@ def check_client(name: object) -> str:
     return name
 
 
-def _headers(betas: Sequence[str], user_profile_id: str | None, workspace_id: str | None) -> dict[str, str]:
+@lru_cache(maxsize=4096)
+def _terms(client: str, headers: Headers, callback: bytes | None, priority: int) -> Terms:
+    """Return the same Terms for the same values, so that they are compared by identity."""
+    return Terms(client, dict(headers), callback, priority)
+
+
+def _headers(betas: object, user_profile_id: object, workspace_id: object) -> Headers:
     if isinstance(betas, str) or not isinstance(betas, Sequence):
         raise InvalidRequest("betas", "must be a list of strings")
-    for at, beta in enumerate(betas):
-        _check_header(f"betas[{at}]", beta)
-    if sum(map(len, betas)) + len(betas) > MAX_BETAS_LENGTH:
+    try:
+        return _checked_headers(tuple(betas), user_profile_id, workspace_id)
+    except TypeError:  # not hashable, so not a string
+        return _checked_headers.__wrapped__(tuple(betas), user_profile_id, workspace_id)
+
+
+@lru_cache(maxsize=4096)
+def _checked_headers(betas: tuple[object, ...], user_profile_id: object, workspace_id: object) -> Headers:
+    names = [_checked_header(f"betas[{at}]", beta) for at, beta in enumerate(betas)]
+    if sum(map(len, names)) + len(names) > MAX_BETAS_LENGTH:
         raise InvalidRequest("betas", f"must have {MAX_BETAS_LENGTH:,} characters at most, commas included")
-    for field, value in (("user_profile_id", user_profile_id), ("workspace_id", workspace_id)):
-        if value is not None:
-            _check_header(field, value)
-    return batch_headers(betas, user_profile_id, workspace_id)
+    headers = batch_headers(
+        names,
+        None if user_profile_id is None else _checked_header("user_profile_id", user_profile_id),
+        None if workspace_id is None else _checked_header("workspace_id", workspace_id),
+    )
+    return tuple(headers.items())
 
 
-def _check_header(field: str, value: object) -> None:
+def _checked_header(field: str, value: object) -> str:
     if not isinstance(value, str) or not HEADER_VALUE.fullmatch(value):
         raise InvalidRequest(field, "must be visible ASCII without spaces or commas")
+    return value
 
 
 def _checked_key(key: object) -> str:

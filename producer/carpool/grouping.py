@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 from copy import copy
 from typing import NamedTuple
 
-from carpool.contract import Envelope
+from carpool.entries import CheckedRequest
 from carpool.exceptions import CarpoolError
 from carpool.options import Options
 from carpool.packer import Packer
 
 
 class _Waiting(NamedTuple):
-    envelope: Envelope
+    request: CheckedRequest
     appended: asyncio.Future[None]
 
 
@@ -32,13 +32,13 @@ class GroupedAppend:
         self._waiting: deque[_Waiting] = deque()
         self._sender: asyncio.Task[None] | None = None
 
-    async def append(self, envelope: Envelope) -> None:
+    async def append(self, request: CheckedRequest) -> None:
         """Return once Redis has the request.
 
         Raises QueueFull, RedisUnavailable or NotDurable; `unknown` holds the request's id where Redis may have it.
         """
         loop = asyncio.get_running_loop()
-        one = _Waiting(envelope, loop.create_future())
+        one = _Waiting(request, loop.create_future())
         self._waiting.append(one)
         if self._sender is None or self._sender.done():
             self._sender = loop.create_task(self._send_all())
@@ -67,8 +67,8 @@ class GroupedAppend:
             one = self._waiting.popleft()
             if not one.appended.done():
                 group.append(one)
-                is_enough = packer.pack(one.envelope)
-        packer.close_entry()
+                is_enough = packer.pack(one.request)
+        packer.close()
         return group
 
 
@@ -78,10 +78,10 @@ def _settle(group: list[_Waiting], packer: Packer, error: Exception | None) -> N
     for one in group:
         if one.appended.done():  # its coroutine was canceled meanwhile
             continue
-        if error is None or one.envelope.id in accepted:
+        if error is None or one.request.id.hex() in accepted:
             one.appended.set_result(None)
         else:
-            one.appended.set_exception(_own(error, one.envelope.id, unknown))
+            one.appended.set_exception(_own(error, one.request.id.hex(), unknown))
 
 
 def _own(error: Exception, request_id: str, unknown: set[str]) -> Exception:

@@ -7,7 +7,7 @@ replies to `settle`, and repeat while anything is `unsettled`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,13 +18,10 @@ from carpool.contract import (
     APPEND_SCRIPT,
     ENTRY_FIELD,
     INBOX,
-    MAX_ENTRY_BYTES,
-    MAX_ENTRY_REQUESTS,
     QUEUED,
-    Envelope,
-    encode_entry,
 )
 from carpool.durability import PROBE, SYNC, confirm_probe, confirm_sync
+from carpool.entries import CheckedRequest, OpenEntry, Terms
 from carpool.envelopes import EnqueueOptions, Params, Request
 from carpool.exceptions import (
     CarpoolError,
@@ -35,14 +32,19 @@ from carpool.exceptions import (
     SourceFailed,
 )
 from carpool.options import Options
-from carpool.request_ids import RequestIds
+from carpool.request_ids import ID_BYTES, RequestIds
 
 PIPELINE_ENTRIES = 8
 PIPELINE_BYTES = 500_000
 """What one round trip carries: enough to hide its latency, and little enough to stay in the processor's cache."""
 
-ENVELOPE_BYTES = 150
-"""About what an Envelope adds to its contents."""
+OPEN_ENTRIES = 16
+"""Requests with different terms may alternate, so an entry stays open for each of them: so many at most, which bounds
+memory (4 MB of params). The oldest is closed first."""
+
+OPEN_REQUESTS = 5_000
+"""An entry is closed at the latest when so many requests have come since its first, so that a rare one doesn't wait
+for the end of a long call."""
 
 SCRIPT_SHA = hashlib.sha1(APPEND_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
@@ -52,53 +54,60 @@ OUT_OF_MEMORY = -2
 Command = tuple[str | bytes | int | float, ...]
 
 
-class _Entry(msgspec.Struct, frozen=True):
-    ids: list[str]
+class _ClosedEntry(msgspec.Struct, frozen=True):
+    places: list[int]  # of its requests, among all of the call
     packed: bytes
 
 
 class Packer:
-    """The requests of one call on their way into the inbox; `accepted` has the ids that Redis acknowledged."""
+    """The requests of one call on their way into the inbox."""
 
     def __init__(self, settings: Options, options: EnqueueOptions | None = None) -> None:
-        self.accepted = RequestIds()
-        self._pending: list[_Entry] = []
-        self._sent: list[_Entry] = []
+        self._ids = bytearray()
+        self._is_accepted = bytearray()
+        """A byte for each request: whether Redis has acknowledged it."""
+        self._open: dict[tuple[Terms, str], OpenEntry] = {}
+        self._pending: list[_ClosedEntry] = []
+        self._pending_bytes = 0
+        self._sent: list[_ClosedEntry] = []
         self._checked = settings.check(options or {})
         self._settings = settings
         self._failure: CarpoolError | None = None
-        self._added = 0
         self._load_script = False
         self._probing = settings.durable
-        self._pending_bytes = 0
-        self._open: list[Envelope] = []
-        self._open_bytes = 0
 
     def add(self, item: Params | Request) -> bool:
         """Check and pack one request; return whether enough is pending for a round trip.
 
         Raises InvalidRequest; the requests added before are kept.
         """
-        return self.pack(self._checked.envelope(item))
+        return self.pack(self._checked.request(item))
 
-    def pack(self, envelope: Envelope) -> bool:
+    def pack(self, request: CheckedRequest) -> bool:
         """Pack a request that is checked already; return whether enough is pending for a round trip."""
-        carried = len(envelope.metadata or b"") + len(envelope.callback or b"")
-        size = ENVELOPE_BYTES + len(envelope.params) + carried
-        if self._open_bytes + size > MAX_ENTRY_BYTES or len(self._open) == MAX_ENTRY_REQUESTS:
-            self.close_entry()
-        self._open.append(envelope)
-        self._open_bytes += size
-        self._added += 1
+        kind = request.terms, request.model
+        entry = self._open.get(kind)
+        if entry is None or not entry.has_room(request):
+            entry = self._opened(kind)
+        entry.add(request, len(self._is_accepted))
+        self._ids += request.id
+        self._is_accepted.append(False)
+        if entry.full:
+            self._close(kind)
+            self._close_old()
         return len(self._pending) >= PIPELINE_ENTRIES or self._pending_bytes >= PIPELINE_BYTES
 
-    def close_entry(self) -> None:
-        """Move the requests of the open entry to `pending`."""
-        if self._open:
-            packed = encode_entry(self._open)
-            self._pending.append(_Entry([envelope.id for envelope in self._open], packed))
-            self._pending_bytes += len(packed)
-            self._open, self._open_bytes = [], 0
+    def close(self) -> None:
+        """Close all open entries; then nothing but `unsettled` ones are left."""
+        while self._open:
+            self._close(next(iter(self._open)))
+
+    @property
+    def accepted(self) -> RequestIds:
+        """The ids of the requests that Redis has acknowledged, in the order in which they were added."""
+        if False not in self._is_accepted:
+            return RequestIds.packed(self._ids)
+        return self._ids_at(place for place, is_accepted in enumerate(self._is_accepted) if is_accepted)
 
     @property
     def unsettled(self) -> bool:
@@ -114,9 +123,9 @@ class Packer:
         sync: list[Command] = [SYNC] if self._settings.durable and self._sent else []
         return [*load, *(self._append(entry) for entry in self._sent), *sync]
 
-    def _append(self, entry: _Entry) -> Command:
+    def _append(self, entry: _ClosedEntry) -> Command:
         limit = self._settings.max_queued
-        return "EVALSHA", SCRIPT_SHA, 2, INBOX, QUEUED, len(entry.ids), limit, ENTRY_FIELD, entry.packed
+        return "EVALSHA", SCRIPT_SHA, 2, INBOX, QUEUED, len(entry.places), limit, ENTRY_FIELD, entry.packed
 
     def settle(self, replies: Sequence[Any]) -> None:
         """Process the replies to `commands()`, with error replies as values.
@@ -142,7 +151,8 @@ class Packer:
         refusals = []
         for entry, reply in zip(entries, replies, strict=True):
             if isinstance(reply, int) and reply >= 0:
-                self.accepted.extend(entry.ids)
+                for place in entry.places:
+                    self._is_accepted[place] = True
             elif isinstance(reply, NoScriptError) and not self._load_script:
                 self._sent.append(entry)
             else:
@@ -161,7 +171,7 @@ class Packer:
             raise
 
     def _sent_ids(self) -> RequestIds:
-        return RequestIds(one for entry in self._sent for one in entry.ids)
+        return self._ids_at(place for entry in self._sent for place in entry.places)
 
     def unanswered(self, error: Exception) -> RedisUnavailable:
         """Return the error to raise when no replies to `commands()` came: Redis may or may not have those requests."""
@@ -176,7 +186,7 @@ class Packer:
         try:
             yield
         except InvalidRequest as error:
-            error.index = self._added
+            error.index = len(self._is_accepted)
             self._failure = error
         except CarpoolError:
             raise
@@ -197,3 +207,26 @@ class Packer:
         if isinstance(reply, Exception):
             return self._settings.unavailable(reply)
         return QueueFull(f"the inbox has reached its limit of {self._settings.max_queued:,} requests")
+
+    def _opened(self, kind: tuple[Terms, str]) -> OpenEntry:
+        self._close(kind)
+        if len(self._open) == OPEN_ENTRIES:
+            self._close(next(iter(self._open)))
+        entry = self._open[kind] = OpenEntry()
+        return entry
+
+    def _close(self, kind: tuple[Terms, str]) -> None:
+        entry = self._open.pop(kind, None)
+        if entry:
+            closed = _ClosedEntry(entry.places, entry.pack())
+            self._pending.append(closed)
+            self._pending_bytes += len(closed.packed)
+
+    def _close_old(self) -> None:
+        old = len(self._is_accepted) - OPEN_REQUESTS
+        for kind in [kind for kind, entry in self._open.items() if entry.places[0] < old]:
+            self._close(kind)
+
+    def _ids_at(self, places: Iterable[int]) -> RequestIds:
+        starts = (place * ID_BYTES for place in places)
+        return RequestIds.packed(b"".join(self._ids[start : start + ID_BYTES] for start in starts))

@@ -57,7 +57,7 @@ class PipelinedAppend:
 
     def finish(self) -> None:
         """Send the rest, and wait until Redis has replied to everything."""
-        self._packer.close_entry()
+        self._packer.close()
         self.send()
         self._receive()
         self._append_now()

@@ -17,6 +17,13 @@ class RequestIds(Sequence[str]):
         self._packed = bytearray()
         self.extend(ids)
 
+    @classmethod
+    def packed(cls, ids: bytes | bytearray) -> RequestIds:
+        """Return the ids that are given in binary, 16 bytes each."""
+        made = cls()
+        made._packed += ids
+        return made
+
     def extend(self, ids: Iterable[str]) -> None:
         """Append ids; raises ValueError for one that is not hexadecimal."""
         self._packed += bytes.fromhex("".join(ids))

@@ -10,6 +10,7 @@ import msgspec
 from carpool import callbacks
 from carpool.callbacks import Callback
 from carpool.contract import Answer, Envelope, Usage, decode_entry, to_json
+from carpool.entries import envelopes
 from carpool.envelopes import EnqueueOptions, Params, Request
 from carpool.exceptions import CarpoolError, WaitTimeout
 from carpool.options import DEFAULT_MAX_QUEUED, Options
@@ -135,11 +136,11 @@ class InMemoryProducer:
         self.close()
 
     def _append(self, packer: Packer) -> None:
-        packer.close_entry()
+        packer.close()
         packer.settle([self._take(command) for command in packer.commands()])
 
     def _take(self, command: Command) -> int:
-        for envelope in decode_entry(command[-1]):  # type: ignore[arg-type]
+        for envelope in envelopes(decode_entry(command[-1])):  # type: ignore[arg-type]
             if envelope.id not in self._envelopes:
                 self._envelopes[envelope.id] = envelope
                 if envelope.id in self._canceled:

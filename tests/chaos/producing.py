@@ -18,7 +18,7 @@ from typing import Any
 from tests.chaos.traffic import requests
 
 import carpool.client
-from carpool import Producer, Webhook, packer
+from carpool import Producer, Webhook, entries, packer
 
 CLIENT = "mortal"
 REQUESTS = 120
@@ -53,7 +53,8 @@ class Mortal(packer.Packer):
 
 
 if __name__ == "__main__":
-    vars(packer).update(MAX_ENTRY_REQUESTS=ENTRY, PIPELINE_ENTRIES=PIPELINE)
+    vars(entries).update(SEGMENT_REQUESTS=ENTRY)
+    vars(packer).update(PIPELINE_ENTRIES=PIPELINE)
     vars(carpool.client).update(Packer=Mortal)
     with Producer(client=CLIENT, allow_http=True, durable=True) as producer:
         producer.enqueue_many(requests(Random(int(sys.argv[3])), REQUESTS), callback=Webhook(sys.argv[2]))

@@ -12,7 +12,20 @@ import pytest
 import redis
 
 from carpool import Producer
-from carpool.contract import INBOX, QUEUED, WAITS, Answer, Envelope, Wait, decode_entry, decode_wait, to_json
+from carpool.contract import (
+    ENTRY_FIELD,
+    INBOX,
+    QUEUED,
+    WAITS,
+    Answer,
+    Entry,
+    Envelope,
+    Wait,
+    decode_entry,
+    decode_wait,
+    to_json,
+)
+from carpool.entries import envelopes
 
 DEADLINE = 20.0
 """Seconds after which a test gives up on a condition."""
@@ -24,9 +37,12 @@ class HandWorker:
     def __init__(self, url: str) -> None:
         self.redis = redis.Redis.from_url(url, socket_timeout=2 * DEADLINE)
 
-    def entries(self) -> list[list[Envelope]]:
+    def packed_entries(self) -> list[Entry]:
         stream: Any = self.redis.xrange(INBOX)
-        return [decode_entry(fields[b"v1"]) for _, fields in stream]
+        return [decode_entry(fields[ENTRY_FIELD]) for _, fields in stream]
+
+    def entries(self) -> list[list[Envelope]]:
+        return [list(envelopes(entry)) for entry in self.packed_entries()]
 
     def envelopes(self) -> list[Envelope]:
         return [envelope for entry in self.entries() for envelope in entry]

@@ -42,7 +42,7 @@ def test_a_cancel_command_is_in_the_inbox_behind_the_requests_and_counts_as_none
 
     # Then
     stream: Any = worker.redis.xrange(INBOX)
-    assert [next(iter(fields)) for _, fields in stream] == [b"v1", CANCEL_FIELD, CANCEL_FIELD]
+    assert [next(iter(fields)) for _, fields in stream] == [ENTRY_FIELD, CANCEL_FIELD, CANCEL_FIELD]
     assert [(command.client, command.ids) for command in commands(worker)] == [
         ("tests", [request_id]),
         ("tests", None),
@@ -63,7 +63,7 @@ def test_what_follows_cancel_all_bears_a_later_time(
     times = [
         decode_cancel(fields[CANCEL_FIELD]).at
         if CANCEL_FIELD in fields
-        else decode_entry(fields[ENTRY_FIELD])[0].enqueued_at
+        else decode_entry(fields[ENTRY_FIELD]).enqueued_at[0]
         for _, fields in stream
     ]
     assert all(enqueued <= canceled for enqueued, canceled in zip(times[::2], times[1::2], strict=True))

@@ -279,13 +279,13 @@ def test_a_bad_option_of_one_request_is_refused_by_its_name(
     params: dict[str, Any], own: Any, field: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=f"{field}: must be"):
-        check_options("tests", {}).envelope(Request(params, **own))
+        check_options("tests", {}).request(Request(params, **own))
 
 
 @pytest.mark.parametrize("key", ["", "x" * 257, 7, "a\0b", "\ud800"])
 def test_a_bad_idempotency_key_is_refused(params: dict[str, Any], key: Any) -> None:
     with pytest.raises(InvalidRequest, match="idempotency_key: must be"):
-        check_options("tests", {}).envelope(Request(params, idempotency_key=key))
+        check_options("tests", {}).request(Request(params, idempotency_key=key))
 
 
 def test_a_request_overrides_the_options_of_its_call(params: dict[str, Any]) -> None:
@@ -302,22 +302,22 @@ def test_a_request_overrides_the_options_of_its_call(params: dict[str, Any]) -> 
         },
     )
     # When
-    plain = common.envelope(params)
-    own = common.envelope(
+    plain = common.request(params)
+    own = common.request(
         Request(params, callback=Task("c"), metadata=2, betas=["d", "a"], priority=0, max_wait=0.5)
     )
     # Then
-    assert (plain.callback, plain.metadata) == (callbacks.encode(Task("a")), b"1")
-    assert (own.callback, own.metadata) == (callbacks.encode(Task("c")), b"2")
-    assert plain.headers == {"anthropic-beta": "b", "anthropic-workspace-id": "w"}
-    assert own.headers == {"anthropic-beta": "a,d", "anthropic-workspace-id": "w"}
-    assert (plain.priority, plain.submit_by) == (5, plain.enqueued_at + 60_000)
-    assert (own.priority, own.submit_by) == (0, own.enqueued_at + 500)
+    assert (plain.terms.callback, plain.metadata) == (callbacks.encode(Task("a")), b"1")
+    assert (own.terms.callback, own.metadata) == (callbacks.encode(Task("c")), b"2")
+    assert plain.terms.headers == {"anthropic-beta": "b", "anthropic-workspace-id": "w"}
+    assert own.terms.headers == {"anthropic-beta": "a,d", "anthropic-workspace-id": "w"}
+    assert (plain.terms.priority, plain.submit_by) == (5, plain.enqueued_at + 60_000)
+    assert (own.terms.priority, own.submit_by) == (0, own.enqueued_at + 500)
 
 
 def test_by_default_the_priority_is_0_and_submit_windows_are_waited_for(params: dict[str, Any]) -> None:
-    envelope = check_options("tests", {}).envelope(params)
-    assert (envelope.priority, envelope.submit_by) == (0, None)
+    request = check_options("tests", {}).request(params)
+    assert (request.terms.priority, request.submit_by) == (0, None)
 
 
 def test_an_unknown_option_is_a_type_error(params: dict[str, Any]) -> None:

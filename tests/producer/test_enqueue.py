@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import tracemalloc
@@ -24,12 +25,17 @@ from carpool import (
     SourceFailed,
     Webhook,
 )
-from carpool.contract import MAX_ENTRY_BYTES, MAX_ENTRY_REQUESTS, encode_entry, mint_id
+from carpool.contract import ENTRY_FIELD, INBOX, mint_id
+from carpool.segments import SEGMENT_BYTES, SEGMENT_REQUESTS
 
 if TYPE_CHECKING:
     from tests.producer.conftest import HandWorker, LossyProxy
 
 CLOSED_PORT_URL = "redis://:s3cret@127.0.0.1:1/0?password=s3cret"
+
+
+def incompressible(size: int) -> str:
+    return random.randbytes(size // 2).hex()
 
 
 def test_an_enqueued_request_is_one_entry_with_all_that_was_said(
@@ -68,15 +74,15 @@ def test_many_requests_keep_their_order_and_fill_their_entries(
     envelopes = worker.envelopes()
     assert [envelope.id for envelope in envelopes] == list(ids)
     assert [msgspec.json.decode(e.params)["top_k"] for e in envelopes] == list(range(1, 1001))
-    assert [len(entry) for entry in worker.entries()] == [MAX_ENTRY_REQUESTS] * 5
+    assert [len(entry) for entry in worker.entries()] == [SEGMENT_REQUESTS] * 5
     assert worker.queued() == 1000
 
 
 def test_entries_are_bounded_in_bytes_and_a_larger_request_travels_alone(
     producer: Producer, worker: HandWorker, params: dict[str, Any]
 ) -> None:
-    large = {**params, "system": "x" * (MAX_ENTRY_BYTES + 1)}
-    half = {**params, "system": "x" * (MAX_ENTRY_BYTES // 2)}
+    large = {**params, "system": "x" * (SEGMENT_BYTES + 1)}
+    half = {**params, "system": "x" * (SEGMENT_BYTES // 2)}
     producer.enqueue_many([params, large, params, half, half])
     assert [len(entry) for entry in worker.entries()] == [1, 1, 2, 1]
 
@@ -86,7 +92,8 @@ def test_what_travels_with_a_request_counts_towards_the_bytes_of_its_entry(
 ) -> None:
     hook = Webhook("https://a.example/" + "x" * 2000)
     producer.enqueue_many([params] * 400, callback=hook, metadata="x" * 16_000, betas=["b" * 250])
-    assert max(len(encode_entry(entry)) for entry in worker.entries()) < MAX_ENTRY_BYTES + 20_000
+    stream: Any = worker.redis.xrange(INBOX)
+    assert max(len(fields[ENTRY_FIELD]) for _, fields in stream) < SEGMENT_BYTES + 20_000
 
 
 def test_nothing_to_enqueue_is_nothing_enqueued(producer: Producer, worker: HandWorker) -> None:
@@ -145,7 +152,7 @@ def test_a_redis_without_memory_is_a_full_queue(params: dict[str, Any]) -> None:
     with ValkeyServer(port=free_port(), config=limits) as server:
         url = f"redis://127.0.0.1:{server.port}/0"
         with Producer(url) as producer, pytest.raises(QueueFull, match="out of memory") as refusal:
-            producer.enqueue_many({**params, "system": "x" * 10_000} for _ in range(1000))
+            producer.enqueue_many({**params, "system": incompressible(10_000)} for _ in range(1000))
         with redis.Redis.from_url(url) as connection:
             assert int(connection.get("carpool:queued") or 0) == len(refusal.value.accepted) > 0
 
@@ -157,7 +164,7 @@ def test_a_full_inbox_leaves_the_worker_memory_to_empty_it(params: dict[str, Any
         # Given
         with Producer(url) as producer:
             with pytest.raises(QueueFull):
-                producer.enqueue_many({**params, "system": "x" * 1_000} for _ in range(20_000))
+                producer.enqueue_many({**params, "system": incompressible(1_000)} for _ in range(20_000))
             with suppress(QueueFull):
                 while True:
                     producer.enqueue(params)
@@ -217,7 +224,7 @@ def test_requests_without_an_acknowledgement_are_named_as_unknown(
         proxy.losses, proxy.spared = 1000, 5
         # When
         with pytest.raises(RedisUnavailable) as failure:
-            producer.enqueue_many({**params, "system": "x" * 10_000} for _ in range(1000))
+            producer.enqueue_many({**params, "system": incompressible(10_000)} for _ in range(1000))
     # Then
     accepted, unknown = set(failure.value.accepted), set(failure.value.unknown)
     in_redis = {envelope.id for envelope in worker.envelopes()[1:]}
