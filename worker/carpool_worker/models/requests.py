@@ -17,12 +17,15 @@ from carpool_worker.models.columns import (
 )
 from carpool_worker.states import FINAL_REQUEST_STATES, RequestState
 
-FILLFACTOR = 60
+FILLFACTOR = 50
 """Percent: PostgreSQL leaves room in each page, so that a request's end stays in its page and writes no index."""
 
 
 class Request(SQLModel, table=True):
-    """A Messages API call and its outcome. What it shares with others of its segment is there."""
+    """A Messages API call and its outcome. What it shares with others of its segment is there.
+
+    The columns are in the order in which PostgreSQL needs no padding: the widest first, those of variable length last.
+    """
 
     __tablename__ = "requests"
     __table_args__ = (
@@ -34,48 +37,47 @@ class Request(SQLModel, table=True):
         },
     )
 
-    id: str = Field(sa_column=identity(primary_key=True))
-    client: str  # of its segment, too; here so that budgets and searches by client need no join
     segment_id: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    enqueued_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
+    batched_at: int | None = Field(default=None, sa_column=big())  # None: when its segment was stored
+    finished_at: int | None = Field(default=None, sa_column=big())
+    answer_id: int | None = Field(default=None, sa_column=big())  # the segment with its answer
+    cost: Decimal | None = Field(default=None, sa_column=sa.Column(Dollars))
+    list_price: Decimal | None = Field(default=None, sa_column=sa.Column(Dollars))
+    params_bytes: int
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_write_tokens: int | None = None  # of an answered request: None is zero
+    cache_read_tokens: int | None = None
     position: int = Field(
         sa_column=sa.Column(sa.SmallInteger, nullable=False)
     )  # of its params in the segment
-    batch_id: str = Field(sa_column=identity())
-    state: RequestState = Field(sa_column=state_column(RequestState))
-    attempt: int = Field(default=1, sa_column=sa.Column(sa.SmallInteger, nullable=False))
-    outcome: str | None = None
-    params_bytes: int
-    priority: int = Field(default=0, sa_column=sa.Column(sa.SmallInteger, nullable=False, server_default="0"))
-    enqueued_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
-    batched_at: int = Field(sa_column=sa.Column(sa.BigInteger, nullable=False))
-    finished_at: int | None = Field(default=None, sa_column=big())
-
-    answer_id: int | None = Field(default=None, sa_column=big())  # the segment with its answer
     answer_position: int | None = Field(default=None, sa_column=sa.Column(sa.SmallInteger))
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    cache_read_tokens: int | None = None
-    cost: Decimal | None = Field(default=None, sa_column=sa.Column(Dollars))
-    list_price: Decimal | None = Field(default=None, sa_column=sa.Column(Dollars))
-    error: str | None = None  # why it failed: the error's type and a text without content
+    attempt: int = Field(default=1, sa_column=sa.Column(sa.SmallInteger, nullable=False))
+    priority: int = Field(default=0, sa_column=sa.Column(sa.SmallInteger, nullable=False, server_default="0"))
+    id: str = Field(sa_column=identity(primary_key=True))
+    batch_id: str = Field(sa_column=identity())
+    client: str  # of its segment, too; here so that budgets and searches by client need no join
+    state: RequestState = Field(sa_column=state_column(RequestState))
+    outcome: str | None = None
 
     # What few requests have.
     prefix: str | None = Field(default=None, sa_column=sa.Column(Digest))  # of its tools and system prompt
-    request_metadata: str | None = Field(default=None, sa_column=sa.Column("metadata", sa.Text))  # JSON
-    idempotency_key: str | None = None
-    params_digest: bytes | None = None  # of a request with a key: SHA-256, the first 16 bytes
     submit_by: int | None = Field(default=None, sa_column=big())  # should be posted to Anthropic by then
     deadline: int | None = Field(default=None, sa_column=big())  # when its answer should be there
-    trace: str | None = None  # W3C traceparent of the enqueue
-    client_batch: str | None = None  # the id of the batch that its client made, at the gateway
-    custom_id: str | None = None  # its client's name for it in that batch
     estimate: Decimal | None = Field(
         default=None, sa_column=sa.Column(Dollars)
     )  # reserved from its client's budget
     held_at: int | None = Field(default=None, sa_column=big())  # since when it is held, as over budget
     retry_at: int | None = Field(default=None, sa_column=big())
     cancel_requested_at: int | None = Field(default=None, sa_column=big())  # its answer, if any, is dropped
+    error: str | None = None  # the type of the error that it failed with
+    request_metadata: str | None = Field(default=None, sa_column=sa.Column("metadata", sa.Text))  # JSON
+    idempotency_key: str | None = None
+    params_digest: bytes | None = None  # of a request with a key: SHA-256, the first 16 bytes
+    trace: str | None = None  # W3C traceparent of the enqueue
+    client_batch: str | None = None  # the id of the batch that its client made, at the gateway
+    custom_id: str | None = None  # its client's name for it in that batch
 
 
 class Tag(SQLModel, table=True):

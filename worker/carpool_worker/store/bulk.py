@@ -98,7 +98,7 @@ def _copied(
     name = f"{table}_{'_'.join(columns)}"[:POSTGRES_NAME]
     types = "".join(f", {column} {kind}" for column, kind in columns.items())
     connection.exec_driver_sql(
-        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} (id uuid{types}) ON COMMIT DELETE ROWS"
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} (id uuid PRIMARY KEY{types}) ON COMMIT DELETE ROWS"
     )
     connection.exec_driver_sql(f"DELETE FROM {name}")  # noqa: S608 - of an earlier call in this transaction
     connection.exec_driver_sql("SET LOCAL enable_hashjoin = off")

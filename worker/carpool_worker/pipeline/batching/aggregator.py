@@ -143,7 +143,7 @@ def _pool(
     for name in sorted(lanes):  # one order for all aggregators: no deadlock over open batches
         first = lanes[name][0]
         lane = Lane(name, first.model, first.headers)
-        place = partial(_insert, connection, at, places, split.estimates)
+        place = partial(_insert, connection, places, split.estimates)
         arrived = [Arrived(envelope, places[envelope.id].segment_id) for envelope in lanes[name]]
         fill(connection, lane, arrived, place, limits, at, filled)
     return filled
@@ -188,7 +188,6 @@ def _sweep(engine: sa.Engine) -> Filled:
 
 def _insert(
     connection: sa.Connection,
-    at: int,
     places: Mapping[str, Place],
     estimates: Mapping[str, int],
     batch_id: str,
@@ -196,4 +195,4 @@ def _insert(
 ) -> None:
     envelopes = [one.envelope for one in arrived]
     prefixes = {envelope.id: prefix_of(envelope.params) for envelope in envelopes}
-    intake.insert(connection, batch_id, envelopes, places, at, estimates, prefixes)
+    intake.insert(connection, batch_id, envelopes, places, estimates, prefixes)

@@ -30,10 +30,10 @@ CANCELED_BODY = b'{"type":"canceled"}'
 COLUMNS = {
     "state": "text",
     "outcome": "text",
-    "input_tokens": "int",
-    "output_tokens": "int",
-    "cache_write_tokens": "int",
-    "cache_read_tokens": "int",
+    "input_tokens": "integer",
+    "output_tokens": "integer",
+    "cache_write_tokens": "integer",
+    "cache_read_tokens": "integer",
     "cost": "bigint",
     "list_price": "bigint",
     "finished_at": "bigint",
@@ -92,8 +92,8 @@ class Ending(NamedTuple):
             request.callback,
             tokens.input_tokens,
             tokens.output_tokens,
-            tokens.cache_write_tokens,
-            tokens.cache_read_tokens,
+            tokens.cache_write_tokens or None,
+            tokens.cache_read_tokens or None,
             *(price or (None, None)),
         )
 

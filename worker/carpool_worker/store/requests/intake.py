@@ -40,11 +40,10 @@ COLUMNS = {
     "batch_id": "bytea",
     "state": "text",
     "attempt": "smallint",
-    "batched_at": "bigint",
 }
 TAGS = {"client": "text", "tag": "text", "request_id": "bytea"}
 RESERVED = {"estimate": "bigint"}
-HELD = {"estimate": "bigint", "held_at": "bigint", "retry_at": "bigint"}
+HELD = {"batched_at": "bigint", "estimate": "bigint", "held_at": "bigint", "retry_at": "bigint"}
 """Columns that only requests of clients with a budget have."""
 
 DIGEST_BYTES = 16
@@ -64,7 +63,6 @@ def insert(
     batch_id: str,
     envelopes: Sequence[Envelope],
     places: Mapping[str, Place],
-    now: int,
     estimates: Mapping[str, int] | None = None,
     prefixes: Prefixes = NO_PREFIXES,
 ) -> None:
@@ -75,7 +73,7 @@ def insert(
     Raises:
         sqlalchemy.exc.IntegrityError: another aggregator has just inserted one of them.
     """
-    columns, fixed = COLUMNS, (bytes.fromhex(batch_id), BATCHED, 1, now)
+    columns, fixed = COLUMNS, (bytes.fromhex(batch_id), BATCHED, 1)
     rows = [(*_facts(one, places[one.id], prefixes), *fixed) for one in envelopes]
     if estimates:
         columns = COLUMNS | RESERVED

@@ -70,6 +70,11 @@ def first_id(at: int) -> int:
     return at << RANDOM_BITS
 
 
+def stored_at(segment_id: int) -> int:
+    """Return when a segment was stored, in milliseconds since the epoch."""
+    return segment_id >> RANDOM_BITS
+
+
 def insert(connection: sa.Connection, packed: Iterable[tuple[Sequence[Envelope], bytes]]) -> dict[str, Place]:
     """Insert segments, each given as requests that share their terms and their packed params; return their places.
 
