@@ -216,6 +216,11 @@ def mint_id(client: str, idempotency_key: str | None = None) -> str:
     return f"{digest[:12]}8{digest[13:16]}a{digest[17:32]}"
 
 
+def is_keyed(request_id: str) -> bool:
+    """Return whether an id was made from an idempotency key."""
+    return request_id[12] == "8"
+
+
 def batch_headers(
     betas: Sequence[str] = (), user_profile_id: str | None = None, workspace_id: str | None = None
 ) -> dict[str, str]:

@@ -14,7 +14,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -86,6 +86,16 @@ def check_submit_timeout(seconds: float) -> float:
     return seconds
 
 
+def check_keys_retention(days: float, info: ValidationInfo) -> float:
+    """Accept 0 (forever), or at least as long as contents are kept; raises ValueError."""
+    longest = max(info.data.get(f"{contents}_retention_days", 0.0) for contents in ("params", "answers"))
+    if 0 < days < longest:
+        raise ValueError(
+            f"must be 0 (forever), or {longest:g} or more: a key goes with its contents or later"
+        )
+    return days
+
+
 def check_window(text: str) -> str:
     """Accept a window as policies/windows.py reads it; raises ValueError."""
     parse(text)
@@ -98,6 +108,7 @@ Secrets = Annotated[
 ]
 Networks = Annotated[list[IPv4Network | IPv6Network], NoDecode, BeforeValidator(split_commas)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Days = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Schedule = Annotated[list[Seconds], NoDecode, BeforeValidator(split_commas)]
 WindowTexts = Annotated[
@@ -115,7 +126,7 @@ class Settings(BaseSettings):
 
     flush_count: int = Field(default=API_MAX_REQUESTS, ge=1, le=API_MAX_REQUESTS)
     flush_bytes: int = Field(default=250_000_000, ge=1_000, le=API_MAX_BYTES)
-    flush_interval: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60
+    flush_interval: NotNegative = 60
 
     poll_interval: Seconds = 30
     settle_interval: Seconds = 120
@@ -158,6 +169,7 @@ class Settings(BaseSettings):
 
     params_retention_days: Days = 7
     answers_retention_days: Days = 29
+    keys_retention_days: Annotated[NotNegative, AfterValidator(check_keys_retention)] = 0  # 0: forever
 
     @property
     def limits(self) -> Limits:

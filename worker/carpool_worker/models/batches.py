@@ -67,8 +67,6 @@ class Batch(SQLModel, table=True):
     expires_at: int | None = Field(default=None, sa_column=big())
     ended_at: int | None = Field(default=None, sa_column=big())
     finished_at: int | None = Field(default=None, sa_column=big())
-    params_pruned_at: int | None = Field(default=None, sa_column=big())
-    answers_pruned_at: int | None = Field(default=None, sa_column=big())
 
     @property
     def outcomes(self) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from carpool_worker.models.tables import batches, deliveries, requests
+from carpool_worker.models.tables import batches, deliveries, requests, segments
 from carpool_worker.states import BatchState, DeliveryState
 
 
@@ -25,10 +25,6 @@ OPEN = batches.c.state == _literals(BatchState.OPEN)[0]
 UNFINISHED = batches.c.finished_at.is_(None)
 """Batches that are neither completed nor rejected."""
 
-PARAMS_KEPT = batches.c.params_pruned_at.is_(None)
-ANSWERS_KEPT = batches.c.answers_pruned_at.is_(None)
-"""Batches whose requests may still have params, or answers."""
-
 RETRYABLE = requests.c.retry_at.is_not(None)
 """Requests that wait to be staged. Not by their state: then PostgreSQL would write all indexes at every transition."""
 
@@ -37,6 +33,9 @@ CANCEL_REQUESTED = requests.c.cancel_requested_at.is_not(None)
 
 ESTIMATED = requests.c.estimate.is_not(None)
 """Requests that reserve some of their client's budget, or are held."""
+
+KEYED = segments.c.keyed > sa.literal_column("0")
+"""Segments with requests whose idempotency keys are kept."""
 
 UNDELIVERED = deliveries.c.state.in_(
     _literals(DeliveryState.AVAILABLE, DeliveryState.DELIVERING, DeliveryState.RETRYABLE)
@@ -55,10 +54,9 @@ def _partial(
 
 _partial("uq_batches_open_lane", OPEN, batches.c.lane, batches.c.shard, unique=True)
 _partial("ix_batches_unfinished", UNFINISHED, batches.c.state)
-_partial("ix_batches_params_kept", PARAMS_KEPT, batches.c.opened_at)
-_partial("ix_batches_answers_kept", ANSWERS_KEPT, batches.c.opened_at)
 _partial("ix_requests_retryable", RETRYABLE, requests.c.retry_at)
 _partial("ix_requests_cancel_requested", CANCEL_REQUESTED, requests.c.batch_id)
 _partial("ix_requests_estimated", ESTIMATED, requests.c.client, requests.c.held_at, requests.c.estimate)
+_partial("ix_segments_keyed", KEYED, segments.c.id)
 _partial("ix_deliveries_due", UNDELIVERED, deliveries.c.state, deliveries.c.due_at)
 _partial("ix_deliveries_discarded", DEAD, deliveries.c.discarded_at)

@@ -49,9 +49,9 @@ class Request(SQLModel, table=True):
     output_tokens: int | None = None
     cache_write_tokens: int | None = None  # of an answered request: None is zero
     cache_read_tokens: int | None = None
-    position: int = Field(
-        sa_column=sa.Column(sa.SmallInteger, nullable=False)
-    )  # of its params in the segment
+    position: int | None = Field(
+        sa_column=sa.Column(sa.SmallInteger)
+    )  # of its params in the segment; None: they were erased
     answer_position: int | None = Field(default=None, sa_column=sa.Column(sa.SmallInteger))
     attempt: int = Field(default=1, sa_column=sa.Column(sa.SmallInteger, nullable=False))
     priority: int = Field(default=0, sa_column=sa.Column(sa.SmallInteger, nullable=False, server_default="0"))

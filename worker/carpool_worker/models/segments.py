@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from carpool_worker.models.columns import number
+from carpool_worker.models.columns import count, number
 
 
 def _segment_id() -> sa.Column[int]:
@@ -22,6 +22,7 @@ class Segment(SQLModel, table=True):
     __table_args__ = (sa.Index("ix_segments_client", "client", "id"),)
 
     id: int = Field(sa_column=_segment_id())
+    ends_after: int = Field(default=0, sa_column=count())  # no earlier did the last of its requests end
     client: str
     account: str | None = None  # whose API key the batch is made with; None: the default one
     gateway_key: str | None = None  # the key of the gateway that they came with
@@ -31,6 +32,7 @@ class Segment(SQLModel, table=True):
     callback: str | None = None  # JSON
     reply_to: str | None = None  # the Redis list to which their answers are pushed at once
     requests: int = Field(sa_column=number())
+    keyed: int = Field(sa_column=number())  # how many of them came with an idempotency key that is kept
     ids: bytes  # of its requests, in the order of their positions, 16 bytes each
 
 

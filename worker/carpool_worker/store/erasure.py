@@ -10,9 +10,8 @@ import sqlalchemy as sa
 
 from carpool_worker.models.indexes import CANCEL_REQUESTED
 from carpool_worker.models.tables import answers, attempts, deliveries, params, requests
-from carpool_worker.states import RequestState
+from carpool_worker.states import FINAL_DELIVERY_STATES, RequestState
 from carpool_worker.store.requests.rows import among
-from carpool_worker.store.retention import FINAL_DELIVERIES
 
 UNWANTED = sa.or_(requests.c.finished_at.is_not(None), CANCEL_REQUESTED)
 """Requests that are not going to be sent to Anthropic, so that nobody needs their params."""
@@ -42,7 +41,7 @@ def erase(connection: sa.Connection, ids: Sequence[str]) -> Counter[str]:
     unwanted = sa.select(requests.c.id).where(given, UNWANTED)
     answered = sa.select(requests.c.id).where(given, ANSWERED)
     theirs = sa.select(requests.c.id).where(given)
-    delivered = sa.and_(deliveries.c.request_id.in_(theirs), deliveries.c.state.in_(FINAL_DELIVERIES))
+    delivered = sa.and_(deliveries.c.request_id.in_(theirs), deliveries.c.state.in_(FINAL_DELIVERY_STATES))
     erased = Counter(
         params=_delete(connection, params, params.c.request_id.in_(unwanted)),
         answers=_delete(connection, answers, answers.c.request_id.in_(answered)),

@@ -1,100 +1,170 @@
-"""SQL about pruning: params and answers of requests that ended long ago, batch by batch, old tries and cancel commands.
+"""SQL about pruning: params, answers and idempotency keys whose retention is over, and old tries and cancel commands.
 
-The rows of `requests`, `batches` and `usage` are the ledger and stay.
+Content goes a segment at a time, once the retention of all in it is over. The rows of requests without a key, of
+segments, batches and usage are the ledger, and stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from carpool_worker.models.indexes import ANSWERS_KEPT, PARAMS_KEPT
+from carpool.contract import is_keyed
+from carpool_worker import database
+from carpool_worker.models.indexes import KEYED
 from carpool_worker.models.tables import (
     answers,
     attempts,
-    batches,
     cancellations,
     deliveries,
     params,
     requests,
+    segments,
+    tags,
 )
-from carpool_worker.states import DeliveryState
-
-FINAL_DELIVERIES = (DeliveryState.DELIVERED, DeliveryState.DISCARDED)
-
-
-@dataclass(frozen=True)
-class Content:
-    """A table of bodies, and the column of `batches` for the time at which a batch's bodies were pruned."""
-
-    bodies: sa.Table
-    pruned_at: sa.ColumnElement[int | None]
-    kept: sa.ColumnElement[bool]  # the condition that a batch's bodies are not pruned yet
-    awaited: sa.ColumnElement[bool]  # the condition that a body is still to be delivered
+from carpool_worker.states import FINAL_DELIVERY_STATES
+from carpool_worker.store.deliveries.dead_letters import REPLAY_LOCK
+from carpool_worker.store.requests.rows import among
+from carpool_worker.store.requests.segments import first_id, split
+from carpool_worker.units import Milliseconds
 
 
-def awaits_delivery(request_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-    """Return the condition that a request's answer is still to be delivered to its callback."""
-    return sa.exists().where(
-        deliveries.c.request_id == request_id, deliveries.c.state.not_in(FINAL_DELIVERIES)
-    )
+class Step(NamedTuple):
+    """What one step did: the last segment that it looked at (None: there were no more), and how many rows went."""
+
+    last: int | None
+    dropped: int
 
 
-PARAMS = Content(params, batches.c.params_pruned_at, PARAMS_KEPT, sa.false())
-ANSWERS = Content(answers, batches.c.answers_pruned_at, ANSWERS_KEPT, awaits_delivery(answers.c.request_id))
+class _Ends(NamedTuple):
+    """How many requests of a segment have not ended, and when the last of the others did."""
+
+    unended: int
+    last: int
 
 
-def unpruned(connection: sa.Connection, content: Content, before: int) -> list[str]:
-    """Return the batches opened before then that may have content, finished or not.
+Members = Mapping[int, Sequence[str]]
+"""The ids of the requests of some segments, by the segment's id."""
 
-    A request can be final long before its batch is: for example one canceled in an open batch.
+
+def prune_params(connection: sa.Connection, before: Milliseconds, after: int, limit: int) -> Step:
+    """Delete the params of segments all of whose requests ended before then; looks at up to `limit` segments.
+
+    It begins after the segment `after`. A segment is looked at again only once its retention may be over.
     """
-    opened = sa.select(batches.c.id).where(content.kept, batches.c.opened_at <= before)
-    return list(connection.scalars(opened))
+    row = segments.c
+    due = sa.select(row.id, row.ids).join_from(params, segments, row.id == params.c.id)
+    due = due.where(params.c.id > after, params.c.id < first_id(before), row.ends_after <= before)
+    members = _members(connection, due.order_by(params.c.id).limit(limit))
+    ended = _ended(connection, members, before)
+    gone = connection.execute(sa.delete(params).where(params.c.id.in_(ended)))
+    return Step(_last(members, limit), gone.rowcount)
 
 
-def prunable(connection: sa.Connection, content: Content, batch_id: str, before: int) -> list[str]:
-    """Return the requests of a batch that ended before then, with content that is no longer to be delivered."""
-    ended = (
-        sa.select(requests.c.id)
-        .join(content.bodies, content.bodies.c.request_id == requests.c.id)
-        .where(requests.c.batch_id == batch_id, requests.c.finished_at <= before, ~content.awaited)
-    )
-    return list(connection.scalars(ended))
+def prune_answers(connection: sa.Connection, before: Milliseconds, after: int, limit: int) -> Step:
+    """Delete the answers stored before then, except segments of which one is still to be delivered.
+
+    They are stored when their requests end. The answer of a request that was retried since is no longer in them.
+    """
+    database.lock(connection, REPLAY_LOCK)
+    row = answers.c
+    old = sa.select(row.id, row.ids).where(row.id > after, row.id < first_id(before))
+    members = _members(connection, old.order_by(row.id).limit(limit))
+    awaited = _awaited(connection, members)
+    gone = [segment_id for segment_id, ids in members.items() if awaited.isdisjoint(ids)]
+    deleted = connection.execute(sa.delete(answers).where(row.id.in_(gone)))
+    return Step(_last(members, limit), deleted.rowcount)
 
 
-def prune(connection: sa.Connection, content: Content, ids: Sequence[str]) -> int:
-    """Delete these requests' content, except answers whose delivery an operator has replayed in the meantime."""
-    gone = sa.delete(content.bodies).where(content.bodies.c.request_id.in_(ids), ~content.awaited)
-    return connection.execute(gone).rowcount
+def prune_keys(connection: sa.Connection, before: Milliseconds, after: int, limit: int) -> Step:
+    """Delete requests with an idempotency key, of segments whose requests all ended before then, with all about them.
+
+    From then on the key is a new request. Those with params or an answer that is kept, or a delivery under way, stay.
+    """
+    row = segments.c
+    kept = sa.exists().where(params.c.id == row.id)
+    due = sa.select(row.id, row.ids).where(KEYED, row.id > after, row.id < first_id(before))
+    due = due.where(row.ends_after <= before, ~kept)
+    members = _members(connection, due.order_by(row.id).limit(limit))
+    ended = _ended(connection, members, before)
+    blocked = _awaited(connection, members) | _answered(connection, members)
+    free = {one: members[one] for one in ended if blocked.isdisjoint(members[one])}
+    keyed = [id_ for ids in free.values() for id_ in ids if is_keyed(id_)]
+    _forget_segments(connection, free)
+    return Step(_last(members, limit), _forget(connection, keyed))
 
 
-def is_pruned(connection: sa.Connection, content: Content, batch_id: str) -> bool:
-    """Return whether a batch is finished and neither has content nor can get any."""
-    body = sa.exists().where(content.bodies.c.request_id == requests.c.id)
-    kept = sa.exists().where(requests.c.batch_id == batch_id, sa.or_(requests.c.finished_at.is_(None), body))
-    finished = sa.select(batches.c.id).where(
-        batches.c.id == batch_id, batches.c.finished_at.is_not(None), ~kept
-    )
-    return connection.scalar(finished) is not None
-
-
-def record_pruned(connection: sa.Connection, content: Content, batch_id: str, now: int) -> None:
-    """Record that a batch's content is pruned, so that the pruner skips it from now on."""
-    connection.execute(sa.update(batches).where(batches.c.id == batch_id).values({content.pruned_at: now}))
-
-
-def prune_attempts(connection: sa.Connection, before: int, limit: int) -> int:
+def prune_attempts(connection: sa.Connection, before: Milliseconds, limit: int) -> int:
     """Delete up to `limit` tries to deliver that were made before then, oldest first; return how many."""
     oldest = sa.select(attempts.c.id).order_by(attempts.c.id).limit(limit)  # ids ascend with time
     gone = sa.delete(attempts).where(attempts.c.id.in_(oldest.scalar_subquery()), attempts.c.at <= before)
     return connection.execute(gone).rowcount
 
 
-def prune_cancellations(connection: sa.Connection, before: int, limit: int) -> int:
+def prune_cancellations(connection: sa.Connection, before: Milliseconds, limit: int) -> int:
     """Delete up to `limit` cancel commands from before then; return how many."""
     key = sa.tuple_(cancellations.c.request_id, cancellations.c.client)
     old = sa.select(*key.clauses).where(cancellations.c.requested_at <= before).limit(limit)
     return connection.execute(sa.delete(cancellations).where(key.in_(old))).rowcount
+
+
+def _members(connection: sa.Connection, query: sa.Select[Any]) -> Members:
+    return {segment_id: split(ids) for segment_id, ids in connection.execute(query)}
+
+
+def _ended(connection: sa.Connection, members: Members, before: Milliseconds) -> Collection[int]:
+    """Return those of these segments whose requests all ended before then; note of the others when they may have."""
+    ends, now = _ends(connection, members), database.now()
+    # A request that has not ended will at the earliest now, so its segment is looked at again after a whole retention.
+    latest = {one: now if ends[one].unended else ends[one].last for one in members if one in ends}
+    later = [{"segment": one, "at": at} for one, at in latest.items() if at > before]
+    if later:
+        noted = sa.update(segments).where(segments.c.id == sa.bindparam("segment"))
+        connection.execute(noted.values(ends_after=sa.bindparam("at")), later)
+    return [one for one in members if latest.get(one, 0) <= before]
+
+
+def _ends(connection: sa.Connection, members: Members) -> dict[int, _Ends]:
+    row = requests.c
+    ended = sa.func.count(row.finished_at)
+    each = sa.select(row.segment_id, sa.func.count() - ended, sa.func.max(row.finished_at))
+    each = each.where(among(connection, _all(members))).group_by(row.segment_id)
+    return {one: _Ends(unended, last or 0) for one, unended, last in connection.execute(each)}
+
+
+def _awaited(connection: sa.Connection, members: Members) -> set[str]:
+    """Return the requests of these segments whose answers are still to be delivered."""
+    row = deliveries.c
+    under_way = sa.select(row.request_id).where(row.state.not_in(FINAL_DELIVERY_STATES))
+    return set(connection.scalars(under_way.where(among(connection, _all(members), row.request_id))))
+
+
+def _answered(connection: sa.Connection, members: Members) -> set[str]:
+    """Return the requests of these segments whose answers are kept."""
+    kept = sa.select(requests.c.id).join(answers, answers.c.id == requests.c.answer_id)
+    return set(connection.scalars(kept.where(among(connection, _all(members)))))
+
+
+def _forget_segments(connection: sa.Connection, members: Members) -> None:
+    """Delete those of these segments that have only requests with a key; of the others note that no key is kept."""
+    row = segments.c
+    connection.execute(sa.delete(segments).where(row.id.in_(list(members)), row.keyed == row.requests))
+    connection.execute(sa.update(segments).where(row.id.in_(list(members))).values(keyed=0))
+
+
+def _forget(connection: sa.Connection, ids: Sequence[str]) -> int:
+    """Delete these requests with all that would be taken for that of a new request with the same id."""
+    for column in (deliveries.c.request_id, attempts.c.request_id, tags.c.request_id):
+        connection.execute(sa.delete(column.table).where(among(connection, ids, column)))
+    connection.execute(sa.delete(cancellations).where(cancellations.c.request_id.in_(ids)))
+    return connection.execute(sa.delete(requests).where(among(connection, ids))).rowcount
+
+
+def _last(members: Members, limit: int) -> int | None:
+    return max(members) if len(members) == limit else None
+
+
+def _all(members: Members) -> Iterable[str]:
+    return (id_ for ids in members.values() for id_ in ids)

@@ -101,7 +101,12 @@ def prune() -> None:
     with lock(server(), "prune") as acquired:
         if acquired:
             one = settings()
-            pruner.prune(engine(), one.params_retention_days, one.answers_retention_days)
+            pruner.prune(
+                engine(),
+                one.params_retention_days,
+                one.answers_retention_days,
+                one.keys_retention_days or None,
+            )
 
 
 @app.task(name="carpool.collect", base=CarpoolTask)

@@ -65,8 +65,6 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger(), nullable=True),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
-        sa.Column("params_pruned_at", sa.BigInteger(), nullable=True),
-        sa.Column("answers_pruned_at", sa.BigInteger(), nullable=True),
         sa.CheckConstraint(
             "(state = 'completed' OR state = 'rejected') = (finished_at IS NOT NULL)",
             name="ck_batches_finished_at",
@@ -78,20 +76,6 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("claude_id"),
-    )
-    op.create_index(
-        "ix_batches_answers_kept",
-        "batches",
-        ["opened_at"],
-        sqlite_where=sa.text("batches.answers_pruned_at IS NULL"),
-        postgresql_where=sa.text("batches.answers_pruned_at IS NULL"),
-    )
-    op.create_index(
-        "ix_batches_params_kept",
-        "batches",
-        ["opened_at"],
-        sqlite_where=sa.text("batches.params_pruned_at IS NULL"),
-        postgresql_where=sa.text("batches.params_pruned_at IS NULL"),
     )
     op.create_index(
         "ix_batches_unfinished",
@@ -217,7 +201,7 @@ def upgrade() -> None:
         sa.Column("output_tokens", sa.Integer(), nullable=True),
         sa.Column("cache_write_tokens", sa.Integer(), nullable=True),
         sa.Column("cache_read_tokens", sa.Integer(), nullable=True),
-        sa.Column("position", sa.SmallInteger(), nullable=False),
+        sa.Column("position", sa.SmallInteger(), nullable=True),
         sa.Column("answer_position", sa.SmallInteger(), nullable=True),
         sa.Column("attempt", sa.SmallInteger(), nullable=False),
         sa.Column("priority", sa.SmallInteger(), server_default="0", nullable=False),
@@ -282,6 +266,7 @@ def upgrade() -> None:
     op.create_table(
         "segments",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("ends_after", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("client", sa.String(), nullable=False),
         sa.Column("account", sa.String(), nullable=True),
         sa.Column("gateway_key", sa.String(), nullable=True),
@@ -291,6 +276,7 @@ def upgrade() -> None:
         sa.Column("callback", sa.String(), nullable=True),
         sa.Column("reply_to", sa.String(), nullable=True),
         sa.Column("requests", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("keyed", sa.Integer(), server_default="0", nullable=False),
         sa.Column("ids", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -298,6 +284,13 @@ def upgrade() -> None:
         "ix_segments_client",
         "segments",
         ["client", "id"],
+    )
+    op.create_index(
+        "ix_segments_keyed",
+        "segments",
+        ["id"],
+        sqlite_where=sa.text("segments.keyed > 0"),
+        postgresql_where=sa.text("segments.keyed > 0"),
     )
     op.create_table(
         "tags",

@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from carpool_worker import transition_log
+from carpool_worker import database, transition_log
 from carpool_worker.models.indexes import DEAD
 from carpool_worker.models.tables import answers, attempts, deliveries, requests, segments
 from carpool_worker.states import REPLAY, DeliveryState
 from carpool_worker.store.deliveries import endpoints
+
+REPLAY_LOCK = 0x7265706C
+"""PostgreSQL's advisory lock on the answers of dead letters: while some are replayed, none is pruned."""
 
 
 class Listed(NamedTuple):
@@ -137,6 +140,7 @@ def replay(connection: sa.Connection, wanted: DeliveryFilter, limit: int, now: i
 
     Returns how many were replayed, and those of their URLs that had been stopped.
     """
+    database.lock(connection, REPLAY_LOCK)
     some = (
         sa.select(deliveries.c.request_id)
         .select_from(_JOINED)

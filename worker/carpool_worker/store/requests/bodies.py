@@ -40,8 +40,12 @@ def of_batch(
     while page := [(segment_id, list(map(_REST, run))) for segment_id, run in _next(runs, segments.PAGE)]:
         kept = dict(segments.bodies(connection, params, {segment_id for segment_id, _ in page}))
         for segment_id, places in page:
+            all_ = kept.get(segment_id, ())
             for position, request_id in places:
-                yield request_id, kept[segment_id][position]
+                # It may have been canceled and erased since the ids were read: then the batch, which has one request
+                # less, is not posted as it is read here.
+                if all_ and position is not None and (one := all_[position]):
+                    yield request_id, one
 
 
 def _next(runs: Iterator[tuple[int, Iterator[Any]]], most: int) -> Iterator[tuple[int, Iterator[Any]]]:

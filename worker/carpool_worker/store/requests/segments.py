@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from carpool.contract import Envelope, lane_of
-from carpool.segments import pack, spans, unpack
+from carpool.segments import ERASED, pack, spans, unpack, without
 from carpool_worker.database import is_postgres, psycopg_connection
 from carpool_worker.models.tables import params, requests, segments
 from carpool_worker.store.bulk import insert_rows
@@ -35,6 +35,7 @@ COLUMNS = {
     "callback": "text",
     "reply_to": "text",
     "requests": "integer",
+    "keyed": "integer",
     "ids": "bytea",
 }
 PARAMS = {"id": "bigint", "body": "bytea"}
@@ -126,8 +127,9 @@ def bodies(
 def body_of(connection: sa.Connection, request_id: str) -> bytes:
     """Return a request's params; b"" if they are no longer kept."""
     query = sa.select(requests.c.position, params.c.body).join(params, params.c.id == requests.c.segment_id)
-    found = connection.execute(query.where(requests.c.id == request_id)).one_or_none()
-    return b"" if found is None else unpack(found.body)[found.position]
+    found = connection.execute(query.where(requests.c.id == request_id, requests.c.position.is_not(None)))
+    row = found.one_or_none()
+    return ERASED if row is None else unpack(row.body)[row.position]
 
 
 def at_places(connection: sa.Connection, table: sa.Table, places: Mapping[str, Place]) -> dict[str, bytes]:
@@ -144,6 +146,20 @@ def at_places(connection: sa.Connection, table: sa.Table, places: Mapping[str, P
     }
 
 
+def erase(connection: sa.Connection, table: sa.Table, places: Iterable[Place]) -> int:
+    """Erase the bodies at these places of `params` or `answers`; return how many were there.
+
+    A segment is packed again without them, or deleted if no other body is left in it.
+    """
+    unwanted: defaultdict[int, set[int]] = defaultdict(set)
+    for place in places:
+        unwanted[place.segment_id].add(place.position)
+    erased = 0
+    for segment_id in sorted(unwanted):  # one order for all, so that no two wait for each other
+        erased += _cut(connection, table, segment_id, unwanted[segment_id])
+    return erased
+
+
 def joined(ids: Iterable[str]) -> bytes:
     """Return ids as one value, 16 bytes each."""
     return bytes.fromhex("".join(ids))
@@ -153,6 +169,20 @@ def split(ids: bytes) -> list[str]:
     """Return the ids of one value."""
     digits = ids.hex()
     return [digits[start : start + 32] for start in range(0, len(digits), 32)]
+
+
+def _cut(connection: sa.Connection, table: sa.Table, segment_id: int, positions: set[int]) -> int:
+    # Locked, or another that cuts the same segment would bring back what is erased here.
+    where = table.c.id == segment_id
+    body = connection.scalar(sa.select(table.c.body).where(where).with_for_update())
+    if body is None:
+        return 0
+    left = {position for position, one in enumerate(unpack(body)) if one}
+    if left <= positions:
+        connection.execute(sa.delete(table).where(where))
+    elif left & positions:
+        connection.execute(sa.update(table).where(where).values(body=without(body, positions)))
+    return len(left & positions)
 
 
 def _row(segment_id: int, envelopes: Sequence[Envelope]) -> tuple[Any, ...]:
@@ -168,6 +198,7 @@ def _row(segment_id: int, envelopes: Sequence[Envelope]) -> tuple[Any, ...]:
         first.callback.decode() if first.callback else None,
         first.reply_to,
         len(envelopes),
+        sum(one.idempotency_key is not None for one in envelopes),
         joined(one.id for one in envelopes),
     )
 
