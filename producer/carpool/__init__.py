@@ -9,6 +9,7 @@ the producer's place.
 """
 
 from carpool.aio import AsyncProducer
+from carpool.answers import AnswerError
 from carpool.callbacks import Callback, Task, Webhook
 from carpool.client import Producer
 from carpool.envelopes import Request
@@ -25,7 +26,7 @@ from carpool.exceptions import (
     WaitTimeout,
 )
 from carpool.request_ids import RequestIds
-from carpool.results import AnswerError, RequestFailed, Result
+from carpool.results import RequestFailed, Result
 
 __all__ = [
     "AnswerError",

@@ -32,6 +32,10 @@ REPLIES = "carpool:reply:"
 REPLY_TTL = 3600
 """Seconds that a reply list is kept when nobody reads it."""
 
+REPLY_LENGTH = 500
+"""PackedAnswers in a reply list at most: 100,000 answers, about 30 MB. What comes when it is full is dropped, and found
+by a Wait."""
+
 REQUEST_ID = re.compile("[0-9a-f]{32}")
 """A request's id, which is its custom_id in a batch too."""
 
@@ -51,31 +55,6 @@ MAX_PRIORITY = 100
 
 MAX_WAIT = 30 * 86_400
 """Seconds: the longest `max_wait`, more than any submit window makes a request wait."""
-
-APPEND_SCRIPT = """
-local queued = tonumber(redis.call('GET', KEYS[2]) or '0')
-local limit = tonumber(ARGV[2])
-if limit > 0 and queued + tonumber(ARGV[1]) > limit then
-  return -1
-end
-if (queued >= 1000 or #ARGV[4] >= 100000) and redis.call('TIME')[2] % 100000 < #ARGV[4] then
-  local memory = redis.pcall('INFO', 'memory')
-  if type(memory) == 'string' then
-    local used, most = string.match(memory, 'used_memory:(%d+)'), string.match(memory, 'maxmemory:(%d+)')
-    if used and most and tonumber(most) > 0 and tonumber(used) > 0.9 * tonumber(most) then
-      return -2
-    end
-  end
-end
-redis.call('XADD', KEYS[1], '*', ARGV[3], ARGV[4])
-return redis.call('INCRBY', KEYS[2], ARGV[1])
-"""
-"""KEYS: INBOX, QUEUED. ARGV: requests in the entry, max_queued (0: none), ENTRY_FIELD, the packed entry.
-Returns the requests now queued or, if nothing was appended, -1: the inbox is full; or -2: nine tenths of Redis' memory
-are used. The last tenth is for the worker, which could never empty the inbox without memory for its messages and locks.
-INFO takes longer than the append itself, so it is asked once for each 100 kB that are appended, at random: an entry of
-that size always asks, and a small one as often as its share of it (the microseconds of Redis' clock are the dice).
-Where the user may not run INFO, nothing is reserved."""
 
 BETA_HEADER = "anthropic-beta"
 USER_PROFILE_HEADER = "anthropic-user-profile-id"
@@ -186,6 +165,32 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: str
 
 
+class PackedAnswers(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Answers to requests of one client and model, pushed to the list that their entries name as `reply_to`.
+
+    Of the lists, each has one item for each answer, or is None where each has the default. In msgpack it is an array,
+    so it does not begin as the JSON of an Answer does, which the same list may hold.
+    """
+
+    client: str
+    model: str
+    batch_id: str | None  # Anthropic's id, msgbatch_…
+    finished_at: int  # milliseconds since the epoch
+    ids: bytes  # 16 bytes each
+    results: bytes  # a segment: the `result` of each line, as it came
+    enqueued_at: list[int]  # milliseconds since the epoch
+    states: list[str] | None = None  # default: completed
+    outcomes: list[str] | None = None  # default: succeeded
+    input_tokens: list[int | None] | None = None  # None: there is no usage
+    output_tokens: list[int | None] | None = None  # here and below: default 0
+    cache_write_tokens: list[int | None] | None = None
+    cache_read_tokens: list[int | None] | None = None
+    costs: list[int | None] | None = None  # picodollars; default: unknown, or none
+    list_prices: list[int | None] | None = None
+    attempts: list[int] | None = None  # default: 1
+    metadata: list[bytes | None] | None = None  # JSON
+
+
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """The body of a webhook, as Standard Webhooks 1.0.0 recommends."""
 
@@ -200,6 +205,8 @@ encode_old_entry = msgspec.msgpack.Encoder().encode
 decode_old_entry = msgspec.msgpack.Decoder(list[Envelope]).decode
 encode_cancel = msgspec.msgpack.Encoder().encode
 decode_cancel = msgspec.msgpack.Decoder(Cancel).decode
+encode_answers = msgspec.msgpack.Encoder().encode
+decode_answers = msgspec.msgpack.Decoder(PackedAnswers).decode
 encode_wait = msgspec.msgpack.Encoder().encode
 decode_wait = msgspec.msgpack.Decoder(Wait).decode
 

@@ -6,7 +6,6 @@ replies to `settle`, and repeat while anything is `unsettled`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,12 +13,8 @@ from typing import Any
 import msgspec
 from redis.exceptions import NoScriptError, OutOfMemoryError
 
-from carpool.contract import (
-    APPEND_SCRIPT,
-    ENTRY_FIELD,
-    INBOX,
-    QUEUED,
-)
+from carpool.append_script import APPEND_SCRIPT, OUT_OF_MEMORY, SCRIPT_SHA
+from carpool.contract import ENTRY_FIELD, INBOX, QUEUED
 from carpool.durability import PROBE, SYNC, confirm_probe, confirm_sync
 from carpool.entries import CheckedRequest, OpenEntry, Terms
 from carpool.envelopes import EnqueueOptions, Params, Request
@@ -45,11 +40,6 @@ memory (4 MB of params). The oldest is closed first."""
 OPEN_REQUESTS = 5_000
 """An entry is closed at the latest when so many requests have come since its first, so that a rare one doesn't wait
 for the end of a long call."""
-
-SCRIPT_SHA = hashlib.sha1(APPEND_SCRIPT.encode(), usedforsecurity=False).hexdigest()
-
-OUT_OF_MEMORY = -2
-"""APPEND_SCRIPT's reply when what is left of Redis' memory is reserved for the worker."""
 
 Command = tuple[str | bytes | int | float, ...]
 

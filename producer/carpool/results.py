@@ -11,17 +11,11 @@ from typing import Any
 
 import msgspec
 
+from carpool.answers import AnswerError, PackedAnswer
 from carpool.contract import Answer, Usage, to_json
 from carpool.exceptions import CarpoolError, InvalidAnswer
 
 _decode_answer = msgspec.json.Decoder(Answer).decode
-
-
-class AnswerError(msgspec.Struct, frozen=True):
-    """Why a request has no message: the type of Anthropic's error, and its text."""
-
-    type: str
-    message: str = ""
 
 
 class _Block(msgspec.Struct):
@@ -36,8 +30,12 @@ class _Blocks(msgspec.Struct):
 class Result:
     """How one request ended: its message or its error, the tokens it used, and what it cost in dollars."""
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, answer: Answer | PackedAnswer) -> None:
+        self._source = answer
+
+    @cached_property
+    def _answer(self) -> Answer:
+        return self._source.answer() if isinstance(self._source, PackedAnswer) else self._source
 
     @classmethod
     def from_json(cls, data: bytes | str | Mapping[str, Any]) -> Result:
@@ -53,7 +51,7 @@ class Result:
     @property
     def id(self) -> str:
         """The request's id, as `enqueue` returned it."""
-        return self._answer.id
+        return self._source.id
 
     @property
     def client(self) -> str:

@@ -11,10 +11,10 @@ import msgspec
 import sqlalchemy as sa
 
 from carpool import RequestIds
+from carpool.answers import PRUNED
 from carpool_worker.database import read
 from carpool_worker.files.id_files import NamedRequest
 from carpool_worker.store.requests import results
-from carpool_worker.store.requests.answers import PRUNED
 
 IDS_A_QUERY = 5_000
 """Requests looked up in one query."""

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime
-from decimal import Decimal
-from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 
-from carpool.contract import ABSENT, Answer, Usage, to_json
-from carpool.results import AnswerError
+from carpool.answers import dollars, message_and_error, rfc3339
+from carpool.contract import ABSENT, Answer, Usage
 from carpool_worker.models.tables import answers, batches, requests, segments
 from carpool_worker.states import FINAL_REQUEST_STATES
 from carpool_worker.store.requests.rows import among
 from carpool_worker.store.requests.segments import Place, at_places
-from carpool_worker.units import DOLLAR
-
-
-class _Error(msgspec.Struct, frozen=True):
-    error: msgspec.Raw = ABSENT
-
-
-class _Result(msgspec.Struct, frozen=True):
-    message: msgspec.Raw = ABSENT
-    error: msgspec.Raw = ABSENT
 
 
 class _FinalRow(NamedTuple):
@@ -63,24 +50,6 @@ class _FinalRow(NamedTuple):
         )
 
 
-_decode_result = msgspec.json.Decoder(_Result).decode
-_decode_error = msgspec.json.Decoder(_Error | None).decode
-_check_error = msgspec.json.Decoder(AnswerError | None).decode
-
-MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""Raised for a stored result, or an error in it, that is not shaped as the API documents it."""
-
-UNREADABLE = msgspec.Raw(
-    to_json(AnswerError("unknown", "The API returned an error in a form that can't be read."))
-)
-"""The error of a request whose stored result is malformed."""
-
-PRUNED = msgspec.Raw(
-    to_json(AnswerError("answer_pruned", "The answer is no longer kept; what it used and cost still is."))
-)
-"""The error of a request that ended so long ago that its answer was dropped, or whose client was purged."""
-
-
 # States as text and dollars as stored: turning them into objects would cost as much as all the rest.
 _FINAL = (
     sa.select(
@@ -114,7 +83,8 @@ def load_answers(
 
 
 def _answer(row: _FinalRow, body: bytes | None) -> Answer:
-    message, error = _read(body)
+    # One malformed answer must not block the deliveries that were claimed together with it.
+    message, error = message_and_error(body)
     return Answer(
         id=row.id,
         client=row.client,
@@ -124,46 +94,11 @@ def _answer(row: _FinalRow, body: bytes | None) -> Answer:
         message=message,
         error=error,
         usage=row.usage,
-        cost=_dollars(row.cost),
-        list_price=_dollars(row.list_price),
+        cost=dollars(row.cost),
+        list_price=dollars(row.list_price),
         metadata=ABSENT if row.metadata is None else msgspec.Raw(row.metadata),
         attempts=row.attempt,
         batch_id=row.claude_id,
-        enqueued_at=_time(row.enqueued_at),
-        finished_at=_time(row.finished_at),
+        enqueued_at=rfc3339(row.enqueued_at),
+        finished_at=rfc3339(row.finished_at),
     )
-
-
-def _read(body: bytes | None) -> tuple[msgspec.Raw, msgspec.Raw]:
-    # One malformed answer must not block the deliveries that were claimed together with it.
-    if not body:
-        return ABSENT, PRUNED
-    try:
-        result = _decode_result(body)
-    except MALFORMED:
-        return ABSENT, UNREADABLE
-    return result.message, _unwrapped(result.error)
-
-
-def _unwrapped(error: msgspec.Raw) -> msgspec.Raw:
-    if error is ABSENT:
-        return ABSENT
-    try:
-        inner = (_decode_error(error) or _Error()).error
-        _check_error(inner)
-    except MALFORMED:
-        return UNREADABLE
-    return inner
-
-
-def _dollars(picodollars: int | None) -> str | None:
-    return None if picodollars is None else f"{Decimal(picodollars) / DOLLAR:f}"
-
-
-def _time(milliseconds: int) -> str:
-    return f"{_second(milliseconds // 1_000)}.{milliseconds % 1_000:03d}Z"
-
-
-@lru_cache(maxsize=1_024)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

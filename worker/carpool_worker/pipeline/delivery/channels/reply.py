@@ -1,7 +1,8 @@
 """Replies: answers pushed to the producers that wait for them.
 
-A producer puts Waits on a list. They are registered in a hash by request id, where the process that commits an answer
-checks whether a producer waits for it.
+What was enqueued with `reply=True` names a list of its producer, to which the process that commits the answers pushes
+them at once, packed as they are stored. For all else a producer puts Waits on a list. They are registered in a hash by
+request id, where the process that commits an answer checks whether a producer waits for it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,19 @@ from typing import Any, cast
 import redis
 import sqlalchemy as sa
 
-from carpool.contract import REPLIES, REPLY_TTL, REQUEST_ID, WAITS, Answer, Wait, decode_wait, to_json
+from carpool.contract import (
+    REPLIES,
+    REPLY_LENGTH,
+    REPLY_TTL,
+    REQUEST_ID,
+    WAITS,
+    Answer,
+    PackedAnswers,
+    Wait,
+    decode_wait,
+    encode_answers,
+    to_json,
+)
 from carpool_worker import database
 from carpool_worker.coordination.keys import WAITING
 from carpool_worker.store.requests.answers import load_answers
@@ -92,6 +105,25 @@ def push(connection: redis.Redis, answers: Mapping[str, Answer]) -> int:
     script = connection.register_script(PUSH_SCRIPT)
     triples = [(id_, answer.client, to_json(answer)) for id_, answer in answers.items()]
     return int(script(keys=[WAITING], args=[REPLY_TTL, *(field for triple in triples for field in triple)]))
+
+
+def push_packed(connection: redis.Redis, replies: Mapping[str, Sequence[PackedAnswers]]) -> int:
+    """Push answers, which must be committed, to the reply lists that their entries named; return how many items fitted.
+
+    One round trip. A list keeps the first REPLY_LENGTH items, for REPLY_TTL seconds after the last push. What does not
+    fit, or is lost in a crash before the push, is asked for by its producer with a Wait.
+    """
+    if not replies:
+        return 0
+    with connection.pipeline(transaction=False) as pipeline:
+        for reply_to, answers in replies.items():
+            pipeline.rpush(reply_to, *map(encode_answers, answers))
+            pipeline.ltrim(reply_to, 0, REPLY_LENGTH - 1)
+            pipeline.expire(reply_to, REPLY_TTL)
+        lengths = pipeline.execute()[::3]
+    too_many = (max(0, length - REPLY_LENGTH) for length in lengths)
+    pushed = map(len, replies.values())
+    return sum(max(0, count - excess) for count, excess in zip(pushed, too_many, strict=True))
 
 
 def waited(connection: redis.Redis, ids: Sequence[str]) -> set[str]:
