@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from carpool_worker.database import is_postgres
 from carpool_worker.models.columns import Id
 from carpool_worker.models.indexes import UNDELIVERED
-from carpool_worker.models.tables import deliveries, requests, segments
+from carpool_worker.models.tables import deliveries
 from carpool_worker.states import CLAIM as CLAIMING
 from carpool_worker.states import DELIVER, GIVE_UP, MAKE_AVAILABLE, SNOOZE, DeliveryState, Transition
 from carpool_worker.states import RESCUE as RESCUING
@@ -89,11 +89,9 @@ def _claim() -> sa.Executable:
         .with_for_update(skip_locked=True)  # SQLite, where one writes at a time, leaves this out
         .cte("picked")
     )
-    own = requests.c.id == deliveries.c.request_id
-    callback = (
-        sa.select(segments.c.callback).join(requests, requests.c.segment_id == segments.c.id).where(own)
-    )
-    asked = [query.scalar_subquery() for query in (callback, sa.select(requests.c.trace).where(own))]
+    # As text: SQLAlchemy would leave out the tables' names, as SQLite's RETURNING knows none of its own table.
+    own = "FROM requests JOIN segments ON segments.id = segment_id WHERE requests.id = deliveries.request_id"
+    asked = [sa.literal_column(f"(SELECT {name} {own})", sa.Text) for name in ("callback", "trace")]
     returned = [deliveries.c[name] for name in ("request_id", "channel", "target")]
     return (
         sa.update(deliveries)

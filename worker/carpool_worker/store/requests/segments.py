@@ -216,7 +216,7 @@ def _page(connection: sa.Connection, table: str, ids: Sequence[int]) -> Iterable
     return connection.exec_driver_sql(
         f"SELECT id, body FROM {table} WHERE id IN ({marks})",  # noqa: S608
         tuple(ids),
-    ).tuples()
+    ).all()
 
 
 def _in(column: sa.ColumnElement[int] = segments.c.id) -> sa.ColumnElement[bool]:
