@@ -9,11 +9,12 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.deliveries import completed_request
+from tests.fixtures.segments import insert_request
 
 from carpool.contract import to_json
 from carpool.results import Result
 from carpool_worker import database
-from carpool_worker.models import AnswerRow, Batch, Request
+from carpool_worker.models import Batch
 from carpool_worker.states import BatchState, RequestState
 from carpool_worker.store.requests.answers import load_answers
 
@@ -36,8 +37,7 @@ def given_request(engine: sa.Engine, body: bytes, **columns: Any) -> None:
     }
     with database.write(engine) as connection:
         connection.execute(sa.insert(Batch), batch | {"claude_id": "msgbatch_01"})
-        connection.execute(sa.insert(Request).values(row))
-        connection.execute(sa.insert(AnswerRow).values(request_id=ID, body=body))
+        insert_request(connection, row, answer=body)
 
 
 def load(engine: sa.Engine, client: str | None = None) -> dict[str, Any]:

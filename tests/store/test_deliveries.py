@@ -7,9 +7,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from tests.fixtures.deliveries import completed_request
+from tests.fixtures.segments import insert_requests
 
 from carpool_worker import database
-from carpool_worker.models import Request, tables
+from carpool_worker.models import tables
 from carpool_worker.states import DeliveryState
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.deliveries.rows import Claimed, DeliveryOutcome, SendAttempt
@@ -23,7 +24,7 @@ def given_deliveries(engine: sa.Engine, count: int, callback: str = CALLBACK) ->
     ids = [f"{number:032x}" for number in range(count)]
     with database.write(engine) as connection:
         rows = [completed_request(id_, NOW, callback=callback) for id_ in ids]
-        connection.execute(sa.insert(Request), rows)
+        insert_requests(connection, rows)
         deliveries.insert(connection, [(id_, callback) for id_ in ids], NOW)
     return ids
 

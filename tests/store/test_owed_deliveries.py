@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import sqlalchemy as sa
+from tests.fixtures.segments import insert_request
 
 from carpool_worker.database import open_engine, read, write
 from carpool_worker.exceptions import ClaudeError
-from carpool_worker.models import Params, Request
+from carpool_worker.models import Params, Request, Segment
 from carpool_worker.store import erasure
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.requests import discarded, endings
 from carpool_worker.store.requests.discarded import Chance, DiscardedFilter
 from carpool_worker.store.requests.endings import Ending
+from carpool_worker.store.requests.rows import UNBATCHED
+
+
+class Requested(NamedTuple):
+    """What an ending must know of its request."""
+
+    id: str
+    client: str
+    callback: str | None
+
 
 ID = "a" * 32
 CALLBACK = '{"kind":"webhook","url":"https://books.example/answers"}'
 REQUEST: dict[str, Any] = {
     "id": ID,
     "client": "books",
-    "model": "m",
-    "lane": "m",
-    "batch_id": "",
+    "batch_id": UNBATCHED,
     "state": "batched",
-    "headers": "{}",
     "params_bytes": 2,
     "enqueued_at": 1,
     "batched_at": 1,
 }
 END = "UPDATE requests SET state = 'completed', finished_at = 5"
+REQUESTED = Requested(ID, "books", CALLBACK)
 ERROR = ClaudeError("No.", kind="invalid_request_error")
 
 
@@ -42,10 +51,9 @@ def _request(engine: sa.Engine) -> None:
 
 def given(engine: sa.Engine, **values: Any) -> None:
     with write(engine) as connection:
-        connection.execute(sa.delete(Request))
-        connection.execute(sa.insert(Request), REQUEST | values)
-        connection.execute(sa.delete(Params))
-        connection.execute(sa.insert(Params), {"request_id": ID, "body": b"{}"})
+        for table in (Request, Params, Segment):
+            connection.execute(sa.delete(table))
+        insert_request(connection, REQUEST | values)
 
 
 def change(engine: sa.Engine, *statements: str) -> None:
@@ -60,7 +68,7 @@ def deliver(engine: sa.Engine) -> None:
 
 def discard(engine: sa.Engine, at: int) -> None:
     with write(engine) as connection:
-        assert endings.discard(connection, "", [ID], ERROR, at) == [ID]
+        assert endings.discard(connection, UNBATCHED, [ID], ERROR, at) == [ID]
 
 
 def retry(engine: sa.Engine) -> None:
@@ -89,7 +97,7 @@ def test_a_final_state_without_a_delivery_is_refused(engine: sa.Engine) -> None:
 def test_so_is_a_request_that_begins_in_a_final_state(engine: sa.Engine, state: str) -> None:
     row = REQUEST | {"id": "b" * 32, "state": state, "finished_at": 5, "callback": CALLBACK}
 
-    refused(engine, lambda connection: connection.execute(sa.insert(Request), row))
+    refused(engine, lambda connection: insert_request(connection, row))
 
 
 def test_with_its_delivery_it_is_committed_whichever_is_written_first(engine: sa.Engine) -> None:
@@ -109,7 +117,7 @@ def test_without_a_callback_nothing_is_owed(engine: sa.Engine) -> None:
 
 def test_the_one_function_that_ends_requests_pays_what_it_owes(engine: sa.Engine) -> None:
     with write(engine) as connection:
-        endings.finish(connection, [Ending.canceled(ID, CALLBACK)], 5)
+        endings.finish(connection, [Ending.canceled(REQUESTED)], 5)
 
 
 def test_without_the_delivery_in_it_nothing_could_end(
@@ -117,7 +125,7 @@ def test_without_the_delivery_in_it_nothing_could_end(
 ) -> None:
     monkeypatch.setattr(deliveries, "insert", lambda *_: None)
 
-    refused(engine, lambda connection: endings.discard(connection, "", [ID], ERROR, 5))
+    refused(engine, lambda connection: endings.discard(connection, UNBATCHED, [ID], ERROR, 5))
 
 
 def test_a_delivery_that_is_owed_is_not_deleted(engine: sa.Engine) -> None:
@@ -147,9 +155,9 @@ def test_the_delivery_of_its_end_before_is_not_enough(
 ) -> None:
     discard(engine, 5)
     deliver(engine)
-    change(engine, "UPDATE requests SET state = 'batched', finished_at = NULL", "DELETE FROM answers")
+    change(engine, "UPDATE requests SET state = 'batched', finished_at = NULL")
 
-    refused(engine, lambda connection: endings.discard(connection, "", [ID], ERROR, 20))
+    refused(engine, lambda connection: endings.discard(connection, UNBATCHED, [ID], ERROR, 20))
 
 
 def test_it_binds_in_whichever_process_opens_the_database(engine: sa.Engine) -> None:

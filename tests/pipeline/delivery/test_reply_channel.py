@@ -11,16 +11,17 @@ import pytest
 import redis
 import sqlalchemy as sa
 from tests.fixtures.deliveries import completed_request
+from tests.fixtures.segments import insert_requests
 
 from carpool.contract import WAITS, Wait, encode_wait
 from carpool_worker import database
 from carpool_worker.coordination.keys import WAITING
-from carpool_worker.models import AnswerRow, Request
 from carpool_worker.pipeline.delivery.channels import reply
 from carpool_worker.store.requests.answers import load_answers
 
 NOW = 1_800_000_000_000
 ID, OTHER_ID = "a" * 32, "b" * 32
+BODY = b'{"type":"succeeded","message":{"id":"msg_1"}}'
 
 
 @pytest.fixture
@@ -31,11 +32,8 @@ def server(redis_url: str) -> Any:
 
 def given_final(engine: sa.Engine, *ids: str, client: str = "billing") -> None:
     with database.write(engine) as connection:
-        for id_ in ids:
-            request = completed_request(id_, NOW, client=client)
-            connection.execute(sa.insert(Request).values(request))
-            body = b'{"type":"succeeded","message":{"id":"msg_1"}}'
-            connection.execute(sa.insert(AnswerRow).values(request_id=id_, body=body))
+        requests = [completed_request(id_, NOW, client=client) for id_ in ids]
+        insert_requests(connection, requests, answers=dict.fromkeys(ids, BODY))
 
 
 def wait(server: redis.Redis, *ids: str, client: str = "billing", reply_to: str = "carpool:reply:1") -> None:
