@@ -32,10 +32,6 @@ REPLIES = "carpool:reply:"
 REPLY_TTL = 3600
 """Seconds that a reply list is kept when nobody reads it."""
 
-REPLY_LENGTH = 500
-"""PackedAnswers in a reply list at most: 100,000 answers, about 30 MB. What comes when it is full is dropped, and found
-by a Wait."""
-
 REQUEST_ID = re.compile("[0-9a-f]{32}")
 """A request's id, which is its custom_id in a batch too."""
 

@@ -17,7 +17,7 @@ from carpool.segments import SEGMENT_BYTES, SEGMENT_REQUESTS, pack, unpack
 Value = TypeVar("Value")
 
 
-class Terms(msgspec.Struct, frozen=True, eq=False):
+class EntryTerms(msgspec.Struct, frozen=True, eq=False):
     """What all requests of an entry share, besides the model. Compared by identity; `envelopes.terms` makes them."""
 
     client: str
@@ -29,7 +29,7 @@ class Terms(msgspec.Struct, frozen=True, eq=False):
 class CheckedRequest(msgspec.Struct, frozen=True, gc=False):
     """One request, checked and encoded."""
 
-    terms: Terms
+    terms: EntryTerms
     model: str
     id: bytes
     params: bytes  # JSON

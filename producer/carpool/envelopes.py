@@ -15,7 +15,7 @@ from carpool import callbacks, tracing
 from carpool.callbacks import Callback
 from carpool.contract import CLIENT_NAME, MAX_PRIORITY, MAX_WAIT, batch_headers, mint_id
 from carpool.encoding import encode
-from carpool.entries import CheckedRequest, Terms
+from carpool.entries import CheckedRequest, EntryTerms
 from carpool.exceptions import InvalidRequest, InvalidSetting
 from carpool.params import check_params
 
@@ -74,7 +74,7 @@ class Request(msgspec.Struct, frozen=True):
 class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of one call, checked and encoded once for all its requests; `check_options` makes them."""
 
-    terms: Terms
+    terms: EntryTerms
     allow_http: bool
     metadata: bytes | None  # JSON
     user_profile_id: str | None
@@ -96,14 +96,14 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _request(
-        self, params: Params, terms: Terms, metadata: bytes | None, max_wait: int | None, key: str | None
+        self, params: Params, terms: EntryTerms, metadata: bytes | None, max_wait: int | None, key: str | None
     ) -> CheckedRequest:
         body, now = check_params(params), time_ns() // 1_000_000
         id_ = uuid7().bytes if key is None else bytes.fromhex(mint_id(terms.client, key))
         submit_by = None if max_wait is None else now + max_wait
         return CheckedRequest(terms, params["model"], id_, body, now, metadata, key, submit_by, self.trace)
 
-    def _terms(self, request: Request) -> Terms:
+    def _terms(self, request: Request) -> EntryTerms:
         callback, betas, priority, shared = request.callback, request.betas, request.priority, self.terms
         if callback is None and betas is None and priority is None:
             return shared
@@ -153,9 +153,9 @@ def check_client(name: object) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _terms(client: str, headers: Headers, callback: bytes | None, priority: int) -> Terms:
-    """Return the same Terms for the same values, so that they are compared by identity."""
-    return Terms(client, dict(headers), callback, priority)
+def _terms(client: str, headers: Headers, callback: bytes | None, priority: int) -> EntryTerms:
+    """Return the same EntryTerms for the same values, so that they are compared by identity."""
+    return EntryTerms(client, dict(headers), callback, priority)
 
 
 def _headers(betas: object, user_profile_id: object, workspace_id: object) -> Headers:

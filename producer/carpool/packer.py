@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError
 from carpool.append_script import APPEND_SCRIPT, OUT_OF_MEMORY, SCRIPT_SHA
 from carpool.contract import ENTRY_FIELD, INBOX, QUEUED
 from carpool.durability import PROBE, SYNC, confirm_probe, confirm_sync
-from carpool.entries import CheckedRequest, OpenEntry, Terms
+from carpool.entries import CheckedRequest, EntryTerms, OpenEntry
 from carpool.envelopes import EnqueueOptions, Params, Request
 from carpool.exceptions import (
     CarpoolError,
@@ -56,7 +56,7 @@ class Packer:
         self._ids = bytearray()
         self._is_accepted = bytearray()
         """A byte for each request: whether Redis has acknowledged it."""
-        self._open: dict[tuple[Terms, str], OpenEntry] = {}
+        self._open: dict[tuple[EntryTerms, str], OpenEntry] = {}
         self._pending: list[_ClosedEntry] = []
         self._pending_bytes = 0
         self._sent: list[_ClosedEntry] = []
@@ -198,14 +198,14 @@ class Packer:
             return self._settings.unavailable(reply)
         return QueueFull(f"the inbox has reached its limit of {self._settings.max_queued:,} requests")
 
-    def _opened(self, kind: tuple[Terms, str]) -> OpenEntry:
+    def _opened(self, kind: tuple[EntryTerms, str]) -> OpenEntry:
         self._close(kind)
         if len(self._open) == OPEN_ENTRIES:
             self._close(next(iter(self._open)))
         entry = self._open[kind] = OpenEntry()
         return entry
 
-    def _close(self, kind: tuple[Terms, str]) -> None:
+    def _close(self, kind: tuple[EntryTerms, str]) -> None:
         entry = self._open.pop(kind, None)
         if entry:
             closed = _ClosedEntry(entry.places, entry.pack())

@@ -9,9 +9,9 @@ import pytest
 import redis
 
 from carpool.answers import unpack_answers
-from carpool.contract import REPLIES, REPLY_LENGTH, REPLY_TTL, PackedAnswers
+from carpool.contract import REPLIES, REPLY_TTL, PackedAnswers
 from carpool.segments import pack
-from carpool_worker.pipeline.delivery.channels.reply import push_packed
+from carpool_worker.pipeline.delivery.channels.reply import REPLY_LENGTH, push_packed
 
 ONE, OTHER = REPLIES + "1" * 32, REPLIES + "2" * 32
 

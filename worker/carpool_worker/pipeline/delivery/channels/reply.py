@@ -16,7 +16,6 @@ import sqlalchemy as sa
 
 from carpool.contract import (
     REPLIES,
-    REPLY_LENGTH,
     REPLY_TTL,
     REQUEST_ID,
     WAITS,
@@ -45,6 +44,10 @@ RUN_SECONDS = 10.0
 
 IDS_AT_A_TIME = 250
 """Answers in memory at a time."""
+
+REPLY_LENGTH = 500
+"""PackedAnswers in a reply list at most: 100,000 answers, about 30 MB. What comes when it is full is dropped, and its
+producer asks for it with a Wait."""
 
 REGISTER_SCRIPT = """
 local client, reply_to = ARGV[1], ARGV[2]
