@@ -3,22 +3,69 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from carpool_worker.exceptions import ResultsCut
+from carpool_worker.money.costs import Tokens
 from carpool_worker.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
 CUSTOM_ID = "[a-zA-Z0-9_-]{1,64}"
+NAME = re.compile(CUSTOM_ID)
 """The Message Batches API's own rule."""
 
 CHUNK_LINES = 4_000
 CHUNK_BYTES = 8_000_000
 """A chunk of lines, committed in one transaction, ends once it reaches either of these."""
+
+
+Outcome = Annotated[str, msgspec.Meta(pattern=r"\A[a-z_]{1,40}\Z")]
+"""Anthropic's word for what became of a request; new ones may come."""
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """The fields of a Message that its price needs."""
+
+    model: str
+    usage: Tokens
+
+
+class ErrorDetail(msgspec.Struct, frozen=True, gc=False):
+    """The API's error type."""
+
+    type: str = "unknown"
+
+
+class ErrorEnvelope(msgspec.Struct, frozen=True, gc=False):
+    """An error inside a result."""
+
+    error: ErrorDetail = ErrorDetail()
+
+
+class ResultKind(msgspec.Struct, frozen=True, gc=False):
+    """The one field that every result needs; if the others can't be read, it is read alone."""
+
+    type: Outcome
+
+
+class ParsedResult(msgspec.Struct, frozen=True, gc=False):
+    """The fields of a result that decide what becomes of its request."""
+
+    type: Outcome
+    message: Message | None = None
+    error: ErrorEnvelope | None = None
+
+
+class WholeLine(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """One line of the results as the API writes it: these two fields, in this order, and no space between them."""
+
+    custom_id: str
+    result: ParsedResult
 
 
 class ResultLine(msgspec.Struct, frozen=True, gc=False):
@@ -29,6 +76,16 @@ class ResultLine(msgspec.Struct, frozen=True, gc=False):
 
 
 decode_line = msgspec.json.Decoder(ResultLine).decode
+decode_whole = msgspec.json.Decoder(WholeLine).decode
+decode_result = msgspec.json.Decoder(ParsedResult).decode
+decode_kind = msgspec.json.Decoder(ResultKind).decode
+
+
+class Result(NamedTuple):
+    """A result, as it came, and what it says."""
+
+    body: bytes
+    parsed: ParsedResult
 
 
 def split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -74,29 +131,55 @@ def in_chunks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield chunk
 
 
-def parse(lines: Iterable[bytes]) -> dict[str, bytes]:
-    """Return the bytes of each result by custom_id; an unreadable line is left out, and only its length is logged."""
+def parse(lines: Iterable[bytes]) -> dict[str, Result]:
+    """Return each result by custom_id; an unreadable line is left out, and only its length is logged."""
     results = {}
     for line in lines:
         try:
-            parsed = _read(line)
-            results[parsed.custom_id] = bytes(parsed.result)
+            custom_id, result = _read_whole(line) or _read(line)
+            results[custom_id] = result
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             log.error("result line unreadable", bytes=len(line), error=type(error).__name__)
     return results
 
 
-def _read(line: bytes) -> ResultLine:
+def _read_whole(line: bytes) -> tuple[str, Result] | None:
+    """Read a line at once, and cut the result's bytes out of it; None if it is not written as the API writes it."""
+    try:
+        whole = decode_whole(line)
+        if not line.isascii():
+            line.decode()  # msgspec skips over most of the result: invalid UTF-8 would only show at the callback
+    except (ValueError, RecursionError):
+        return None
+    start = len(whole.custom_id) + len(b'{"custom_id":"","result":')
+    is_plain = line[:start] == b'{"custom_id":"%b","result":' % whole.custom_id.encode()
+    if not is_plain or line[-1:] != b"}" or not NAME.fullmatch(whole.custom_id):
+        return None
+    return whole.custom_id, Result(line[start:-1], whole.result)
+
+
+def _read(line: bytes) -> tuple[str, Result]:
     try:
         parsed = decode_line(line)
         if not line.isascii():
-            line.decode()  # msgspec skips over the result: invalid UTF-8 in it would only show at the callback
+            line.decode()
     except msgspec.ValidationError:
         raise
     except (msgspec.DecodeError, UnicodeDecodeError):
         parsed = decode_line(_repaired(line))
         log.error("invalid characters of a result line replaced", bytes=len(line))
-    return parsed
+    body = bytes(parsed.result)
+    return parsed.custom_id, Result(body, _understood(parsed.custom_id, body))
+
+
+def _understood(custom_id: str, body: bytes) -> ParsedResult:
+    # A paid answer must not be lost because of a field that only its price needs.
+    try:
+        return decode_result(body)
+    except msgspec.ValidationError as error:
+        kind = decode_kind(body)
+        log.error("usage or error of a result unreadable", request=custom_id, error=str(error))
+        return ParsedResult(kind.type)
 
 
 def _repaired(line: bytes) -> bytes:

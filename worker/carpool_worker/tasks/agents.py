@@ -14,6 +14,7 @@ from carpool_worker.pipeline import pruner
 from carpool_worker.pipeline.batching import aggregator, budgeter, stager
 from carpool_worker.pipeline.batching.lanes import Filled
 from carpool_worker.pipeline.collection import collector, poller
+from carpool_worker.pipeline.collection.replies import Replies
 from carpool_worker.pipeline.delivery import courier
 from carpool_worker.pipeline.delivery.channels import reply
 from carpool_worker.pipeline.inbox.stream import Inbox
@@ -116,7 +117,8 @@ def collect(batch_id: str) -> None:
         if not (free and acquired):
             return
 
-        def announce(request_ids: Sequence[str]) -> None:
+        def announce(request_ids: Sequence[str], replies: Replies) -> None:
+            reply.push_packed(server(), replies)
             followups.push_answers(request_ids)
             followups.notify("deliver")
 

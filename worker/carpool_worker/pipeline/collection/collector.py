@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from carpool_worker.claude.client import Claude
-from carpool_worker.claude.results import in_chunks, parse
+from carpool_worker.claude.results import Result, in_chunks, parse
 from carpool_worker.claude.times import seconds_between
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
 from carpool_worker.models import Batch
 from carpool_worker.pipeline.collection.conclusions import Conclusions, conclude
+from carpool_worker.pipeline.collection.replies import Replies, packed
 from carpool_worker.policies.retries import CollectPolicy, after_results
 from carpool_worker.states import BatchState
 from carpool_worker.store import usage
@@ -27,6 +28,7 @@ from carpool_worker.store.batches import transitions
 from carpool_worker.store.requests import endings, staging
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.requests.endings import discard
+from carpool_worker.store.requests.segments import AnswersSegment
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import SECOND, after
 
@@ -41,8 +43,12 @@ GONE = ClaudeError(
 )
 """The errors of requests whose answers are lost, though they may have been paid for."""
 
-Announce = Callable[[Sequence[str]], None]
-"""Called after each commit with the ids of the requests that reached a final state in it."""
+Announce = Callable[[Sequence[str], Replies], None]
+"""Called after each commit with the ids of the requests that reached a final state in it, and with their answers for
+the reply lists that they name."""
+
+RACES = 5
+"""Tries to commit a chunk, as another collector may have minted the same id for a segment."""
 
 
 def collect(
@@ -81,7 +87,7 @@ def _collect_lines(
             _release(engine, batch)
             return False
         count += len(chunk)
-        announce(_commit(engine, batch, results, policy))
+        announce(*_commit(engine, batch, results, policy))
     if count < batch.request_count:
         raise ResultsCut(f"{count} lines for {batch.request_count} requests")
     return _complete(engine, batch.id, MISSING, announce)
@@ -89,27 +95,45 @@ def _collect_lines(
 
 def _complete(engine: sa.Engine, batch_id: str, lost: ClaudeError, announce: Announce) -> bool:
     """Complete the batch; requests that still wait in it are discarded with the error `lost`."""
-    announce(_discard_waiting(engine, batch_id, lost))
+    announce(_discard_waiting(engine, batch_id, lost), {})
     with write(engine) as connection:
         return transitions.complete(connection, batch_id, now())
 
 
-def _commit(engine: sa.Engine, batch: Batch, results: dict[str, bytes], policy: CollectPolicy) -> list[str]:
+def _commit(
+    engine: sa.Engine, batch: Batch, results: dict[str, Result], policy: CollectPolicy
+) -> tuple[list[str], Replies]:
+    for _ in range(RACES - 1):
+        try:
+            return _try_to_commit(engine, batch, results, policy)
+        except sa.exc.IntegrityError:
+            log.info("raced by another collector, trying again", batch=batch.id, requests=len(results))
+    return _try_to_commit(engine, batch, results, policy)
+
+
+def _try_to_commit(
+    engine: sa.Engine, batch: Batch, results: dict[str, Result], policy: CollectPolicy
+) -> tuple[list[str], Replies]:
     at = now()
     day = datetime.fromtimestamp((batch.ended_at or at) / SECOND, UTC).date()
     with write(engine) as connection:
         waiting = requests.pending(connection, batch.id, list(results))
         conclusions = conclude(results, waiting.values(), policy, day=day, at=at)
-        _record(connection, batch.id, conclusions, at)
-    return [one.id for one in conclusions.endings]
+        stored = _record(connection, batch.id, conclusions, at)
+    return [one.id for one in conclusions.endings], packed(
+        stored, conclusions.endings, waiting, batch.claude_id, at
+    )
 
 
-def _record(connection: sa.Connection, batch_id: str, conclusions: Conclusions, at: int) -> None:
-    endings.finish(connection, conclusions.endings, at, batch_id)
+def _record(
+    connection: sa.Connection, batch_id: str, conclusions: Conclusions, at: int
+) -> list[AnswersSegment]:
+    stored = endings.finish(connection, conclusions.endings, at, batch_id)
     staging.reschedule(connection, conclusions.rescheduled, batch_id)
     usage.add(connection, conclusions.used.values())
     if conclusions.is_priced:
         batches.add_cost(connection, batch_id, conclusions.cost, conclusions.list_price)
+    return stored
 
 
 def _is_anothers(engine: sa.Engine, batch: Batch, custom_ids: Sequence[str]) -> bool:

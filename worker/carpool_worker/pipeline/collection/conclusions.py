@@ -9,61 +9,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from typing import Annotated
 
-import msgspec
-
-from carpool_worker.money.costs import Tokens, price_of
+from carpool_worker.claude.results import Message, Result
+from carpool_worker.money.costs import price_of
 from carpool_worker.policies.retries import CollectPolicy, after_outcome, retry_delay
 from carpool_worker.states import COMPLETE, RESCHEDULE
 from carpool_worker.store.requests.endings import Ending
 from carpool_worker.store.requests.rows import Pending
 from carpool_worker.store.requests.staging import Rescheduled
 from carpool_worker.store.usage import UsageRow
-from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import DOLLAR, Milliseconds, after
-
-log = get_logger(__name__)
-
-Outcome = Annotated[str, msgspec.Meta(pattern=r"\A[a-z_]{1,40}\Z")]
-"""Anthropic's word for what became of a request; new ones may come."""
-
-
-class Message(msgspec.Struct, frozen=True, gc=False):
-    """The fields of a Message that its price needs."""
-
-    model: str
-    usage: Tokens
-
-
-class ErrorDetail(msgspec.Struct, frozen=True, gc=False):
-    """The API's error type."""
-
-    type: str = "unknown"
-
-
-class ErrorEnvelope(msgspec.Struct, frozen=True, gc=False):
-    """An error inside a result."""
-
-    error: ErrorDetail = ErrorDetail()
-
-
-class ResultKind(msgspec.Struct, frozen=True, gc=False):
-    """The one field that every result needs; if the others can't be read, it is read alone."""
-
-    type: Outcome
-
-
-class ParsedResult(msgspec.Struct, frozen=True, gc=False):
-    """The fields of a result that decide what becomes of its request."""
-
-    type: Outcome
-    message: Message | None = None
-    error: ErrorEnvelope | None = None
-
-
-decode_result = msgspec.json.Decoder(ParsedResult).decode
-decode_kind = msgspec.json.Decoder(ResultKind).decode
 
 
 @dataclass(slots=True)
@@ -91,7 +46,7 @@ class Conclusions:
 
 
 def conclude(
-    results: Mapping[str, bytes],
+    results: Mapping[str, Result],
     waiting: Iterable[Pending],
     policy: CollectPolicy,
     *,
@@ -100,27 +55,23 @@ def conclude(
 ) -> Conclusions:
     """Decide what becomes of each waiting request; `results` has each one's result by its id.
 
-    `day` (UTC) is that of the prices, `at` is now in milliseconds since the epoch. A result that can't be read at all
-    is logged, and its request stays waiting.
+    `day` (UTC) is that of the prices, `at` is now in milliseconds since the epoch.
     """
     conclusions = Conclusions()
     for request in waiting:
-        try:
-            _conclude(conclusions, request, results[request.id], policy, day, at)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            log.error("result unreadable", request=request.id, error=str(error))
+        _conclude(conclusions, request, results[request.id], policy, day, at)
     return conclusions
 
 
 def _conclude(
     conclusions: Conclusions,
     request: Pending,
-    body: bytes,
+    found: Result,
     policy: CollectPolicy,
     day: date,
     at: Milliseconds,
 ) -> None:
-    result = _read(request.id, body)
+    body, result = found
     error_type = result.error.error.type if result.error else None
     transition = after_outcome(result.type, error_type, request.attempt, policy.max_attempts)
     if transition is RESCHEDULE and not request.cancel_requested_at:
@@ -130,20 +81,8 @@ def _conclude(
     if transition is COMPLETE and result.message:
         end = _priced(conclusions, request, result.message, body, day)
     else:
-        end = Ending(
-            request.id, request.client, transition, result.type, body, request.callback, error=error_type
-        )
+        end = Ending.unanswered(request, transition, result.type, body, error_type)
     conclusions.endings.append(end.dropped() if request.cancel_requested_at else end)
-
-
-def _read(request_id: str, body: bytes) -> ParsedResult:
-    # A paid answer must not be lost because of a field that only its price needs.
-    try:
-        return decode_result(body)
-    except msgspec.ValidationError as error:
-        kind = decode_kind(body)
-        log.error("usage or error of a result unreadable", request=request_id, error=str(error))
-        return ParsedResult(kind.type)
 
 
 def _priced(conclusions: Conclusions, request: Pending, message: Message, body: bytes, day: date) -> Ending:

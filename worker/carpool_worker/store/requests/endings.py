@@ -21,8 +21,8 @@ from carpool_worker.states import CANCEL, COMPLETE, DISCARD, RequestState, Trans
 from carpool_worker.store.bulk import update_rows
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.requests import segments
-from carpool_worker.store.requests.rows import in_states, pending
-from carpool_worker.store.requests.segments import Place
+from carpool_worker.store.requests.rows import Pending, in_states, pending
+from carpool_worker.store.requests.segments import AnswersSegment, Place
 
 CANCELED_BODY = b'{"type":"canceled"}'
 """The stored result of a canceled request, worded as the API words it."""
@@ -79,9 +79,10 @@ class Ending(NamedTuple):
     cost: int | None = None  # picodollars
     list_price: int | None = None  # picodollars
     error: str | None = None  # the type of the error that it failed with
+    reply_to: str | None = None  # the list to which the answer is pushed at once
 
     @classmethod
-    def succeeded(cls, request: Ended, body: bytes, tokens: Tokens, price: Price | None) -> Ending:
+    def succeeded(cls, request: Pending, body: bytes, tokens: Tokens, price: Price | None) -> Ending:
         """Return the ending of a request that was answered."""
         return cls(
             request.id,
@@ -95,6 +96,29 @@ class Ending(NamedTuple):
             tokens.cache_write_tokens or None,
             tokens.cache_read_tokens or None,
             *(price or (None, None)),
+            reply_to=request.terms.reply_to,
+        )
+
+    @classmethod
+    def unanswered(
+        cls,
+        request: Pending,
+        transition: Transition[RequestState],
+        outcome: str,
+        body: bytes,
+        error: str | None,
+    ) -> Ending:
+        """Return the ending of a request for which Anthropic's result has no message."""
+        to = request.terms
+        return cls(
+            request.id,
+            to.client,
+            transition,
+            outcome,
+            body,
+            to.callback,
+            error=error,
+            reply_to=to.reply_to,
         )
 
     @classmethod
@@ -124,16 +148,18 @@ class Ending(NamedTuple):
 
 def finish(
     connection: sa.Connection, endings: Sequence[Ending], at: int, batch_id: str | None = None
-) -> None:
+) -> list[AnswersSegment]:
     """Write the final states of requests, their answers, and a delivery for each request with a callback.
 
     This transaction must have locked the requests, in a state from which their transition may start. `at`
     (milliseconds since the epoch) is when they ended and when their deliveries are due; `batch_id` is for the log.
+    Returns the answers as they are stored: requests share a segment only if they have one `reply_to`.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: one of them has an answer already; the transaction must be rolled back.
+        sqlalchemy.exc.IntegrityError: the id of a segment is taken; the transaction must be rolled back.
     """
-    places = _insert_answers(connection, endings)
+    stored = _insert_answers(connection, endings)
+    places = {id_: Place(one.id, at) for one in stored for at, id_ in enumerate(one.ids)}
     alike: defaultdict[Transition[RequestState], list[Ending]] = defaultdict(list)
     for ending in endings:
         alike[ending.transition].append(ending)
@@ -141,17 +167,18 @@ def finish(
         _move(connection, transition, some, places, at, batch_id)
     called_back = [(ending.id, ending.callback) for ending in endings if ending.callback]
     deliveries.insert(connection, called_back, at)
+    return stored
 
 
-def _insert_answers(connection: sa.Connection, endings: Sequence[Ending]) -> dict[str, Place]:
-    """Insert the answers, a client's together, and return their places by the request's id."""
-    alike: defaultdict[tuple[str, str | None], list[tuple[str, bytes]]] = defaultdict(list)
+def _insert_answers(connection: sa.Connection, endings: Sequence[Ending]) -> list[AnswersSegment]:
+    alike: defaultdict[tuple[str, str | None, str | None], list[tuple[str, bytes]]] = defaultdict(list)
     for ending in endings:
-        alike[ending.client, ending.callback].append((ending.id, ending.body))
-    places: dict[str, Place] = {}
-    for (client, _), results in alike.items():
-        places |= segments.insert_answers(connection, client, results)
-    return places
+        alike[ending.client, ending.callback, ending.reply_to].append((ending.id, ending.body))
+    stored = [
+        one for (client, _, _), results in alike.items() for one in segments.packed_answers(client, results)
+    ]
+    segments.insert_answers(connection, stored)
+    return stored
 
 
 def discard(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from carpool.contract import REQUEST_ID
 from carpool_worker.database import is_postgres
 from carpool_worker.models.columns import Id
 from carpool_worker.models.tables import requests
@@ -112,7 +113,11 @@ def transfer(connection: sa.Connection, ids: Sequence[str], batch_id: str) -> No
 def among(
     connection: sa.Connection, ids: Iterable[str], column: sa.ColumnElement[str] = requests.c.id
 ) -> sa.ColumnElement[bool]:
-    """Return the condition that a column (by default the request's id) is one of `ids`."""
+    """Return the condition that a column (by default the request's id) is one of `ids`.
+
+    What is no id, as in the results of another program's batch, is none of the table's.
+    """
+    ids = filter(REQUEST_ID.fullmatch, ids)
     # A single parameter, so that neither database parses and caches a statement per number of ids. (psycopg would adapt
     # a list id by id; PostgreSQL's planner misjudges the size of a set that a function returns.)
     if is_postgres(connection):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,9 @@ once in a million: then a constraint fails, and the transaction is tried again."
 
 PAGE = 20
 """Segments read at a time: unpacked, 5 MB at most."""
+
+_minting = threading.Lock()
+_newest = 0
 
 COLUMNS = {
     "id": "bigint",
@@ -62,8 +66,12 @@ class Terms(NamedTuple):
 
 
 def new_id() -> int:
-    """Return an id for a segment; ids sort by the time of their creation."""
-    return first_id(time.time_ns() // 1_000_000) + random.getrandbits(RANDOM_BITS)
+    """Return an id for a segment, higher than any before of this process; ids sort by the time of their creation."""
+    global _newest
+    minted = first_id(time.time_ns() // 1_000_000) + random.getrandbits(RANDOM_BITS)
+    with _minting:
+        _newest = max(_newest + 1, minted)
+        return _newest
 
 
 def first_id(at: int) -> int:
@@ -84,7 +92,8 @@ def insert(connection: sa.Connection, packed: Iterable[tuple[Sequence[Envelope],
     """
     places: dict[str, Place] = {}
     shared, bodies = [], []
-    for segment_id, (envelopes, body) in enumerate(packed, start=new_id()):
+    for envelopes, body in packed:
+        segment_id = new_id()
         places.update({one.id: Place(segment_id, at) for at, one in enumerate(envelopes)})
         shared.append(_row(segment_id, envelopes))
         bodies.append((segment_id, body))
@@ -93,18 +102,31 @@ def insert(connection: sa.Connection, packed: Iterable[tuple[Sequence[Envelope],
     return places
 
 
-def insert_answers(
-    connection: sa.Connection, client: str, results: Sequence[tuple[str, bytes]]
-) -> dict[str, Place]:
-    """Insert the results (id, body) of some requests of a client; return their places by the request's id."""
-    places: dict[str, Place] = {}
-    rows = []
-    for segment_id, span in enumerate(spans([len(body) for _, body in results]), start=new_id()):
-        some = results[span]
-        places.update({id_: Place(segment_id, at) for at, (id_, _) in enumerate(some)})
-        rows.append((segment_id, client, joined(id_ for id_, _ in some), pack([body for _, body in some])))
-    insert_rows(connection, "answers", ANSWERS, rows)
-    return places
+class AnswersSegment(NamedTuple):
+    """A segment of `answers` and, in the order of their positions, the requests whose answers it has."""
+
+    id: int
+    client: str
+    ids: list[str]
+    body: bytes
+
+
+def packed_answers(client: str, results: Sequence[tuple[str, bytes]]) -> Iterator[AnswersSegment]:
+    """Yield segments with the results (id, body) of some requests of a client."""
+    for span in spans([len(body) for _, body in results]):
+        ids, bodies = zip(*results[span], strict=True)
+        yield AnswersSegment(new_id(), client, list(ids), pack(bodies))
+
+
+def insert_answers(connection: sa.Connection, packed: Iterable[AnswersSegment]) -> None:
+    """Insert segments of answers.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: an id is taken; the transaction must be rolled back.
+    """
+    insert_rows(
+        connection, "answers", ANSWERS, [(one.id, one.client, joined(one.ids), one.body) for one in packed]
+    )
 
 
 def terms(connection: sa.Connection, ids: Collection[int]) -> dict[int, Terms]:
