@@ -47,5 +47,9 @@ class ClaudeError(WorkerError):
         self.certain = certain
 
 
+class ParamsGone(WorkerError):
+    """The params of a request in this batch were erased while it was read: it is read again at the next tick."""
+
+
 class ResultsCut(WorkerError):
     """The stream of results ended before its last line."""

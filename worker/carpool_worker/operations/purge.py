@@ -1,7 +1,8 @@
-"""Erases a client's content, wherever Carpool keeps it: the tables, the inbox, the quarantine, unread replies.
+"""Erases the content of a client, or of one request, wherever Carpool keeps it: the tables, the inbox, the quarantine,
+unread replies.
 
-First the client's requests are canceled, so that nothing needs their content any longer; the answers of those at
-Anthropic are dropped when they come. Idempotent and crash-safe: to finish a purge that died, run it again.
+First the requests are canceled, so that nothing needs their content any longer; the answers of those at Anthropic are
+dropped when they come. Idempotent and crash-safe: to finish a purge that died, run it again.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from carpool_worker.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-PAGE_REQUESTS = 1_000
-"""Requests erased in one transaction."""
+PAGE_SEGMENTS = 20
+"""Segments erased in one transaction, each with up to 200 requests."""
 
 INBOX_MARGIN = 10.0
 INBOX_PAUSE = 0.5
@@ -52,6 +53,7 @@ class Purged:
     requests: int = 0
     gone: Counter[str] = field(default_factory=Counter)  # params, answers, deliveries, replies, quarantined
     inbox_taken: bool = True  # False: a worker is still reading entries of the inbox
+    quarantined_with_others: int = 0  # entries of the quarantine that have other requests, too, and stay
     scrubbed: bool = True  # False: deleted bytes are still in the database's files
     rewritten: bool = True  # False: they may still be in Redis' append-only file
 
@@ -78,11 +80,34 @@ def purge(
     purged.inbox_taken = _take_inbox(engine, server, settings, before)
     canceler.sweep(engine)
     _erase(engine, client, purged, progress)
-    purged.gone["quarantined"] = quarantine.drop(server, _quarantined(server, client))
-    purged.gone["replies"] = _drop_replies(server, client)
-    purged.scrubbed = engine.dialect.name == "sqlite" and erasure.scrub(engine)
-    purged.rewritten = _rewrite(server)
+    theirs = [entry.id for entry in quarantine.entries(server) if client in entry.clients()]
+    purged.gone["quarantined"] = quarantine.drop(server, theirs)
+    _erase_copies(engine, server, client, purged)
     log.info("client purged by operator", actor=actor, client=client, requests=purged.requests)
+    return purged
+
+
+def purge_request(
+    engine: sa.Engine, server: redis.Redis, request_id: str, settings: Settings, *, actor: str
+) -> Purged:
+    """Erase all content of one request, which is in the tables; usage and cost stay.
+
+    Replies to all that its client waits for are dropped, too: the producer asks for them again.
+    """
+    purged = Purged(requests=1)
+    before = _newest(server)
+    purged.canceled = canceler.request_cancellation(engine, [request_id])
+    purged.inbox_taken = _take_inbox(engine, server, settings, before)
+    canceler.sweep(engine)
+    with write(engine) as connection:
+        client = erasure.client_of(connection, request_id)
+        purged.gone.update(erasure.erase_request(connection, request_id))
+    named = [entry for entry in quarantine.entries(server) if request_id in entry.ids()]
+    alone = [entry.id for entry in named if entry.ids() == {request_id}]
+    purged.gone["quarantined"] = quarantine.drop(server, alone)
+    purged.quarantined_with_others = len(named) - len(alone)
+    _erase_copies(engine, server, client, purged)
+    log.info("request purged by operator", actor=actor, request=request_id)
     return purged
 
 
@@ -105,21 +130,21 @@ def _take_inbox(engine: sa.Engine, server: redis.Redis, settings: Settings, newe
 
 
 def _erase(engine: sa.Engine, client: str, purged: Purged, progress: Progress) -> None:
-    after = ""
-    while True:
-        with read(engine) as connection:
-            ids = erasure.page(connection, client, after, PAGE_REQUESTS)
-        if not ids:
-            return
-        with write(engine) as connection:
-            purged.gone.update(erasure.erase(connection, ids))
-        purged.requests += len(ids)
-        progress(len(ids))
-        after = ids[-1]
+    for erase in (erasure.erase_requests, erasure.erase_answers):
+        last: int | None = 0
+        while last is not None:
+            with write(engine) as connection:
+                last, count, gone = erase(connection, client, last, PAGE_SEGMENTS)
+            purged.gone.update(gone)
+            purged.requests += count
+            progress(count)
 
 
-def _quarantined(server: redis.Redis, client: str) -> list[str]:
-    return [entry.id for entry in quarantine.entries(server) if client in entry.clients()]
+def _erase_copies(engine: sa.Engine, server: redis.Redis, client: str, purged: Purged) -> None:
+    """Drop what is left in Redis, and what both servers' files still have of what was deleted."""
+    purged.gone["replies"] = _drop_replies(server, client)
+    purged.scrubbed = engine.dialect.name == "sqlite" and erasure.scrub(engine)
+    purged.rewritten = _rewrite(server)
 
 
 def _drop_replies(server: redis.Redis, client: str) -> int:

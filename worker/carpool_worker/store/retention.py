@@ -27,7 +27,7 @@ from carpool_worker.models.tables import (
 from carpool_worker.states import FINAL_DELIVERY_STATES
 from carpool_worker.store.deliveries.dead_letters import REPLAY_LOCK
 from carpool_worker.store.requests.rows import among
-from carpool_worker.store.requests.segments import first_id, split
+from carpool_worker.store.requests.segments import first_id, joined, split
 from carpool_worker.units import Milliseconds
 
 
@@ -92,7 +92,7 @@ def prune_keys(connection: sa.Connection, before: Milliseconds, after: int, limi
     blocked = _awaited(connection, members) | _answered(connection, members)
     free = {one: members[one] for one in ended if blocked.isdisjoint(members[one])}
     keyed = [id_ for ids in free.values() for id_ in ids if is_keyed(id_)]
-    _forget_segments(connection, free)
+    _forget_members(connection, free)
     return Step(_last(members, limit), _forget(connection, keyed))
 
 
@@ -119,10 +119,9 @@ def _ended(connection: sa.Connection, members: Members, before: Milliseconds) ->
     ends, now = _ends(connection, members), database.now()
     # A request that has not ended will at the earliest now, so its segment is looked at again after a whole retention.
     latest = {one: now if ends[one].unended else ends[one].last for one in members if one in ends}
-    later = [{"segment": one, "at": at} for one, at in latest.items() if at > before]
+    later = [{"segment": one, "ends_after": at} for one, at in latest.items() if at > before]
     if later:
-        noted = sa.update(segments).where(segments.c.id == sa.bindparam("segment"))
-        connection.execute(noted.values(ends_after=sa.bindparam("at")), later)
+        connection.execute(sa.update(segments).where(segments.c.id == sa.bindparam("segment")), later)
     return [one for one in members if latest.get(one, 0) <= before]
 
 
@@ -147,11 +146,18 @@ def _answered(connection: sa.Connection, members: Members) -> set[str]:
     return set(connection.scalars(kept.where(among(connection, _all(members)))))
 
 
-def _forget_segments(connection: sa.Connection, members: Members) -> None:
-    """Delete those of these segments that have only requests with a key; of the others note that no key is kept."""
+def _forget_members(connection: sa.Connection, members: Members) -> None:
+    """Take the requests with a key out of these segments, and delete those that have no others."""
     row = segments.c
-    connection.execute(sa.delete(segments).where(row.id.in_(list(members)), row.keyed == row.requests))
-    connection.execute(sa.update(segments).where(row.id.in_(list(members))).values(keyed=0))
+    left = {one: [id_ for id_ in ids if not is_keyed(id_)] for one, ids in members.items()}
+    rest = [
+        {"segment": one, "ids": joined(ids), "requests": len(ids), "keyed": 0}
+        for one, ids in left.items()
+        if ids
+    ]
+    if rest:
+        connection.execute(sa.update(segments).where(row.id == sa.bindparam("segment")), rest)
+    connection.execute(sa.delete(segments).where(row.id.in_([one for one, ids in left.items() if not ids])))
 
 
 def _forget(connection: sa.Connection, ids: Sequence[str]) -> int:

@@ -66,6 +66,13 @@ def clients(fields: Mapping[bytes, bytes]) -> set[str]:
     return {envelope.client for envelope in decode_old_entry(fields.get(OLD_ENTRY_FIELD, b""))}
 
 
+def ids(fields: Mapping[bytes, bytes]) -> set[str]:
+    """Return the ids that an entry names, even if its contents can't be read; raises what `read` raises."""
+    if packed := fields.get(ENTRY_FIELD):
+        return set(_hex_ids(decode_entry(packed).ids))
+    return {envelope.id for envelope in decode_old_entry(fields.get(OLD_ENTRY_FIELD, b""))}
+
+
 def claimed_count(fields: Mapping[bytes, bytes]) -> int:
     """Return how many requests an unreadable entry had added to the counter of the inbox, as far as it can be told."""
     try:
@@ -104,11 +111,10 @@ def _read_entry(entry: Entry) -> Pack:
 
 
 def _envelopes(entry: Entry, bodies: Sequence[bytes]) -> Iterator[Envelope]:
-    count, digits = len(bodies), entry.ids.hex()
-    ids = [digits[start : start + 32] for start in range(0, len(digits), 32)]
+    count = len(bodies)
     own = (entry.metadata, entry.idempotency_keys, entry.submit_by, entry.traces, entry.custom_ids)
     columns = zip(
-        ids,
+        _hex_ids(entry.ids),
         bodies,
         entry.enqueued_at,
         *(_column(name, count) for name in own),
@@ -138,6 +144,11 @@ def _envelopes(entry: Entry, bodies: Sequence[bytes]) -> Iterator[Envelope]:
             deadline,
             tuple(tags or ()),
         )
+
+
+def _hex_ids(ids: bytes) -> list[str]:
+    digits = ids.hex()
+    return [digits[start : start + 32] for start in range(0, len(digits), 32)]
 
 
 def _column(values: Sequence[Any] | None, count: int) -> Iterable[Any]:

@@ -80,6 +80,13 @@ class QuarantinedEntry:
         """Bytes of its contents."""
         return sum(map(len, self.fields.values()))
 
+    def ids(self) -> set[str]:
+        """Return the ids of its requests; none if it can't be read."""
+        try:
+            return packs.ids(self.fields)
+        except UNREADABLE:
+            return set()
+
     def clients(self) -> set[str]:
         """Return the clients of its requests; none if it can't be read."""
         try:

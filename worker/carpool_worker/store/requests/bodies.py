@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from carpool_worker.exceptions import ParamsGone
 from carpool_worker.models.tables import params, requests
 from carpool_worker.store.requests import segments
 from carpool_worker.store.requests.rows import BATCHED
@@ -26,6 +27,9 @@ def of_batch(
 
     Requests with a prefix among `together` come first, ordered by it; all others are in the order of their segments.
     Few are in memory at a time.
+
+    Raises:
+        ParamsGone: a request was canceled and purged since its id was read.
     """
     row = requests.c
     waiting = row.batch_id == batch_id, sa.type_coerce(row.state, sa.Text) == BATCHED
@@ -42,10 +46,9 @@ def of_batch(
         for segment_id, places in page:
             all_ = kept.get(segment_id, ())
             for position, request_id in places:
-                # It may have been canceled and erased since the ids were read: then the batch, which has one request
-                # less, is not posted as it is read here.
-                if all_ and position is not None and (one := all_[position]):
-                    yield request_id, one
+                if not all_ or position is None or not all_[position]:
+                    raise ParamsGone
+                yield request_id, all_[position]
 
 
 def _next(runs: Iterator[tuple[int, Iterator[Any]]], most: int) -> Iterator[tuple[int, Iterator[Any]]]:

@@ -13,15 +13,19 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from carpool_worker import transition_log
+from carpool_worker import database, transition_log
 from carpool_worker.models.indexes import CANCEL_REQUESTED, UNFINISHED
-from carpool_worker.models.tables import answers, batches, deliveries, params, requests
+from carpool_worker.models.tables import answers, batches, deliveries, params, requests, segments
 from carpool_worker.states import RETRY, DeliveryState
 from carpool_worker.store.requests.rows import UNBATCHED, among
+from carpool_worker.store.requests.segments import Place, erase
 from carpool_worker.units import HOUR
 
 PRUNING_MARGIN = HOUR
 """Params that are due to be pruned within this time count as gone."""
+
+RETRY_LOCK = 0x72657472
+"""PostgreSQL's advisory lock on the contents of discarded requests: while some are retried, none is erased."""
 
 UNBILLED = ("canceled", "expired")
 """Outcomes that cost nothing; `errored` costs nothing either, except for LOST_KINDS (API docs)."""
@@ -29,8 +33,19 @@ UNBILLED = ("canceled", "expired")
 LOST_KINDS = ("result_missing", "results_gone")
 """The types of Carpool's own errors for an answer that could not be read: it may have been made, and paid for."""
 
-USED = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens", "cost", "list_price")
-"""Columns of the answer's usage, which a retried request no longer has."""
+ENDED = (
+    "outcome",
+    "error",
+    "answer_id",
+    "answer_position",
+    "input_tokens",
+    "output_tokens",
+    "cache_write_tokens",
+    "cache_read_tokens",
+    "cost",
+    "list_price",
+)
+"""Columns of an end and its answer, which a retried request no longer has."""
 
 
 class Chance(StrEnum):
@@ -78,7 +93,7 @@ class DiscardedFilter:
     def chance(self) -> sa.Case[Any]:
         """Return the Chance of a request, as SQL."""
         row = requests.c
-        kept = sa.exists().where(params.c.request_id == row.id)
+        kept = sa.and_(row.position.is_not(None), sa.exists().where(params.c.id == row.segment_id))
         is_claimed = sa.exists().where(
             deliveries.c.request_id == row.id, deliveries.c.state == DeliveryState.DELIVERING
         )
@@ -101,20 +116,8 @@ class DiscardedCount(NamedTuple):
     notified: int
 
 
-def _lost(kind: str) -> sa.ColumnElement[bool]:
-    body = b'{"type":"errored","error":{"type":"error","error":{"type":"%b"' % kind.encode()
-    return sa.func.substr(answers.c.body, 1, len(body)) == sa.literal(body, sa.LargeBinary)
-
-
-_IS_FREE = sa.or_(
-    requests.c.outcome.in_(UNBILLED),
-    sa.and_(
-        requests.c.outcome == "errored",
-        sa.exists().where(
-            answers.c.request_id == requests.c.id, sa.not_(sa.or_(*(_lost(kind) for kind in LOST_KINDS)))
-        ),
-    ),
-)
+_FAILED = sa.and_(requests.c.outcome == "errored", requests.c.error.not_in(LOST_KINDS))
+_IS_FREE = sa.or_(requests.c.outcome.in_(UNBILLED), _FAILED)
 
 
 def count(connection: sa.Connection, wanted: DiscardedFilter) -> list[DiscardedCount]:
@@ -123,10 +126,10 @@ def count(connection: sa.Connection, wanted: DiscardedFilter) -> list[DiscardedC
     notified = sa.exists().where(deliveries.c.request_id == row.id, deliveries.c.delivered_at.is_not(None))
     each = sa.select(
         row.client,
-        row.model,
+        segments.c.model,
         wanted.chance().label("chance"),
         sa.case((notified, 1), else_=0).label("notified"),
-    )
+    ).join_from(requests, segments, segments.c.id == row.segment_id)
     one = each.where(*wanted.conditions(connection)).subquery().c
     counted = sa.select(one.client, one.model, one.chance, sa.func.count(), sa.func.sum(one.notified))
     found = connection.execute(counted.group_by(one.client, one.model, one.chance))
@@ -140,15 +143,18 @@ def retry(
     connection: sa.Connection, wanted: DiscardedFilter, chances: Sequence[Chance], limit: int, now: int
 ) -> int:
     """Make up to `limit` of these requests with these chances retryable, due at once; return how many."""
+    database.lock(connection, RETRY_LOCK)
     row = requests.c
-    some = sa.select(row.id).where(*wanted.conditions(connection), wanted.chance().in_(chances)).limit(limit)
-    ids = list(connection.scalars(some.order_by(row.id).with_for_update(of=requests)))
+    some = sa.select(row.id, row.answer_id, row.answer_position)
+    some = some.where(*wanted.conditions(connection), wanted.chance().in_(chances)).limit(limit)
+    found = connection.execute(some.order_by(row.id).with_for_update(of=requests)).all()
+    ids = [one.id for one in found]
     guarded = sa.update(requests).where(among(connection, ids), row.state.in_(RETRY.sources))
     retried = guarded.values(
-        state=RETRY.target, attempt=0, outcome=None, retry_at=now, finished_at=None, **dict.fromkeys(USED)
+        state=RETRY.target, attempt=0, retry_at=now, finished_at=None, **dict.fromkeys(ENDED)
     )
-    for table in (answers, deliveries):
-        connection.execute(sa.delete(table).where(among(connection, ids, table.c.request_id)))
+    erase(connection, answers, [Place(one.answer_id, one.answer_position) for one in found if one.answer_id])
+    connection.execute(sa.delete(deliveries).where(among(connection, ids, deliveries.c.request_id)))
     count = connection.execute(retried).rowcount
     transition_log.record_many(connection, f"requests {RETRY.target}", count, move=RETRY.verb)
     return count
