@@ -18,7 +18,7 @@ import redis
 import sqlalchemy as sa
 from redis.exceptions import RedisError
 
-from carpool.contract import INBOX, REPLIES
+from carpool.contract import INBOX, REPLIES, decode_answers
 from carpool_worker.database import now, read, write
 from carpool_worker.pipeline.batching import aggregator, canceler
 from carpool_worker.pipeline.inbox import quarantine
@@ -43,6 +43,9 @@ Progress = Callable[[int], None]
 
 class _Whose(msgspec.Struct):
     client: str
+
+
+_decode_answer = msgspec.json.Decoder(_Whose).decode
 
 
 @dataclass
@@ -156,7 +159,8 @@ def _replies(server: redis.Redis) -> Iterator[tuple[bytes, str]]:
     # All answers in one list are of one client: that of the producer which waits.
     for name in server.scan_iter(f"{REPLIES}*", count=1_000):
         if answer := cast("bytes | None", server.lindex(name, 0)):
-            yield name, msgspec.json.decode(answer, type=_Whose).client
+            is_packed = not answer.startswith(b"{")
+            yield name, decode_answers(answer).client if is_packed else _decode_answer(answer).client
 
 
 def _rewrite(server: redis.Redis) -> bool:
