@@ -41,7 +41,7 @@ def given_an_ended_batch(carpool: Carpool, producer: Producer, requests: int = 1
 def collect(carpool: Carpool, claude: Claude | None = None, announce: Any = None) -> bool:
     carpool.forget_waiting()
     [row] = carpool.rows("SELECT id FROM batches ORDER BY id LIMIT 1")
-    announce = announce or carpool.announced.extend
+    announce = announce or carpool.announce
     return collector.collect(carpool.engine, claude or carpool.claude, row.id, POLICY, announce)
 
 
