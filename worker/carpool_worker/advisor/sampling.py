@@ -29,8 +29,6 @@ MOST_OF_A_GROUP = 400
 MOST_BYTES = 64_000_000
 """The most params that are read: requests of a client and a model, and bytes in all."""
 
-BODIES_AT_ONCE = 50
-
 SEED = 20_261_122
 """Fixed, so that the same tables give the same advice."""
 
@@ -74,12 +72,9 @@ def take(connection: sa.Connection, batches: Sequence[Opened], client: str | Non
     found = {row.id: row for batch in picked(batches, rng) for row in _rows(connection, batch)}
     rows = [row for row in found.values() if client in (None, row.client)]
     rng.shuffle(rows)
-    wanted = within_limits(rows)
-    for start in range(0, len(wanted), BODIES_AT_ONCE):
-        few = {row.id: row for row in wanted[start : start + BODIES_AT_ONCE]}
-        for request_id, body in samples.bodies(connection, list(few)).items():
-            if sample := measured(few[request_id], body):
-                yield sample
+    for row, body in samples.bodies(connection, within_limits(rows)):
+        if sample := measured(row, body):
+            yield sample
 
 
 def picked(batches: Sequence[Opened], rng: random.Random) -> list[Opened]:

@@ -29,6 +29,7 @@ def show_details(request: RequestDetails) -> None:
     lines = {
         "priority": request.priority,
         "submit by": time_of(request.submit_by) if request.submit_by else None,
+        "tags": ", ".join(request.tags),
         "waiting for": request.waiting_for,
         "callback": request.callback,
         "delivery": request.delivery,
@@ -42,5 +43,6 @@ def show_details(request: RequestDetails) -> None:
 
 
 def _about(request: RequestView) -> str:
-    outcome = f" · {request.outcome}" if request.outcome else " · over its budget" if request.held_at else ""
+    ended = ": ".join(filter(None, [request.outcome, request.error]))
+    outcome = f" · {ended}" if ended else " · over its budget" if request.held_at else ""
     return f"{request.client} · {request.model.removeprefix('claude-')}{outcome}"

@@ -33,6 +33,16 @@ State = Annotated[
     RequestState | None, typer.Option("--state", help="Only those in this state.", show_default="all")
 ]
 
+Tag = Annotated[
+    str | None, typer.Option("--tag", help="Only those with this tag of their client's.", show_default="all")
+]
+ErrorType = Annotated[
+    str | None,
+    typer.Option(
+        "--error", metavar="TYPE", help="Only those that failed with this type of error.", show_default="all"
+    ),
+]
+
 
 @app.callback(invoke_without_command=True)
 def requests(
@@ -41,6 +51,8 @@ def requests(
     client: OfClient = None,
     model: OfModel = None,
     batch: OfBatch = None,
+    tag: Tag = None,
+    error: ErrorType = None,
     since: Since = None,
     limit: Limit = 20,
     before: Before = None,
@@ -53,7 +65,8 @@ def requests(
     worker takes them within a second. Examples:
 
         carpool requests --client billing --since 2h
-        carpool requests --state discarded --limit 100 --json | jq -r .id
+        carpool requests --tag invoice-4711
+        carpool requests --error invalid_request_error --limit 100 --json | jq -r .id
         carpool requests show 01a2030b867d76f3
     """
     if context.invoked_subcommand:
@@ -61,7 +74,9 @@ def requests(
     from carpool_worker.views.requests import RequestFilter
 
     only_one(before, after)
-    wanted = RequestFilter(state=state, client=client, model=model, batch=batch, since=since)
+    wanted = RequestFilter(
+        state=state, client=client, model=model, batch=batch, tag=tag, error=error, since=since
+    )
     found = _page(wanted, limit, before, after)
     if as_json:
         print_json(found)

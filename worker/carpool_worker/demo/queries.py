@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 import sqlalchemy as sa
 
 from carpool_worker.database import read
-from carpool_worker.models.tables import batches, requests
+from carpool_worker.models.tables import batches, requests, segments
 from carpool_worker.states import OUT_BATCH_STATES, BatchState, RequestState
 
 POOLING, OUT, COLLECTING, FAILED = "pooling", "at Claude", "collecting", "failed"
@@ -65,13 +66,12 @@ def _stage(state: RequestState, batch_state: BatchState) -> str:
 
 def used(engine: sa.Engine) -> list[DemoUsage]:
     """Return the totals of each model's requests."""
-    query = sa.select(
-        requests.c.model,
+    query = _by_model(
         sa.func.count(requests.c.batch_id.distinct()),
         sa.func.count(),
         *(_total(column) for column in (requests.c.input_tokens, requests.c.output_tokens)),
         *(_total(column) for column in (requests.c.cost, requests.c.list_price)),
-    ).group_by(requests.c.model)
+    ).group_by(segments.c.model)
     with read(engine) as connection:
         outcomes = _outcomes(connection)
         return [
@@ -85,8 +85,13 @@ def _total(column: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
 
 
 def _outcomes(connection: sa.Connection) -> dict[str, Counter[str]]:
-    query = sa.select(requests.c.model, requests.c.outcome, sa.func.count())
+    query = _by_model(requests.c.outcome, sa.func.count())
     found: dict[str, Counter[str]] = {}
-    for model, outcome, count in connection.execute(query.group_by(requests.c.model, requests.c.outcome)):
+    for model, outcome, count in connection.execute(query.group_by(segments.c.model, requests.c.outcome)):
         found.setdefault(model, Counter())[outcome or "none yet"] += count
     return found
+
+
+def _by_model(*columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    own = segments.c.id == requests.c.segment_id
+    return sa.select(segments.c.model, *columns).join_from(requests, segments, own)

@@ -34,6 +34,9 @@ CANCEL_REQUESTED = requests.c.cancel_requested_at.is_not(None)
 ESTIMATED = requests.c.estimate.is_not(None)
 """Requests that reserve some of their client's budget, or are held."""
 
+FAILED = requests.c.error.is_not(None)
+"""Requests that ended with an error."""
+
 KEYED = segments.c.keyed > sa.literal_column("0")
 """Segments with requests whose idempotency keys are kept."""
 
@@ -56,6 +59,7 @@ _partial("uq_batches_open_lane", OPEN, batches.c.lane, batches.c.shard, unique=T
 _partial("ix_batches_unfinished", UNFINISHED, batches.c.state)
 _partial("ix_requests_retryable", RETRYABLE, requests.c.retry_at)
 _partial("ix_requests_cancel_requested", CANCEL_REQUESTED, requests.c.batch_id)
+_partial("ix_requests_failed", FAILED, requests.c.batch_id)
 _partial("ix_requests_estimated", ESTIMATED, requests.c.client, requests.c.held_at, requests.c.estimate)
 _partial("ix_segments_keyed", KEYED, segments.c.id)
 _partial("ix_deliveries_due", UNDELIVERED, deliveries.c.state, deliveries.c.due_at)

@@ -19,7 +19,9 @@ from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.deliveries import dead_letters
 from carpool_worker.store.deliveries.dead_letters import Try
 from carpool_worker.store.reports import requests
+from carpool_worker.store.reports.requests import FoundRequest
 from carpool_worker.store.requests import results
+from carpool_worker.store.requests.rows import UNBATCHED
 from carpool_worker.views import budgets, lookup
 from carpool_worker.views.batches import StoryEvent
 from carpool_worker.views.batches import events as events_of_batch
@@ -43,6 +45,7 @@ class RequestView:
     state: RequestState
     attempt: int
     outcome: str | None
+    error: str | None  # the type of the error that it failed with
     batch_id: str | None
     priority: int
     enqueued_at: Moment
@@ -74,6 +77,7 @@ class RequestDetails(RequestView):
     """A request with its delivery, what it waits for, and what happened to it, in order of time."""
 
     params_bytes: int
+    tags: Sequence[str]
     callback: str | None  # a URL, or a task's name
     delivery: DeliveryState | None
     delivery_error: str | None
@@ -100,7 +104,7 @@ def page(
     """
     batch = lookup.batch_id(connection, wanted.batch) if wanted.batch else None
     exactly = replace(wanted, batch=batch, longest_open=settings.limits.longest_open(now()))
-    ends = [_get(connection, named) if named else None for named in (before, after)]
+    ends = [_get(connection, named).row if named else None for named in (before, after)]
     return [RequestView(**_facts(one)) for one in requests.page(connection, exactly, limit, *ends)]
 
 
@@ -112,19 +116,21 @@ def find(
     Raises:
         UnknownId, AmbiguousId.
     """
-    request = _get(connection, named)
+    found = _get(connection, named)
+    request = found.row
     batch = batches.get(connection, request.batch_id)
     delivery = requests.delivery(connection, request.id)
-    callback = json.loads(request.callback) if request.callback else {}
+    callback = json.loads(found.callback) if found.callback else {}
     return RequestDetails(
-        **_facts(request),
+        **_facts(found),
         params_bytes=request.params_bytes,
+        tags=requests.tags_of(connection, request.id),
         callback=callback.get("url") or callback.get("name"),
         delivery=DeliveryState(delivery.state) if delivery else None,
         delivery_error=delivery.last_error if delivery else None,
         waiting_for=_waiting_for(connection, settings, request, batch),
         contents=_contents(connection, request) if contents else None,
-        story=story(request, batch, delivery, dead_letters.tries(connection, request.id)),
+        story=story(found, batch, delivery, dead_letters.tries(connection, request.id)),
     )
 
 
@@ -134,27 +140,29 @@ def ids_of_client(connection: sa.Connection, client: str, since: Moment) -> Iter
 
 
 def story(
-    request: Request, batch: Batch | None, delivery: DeliveryRow | None, tries: Sequence[Try]
+    found: FoundRequest, batch: Batch | None, delivery: DeliveryRow | None, tries: Sequence[Try]
 ) -> list[StoryEvent]:
     """Return what happened to a request, in order of time."""
-    events = [*_begins(request), *_goes_out(batch), *_ends(request), *_is_delivered(delivery, tries)]
+    events = [*_begins(found), *_goes_out(batch), *_ends(found.row), *_is_delivered(delivery, tries)]
     return sorted(events, key=lambda event: event.at)
 
 
-def _get(connection: sa.Connection, named: str) -> Request:
+def _get(connection: sa.Connection, named: str) -> FoundRequest:
     return requests.get(connection, lookup.request_id(connection, named))
 
 
-def _facts(request: Request) -> dict[str, Any]:
+def _facts(found: FoundRequest) -> dict[str, Any]:
+    request = found.row
     return {
         "id": request.id,
         "client": request.client,
-        "model": request.model,
-        "lane": request.lane,
+        "model": found.model,
+        "lane": found.lane,
         "state": RequestState(request.state),
         "attempt": request.attempt,
         "outcome": request.outcome,
-        "batch_id": request.batch_id or None,
+        "error": request.error,
+        "batch_id": None if request.batch_id == UNBATCHED else request.batch_id,
         "priority": request.priority,
         "enqueued_at": request.enqueued_at,
         "submit_by": request.submit_by,
@@ -176,7 +184,7 @@ def _waiting_for(
 
 
 def _contents(connection: sa.Connection, request: Request) -> Contents:
-    kept = requests.contents(connection, request.id)
+    kept = requests.contents(connection, request)
     return Contents(
         metadata=json.loads(request.request_metadata) if request.request_metadata else None,
         idempotency_key=request.idempotency_key,
@@ -185,15 +193,15 @@ def _contents(connection: sa.Connection, request: Request) -> Contents:
     )
 
 
-def _begins(request: Request) -> Iterator[StoryEvent]:
-    size = counted(request.params_bytes, "byte")
-    yield StoryEvent(request.enqueued_at, f"enqueued by {request.client} for {request.model}, {size}")
-    if request.batch_id:
-        yield StoryEvent(
-            request.batched_at, f"put into batch {request.batch_id}, for attempt {request.attempt}"
-        )
+def _begins(found: FoundRequest) -> Iterator[StoryEvent]:
+    request, size = found.row, counted(found.row.params_bytes, "byte")
+    yield StoryEvent(request.enqueued_at, f"enqueued by {request.client} for {found.model}, {size}")
+    if request.batch_id == UNBATCHED:
+        yield StoryEvent(found.batched_at, "put aside: its client's budget had no room for it")
     else:
-        yield StoryEvent(request.batched_at, "put aside: its client's budget had no room for it")
+        yield StoryEvent(
+            found.batched_at, f"put into batch {request.batch_id}, for attempt {request.attempt}"
+        )
     if request.cancel_requested_at:
         yield StoryEvent(request.cancel_requested_at, "its cancellation was requested")
 
@@ -217,7 +225,8 @@ def _ends(request: Request) -> Iterator[StoryEvent]:
         else ""
     )
     cost = f" · {dollars(request.cost)}" if request.cost is not None else ""
-    yield StoryEvent(request.finished_at, f"{request.state}: {request.outcome}{used}{cost}")
+    error = f" by {request.error}" if request.error else ""
+    yield StoryEvent(request.finished_at, f"{request.state}: {request.outcome}{error}{used}{cost}")
 
 
 def _is_delivered(delivery: DeliveryRow | None, tries: Sequence[Try]) -> Iterator[StoryEvent]:

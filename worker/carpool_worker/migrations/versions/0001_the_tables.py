@@ -257,6 +257,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("requests.estimate IS NOT NULL"),
     )
     op.create_index(
+        "ix_requests_failed",
+        "requests",
+        ["batch_id"],
+        sqlite_where=sa.text("requests.error IS NOT NULL"),
+        postgresql_where=sa.text("requests.error IS NOT NULL"),
+    )
+    op.create_index(
         "ix_requests_retryable",
         "requests",
         ["retry_at"],

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from carpool_worker.models.indexes import UNDELIVERED, UNFINISHED
-from carpool_worker.models.tables import batches, deliveries, requests
+from carpool_worker.models.tables import batches, deliveries, requests, segments
 
 POSTGRES_SETTINGS = (
     "server_version_num",
@@ -45,7 +45,8 @@ def waits_for_a_secret(connection: sa.Connection) -> bool:
     asked = (
         sa.select(sa.literal(1))
         .join_from(batches, requests, requests.c.batch_id == batches.c.id)
+        .join(segments, segments.c.id == requests.c.segment_id)
         .where(UNFINISHED, requests.c.finished_at.is_(None))
-        .where(requests.c.callback.startswith('{"kind":"webhook"'))
+        .where(segments.c.callback.startswith('{"kind":"webhook"'))
     )
     return any(connection.scalar(query.limit(1)) for query in (due, asked))

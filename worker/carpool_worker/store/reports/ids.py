@@ -10,15 +10,15 @@ from carpool_worker.models.tables import batches, deliveries, requests
 
 HEXADECIMAL = re.compile("[0-9a-f]{1,32}")
 
-AFTER_DIGITS = "g"
-"""Sorts after every hexadecimal digit, so that a prefix is a range of the index."""
+DIGITS = 32
+"""Of an id."""
 
 
 def begins(column: sa.ColumnElement[str], prefix: str) -> sa.ColumnElement[bool]:
     """Return the condition that an id begins with `prefix`, which no id does if that is not hexadecimal."""
     if not HEXADECIMAL.fullmatch(prefix):
         return sa.false()
-    return sa.and_(column >= prefix, column < prefix + AFTER_DIGITS)
+    return column.between(prefix.ljust(DIGITS, "0"), prefix.ljust(DIGITS, "f"))  # a range of the index
 
 
 def requests_like(connection: sa.Connection, prefix: str, limit: int) -> list[str]:
@@ -47,5 +47,5 @@ def newest_batches(connection: sa.Connection, prefix: str, limit: int) -> list[s
 
 
 def since(milliseconds: int) -> str:
-    """Return the first characters of ids made at that time (UUIDv7: RFC 9562, section 5.7); later ids sort after it."""
-    return f"{max(0, milliseconds):012x}"
+    """Return the lowest id that can be made at that time (UUIDv7: RFC 9562, section 5.7)."""
+    return f"{max(0, milliseconds):012x}".ljust(DIGITS, "0")

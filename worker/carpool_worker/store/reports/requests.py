@@ -6,18 +6,20 @@ batch, as their client's budget has no room for them, come before all others.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from carpool_worker.database import is_postgres
 from carpool_worker.models import DeliveryRow, Request
-from carpool_worker.models.indexes import RETRYABLE
-from carpool_worker.models.tables import answers, deliveries, params, requests
+from carpool_worker.models.indexes import FAILED, RETRYABLE
+from carpool_worker.models.tables import answers, batches, deliveries, requests, segments, tags
 from carpool_worker.states import RequestState
 from carpool_worker.store.reports import ids
 from carpool_worker.store.requests.rows import UNBATCHED
+from carpool_worker.store.requests.segments import Place, at_places, body_of, stored_at
 from carpool_worker.units import HOUR
 
 MOST_CLOCK_SKEW = HOUR
@@ -32,26 +34,33 @@ class RequestFilter:
     client: str | None = None
     model: str | None = None
     batch: str | None = None
+    tag: str | None = None
+    error: str | None = None  # the type of the error that they failed with
     since: int | None = None  # enqueued then or later
     longest_open: int = 0  # milliseconds: how long a batch may be open, and thus be older than its requests
 
-    def conditions(self) -> list[sa.ColumnElement[bool]]:
-        """Return the filter as conditions on requests."""
+    def conditions(self) -> Iterator[sa.ColumnElement[bool]]:
+        """Yield the filter as conditions on requests and their segments."""
         row = requests.c
         equal = [
             (row.state, self.state),
             (row.client, self.client),
-            (row.model, self.model),
             (row.batch_id, self.batch),
+            (row.error, self.error),
         ]
-        conditions = [column == value for column, value in equal if value is not None]
+        yield from (column == value for column, value in equal if value is not None)
         if self.state is RequestState.RETRYABLE:
-            conditions.append(RETRYABLE)
+            yield RETRYABLE
+        if self.error is not None:
+            yield FAILED
+        if self.model is not None:
+            yield from _of_model(self.model)
+        if self.tag is not None:
+            yield row.id.in_(_tagged(self.tag, self.client))
         if self.since is not None:
             oldest = ids.since(self.since - self.longest_open - MOST_CLOCK_SKEW)
-            lately = sa.or_(row.batch_id >= oldest, row.batch_id == UNBATCHED)
-            conditions += [row.enqueued_at >= self.since, lately]
-        return conditions
+            yield row.enqueued_at >= self.since
+            yield sa.or_(row.batch_id >= oldest, row.batch_id == UNBATCHED)
 
 
 class StoredContents(NamedTuple):
@@ -61,41 +70,66 @@ class StoredContents(NamedTuple):
     answer: bytes | None
 
 
+class FoundRequest(NamedTuple):
+    """A request, with what it shares with others of its segment."""
+
+    row: Request
+    model: str
+    lane: str
+    callback: str | None  # JSON
+
+    @property
+    def batched_at(self) -> int:
+        """When it was put into its batch, or put aside; milliseconds since the epoch."""
+        return self.row.batched_at or stored_at(self.row.segment_id)
+
+
+_FOUND = sa.select(requests, segments.c.model, segments.c.lane, segments.c.callback).join_from(
+    requests, segments, segments.c.id == requests.c.segment_id
+)
+
+
 def page(
     connection: sa.Connection,
     wanted: RequestFilter,
     limit: int,
     before: Request | None = None,
     after: Request | None = None,
-) -> list[Request]:
+) -> list[FoundRequest]:
     """Return the newest `limit` of these requests, newest last; or those just before, or just after, one of them."""
     row = requests.c
-    query = sa.select(requests).where(*wanted.conditions()).limit(limit)
+    query = _FOUND.where(*wanted.conditions()).limit(limit)
     if after is not None:
         later = sa.or_(row.batch_id > after.batch_id, row.id > after.id)
         following = query.where(row.batch_id >= after.batch_id, later).order_by(row.batch_id, row.id)
-        return [_request(found) for found in connection.execute(following)]
+        return [_found(one) for one in connection.execute(following)]
     if before is not None:
         earlier = sa.or_(row.batch_id < before.batch_id, row.id < before.id)
         query = query.where(row.batch_id <= before.batch_id, earlier)
-    # Without the concat, PostgreSQL would look for a batch's requests by reading all ids backwards.
-    id_ = row.id.concat("") if is_postgres(connection) else row.id
+    # Without the cast, PostgreSQL would look for a batch's requests by reading all ids backwards.
+    id_ = sa.cast(row.id, sa.Text).collate("C") if is_postgres(connection) else row.id
     newest = connection.execute(query.order_by(row.batch_id.desc(), id_.desc())).all()
-    return [_request(found) for found in reversed(newest)]
+    return [_found(one) for one in reversed(newest)]
 
 
-def get(connection: sa.Connection, request_id: str) -> Request:
+def get(connection: sa.Connection, request_id: str) -> FoundRequest:
     """Return the request; there must be one."""
-    return _request(connection.execute(sa.select(requests).where(requests.c.id == request_id)).one())
+    return _found(connection.execute(_FOUND.where(requests.c.id == request_id)).one())
 
 
-def contents(connection: sa.Connection, request_id: str) -> StoredContents:
-    """Return the stored params and answer of a request."""
-    kept = (
-        sa.select(table.c.body).where(table.c.request_id == request_id).scalar_subquery()
-        for table in (params, answers)
-    )
-    return StoredContents(*connection.execute(sa.select(*kept)).one())
+def tags_of(connection: sa.Connection, request_id: str) -> list[str]:
+    """Return the tags that its client declared for a request, in alphabetical order."""
+    found = sa.select(tags.c.tag).where(tags.c.request_id == request_id)
+    return sorted(connection.scalars(found))
+
+
+def contents(connection: sa.Connection, request: Request) -> StoredContents:
+    """Return the stored params and answer of a request; only their two segments are unpacked."""
+    answer = None
+    if request.answer_id is not None and request.answer_position is not None:
+        place = Place(request.answer_id, request.answer_position)
+        answer = at_places(connection, answers, {request.id: place}).get(request.id)
+    return StoredContents(body_of(connection, request.id) or None, answer)
 
 
 def delivery(connection: sa.Connection, request_id: str) -> DeliveryRow | None:
@@ -104,7 +138,31 @@ def delivery(connection: sa.Connection, request_id: str) -> DeliveryRow | None:
     return None if row is None else DeliveryRow(**row._mapping)
 
 
-def _request(row: sa.Row[tuple[object, ...]]) -> Request:
+def _of_model(model: str) -> Iterator[sa.ColumnElement[bool]]:
+    # A batch has one model, and there are far fewer batches than requests.
+    yield segments.c.model == model
+    theirs = sa.select(batches.c.id).where(batches.c.model == model)
+    yield sa.or_(requests.c.batch_id.in_(theirs), requests.c.batch_id == UNBATCHED)
+
+
+def _tagged(tag: str, client: str | None) -> sa.Select[Any]:
+    """Return the ids of the requests with a tag, of one client or of all."""
+    found = sa.select(tags.c.request_id).where(tags.c.tag == tag)
+    if client is not None:
+        return found.where(tags.c.client == client)
+    return found.where(tags.c.client.in_(_clients_with_tags()))
+
+
+def _clients_with_tags() -> sa.Select[Any]:
+    # The index begins with the client: from each, one step leads to the next, however many tags each has.
+    each = sa.select(sa.func.min(tags.c.client).label("client")).cte("each_client", recursive=True)
+    following = sa.select(sa.func.min(tags.c.client)).where(tags.c.client > each.c.client).scalar_subquery()
+    each = each.union_all(sa.select(following).where(each.c.client.is_not(None)))
+    return sa.select(each.c.client)
+
+
+def _found(row: sa.Row[Any]) -> FoundRequest:
     values = dict(row._mapping)
+    terms = [values.pop(name) for name in FoundRequest._fields[1:]]
     values["request_metadata"] = values.pop("metadata")
-    return Request(**values)
+    return FoundRequest(Request(**values), *terms)

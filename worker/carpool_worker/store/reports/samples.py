@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from carpool_worker.models.tables import batches, params, requests
+from carpool_worker.models import tables
+from carpool_worker.models.tables import batches, requests, segments
 from carpool_worker.states import RequestState
+from carpool_worker.store.requests import segments as packed
+
+CACHE_TOKENS = ("cache_write_tokens", "cache_read_tokens")
 
 
 class Opened(NamedTuple):
@@ -28,6 +33,8 @@ class Answered(NamedTuple):
     id: str
     client: str
     model: str
+    segment_id: int
+    position: int  # of its params in the segment
     params_bytes: int
     input_tokens: int
     output_tokens: int
@@ -66,17 +73,30 @@ def answered_until(connection: sa.Connection, request_id: str, rows: int) -> lis
 def _answered(
     connection: sa.Connection, where: sa.ColumnElement[bool], order: sa.ColumnElement[Any] | None, rows: int
 ) -> list[Answered]:
-    columns = (requests.c[name] for name in (*Answered._fields, "state"))
-    near = (
-        sa.select(*columns).where(where).order_by(order).limit(rows).subquery()
-    )  # limits what is read, not what fits
-    query = sa.select(*(near.c[name] for name in Answered._fields)).where(
-        near.c.state == RequestState.COMPLETED, near.c.output_tokens.is_not(None)
+    # Limits what is read, not what fits.
+    near = sa.select(requests).where(where).order_by(order).limit(rows).subquery().c
+    # Tokens of the cache are NULL where there were none.
+    columns: dict[str, sa.ColumnElement[Any]] = {
+        name: near[name] for name in Answered._fields if name != "model"
+    }
+    columns |= {name: sa.func.coalesce(near[name], 0) for name in CACHE_TOKENS}
+    columns["model"] = segments.c.model
+    query = (
+        sa.select(*(columns[name] for name in Answered._fields))
+        .join(segments, segments.c.id == near.segment_id)
+        .where(
+            near.state == RequestState.COMPLETED, near.output_tokens.is_not(None), near.position.is_not(None)
+        )
     )
     return [Answered._make(row) for row in connection.execute(query)]
 
 
-def bodies(connection: sa.Connection, ids: Sequence[str]) -> dict[str, bytes]:
-    """Return the params, by id, of those of a few requests that still have them."""
-    query = sa.select(params.c.request_id, params.c.body).where(params.c.request_id.in_(ids))
-    return {row.request_id: bytes(row.body) for row in connection.execute(query)}
+def bodies(connection: sa.Connection, wanted: Sequence[Answered]) -> Iterator[tuple[Answered, bytes]]:
+    """Yield those of these requests that still have params, with them; one segment is unpacked at a time."""
+    by_segment: defaultdict[int, list[Answered]] = defaultdict(list)
+    for one in wanted:
+        by_segment[one.segment_id].append(one)
+    for segment_id, params in packed.bodies(connection, tables.params, by_segment):
+        for one in by_segment[segment_id]:
+            if body := params[one.position]:
+                yield one, body
