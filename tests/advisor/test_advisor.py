@@ -201,8 +201,8 @@ def test_ids_are_found_by_their_time() -> None:
 
 
 def test_params_are_read_up_to_a_number_and_a_size() -> None:
-    rows = [Answered(str(n), "a", "m", 100, 1, 1, 0, 0) for n in range(1_000)]
-    huge = Answered("huge", "b", "m", sampling.MOST_BYTES, 1, 1, 0, 0)
+    rows = [Answered(str(n), "a", "m", 1, n, 100, 1, 1, 0, 0) for n in range(1_000)]
+    huge = Answered("huge", "b", "m", 2, 0, sampling.MOST_BYTES, 1, 1, 0, 0)
 
     wanted = sampling.within_limits([*rows, huge])
 
@@ -211,7 +211,7 @@ def test_params_are_read_up_to_a_number_and_a_size() -> None:
 
 
 def test_a_sample_has_sizes_and_no_content() -> None:
-    row = Answered("id", "a", "m", 10, 5, 7, 2, 1)
+    row = Answered("id", "a", "m", 1, 0, 10, 5, 7, 2, 1)
     body = b'{"max_tokens": 9, "system": "SECRET", "tools": [{"name": "SECRET"}], "messages": []}'
     quoting = body.replace(b'"SECRET"', rb'"say \"cache_control\""')
     marked = body.replace(b"[]", b'[{"cache_control": {"type": "ephemeral"}}]')

@@ -6,11 +6,14 @@ import json
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from tests.fixtures.agents import MODEL, Carpool, request
 from tests.fixtures.command_line import fits_80_columns, rows, run, succeeded
 
 from carpool import Producer, Webhook
 from carpool_worker.app import app as celery
+from carpool_worker.database import write
+from carpool_worker.models import tables
 from carpool_worker.pipeline.delivery import courier
 from carpool_worker.policies.limits import Limits
 from carpool_worker.settings import settings
@@ -62,22 +65,52 @@ def test_filters_choose(carpool: Carpool, producer: Producer, redis_url: str) ->
         others = other.enqueue(request("c", SONNET))
     first, second = producer.enqueue(request("a")), producer.enqueue(request("b"))
     carpool.aggregate()
-    carpool.change(f"UPDATE requests SET state = 'discarded', finished_at = 9 WHERE id = '{first}'")
-    carpool.change(f"UPDATE requests SET state = 'retryable', retry_at = 9 WHERE id = '{second}'")
-    [batch] = [row.batch_id for row in carpool.rows(f"SELECT batch_id FROM requests WHERE id = '{others}'")]
-    carpool.change(f"UPDATE requests SET enqueued_at = 9 WHERE id = '{first}'")
+    failed = "state = 'discarded', finished_at = 9, outcome = 'errored', error = 'invalid_request_error'"
+    carpool.change(f"UPDATE requests SET {failed} WHERE id = id_of('{first}')")
+    carpool.change(f"UPDATE requests SET state = 'retryable', retry_at = 9 WHERE id = id_of('{second}')")
+    [batch] = [
+        row.batch_id for row in carpool.rows(f"SELECT batch_id FROM requests WHERE id = id_of('{others}')")
+    ]
+    carpool.change(f"UPDATE requests SET enqueued_at = 9 WHERE id = id_of('{first}')")
 
     # When, Then
     assert (
         listed("--client", "search") == listed("--model", SONNET) == listed("--batch", batch[:20]) == [others]
     )
-    assert listed("--state", "discarded") == [first]
+    assert listed("--state", "discarded") == listed("--error", "invalid_request_error") == [first]
     assert listed("--state", "retryable") == [second]
     assert sorted(listed("--since", "10m")) == sorted([second, others])
     assert listed("--since", "2100-01-01") == []
+    assert "tests · haiku-4-5 · invalid_request_error" in succeeded("requests", "--state", "discarded")
+    assert listed("--error", "api_error") == listed("--model", "claude-unheard-of") == []
     assert succeeded("requests", "--state", "canceled") == "No such request.\n"
     assert run("requests", "--state", "odd").exit_code == 2
     assert run("requests", "--since", "soon").exit_code == 2
+
+
+def test_tags_find_the_requests_that_have_them(carpool: Carpool, producer: Producer, redis_url: str) -> None:
+    # Given a tag that requests of two clients have, and one that none has
+    with Producer(redis_url, client="search") as other:
+        others = other.enqueue(request("c"))
+    first, second = producer.enqueue(request("a")), producer.enqueue(request("b"))
+    carpool.aggregate()
+    given_tags(carpool, "tests", first, "invoice-7", "eu")
+    given_tags(carpool, "tests", second, "eu")
+    given_tags(carpool, "search", others, "eu")
+
+    # When, Then
+    assert listed("--tag", "invoice-7") == [first]
+    assert sorted(listed("--tag", "eu")) == sorted([first, second, others])
+    assert sorted(listed("--tag", "eu", "--client", "tests")) == sorted([first, second])
+    assert listed("--tag", "invoice-7", "--client", "search") == listed("--tag", "invoice") == []
+    assert "tags: eu, invoice-7\n" in succeeded("requests", "show", first)
+    assert json.loads(succeeded("requests", "show", others, "--json"))["tags"] == ["eu"]
+
+
+def given_tags(carpool: Carpool, client: str, id_: str, *tags: str) -> None:
+    with write(carpool.engine) as connection:
+        rows = [{"client": client, "tag": tag, "request_id": id_} for tag in tags]
+        connection.execute(sa.insert(tables.tags), rows)
 
 
 def test_since_finds_what_came_into_a_batch_long_after_that_was_opened(
@@ -91,7 +124,7 @@ def test_since_finds_what_came_into_a_batch_long_after_that_was_opened(
     carpool.aggregate()
     old = f"{int(carpool.rows('SELECT opened_at FROM batches')[0][0]) - 6 * 86_400_000:012x}" + "7" + "0" * 19
     for table, column in (("batches", "id"), ("requests", "batch_id")):
-        carpool.change(f"UPDATE {table} SET {column} = '{old}'")
+        carpool.change(f"UPDATE {table} SET {column} = id_of('{old}')")
 
     assert listed("--since", "10m") == [id_]
 

@@ -43,6 +43,6 @@ def show_details(request: RequestDetails) -> None:
 
 
 def _about(request: RequestView) -> str:
-    ended = ": ".join(filter(None, [request.outcome, request.error]))
+    ended = request.error or request.outcome
     outcome = f" · {ended}" if ended else " · over its budget" if request.held_at else ""
     return f"{request.client} · {request.model.removeprefix('claude-')}{outcome}"
