@@ -21,6 +21,10 @@ class DatabaseNotMigrated(WorkerError):
     """The database's tables are not those of this version: run `carpool migrate`."""
 
 
+class DatabaseUnreleased(DatabaseNotMigrated):
+    """The database was made by a version before 0.1.0, whose tables can't be upgraded: start with an empty database."""
+
+
 class ClaudeError(WorkerError):
     """The Message Batches API did not do what it was asked.
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from carpool_worker.database import open_engine, read
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
-from carpool_worker.exceptions import DatabaseNotMigrated
+from carpool_worker.exceptions import DatabaseNotMigrated, DatabaseUnreleased
 from carpool_worker.formatting import size
 from carpool_worker.migrations import check_migrated
 from carpool_worker.store.reports import doctor
@@ -46,8 +46,10 @@ def _refused(engine: sa.Engine) -> Finding | None:
     try:
         check_migrated(engine)
     except DatabaseNotMigrated as error:
-        what, _, _ = str(error).partition(": run")
-        refusal = wrong(CHECK, what, "carpool migrate")
+        what, _, _ = str(error).partition(": ")
+        unreleased = isinstance(error, DatabaseUnreleased)
+        mend = "name an empty database in CARPOOL_DATABASE_URL" if unreleased else "carpool migrate"
+        refusal = wrong(CHECK, what, mend)
     except (DBAPIError, ModuleNotFoundError) as error:
         refusal = _unusable(error)
     else:

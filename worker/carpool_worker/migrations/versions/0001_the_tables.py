@@ -352,3 +352,23 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         for table in ("params", "answers"):  # they are compressed already
             op.execute(f"ALTER TABLE {table} ALTER body SET STORAGE EXTERNAL")
+
+
+def downgrade() -> None:
+    for table in (
+        "answers",
+        "batches",
+        "cancellations",
+        "deliveries",
+        "delivery_attempts",
+        "endpoints",
+        "lane_pauses",
+        "params",
+        "refusals",
+        "requests",
+        "segments",
+        "tags",
+        "usage",
+        "usage_entries",
+    ):
+        op.drop_table(table)
