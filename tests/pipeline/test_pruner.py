@@ -4,114 +4,80 @@ from __future__ import annotations
 
 from collections import Counter
 from decimal import Decimal
+from threading import Thread
 from typing import Any, cast
 
 import msgspec
 import pytest
 import redis
 import sqlalchemy as sa
+from tests.fixtures.queries import rows
+from tests.fixtures.retention import (
+    days_ago,
+    given_answers,
+    given_delivery,
+    given_request,
+    given_segment,
+    row,
+)
+from tests.fixtures.waiting import until
 
 from carpool import RequestFailed
+from carpool.answers import PRUNED, AnswerError
 from carpool.contract import WAITS, Wait, encode_wait, to_json
-from carpool.results import AnswerError, Result
+from carpool.results import Result
 from carpool_worker.database import now, read, write
-from carpool_worker.models import (
-    AnswerRow,
-    Batch,
-    Cancellation,
-    DailyUsage,
-    DeliveryAttempt,
-    DeliveryRow,
-    Params,
-    Request,
-)
+from carpool_worker.models import Cancellation, DailyUsage, DeliveryAttempt
+from carpool_worker.models.tables import requests, segments
 from carpool_worker.pipeline import pruner
 from carpool_worker.pipeline.delivery.channels import reply
-from carpool_worker.states import BatchState, DeliveryState, RequestState
+from carpool_worker.states import FINAL_DELIVERY_STATES, DeliveryState, RequestState
 from carpool_worker.store import retention
-from carpool_worker.store.batches.filling import FRESH
-from carpool_worker.store.requests.answers import PRUNED, load_answers
+from carpool_worker.store.deliveries import dead_letters
+from carpool_worker.store.deliveries.dead_letters import DeliveryFilter
+from carpool_worker.store.requests.answers import load_answers
 from carpool_worker.store.requests.rows import UNBATCHED
-from carpool_worker.units import DAY
 
-BATCH = "b" * 32
 PARAMS_DAYS, ANSWERS_DAYS = 7.0, 29.0
 FINAL = (RequestState.COMPLETED, RequestState.DISCARDED, RequestState.CANCELED)
 
 
-def days_ago(days: float) -> int:
-    return now() - int(days * DAY)
-
-
-def given_batch(engine: sa.Engine, opened: float, batch_id: str = BATCH, **columns: Any) -> None:
-    row = {"id": batch_id, "lane": batch_id, "model": "m", "headers": "{}", "opened_at": days_ago(opened)}
-    finished = {"state": BatchState.COMPLETED, "finished_at": days_ago(opened)}
-    with write(engine) as connection:
-        connection.execute(sa.insert(Batch), FRESH | row | (columns or finished))
-
-
-def given_request(engine: sa.Engine, number: int, ended: float | None, **columns: Any) -> str:
-    """A request that ended so many days ago, with its params and, if it ended, its answer."""
-    at = None if ended is None else days_ago(ended)
-    row = {
-        "id": f"{number:032x}",
-        "client": "billing",
-        "model": "m",
-        "lane": "m",
-        "batch_id": BATCH,
-        "state": RequestState.BATCHED if at is None else RequestState.COMPLETED,
-        "outcome": at and "succeeded",
-        "headers": "{}",
-        "params_bytes": 2,
-        "enqueued_at": 1,
-        "batched_at": 1,
-        "finished_at": at,
-        "input_tokens": 3,
-        "cost": Decimal("0.5"),
-    } | columns
-    with write(engine) as connection:
-        connection.execute(sa.insert(Request).values(attempt=1, **row))
-        connection.execute(sa.insert(Params).values(request_id=row["id"], body=b"{}"))
-        if at is not None:
-            body = b'{"type":"succeeded","message":{}}'
-            connection.execute(sa.insert(AnswerRow).values(request_id=row["id"], body=body))
-    return str(row["id"])
-
-
-def given_delivery(engine: sa.Engine, request_id: str, state: DeliveryState) -> None:
-    final = {DeliveryState.DELIVERED: "delivered_at", DeliveryState.DISCARDED: "discarded_at"}
-    row = {"request_id": request_id, "channel": "webhook", "target": "t", "state": state, "due_at": 1}
-    with write(engine) as connection:
-        ended = {final[state]: 1} if state in final else {}
-        connection.execute(sa.insert(DeliveryRow).values(attempt=1, **row, **ended))
-
-
-def prune(engine: sa.Engine) -> Counter[str]:
-    return pruner.prune(engine, PARAMS_DAYS, ANSWERS_DAYS)
+def prune(engine: sa.Engine, keys_days: float | None = None) -> Counter[str]:
+    return pruner.prune(engine, PARAMS_DAYS, ANSWERS_DAYS, keys_days)
 
 
 def kept(engine: sa.Engine, table: str) -> list[int]:
+    """The numbers of the requests whose params, or answers, are kept."""
     with read(engine) as connection:
-        return sorted(int(one, 16) for one in connection.scalars(sa.text(f"SELECT request_id FROM {table}")))
+        place = requests.c.segment_id if table == "params" else requests.c.answer_id
+        held = sa.select(requests.c.id).where(place.in_(sa.select(sa.table(table, sa.column("id")).c.id)))
+        return sorted(int(one, 16) for one in connection.scalars(held))
 
 
-def is_recorded_as_pruned(engine: sa.Engine) -> tuple[bool, bool]:
-    query = sa.text(f"SELECT params_pruned_at, answers_pruned_at FROM batches WHERE id = '{BATCH}'")
-    with read(engine) as connection:
-        row = connection.execute(query).one()
-    return row[0] is not None, row[1] is not None
+def looks(engine: sa.Engine) -> list[int]:
+    """How many requests each query about requests looks up, as the pruner runs now."""
+    asked: list[int] = []
+
+    def note(connection: sa.Connection, members: retention.Members) -> Any:
+        asked.append(sum(map(len, members.values())))
+        return ends(connection, members)
+
+    ends = retention._ends
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(retention, "_ends", note)
+        prune(engine)
+    return [count for count in asked if count]
 
 
 def test_params_go_after_a_week_and_answers_after_four(engine: sa.Engine) -> None:
-    # Given a batch whose requests ended at different times
-    given_batch(engine, opened=40)
+    # Given requests that ended at different times
     for number, ended in enumerate([6.9, 7.1, 28.9, 29.1]):
         given_request(engine, number, ended)
 
     # When
     dropped = prune(engine)
 
-    # Then a request's own end decides
+    # Then
     assert (kept(engine, "params"), kept(engine, "answers")) == ([0], [0, 1, 2])
     assert dropped == {"params": 3, "answers": 1, "delivery_attempts": 0, "cancellations": 0}
 
@@ -125,102 +91,134 @@ def test_what_never_was_in_a_batch_goes_as_what_was(engine: sa.Engine) -> None:
     assert (kept(engine, "params"), kept(engine, "answers")) == ([0, 3], [0, 1])
 
 
-def test_what_was_dropped_once_is_not_looked_for_again(engine: sa.Engine) -> None:
-    # Given
-    given_batch(engine, opened=40)
-    request_id = given_request(engine, 1, 8)
+def test_the_params_of_a_segment_go_when_the_last_of_its_requests_ended_long_ago(engine: sa.Engine) -> None:
+    # Given two segments, in one of which a request ended later than the others, as it was tried again
+    given_segment(engine, 8, row(1, 7.9), row(2, 7.9))
+    given_segment(engine, 8, row(3, 7.9), row(4, 6.9))
 
-    # When its params are due, but not its answer
+    # When
     prune(engine)
 
-    # Then that is recorded, and once the answer is due too the batch is left alone forever
-    assert is_recorded_as_pruned(engine) == (True, False)
-    with write(engine) as connection:
-        connection.execute(sa.update(Request).where(sa.column("id") == request_id).values(finished_at=1))
-    prune(engine)
-    assert is_recorded_as_pruned(engine) == (True, True)
-    with read(engine) as connection:
-        assert retention.unpruned(connection, retention.PARAMS, now()) == []
-        assert retention.unpruned(connection, retention.ANSWERS, now()) == []
+    # Then all of that segment is kept, until that one's retention is over
+    assert kept(engine, "params") == [3, 4]
+    pruner.prune(engine, 6.8, ANSWERS_DAYS)
+    assert kept(engine, "params") == []
 
 
 @pytest.mark.parametrize("state", [RequestState.BATCHED, RequestState.RETRYABLE])
-def test_a_request_that_has_not_ended_keeps_its_params_however_old_its_batch_is(
+def test_a_request_that_has_not_ended_keeps_its_segment_s_params_however_old_they_are(
     engine: sa.Engine, state: RequestState
 ) -> None:
-    # Given a request that stayed behind in a batch which is long completed
-    given_batch(engine, opened=99)
-    given_request(engine, 1, None, state=state, retry_at=1)
-
-    # When
-    prune(engine)
-
-    # Then it has its params, and the batch is looked at again
-    assert kept(engine, "params") == [1]
-    assert is_recorded_as_pruned(engine) == (False, False)
-
-
-@pytest.mark.parametrize("state", [BatchState.OPEN, BatchState.SEALED, BatchState.SUBMITTING])
-def test_a_request_canceled_in_a_batch_that_never_ends_is_not_kept_forever(
-    engine: sa.Engine, state: BatchState
-) -> None:
     # Given
-    given_batch(engine, opened=99, state=state)
-    given_request(engine, 1, 30, state=RequestState.CANCELED, outcome="canceled")
-    given_request(engine, 2, None)
-
-    # When
+    given_segment(engine, 99, row(1, 98), row(2, None, state=state, retry_at=1))
     prune(engine)
+    assert kept(engine, "params") == [1, 2]
+
+    # When it ends
+    with write(engine) as connection:
+        ended = {"state": "completed", "retry_at": None, "finished_at": now()}
+        connection.execute(sa.update(requests).where(requests.c.id == f"{2:032x}").values(ended))
+    prune(engine)
+    assert kept(engine, "params") == [1, 2]
+    pruner.prune(engine, 1e-9, ANSWERS_DAYS)
 
     # Then
-    assert (kept(engine, "params"), kept(engine, "answers")) == ([2], [])
-    assert is_recorded_as_pruned(engine) == (False, False)
+    assert kept(engine, "params") == []
+
+
+def test_a_request_that_is_retried_keeps_the_params_that_were_nearly_due(engine: sa.Engine) -> None:
+    # Given a segment that the pruner has seen ended, almost long enough ago
+    given_segment(engine, 8, row(1, 7.9), row(2, 6.9, state=RequestState.DISCARDED, outcome="errored"))
+    prune(engine)
+
+    # When a request of it is retried, and the retention of the end that the pruner saw is over
+    with write(engine) as connection:
+        again = {"state": "retryable", "retry_at": 1, "finished_at": None, "outcome": None}
+        connection.execute(sa.update(requests).where(requests.c.id == f"{2:032x}").values(again))
+    pruner.prune(engine, 6.8, ANSWERS_DAYS)
+
+    # Then
+    assert kept(engine, "params") == [1, 2]
+
+
+def test_a_segment_that_must_stay_is_not_looked_at_in_each_run(engine: sa.Engine) -> None:
+    # Given segments whose retention is not over, though they are older than that
+    given_segment(engine, 8, row(1, 6.9), row(2, 7.9))
+    given_segment(engine, 99, row(3, None), row(4, 98))
+
+    # When / Then
+    assert looks(engine) == [4]
+    assert looks(engine) == []
+
+
+def test_an_answer_that_ended_with_others_goes_with_them(engine: sa.Engine) -> None:
+    given_segment(engine, 31, row(1, None), row(2, None))
+    given_answers(engine, days_ago(29.1), f"{1:032x}", f"{2:032x}")
+
+    prune(engine)
+
+    assert kept(engine, "answers") == []
 
 
 @pytest.mark.parametrize("state", list(DeliveryState))
 def test_an_answer_on_its_way_is_kept_until_its_delivery_ends(
     engine: sa.Engine, state: DeliveryState
 ) -> None:
-    # Given
-    given_batch(engine, opened=40)
-    given_delivery(engine, given_request(engine, 1, 30), state)
+    # Given two answers in a segment, one of which may be on its way
+    ids = given_segment(engine, 40, row(1, 30), row(2, 30))
+    given_answers(engine, days_ago(30), *ids)
+    given_delivery(engine, ids[0], DeliveryState.DELIVERED)
+    given_delivery(engine, ids[1], state)
 
     # When
     prune(engine)
 
     # Then
-    ended = state in retention.FINAL_DELIVERIES
-    assert kept(engine, "answers") == ([] if ended else [1])
-    assert is_recorded_as_pruned(engine) == (True, ended)
+    assert kept(engine, "answers") == ([] if state in FINAL_DELIVERY_STATES else [1, 2])
 
 
-def test_a_delivery_replayed_meanwhile_keeps_its_answer(engine: sa.Engine) -> None:
-    # Given an answer that was found to be due
-    given_batch(engine, opened=40)
-    request_id = given_request(engine, 1, 30)
+def test_answers_that_must_stay_hold_up_no_others(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruner, "STEP_SEGMENTS", 2)
+    for number in range(5):
+        given_request(engine, number, 32)
+        given_delivery(engine, f"{number:032x}", DeliveryState.RETRYABLE)
+    given_request(engine, 9, 30)
 
-    # When its delivery starts again before it is dropped
-    given_delivery(engine, request_id, DeliveryState.AVAILABLE)
+    prune(engine)
+
+    assert kept(engine, "answers") == [0, 1, 2, 3, 4]
+
+
+def test_a_delivery_that_is_replayed_meanwhile_keeps_its_answer(engine: sa.Engine) -> None:
+    # Given an answer whose delivery was given up
+    given_delivery(engine, given_request(engine, 1, 30), DeliveryState.DISCARDED)
     with write(engine) as connection:
-        dropped = retention.prune(connection, retention.ANSWERS, [request_id])
+        connection.execute(sa.update(segments).values(callback="{}"))
+
+    # When the pruner runs while an operator replays it
+    pruning = Thread(target=prune, args=[engine])
+    with write(engine) as connection:
+        assert dead_letters.replay(connection, DeliveryFilter(), 1, now())[0] == 1
+        pruning.start()
+        if engine.dialect.name == "postgresql":
+            waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            until(lambda: bool(rows(engine, waiting)))
+    pruning.join()
 
     # Then
-    assert (dropped, kept(engine, "answers")) == (0, [1])
+    assert kept(engine, "answers") == [1]
 
 
 def test_the_ledger_stays_and_old_tries_and_cancellations_go(engine: sa.Engine) -> None:
     # Given
-    given_batch(engine, opened=40)
     request_id = given_request(engine, 1, 30)
+    used = {"day": "2020-01-01", "client": "billing", "account": "", "gateway_key": "", "model": "m"}
     with write(engine) as connection:
-        connection.execute(
-            sa.insert(DailyUsage).values(
-                day="2020-01-01", client="billing", model="m", cost=Decimal(1), list_price=Decimal(2)
-            )
-        )
+        money = {"cost": Decimal(1), "list_price": Decimal(2)}
+        connection.execute(sa.insert(DailyUsage).values(processing="batch", **used, **money))
         for at in (days_ago(30), days_ago(28)):
-            row = {"request_id": request_id, "attempt": 1, "at": at, "milliseconds": 1, "detail": "no"}
-            connection.execute(sa.insert(DeliveryAttempt).values(**row))
+            tried = {"request_id": request_id, "attempt": 1, "at": at, "milliseconds": 1, "detail": "no"}
+            connection.execute(sa.insert(DeliveryAttempt).values(**tried))
             connection.execute(
                 sa.insert(Cancellation).values(request_id=f"{at:032x}", client="c", requested_at=at)
             )
@@ -229,11 +227,8 @@ def test_the_ledger_stays_and_old_tries_and_cancellations_go(engine: sa.Engine) 
     dropped = prune(engine)
 
     # Then
-    counts = {}
-    with read(engine) as connection:
-        for table in ("requests", "batches", "usage", "delivery_attempts", "cancellations"):
-            counts[table] = connection.scalar(sa.text(f"SELECT count(*) FROM {table}"))
-    assert counts == dict.fromkeys(counts, 1)
+    ledger = ("requests", "segments", "usage", "delivery_attempts", "cancellations")
+    assert [rows(engine, f"SELECT count(*) FROM {table}")[0][0] for table in ledger] == [1] * 5
     assert (dropped["delivery_attempts"], dropped["cancellations"]) == (1, 1)
 
 
@@ -241,13 +236,12 @@ def test_a_run_ends_in_time_and_the_next_one_continues(
     engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given more than a run has time for
-    given_batch(engine, opened=40)
     for number in range(5):
         given_request(engine, number, 8)
-    monkeypatch.setattr(pruner, "STEP_ROWS", 2)
+    monkeypatch.setattr(pruner, "STEP_SEGMENTS", 2)
     clock = iter(range(1_000))
     monkeypatch.setattr(pruner, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(pruner, "RUN_SECONDS", 5)
+    monkeypatch.setattr(pruner, "RUN_SECONDS", 4)
 
     # When
     first = prune(engine)["params"]
@@ -262,7 +256,6 @@ def test_a_run_ends_in_time_and_the_next_one_continues(
 @pytest.mark.parametrize("state", FINAL)
 def test_a_pruned_answer_says_so_and_its_money_stays_true(engine: sa.Engine, state: RequestState) -> None:
     # Given
-    given_batch(engine, opened=40)
     request_id = given_request(engine, 1, 30, state=state)
 
     # When
@@ -282,7 +275,6 @@ def test_a_pruned_answer_says_so_and_its_money_stays_true(engine: sa.Engine, sta
 
 def test_a_producer_that_waits_for_a_pruned_answer_gets_the_reason(engine: sa.Engine, redis_url: str) -> None:
     # Given
-    given_batch(engine, opened=40)
     request_id = given_request(engine, 1, 30)
     prune(engine)
 
