@@ -1,11 +1,13 @@
 """Rows of each revision of the tables: every column of every table has a value in one of them.
 
-A new revision needs its rows here, or the tests of the migrations fail.
+A new revision needs its rows here, or the tests of the migrations fail. Ids are given in their 16 bytes.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from carpool.segments import pack
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -13,9 +15,15 @@ NOW = 1_800_000_000_000
 FILLING = "b" * 32
 OVER = "c" * 32
 ANSWERED, WAITING, AGAIN, HELD_BACK = "1" * 32, "2" * 32, "3" * 32, "8" * 32
+SEGMENT, ANSWERS = (NOW << 20) + 1, (NOW << 20) + 2
 MODEL = "claude-haiku-4-5"
 CALLBACK = '{"kind": "webhook", "url": "https://example.com/hook"}'
 BODY = b'{"type":"succeeded","message":{"content":[{"type":"text","text":"four"}]}}'
+
+
+def _id(digits: str) -> bytes:
+    return bytes.fromhex(digits)
+
 
 _BATCH: dict[str, Any] = {
     "lane": MODEL,
@@ -24,7 +32,7 @@ _BATCH: dict[str, Any] = {
     "request_count": 2,
     "body_bytes": 200,
     "due_at": 0,
-    "strangers": "[]",
+    "disowned_ids": "[]",
     "opened_at": NOW,
     "submissions": 0,
     "succeeded": 0,
@@ -34,30 +42,52 @@ _BATCH: dict[str, Any] = {
 }
 _REQUEST: dict[str, Any] = {
     "client": "billing",
-    "model": MODEL,
-    "lane": MODEL,
-    "headers": "{}",
+    "segment_id": SEGMENT,
     "attempt": 1,
     "params_bytes": 2,
     "enqueued_at": NOW,
-    "batched_at": NOW,
-    "callback": CALLBACK,
 }
 _DELIVERY = {"channel": "webhook", "target": "https://example.com/hook", "attempt": 0, "due_at": NOW}
 
+_USED = {
+    "day": "2027-01-15",
+    "client": "billing",
+    "account": "second",
+    "gateway_key": "books",
+    "model": MODEL,
+    "processing": "batch",
+    "requests": 1,
+    "input_tokens": 3,
+    "output_tokens": 4,
+    "cache_write_tokens": 5,
+    "cache_read_tokens": 6,
+    "unpriced": 0,
+    "cost": 500_000_000_000,
+    "list_price": 2**62,
+}
+
 FIRST: Rows = {
     "batches": [
-        _BATCH | {"id": FILLING, "state": "open"},
+        _BATCH | {"id": _id(FILLING), "state": "open"},
         _BATCH
         | {
-            "id": OVER,
+            "id": _id(OVER),
+            "account": "second",
+            "shard": 1,
             "state": "completed",
             "claude_id": "msgbatch_01",
-            "parent_id": "d" * 32,
+            "parent_id": _id("d" * 32),
+            "priority": 5,
+            "submit_by": NOW,
             "submissions": 2,
             "cursor_id": "msgbatch_00",
+            "cursor_at": NOW,
             "in_doubt_at": NOW,
-            "strangers": '["msgbatch_02"]',
+            "search_started_at": NOW,
+            "disowned_ids": '["msgbatch_02"]',
+            "marked": '["0123456789abcdef"]',
+            "warm_up_id": _id("e" * 32),
+            "warm_until": NOW,
             "last_error": "overloaded",
             "succeeded": 1,
             "errored": 1,
@@ -71,38 +101,95 @@ FIRST: Rows = {
             "finished_at": NOW,
         },
     ],
+    "segments": [
+        {
+            "id": SEGMENT,
+            "ends_after": NOW,
+            "client": "billing",
+            "account": "second",
+            "gateway_key": "books",
+            "model": MODEL,
+            "lane": MODEL,
+            "headers": "{}",
+            "callback": CALLBACK,
+            "reply_to": "carpool:reply:1",
+            "requests": 4,
+            "keyed": 1,
+            "ids": b"".join(map(_id, (ANSWERED, WAITING, AGAIN, HELD_BACK))),
+        }
+    ],
+    "params": [{"id": SEGMENT, "body": pack([b"{}"] * 4)}],
+    "answers": [{"id": ANSWERS, "client": "billing", "ids": _id(ANSWERED), "body": pack([BODY])}],
     "requests": [
         _REQUEST
         | {
-            "id": ANSWERED,
-            "batch_id": OVER,
+            "id": _id(ANSWERED),
+            "position": 0,
+            "batch_id": _id(OVER),
             "state": "completed",
             "outcome": "succeeded",
+            "batched_at": NOW,
+            "priority": 5,
+            "submit_by": NOW,
+            "deadline": NOW,
+            "prefix": -(2**62),
             "metadata": '{"invoice": 42}',
             "idempotency_key": "invoice-42",
+            "params_digest": bytes(range(16)),
+            "trace": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "client_batch": "msgbatch_of_the_client",
+            "custom_id": "42",
             "input_tokens": 3,
             "output_tokens": 4,
             "cache_write_tokens": 5,
             "cache_read_tokens": 6,
             "cost": 500_000_000_000,
             "list_price": 1_000_000_000_000,
+            "answer_id": ANSWERS,
+            "answer_position": 0,
+            "error": "overloaded_error",
+            "cancel_requested_at": NOW,
             "finished_at": NOW,
         },
-        _REQUEST | {"id": WAITING, "batch_id": FILLING, "state": "batched"},
-        _REQUEST | {"id": AGAIN, "batch_id": OVER, "state": "retryable", "outcome": "errored", "retry_at": 1},
+        _REQUEST | {"id": _id(WAITING), "position": 1, "batch_id": _id(FILLING), "state": "batched"},
+        _REQUEST
+        | {
+            "id": _id(AGAIN),
+            "position": 2,
+            "batch_id": _id(OVER),
+            "state": "retryable",
+            "outcome": "errored",
+            "retry_at": 1,
+        },
+        _REQUEST
+        | {
+            "id": _id(HELD_BACK),
+            "position": 3,
+            "batch_id": _id("0" * 32),
+            "state": "retryable",
+            "attempt": 0,
+            "estimate": 7,
+            "held_at": NOW,
+            "retry_at": 2**50,
+        },
     ],
-    "params": [{"request_id": id_, "body": b"{}"} for id_ in (ANSWERED, WAITING, AGAIN)],
-    "answers": [{"request_id": ANSWERED, "body": BODY}],
+    "tags": [{"client": "billing", "tag": "invoice", "request_id": _id(ANSWERED)}],
+    "cancellations": [{"request_id": "6" * 32, "client": "billing", "requested_at": NOW}],
     "deliveries": [
-        _DELIVERY | {"request_id": ANSWERED, "state": "available"},
-        _DELIVERY | {"request_id": "4" * 32, "state": "delivered", "attempt": 1, "delivered_at": NOW},
+        _DELIVERY | {"request_id": _id(ANSWERED), "state": "available", "claims": 2},
+        _DELIVERY | {"request_id": _id("4" * 32), "state": "delivered", "attempt": 1, "delivered_at": NOW},
         _DELIVERY
-        | {"request_id": "5" * 32, "state": "discarded", "last_error": "answered 410", "discarded_at": NOW},
+        | {
+            "request_id": _id("5" * 32),
+            "state": "discarded",
+            "last_error": "answered 410",
+            "discarded_at": NOW,
+        },
     ],
     "delivery_attempts": [
         {
             "id": 7,
-            "request_id": ANSWERED,
+            "request_id": _id(ANSWERED),
             "attempt": 1,
             "at": NOW,
             "milliseconds": 5,
@@ -110,86 +197,24 @@ FIRST: Rows = {
             "detail": "sorry",
         }
     ],
-    "endpoints": [{"url": "https://example.com/gone", "stopped_at": NOW, "reason": "answered 410"}],
-    "usage": [
-        {
-            "day": "2027-01-15",
-            "client": "billing",
-            "model": MODEL,
-            "requests": 1,
-            "input_tokens": 3,
-            "output_tokens": 4,
-            "cache_write_tokens": 5,
-            "cache_read_tokens": 6,
-            "unpriced": 0,
-            "cost": 500_000_000_000,
-            "list_price": 2**62,
-        }
-    ],
-}
-
-
-def _with(rows: Rows, table: str, **values: Any) -> list[dict[str, Any]]:
-    return [row | values for row in rows[table]]
-
-
-SECOND: Rows = FIRST | {
-    "batches": _with(
-        FIRST, "batches", cursor_at=NOW, sought_at=NOW, params_pruned_at=NOW, answers_pruned_at=NOW
-    ),
-    "requests": _with(FIRST, "requests", cancel_requested_at=NOW),
-    "deliveries": _with(FIRST, "deliveries", claims=2),
     "endpoints": [
-        *_with(FIRST, "endpoints", failing_since=NOW),
+        {
+            "url": "https://example.com/gone",
+            "failing_since": NOW,
+            "stopped_at": NOW,
+            "reason": "answered 410",
+        },
         {"url": "https://example.com/slow", "failing_since": NOW},
     ],
-    "cancellations": [{"request_id": "6" * 32, "client": "billing", "requested_at": NOW}],
     "lane_pauses": [
         {"lane": MODEL, "reason": "401", "paused_at": NOW, "probe_at": NOW, "probes": 1, "by_operator": True}
     ],
-}
-
-THIRD: Rows = SECOND | {
-    "batches": _with(
-        SECOND,
-        "batches",
-        priority=5,
-        submit_by=NOW,
-        marked='["0123456789abcdef"]',
-        warm_up_id="e" * 32,
-        warm_until=NOW,
-    ),
-    "requests": [
-        *_with(
-            SECOND,
-            "requests",
-            priority=5,
-            submit_by=NOW,
-            prefix="0123456789abcdef",
-            trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            estimate=5_000_000_000,
-        ),
-        _REQUEST
-        | {
-            "id": HELD_BACK,
-            "batch_id": "",
-            "state": "retryable",
-            "attempt": 0,
-            "estimate": 7,
-            "held_at": NOW,
-        },
-    ],
     "refusals": [{"model": MODEL, "status": "429", "count": 3}],
+    "usage": [_USED],
+    "usage_entries": [_USED | {"id": 7}],
 }
 
-RENAMED = {"0004": {"batches": {"strangers": "disowned_ids", "sought_at": "search_started_at"}}}
-"""The columns that a revision renamed, by the names they had before."""
+RENAMED: dict[str, dict[str, dict[str, str]]] = {}
+"""The columns that a revision renamed, a table each, by the names they had before."""
 
-FOURTH: Rows = THIRD | {
-    "batches": [
-        {RENAMED["0004"]["batches"].get(column, column): value for column, value in row.items()}
-        for row in THIRD["batches"]
-    ]
-}
-
-ROWS: dict[str, Rows] = {"0001": FIRST, "0002": SECOND, "0003": THIRD, "0004": FOURTH}
+ROWS: dict[str, Rows] = {"0001": FIRST}

@@ -81,16 +81,16 @@ def upgrade() -> None:
         "ix_batches_unfinished",
         "batches",
         ["state"],
-        sqlite_where=sa.text("batches.finished_at IS NULL"),
-        postgresql_where=sa.text("batches.finished_at IS NULL"),
+        sqlite_where=sa.text("finished_at IS NULL"),
+        postgresql_where=sa.text("finished_at IS NULL"),
     )
     op.create_index(
         "uq_batches_open_lane",
         "batches",
         ["lane", "shard"],
         unique=True,
-        sqlite_where=sa.text("batches.state = 'open'"),
-        postgresql_where=sa.text("batches.state = 'open'"),
+        sqlite_where=sa.text("state = 'open'"),
+        postgresql_where=sa.text("state = 'open'"),
     )
     op.create_table(
         "cancellations",
@@ -130,15 +130,15 @@ def upgrade() -> None:
         "ix_deliveries_discarded",
         "deliveries",
         ["discarded_at"],
-        sqlite_where=sa.text("deliveries.discarded_at IS NOT NULL"),
-        postgresql_where=sa.text("deliveries.discarded_at IS NOT NULL"),
+        sqlite_where=sa.text("discarded_at IS NOT NULL"),
+        postgresql_where=sa.text("discarded_at IS NOT NULL"),
     )
     op.create_index(
         "ix_deliveries_due",
         "deliveries",
         ["state", "due_at"],
-        sqlite_where=sa.text("deliveries.state IN ('available', 'delivering', 'retryable')"),
-        postgresql_where=sa.text("deliveries.state IN ('available', 'delivering', 'retryable')"),
+        sqlite_where=sa.text("state IN ('available', 'delivering', 'retryable')"),
+        postgresql_where=sa.text("state IN ('available', 'delivering', 'retryable')"),
     )
     op.create_table(
         "delivery_attempts",
@@ -246,29 +246,29 @@ def upgrade() -> None:
         "ix_requests_cancel_requested",
         "requests",
         ["batch_id"],
-        sqlite_where=sa.text("requests.cancel_requested_at IS NOT NULL"),
-        postgresql_where=sa.text("requests.cancel_requested_at IS NOT NULL"),
+        sqlite_where=sa.text("cancel_requested_at IS NOT NULL"),
+        postgresql_where=sa.text("cancel_requested_at IS NOT NULL"),
     )
     op.create_index(
         "ix_requests_estimated",
         "requests",
         ["client", "held_at", "estimate"],
-        sqlite_where=sa.text("requests.estimate IS NOT NULL"),
-        postgresql_where=sa.text("requests.estimate IS NOT NULL"),
+        sqlite_where=sa.text("estimate IS NOT NULL"),
+        postgresql_where=sa.text("estimate IS NOT NULL"),
     )
     op.create_index(
         "ix_requests_failed",
         "requests",
         ["batch_id"],
-        sqlite_where=sa.text("requests.error IS NOT NULL"),
-        postgresql_where=sa.text("requests.error IS NOT NULL"),
+        sqlite_where=sa.text("error IS NOT NULL"),
+        postgresql_where=sa.text("error IS NOT NULL"),
     )
     op.create_index(
         "ix_requests_retryable",
         "requests",
         ["retry_at"],
-        sqlite_where=sa.text("requests.retry_at IS NOT NULL"),
-        postgresql_where=sa.text("requests.retry_at IS NOT NULL"),
+        sqlite_where=sa.text("retry_at IS NOT NULL"),
+        postgresql_where=sa.text("retry_at IS NOT NULL"),
     )
     op.create_table(
         "segments",
@@ -296,8 +296,8 @@ def upgrade() -> None:
         "ix_segments_keyed",
         "segments",
         ["id"],
-        sqlite_where=sa.text("segments.keyed > 0"),
-        postgresql_where=sa.text("segments.keyed > 0"),
+        sqlite_where=sa.text("keyed > 0"),
+        postgresql_where=sa.text("keyed > 0"),
     )
     op.create_table(
         "tags",
