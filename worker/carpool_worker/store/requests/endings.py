@@ -95,7 +95,8 @@ class Ending(NamedTuple):
             tokens.output_tokens,
             tokens.cache_write_tokens or None,
             tokens.cache_read_tokens or None,
-            *(price or (None, None)),
+            cost=price and price.cost,
+            list_price=price and price.list_price,
             reply_to=request.terms.reply_to,
         )
 
