@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import chain
 from typing import Any
 
@@ -14,8 +15,8 @@ from carpool_worker.database import is_postgres, psycopg_connection
 POSTGRES_NAME = 63
 """Letters of a table's name."""
 
-SQLITE_ROWS = 100
-"""Rows per statement, which SQLite allows 32,766 values."""
+SQLITE_VALUES = 4_000
+"""Values per statement; SQLite allows 32,766, and larger statements are no faster."""
 
 
 def insert_rows(
@@ -63,29 +64,41 @@ def update_rows(
     columns: Mapping[str, str],
     rows: Sequence[Sequence[Any]],
     where: str,
-    emptied: Sequence[str] = (),
+    same: Mapping[str, Any],
 ) -> int:
     """Update many rows, each with its own values; return how many were updated.
 
-    `columns` maps each column to its SQL type; a row is its id (16 bytes), then the values in that order. Only rows
-    that meet the condition `where` are updated; their columns `emptied` become NULL.
+    `columns` maps each column to its SQL type; a row is its id (16 bytes), then the values in that order. The columns
+    of `same` get the same value in all rows. Only rows that meet the condition `where` are updated.
     """
     if not rows:
         return 0
-    sets = ", ".join([*(f"{name} = v.{name}" for name in columns), *(f"{name} = NULL" for name in emptied)])
-    begin, end = f"UPDATE {table} SET {sets} FROM", f"WHERE {table}.id = v.id AND {where}"  # noqa: S608
     if is_postgres(connection):
-        given = _copied(connection, table, columns, rows)
-        return connection.exec_driver_sql(f"{begin} {given} AS v {end}").rowcount
-    # Not WITH … UPDATE: the driver counts rows only for a statement that begins with its verb.
-    names = ", ".join(["id", *columns])
-    return sum(
-        connection.exec_driver_sql(
-            f"{begin} (WITH given({names}) AS (VALUES {some}) SELECT * FROM given) AS v {end}",  # noqa: S608
-            values,
-        ).rowcount
-        for values, some in _sqlite_values(rows)
+        return _update_postgres(connection, table, columns, rows, where, same)
+    sets = ", ".join(f"{name} = ?" for name in (*same, *columns))
+    fixed = tuple(same.values())
+    with closing(connection.connection.cursor()) as cursor:
+        cursor.executemany(
+            f"UPDATE {table} SET {sets} WHERE id = ? AND {where}",  # noqa: S608
+            [(*fixed, *values, id_) for id_, *values in rows],
+        )
+        return int(cursor.rowcount)
+
+
+def _update_postgres(
+    connection: sa.Connection,
+    table: str,
+    columns: Mapping[str, str],
+    rows: Sequence[Sequence[Any]],
+    where: str,
+    same: Mapping[str, Any],
+) -> int:
+    given = _copied(connection, table, columns, rows)
+    sets = ", ".join(
+        [*(f"{name} = %({name})s" for name in same), *(f"{name} = v.{name}" for name in columns)]
     )
+    statement = f"UPDATE {table} SET {sets} FROM {given} AS v WHERE {table}.id = v.id AND {where}"  # noqa: S608
+    return connection.exec_driver_sql(statement, dict(same)).rowcount
 
 
 def _copied(
@@ -110,6 +123,7 @@ def _copied(
 def _sqlite_values(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[tuple[Any, ...], str]]:
     # With a statement per row, SQLite would take twice as long.
     placeholders = f"({', '.join('?' * len(rows[0]))})"
-    for start in range(0, len(rows), SQLITE_ROWS):
-        some = rows[start : start + SQLITE_ROWS]
+    together = SQLITE_VALUES // len(rows[0])
+    for start in range(0, len(rows), together):
+        some = rows[start : start + together]
         yield tuple(chain.from_iterable(some)), ", ".join([placeholders] * len(some))

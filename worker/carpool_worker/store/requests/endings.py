@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from operator import attrgetter
+from typing import NamedTuple, Protocol
 
 import msgspec
 import sqlalchemy as sa
@@ -27,21 +28,17 @@ from carpool_worker.store.requests.segments import AnswersSegment, Place
 CANCELED_BODY = b'{"type":"canceled"}'
 """The stored result of a canceled request, worded as the API words it."""
 
-COLUMNS = {
-    "state": "text",
-    "outcome": "text",
+PLACE = {"answer_id": "bigint", "answer_position": "smallint"}
+OWN = {
+    "cost": "bigint",
+    "list_price": "bigint",
     "input_tokens": "integer",
     "output_tokens": "integer",
     "cache_write_tokens": "integer",
     "cache_read_tokens": "integer",
-    "cost": "bigint",
-    "list_price": "bigint",
-    "finished_at": "bigint",
     "error": "text",
-    "answer_id": "bigint",
-    "answer_position": "smallint",
 }
-"""The columns that an ending writes, with their SQL types."""
+"""The columns that differ from ending to ending, with their SQL types. A request that waits has none of OWN."""
 
 CLEARED = ("estimate", "held_at", "retry_at")
 """The columns that an ending sets to NULL: it reserves no money, as the ledger has the cost, and waits for nothing."""
@@ -161,11 +158,11 @@ def finish(
     """
     stored = _insert_answers(connection, endings)
     places = {id_: Place(one.id, at) for one in stored for at, id_ in enumerate(one.ids)}
-    alike: defaultdict[Transition[RequestState], list[Ending]] = defaultdict(list)
+    alike: defaultdict[tuple[Transition[RequestState], str], list[Ending]] = defaultdict(list)
     for ending in endings:
-        alike[ending.transition].append(ending)
-    for transition, some in alike.items():
-        _move(connection, transition, some, places, at, batch_id)
+        alike[ending.transition, ending.outcome].append(ending)
+    for (transition, outcome), some in alike.items():
+        _move(connection, transition, outcome, some, places, at, batch_id)
     called_back = [(ending.id, ending.callback) for ending in endings if ending.callback]
     deliveries.insert(connection, called_back, at)
     return stored
@@ -195,31 +192,21 @@ def discard(
 def _move(
     connection: sa.Connection,
     transition: Transition[RequestState],
+    outcome: str,
     endings: Sequence[Ending],
     places: Mapping[str, Place],
     at: int,
     batch_id: str | None,
 ) -> None:
-    rows = [_row(one, places[one.id], at) for one in endings]
-    guard = in_states(transition.sources)
-    count = update_rows(connection, "requests", COLUMNS, rows, guard, CLEARED)
+    """Move requests that end alike; only the columns that some of them have are written."""
+    own = {name: list(map(attrgetter(name), endings)) for name in OWN}
+    own = {name: values for name, values in own.items() if any(one is not None for one in values)}
+    rows = [
+        (bytes.fromhex(ending.id), *places[ending.id], *values)
+        for ending, *values in zip(endings, *own.values(), strict=True)
+    ]
+    columns = PLACE | {name: OWN[name] for name in own}
+    same = {"state": transition.target.value, "outcome": outcome, "finished_at": at} | dict.fromkeys(CLEARED)
+    count = update_rows(connection, "requests", columns, rows, in_states(transition.sources), same)
     event = f"requests {transition.target}"
     transition_log.record_many(connection, event, count, move=transition.verb, batch=batch_id)
-
-
-def _row(ending: Ending, place: Place, at: int) -> tuple[Any, ...]:
-    return (
-        bytes.fromhex(ending.id),
-        ending.transition.target.value,
-        ending.outcome,
-        ending.input_tokens,
-        ending.output_tokens,
-        ending.cache_write_tokens,
-        ending.cache_read_tokens,
-        ending.cost,
-        ending.list_price,
-        at,
-        ending.error,
-        place.segment_id,
-        place.position,
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,30 +23,33 @@ HELD_STATE = RequestState.RETRYABLE.value
 COLUMNS = {
     "id": "bytea",
     "client": "text",
-    "metadata": "text",
-    "idempotency_key": "text",
-    "params_digest": "bytea",
     "params_bytes": "integer",
     "enqueued_at": "bigint",
     "priority": "smallint",
+    "segment_id": "bigint",
+    "position": "smallint",
+    "batch_id": "bytea",
+    "state": "text",
+    "attempt": "smallint",
+}
+OPTIONAL = {
+    "metadata": "text",
+    "idempotency_key": "text",
+    "params_digest": "bytea",
     "submit_by": "bigint",
     "deadline": "bigint",
     "trace": "text",
     "client_batch": "text",
     "custom_id": "text",
-    # Those above come from the envelope; those below are decided here.
-    "segment_id": "bigint",
-    "position": "smallint",
     "prefix": "bigint",
-    "batch_id": "bytea",
-    "state": "text",
-    "attempt": "smallint",
+    "batched_at": "bigint",
+    "estimate": "bigint",
+    "held_at": "bigint",
+    "retry_at": "bigint",
 }
-TAGS = {"client": "text", "tag": "text", "request_id": "bytea"}
-RESERVED = {"estimate": "bigint"}
-HELD = {"batched_at": "bigint", "estimate": "bigint", "held_at": "bigint", "retry_at": "bigint"}
-"""Columns that only requests of clients with a budget have."""
+"""Columns that few requests have: they are written only if one of those that are inserted together has them."""
 
+TAGS = {"client": "text", "tag": "text", "request_id": "bytea"}
 DIGEST_BYTES = 16
 
 NEVER = Milliseconds(253_402_300_799_999)
@@ -73,14 +77,12 @@ def insert(
     Raises:
         sqlalchemy.exc.IntegrityError: another aggregator has just inserted one of them.
     """
-    columns, fixed = COLUMNS, (bytes.fromhex(batch_id), BATCHED, 1)
-    rows = [(*_facts(one, places[one.id], prefixes), *fixed) for one in envelopes]
+    fixed = (bytes.fromhex(batch_id), BATCHED, 1)
+    optional = _optional(envelopes, prefixes)
     if estimates:
-        columns = COLUMNS | RESERVED
-        rows = [(*row, estimates.get(one.id)) for one, row in zip(envelopes, rows, strict=True)]
-    insert_rows(connection, "requests", columns, rows)
-    _insert_tags(connection, envelopes)
-    transition_log.record_many(connection, f"requests {BATCHED}", len(rows), batch=batch_id)
+        optional["estimate"] = [estimates.get(one.id) for one in envelopes]
+    _insert(connection, envelopes, places, fixed, optional)
+    transition_log.record_many(connection, f"requests {BATCHED}", len(envelopes), batch=batch_id)
 
 
 def insert_held(
@@ -96,13 +98,14 @@ def insert_held(
     Raises:
         sqlalchemy.exc.IntegrityError: another aggregator has just inserted one of them.
     """
-    fixed = (bytes.fromhex(UNBATCHED), HELD_STATE, 0, now)
-    rows = [
-        (*_facts(one, places[one.id], prefixes), *fixed, estimates[one.id], now, NEVER) for one in envelopes
-    ]
-    insert_rows(connection, "requests", COLUMNS | HELD, rows)
-    _insert_tags(connection, envelopes)
-    transition_log.record_many(connection, f"requests {HELD_STATE}", len(rows), why="budget")
+    optional = _optional(envelopes, prefixes) | {
+        "batched_at": [now] * len(envelopes),
+        "estimate": [estimates[one.id] for one in envelopes],
+        "held_at": [now] * len(envelopes),
+        "retry_at": [NEVER] * len(envelopes),
+    }
+    _insert(connection, envelopes, places, (bytes.fromhex(UNBATCHED), HELD_STATE, 0), optional)
+    transition_log.record_many(connection, f"requests {HELD_STATE}", len(envelopes), why="budget")
 
 
 def digest(params: bytes) -> bytes:
@@ -110,28 +113,43 @@ def digest(params: bytes) -> bytes:
     return hashlib.sha256(params).digest()[:DIGEST_BYTES]
 
 
-def _insert_tags(connection: sa.Connection, envelopes: Sequence[Envelope]) -> None:
-    rows = [(one.client, tag, bytes.fromhex(one.id)) for one in envelopes for tag in dict.fromkeys(one.tags)]
-    insert_rows(connection, "tags", TAGS, rows)
+def _optional(envelopes: Sequence[Envelope], prefixes: Prefixes) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {
+        name: list(map(attrgetter(name), envelopes))
+        for name in ("idempotency_key", "submit_by", "deadline", "trace", "client_batch", "custom_id")
+    }
+    columns["metadata"] = [one.metadata.decode() if one.metadata else None for one in envelopes]
+    columns["params_digest"] = [one.idempotency_key and digest(one.params) for one in envelopes]
+    found = map(prefixes.get, [one.id for one in envelopes])
+    columns["prefix"] = [prefix and digest_number(prefix) for prefix in found]
+    return columns
 
 
-def _facts(envelope: Envelope, place: Place, prefixes: Prefixes) -> tuple[Any, ...]:
-    prefix = prefixes.get(envelope.id)
+def _insert(
+    connection: sa.Connection,
+    envelopes: Sequence[Envelope],
+    places: Mapping[str, Place],
+    fixed: tuple[bytes, str, int],
+    optional: Mapping[str, Sequence[Any]],
+) -> None:
+    """Insert rows; `fixed` has their batch, state and attempt."""
+    some = {name: values for name, values in optional.items() if any(one is not None for one in values)}
+    rows = [
+        (*_facts(envelope, places[envelope.id]), *fixed, *values)
+        for envelope, *values in zip(envelopes, *some.values(), strict=True)
+    ]
+    insert_rows(connection, "requests", COLUMNS | {name: OPTIONAL[name] for name in some}, rows)
+    tags = [(one.client, tag, bytes.fromhex(one.id)) for one in envelopes for tag in dict.fromkeys(one.tags)]
+    insert_rows(connection, "tags", TAGS, tags)
+
+
+def _facts(envelope: Envelope, place: Place) -> tuple[Any, ...]:
     return (
         bytes.fromhex(envelope.id),
         envelope.client,
-        envelope.metadata.decode() if envelope.metadata else None,
-        envelope.idempotency_key,
-        None if envelope.idempotency_key is None else digest(envelope.params),
         len(envelope.params),
         envelope.enqueued_at,
         envelope.priority,
-        envelope.submit_by,
-        envelope.deadline,
-        envelope.trace,
-        envelope.client_batch,
-        envelope.custom_id,
         place.segment_id,
         place.position,
-        None if prefix is None else digest_number(prefix),
     )

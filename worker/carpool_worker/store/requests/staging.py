@@ -39,11 +39,10 @@ class Rescheduled(NamedTuple):
 
 def reschedule(connection: sa.Connection, rescheduled: Sequence[Rescheduled], batch_id: str) -> None:
     """Make requests of a batch retryable; the caller must have locked them."""
-    rows = [
-        (bytes.fromhex(one.id), RESCHEDULE.target.value, one.outcome, one.retry_at) for one in rescheduled
-    ]
-    columns = {"state": "text", "outcome": "text", "retry_at": "bigint"}
-    count = update_rows(connection, "requests", columns, rows, in_states(RESCHEDULE.sources))
+    rows = [(bytes.fromhex(one.id), one.outcome, one.retry_at) for one in rescheduled]
+    columns = {"outcome": "text", "retry_at": "bigint"}
+    same = {"state": RESCHEDULE.target.value}
+    count = update_rows(connection, "requests", columns, rows, in_states(RESCHEDULE.sources), same)
     transition_log.record_many(
         connection, f"requests {RESCHEDULE.target}", count, move=RESCHEDULE.verb, batch=batch_id
     )
