@@ -64,7 +64,7 @@ def test_a_paused_lane_and_a_full_queue_are_named(
     first, second, third = given_batches(
         carpool, producer, OTHER_MODEL, "claude-haiku-4-5", "claude-opus-4-5"
     )
-    carpool.change(f"UPDATE batches SET state = 'in_progress' WHERE id = '{first}'")
+    carpool.change(f"UPDATE batches SET state = 'in_progress' WHERE id = id_of('{first}')")
     simulator.arm(Fault(operation="create", kind="error", status=403))
     carpool.submit()
 

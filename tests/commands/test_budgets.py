@@ -59,7 +59,9 @@ def test_the_metrics_tell_limits_what_is_taken_of_them_and_what_waits_and_no_ala
     carpool: Carpool, producer: Producer
 ) -> None:
     given_one_that_goes_and_two_held(carpool, producer)
-    carpool.change("UPDATE requests SET client = 'stranger' WHERE id = (SELECT max(id) FROM requests)")
+    carpool.change(
+        "UPDATE requests SET client = 'stranger' WHERE id = (SELECT id FROM requests ORDER BY id DESC LIMIT 1)"
+    )
 
     seen = scrape(carpool)
 

@@ -28,7 +28,7 @@ def given_two_clients(carpool: Carpool, producer: Producer, redis_url: str) -> N
     with Producer(redis_url, client="search") as other:
         id_ = other.enqueue(request("d"))
     carpool.aggregate()
-    carpool.change(f"UPDATE requests SET state = 'retryable', retry_at = 9 WHERE id = '{id_}'")
+    carpool.change(f"UPDATE requests SET state = 'retryable', retry_at = 9 WHERE id = id_of('{id_}')")
 
 
 def test_each_client_is_listed_with_what_waits_and_what_it_cost(

@@ -37,7 +37,7 @@ def given_discarded(carpool: Carpool, producer: Producer, simulator: RemoteSimul
 
 
 def state_of(carpool: Carpool, id_: str) -> tuple[str, int]:
-    [row] = carpool.rows(f"SELECT state, attempt FROM requests WHERE id = '{id_}'")
+    [row] = carpool.rows(f"SELECT state, attempt FROM requests WHERE id = id_of('{id_}')")
     return row.state, row.attempt
 
 
@@ -47,7 +47,7 @@ def given_lost_answers(carpool: Carpool, producer: Producer) -> list[str]:
     carpool.aggregate()
     with write(carpool.engine) as connection:
         for id_, error in zip(ids, (GONE, MISSING), strict=True):
-            [row] = carpool.rows(f"SELECT batch_id FROM requests WHERE id = '{id_}'")
+            [row] = carpool.rows(f"SELECT batch_id FROM requests WHERE id = id_of('{id_}')")
             discard(
                 connection,
                 row.batch_id,
@@ -143,7 +143,7 @@ def test_an_outcome_that_nobody_knows_or_an_answer_that_is_gone_counts_as_paid_f
     carpool.change(f"DELETE FROM answers WHERE request_id = '{id_}'")
     assert "may have been paid for" in run("retry", id_, "--yes").output
 
-    carpool.change(f"UPDATE requests SET outcome = 'surprising' WHERE id = '{id_}'")
+    carpool.change(f"UPDATE requests SET outcome = 'surprising' WHERE id = id_of('{id_}')")
     assert "may have been paid for" in run("retry", id_, "--yes").output
     assert state_of(carpool, id_) == ("discarded", 3)
 

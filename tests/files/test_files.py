@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.fixtures.agents import Carpool, request
 from tests.fixtures.command_line import run as run_command
+from tests.fixtures.queries import answer_bodies
 from tests.fixtures.waiting import until
 from typer.testing import CliRunner
 
@@ -50,11 +51,6 @@ def read(path: str) -> list[Any]:
     return [json.loads(text) for text in Path(path).read_text().splitlines()]
 
 
-def stored_results(carpool: Carpool) -> dict[str, bytes]:
-    rows = carpool.rows("SELECT request_id, body FROM answers")
-    return {row.request_id: bytes(row.body) for row in rows}
-
-
 def test_a_file_runs_with_two_commands(carpool: Carpool, run: Run, simulator: RemoteSimulator) -> None:
     # Given a file with an empty line, a mark of its encoding, and a request that can't be answered
     simulator.script(Script(contains="poison", outcome="errored", error_type="invalid_request_error"))
@@ -75,7 +71,7 @@ def test_a_file_runs_with_two_commands(carpool: Carpool, run: Run, simulator: Re
     assert (enqueued.exit_code, fetched.exit_code) == (0, 0)
     assert [one["custom_id"] for one in read("answers.jsonl")] == ["c", "a", "b"]
     assert [one["result"]["type"] for one in read("answers.jsonl")] == ["succeeded", "errored", "succeeded"]
-    bodies = stored_results(carpool)
+    bodies = answer_bodies(carpool.engine)
     expected = b"".join(
         b'{"custom_id":"%s","result":%s}\n' % (one["custom_id"].encode(), bodies[one["id"]])
         for one in read("reviews.ids.jsonl")
@@ -185,7 +181,9 @@ def test_a_callback_is_told_which_line_it_is(carpool: Carpool, run: Run) -> None
 
     assert piped.exit_code == 0, piped.output
     carpool.aggregate()
-    [row] = carpool.rows("SELECT * FROM requests")
+    [row] = carpool.rows(
+        "SELECT requests.*, callback FROM requests JOIN segments ON segments.id = segment_id"
+    )
     assert json.loads(row.metadata) == {"team": 7, "run": "piped", "custom_id": "a"}
     assert json.loads(row.callback) == {"kind": "webhook", "url": "https://example.com/hook"}
     assert read("there.jsonl") == [{"custom_id": "a", "id": row.id}]
@@ -306,7 +304,7 @@ def test_what_services_enqueued_is_found_by_client_and_day(
     with Producer(redis_url, client="others") as others:
         others.enqueue(request())
     carpool.until(lambda: carpool.ended(3))
-    carpool.change(f"UPDATE requests SET enqueued_at = enqueued_at - 604800000 WHERE id = '{old}'")
+    carpool.change(f"UPDATE requests SET enqueued_at = enqueued_at - 604800000 WHERE id = id_of('{old}')")
 
     # When
     lately, all_of_it = (run("results", "--client", "tests", "--since", since) for since in ("1d", "2w"))
