@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -28,7 +27,6 @@ from carpool_worker.prompt_cache.prefixes import prefix_of
 from carpool_worker.store.batches import filling
 from carpool_worker.store.requests import intake, segments
 from carpool_worker.store.requests import rows as requests
-from carpool_worker.store.requests.segments import Place
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import Milliseconds
 
@@ -143,9 +141,11 @@ def _pool(
     for name in sorted(lanes):  # one order for all aggregators: no deadlock over open batches
         first = lanes[name][0]
         lane = Lane(name, first.model, first.headers)
-        place = partial(_insert, connection, places, split.estimates)
         arrived = [Arrived(envelope, places[envelope.id].segment_id) for envelope in lanes[name]]
-        fill(connection, lane, arrived, place, limits, at, filled)
+        for batch_id, part in fill(connection, lane, arrived, limits, at, filled):
+            some = [one.envelope for one in part]
+            prefixes = {envelope.id: prefix_of(envelope.params) for envelope in some}
+            intake.insert(connection, batch_id, some, places, split.estimates, prefixes)
     return filled
 
 
@@ -184,15 +184,3 @@ def _apply_cancels(engine: sa.Engine, chunk: Chunk) -> int:
 def _sweep(engine: sa.Engine) -> Filled:
     canceled = canceler.sweep(engine)
     return Filled(canceled=canceled.requests, dissolved=canceled.dissolved)
-
-
-def _insert(
-    connection: sa.Connection,
-    places: Mapping[str, Place],
-    estimates: Mapping[str, int],
-    batch_id: str,
-    arrived: Sequence[Arrived],
-) -> None:
-    envelopes = [one.envelope for one in arrived]
-    prefixes = {envelope.id: prefix_of(envelope.params) for envelope in envelopes}
-    intake.insert(connection, batch_id, envelopes, places, estimates, prefixes)

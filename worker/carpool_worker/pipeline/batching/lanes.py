@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -67,16 +67,14 @@ def fill(
     connection: sa.Connection,
     lane: Lane,
     items: Sequence[Item],
-    place: Callable[[str, Sequence[Item]], None],
     limits: Limits,
     now: Milliseconds,
     filled: Filled,
-) -> None:
-    """Put `items` into the lane's open batch, highest priority first; a full batch is sealed, and the next one opened.
+) -> Iterator[tuple[str, Sequence[Item]]]:
+    """Yield the id of a batch of the lane and the items that go into it, highest priority first, until all are placed.
 
-    The items of a segment must follow each other.
-
-    `place` writes items into the batch of an id; `filled` collects the batches opened and sealed.
+    The caller writes them into that batch, and then takes the next; a full batch is sealed in between, and the next one
+    opened. The items of a segment must follow each other. `filled` collects the batches opened and sealed.
     """
     items = sorted(items, key=lambda item: -item.priority)
     sizes = [item.params_bytes for item in items]
@@ -90,7 +88,7 @@ def fill(
         n = before_edge(segments[start:], n, batch.request_count, limits)
         if n:
             part = items[start : start + n]
-            place(batch.id, part)
+            yield batch.id, part
             size = sum(map(item_bytes, sizes[start : start + n]))
             filling.add_requests(connection, batch.id, n, size, part[0].priority, earliest(part))
         start += n

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
 
 import sqlalchemy as sa
 
@@ -42,8 +41,5 @@ def _stage(connection: sa.Connection, due: Sequence[DueRequest], limits: Limits,
     for name in sorted(lanes):
         first = lanes[name][0]
         lane = Lane(name, first.model, json.loads(first.headers))
-        fill(connection, lane, lanes[name], partial(_place, connection, at), limits, at, staged)
-
-
-def _place(connection: sa.Connection, at: int, batch_id: str, due: Sequence[DueRequest]) -> None:
-    staging.stage(connection, batch_id, [one.id for one in due], at)
+        for batch_id, part in fill(connection, lane, lanes[name], limits, at, staged):
+            staging.stage(connection, batch_id, [one.id for one in part], at)
