@@ -45,7 +45,7 @@ def run(engine: sa.Engine, servers: Servers, count: int) -> Iterator[Row]:
     """Deliver `count` answers to a receiver in its own process, over either scheme."""
     with tempfile.TemporaryDirectory(prefix="carpool-bench-") as folder:
         certificate, authority = Path(folder) / "receiver.pem", Path(folder) / "authority.pem"
-        _issue(certificate, authority)
+        issue(certificate, authority)
         # Where OpenSSL looks for the authorities that the system trusts, and so Python's ssl.
         with places.environment(SSL_CERT_FILE=str(authority)):
             for scheme in AIMS:
@@ -66,7 +66,7 @@ def _measure(engine: sa.Engine, servers: Servers, count: int, url: str) -> Row:
     if not delivered:
         raise AssertionError(f"none of {count:,} were delivered")
     note = f"{count - delivered:,} were deferred" if delivered < count else ""  # the machine is busy
-    bare_seconds = bare.timed(lambda: asyncio.run(_post_bare(url, delivered)))
+    bare_seconds = bare.timed(lambda: asyncio.run(post_bare(url, delivered)))
     scheme = url.partition(":")[0]
     a_core = at_least(delivered / sum(spent.cpu.values()), AIMS[scheme], "/s a core")
     what = "aiohttp posts of as many bytes"
@@ -101,14 +101,16 @@ def _deliver(database_url: str, pipe: Connection) -> None:
     pipe.recv()  # until the last look at this process
 
 
-def _issue(certificate: Path, authority: Path) -> None:
+def issue(certificate: Path, authority: Path) -> None:
+    """Make an authority, and a key with its certificate for 127.0.0.1."""
     issuer = trustme.CA()
     issuer.cert_pem.write_to_path(authority)
     issued = issuer.issue_cert("127.0.0.1")
     issued.private_key_and_cert_chain_pem.write_to_path(certificate)
 
 
-async def _post_bare(url: str, count: int) -> None:
+async def post_bare(url: str, count: int) -> None:
+    """Post as many bytes with aiohttp, unsigned."""
     waiting = iter(range(count))
 
     async def post(session: aiohttp.ClientSession) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.bench import courier, disk, growth, places, producer, quick, whole_way
+from tests.bench import courier, disk, growth, places, producer, quick, webhook_channel, whole_way
 from tests.bench.agents import COUNT, Stages, servers
 from tests.bench.payloads import CORPORA
 from tests.bench.progress import Bar
@@ -63,6 +63,11 @@ def webhooks(run: Run) -> Iterator[Row]:
             yield from courier.run(engine, beside, run.count)
 
 
+def channel(run: Run) -> Iterator[Row]:
+    """Post answers to a receiver through the webhook channel alone, plain and over TLS."""
+    return webhook_channel.run(run.count)
+
+
 def sizes(run: Run) -> Iterator[Row]:
     """Bytes on disk a request, of two corpora."""
     for kind in run.databases:
@@ -99,6 +104,7 @@ STAGES = {
     "enqueue": Stage(enqueue, COUNT),
     "agents": Stage(agents, COUNT),
     "webhooks": Stage(webhooks, courier.COUNT),
+    "channel": Stage(channel, webhook_channel.COUNT),
     "disk": Stage(sizes, disk.COUNT),
     "flush": Stage(flush, quick.COUNT),
     "way": Stage(way, whole_way.COUNT),
