@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -26,6 +27,7 @@ LONGEST_STAGE_SECONDS = 900.0
 
 def main() -> None:
     """Run the stages, and print the tables."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended so too, it leaves nothing behind
     arguments = _arguments()
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
     databases = [arguments.database] if arguments.database else list(DATABASES)

@@ -113,7 +113,7 @@ def lines(costs: Costs) -> list[Line]:
 def _cores(costs: Costs) -> Iterator[Line]:
     yield _core("services: enqueue_many", costs.cpu(ENQUEUE, SERVICE), "in the services' processes")
     for stage in AGENTS:
-        yield _core(f"workers: {stage}", costs.cpu(stage, AGENT), "a process each, any number")
+        yield _core(f"workers: {stage}", costs.cpu(stage, AGENT), "a process is a core at most")
     yield _core("workers: webhooks over TLS", costs.cpu(WEBHOOK, "courier"), "if each answer is one")
     yield _core("PostgreSQL", costs.sum(POSTGRESQL, *AGENTS), "a primary a cell")
     yield _core("PostgreSQL: webhooks", costs.cpu(WEBHOOK, POSTGRESQL), "if each answer is one")
