@@ -6,10 +6,10 @@ RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check chaos bench diagrams clean setup
+.PHONY: help demo test coverage check chaos bench bench-million bench-growth diagrams clean setup
 
 help:  ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## Make the virtual environment with all tools (every target makes what it needs)
 
@@ -51,8 +51,14 @@ check: $(READY)  ## Everything static: ruff (lint, format), mypy strict, import-
 chaos: $(READY)  ## Attack the promises with real crashes and outages, and count what became of them (CHAOS='--help')
 	@$(BIN)/python -m tests.chaos $(CHAOS)
 
-bench: $(READY)  ## Measure each stage and the whole way, against the bare cost of the same work
-	@$(BIN)/python -m tests.bench
+bench: $(READY)  ## Measure each stage and the whole way, against the bare cost of the same work (BENCH='--help')
+	@$(BIN)/python -m tests.bench $(BENCH)
+
+bench-million: $(READY)  ## The whole way with a million requests, beside that with a hundred thousand
+	@$(BIN)/python -m tests.bench million
+
+bench-growth: $(READY)  ## What the next requests cost on none, one and five million finished ones (50 GB of disk)
+	@$(BIN)/python -m tests.bench growth
 
 diagrams: $(READY)  ## Write the diagrams of the states into docs/architecture.md again
 	@$(BIN)/python -m tests.papers.diagrams

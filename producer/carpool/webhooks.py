@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -44,12 +46,18 @@ def sign(body: bytes, webhook_id: str, secret: str | Sequence[str], at: datetime
     Raises:
         InvalidSetting: a secret is malformed, or none is given.
     """
-    text = body.decode()
+    keys = [_key(secret)] if isinstance(secret, str) else [_key(one) for one in secret]
+    if not keys:
+        raise InvalidSetting("secret", "must be given")
+    timestamp = str(int(at.timestamp()))
+    signed = b"%b.%b.%b" % (webhook_id.encode(), timestamp.encode(), body)
+    # By hand, as the library takes twice as long as the digest: it works on texts, and copies the body three times.
+    digests = [b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys]
     return {
         "content-type": "application/json",
         "webhook-id": webhook_id,
-        "webhook-timestamp": str(int(at.timestamp())),
-        "webhook-signature": " ".join(signer.sign(webhook_id, at, text) for signer in _signers(secret)),
+        "webhook-timestamp": timestamp,
+        "webhook-signature": " ".join(f"v1,{digest}" for digest in digests),
     }
 
 
@@ -71,6 +79,12 @@ def _signer(secret: str) -> Webhook:
         return Webhook(secret)
     except (EmptyWebhookSecretError, Base64Error, ValueError):
         raise InvalidSetting("secret", "must be whsec_ and base64") from None
+
+
+@lru_cache(maxsize=8)
+def _key(secret: str) -> bytes:
+    _signer(secret)  # raises what is to be raised
+    return b64decode(secret.removeprefix("whsec_"))
 
 
 def _reason_to_refuse(body: bytes, headers: dict[str, str], signer: Webhook) -> str | None:

@@ -11,16 +11,29 @@ from urllib.parse import urlsplit
 
 import msgspec
 import sqlalchemy as sa
+from sqlmodel import SQLModel
+from tests.bench import payloads
 
-from carpool_worker.claude.results import CHUNK_LINES
-from carpool_worker.pipeline.inbox.stream import CHUNK_REQUESTS
-from carpool_worker.store.requests import bodies
+from carpool.contract import to_json
+from carpool_worker import models  # noqa: F401 - the tables in SQLModel.metadata
+
+CHUNK = 4_000
+"""Rows or lines in one transaction, as Carpool has them."""
 
 POST_BLOCK = 1 << 20
 ENDED_WITHIN = 120.0
 """Seconds that the simulator may take until a batch has ended."""
 
 HEADERS = {"x-api-key": "simulated", "anthropic-version": "2023-06-01"}
+
+
+BARE = sa.Table(
+    "bench_lines",
+    sa.MetaData(),
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+"""What collected lines are compared with."""
 
 
 class Line(msgspec.Struct):
@@ -32,38 +45,39 @@ class Line(msgspec.Struct):
 decode_line = msgspec.json.Decoder(Line).decode
 
 
-def copy_requests(source: sa.Engine, target: sa.Engine) -> float:
-    """Insert the requests and params of `source` into `target` as they are; seconds, reading not included."""
+def copy_rows(source: sa.Engine, target: sa.Engine) -> float:
+    """Insert the rows of all tables of `source` into `target` as they are; seconds, reading not included."""
     seconds = 0.0
-    for table, key in (("requests", "id"), ("params", "request_id")):
-        for rows in _pages(source, table, key):
+    for table in SQLModel.metadata.tables:
+        for rows in pages(source, table):
             start = time.perf_counter()
             with target.begin() as connection:
-                insert(connection, table, rows)
+                insert(connection, table, columns(table), rows)
             seconds += time.perf_counter() - start
     return seconds
 
 
-def insert(connection: sa.Connection, table: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Insert whole rows through the driver: executemany for SQLite, COPY for PostgreSQL."""
+def insert(
+    connection: sa.Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Insert rows through the driver: executemany for SQLite, COPY for PostgreSQL."""
     driver: Any = connection.connection.driver_connection
+    names = ", ".join(f'"{name}"' for name in columns)
     if connection.dialect.name == "sqlite":
-        driver.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+        places = ", ".join("?" * len(columns))
+        driver.executemany(f"INSERT INTO {table} ({names}) VALUES ({places})", rows)
         return
-    with driver.cursor().copy(f"COPY {table} FROM STDIN") as copy:
+    with driver.cursor().copy(f"COPY {table} ({names}) FROM STDIN") as copy:
         for row in rows:
             copy.write_row(row)
 
 
-def write_body(engine: sa.Engine, batch_id: str, body: IO[bytes]) -> None:
-    """Write the JSON body of a batch."""
-    with engine.connect() as connection:
-        found = bodies.of_batch(connection, batch_id)
-        items = (
-            b'{"custom_id":"%b","params":%b}' % (custom_id.encode(), params) for custom_id, params in found
-        )
-        body.write(b'{"requests":[' + next(items))
-        body.writelines(b"," + item for item in items)
+def write_body(params: Iterable[payloads.Params], body: IO[bytes]) -> None:
+    """Write the JSON body of a batch with these requests, their custom_ids as long as Carpool's."""
+    frame = b'{"requests":['
+    for number, one in enumerate(params):
+        body.write(b'%b{"custom_id":"%032x","params":%b}' % (frame, number, to_json(one)))
+        frame = b","
     body.write(b"]}")
 
 
@@ -83,11 +97,19 @@ def post_batch(url: str, body: IO[bytes]) -> tuple[str, float]:
 
 
 def collect(url: str, claude_id: str, engine: sa.Engine) -> float:
-    """Read the result lines, decode their custom_ids, insert them into `answers`; seconds."""
+    """Read the result lines, decode their custom_ids, insert them into a table of two columns; seconds."""
+    with engine.begin() as connection:
+        BARE.drop(connection, checkfirst=True)
+        BARE.create(connection)
     start = time.perf_counter()
-    for lines in chunked(result_lines(url, claude_id), CHUNK_LINES):
+    for lines in chunked(result_lines(url, claude_id), CHUNK):
         with engine.begin() as connection:
-            insert(connection, "answers", [(decode_line(line).custom_id, line) for line in lines])
+            insert(
+                connection,
+                BARE.name,
+                BARE.columns.keys(),
+                [(decode_line(line).custom_id, line) for line in lines],
+            )
     return time.perf_counter() - start
 
 
@@ -112,16 +134,19 @@ def timed(act: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _pages(engine: sa.Engine, table: str, key: str) -> Iterator[list[tuple[Any, ...]]]:
-    last = ""
-    page = sa.text(f"SELECT * FROM {table} WHERE {key} > :last ORDER BY {key} LIMIT {CHUNK_REQUESTS}")
-    while True:
-        with engine.connect() as connection:
-            rows = [tuple(row) for row in connection.execute(page, {"last": last})]
-        if not rows:
-            return
-        yield rows
-        last = rows[-1][0]
+def columns(table: str) -> list[str]:
+    """Return the names of the columns, in the order of the model."""
+    return [column.name for column in SQLModel.metadata.tables[table].columns]
+
+
+def pages(engine: sa.Engine, table: str) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the rows of a table as the driver has them, in lists, by the table's primary key; see `columns`."""
+    names = ", ".join(f'"{name}"' for name in columns(table))
+    keys = ", ".join(column.name for column in SQLModel.metadata.tables[table].primary_key)
+    with engine.connect().execution_options(yield_per=CHUNK, carpool_reads=True) as connection:
+        found = connection.execute(sa.text(f"SELECT {names} FROM {table} ORDER BY {keys}"))
+        for rows in found.partitions(CHUNK):
+            yield [tuple(row) for row in rows]
 
 
 def _read(response: HTTPResponse) -> bytes:

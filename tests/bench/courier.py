@@ -1,83 +1,123 @@
-"""Webhooks end to end, database included, against bare aiohttp posts of the same bytes in the same run."""
+"""Webhooks end to end, database included, plain and over TLS, against bare aiohttp posts of as many bytes.
+
+A rate here is a core's: requests by the CPU seconds of the courier's process and the database's.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
+import ssl
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import aiohttp
 import celery
+import psutil
 import sqlalchemy as sa
-from tests.bench.rows import Row
+import trustme
+from tests.bench import bare, payloads, places
+from tests.bench.agents import Agents, Servers
+from tests.bench.meter import measured, tree
+from tests.bench.rows import Row, at_least
 from tests.bench.webhook_receiver import receiving
-from tests.fixtures.deliveries import WEBHOOK_SECRET, completed_request
+from tests.fixtures.deliveries import WEBHOOK_SECRET
 
-from carpool.contract import mint_id, to_json
-from carpool_worker import database
-from carpool_worker.models import AnswerRow, Request
+from carpool import Webhook
+from carpool_worker.database import open_engine
 from carpool_worker.pipeline.delivery import courier
 from carpool_worker.settings import read_settings
-from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.store.requests.answers import load_answers
 
-AIM = 6_000.0
-TEXT = "A sentence of an answer, about sixty characters long, no more. " * 25
-RESULT = to_json(
-    {"type": "succeeded", "message": {"role": "assistant", "content": [{"type": "text", "text": TEXT}]}}
-)
+COUNT = 10_000
+AIMS = {"http": 15_000.0, "https": 8_000.0}
+STAGES = {"http": "webhooks, plain", "https": "webhooks, TLS"}
+BODY = b"x" * 1_500
+"""About what is posted of an answer: the answer, its metadata and what it cost."""
 
-
-def run(engine: sa.Engine, count: int = 10_000) -> list[Row]:
-    """Deliver `count` answers of about 2 KB to a receiver in its own process; the engine's tables must be empty."""
-    with receiving() as port:
-        url = f"http://127.0.0.1:{port}/claude"
-        ids = _fill(engine, url, count)
-        cpu = time.process_time()
-        seconds = _deliver(engine, count)
-        cpu = time.process_time() - cpu
-        bare_seconds = asyncio.run(_post_bare(url, _bodies(engine, ids)))
-    name = f"webhooks ({engine.dialect.name})"
-    return [Row(name, count, seconds, "aiohttp posts of the same bytes", bare_seconds, AIM, cpu)]
+CONNECTIONS = 20
 
 
-def _fill(engine: sa.Engine, url: str, count: int) -> list[str]:
-    callback = to_json({"kind": "webhook", "url": url}).decode()
-    now = database.now()
-    ids = [mint_id("bench") for _ in range(count)]
-    rows = [completed_request(id_, now, client="bench", callback=callback, params_bytes=2_000) for id_ in ids]
-    with database.write(engine) as connection:
-        connection.execute(sa.insert(Request), rows)
-        connection.execute(sa.insert(AnswerRow), [{"request_id": id_, "body": RESULT} for id_ in ids])
-        deliveries.insert(connection, [(id_, callback) for id_ in ids], now)
-    return ids
+def run(engine: sa.Engine, servers: Servers, count: int) -> Iterator[Row]:
+    """Deliver `count` answers to a receiver in its own process, over either scheme."""
+    with tempfile.TemporaryDirectory(prefix="carpool-bench-") as folder:
+        certificate, authority = Path(folder) / "receiver.pem", Path(folder) / "authority.pem"
+        issue(certificate, authority)
+        # Where OpenSSL looks for the authorities that the system trusts, and so Python's ssl.
+        with places.environment(SSL_CERT_FILE=str(authority)):
+            for scheme in AIMS:
+                with receiving(certificate if scheme == "https" else None) as port:
+                    yield _measure(engine, servers, count, f"{scheme}://127.0.0.1:{port}/claude")
 
 
-def _deliver(engine: sa.Engine, count: int) -> float:
+def _measure(engine: sa.Engine, servers: Servers, count: int, url: str) -> Row:
+    agents = Agents(engine, servers)
+    agents.finish(payloads.prose(count), Webhook(url))
+    agents.close()
+    database_url = engine.url.render_as_string(hide_password=False)
+    with _courier(database_url) as (process, pipe):
+        roots = {"courier": process} | ({"postgresql": found} if (found := agents.postmaster) else {})
+        with measured(lambda: {name: tree(root) for name, root in roots.items()}) as spent:
+            pipe.send("begin")
+            delivered = pipe.recv()
+    if not delivered:
+        raise AssertionError(f"none of {count:,} were delivered")
+    note = f"{count - delivered:,} were deferred" if delivered < count else ""  # the machine is busy
+    bare_seconds = bare.timed(lambda: asyncio.run(post_bare(url, delivered)))
+    scheme = url.partition(":")[0]
+    a_core = at_least(delivered / sum(spent.cpu.values()), AIMS[scheme], "/s a core")
+    what = "aiohttp posts of as many bytes"
+    row = Row(
+        STAGES[scheme], engine.dialect.name, delivered, spent.seconds, what, bare_seconds, cpu=spent.cpu
+    )
+    return replace(row, peaks=spent.peaks, note=note, aims=(a_core,))
+
+
+@contextmanager
+def _courier(database_url: str) -> Iterator[tuple[psutil.Process, Connection]]:
+    """Run a courier in a process of its own, which reads at its start which authorities it trusts."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_deliver, args=(database_url, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        ours.recv()
+        yield psutil.Process(process.pid), ours
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _deliver(database_url: str, pipe: Connection) -> None:
     settings = read_settings(webhook_secret=WEBHOOK_SECRET, webhook_allowed_networks="127.0.0.0/8")
-    start = time.perf_counter()
-    delivered = courier.deliver(engine, celery.Celery(broker="memory://"), settings)
-    seconds = time.perf_counter() - start
-    if delivered != count:
-        raise AssertionError(f"{delivered:,} of {count:,} were delivered")
-    return seconds
+    engine = open_engine(database_url)
+    pipe.send("ready")
+    pipe.recv()
+    pipe.send(courier.deliver(engine, celery.Celery(broker="memory://"), settings))
+    pipe.recv()  # until the last look at this process
 
 
-def _bodies(engine: sa.Engine, ids: list[str]) -> list[bytes]:
-    with database.read(engine) as connection:
-        answers = load_answers(connection, ids[:1_000])
-    bodies = [to_json(answer) for answer in answers.values()]
-    return [bodies[number % len(bodies)] for number in range(len(ids))]
+def issue(certificate: Path, authority: Path) -> None:
+    """Make an authority, and a key with its certificate for 127.0.0.1."""
+    issuer = trustme.CA()
+    issuer.cert_pem.write_to_path(authority)
+    issued = issuer.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(certificate)
 
 
-async def _post_bare(url: str, bodies: list[bytes]) -> float:
-    waiting = iter(bodies)
+async def post_bare(url: str, count: int) -> None:
+    """Post as many bytes with aiohttp, unsigned."""
+    waiting = iter(range(count))
 
     async def post(session: aiohttp.ClientSession) -> None:
-        for body in waiting:
-            async with session.post(url, data=body) as response:
+        for _ in waiting:
+            async with session.post(url, data=BODY) as response:
                 await response.read()
 
-    async with aiohttp.ClientSession() as session:
-        start = time.perf_counter()
-        await asyncio.gather(*(post(session) for _ in range(20)))
-        return time.perf_counter() - start
+    trusted = aiohttp.TCPConnector(ssl=ssl.create_default_context())
+    async with aiohttp.ClientSession(connector=trusted) as session:
+        await asyncio.gather(*(post(session) for _ in range(CONNECTIONS)))

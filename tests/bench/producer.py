@@ -1,23 +1,31 @@
-"""The producer's stages against raw XADDs of the same bytes, to the same Redis, in the same run."""
+"""The producer's stages against raw XADDs of the same entries, to the same Redis, in the same run: medians of three."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
+import psutil
 import redis
-from tests.bench.rows import Row
+from tests.bench import payloads, places
+from tests.bench.bare import timed
+from tests.bench.meter import Processes, measured
+from tests.bench.rows import Row, at_least, median
 
 from carpool import AsyncProducer, Producer, Webhook
 from carpool.contract import ENTRY_FIELD, INBOX, QUEUED
 
-ENQUEUE_AIM = 12_000.0
-ENQUEUE_MANY_AIM = 120_000.0
+ENQUEUE_MANY_AIM = 150_000.0
 AT_ONCE_AIM = 40_000.0
 """Requests a second and process."""
 
+ENQUEUE_SHARE_AIM = 0.65
+"""Of the rate of redis-py's bare XADD."""
+
+ROUNDS = 3
 SINGLE_SHARE = 20
 """One request in so many is enqueued by itself, as that takes longer."""
 
@@ -25,81 +33,93 @@ COROUTINES = 100
 """How many enqueue at once."""
 
 CALLBACK = Webhook("https://billing.example.com/claude")
+SERVICE = "service"
+"""The name of this process, in which the producer runs."""
 
 
-def requests(count: int) -> Iterator[dict[str, Any]]:
-    """Yield requests of 1 to 2.4 kB, no two alike."""
-    review = "The kettle boils quickly, is easy to clean, and its handle stays cool. "
-    for number in range(count):
-        content = f"Review {number}: {review * (13 + number % 19)}"
-        message = {"role": "user", "content": content}
-        yield {"model": "claude-haiku-4-5", "max_tokens": 64, "messages": [message]}
+def run(server: redis.Redis, count: int) -> Iterator[Row]:
+    """Measure the ways into the inbox; it is emptied before and after."""
+    url = places.url_of(server)
+    watched = {SERVICE: [psutil.Process()], "valkey": [places.valkey_process(server)]}
+    bench = Bench(server, lambda: watched)
+    with Producer(url, max_queued=0) as producer:
+        producer.enqueue(next(payloads.mixed(1)))
+        yield bench.enqueue_many(producer, count)
+        yield bench.enqueue(producer, count // SINGLE_SHARE)
+    yield bench.enqueue_at_once(url, count // SINGLE_SHARE * 2)
 
 
-def run(redis_url: str, count: int) -> list[Row]:
-    """Measure both ways into the inbox; the inbox is emptied before and after."""
-    with redis.Redis.from_url(redis_url) as connection, Producer(redis_url, max_queued=0) as producer:
-        producer.enqueue(next(requests(1)))
-        rows = [
-            _many(producer, connection, count),
-            _one(producer, connection, count // SINGLE_SHARE),
-            _at_once(redis_url, connection, count // SINGLE_SHARE * 2),
-        ]
-        connection.delete(INBOX, QUEUED)
-    return rows
+class Bench:
+    """Measures what appends to the inbox, and then the bare append of the same entries."""
+
+    def __init__(self, server: redis.Redis, processes: Processes) -> None:
+        self._server = server
+        self._processes = processes
+
+    def enqueue_many(self, producer: Producer, count: int) -> Row:
+        """Enqueue from one iterable."""
+        requests = list(payloads.mixed(count))  # building them is the service's own work
+        row = self._median("enqueue_many", count, lambda: producer.enqueue_many(requests, callback=CALLBACK))
+        return replace(row, aims=(at_least(row.rate, ENQUEUE_MANY_AIM),))
+
+    def enqueue(self, producer: Producer, count: int) -> Row:
+        """Enqueue one by one."""
+        requests = list(payloads.mixed(count))
+
+        def enqueue() -> None:
+            for request in requests:
+                producer.enqueue(request, callback=CALLBACK)
+
+        row = self._median("enqueue", count, enqueue)
+        share = (row.bare_seconds or 0.0) / row.seconds
+        return replace(row, aims=(at_least(share, ENQUEUE_SHARE_AIM, "× bare XADD's rate"),))
+
+    def enqueue_at_once(self, url: str, count: int) -> Row:
+        """Enqueue one by one from many coroutines of one AsyncProducer."""
+        requests = list(payloads.mixed(count))
+
+        def enqueue() -> float:
+            return asyncio.run(_enqueue_at_once(url, requests))
+
+        row = self._median(f"AsyncProducer, {COROUTINES} coroutines", count, enqueue)
+        return replace(row, aims=(at_least(row.rate, AT_ONCE_AIM),))
+
+    def _median(self, stage: str, count: int, enqueue: Callable[[], object]) -> Row:
+        """Measure it ROUNDS times; where `enqueue` returns seconds, those count."""
+        return median([self._once(stage, count, enqueue) for _ in range(ROUNDS)])
+
+    def _once(self, stage: str, count: int, enqueue: Callable[[], object]) -> Row:
+        self._server.delete(INBOX, QUEUED)
+        with measured(self._processes) as spent:
+            found = enqueue()
+        seconds = found if isinstance(found, float) else spent.seconds
+        bare_seconds = self._append_raw()
+        return Row(
+            stage, "", count, seconds, "redis-py's XADD of the same entries", bare_seconds, cpu=spent.cpu
+        )
+
+    def _append_raw(self) -> float:
+        stream: Any = self._server.xrange(INBOX)
+        self._server.delete(INBOX, QUEUED)
+        entries = [fields[ENTRY_FIELD] for _, fields in stream]
+
+        def append() -> None:
+            for entry in entries:
+                self._server.xadd(INBOX, {ENTRY_FIELD: entry})
+
+        seconds = timed(append)
+        self._server.delete(INBOX, QUEUED)
+        return seconds
 
 
-def _many(producer: Producer, connection: redis.Redis, count: int) -> Row:
-    connection.delete(INBOX, QUEUED)
-    seconds = _timed(lambda: producer.enqueue_many(requests(count), callback=CALLBACK))
-    entries = _drained(connection)
-    bare_seconds = _timed(lambda: _append_raw(connection, entries))
-    return Row("enqueue_many", count, seconds, "packed XADD", bare_seconds, ENQUEUE_MANY_AIM)
-
-
-def _one(producer: Producer, connection: redis.Redis, count: int) -> Row:
-    connection.delete(INBOX, QUEUED)
-    singles = list(requests(count))
-    seconds = _timed(lambda: [producer.enqueue(single, callback=CALLBACK) for single in singles])
-    entries = _drained(connection)
-    bare_seconds = _timed(lambda: _append_raw(connection, entries))
-    return Row("enqueue", count, seconds, "one XADD", bare_seconds, ENQUEUE_AIM)
-
-
-def _at_once(redis_url: str, connection: redis.Redis, count: int) -> Row:
-    """Enqueue one by one from many coroutines of one AsyncProducer."""
-    connection.delete(INBOX, QUEUED)
-    singles = requests(count)
+async def _enqueue_at_once(url: str, requests: list[payloads.Params]) -> float:
+    waiting = iter(requests)
 
     async def coroutine(producer: AsyncProducer) -> None:
-        for single in singles:  # shared: each takes the next
-            await producer.enqueue(single, callback=CALLBACK)
+        for request in waiting:  # shared: each takes the next
+            await producer.enqueue(request, callback=CALLBACK)
 
-    async def enqueue() -> float:
-        async with AsyncProducer(redis_url, max_queued=0) as producer:
-            started = perf_counter()
-            await asyncio.gather(*(coroutine(producer) for _ in range(COROUTINES)))
-            return perf_counter() - started
-
-    seconds = asyncio.run(enqueue())
-    entries = _drained(connection)
-    bare_seconds = _timed(lambda: _append_raw(connection, entries))
-    stage = f"AsyncProducer.enqueue, {COROUTINES} coroutines"
-    return Row(stage, count, seconds, "XADD of the same entries", bare_seconds, AT_ONCE_AIM)
-
-
-def _timed(work: Callable[[], object]) -> float:
-    started = perf_counter()
-    work()
-    return perf_counter() - started
-
-
-def _drained(connection: redis.Redis) -> list[bytes]:
-    stream: Any = connection.xrange(INBOX)
-    connection.delete(INBOX, QUEUED)
-    return [fields[ENTRY_FIELD] for _, fields in stream]
-
-
-def _append_raw(connection: redis.Redis, entries: list[bytes]) -> None:
-    for entry in entries:
-        connection.xadd(INBOX, {ENTRY_FIELD: entry})
+    async with AsyncProducer(url, max_queued=0) as producer:
+        started = perf_counter()
+        await asyncio.gather(*(coroutine(producer) for _ in range(COROUTINES)))
+        return perf_counter() - started

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
@@ -41,22 +43,26 @@ class Counting(asyncio.Protocol):
             self.transport.write(ANSWER)
 
 
-async def _serve(ready: Connection) -> None:
-    server = await asyncio.get_running_loop().create_server(Counting, "127.0.0.1", 0)
+async def _serve(ready: Connection, certificate: Path | None) -> None:
+    context = None
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+    server = await asyncio.get_running_loop().create_server(Counting, "127.0.0.1", 0, ssl=context)
     ready.send(server.sockets[0].getsockname()[1])
     await server.serve_forever()
 
 
-def _run(ready: Connection) -> None:
-    asyncio.run(_serve(ready))
+def _run(ready: Connection, certificate: Path | None) -> None:
+    asyncio.run(_serve(ready, certificate))
 
 
 @contextmanager
-def receiving() -> Iterator[int]:
-    """Run the receiver in a process of its own; its port."""
+def receiving(certificate: Path | None = None) -> Iterator[int]:
+    """Run the receiver in a process of its own, over TLS with this certificate and key; its port."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_run, args=(theirs,), daemon=True)
+    process = context.Process(target=_run, args=(theirs, certificate), daemon=True)
     process.start()
     theirs.close()  # a child that dies is noticed so
     try:

@@ -1,4 +1,4 @@
-"""The whole way: a `carpool up` of real processes, a service that enqueues and takes its answers."""
+"""The whole way: a `carpool up` of real processes, a service that enqueues and takes its answers; and the raw SDK."""
 
 from __future__ import annotations
 
@@ -7,50 +7,120 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
-from tests.bench.meter import Measured, measured
-from tests.bench.payloads import ANSWER
-from tests.bench.rows import Row
-from tests.bench.traffic import Told, service
+from tests.bench import places, raw_sdk
+from tests.bench.meter import measured, tree
+from tests.bench.places import NewDatabase
+from tests.bench.progress import Bar
+from tests.bench.rows import Aim, Row, at_least, at_most, median
+from tests.bench.traffic import service
 
 from carpool_worker.processes.data_folder import read_env
 from carpool_worker.processes.parent_death import wrapped
 from carpool_worker.processes.up import READY
-from carpool_worker.simulator import RemoteSimulator, Script
 
 COUNT = 100_000
-AIM = 10_000.0
+RATE_AIM, RATIO_AIM, CPU_AIM = 25_000.0, 1.6, 60.0
+MEMORY_AIM = 128
+"""MB of any process."""
+
+MILLION = 1_000_000
+MILLION_MEMORY_AIM = 160
+MILLION_SHARE_AIM = 0.9
+"""Of the rate with COUNT requests."""
+
+ROUNDS = 3
 CONCURRENCY = 4
 STOP_SECONDS = 100.0
 ANSWERS_WITHIN = 150.0
-"""Seconds after which a run is given up."""
+SLOWEST_RATE = 1_000.0
+"""A run is given up after ANSWERS_WITHIN seconds, and those that the requests take at this rate."""
 
-QUICK_SETTINGS = {"CARPOOL_FLUSH_INTERVAL": "1", "CARPOOL_POLL_INTERVAL": "1"}
+RAW = "raw SDK in memory"
+MEGABYTE = 1_000_000
+QUICK_SETTINGS = {
+    "CARPOOL_FLUSH_INTERVAL": "1",
+    "CARPOOL_POLL_INTERVAL": f"{raw_sdk.POLL_SECONDS:g}",
+    "CARPOOL_QUEUE_LIMIT": "10000000",
+}
 
 
-def run(database_url: str | None, bare_seconds: float, count: int) -> Row:
-    """Measure from the first enqueue to the last answer; without a database's URL on the embedded SQLite."""
-    with (
-        up(database_url) as (process, redis_url),
-        service(redis_url, count) as (service_pid, pipe),
-        measured(Programs(process.pid, service_pid).by_name) as spent,
-    ):
-        pipe.send("begin")
-        if not pipe.poll(ANSWERS_WITHIN):
-            raise TimeoutError(f"not all answers came within {ANSWERS_WITHIN:.0f} s")
-        told: Told = pipe.recv()
-    return _row("postgresql" if database_url else "sqlite", count, told, spent, bare_seconds)
+def run(count: int, databases: Sequence[str], bar: Bar) -> Iterator[Row]:
+    """Measure the raw SDK and Carpool on each database in turn, ROUNDS times; yield the medians."""
+    rows: dict[str, list[Row]] = defaultdict(list)
+    with places.simulator() as (_, simulator), places.postgresql() as new_database:
+        for number in range(ROUNDS):
+            bar.show(f"round {number + 1} of {ROUNDS}", number / ROUNDS)
+            rows[RAW].append(raw_sdk.run(count, simulator))
+            for kind in databases:
+                rows[kind].append(once(kind, new_database, count, simulator))
+    raw, *ways = (median(each) for each in rows.values())
+    yield raw
+    for way in ways:
+        compared = replace(way, bare=RAW, bare_seconds=raw.seconds)
+        yield replace(compared, aims=(*_aims(compared), _memory(compared, MEMORY_AIM)))
+
+
+def longest_seconds(count: int) -> float:
+    """Return how long `run_million` takes at most."""
+    return len(places.DATABASES) * (_longest_once(count) + _longest_once(COUNT) + 2 * STOP_SECONDS)
+
+
+def run_million(count: int, databases: Sequence[str], bar: Bar) -> Iterator[Row]:
+    """Measure the whole way with COUNT requests and then with `count`, a million unless said otherwise."""
+    with places.simulator() as (_, simulator), places.postgresql() as new_database:
+        for kind in databases:
+            few = once(kind, new_database, min(COUNT, count), simulator)
+            yield few
+            many = once(kind, new_database, count, simulator, bar)
+            share = at_least(many.rate / few.rate, MILLION_SHARE_AIM, f"× the rate with {few.count:,}")
+            yield replace(many, aims=(share, _memory(many, MILLION_MEMORY_AIM)))
+
+
+def once(
+    kind: str, new_database: NewDatabase, count: int, simulator: psutil.Process, bar: Bar | None = None
+) -> Row:
+    """Measure from the first enqueue to the last answer, on the embedded SQLite or a new database of PostgreSQL."""
+    url = new_database() if kind == "postgresql" else None
+    with up(url) as (process, redis_url), service(redis_url) as traffic:
+        others = {"service": traffic.process, "simulator": simulator}
+        if url and (postmaster := places.postmaster(url)):
+            others["postgresql"] = postmaster
+        with measured(Programs(process.pid, others).by_name) as spent:
+            told = traffic.run(count, _longest_once(count), bar)
+    note = (
+        f"enqueued after {told.enqueue_seconds:.1f} s, first answer after {told.first_answer_seconds:.1f} s, "
+        f"last after {told.last_answer_seconds:.1f} s"
+    )
+    seconds = told.last_answer_seconds
+    return Row("whole way", kind, count, seconds, cpu=spent.cpu, peaks=spent.peaks, note=note)
+
+
+def _longest_once(count: int) -> float:
+    return ANSWERS_WITHIN + count / SLOWEST_RATE
+
+
+def _aims(way: Row) -> Iterator[Aim]:
+    yield at_least(way.rate, RATE_AIM)
+    yield at_least((way.bare_seconds or 0.0) / way.seconds, RATIO_AIM, "× raw SDK's rate")
+    yield at_most(sum(way.cpu_each.values()), CPU_AIM, "µs CPU")
+
+
+def _memory(row: Row, most: int) -> Aim:
+    name, peak = max(row.peaks.items(), key=lambda item: item[1])
+    return at_most(peak / MEGABYTE, most, f"MB ({name})")
 
 
 @contextmanager
 def up(database_url: str | None) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `carpool up` in a temporary folder, simulated batches taking no time; its process and its Redis' URL."""
+    """Run `carpool up` in a temporary folder with the API of ANTHROPIC_BASE_URL; its process, its Redis' URL."""
     with tempfile.TemporaryDirectory(prefix="carpool-bench-") as folder:
-        options = ["--any-port", "--data", folder, "--latency", "0", "--concurrency", str(CONCURRENCY)]
+        options = ["--any-port", "--data", folder, "--concurrency", str(CONCURRENCY)]
         process = subprocess.Popen(
             wrapped([sys.executable, "-m", "carpool_worker.cli", "up", *options]),
             cwd=folder,  # no config/carpool.toml there
@@ -61,25 +131,23 @@ def up(database_url: str | None) -> Iterator[tuple[subprocess.Popen[str], str]]:
         )
         try:
             _wait_until_ready(process)
-            env = read_env(Path(folder))
-            RemoteSimulator(env["CARPOOL_SIMULATOR_URL"]).script(Script(text=ANSWER))
-            yield process, env["CARPOOL_REDIS_URL"]
+            yield process, read_env(Path(folder))["CARPOOL_REDIS_URL"]
         finally:
             process.terminate()
             process.communicate(timeout=STOP_SECONDS)
 
 
 class Programs:
-    """The processes of a `carpool up` by their program's name, and the service beside it."""
+    """The processes of a `carpool up` by their program's name, and others beside it with all below them."""
 
-    def __init__(self, up_pid: int, service_pid: int) -> None:
+    def __init__(self, up_pid: int, others: Mapping[str, psutil.Process]) -> None:
         self._up = psutil.Process(up_pid)
-        self._service = psutil.Process(service_pid)
+        self._others = others
         self._names: dict[int, str] = {}
 
     def by_name(self) -> Mapping[str, list[psutil.Process]]:
         """Return those that run now; the worker's children are `worker` as it is."""
-        found = defaultdict(list, {"service": [self._service]})
+        found = defaultdict(list, {name: tree(root) for name, root in self._others.items()})
         for process in self._up.children(recursive=True):
             with suppress(psutil.Error):  # it has just ended
                 found[self._name(process)].append(process)
@@ -87,17 +155,10 @@ class Programs:
 
     def _name(self, process: psutil.Process) -> str:
         if process.pid not in self._names:
-            # Valkey writes its title over its environment; what has no program's name is the supervisor
-            name = process.environ().get("SUPERVISOR_PROCESS_NAME") or process.name().removesuffix("-server")
-            self._names[process.pid] = name
+            # Valkey writes its title over its environment; what has no program's name otherwise is the supervisor
+            other = "valkey" if process.name().startswith("valkey") else "supervisor"
+            self._names[process.pid] = process.environ().get("SUPERVISOR_PROCESS_NAME") or other
         return self._names[process.pid]
-
-
-def _row(kind: str, count: int, told: Told, spent: Measured, bare_seconds: float) -> Row:
-    what = "the same by hand, step by step"
-    cpu_seconds = sum(spent.worked.values())
-    name = f"whole way ({kind})"
-    return Row(name, count, told.last_answer_seconds, what, bare_seconds, AIM, cpu_seconds, spent.peaks)
 
 
 def _wait_until_ready(process: subprocess.Popen[str]) -> None:
@@ -110,7 +171,5 @@ def _wait_until_ready(process: subprocess.Popen[str]) -> None:
 
 
 def _environment(database_url: str | None) -> dict[str, str]:
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CARPOOL_", "ANTHROPIC_"))
-    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CARPOOL_")}
     return kept | QUICK_SETTINGS | ({"CARPOOL_DATABASE_URL": database_url} if database_url else {})

@@ -13,11 +13,13 @@ import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import sqlalchemy as sa
 import typer
 import yaml
 from tests.papers.fences import PROJECT
 
 from carpool_worker.cli import app
+from carpool_worker.models import tables
 
 COMMANDS = typer.main.get_command(app)
 OPERATORS = {"&&", "||", "|", ";", "&", ">", ">>", "<"}
@@ -141,12 +143,25 @@ def mermaid(text: str) -> None:
     assert text.startswith(("flowchart ", "stateDiagram-v2\n", "sequenceDiagram\n"))
 
 
+def sql(text: str) -> None:
+    """It runs on the tables, which a name before a dot has in a schema of its own."""
+    engine = sa.create_engine("sqlite://")
+    with engine.connect() as connection:
+        for cell in sorted(set(re.findall(r"\b(\w+)\.usage\b", text))):
+            connection.exec_driver_sql(f"ATTACH ':memory:' AS {cell}")
+            connection = connection.execution_options(schema_translate_map={None: cell})
+            tables.usage.create(connection)
+        connection.exec_driver_sql(text)
+    engine.dispose()
+
+
 READERS: dict[str, Callable[[str], object]] = {
     "python": python,
     "sh": shell,
     "toml": settings_in_toml,
     "json": json.loads,
     "yaml": yaml.safe_load,
+    "sql": sql,
     "env": environment,
     "mermaid": mermaid,
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from base64 import b64decode
 from functools import cache
@@ -41,6 +42,7 @@ START_QUEUE_LIMIT = 200_000
 LONGEST_SUBMIT_TIMEOUT = 1_500.0
 """Seconds: the task that posts a batch must be over long before Redis delivers its message again, after an hour."""
 
+PROXY = re.compile(r"((https?|socks5h)://([!-.0-?A-~]+@)?([\w.-]+|\[[\da-f:]+])(:\d{1,5})?/?)?", re.A | re.I)
 DEFAULT_CONFIG = Path("config/carpool.toml")
 
 
@@ -75,6 +77,13 @@ def check_secret(secret: SecretStr) -> SecretStr:
         key = b""
     if prefix != "whsec_" or not 24 <= len(key) <= 64:
         raise ValueError("each must be whsec_ and the base64 of 24 to 64 random bytes")
+    return secret
+
+
+def check_proxy(secret: SecretStr) -> SecretStr:
+    """Accept an empty text, or the URL of a proxy; raises ValueError."""
+    if not PROXY.fullmatch(secret.get_secret_value()):
+        raise ValueError("must be http://, https:// or socks5h://[user:password@]host[:port]")
     return secret
 
 
@@ -143,6 +152,7 @@ class Settings(BaseSettings):
 
     webhook_secret: Secrets = Field(default_factory=list)
     webhook_allowed_networks: Networks = Field(default_factory=list)
+    webhook_proxy: Annotated[SecretStr, AfterValidator(check_proxy)] = SecretStr("")
     webhook_timeout: Seconds = 20
     webhook_concurrency: int = Field(default=100, ge=1, le=2_000)
     webhook_host_concurrency: int = Field(default=20, ge=1, le=2_000)

@@ -87,9 +87,7 @@ class Closed:
 
 
 def test_a_url_that_is_accepted_is_decided_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "carpool_worker.pipeline.delivery.channels.webhook.socket_factory", lambda *_: Closed()
-    )
+    monkeypatch.setattr("carpool_worker.pipeline.delivery.channels.post.open_socket", Closed())
     settings = read_settings(
         webhook_secret=WEBHOOK_SECRET, webhook_allowed_networks="127.0.0.0/8", webhook_timeout=5
     )

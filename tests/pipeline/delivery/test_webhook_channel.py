@@ -17,7 +17,8 @@ from tests.pipeline.delivery.hostile import hostile
 
 from carpool.webhooks import sign
 from carpool_worker.exceptions import SettingsInvalid
-from carpool_worker.pipeline.delivery.channels.webhook import ANSWER_BYTES, WebhookChannel
+from carpool_worker.pipeline.delivery.channels.post import ANSWER_BYTES
+from carpool_worker.pipeline.delivery.channels.webhook import WebhookChannel
 from carpool_worker.policies.deliveries import Event, Sent
 
 NEW = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -233,8 +234,8 @@ def test_what_a_resolver_let_through_is_refused_when_its_socket_is_made(
 ) -> None:
     # Given
     monkeypatch.setattr(
-        "carpool_worker.pipeline.delivery.channels.webhook.PublicOnlyResolver",
-        lambda resolver, allowed, public: resolver,
+        "carpool_worker.pipeline.delivery.channels.targets.permitted",
+        lambda addresses, allowed, public: addresses,
     )
 
     # When

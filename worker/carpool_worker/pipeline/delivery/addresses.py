@@ -6,12 +6,10 @@ addresses of both kinds only the permitted ones are tried.
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Any
-
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 RECEIVE_BUFFER = 8_192
 """Bytes that a socket buffers. Little of an answer is read, and a receiver that floods us with a hundred thousand
@@ -19,6 +17,9 @@ interim answers has to wait after every few."""
 
 Address = IPv4Address | IPv6Address
 Networks = Sequence[IPv4Network | IPv6Network]
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+"""Returns the addresses of a host and port; raises OSError if it has none, UnicodeError if it can't be a name."""
 
 NAT64 = IPv6Network("64:ff9b::/96")
 """RFC 6052: the last 32 bits are the IPv4 address that is reached."""
@@ -50,41 +51,39 @@ def reachable(address: str, allowed: Networks, public: bool = True) -> bool:
     return public and _is_public(plain)
 
 
-class PublicOnlyResolver(AbstractResolver):
-    """Resolves names with `resolver`, and leaves out the addresses that webhooks may not reach."""
-
-    def __init__(self, resolver: AbstractResolver, allowed: Networks, public: bool) -> None:
-        self._resolver = resolver
-        self._allowed = allowed
-        self._public = public
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Resolve a name; raises TargetRefused if none of its addresses may be reached, OSError if it has none."""
-        found = await self._resolver.resolve(host, port, family)
-        allowed = [one for one in found if reachable(one["host"], self._allowed, self._public)]
-        if found and not allowed:
-            raise TargetRefused
-        return allowed
-
-    async def close(self) -> None:
-        """Close the resolver."""
-        await self._resolver.close()
+def permitted(addresses: Iterable[str], allowed: Networks, public: bool) -> list[str]:
+    """Return the addresses that webhooks may reach; raises TargetRefused if they may reach none."""
+    found = [address for address in addresses if reachable(address, allowed, public)]
+    if not found:
+        raise TargetRefused
+    return found
 
 
-def socket_factory(allowed: Networks, public: bool) -> Callable[[Any], socket.socket]:
-    """Return a factory of an aiohttp connector's sockets; it raises TargetRefused for a forbidden address."""
+class LentSocket(socket.socket):
+    """A socket with a small buffer for libcurl, which works with a duplicate of it: this one is closed once dropped."""
 
-    def open_socket(info: Any) -> socket.socket:
-        family, kind, protocol, _, (address, *_) = info
-        if not reachable(address, allowed, public):
-            raise TargetRefused
-        opened = socket.socket(family, kind, protocol)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        return opened
+    def __init__(self, family: int, kind: int, protocol: int) -> None:
+        super().__init__(family, kind, protocol)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
-    return open_socket
+    def __del__(self) -> None:
+        self.close()
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """Resolve a name in a thread, as the system does; a Resolve."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def open_socket(
+    family: int, kind: int, protocol: int, address: str, allowed: Networks, public: bool
+) -> LentSocket:
+    """Return a socket for a connection to this address; raises TargetRefused if webhooks may not reach it."""
+    if not reachable(address, allowed, public):
+        raise TargetRefused
+    return LentSocket(family, kind, protocol)
 
 
 def _innermost(address: Address) -> Address:

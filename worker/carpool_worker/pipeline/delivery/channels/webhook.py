@@ -5,32 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from io import BytesIO
+from time import monotonic
 from types import TracebackType
 from typing import Self
 
-import aiohttp
-from aiohttp.abc import AbstractResolver
-from yarl import URL
+import pycurl
 
 from carpool.webhooks import delivery_body, sign
-from carpool_worker.pipeline.delivery.addresses import PublicOnlyResolver, TargetRefused, socket_factory
+from carpool_worker.pipeline.delivery.addresses import Resolve, TargetRefused, resolve
 from carpool_worker.pipeline.delivery.channels import Outgoing
+from carpool_worker.pipeline.delivery.channels.post import Post, trust
+from carpool_worker.pipeline.delivery.channels.targets import Found, Lookups, Target, authority, parse
+from carpool_worker.pipeline.delivery.channels.transfers import TransferFailed, Transfers
 from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.policies.retry_after import parse_retry_after
 from carpool_worker.settings import Settings
 from carpool_worker.telemetry.traces import delivering
 
-ANSWER_BYTES = 1_024
-"""Read of a receiver's answer; if it sends more, its connection is closed."""
-
 ANSWER_SECONDS = 1.0
 """Waited for the start of an answer's body once its status has come; the status alone decides."""
 
-LARGE_BODY = 1_000_000
-"""A body of this many bytes or more is written piece by piece, so that other deliveries proceed meanwhile."""
-
-USER_AGENT = {"user-agent": "carpool"}
+SWEEP_SECONDS = 0.2
+"""Between looks for answers that don't end."""
 
 UNSIGNED = Sent(Event.DEFERRED, "not sent: set CARPOOL_WEBHOOK_SECRET, webhooks are never sent unsigned")
 PLAIN_HTTP = Sent(Event.REFUSED, "not sent: plain http goes only to CARPOOL_WEBHOOK_ALLOWED_NETWORKS")
@@ -41,13 +37,18 @@ NO_URL = Sent(Event.REFUSED, "not sent: the callback is no http or https URL wit
 class WebhookChannel:
     """Posts answers to URLs; used as an asynchronous context manager, which owns the connections."""
 
-    def __init__(self, settings: Settings, resolver: AbstractResolver | None = None) -> None:
+    def __init__(self, settings: Settings, resolve: Resolve = resolve) -> None:
         self._settings = settings
-        self._resolver = resolver
         self._secrets = [secret.get_secret_value() for secret in settings.webhook_secret]
+        self._lookups = Lookups(resolve, settings.webhook_allowed_networks)
+        self._options = trust()
+        self._idle: list[Post] = []
+        self._busy: set[Post] = set()
+        self._sweep: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
-        self._sessions = {"https": self._session(public=True), "http": self._session(public=False)}
+        self._loop = asyncio.get_running_loop()
+        self._transfers = Transfers(self._settings.webhook_concurrency)
         return self
 
     async def __aexit__(
@@ -56,13 +57,14 @@ class WebhookChannel:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for session in self._sessions.values():
-            await session.close()
+        if self._sweep:
+            self._sweep.cancel()
+        self._transfers.close()
 
     def receiver(self, target: str) -> str:
         """Return the host and port."""
         try:
-            return _parsed(target).authority
+            return authority(target)
         except ValueError:
             return ""
 
@@ -71,60 +73,78 @@ class WebhookChannel:
         if not self._secrets:
             return UNSIGNED
         body = delivery_body(outgoing.state, outgoing.finished_at, outgoing.answer)
-        headers = sign(body, outgoing.request_id, self._secrets, datetime.now(UTC)) | USER_AGENT
+        headers = sign(body, outgoing.request_id, self._secrets, datetime.now(UTC))
         try:
-            url = _parsed(outgoing.target)
+            target = parse(outgoing.target)
             with delivering("webhook", outgoing.request_id, outgoing.trace) as traced:
-                return await self._post(self._sessions[url.scheme], url, body, headers | traced)
-        except (KeyError, ValueError, aiohttp.InvalidURL):
+                return await self._post(target, body, headers | traced if traced else headers)
+        except ValueError:  # a name that can't be looked up is a UnicodeError, which is one
             return NO_URL
         except TimeoutError:
-            return Sent(Event.FAILED, f"no answer within {self._settings.webhook_timeout:g} s")
-        except aiohttp.ClientConnectorError as error:
-            if isinstance(error.os_error, TargetRefused):
-                return PLAIN_HTTP if url.scheme == "http" else PRIVATE
-            return Sent(Event.FAILED, str(error))
-        except (aiohttp.ClientError, OSError) as error:
-            return Sent(Event.FAILED, f"{type(error).__name__}: {error}")
+            return self._late()
+        except TargetRefused:
+            return PRIVATE if target.is_public else PLAIN_HTTP
+        except OSError as error:
+            return Sent(Event.FAILED, f"{target.host} has no address: {error.strerror or error}")
 
-    async def _post(
-        self, session: aiohttp.ClientSession, url: URL, body: bytes, headers: Mapping[str, str]
-    ) -> Sent:
-        data = body if len(body) < LARGE_BODY else BytesIO(body)
-        async with session.post(url, data=data, headers=headers, allow_redirects=False) as response:
-            retry_after = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
-            return Sent(Event.ANSWERED, await _start(response), response.status, retry_after)
+    async def _post(self, target: Target, body: bytes, headers: Mapping[str, str]) -> Sent:
+        seconds = self._settings.webhook_timeout
+        found = self._lookups.known(target)
+        if found is None:
+            start = monotonic()
+            async with asyncio.timeout(seconds):
+                found = await self._lookups.find(target)
+            seconds -= monotonic() - start
+        post = self._idle.pop() if self._idle else self._new_post()
+        post.prepare(target, found, headers, body, seconds)
+        self._busy.add(post)
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(SWEEP_SECONDS, self._end_slow_answers)
+        try:
+            failed = await self._transfers.start(post.curl)
+            return self._outcome(post, found, failed)
+        finally:
+            self._transfers.abandon(post.curl)
+            post.release(body)
+            self._busy.discard(post)
+            self._idle.append(post)
 
-    def _session(self, public: bool) -> aiohttp.ClientSession:
-        allowed = self._settings.webhook_allowed_networks
-        connector = aiohttp.TCPConnector(
-            limit=self._settings.webhook_concurrency,
-            resolver=PublicOnlyResolver(self._resolver or aiohttp.DefaultResolver(), allowed, public),
-            socket_factory=socket_factory(allowed, public),
+    def _outcome(self, post: Post, found: Found, failed: TransferFailed | None) -> Sent:
+        if status := post.status:
+            found.is_loaded = True
+            return Sent(Event.ANSWERED, post.answer, status, _seconds(post.retry_after))
+        if post.is_refused:
+            raise TargetRefused
+        return self._failure(failed)
+
+    def _failure(self, failed: TransferFailed | None) -> Sent:
+        if failed is None:
+            return Sent(Event.FAILED, "the receiver's answer has no status")
+        if failed.code == pycurl.E_OPERATION_TIMEDOUT:
+            return self._late()
+        if failed.code == pycurl.E_URL_MALFORMAT:
+            return NO_URL
+        return Sent(Event.FAILED, failed.text)
+
+    def _late(self) -> Sent:
+        return Sent(Event.FAILED, f"no answer within {self._settings.webhook_timeout:g} s")
+
+    def _new_post(self) -> Post:
+        return Post(
+            self._options,
+            self._settings.webhook_proxy.get_secret_value(),
+            self._settings.webhook_allowed_networks,
+            self._transfers.expect_new_socket,
         )
-        timeout = aiohttp.ClientTimeout(total=self._settings.webhook_timeout)
-        return aiohttp.ClientSession(
-            connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
-        )
+
+    def _end_slow_answers(self) -> None:
+        """End the posts whose answer's head came a while ago, and whose body still comes."""
+        moment = monotonic() - ANSWER_SECONDS
+        for post in [post for post in self._busy if post.has_answered_before(moment)]:
+            self._transfers.abort(post.curl, pycurl.E_OPERATION_TIMEDOUT, "the answer does not end")
+        waits = bool(self._busy)
+        self._sweep = self._loop.call_later(SWEEP_SECONDS, self._end_slow_answers) if waits else None
 
 
-def _parsed(target: str) -> URL:
-    """Return the URL with its path as the client wrote it: `%2F` is not `/` to every server.
-
-    Raises:
-        ValueError: it is no URL for webhooks.
-    """
-    if " " in target or not target.isprintable():
-        raise ValueError("holds spaces or control characters")
-    url = URL(target, encoded=target.isascii())
-    if url.user is not None or url.password is not None:
-        raise ValueError("holds a user or a password")
-    return url
-
-
-async def _start(response: aiohttp.ClientResponse) -> str:
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            return (await response.content.read(ANSWER_BYTES)).decode(errors="replace")
-    except (aiohttp.ClientError, TimeoutError):
-        return ""  # the status has come, and it alone decides
+def _seconds(retry_after: str | None) -> float | None:
+    return None if retry_after is None else parse_retry_after(retry_after, datetime.now(UTC))
