@@ -82,10 +82,13 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_wait: int | None  # milliseconds
     trace: str | None
 
-    def request(self, request: Request | Params) -> CheckedRequest:
+    def request(self, params: Params, key: str | None = None) -> CheckedRequest:
+        """Return one request that has no options of its own but the key; raises InvalidRequest."""
+        key = None if key is None else _checked_key(key)
+        return self._request(params, self.terms, self.metadata, self.max_wait, key)
+
+    def overridden(self, request: Request) -> CheckedRequest:
         """Return one request, whose own options override these; raises InvalidRequest."""
-        if not isinstance(request, Request):
-            return self._request(request, self.terms, self.metadata, self.max_wait, None)
         wait, metadata, key = request.max_wait, request.metadata, request.idempotency_key
         return self._request(
             request.params,
