@@ -177,10 +177,13 @@ def test_more_clients_than_prometheus_should_know_are_summed(carpool: Carpool) -
 
 
 def put_into_ledger(carpool: Carpool, rows: str) -> None:
+    """Append usage as collectors do, of the default account and in batches."""
     columns = (
-        "day, client, model, requests, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens"
+        "day, client, model, requests, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens, "
+        "unpriced, cost, list_price, account, gateway_key, processing"
     )
-    carpool.change(f"INSERT INTO usage ({columns}, unpriced, cost, list_price) VALUES {rows}")
+    given = f"SELECT *, '', '', 'batch' FROM (VALUES {rows}) AS given"
+    carpool.change(f"INSERT INTO usage_entries ({columns}) {given}")
 
 
 def test_without_redis_the_tables_still_tell_their_part(carpool: Carpool, producer: Producer) -> None:
