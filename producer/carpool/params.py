@@ -23,7 +23,7 @@ IMPOSSIBLE = frozenset({"stream", "speed", "store", "fallbacks"})
 
 MAX_MODEL_LENGTH = 256
 
-NUMBERS = frozenset({int, float, type(None)})
+NUMBERS = frozenset({int, float})
 
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -77,11 +77,11 @@ def _are_plain(params: object) -> bool:
         plain = convert(params, _PlainParams)
     except msgspec.ValidationError:
         return False
-    # An integer of an enum, and a Decimal, are converted too.
+    # Members of an IntEnum, and Decimals, are converted too.
     return (
         type(params) is dict
-        and type(params["max_tokens"]) is int
-        and type(params.get("temperature")) in NUMBERS
+        and type(plain.max_tokens) is int
+        and (plain.temperature is None or type(params["temperature"]) in NUMBERS)
         and is_model(plain.model)
     )
 
