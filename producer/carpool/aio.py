@@ -48,7 +48,7 @@ class AsyncProducer:
         What many coroutines enqueue at the same moment is appended in one round trip: enqueue with `gather` or a
         TaskGroup, not one by one.
         """
-        request = self._options.check(options).request(Request(params, idempotency_key=idempotency_key))
+        request = self._options.check(options).request(params, idempotency_key)
         await self._appends.append(request)
         return request.id.hex()
 
@@ -58,7 +58,7 @@ class AsyncProducer:
         **options: Unpack[EnqueueOptions],
     ) -> RequestIds:
         """Enqueue any number of requests, from an async iterable too; see `Producer.enqueue_many`."""
-        packer = Packer(self._options, options)
+        packer = Packer(self._options, self._options.check(options))
         with packer.deferring_failure():
             if isinstance(requests, AsyncIterable):
                 async for request in requests:

@@ -23,13 +23,13 @@ OWN_NAMES = ("carpool.", "carpool:")
 """Prefixes of Carpool's own tasks, queues and Redis keys, which no callback may name."""
 
 
-class Webhook(msgspec.Struct, frozen=True, tag_field="kind", tag="webhook"):
+class Webhook(msgspec.Struct, frozen=True, cache_hash=True, tag_field="kind", tag="webhook"):
     """The answer is posted to `url`, signed as Standard Webhooks 1.0.0 specifies; see `carpool.webhooks.verify`."""
 
     url: str
 
 
-class Task(msgspec.Struct, frozen=True, tag_field="kind", tag="task"):
+class Task(msgspec.Struct, frozen=True, cache_hash=True, tag_field="kind", tag="task"):
     """The answer is the one argument of the Celery task `name`, sent to `queue` on the broker that Carpool uses."""
 
     name: str

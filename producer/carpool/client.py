@@ -8,13 +8,15 @@ from time import monotonic, sleep
 from typing import Self, Unpack
 
 import redis
+from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from carpool.cancellation import CancelCommand
+from carpool.entries import CheckedRequest, pack_entry
 from carpool.envelopes import EnqueueOptions, Params, Request
 from carpool.options import DEFAULT_MAX_QUEUED, NO_RETRY, ONE_RETRY, RECONNECT_SECONDS, SOCKET, Options
-from carpool.packer import Packer
-from carpool.pipelining import LOST, PipelinedAppend, execute
+from carpool.packer import Packer, append_command, is_accepted, refusal
+from carpool.pipelining import LOST, DirectConnections, PipelinedAppend, append, execute
 from carpool.request_ids import RequestIds
 from carpool.results import Result
 from carpool.waiting import ReplyWaiter
@@ -44,6 +46,7 @@ class Producer:
     ) -> None:
         self._options = Options.resolve(url, client, max_queued, allow_http, durable)
         self._redis = redis.Redis.from_url(self._options.url, retry=Retry(*ONE_RETRY), **SOCKET)
+        self._direct = DirectConnections(self._redis)
         self._reader = redis.Redis.from_url(self._options.url, retry=Retry(*NO_RETRY), **SOCKET)
 
     def enqueue(
@@ -61,11 +64,13 @@ class Producer:
                 request may be enqueued all the same: then `unknown` has its id.
             NotDurable: Redis could not confirm that the request is on disk. If Redis may have it, `unknown` has its id.
         """
-        packer = Packer(self._options, options)
-        packer.add(Request(params, idempotency_key=idempotency_key))
-        with PipelinedAppend(self._redis, packer) as append:
-            append.finish()
-        return packer.accepted[0]
+        request = self._options.check(options).request(params, idempotency_key)
+        if self._options.durable or not self._append_directly(request):
+            packer = Packer(self._options)
+            packer.pack(request)
+            packer.close()
+            append(self._redis, packer)
+        return request.id.hex()
 
     def enqueue_many(
         self, requests: Iterable[Params | Request], **options: Unpack[EnqueueOptions]
@@ -80,13 +85,13 @@ class Producer:
             SourceFailed: the iterable raised; its exception is the error's cause.
             InvalidRequest, QueueFull, RedisUnavailable, NotDurable: as in `enqueue`.
         """
-        packer = Packer(self._options, options)
-        with PipelinedAppend(self._redis, packer) as append:
+        packer = Packer(self._options, self._options.check(options))
+        with PipelinedAppend(self._redis, packer) as pipeline:
             with packer.deferring_failure():
                 for request in requests:
                     if packer.add(request):
-                        append.send()
-            append.finish()
+                        pipeline.send()
+            pipeline.finish()
         return packer.finish()
 
     def cancel(self, *request_ids: str) -> None:
@@ -143,6 +148,21 @@ class Producer:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _append_directly(self, request: CheckedRequest) -> bool:
+        """Append a request in one round trip; return False if Redis didn't reply, or lacks the script.
+
+        Raises what `Packer.settle` raises.
+        """
+        try:
+            reply = self._direct.send(append_command(pack_entry([request]), 1, self._options.max_queued))
+        except LOST:
+            return False
+        if is_accepted(reply):
+            return True
+        if isinstance(reply, NoScriptError):
+            return False
+        raise refusal(self._options, reply)
 
     def _cancel(self, command: CancelCommand) -> None:
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 import uuid_utils
@@ -195,6 +194,9 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     data: msgspec.Raw  # an Answer
 
 
+to_json = msgspec.json.Encoder().encode
+"""Return a value as JSON; these bytes are what is stored and sent."""
+
 encode_entry = msgspec.msgpack.Encoder().encode
 decode_entry = msgspec.msgpack.Decoder(Entry).decode
 encode_old_entry = msgspec.msgpack.Encoder().encode
@@ -241,8 +243,3 @@ def lane_of(model: str, headers: Mapping[str, str]) -> str:
     if not headers:
         return model
     return " ".join([model, *(f"{name}={headers[name]}" for name in sorted(headers))])
-
-
-def to_json(value: Any) -> bytes:
-    """Return a value as JSON; these bytes are what is stored and sent."""
-    return msgspec.json.encode(value)

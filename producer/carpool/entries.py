@@ -43,7 +43,7 @@ class CheckedRequest(msgspec.Struct, frozen=True, gc=False):
 class OpenEntry:
     """The requests of an entry that is not full yet; all have the same terms and the same model."""
 
-    __slots__ = ("places", "requests", "size")
+    __slots__ = ("full", "places", "requests", "size")
 
     def __init__(self) -> None:
         self.requests: list[CheckedRequest] = []
@@ -51,25 +51,21 @@ class OpenEntry:
         """Of the requests, among all of their call."""
         self.size = 0
         """Bytes of the params, and of what else grows with a request."""
+        self.full = False
+        """Whether nothing else fits."""
 
-    def has_room(self, request: CheckedRequest) -> bool:
-        """Return whether the request fits."""
-        return self.size + _size(request) <= SEGMENT_BYTES or not self.requests
-
-    def add(self, request: CheckedRequest, place: int) -> None:
-        """Append a request that fits."""
+    def add(self, request: CheckedRequest, place: int) -> bool:
+        """Append the request if it fits; return whether it does."""
+        size = self.size + len(request.params)
+        if request.metadata is not None or request.idempotency_key is not None:
+            size += len(request.metadata or b"") + len(request.idempotency_key or "")
+        if size > SEGMENT_BYTES and self.requests:
+            return False
         self.requests.append(request)
         self.places.append(place)
-        self.size += _size(request)
-
-    @property
-    def full(self) -> bool:
-        """Whether nothing else fits."""
-        return len(self.requests) == SEGMENT_REQUESTS or self.size >= SEGMENT_BYTES
-
-    def pack(self) -> bytes:
-        """Return the entry as it goes into the inbox."""
-        return pack_entry(self.requests)
+        self.size = size
+        self.full = size >= SEGMENT_BYTES or len(self.requests) == SEGMENT_REQUESTS
+        return True
 
 
 def pack_entry(requests: Sequence[CheckedRequest]) -> bytes:
@@ -134,10 +130,6 @@ def envelopes(entry: Entry) -> Iterator[Envelope]:
             deadline=deadline,
             tags=tuple(tags or ()),
         )
-
-
-def _size(request: CheckedRequest) -> int:
-    return len(request.params) + len(request.metadata or b"") + len(request.idempotency_key or "")
 
 
 def _column(values: list[Value | None]) -> list[Value | None] | None:

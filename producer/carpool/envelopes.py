@@ -59,6 +59,9 @@ class EnqueueOptions(TypedDict, total=False):
     it is that of OpenTelemetry's current span, if the service uses OpenTelemetry."""
 
 
+KNOWN_OPTIONS = EnqueueOptions.__optional_keys__
+
+
 class Request(msgspec.Struct, frozen=True):
     """One request of an `enqueue_many`, with options of its own; None stands for the call's default."""
 
@@ -82,10 +85,13 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_wait: int | None  # milliseconds
     trace: str | None
 
-    def request(self, request: Request | Params) -> CheckedRequest:
+    def request(self, params: Params, key: str | None = None) -> CheckedRequest:
+        """Return one request that has no options of its own but the key; raises InvalidRequest."""
+        key = None if key is None else _checked_key(key)
+        return self._request(params, self.terms, self.metadata, self.max_wait, key)
+
+    def overridden(self, request: Request) -> CheckedRequest:
         """Return one request, whose own options override these; raises InvalidRequest."""
-        if not isinstance(request, Request):
-            return self._request(request, self.terms, self.metadata, self.max_wait, None)
         wait, metadata, key = request.max_wait, request.metadata, request.idempotency_key
         return self._request(
             request.params,
@@ -124,18 +130,26 @@ def check_options(client: str, options: EnqueueOptions, *, allow_http: bool = Fa
         InvalidRequest: an option breaks a rule; it names the option and the rule.
         TypeError: there is no such option.
     """
-    if unknown := options.keys() - EnqueueOptions.__optional_keys__:
-        raise TypeError(f"got an unexpected keyword argument {min(unknown)!r}")
-    callback, metadata, trace = options.get("callback"), options.get("metadata"), options.get("trace")
+    if not options.keys() <= KNOWN_OPTIONS:
+        raise TypeError(f"got an unexpected keyword argument {min(options.keys() - KNOWN_OPTIONS)!r}")
+    metadata, max_wait, trace = options.get("metadata"), options.get("max_wait"), options.get("trace")
     profile, workspace = options.get("user_profile_id"), options.get("workspace_id")
-    max_wait = options.get("max_wait")
+    betas = options.get("betas", ())
+    shared = (
+        client,
+        allow_http,
+        options.get("callback"),
+        tuple(betas) if type(betas) is list else betas,
+        profile,
+        workspace,
+        options.get("priority", 0),
+    )
+    try:
+        terms = _checked_terms(*shared)
+    except TypeError:  # not hashable
+        terms = _checked_terms.__wrapped__(*shared)
     return CheckedOptions(
-        terms=_terms(
-            client,
-            _headers(options.get("betas", ()), profile, workspace),
-            None if callback is None else callbacks.encode(callback, allow_http=allow_http),
-            _checked_priority(options.get("priority", 0)),
-        ),
+        terms=terms,
         allow_http=allow_http,
         metadata=None if metadata is None else encode("metadata", metadata, MAX_METADATA_BYTES),
         user_profile_id=profile,
@@ -152,6 +166,24 @@ def check_client(name: object) -> str:
     return name
 
 
+@lru_cache(maxsize=4096, typed=True)
+def _checked_terms(
+    client: str,
+    allow_http: bool,
+    callback: Any,
+    betas: object,
+    user_profile_id: object,
+    workspace_id: object,
+    priority: object,
+) -> EntryTerms:
+    return _terms(
+        client,
+        _headers(betas, user_profile_id, workspace_id),
+        None if callback is None else callbacks.encode(callback, allow_http=allow_http),
+        _checked_priority(priority),
+    )
+
+
 @lru_cache(maxsize=4096)
 def _terms(client: str, headers: Headers, callback: bytes | None, priority: int) -> EntryTerms:
     """Return the same EntryTerms for the same values, so that they are compared by identity."""
@@ -161,14 +193,6 @@ def _terms(client: str, headers: Headers, callback: bytes | None, priority: int)
 def _headers(betas: object, user_profile_id: object, workspace_id: object) -> Headers:
     if isinstance(betas, str) or not isinstance(betas, Sequence):
         raise InvalidRequest("betas", "must be a list of strings")
-    try:
-        return _checked_headers(tuple(betas), user_profile_id, workspace_id)
-    except TypeError:  # not hashable, so not a string
-        return _checked_headers.__wrapped__(tuple(betas), user_profile_id, workspace_id)
-
-
-@lru_cache(maxsize=4096)
-def _checked_headers(betas: tuple[object, ...], user_profile_id: object, workspace_id: object) -> Headers:
     names = [_checked_header(f"betas[{at}]", beta) for at, beta in enumerate(betas)]
     if sum(map(len, names)) + len(names) > MAX_BETAS_LENGTH:
         raise InvalidRequest("betas", f"must have {MAX_BETAS_LENGTH:,} characters at most, commas included")

@@ -16,8 +16,8 @@ from redis.exceptions import NoScriptError, OutOfMemoryError
 from carpool.append_script import APPEND_SCRIPT, OUT_OF_MEMORY, SCRIPT_SHA
 from carpool.contract import ENTRY_FIELD, INBOX, QUEUED
 from carpool.durability import PROBE, SYNC, confirm_probe, confirm_sync
-from carpool.entries import CheckedRequest, EntryTerms, OpenEntry
-from carpool.envelopes import EnqueueOptions, Params, Request
+from carpool.entries import CheckedRequest, EntryTerms, OpenEntry, pack_entry
+from carpool.envelopes import CheckedOptions, Params, Request
 from carpool.exceptions import (
     CarpoolError,
     InvalidRequest,
@@ -44,6 +44,25 @@ for the end of a long call."""
 Command = tuple[str | bytes | int | float, ...]
 
 
+def append_command(entry: bytes, requests: int, limit: int) -> Command:
+    """Return the Redis command that appends an entry with so many requests, if then no more than `limit` are queued."""
+    return "EVALSHA", SCRIPT_SHA, 2, INBOX, QUEUED, requests, limit, ENTRY_FIELD, entry
+
+
+def is_accepted(reply: object) -> bool:
+    """Return whether Redis has appended the entry, by its reply to the command."""
+    return isinstance(reply, int) and reply >= 0
+
+
+def refusal(settings: Options, reply: object) -> CarpoolError:
+    """Return the error to raise for a reply that tells that nothing was appended."""
+    if isinstance(reply, OutOfMemoryError) or reply == OUT_OF_MEMORY:
+        return QueueFull("Redis is out of memory, so the inbox takes no more requests for now")
+    if isinstance(reply, Exception):
+        return settings.unavailable(reply)
+    return QueueFull(f"the inbox has reached its limit of {settings.max_queued:,} requests")
+
+
 class _ClosedEntry(msgspec.Struct, frozen=True):
     places: list[int]  # of its requests, among all of the call
     packed: bytes
@@ -52,7 +71,7 @@ class _ClosedEntry(msgspec.Struct, frozen=True):
 class Packer:
     """The requests of one call on their way into the inbox."""
 
-    def __init__(self, settings: Options, options: EnqueueOptions | None = None) -> None:
+    def __init__(self, settings: Options, options: CheckedOptions | None = None) -> None:
         self._ids = bytearray()
         self._is_accepted = bytearray()
         """A byte for each request: whether Redis has acknowledged it."""
@@ -60,7 +79,7 @@ class Packer:
         self._pending: list[_ClosedEntry] = []
         self._pending_bytes = 0
         self._sent: list[_ClosedEntry] = []
-        self._checked = settings.check(options or {})
+        self._options = options or settings.check({})
         self._settings = settings
         self._failure: CarpoolError | None = None
         self._load_script = False
@@ -71,15 +90,16 @@ class Packer:
 
         Raises InvalidRequest; the requests added before are kept.
         """
-        return self.pack(self._checked.request(item))
+        options = self._options
+        return self.pack(options.overridden(item) if isinstance(item, Request) else options.request(item))
 
     def pack(self, request: CheckedRequest) -> bool:
         """Pack a request that is checked already; return whether enough is pending for a round trip."""
-        kind = request.terms, request.model
+        kind, place = (request.terms, request.model), len(self._is_accepted)
         entry = self._open.get(kind)
-        if entry is None or not entry.has_room(request):
+        if entry is None or not entry.add(request, place):
             entry = self._opened(kind)
-        entry.add(request, len(self._is_accepted))
+            entry.add(request, place)
         self._ids += request.id
         self._is_accepted.append(False)
         if entry.full:
@@ -111,11 +131,9 @@ class Packer:
         self._sent, self._pending, self._pending_bytes = self._sent + self._pending, [], 0
         load: list[Command] = [("SCRIPT LOAD", APPEND_SCRIPT)] if self._load_script else []
         sync: list[Command] = [SYNC] if self._settings.durable and self._sent else []
-        return [*load, *(self._append(entry) for entry in self._sent), *sync]
-
-    def _append(self, entry: _ClosedEntry) -> Command:
         limit = self._settings.max_queued
-        return "EVALSHA", SCRIPT_SHA, 2, INBOX, QUEUED, len(entry.places), limit, ENTRY_FIELD, entry.packed
+        appends = (append_command(entry.packed, len(entry.places), limit) for entry in self._sent)
+        return [*load, *appends, *sync]
 
     def settle(self, replies: Sequence[Any]) -> None:
         """Process the replies to `commands()`, with error replies as values.
@@ -140,7 +158,7 @@ class Packer:
         entries, self._sent = self._sent, []
         refusals = []
         for entry, reply in zip(entries, replies, strict=True):
-            if isinstance(reply, int) and reply >= 0:
+            if is_accepted(reply):
                 for place in entry.places:
                     self._is_accepted[place] = True
             elif isinstance(reply, NoScriptError) and not self._load_script:
@@ -149,9 +167,9 @@ class Packer:
                 refusals.append(reply)
         self._load_script = bool(self._sent)
         if refusals:
-            refusal = self._refusal(refusals[0])
-            refusal.accepted = self.accepted
-            raise refusal
+            error = refusal(self._settings, refusals[0])
+            error.accepted = self.accepted
+            raise error
 
     def _confirm_sync(self, reply: object) -> None:
         try:
@@ -191,13 +209,6 @@ class Packer:
             raise self._failure
         return self.accepted
 
-    def _refusal(self, reply: object) -> CarpoolError:
-        if isinstance(reply, OutOfMemoryError) or reply == OUT_OF_MEMORY:
-            return QueueFull("Redis is out of memory, so the inbox takes no more requests for now")
-        if isinstance(reply, Exception):
-            return self._settings.unavailable(reply)
-        return QueueFull(f"the inbox has reached its limit of {self._settings.max_queued:,} requests")
-
     def _opened(self, kind: tuple[EntryTerms, str]) -> OpenEntry:
         self._close(kind)
         if len(self._open) == OPEN_ENTRIES:
@@ -208,7 +219,7 @@ class Packer:
     def _close(self, kind: tuple[EntryTerms, str]) -> None:
         entry = self._open.pop(kind, None)
         if entry:
-            closed = _ClosedEntry(entry.places, entry.pack())
+            closed = _ClosedEntry(entry.places, pack_entry(entry.requests))
             self._pending.append(closed)
             self._pending_bytes += len(closed.packed)
 

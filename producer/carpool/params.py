@@ -6,8 +6,12 @@ Only what would certainly fail is refused; unknown keys pass through, as the API
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Annotated, Literal
 
-from carpool.contract import MAX_PARAMS_BYTES
+import msgspec
+from msgspec import convert
+
+from carpool.contract import MAX_PARAMS_BYTES, to_json
 from carpool.encoding import encode
 from carpool.exceptions import InvalidRequest
 
@@ -19,12 +23,70 @@ IMPOSSIBLE = frozenset({"stream", "speed", "store", "fallbacks"})
 
 MAX_MODEL_LENGTH = 256
 
+NUMBERS = frozenset({int, float})
+
+NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _CacheControl(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    type: str
+    ttl: str | None = None
+
+
+class _TextBlock(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    type: NonEmpty
+    text: str
+    cache_control: _CacheControl | None = None
+
+
+class _TextMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    role: Literal["user", "assistant", "system"]
+    content: NonEmpty | Annotated[list[_TextBlock], msgspec.Meta(min_length=1)]
+
+
+class _PlainParams(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The params that most requests have; `convert` finds out whether these do quicker than checks in Python would."""
+
+    model: str
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)]
+    messages: Annotated[list[_TextMessage], msgspec.Meta(min_length=1)]
+    system: str | list[_TextBlock] | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    top_k: int | None = None
+
 
 def check_params(params: object) -> bytes:
     """Return the params as JSON, of at most MAX_PARAMS_BYTES; that is what is sent to Anthropic.
 
     Raises InvalidRequest, naming the field and the rule, for what could only fail in a batch.
     """
+    if _are_plain(params):
+        try:
+            body = to_json(params)
+        except (ValueError, OverflowError):
+            body = None  # what follows names the culprit
+        if body is not None and len(body) <= MAX_PARAMS_BYTES:
+            return body
+    _check(params)
+    return encode("params", params, MAX_PARAMS_BYTES)
+
+
+def _are_plain(params: object) -> bool:
+    """Return whether the params certainly break no rule: a quick check, of what most requests have."""
+    try:
+        plain = convert(params, _PlainParams)
+    except msgspec.ValidationError:
+        return False
+    # Members of an IntEnum, and Decimals, are converted too.
+    return (
+        type(params) is dict
+        and type(plain.max_tokens) is int
+        and (plain.temperature is None or type(params["temperature"]) in NUMBERS)
+        and is_model(plain.model)
+    )
+
+
+def _check(params: object) -> None:
     if not isinstance(params, dict):
         raise InvalidRequest("params", "must be a dict, as for the Messages API")
     model = params.get("model")
@@ -36,7 +98,6 @@ def check_params(params: object) -> bytes:
     _check_messages(params.get("messages"))
     if not IMPOSSIBLE.isdisjoint(params):
         _check_possible(params)
-    return encode("params", params, MAX_PARAMS_BYTES)
 
 
 @lru_cache(maxsize=1024)

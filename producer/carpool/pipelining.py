@@ -1,8 +1,9 @@
-"""Pipelines over redis-py: one that waits for the replies, and one that packs the next requests meanwhile."""
+"""Ways to send commands by redis-py: one at a time, as a pipeline, and a pipeline packed while another is out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import getpid
 from typing import Any, Self
 
 import redis
@@ -24,6 +25,54 @@ def execute(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
         for command in commands:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
         return pipeline.execute(raise_on_error=False)
+
+
+def append(client: redis.Redis, packer: Packer) -> None:
+    """Send what the packer has closed, and wait until Redis has replied to everything.
+
+    Raises what `Packer.settle` raises, and RedisUnavailable when a second try fails too.
+    """
+    while packer.unsettled:
+        try:
+            replies = execute(client, packer.commands())
+        except LOST as error:
+            raise packer.unanswered(error) from error
+        packer.settle(replies)
+
+
+class DirectConnections:
+    """Idle connections for single commands: they are kept out of redis-py's pool, which takes as long as Redis does."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._pool: Any = client.connection_pool
+        self._idle: list[Any] = []
+
+    def send(self, command: Command) -> Any:
+        """Return the reply to a command, an error reply as a value; raises one of LOST."""
+        connection = self._connection()
+        try:
+            connection.send_packed_command(connection.pack_command(*command))
+            reply = _read(connection)
+        except BaseException:
+            # Otherwise its next user would take an unread reply for its own.
+            connection.disconnect()
+            self._pool.release(connection)
+            raise
+        if connection.should_reconnect():
+            self._pool.release(connection)
+        else:
+            self._idle.append(connection)
+        return reply
+
+    def _connection(self) -> Any:
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            return self._pool.get_connection()
+        if connection.pid != getpid():  # of the process that forked this one
+            self._idle.clear()
+            return self._pool.get_connection()
+        return connection
 
 
 class PipelinedAppend:
@@ -53,14 +102,14 @@ class PipelinedAppend:
             self._replies = len(commands)
         except LOST:
             self._disconnect()
-            self._append_now()
+            append(self._client, self._packer)
 
     def finish(self) -> None:
         """Send the rest, and wait until Redis has replied to everything."""
         self._packer.close()
         self.send()
         self._receive()
-        self._append_now()
+        append(self._client, self._packer)
 
     def __enter__(self) -> Self:
         return self
@@ -75,19 +124,11 @@ class PipelinedAppend:
             replies = [_read(self._connection) for _ in range(self._replies)]
         except LOST:
             self._disconnect()
-            self._append_now()
+            append(self._client, self._packer)
             return
         self._pool.release(self._connection)
         self._connection = None
         self._packer.settle(replies)
-
-    def _append_now(self) -> None:
-        while self._packer.unsettled:
-            try:
-                replies = execute(self._client, self._packer.commands())
-            except LOST as error:
-                raise self._packer.unanswered(error) from error
-            self._packer.settle(replies)
 
     def _disconnect(self) -> None:
         # Otherwise the connection's next user would take unread replies for its own.

@@ -66,8 +66,8 @@ class InMemoryProducer:
         self, params: Params, *, idempotency_key: str | None = None, **options: Unpack[EnqueueOptions]
     ) -> str:
         """Record one request, checked as by `Producer.enqueue`, and return its id."""
-        packer = Packer(self._options, options)
-        packer.add(Request(params, idempotency_key=idempotency_key))
+        packer = Packer(self._options)
+        packer.pack(self._options.check(options).request(params, idempotency_key))
         self._append(packer)
         return packer.accepted[0]
 
@@ -75,7 +75,7 @@ class InMemoryProducer:
         self, requests: Iterable[Params | Request], **options: Unpack[EnqueueOptions]
     ) -> RequestIds:
         """Record requests, checked as by `Producer.enqueue_many`, and return their ids."""
-        packer = Packer(self._options, options)
+        packer = Packer(self._options, self._options.check(options))
         with packer.deferring_failure():
             for request in requests:
                 packer.add(request)

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +25,7 @@ from tests.chaos.points import Points
 
 from carpool_worker import cli
 from carpool_worker.coordination import locks
-from carpool_worker.pipeline.delivery import courier
+from carpool_worker.pipeline.delivery import courier, in_flight, sending
 from carpool_worker.pipeline.delivery.channels.webhook import WebhookChannel
 from carpool_worker.pipeline.submission import cache_planner, rescuer
 from carpool_worker.policies import deliveries, in_doubt, retries
@@ -44,8 +43,9 @@ SHORTENED: dict[ModuleType, dict[str, Any]] = {
         "RUN_SECONDS": 3.0,
         "DRAIN_SECONDS": 1.0,
         "LEASE_MARGIN_SECONDS": 1.0,
-        "CLOGGED": replace(courier.CLOGGED, retry_after=1.0),
     },
+    sending: {"PARK_SECONDS": 1.0},
+    in_flight: {"PROGRESS_SECONDS": 0.1},
     deliveries: {"DEFERRED_SECONDS": 1.0},
 }
 TRANSPARENT = frozenset({"carpool_worker.database", "carpool_worker.claude.client"})

@@ -18,16 +18,21 @@ from carpool_worker.simulator import RemoteSimulator
 
 PICODOLLARS = 10**12
 ROWS = """
-SELECT r.id, r.client, r.model, r.state, r.metadata, r.callback, d.state AS delivery,
+SELECT r.id, r.client, r.model, r.state, r.metadata, r.callback, 
+    CASE WHEN substr(d.progress, r.answer_position + 1, 1) = 'd' THEN 'delivered' ELSE d.state END AS delivery,
     b.state = 'rejected' AND b.request_count = 1 AS refused_alone
-FROM requests r LEFT JOIN deliveries d ON d.request_id = r.id LEFT JOIN batches b ON b.id = r.batch_id"""
+FROM requests r LEFT JOIN deliveries d ON d.answer_id = r.answer_id AND (
+    d.position = r.answer_position OR d.position = -1 AND (
+        d.progress IS NULL OR substr(d.progress, r.answer_position + 1, 1) IN ('-', 'd')
+    )
+) LEFT JOIN batches b ON b.id = r.batch_id"""
 USAGE = """
 SELECT client, model, sum(requests) AS requests, sum(input_tokens) AS input_tokens,
     sum(output_tokens) AS output_tokens, sum(cost) AS cost FROM usage GROUP BY client, model"""
 OPEN = {
     "requests": "SELECT state, count(*) FROM requests WHERE finished_at IS NULL GROUP BY state",
     "batches": "SELECT state, count(*) FROM batches WHERE finished_at IS NULL GROUP BY state",
-    "deliveries": "SELECT state, count(*) FROM deliveries WHERE delivered_at IS NULL AND discarded_at IS NULL "
+    "deliveries": "SELECT state, sum(pending) FROM deliveries WHERE delivered_at IS NULL AND discarded_at IS NULL "
     "GROUP BY state",
 }
 ANSWER_MARK = "[simulated]"

@@ -6,18 +6,21 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.fixtures.agents import MODEL, Carpool, request
+from tests.fixtures.agents import Carpool, request
 from tests.fixtures.command_line import run, succeeded
 
 from carpool import Producer, Webhook
 from carpool_worker.app import app as celery
-from carpool_worker.database import write
+from carpool_worker.database import read, write
+from carpool_worker.models import tables
 from carpool_worker.pipeline.collection.collector import GONE, MISSING
 from carpool_worker.pipeline.delivery import courier
 from carpool_worker.policies.budgets import Budget
 from carpool_worker.settings import settings
 from carpool_worker.simulator import RemoteSimulator, Script
 from carpool_worker.states import BatchState
+from carpool_worker.store.requests import segments
+from carpool_worker.store.requests.answers import load_answers
 from carpool_worker.store.requests.endings import discard
 
 pytestmark = pytest.mark.usefixtures("command_line")
@@ -136,11 +139,11 @@ def test_what_may_have_been_paid_for_stays_unless_asked_for(carpool: Carpool, pr
     assert [state_of(carpool, id_) for id_ in ids] == [("retryable", 0)] * 2
 
 
-def test_an_outcome_that_nobody_knows_or_an_answer_that_is_gone_counts_as_paid_for(
+def test_an_outcome_or_an_error_that_nobody_knows_counts_as_paid_for(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     id_ = given_discarded(carpool, producer, simulator)
-    carpool.change(f"DELETE FROM answers WHERE request_id = '{id_}'")
+    carpool.change(f"UPDATE requests SET error = NULL WHERE id = id_of('{id_}')")
     assert "may have been paid for" in run("retry", id_, "--yes").output
 
     carpool.change(f"UPDATE requests SET outcome = 'surprising' WHERE id = id_of('{id_}')")
@@ -153,6 +156,7 @@ def test_an_outcome_that_nobody_knows_or_an_answer_that_is_gone_counts_as_paid_f
     [
         ("UPDATE requests SET cancel_requested_at = 5", "canceled by the client"),
         ("DELETE FROM params", "the params are no longer kept"),
+        ("UPDATE requests SET position = NULL", "the params are no longer kept"),
         ("UPDATE requests SET finished_at = 5 WHERE state = 'discarded'", "the params are no longer kept"),
         ("UPDATE deliveries SET state = 'delivering'", "the callback is being called"),
     ],
@@ -176,10 +180,50 @@ def test_many_go_back_in_steps(carpool: Carpool, producer: Producer, monkeypatch
     monkeypatch.setattr("carpool_worker.operations.retry.STEP", 4)
     producer.enqueue_many([request(str(number)) for number in range(10)])
     carpool.aggregate()
-    carpool.change("UPDATE requests SET state = 'discarded', outcome = 'expired', finished_at = batched_at")
+    carpool.change("UPDATE requests SET state = 'discarded', outcome = 'expired', finished_at = enqueued_at")
 
     assert succeeded("retry", "--all", "--yes") == "10 requests will be tried again.\n"
-    assert len(carpool.rows(f"SELECT id FROM requests WHERE state = 'retryable' AND model = '{MODEL}'")) == 10
+    assert len(carpool.rows("SELECT id FROM requests WHERE state = 'retryable'")) == 10
+
+
+def test_the_answer_of_the_end_before_is_erased_and_no_other(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    # Given two requests that failed together, so that their answers are in one segment
+    simulator.script(TROUBLE)
+    retried, other = producer.enqueue_many([request("poison a"), request("poison b")])
+    carpool.until(lambda: carpool.ended(2))
+    assert len(carpool.rows("SELECT id FROM answers")) == 1
+
+    # When
+    succeeded("retry", retried, "--yes")
+
+    # Then only the other's is left, and the retried one has none until it ends again
+    with read(carpool.engine) as connection:
+        [(_, bodies)] = segments.bodies(connection, tables.answers, answer_ids(carpool))
+        assert sorted(map(bool, bodies)) == [False, True]
+        assert load_answers(connection, [retried, other]).keys() == {other}
+        assert b"api_error" in bytes(load_answers(connection, [other])[other].error)
+    simulator.clear_scripts()
+    carpool.until(lambda: carpool.ended(2))
+    with read(carpool.engine) as connection:
+        assert load_answers(connection, [retried])[retried].state == "completed"
+
+
+def test_answers_of_which_none_is_left_are_deleted(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    simulator.script(TROUBLE)
+    producer.enqueue_many([request("poison a"), request("poison b")])
+    carpool.until(lambda: carpool.ended(2))
+
+    succeeded("retry", "--all", "--yes")
+
+    assert answer_ids(carpool) == []
+
+
+def answer_ids(carpool: Carpool) -> list[int]:
+    return [row.id for row in carpool.rows("SELECT id FROM answers")]
 
 
 def test_a_request_refused_for_its_clients_budget_can_be_retried_and_bypasses_the_budget(

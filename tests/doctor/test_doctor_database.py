@@ -9,9 +9,11 @@ from typing import Any, cast
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 from tests.fixtures.doctor import Doctor
 
 from carpool_worker import migrations
+from carpool_worker.database import open_engine, write
 
 
 def test_a_database_that_does_not_exist_is_not_created(doctor: Doctor, tmp_path: Path) -> None:
@@ -30,10 +32,25 @@ def test_a_database_that_can_not_be_used_is_found(doctor: Doctor, url: str) -> N
 
 def test_tables_of_another_version_are_found(doctor: Doctor, database_url: str) -> None:
     migrations.upgrade(database_url)
-    migrations.downgrade(database_url, "0001")
+    change(database_url, "UPDATE alembic_version SET version_num = '9999'")
     doctor.set(CARPOOL_DATABASE_URL=database_url)
 
-    assert doctor.finds("database", "wrong", "at revision 0001").mend == "carpool migrate"
+    assert doctor.finds("database", "wrong", "at revision 9999").mend == "carpool migrate"
+
+
+def test_tables_from_before_the_first_release_are_found(doctor: Doctor, database_url: str) -> None:
+    migrations.upgrade(database_url)
+    change(database_url, "DROP TABLE segments")
+    doctor.set(CARPOOL_DATABASE_URL=database_url)
+
+    assert "an empty database" in doctor.finds("database", "wrong", "can't be upgraded").mend
+
+
+def change(url: str, statement: str) -> None:
+    engine = open_engine(url)
+    with write(engine) as connection:
+        connection.execute(sa.text(statement))
+    engine.dispose()
 
 
 def test_a_sqlite_that_can_keep_no_log_beside_it_is_found(doctor: Doctor, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 import yaml
 from tests.conftest import free_port
 from tests.fixtures.agents import MODEL, Carpool, request
+from tests.fixtures.deliveries import claim_all, outcome_of
 from tests.fixtures.metrics import get, parsed, scrape, scraping
 
 from carpool import Producer, Task, Webhook
@@ -26,7 +28,7 @@ from carpool_worker.metrics.readings import connect_briefly
 from carpool_worker.policies.limits import Limits
 from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.store.deliveries.rows import DeliveryOutcome, SendAttempt
+from carpool_worker.store.deliveries.outcomes import DeliveryOutcome, SendAttempt
 
 CONFIG = Path(__file__).parents[2] / "config"
 RULES = CONFIG / "prometheus" / "carpool.rules.yml"
@@ -156,15 +158,13 @@ def try_each(carpool: Carpool, status: Callable[[str], int | None]) -> None:
     at = now()
     with write(carpool.engine) as connection:
         outcomes = []
-        for claimed in deliveries.claim(connection, 100, 60_000, at):
+        for claimed in claim_all(connection, at):
             answer = status(claimed.target)
             attempt = SendAttempt(at, status=answer)
-            failed = (answer or 0) >= 300
-            outcomes.append(
-                DeliveryOutcome.given_up(claimed, attempt, None)
-                if failed
-                else DeliveryOutcome.delivered(claimed, attempt)
-            )
+            given_up = functools.partial(DeliveryOutcome.given_up, attempt=attempt, error=None)
+            delivered = functools.partial(DeliveryOutcome.delivered, attempt=attempt)
+            became = given_up if (answer or 0) >= 300 else delivered
+            outcomes.append(outcome_of(connection, claimed, became))
         deliveries.record(connection, outcomes, at)
 
 
@@ -177,10 +177,13 @@ def test_more_clients_than_prometheus_should_know_are_summed(carpool: Carpool) -
 
 
 def put_into_ledger(carpool: Carpool, rows: str) -> None:
+    """Append usage as collectors do, of the default account and in batches."""
     columns = (
-        "day, client, model, requests, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens"
+        "day, client, model, requests, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens, "
+        "unpriced, cost, list_price, account, gateway_key, processing"
     )
-    carpool.change(f"INSERT INTO usage ({columns}, unpriced, cost, list_price) VALUES {rows}")
+    given = f"SELECT *, '', '', 'batch' FROM (VALUES {rows}) AS given"
+    carpool.change(f"INSERT INTO usage_entries ({columns}) {given}")
 
 
 def test_without_redis_the_tables_still_tell_their_part(carpool: Carpool, producer: Producer) -> None:

@@ -44,6 +44,7 @@ CLOCKS = {
     "batches": ("due_at", "opened_at", "submitting_at", "in_doubt_at", "search_started_at", "warm_until"),
     "requests": ("retry_at",),
     "deliveries": ("due_at",),
+    "parked_receivers": ("parked_until",),
     "lane_pauses": ("paused_at", "probe_at"),
 }
 

@@ -12,7 +12,7 @@ from tests.fixtures.command_line import run
 from tests.fixtures.deliveries import attempts, deliver, deliveries_by_id, given_deliveries, webhook
 
 from carpool_worker import database
-from carpool_worker.models.tables import answers, deliveries, endpoints
+from carpool_worker.models.tables import answers, deliveries, endpoints, requests
 from carpool_worker.states import DeliveryState
 
 command = partial(run, "deliveries")
@@ -173,7 +173,8 @@ def test_what_is_no_longer_kept_is_not_replayed_and_that_is_said(engine: sa.Engi
     # Given
     pruned, kept = given_dead_letters(engine, receiver, 2)
     with database.write(engine) as connection:
-        connection.execute(sa.delete(answers).where(answers.c.request_id == pruned))
+        gone = sa.select(requests.c.answer_id).where(requests.c.id == pruned)
+        connection.execute(sa.delete(answers).where(answers.c.id.in_(gone)))
 
     # When
     run = command("replay", "--client", "billing", "--yes")

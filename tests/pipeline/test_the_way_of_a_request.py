@@ -24,7 +24,7 @@ def test_a_request_comes_back_answered_priced_and_with_a_delivery(
     assert row.cost > 0
     assert row.list_price == 2 * row.cost
     [delivery] = carpool.rows("SELECT * FROM deliveries")
-    assert (delivery.request_id, delivery.state) == (request_id, "available")
+    assert (delivery.answer_id, delivery.pending, delivery.state) == (row.answer_id, 1, "available")
     [usage] = carpool.rows("SELECT * FROM usage")
     assert (usage.client, usage.model, usage.requests, usage.cost) == ("tests", MODEL, 1, row.cost)
     [batch] = carpool.rows("SELECT * FROM batches")

@@ -279,13 +279,13 @@ def test_a_bad_option_of_one_request_is_refused_by_its_name(
     params: dict[str, Any], own: Any, field: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=f"{field}: must be"):
-        check_options("tests", {}).request(Request(params, **own))
+        check_options("tests", {}).overridden(Request(params, **own))
 
 
 @pytest.mark.parametrize("key", ["", "x" * 257, 7, "a\0b", "\ud800"])
 def test_a_bad_idempotency_key_is_refused(params: dict[str, Any], key: Any) -> None:
     with pytest.raises(InvalidRequest, match="idempotency_key: must be"):
-        check_options("tests", {}).request(Request(params, idempotency_key=key))
+        check_options("tests", {}).overridden(Request(params, idempotency_key=key))
 
 
 def test_a_request_overrides_the_options_of_its_call(params: dict[str, Any]) -> None:
@@ -303,7 +303,7 @@ def test_a_request_overrides_the_options_of_its_call(params: dict[str, Any]) -> 
     )
     # When
     plain = common.request(params)
-    own = common.request(
+    own = common.overridden(
         Request(params, callback=Task("c"), metadata=2, betas=["d", "a"], priority=0, max_wait=0.5)
     )
     # Then

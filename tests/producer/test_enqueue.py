@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -242,6 +243,36 @@ def test_a_connection_that_redis_closed_while_idle_does_not_show(
         proxy.cut()
         producer.enqueue(params)
     assert worker.queued() == 2
+
+
+def test_a_producer_that_was_closed_connects_again(
+    producer: Producer, worker: HandWorker, params: dict[str, Any]
+) -> None:
+    for _ in range(2):
+        producer.enqueue(params)
+        producer.close()
+    assert worker.queued() == 2
+
+
+def test_a_process_that_was_forked_uses_connections_of_its_own(
+    producer: Producer, worker: HandWorker, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    producer.enqueue(params)
+    [inherited] = producer._direct._idle
+    # When
+    monkeypatch.setattr("carpool.pipelining.getpid", lambda: -1)
+    producer.enqueue(params)
+    # Then
+    assert worker.queued() == 2
+    assert inherited not in producer._direct._idle
+
+
+def test_threads_may_share_a_producer(producer: Producer, worker: HandWorker, params: dict[str, Any]) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        ids = list(threads.map(lambda _: producer.enqueue(params), range(400)))
+    assert {envelope.id for envelope in worker.envelopes()} == set(ids)
+    assert len(set(ids)) == 400
 
 
 def test_a_source_that_enqueues_by_itself_does_not_mix_up_replies(

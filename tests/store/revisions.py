@@ -47,7 +47,16 @@ _REQUEST: dict[str, Any] = {
     "params_bytes": 2,
     "enqueued_at": NOW,
 }
-_DELIVERY = {"channel": "webhook", "target": "https://example.com/hook", "attempt": 0, "due_at": NOW}
+_DELIVERY = {
+    "channel": "webhook",
+    "target": "https://example.com/hook",
+    "receiver": "example.com:443",
+    "client": "billing",
+    "attempt": 0,
+    "due_at": NOW,
+    "pending": 1,
+    "delivered": 0,
+}
 
 _USED = {
     "day": "2027-01-15",
@@ -176,11 +185,24 @@ FIRST: Rows = {
     "tags": [{"client": "billing", "tag": "invoice", "request_id": _id(ANSWERED)}],
     "cancellations": [{"request_id": "6" * 32, "client": "billing", "requested_at": NOW}],
     "deliveries": [
-        _DELIVERY | {"request_id": _id(ANSWERED), "state": "available", "claims": 2},
-        _DELIVERY | {"request_id": _id("4" * 32), "state": "delivered", "attempt": 1, "delivered_at": NOW},
+        _DELIVERY | {"answer_id": ANSWERS, "position": -1, "state": "available", "claims": 2},
         _DELIVERY
         | {
+            "answer_id": ANSWERS + 1,
+            "position": -1,
+            "state": "delivered",
+            "pending": 0,
+            "delivered": 1,
+            "progress": "do",
+            "progress_at": NOW,
+            "delivered_at": NOW,
+        },
+        _DELIVERY
+        | {
+            "answer_id": ANSWERS + 1,
+            "position": 1,
             "request_id": _id("5" * 32),
+            "attempt": 1,
             "state": "discarded",
             "last_error": "answered 410",
             "discarded_at": NOW,
@@ -197,6 +219,7 @@ FIRST: Rows = {
             "detail": "sorry",
         }
     ],
+    "parked_receivers": [{"receiver": "slow.example.com:443", "parked_until": NOW, "reason": "slow"}],
     "endpoints": [
         {
             "url": "https://example.com/gone",

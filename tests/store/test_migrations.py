@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from tests.store.revisions import AGAIN, ANSWERED, FILLING, RENAMED, ROWS, WAITING, Rows
+from tests.fixtures.deliveries import claim_all, members
+from tests.store.revisions import AGAIN, ANSWERED, FILLING, NOW, RENAMED, ROWS, WAITING, Rows
 
 from carpool.contract import to_json
 from carpool.results import Result
@@ -23,7 +24,6 @@ from carpool_worker.pipeline import pruner
 from carpool_worker.pipeline.batching import stager
 from carpool_worker.policies.limits import Limits
 from carpool_worker.store.batches import rows as batches
-from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.requests.answers import load_answers
 
@@ -106,7 +106,8 @@ def assert_the_program_works(engine: sa.Engine) -> None:
     assert (result.text, result.cost, result.metadata) == ("four", Decimal("0.5"), {"invoice": 42})
     assert waiting == [WAITING]
     with write(engine) as connection:
-        assert [one.request_id for one in deliveries.claim(connection, 10, 1_000, 2**60)] == [ANSWERED]
+        [claimed] = claim_all(connection, NOW)
+        assert members(connection, claimed) == [(0, ANSWERED)]
     stager.stage(engine, Limits(100, 1_000_000, 60))
     with read(engine) as connection:
         batch = batches.get(connection, FILLING)

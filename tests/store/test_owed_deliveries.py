@@ -35,6 +35,7 @@ REQUEST: dict[str, Any] = {
     "client": "books",
     "batch_id": UNBATCHED,
     "state": "batched",
+    "attempt": 1,
     "params_bytes": 2,
     "enqueued_at": 1,
     "batched_at": 1,
@@ -134,12 +135,12 @@ def test_a_delivery_that_is_owed_is_not_deleted(engine: sa.Engine) -> None:
     refused(engine, lambda connection: connection.execute(sa.text("DELETE FROM deliveries")))
 
 
-def test_a_client_can_be_erased_together_with_its_deliveries(engine: sa.Engine) -> None:
+def test_a_request_can_be_erased_together_with_its_delivery(engine: sa.Engine) -> None:
     discard(engine, 5)
     deliver(engine)
 
     with write(engine) as connection:
-        assert erasure.erase(connection, [ID])["deliveries"] == 1
+        assert erasure.erase_request(connection, ID)["deliveries"] == 1
 
 
 def test_a_request_that_is_retried_ends_again_with_a_delivery_of_its_own(engine: sa.Engine) -> None:

@@ -57,10 +57,10 @@ class DeliveryState(StrEnum):
     """Where an answer stands on its way to its callback."""
 
     AVAILABLE = "available"
-    """It is due. The next courier claims it."""
+    """It is due. A courier claims it when it is its receiver's turn. If its endpoint is stopped, it is given up."""
     DELIVERING = "delivering"
-    """A courier has claimed it, and moves it on when the receiver responds. If the courier dies, the stage task's
-    rescue makes it available again when the claim has expired."""
+    """A courier has claimed it, and moves it on when the receiver responds, or gives it back unsent when its time is
+    up. If the courier dies, the stage task's rescue makes it available again when the claim has expired."""
     RETRYABLE = "retryable"
     """The receiver did not take it. The stager makes it available again when its retry is due."""
     DELIVERED = "delivered"
@@ -110,6 +110,8 @@ CLAIM = Transition("claim", (_D.AVAILABLE,), _D.DELIVERING)
 DELIVER = Transition("deliver", (_D.DELIVERING,), _D.DELIVERED)
 SNOOZE = Transition("snooze", (_D.DELIVERING,), _D.RETRYABLE)
 GIVE_UP = Transition("give up", (_D.DELIVERING,), _D.DISCARDED)
+GIVE_BACK = Transition("give back", (_D.DELIVERING,), _D.AVAILABLE)
+STOP = Transition("stop", (_D.AVAILABLE,), _D.DISCARDED)
 MAKE_AVAILABLE = Transition("stage", (_D.RETRYABLE,), _D.AVAILABLE)
 RESCUE = Transition("rescue", (_D.DELIVERING,), _D.AVAILABLE)
 REPLAY = Transition("replay", (_D.DISCARDED,), _D.AVAILABLE)
@@ -127,7 +129,17 @@ BATCH_TRANSITIONS = (
     DISSOLVE,
 )
 REQUEST_TRANSITIONS = (COMPLETE, RESCHEDULE, DISCARD, CANCEL, STAGE, RETRY, REFUSE)
-DELIVERY_TRANSITIONS = (CLAIM, DELIVER, SNOOZE, GIVE_UP, MAKE_AVAILABLE, RESCUE, REPLAY)
+DELIVERY_TRANSITIONS = (
+    CLAIM,
+    DELIVER,
+    SNOOZE,
+    GIVE_UP,
+    GIVE_BACK,
+    STOP,
+    MAKE_AVAILABLE,
+    RESCUE,
+    REPLAY,
+)
 
 FIRST_STATES: Mapping[type[StrEnum], tuple[StrEnum, ...]] = {_R: (_R.BATCHED, _R.RETRYABLE)}
 """The states that new rows may have, where that is not only the first one."""

@@ -41,10 +41,12 @@ def record(connection: sa.Connection, event: str, level: int = logging.INFO, **f
     _add(connection, LogLine(event, False, level, _known(fields)), 1)
 
 
-def record_many(connection: sa.Connection, event: str, count: int, **fields: Any) -> None:
+def record_many(
+    connection: sa.Connection, event: str, count: int, level: int = logging.INFO, **fields: Any
+) -> None:
     """Record that `count` rows made the same transition."""
     if count:
-        _add(connection, LogLine(event, True, logging.INFO, _known(fields)), count)
+        _add(connection, LogLine(event, True, level, _known(fields)), count)
 
 
 def publish(lines: Counter[LogLine]) -> None:

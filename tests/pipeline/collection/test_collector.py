@@ -59,7 +59,7 @@ def counts(carpool: Carpool) -> tuple[int, ...]:
         for query in (
             "count(*) FROM requests WHERE finished_at IS NOT NULL",
             "count(*) FROM answers",
-            "count(*) FROM deliveries",
+            "coalesce(sum(pending), 0) FROM deliveries",
             "coalesce(sum(requests), 0) FROM usage",
         )
     )

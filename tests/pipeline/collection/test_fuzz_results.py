@@ -20,6 +20,7 @@ from carpool_worker.database import read
 from carpool_worker.pipeline.collection import collector
 from carpool_worker.pipeline.submission import rescuer
 from carpool_worker.policies.retries import CollectPolicy
+from carpool_worker.store.deliveries import coverage
 from carpool_worker.store.requests.answers import load_answers
 
 HOOK = Webhook("https://example.com/answers")
@@ -155,8 +156,9 @@ def assert_all_have_ended(carpool: Carpool, ids: list[str]) -> None:
     assert sorted(answers) == ids
     for answer in answers.values():
         assert_is_deliverable(answer)
-    listed = ", ".join(map(repr, ids))
-    assert carpool.rows(f"SELECT count(*) FROM deliveries WHERE request_id IN ({listed})") == [(REQUESTS,)]
+    with read(carpool.engine) as connection:
+        owed = coverage.of_requests(connection, ids)
+    assert len(owed) == REQUESTS
 
 
 def assert_is_deliverable(answer: Answer) -> None:

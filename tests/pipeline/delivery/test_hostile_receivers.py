@@ -92,7 +92,7 @@ def given_hanging(stack: ExitStack, count: int) -> list[Hostile]:
 def last_delivery(engine: sa.Engine, ids: list[str]) -> int:
     rows = deliveries_by_id(engine)
     assert {rows[id_].state for id_ in ids} == {DeliveryState.DELIVERED}
-    return max(int(rows[id_].delivered_at) for id_ in ids)
+    return max(rows[id_].delivered_at or 0 for id_ in ids)
 
 
 def first_timeout(engine: sa.Engine, good: list[str]) -> int:

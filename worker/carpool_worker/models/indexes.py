@@ -40,10 +40,11 @@ FAILED = requests.c.error.is_not(None)
 KEYED = segments.c.keyed > sa.literal_column("0")
 """Segments with requests whose idempotency keys are kept."""
 
-UNDELIVERED = deliveries.c.state.in_(
-    _literals(DeliveryState.AVAILABLE, DeliveryState.DELIVERING, DeliveryState.RETRYABLE)
-)
-"""Deliveries that are under way."""
+AVAILABLE = deliveries.c.state == _literals(DeliveryState.AVAILABLE)[0]
+"""Deliveries to be claimed."""
+
+ASIDE = deliveries.c.state.in_(_literals(DeliveryState.DELIVERING, DeliveryState.RETRYABLE))
+"""Deliveries that are claimed, or wait for another try."""
 
 DEAD = deliveries.c.discarded_at.is_not(None)
 """Deliveries that were given up: dead letters."""
@@ -62,5 +63,8 @@ _partial("ix_requests_cancel_requested", CANCEL_REQUESTED, requests.c.batch_id)
 _partial("ix_requests_failed", FAILED, requests.c.batch_id)
 _partial("ix_requests_estimated", ESTIMATED, requests.c.client, requests.c.held_at, requests.c.estimate)
 _partial("ix_segments_keyed", KEYED, segments.c.id)
-_partial("ix_deliveries_due", UNDELIVERED, deliveries.c.state, deliveries.c.due_at)
+_partial(
+    "ix_deliveries_available", AVAILABLE, deliveries.c.receiver, deliveries.c.client, deliveries.c.due_at
+)
+_partial("ix_deliveries_aside", ASIDE, deliveries.c.state, deliveries.c.due_at)
 _partial("ix_deliveries_discarded", DEAD, deliveries.c.discarded_at)

@@ -26,6 +26,7 @@ cancellations: sa.Table = _tables["cancellations"]
 
 deliveries: sa.Table = _tables["deliveries"]
 attempts: sa.Table = _tables["delivery_attempts"]
+parked_receivers: sa.Table = _tables["parked_receivers"]
 endpoints: sa.Table = _tables["endpoints"]
 
 usage: sa.Table = _tables["usage"]

@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from carpool.segments import ERASED, pack
 from carpool_worker.database import lock
 from carpool_worker.models.indexes import CANCEL_REQUESTED
-from carpool_worker.models.tables import answers, attempts, deliveries, params, requests, segments, tags
-from carpool_worker.states import FINAL_DELIVERY_STATES, DeliveryState, RequestState
+from carpool_worker.models.tables import answers, params, requests, segments, tags
+from carpool_worker.states import RequestState
+from carpool_worker.store.deliveries import coverage
 from carpool_worker.store.requests.discarded import RETRY_LOCK
 from carpool_worker.store.requests.endings import CANCELED_BODY
 from carpool_worker.store.requests.rows import among
@@ -157,15 +158,8 @@ def _erase_facts(connection: sa.Connection, ids: Sequence[str]) -> int:
     texts = [requests.c[name] for name in TEXTS]
     says = sa.or_(*(text.is_not(None) for text in texts))
     connection.execute(sa.update(requests).where(among(connection, ids), says).values(dict.fromkeys(TEXTS)))
-    for table in (tags, attempts):
-        connection.execute(sa.delete(table).where(among(connection, ids, table.c.request_id)))
-    theirs = among(connection, ids, deliveries.c.request_id)
-    over = sa.delete(deliveries).where(theirs, deliveries.c.state.in_(FINAL_DELIVERY_STATES))
-    deleted = connection.execute(over).rowcount
-    connection.execute(
-        sa.update(deliveries).where(theirs, deliveries.c.last_error.is_not(None)).values(last_error=None)
-    )
-    return deleted
+    connection.execute(sa.delete(tags).where(among(connection, ids, tags.c.request_id)))
+    return coverage.erase(connection, ids)
 
 
 def _erase_callbacks(connection: sa.Connection, members: Members) -> None:
@@ -175,11 +169,8 @@ def _erase_callbacks(connection: sa.Connection, members: Members) -> None:
     found = connection.scalars(sa.select(segments.c.id).where(*given, ~kept)).all()
     ids = [id_ for one in found for id_ in members[one]]
     row = requests.c
-    undelivered = sa.exists().where(
-        deliveries.c.request_id == row.id, deliveries.c.state != DeliveryState.DELIVERED
-    )
     needed = sa.select(row.segment_id).where(
-        among(connection, ids), sa.or_(row.finished_at.is_(None), undelivered)
+        among(connection, ids), sa.or_(row.finished_at.is_(None), coverage.is_undelivered())
     )
     free = set(found) - set(connection.scalars(needed))
     connection.execute(sa.update(segments).where(segments.c.id.in_(free)).values(callback=None))

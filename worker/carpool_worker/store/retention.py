@@ -18,13 +18,12 @@ from carpool_worker.models.tables import (
     answers,
     attempts,
     cancellations,
-    deliveries,
     params,
     requests,
     segments,
     tags,
 )
-from carpool_worker.states import FINAL_DELIVERY_STATES
+from carpool_worker.store.deliveries import coverage
 from carpool_worker.store.deliveries.dead_letters import REPLAY_LOCK
 from carpool_worker.store.requests.rows import among
 from carpool_worker.store.requests.segments import first_id, joined, split
@@ -70,12 +69,13 @@ def prune_answers(connection: sa.Connection, before: Milliseconds, after: int, l
     """
     database.lock(connection, REPLAY_LOCK)
     row = answers.c
-    old = sa.select(row.id, row.ids).where(row.id > after, row.id < first_id(before))
-    members = _members(connection, old.order_by(row.id).limit(limit))
-    awaited = _awaited(connection, members)
-    gone = [segment_id for segment_id, ids in members.items() if awaited.isdisjoint(ids)]
-    deleted = connection.execute(sa.delete(answers).where(row.id.in_(gone)))
-    return Step(_last(members, limit), deleted.rowcount)
+    awaited = sa.case((coverage.awaits_delivery(row.id), 1), else_=0)
+    old = sa.select(row.id, awaited).where(row.id > after, row.id < first_id(before))
+    found = dict(connection.execute(old.order_by(row.id).limit(limit)).tuples())
+    gone = [segment_id for segment_id, is_awaited in found.items() if not is_awaited]
+    coverage.prune(connection, gone)
+    connection.execute(sa.delete(answers).where(row.id.in_(gone)))
+    return Step(max(found) if len(found) == limit else None, len(gone))
 
 
 def prune_keys(connection: sa.Connection, before: Milliseconds, after: int, limit: int) -> Step:
@@ -135,9 +135,8 @@ def _ends(connection: sa.Connection, members: Members) -> dict[int, _Ends]:
 
 def _awaited(connection: sa.Connection, members: Members) -> set[str]:
     """Return the requests of these segments whose answers are still to be delivered."""
-    row = deliveries.c
-    under_way = sa.select(row.request_id).where(row.state.not_in(FINAL_DELIVERY_STATES))
-    return set(connection.scalars(under_way.where(among(connection, _all(members), row.request_id))))
+    under_way = sa.select(requests.c.id).where(coverage.request_awaits_delivery())
+    return set(connection.scalars(under_way.where(among(connection, _all(members)))))
 
 
 def _answered(connection: sa.Connection, members: Members) -> set[str]:
@@ -162,7 +161,8 @@ def _forget_members(connection: sa.Connection, members: Members) -> None:
 
 def _forget(connection: sa.Connection, ids: Sequence[str]) -> int:
     """Delete these requests with all that would be taken for that of a new request with the same id."""
-    for column in (deliveries.c.request_id, attempts.c.request_id, tags.c.request_id):
+    coverage.forget(connection, ids)
+    for column in (attempts.c.request_id, tags.c.request_id):
         connection.execute(sa.delete(column.table).where(among(connection, ids, column)))
     connection.execute(sa.delete(cancellations).where(cancellations.c.request_id.in_(ids)))
     return connection.execute(sa.delete(requests).where(among(connection, ids))).rowcount

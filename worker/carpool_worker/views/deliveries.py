@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from carpool_worker.states import DeliveryState
 from carpool_worker.store.deliveries import dead_letters, endpoints
-from carpool_worker.store.deliveries.dead_letters import Listed
+from carpool_worker.store.deliveries.coverage import Covering
 from carpool_worker.views import lookup
 from carpool_worker.views.encoding import Moment
 
@@ -23,7 +23,7 @@ class DeliveryView:
     """One answer on its way to its callback."""
 
     request_id: str
-    client: str | None  # None: its request is gone
+    client: str
     channel: str
     target: str  # a URL, or a task's name
     state: DeliveryState
@@ -45,7 +45,7 @@ class TryView:
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryDetails(DeliveryView):
-    """A delivery and each try to make it, in order."""
+    """A delivery and the tries to make it, in order: none, if its receiver accepted it at the first."""
 
     tries: Sequence[TryView]
 
@@ -112,5 +112,7 @@ def count_dead_letters(connection: sa.Connection, wanted: DeliveryFilter) -> Dea
     return DeadLetters(sendable=sendable, gone=gone)
 
 
-def _facts(one: Listed) -> dict[str, Any]:
-    return one._asdict() | {"state": DeliveryState(one.state)}
+def _facts(one: Covering) -> dict[str, Any]:
+    facts = one._asdict()
+    del facts["delivered_at"], facts["discarded_at"]
+    return facts

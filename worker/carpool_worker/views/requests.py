@@ -12,11 +12,12 @@ import sqlalchemy as sa
 
 from carpool_worker.database import now
 from carpool_worker.formatting import counted, dollars, time_of
-from carpool_worker.models import Batch, DeliveryRow, Request
+from carpool_worker.models import Batch, Request
 from carpool_worker.settings import Settings
 from carpool_worker.states import DeliveryState, RequestState
 from carpool_worker.store.batches import rows as batches
-from carpool_worker.store.deliveries import dead_letters
+from carpool_worker.store.deliveries import coverage, dead_letters
+from carpool_worker.store.deliveries.coverage import Covering
 from carpool_worker.store.deliveries.dead_letters import Try
 from carpool_worker.store.reports import requests
 from carpool_worker.store.reports.requests import FoundRequest
@@ -119,7 +120,7 @@ def find(
     found = _get(connection, named)
     request = found.row
     batch = batches.get(connection, request.batch_id)
-    delivery = requests.delivery(connection, request.id)
+    delivery = coverage.of_request(connection, request.id)
     callback = json.loads(found.callback) if found.callback else {}
     return RequestDetails(
         **_facts(found),
@@ -140,7 +141,7 @@ def ids_of_client(connection: sa.Connection, client: str, since: Moment) -> Iter
 
 
 def story(
-    found: FoundRequest, batch: Batch | None, delivery: DeliveryRow | None, tries: Sequence[Try]
+    found: FoundRequest, batch: Batch | None, delivery: Covering | None, tries: Sequence[Try]
 ) -> list[StoryEvent]:
     """Return what happened to a request, in order of time."""
     events = [*_begins(found), *_goes_out(batch), *_ends(found.row), *_is_delivered(delivery, tries)]
@@ -229,7 +230,7 @@ def _ends(request: Request) -> Iterator[StoryEvent]:
     yield StoryEvent(request.finished_at, f"{request.state}: {request.outcome}{error}{used}{cost}")
 
 
-def _is_delivered(delivery: DeliveryRow | None, tries: Sequence[Try]) -> Iterator[StoryEvent]:
+def _is_delivered(delivery: Covering | None, tries: Sequence[Try]) -> Iterator[StoryEvent]:
     for one in tries:
         answer = ", ".join(str(part) for part in (one.status, one.detail) if part is not None)
         yield StoryEvent(one.at, f"delivery, try {one.attempt}: {answer or 'sent'} ({one.milliseconds:,} ms)")

@@ -101,16 +101,24 @@ def upgrade() -> None:
     )
     op.create_table(
         "deliveries",
-        sa.Column("request_id", ID, nullable=False),
-        sa.Column("channel", sa.String(), nullable=False),
-        sa.Column("target", sa.String(), nullable=False),
-        sa.Column("state", sa.String(16), nullable=False),
-        sa.Column("attempt", sa.Integer(), nullable=False),
-        sa.Column("claims", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("answer_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("due_at", sa.BigInteger(), nullable=False),
-        sa.Column("last_error", sa.String(), nullable=True),
+        sa.Column("progress_at", sa.BigInteger(), nullable=True),
         sa.Column("delivered_at", sa.BigInteger(), nullable=True),
         sa.Column("discarded_at", sa.BigInteger(), nullable=True),
+        sa.Column("claims", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("pending", sa.Integer(), nullable=False),
+        sa.Column("delivered", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("position", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("attempt", sa.SmallInteger(), server_default="0", nullable=False),
+        sa.Column("request_id", ID, nullable=True),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("channel", sa.String(), nullable=False),
+        sa.Column("target", sa.String(), nullable=False),
+        sa.Column("receiver", sa.String(), nullable=False),
+        sa.Column("client", sa.String(), nullable=False),
+        sa.Column("progress", sa.String(), nullable=True),
+        sa.Column("last_error", sa.String(), nullable=True),
         sa.CheckConstraint(
             "(state = 'delivered') = (delivered_at IS NOT NULL)",
             name="ck_deliveries_delivered_at",
@@ -120,25 +128,36 @@ def upgrade() -> None:
             name="ck_deliveries_discarded_at",
         ),
         sa.CheckConstraint(
+            "(position >= 0) = (request_id IS NOT NULL)",
+            name="ck_deliveries_request",
+        ),
+        sa.CheckConstraint(
             "state = 'available' OR state = 'delivering' OR state = 'retryable' OR state = 'delivered' OR "
             "state = 'discarded'",
             name="ck_deliveries_state",
         ),
-        sa.PrimaryKeyConstraint("request_id"),
+        sa.PrimaryKeyConstraint("answer_id", "position"),
+    )
+    op.create_index(
+        "ix_deliveries_aside",
+        "deliveries",
+        ["state", "due_at"],
+        sqlite_where=sa.text("deliveries.state IN ('delivering', 'retryable')"),
+        postgresql_where=sa.text("deliveries.state IN ('delivering', 'retryable')"),
+    )
+    op.create_index(
+        "ix_deliveries_available",
+        "deliveries",
+        ["receiver", "client", "due_at"],
+        sqlite_where=sa.text("deliveries.state = 'available'"),
+        postgresql_where=sa.text("deliveries.state = 'available'"),
     )
     op.create_index(
         "ix_deliveries_discarded",
         "deliveries",
         ["discarded_at"],
-        sqlite_where=sa.text("discarded_at IS NOT NULL"),
-        postgresql_where=sa.text("discarded_at IS NOT NULL"),
-    )
-    op.create_index(
-        "ix_deliveries_due",
-        "deliveries",
-        ["state", "due_at"],
-        sqlite_where=sa.text("state IN ('available', 'delivering', 'retryable')"),
-        postgresql_where=sa.text("state IN ('available', 'delivering', 'retryable')"),
+        sqlite_where=sa.text("deliveries.discarded_at IS NOT NULL"),
+        postgresql_where=sa.text("deliveries.discarded_at IS NOT NULL"),
     )
     op.create_table(
         "delivery_attempts",
@@ -179,6 +198,13 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "parked_receivers",
+        sa.Column("receiver", sa.String(), nullable=False),
+        sa.Column("parked_until", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("receiver"),
     )
     op.create_table(
         "refusals",
@@ -364,6 +390,7 @@ def downgrade() -> None:
         "endpoints",
         "lane_pauses",
         "params",
+        "parked_receivers",
         "refusals",
         "requests",
         "segments",

@@ -1,83 +1,93 @@
-"""Claims deliveries for the courier, together with the answers to send, and records their outcomes, in chunks."""
+"""The courier's transactions: it claims rows of deliveries, loads what is to be sent, and records the outcomes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import psycopg
 import sqlalchemy as sa
 
-from carpool.contract import Answer, to_json
 from carpool_worker import database
-from carpool_worker.pipeline.delivery.channels import Outgoing
-from carpool_worker.states import DELIVER
-from carpool_worker.store.deliveries import endpoints
+from carpool_worker.store.deliveries import endpoints, receivers
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.deliveries.endpoints import Health, Trouble
-from carpool_worker.store.deliveries.rows import Claimed, DeliveryOutcome
-from carpool_worker.store.requests.answers import load_answers
+from carpool_worker.store.deliveries.outcomes import Claimed, ClaimOutcome
+from carpool_worker.store.deliveries.rows import FIRST, Turn
+from carpool_worker.store.requests import sendable
+from carpool_worker.store.requests.sendable import Key, Sendable
 from carpool_worker.units import Milliseconds
 
 AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, psycopg.OperationalError)
 """Raised while the database can't be reached, is locked or has no room."""
 
-
-@dataclass(frozen=True, slots=True)
-class ClaimedDelivery:
-    """A claimed delivery and what is sent (None: its request is gone)."""
-
-    claimed: Claimed
-    outgoing: Outgoing | None
-    is_failing: bool = False  # its endpoint has accepted nothing since it began to fail
-    stopped: str | None = None  # why nothing is sent to its endpoint any longer
-
-    @property
-    def size(self) -> int:
-        """Bytes of its answer."""
-        return len(self.outgoing.answer) if self.outgoing else 0
+CLAIM_ROWS = 40
+"""Claimed in one transaction: up to 8,000 deliveries, whose answers are not loaded yet."""
 
 
-def claim(engine: sa.Engine, limit: int, lease: Milliseconds) -> list[ClaimedDelivery]:
-    """Claim up to `limit` deliveries for the duration of `lease`, and load their answers."""
-    with database.write(engine) as connection:
-        claimed = deliveries.claim(connection, limit, lease, database.now())
-    if not claimed:
-        return []
+@dataclass(frozen=True)
+class Claims:
+    """What was claimed, the turn after which to go on, and the URLs among the targets that fail or are stopped."""
+
+    rows: Sequence[Claimed]
+    last: Turn
+    troubles: Mapping[str, Trouble]
+
+
+@dataclass
+class Findings:
+    """What a courier has to record."""
+
+    outcomes: Sequence[ClaimOutcome] = ()
+    well: set[str] = field(default_factory=set)  # URLs that took a delivery
+    failing: set[str] = field(default_factory=set)  # URLs that failed
+    gone: set[str] = field(default_factory=set)  # URLs that want no more deliveries
+    stopped: dict[str, str] = field(default_factory=dict)  # URLs that were found stopped, and why
+    parked: dict[str, int] = field(default_factory=dict)  # receivers, and until when
+    unparked: set[str] = field(default_factory=set)  # receivers
+
+    def __bool__(self) -> bool:
+        return bool(self.outcomes or self.stopped or self.parked or self.unparked)
+
+
+def claim(engine: sa.Engine, after: Turn, busy: Collection[str], lease: Milliseconds) -> Claims:
+    """Claim rows for the duration of `lease`, of each receiver and client as many, but for receivers that are busy."""
     with database.read(engine) as connection:
-        answers = load_answers(connection, [one.request_id for one in claimed])
+        turns = _turns(connection, after, busy)
+    if not turns:
+        return Claims([], FIRST, {})
+    with database.write(engine) as connection:
+        until = database.now() + lease
+        claimed = deliveries.claim(connection, turns, max(1, CLAIM_ROWS // len(turns)), until)
+    with database.read(engine) as connection:
         urls = {one.target for one in claimed if one.channel == "webhook"}
         troubles = {trouble.url: trouble for trouble in endpoints.troubles(connection, urls)}
-    return [_claimed_delivery(one, answers.get(one.request_id), troubles.get(one.target)) for one in claimed]
+    return Claims(claimed, turns[-1], troubles)
 
 
-def record(engine: sa.Engine, outcomes: Sequence[DeliveryOutcome], stop_after: Milliseconds) -> None:
-    """Record the outcomes of tries; an endpoint that has failed for `stop_after` is stopped."""
+def load(engine: sa.Engine, claims: Sequence[Claimed], most_bytes: int) -> dict[Key, list[Sendable]]:
+    """Load what is to be sent of claimed rows, see sendable.load."""
+    with database.read(engine) as connection:
+        return sendable.load(connection, claims, most_bytes)
+
+
+def record(engine: sa.Engine, findings: Findings, stop_after: Milliseconds) -> None:
+    """Record what became of claimed rows; an endpoint that has failed for `stop_after` is stopped."""
+    health = Health(*(frozenset(urls) for urls in (findings.well, findings.failing, findings.gone)))
     with database.write(engine) as connection:
-        deliveries.record(connection, outcomes, database.now())
-        endpoints.record_health(connection, _health(outcomes), stop_after, database.now())
+        now = database.now()
+        deliveries.record(connection, findings.outcomes, now)
+        endpoints.record_health(connection, health, stop_after, now)
+        for url, reason in sorted(findings.stopped.items()):
+            deliveries.give_up_stopped(connection, url, reason, now)
+        receivers.park(connection, findings.parked, "slow")
+        receivers.unpark(connection, findings.unparked)
 
 
-def _health(outcomes: Sequence[DeliveryOutcome]) -> Health:
-    tries = [one for one in outcomes if one.attempt.counts and one.claimed.channel == "webhook"]
-    return Health(
-        well=frozenset(one.claimed.target for one in tries if one.transition is DELIVER),
-        failing=frozenset(one.claimed.target for one in tries if one.transition is not DELIVER),
-        gone=frozenset(one.claimed.target for one in tries if one.stops_endpoint),
-    )
-
-
-def _claimed_delivery(claimed: Claimed, answer: Answer | None, trouble: Trouble | None) -> ClaimedDelivery:
-    if answer is None:
-        return ClaimedDelivery(claimed, None)
-    outgoing = Outgoing(
-        request_id=claimed.request_id,
-        state=answer.state,
-        target=claimed.target,
-        callback=claimed.callback,
-        finished_at=answer.finished_at,
-        answer=to_json(answer),
-        trace=claimed.trace,
-    )
-    stopped = trouble and trouble.stopped_at and trouble.reason
-    return ClaimedDelivery(claimed, outgoing, trouble is not None, stopped or None)
+def _turns(connection: sa.Connection, after: Turn, busy: Collection[str]) -> list[Turn]:
+    now = database.now()
+    turns = deliveries.turns(connection, after, CLAIM_ROWS, now, busy)
+    if len(turns) < CLAIM_ROWS and after != FIRST:
+        again = deliveries.turns(connection, FIRST, CLAIM_ROWS - len(turns), now, busy)
+        turns += [one for one in again if one not in turns]
+    return turns

@@ -19,7 +19,7 @@ SLOW_SHARE = 10
 """All slow receivers together get one in this many places, and each of them one at a time."""
 
 SLOW_WAITING = 10
-"""Deliveries that may wait for one slow receiver; claiming more of them would be of no use."""
+"""Deliveries that may wait for one slow receiver; more would only take memory."""
 
 Item = TypeVar("Item")
 
@@ -84,10 +84,25 @@ class ReceiverLimits(Generic[Item]):
         self._list_if_ready(name)
         self._start_ready()
 
-    def is_clogged(self, name: str) -> bool:
-        """Return whether this receiver is slow and enough items wait for it."""
+    def waiting(self, name: str) -> int:
+        """Return how many items wait for this receiver."""
         receiver = self._receivers.get(name)
-        return receiver is not None and receiver.is_slow and len(receiver.waiting) >= SLOW_WAITING
+        return len(receiver.waiting) if receiver else 0
+
+    def is_slow(self, name: str) -> bool:
+        """Return whether this receiver was slow at its last try."""
+        receiver = self._receivers.get(name)
+        return receiver is not None and receiver.is_slow
+
+    def is_quick(self, name: str) -> bool:
+        """Return whether this receiver was quick at its last try."""
+        receiver = self._receivers.get(name)
+        return receiver is not None and receiver.speed is ReceiverSpeed.QUICK
+
+    def take_back(self, name: str) -> list[Item]:
+        """Remove and return the items that wait for this receiver, but for SLOW_WAITING."""
+        waiting = self._receivers[name].waiting
+        return [waiting.pop() for _ in range(len(waiting) - SLOW_WAITING)]
 
     def take_back_longest(self) -> list[Item]:
         """Remove and return all items that wait for slow receivers; if none do, those of the longest queue."""

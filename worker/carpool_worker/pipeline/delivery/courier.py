@@ -1,7 +1,9 @@
 """The courier claims deliveries that are due and hands each to its channel, many at a time.
 
-Delivery is at least once: a courier killed between sending and recording leaves its deliveries claimed. When their
-lease ends they become available again, and receivers get the same `webhook-id` a second time.
+It claims whole segments of answers, by turns of receivers and clients, loads the answers of one shortly before they are
+sent, and records what became of it in one go. Delivery is at least once: a courier killed between sending and recording
+leaves its claims. When their lease ends they become available again, and receivers get the same `webhook-id` a second
+time.
 """
 
 from __future__ import annotations
@@ -16,15 +18,17 @@ import celery
 import sqlalchemy as sa
 
 from carpool_worker.pipeline.delivery import claims
-from carpool_worker.pipeline.delivery.channels import Channel, Channels
+from carpool_worker.pipeline.delivery.backlog import Backlog
+from carpool_worker.pipeline.delivery.channels import Channels
 from carpool_worker.pipeline.delivery.channels.celery_task import TaskChannel
 from carpool_worker.pipeline.delivery.channels.webhook import WebhookChannel
-from carpool_worker.pipeline.delivery.claims import ClaimedDelivery
-from carpool_worker.pipeline.delivery.concurrency import ReceiverLimits
-from carpool_worker.pipeline.delivery.in_flight import CHUNK_DELIVERIES, InFlight
-from carpool_worker.policies.deliveries import Event, Sent
+from carpool_worker.pipeline.delivery.in_flight import InFlight
+from carpool_worker.pipeline.delivery.sending import Sending
 from carpool_worker.settings import Settings
 from carpool_worker.states import DELIVER
+from carpool_worker.store.deliveries.endpoints import Trouble
+from carpool_worker.store.deliveries.outcomes import Claimed
+from carpool_worker.store.deliveries.rows import FIRST
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import DAY, SECOND, Milliseconds
 
@@ -46,21 +50,11 @@ CLAIM_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 """Between tries to record outcomes while the database is away."""
 
-SLOW_SECONDS = 5.0
-"""A receiver that takes this long is slow: it gets one delivery at a time."""
-
 STALL_SECONDS = 1.0
-"""Without room for another chunk, after which the deliveries to the slowest receivers are given back."""
+"""Without room for more answers, after which those to the slowest receivers are given back."""
 
 LOOKUPS = 64
 """Host names looked up at a time, a thread each."""
-
-BUSY = Sent(Event.DEFERRED, "not sent yet: its receiver is slow, and others came first")
-CLOGGED = Sent(Event.DEFERRED, "not sent yet: its receiver is slow, and enough wait for it", retry_after=30.0)
-"""Deferred for half a minute: a receiver that hangs isn't tried all the time, and one that was slow once is soon tried
-again."""
-
-GONE = Sent(Event.REFUSED, "not sent: the request is no longer kept")
 
 log = get_logger(__name__)
 
@@ -68,10 +62,10 @@ T = TypeVar("T")
 
 
 def deliver(engine: sa.Engine, app: celery.Celery, settings: Settings) -> int:
-    """Deliver what is due, for about a minute at most; return how many deliveries their receivers accepted.
+    """Deliver what is due, for about half a minute at most; return how many deliveries their receivers accepted.
 
     The `carpool.deliver` task calls it, whenever the stager or the collector finds deliveries that are due; any number
-    of couriers may run at once. Each chunk is claimed in a transaction of its own and sent outside any; outcomes are
+    of couriers may run at once. Rows are claimed in a transaction, and their answers sent outside any; outcomes are
     committed in groups, some 30 ms apart. A crash leaves what was claimed in `delivering`: when the lease ends it is
     delivered again, under the same `webhook-id`. Webhooks go out as `settings` allow, tasks through `app`.
 
@@ -95,112 +89,114 @@ class DeliveryRun:
 
     def __init__(self, engine: sa.Engine, channels: Channels, settings: Settings) -> None:
         self._engine = engine
-        self._channels = channels
         self._settings = settings
         self._in_flight = InFlight(settings.webhook_schedule)
-        self._limits = ReceiverLimits[ClaimedDelivery](
-            settings.webhook_concurrency, settings.webhook_host_concurrency, self._start
-        )
+        self._backlog = Backlog()  # claimed, not loaded
+        self._sending = Sending(channels, self._in_flight, self._backlog, settings)
         self._began = self._had_room = monotonic()
         longest = RUN_SECONDS + DRAIN_SECONDS + settings.webhook_timeout
         self._lease_ends = self._began + longest + LEASE_MARGIN_SECONDS
-        self._claims_at = self._records_at = 0.0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._claims_at = self._loads_at = self._records_at = 0.0
+        self._turn = FIRST
         # A thread of its own: the loop's others may all be looking up the names of hosts that don't answer.
         self._database = ThreadPoolExecutor(1, "courier-database")
 
     async def run(self) -> int:
         """Claim, send and record until nothing is due or the time is up; return how many were delivered."""
         with self._database:
-            return await self._run()
-
-    async def _run(self) -> int:
-        while await self._claim_due() or not self._in_flight.is_empty:
-            await asyncio.sleep(RECORD_SECONDS)
-            await self._record()
-            self._give_back()
+            while await self._fetch() or not self._in_flight.is_empty:
+                await asyncio.sleep(max(0.0, self._records_at - monotonic()))
+                await self._record()
+                self._give_back_late()
         self._report()
         return self._in_flight.tally[DELIVER.target]
 
-    async def _claim_due(self) -> bool:
-        """Claim while there is room and anything due; return whether anything was claimed."""
+    async def _fetch(self) -> bool:
+        """Claim what is due and load what can soon be sent, until it is time to record; return whether it claimed."""
         claimed = False
+        await self._load()
         while self._may_claim():
-            chunk = await self._claim()
-            if len(chunk) < CHUNK_DELIVERIES:
-                self._claims_at = monotonic() + CLAIM_SECONDS
-            for delivery in chunk:
-                self._dispatch(delivery)
-            claimed = claimed or bool(chunk)
+            claimed = await self._claim() or claimed
+            await self._load()
+            if monotonic() > self._records_at:
+                break
         return claimed
 
-    async def _claim(self) -> list[ClaimedDelivery]:
+    def _may_claim(self) -> bool:
+        return self._claims_at <= monotonic() < self._began + RUN_SECONDS and self._backlog.has_room
+
+    async def _claim(self) -> bool:
+        lease = Milliseconds(round((self._lease_ends - monotonic()) * SECOND))
+        busy = self._backlog.receivers | self._sending.parked
         try:
-            lease = Milliseconds(round((self._lease_ends - monotonic()) * SECOND))
-            return await self._in_database(claims.claim, CHUNK_DELIVERIES, lease)
+            found = await self._in_database(claims.claim, self._turn, busy, lease)
         except claims.AWAY:
             if self._in_flight.is_empty:
                 raise
-            return []
+            found = claims.Claims([], FIRST, {})
+        self._turn = found.last
+        if not found.rows:
+            self._claims_at = monotonic() + CLAIM_SECONDS
+        for one in found.rows:
+            self._accept(one, found.troubles.get(one.target) if one.channel == "webhook" else None)
+        return bool(found.rows)
 
-    def _may_claim(self) -> bool:
-        if not self._in_flight.has_room:
-            return False
-        self._had_room = monotonic()
-        return self._claims_at <= self._had_room < self._began + RUN_SECONDS
+    def _accept(self, claimed: Claimed, trouble: Trouble | None) -> None:
+        claim = self._in_flight.add(claimed, is_failing=trouble is not None)
+        if trouble and trouble.stopped_at and trouble.reason:
+            reason = self._sending.stop(claimed.target, trouble.reason)
+            self._in_flight.refuse(claim, reason)
+        elif claim.left:
+            self._backlog.add(claim)
 
-    def _dispatch(self, delivery: ClaimedDelivery) -> None:
-        self._in_flight.add(delivery)
-        receiver = self._channels[delivery.claimed.channel].receiver(delivery.claimed.target)
-        if delivery.outgoing is None:
-            self._in_flight.settle(delivery, GONE)
-        elif delivery.stopped:
-            self._in_flight.settle(
-                delivery, Sent(Event.REFUSED, f"not sent: its endpoint was stopped, it {delivery.stopped}")
-            )
-        elif self._limits.is_clogged(receiver):
-            self._in_flight.settle(delivery, CLOGGED)
-        else:
-            self._limits.add(receiver, delivery, delivery.is_failing)
-
-    def _start(self, receiver: str, delivery: ClaimedDelivery) -> None:
-        task = asyncio.create_task(self._send(receiver, delivery))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _send(self, receiver: str, delivery: ClaimedDelivery) -> None:
-        start = monotonic()
-        sent = await send(self._channels[delivery.claimed.channel], delivery)
-        seconds = monotonic() - start
-        self._in_flight.settle(delivery, sent, seconds)
-        self._limits.finish(receiver, quick=seconds < min(SLOW_SECONDS, self._settings.webhook_timeout))
+    async def _load(self) -> None:
+        """Load answers as long as there is room and a receiver that can do with more."""
+        while self._has_room() and (taken := self._backlog.take(self._sending.appetite)):
+            try:
+                rows = [claim.claimed for claim in taken]
+                loaded = await self._in_database(claims.load, rows, self._sending.room)
+            except claims.AWAY:
+                loaded = {}
+                self._loads_at = monotonic() + RETRY_SECONDS
+            for claim in reversed(taken):
+                if claim.claimed[:2] not in loaded:
+                    self._backlog.put_back(claim)
+            for claim in taken:
+                if (contents := loaded.get(claim.claimed[:2])) is not None:
+                    self._sending.add(claim, contents)
 
     async def _in_database(self, act: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._database, act, self._engine, *arguments)
 
     async def _record(self) -> None:
-        if monotonic() < self._records_at or not (outcomes := self._in_flight.drain()):
+        if monotonic() < self._records_at:
+            return
+        self._records_at = monotonic() + RECORD_SECONDS
+        if (findings := self._in_flight.drain()) is None:
             return
         try:
             stop_after = round(self._settings.webhook_stop_days * DAY)
-            await self._in_database(claims.record, outcomes, Milliseconds(stop_after))
+            await self._in_database(claims.record, findings, Milliseconds(stop_after))
         except claims.AWAY as error:
-            self._in_flight.restore(outcomes)
+            self._in_flight.restore(findings)
             if monotonic() > self._lease_ends:
                 raise  # they may be claimed again now, so their receivers may get them twice
             self._records_at = monotonic() + RETRY_SECONDS
-            log.warning("outcomes not recorded yet", count=len(outcomes), error=type(error).__name__)
+            log.warning("outcomes not recorded yet", count=len(findings.outcomes), error=type(error).__name__)
 
-    def _give_back(self) -> None:
+    def _has_room(self) -> bool:
+        if not self._sending.has_room:
+            return False
+        self._had_room = monotonic()
+        return self._had_room >= self._loads_at
+
+    def _give_back_late(self) -> None:
         """Give back what waits for receivers that keep others waiting, and all that waits once the time is up."""
-        late: list[ClaimedDelivery] = []
         if monotonic() > self._began + RUN_SECONDS + DRAIN_SECONDS:
-            late = self._limits.take_back_all()
-        elif not self._in_flight.has_room and monotonic() > self._had_room + STALL_SECONDS:
-            late = self._limits.take_back_longest()
+            self._sending.give_back_all()
+        elif not self._has_room() and monotonic() > self._had_room + STALL_SECONDS:
+            self._sending.defer_slowest()
             self._had_room = monotonic()
-        for delivery in late:
-            self._in_flight.settle(delivery, BUSY)
 
     def _report(self) -> None:
         tally = {state.value: count for state, count in self._in_flight.tally.items()}
@@ -208,20 +204,3 @@ class DeliveryRun:
             log.info("deliveries settled", **tally, seconds=round(monotonic() - self._began, 3))
         for notice, count in self._in_flight.notices.items():
             log.warning("deliveries need attention", count=count, reason=notice)
-
-
-async def send(channel: Channel, delivery: ClaimedDelivery) -> Sent:
-    """Send one delivery; an exception that the channel did not expect counts as a failed try."""
-    if delivery.outgoing is None:
-        return GONE
-    try:
-        return await channel.send(delivery.outgoing)
-    except Exception as error:
-        # Only its type: its message could quote the answer.
-        log.error(
-            "delivery channel failed",
-            request=delivery.claimed.request_id,
-            channel=delivery.claimed.channel,
-            error=type(error).__name__,
-        )
-        return Sent(Event.FAILED, type(error).__name__)

@@ -1,34 +1,27 @@
-"""SQL about deliveries as operators see them, and `carpool deliveries replay` for those that were given up."""
+"""SQL about `carpool deliveries`: those of each request, and the replay of those that were given up."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from carpool_worker import database, transition_log
+from carpool_worker.models.deliveries import REST
 from carpool_worker.models.indexes import DEAD
-from carpool_worker.models.tables import answers, attempts, deliveries, requests, segments
+from carpool_worker.models.tables import answers, attempts, deliveries, requests
 from carpool_worker.states import REPLAY, DeliveryState
-from carpool_worker.store.deliveries import endpoints
+from carpool_worker.store.deliveries import coverage, endpoints
+from carpool_worker.store.deliveries.coverage import Covering
 
 REPLAY_LOCK = 0x7265706C
 """PostgreSQL's advisory lock on the answers of dead letters: while some are replayed, none is pruned."""
 
-
-class Listed(NamedTuple):
-    """A delivery; times are milliseconds since the epoch."""
-
-    request_id: str
-    client: str | None  # None: its request is no longer stored
-    channel: str
-    target: str
-    state: DeliveryState
-    attempt: int
-    due_at: int  # of a retryable one: when it is tried again; of a final one: since when it is final
-    last_error: str | None
+PAGE = 50
+"""Rows read at a time, each of up to 200 deliveries."""
 
 
 class Try(NamedTuple):
@@ -54,34 +47,34 @@ class DeliveryFilter:
     changed_since: int | None = None  # due, delivered or given up then or later
 
     def condition(self) -> sa.ColumnElement[bool]:
-        """Return the filter as a condition on deliveries joined with their requests."""
-        columns = deliveries.c
-        equal = [
-            (columns.state, self.state),
-            (requests.c.client, self.client),
-            (columns.target, self.target),
-        ]
-        conditions = [column == value for column, value in equal if value is not None]
-        if self.ids is not None:
-            conditions.append(columns.request_id.in_(self.ids))
+        """Return the condition on rows of deliveries that may have some of these."""
+        row = deliveries.c
+        conditions: list[sa.ColumnElement[bool]] = [sa.true()]
+        if self.state is DeliveryState.DELIVERED:
+            conditions.append(row.delivered > 0)
+        elif self.state is not None:
+            conditions.append(row.state == self.state)
+        if self.client is not None:
+            conditions.append(row.client == self.client)
+        if self.target is not None:
+            conditions.append(row.target == self.target)
         if self.since is not None:
-            conditions.append(columns.discarded_at >= self.since)
+            conditions.append(row.discarded_at >= self.since)
         if self.until is not None:
-            conditions.append(columns.discarded_at < self.until)
+            conditions.append(row.discarded_at < self.until)
         if self.changed_since is not None:
-            conditions.append(columns.due_at >= self.changed_since)
-        return sa.and_(sa.true(), *conditions)
+            conditions.append(row.due_at >= self.changed_since)
+        return sa.and_(*conditions)
 
 
-_JOINED = deliveries.join(requests, requests.c.id == deliveries.c.request_id, isouter=True).join(
-    segments, segments.c.id == requests.c.segment_id, isouter=True
-)
-_ANSWERED = sa.or_(
-    requests.c.outcome.is_(None),
-    requests.c.outcome.not_in(("succeeded", "errored")),
-    sa.exists().where(answers.c.id == requests.c.answer_id),
-)
-_SENDABLE = sa.and_(segments.c.callback.is_not(None), _ANSWERED)
+class _Place(NamedTuple):
+    """Where a delivery is among the others: its row's key, and its position in the row."""
+
+    key: tuple[int, ...]
+    position: int
+
+
+_SENDABLE = sa.exists().where(answers.c.id == deliveries.c.answer_id)
 
 
 def listed(
@@ -90,72 +83,115 @@ def listed(
     limit: int,
     before: str | None = None,
     after: str | None = None,
-) -> list[Listed]:
-    """Return the newest `limit` of these, newest last; or those just before, or just after, the one of a request."""
-    columns = [requests.c[name] if name == "client" else deliveries.c[name] for name in Listed._fields]
-    id_ = deliveries.c.request_id
-    newest = deliveries.c.discarded_at if wanted.state is REPLAY.sources[0] else id_
-    query = sa.select(*columns).select_from(_JOINED).where(wanted.condition()).limit(limit)
+) -> list[Covering]:
+    """Return the newest `limit` of these, newest last; or those just before, or just after, the one of a request.
+
+    They are in the order of their answers; those that were given up, in the order in which that happened.
+    """
+    if wanted.ids is not None:
+        return coverage.of_requests(connection, wanted.ids)[-limit:]
     if after:
-        at = _of(newest, after)
-        following = query.where(newest >= at, sa.or_(newest > at, id_ > after)).order_by(newest, id_)
-        return [Listed._make(row) for row in connection.execute(following)]
-    if before:
-        at = _of(newest, before)
-        query = query.where(newest <= at, sa.or_(newest < at, id_ < before))
-    found = connection.execute(query.order_by(newest.desc(), id_.desc())).all()
-    return [Listed._make(row) for row in reversed(found)]
-
-
-def _of(column: sa.ColumnElement[Any], request_id: str) -> Any:
-    other = deliveries.alias()
-    return sa.select(other.c[column.name]).where(other.c.request_id == request_id).scalar_subquery()
+        return list(islice(_walk(connection, wanted, after, forward=True), limit))
+    found = list(islice(_walk(connection, wanted, before, forward=False), limit))
+    return found[::-1]
 
 
 def tries(connection: sa.Connection, request_id: str) -> list[Try]:
-    """Return all tries to deliver this request's answer, in order."""
+    """Return the tries to deliver this request's answer that were recorded, in order; see DeliveryAttempt."""
     query = sa.select(*(attempts.c[name] for name in Try._fields)).where(attempts.c.request_id == request_id)
     return [Try._make(row) for row in connection.execute(query.order_by(attempts.c.id))]
 
 
 def counted(connection: sa.Connection, wanted: DeliveryFilter) -> tuple[int, int]:
     """Count those of these that were given up: those that can be sent again, and those whose answer is gone."""
-    query = (
-        sa.select(sa.func.count().filter(_SENDABLE), sa.func.count())
-        .select_from(_JOINED)
-        .where(DEAD, wanted.condition())
+    number = deliveries.c.pending if wanted.ids is None else sa.literal(1)
+    query = sa.select(sa.func.sum(number).filter(_SENDABLE), sa.func.sum(number)).where(
+        DEAD, wanted.condition()
     )
-    sendable, total = connection.execute(query).one()
+    if wanted.ids is not None:
+        query = query.join_from(deliveries, requests, coverage.OWES).where(requests.c.id.in_(wanted.ids))
+    sendable, total = (int(one or 0) for one in connection.execute(query).one())
     return sendable, total - sendable
 
 
 def counted_by_target(connection: sa.Connection) -> dict[str, int]:
     """Return how many were given up, by URL or task name."""
-    query = sa.select(deliveries.c.target, sa.func.count()).where(DEAD).group_by(deliveries.c.target)
-    return {row[0]: row[1] for row in connection.execute(query)}
+    row = deliveries.c
+    query = sa.select(row.target, sa.func.sum(row.pending)).where(DEAD).group_by(row.target)
+    return {target: int(count) for target, count in connection.execute(query)}
 
 
 def replay(connection: sa.Connection, wanted: DeliveryFilter, limit: int, now: int) -> tuple[int, list[str]]:
-    """Make up to `limit` of these due at once, with a full schedule of tries again, and start their endpoints.
+    """Make these due at once, up to `limit` rows, with a full schedule of tries again, and start their endpoints.
 
     Returns how many were replayed, and those of their URLs that had been stopped.
     """
     database.lock(connection, REPLAY_LOCK)
-    some = (
-        sa.select(deliveries.c.request_id)
-        .select_from(_JOINED)
-        .where(DEAD, _SENDABLE, wanted.condition())
-        .order_by(deliveries.c.discarded_at)
-        .limit(limit)
-        .with_for_update(of=deliveries, skip_locked=True)
-    )
+    key = sa.tuple_(deliveries.c.answer_id, deliveries.c.position)
+    some = sa.select(*key.clauses).where(DEAD, _SENDABLE, wanted.condition())
+    if wanted.ids is not None:
+        _split_off(connection, wanted)
+        theirs = sa.select(requests.c.answer_id, requests.c.answer_position)
+        some = some.where(key.in_(theirs.where(requests.c.id.in_(wanted.ids))))
+    some = some.order_by(deliveries.c.discarded_at).limit(limit).with_for_update(skip_locked=True)
     replayed = (
         sa.update(deliveries)
-        .where(deliveries.c.request_id.in_(some), deliveries.c.state.in_(REPLAY.sources))
+        .where(key.in_(some), deliveries.c.state.in_(REPLAY.sources))
         .values(state=REPLAY.target, attempt=0, due_at=now, discarded_at=None)
-        .returning(deliveries.c.channel, deliveries.c.target)
+        .returning(deliveries.c.channel, deliveries.c.target, deliveries.c.pending)
     )
-    targets = connection.execute(replayed).all()
-    transition_log.record_many(connection, f"deliveries {REPLAY.target}", len(targets), move=REPLAY.verb)
-    urls = {target for channel, target in targets if channel == "webhook"}
-    return len(targets), endpoints.start(connection, urls)
+    found = connection.execute(replayed).all()
+    count = sum(row.pending for row in found)
+    transition_log.record_many(connection, f"deliveries {REPLAY.target}", count, move=REPLAY.verb)
+    return count, endpoints.start(connection, {row.target for row in found if row.channel == "webhook"})
+
+
+def _split_off(connection: sa.Connection, wanted: DeliveryFilter) -> None:
+    """Give those of these requests that were given up together with others rows of their own."""
+    shared = (
+        sa.select(requests.c.answer_position, *deliveries.c)
+        .join(requests, coverage.OWES)
+        .where(DEAD, deliveries.c.position == REST, wanted.condition(), requests.c.id.in_(wanted.ids or ()))
+        .order_by(deliveries.c.answer_id)
+        .with_for_update(of=deliveries)
+    )
+    rows = connection.execute(shared).all()
+    for answer_id in dict.fromkeys(row.answer_id for row in rows):
+        some = [row for row in rows if row.answer_id == answer_id]
+        coverage.split_off(connection, some[0], [row.answer_position for row in some])
+
+
+def _walk(
+    connection: sa.Connection, wanted: DeliveryFilter, from_: str | None, *, forward: bool
+) -> Iterator[Covering]:
+    """Yield these deliveries in order, forward or backward, from that of a request on, without it."""
+    keys = [deliveries.c.answer_id, deliveries.c.position]
+    if wanted.state is REPLAY.sources[0]:
+        keys.insert(0, deliveries.c.discarded_at)
+    start = _place(connection, keys, from_) if from_ else None
+    key = sa.tuple_(*keys)
+    page = (
+        sa.select(deliveries, answers.c.ids)
+        .join(answers, answers.c.id == deliveries.c.answer_id, isouter=True)
+        .where(wanted.condition())
+        .order_by(*(column if forward else column.desc() for column in keys))
+        .limit(PAGE)
+    )
+    query = page if start is None else page.where(key >= start.key if forward else key <= start.key)
+    while rows := connection.execute(query).all():
+        for row in rows:
+            own_key = tuple(getattr(row, column.name) for column in keys)
+            covered = coverage.covered(row, row.ids or b"")
+            for position, id_ in covered if forward else reversed(covered):
+                place = _Place(own_key, position)
+                one = coverage.covering(row, id_, position)
+                is_beyond = start is None or (place > start if forward else place < start)
+                if is_beyond and wanted.state in (None, one.state):
+                    yield one
+        query = page.where(key > own_key if forward else key < own_key)
+
+
+def _place(connection: sa.Connection, keys: Sequence[sa.ColumnElement[Any]], request_id: str) -> _Place:
+    query = sa.select(requests.c.answer_position, *keys).join(requests, coverage.COVERS)
+    position, *key = connection.execute(query.where(requests.c.id == request_id)).one()
+    return _Place(tuple(key), position)

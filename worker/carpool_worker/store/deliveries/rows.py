@@ -1,192 +1,239 @@
 """SQL about deliveries under way, and the tries to make them. Times are milliseconds since the epoch.
 
-Each transition is one UPDATE, guarded by the states that it may start from. On PostgreSQL many rows travel as arrays,
-several times faster than one statement each; SQLite runs in this process, where one statement each is fast.
+A row is about all answers of a segment, or about one of them (see models/deliveries.py). Each transition is one UPDATE,
+guarded by the states that it may start from. Receivers and clients take turns to be claimed: what is due to one of them
+is not read while another's is looked for.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from carpool.callbacks import Webhook
-from carpool.callbacks import decode as decode_callback
 from carpool_worker import transition_log
-from carpool_worker.states import DELIVER, GIVE_UP, MAKE_AVAILABLE, RESCUE, SNOOZE, DeliveryState, Transition
+from carpool_worker.models.deliveries import REST
+from carpool_worker.models.tables import deliveries
+from carpool_worker.states import (
+    CLAIM,
+    DELIVER,
+    GIVE_UP,
+    MAKE_AVAILABLE,
+    RESCUE,
+    STOP,
+    DeliveryState,
+    Transition,
+)
 from carpool_worker.store.bulk import insert_rows
-from carpool_worker.store.deliveries import statements
+from carpool_worker.store.deliveries import receivers, statements
+from carpool_worker.store.deliveries.outcomes import Claimed, ClaimOutcome, DeliveryOutcome
+from carpool_worker.store.deliveries.receivers import Destination
 from carpool_worker.units import SECOND
 
 MAX_TEXT = 1_000
 """Characters kept of an error, or of a receiver's response."""
 
-TRY_COLUMNS = {
-    "request_id": "bytea",
-    "attempt": "integer",
-    "at": "bigint",
-    "milliseconds": "integer",
-    "status": "integer",
-    "detail": "text",
-}
 
+class NewDelivery(NamedTuple):
+    """A segment of answers that has a callback."""
 
-class Claimed(NamedTuple):
-    """A delivery that belongs to one courier until its lease ends."""
-
-    request_id: str
-    channel: str
-    target: str
-    attempt: int  # this try's number, from 1
-    claim: int  # the number of this claim, which distinguishes it from earlier and later ones
+    answer_id: int
+    client: str
     callback: str  # JSON
-    trace: str | None = None  # W3C traceparent of the enqueue
+    requests: int
 
 
-@dataclass(frozen=True, slots=True)
-class SendAttempt:
-    """When a claimed delivery was sent, how long that took, and the response."""
+class Turn(NamedTuple):
+    """A receiver and a client to whose answers something is due."""
 
-    at: int
-    milliseconds: int = 0
-    status: int | None = None  # HTTP's
-    detail: str | None = None  # the error, or the start of the response
-    counts: bool = True  # False: nothing was sent, so this was not a try
+    receiver: str
+    client: str
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryOutcome:
-    """The transition of a claimed delivery, with its columns: made by `delivered`, `snoozed` or `given_up` only."""
-
-    claimed: Claimed
-    attempt: SendAttempt
-    transition: Transition[DeliveryState]
-    due_at: int | None = None  # None: when it is recorded
-    last_error: str | None = None
-    final_column: str | None = None  # of a final state: the column that says since when
-    stops_endpoint: bool = False
-
-    @classmethod
-    def delivered(cls, claimed: Claimed, attempt: SendAttempt) -> DeliveryOutcome:
-        """Return the outcome of a delivery that its receiver took."""
-        return cls(claimed, attempt, DELIVER, final_column="delivered_at")
-
-    @classmethod
-    def snoozed(
-        cls, claimed: Claimed, attempt: SendAttempt, due_at: int, error: str | None
-    ) -> DeliveryOutcome:
-        """Return the outcome of a delivery that is tried again at `due_at`."""
-        return cls(claimed, attempt, SNOOZE, due_at=due_at, last_error=error)
-
-    @classmethod
-    def given_up(
-        cls, claimed: Claimed, attempt: SendAttempt, error: str | None, *, stops_endpoint: bool = False
-    ) -> DeliveryOutcome:
-        """Return the outcome of a delivery that is not tried again unless an operator replays it."""
-        return cls(
-            claimed,
-            attempt,
-            GIVE_UP,
-            last_error=error,
-            final_column="discarded_at",
-            stops_endpoint=stops_endpoint,
-        )
+FIRST = Turn("", "")
+"""Before all others."""
 
 
-def insert(connection: sa.Connection, rows: Iterable[tuple[str, str]], now: int) -> None:
-    """Insert a delivery, due at once, for each (request id, callback JSON); existing ones stay as they are."""
-    statements.INSERT.run(connection, [_new(request_id, callback, now) for request_id, callback in rows])
-
-
-def claim(connection: sa.Connection, limit: int, lease: int, now: int) -> list[Claimed]:
-    """Claim up to `limit` available deliveries, oldest first; for `lease` milliseconds no other courier gets them."""
-    return [
-        Claimed._make(row)
-        for row in connection.execute(statements.CLAIM, {"most": limit, "until": now + lease})
+def insert(connection: sa.Connection, new: Iterable[NewDelivery], now: int) -> None:
+    """Insert the deliveries of segments of answers, due at once."""
+    rows = [
+        _new(one.answer_id, REST, None, receivers.destination(one.callback), one.client, one.requests, now)
+        for one in new
     ]
+    insert_rows(connection, "deliveries", statements.INSERTED, rows)
 
 
-def record(connection: sa.Connection, outcomes: Sequence[DeliveryOutcome], now: int) -> None:
-    """Apply the transitions of claimed deliveries in one bulk statement, and insert a row for each try.
+def turns(
+    connection: sa.Connection, after: Turn, limit: int, now: int, busy: Collection[str] = ()
+) -> list[Turn]:
+    """Return up to `limit` turns that follow `after` and have something due, without these and parked receivers."""
+    bounds = {"receiver": after.receiver, "client": after.client, "limit": limit, "now": now}
+    found = connection.execute(statements.TURNS[connection.dialect.name], bounds | {"busy": list(busy)})
+    return [Turn._make(row) for row in found]
 
-    A delivery that was claimed again since, as its lease had ended, stays as it is.
+
+def claim(connection: sa.Connection, given: Sequence[Turn], each: int, until: int) -> list[Claimed]:
+    """Claim up to `each` available rows of each of these turns, oldest first; until then no other courier gets them."""
+    return statements.claim(connection, given, each, until) if given else []
+
+
+def record(connection: sa.Connection, outcomes: Sequence[ClaimOutcome], now: int) -> None:
+    """Apply the transitions of claimed rows in one statement; insert the rows of single requests, and the tries.
+
+    A row that was claimed again since, as its lease had ended, stays as it is.
     """
-    statements.RECORD.run(connection, [_columns(outcome, now) for outcome in outcomes])
-    tries = [_try(outcome) for outcome in outcomes if outcome.attempt.counts]
-    insert_rows(connection, "delivery_attempts", TRY_COLUMNS, tries)
-    for outcome in outcomes:
-        was_tried = outcome.transition is SNOOZE and outcome.attempt.counts
-        if was_tried or outcome.transition is GIVE_UP:
-            _log_failure(connection, outcome)
+    ordered = sorted(outcomes, key=lambda one: one.claimed[:2])  # as others do who lock several
+    if not ordered:
+        return
+    still_ours = statements.record(connection, [_columns(one, now) for one in ordered])
+    apart = [
+        _apart(outcome.claimed, one, now)
+        for outcome in ordered
+        if outcome.claimed[:2] in still_ours
+        for one in outcome.apart
+    ]
+    insert_rows(connection, "deliveries", statements.INSERTED, apart)
+    tries = [_try(outcome.claimed, one) for outcome in ordered for one in outcome.tries]
+    insert_rows(connection, "delivery_attempts", statements.TRIED, tries)
+    for outcome in ordered:
+        _log(connection, outcome)
+
+
+def give_up_stopped(connection: sa.Connection, url: str, reason: str, now: int) -> None:
+    """Give up all that is available for a webhook URL that is stopped."""
+    row = deliveries.c
+    receiver = receivers.host_and_port(url)
+    available = (
+        statements.is_in(STOP),
+        row.receiver == receiver,
+        row.channel == "webhook",
+        row.target == url,
+    )
+    columns = {"state": STOP.target, "due_at": now, "discarded_at": now, "last_error": text(reason)}
+    stopped = sa.update(deliveries).where(*available).values(columns).returning(row.pending)
+    count = sum(connection.scalars(stopped))
+    transition_log.record_many(
+        connection, f"deliveries {STOP.target}", count, logging.WARNING, move=STOP.verb, channel="webhook"
+    )
 
 
 def stage(connection: sa.Connection, now: int) -> int:
-    """Make retryable deliveries that are due available; return how many."""
-    count = connection.execute(statements.STAGE, {"now": now}).rowcount
-    transition_log.record_many(
-        connection, f"deliveries {MAKE_AVAILABLE.target}", count, move=MAKE_AVAILABLE.verb
-    )
-    return count
+    """Make retryable rows that are due available; return how many deliveries that are."""
+    receivers.forget_past(connection, now)
+    return _make_available(connection, MAKE_AVAILABLE, now)
 
 
 def rescue(connection: sa.Connection, now: int) -> int:
-    """Make deliveries whose lease has ended available again; return how many."""
-    count = connection.execute(statements.RESCUE, {"now": now}).rowcount
-    transition_log.record_many(connection, f"deliveries {RESCUE.target}", count, move=RESCUE.verb)
+    """Make rows whose lease has ended available again; return how many deliveries that are."""
+    return _make_available(connection, RESCUE, now)
+
+
+def due(connection: sa.Connection, now: int) -> bool:
+    """Return whether anything could be claimed, staged or rescued now."""
+    if turns(connection, FIRST, 1, now):
+        return True
+    return any(connection.scalar(query, {"now": now}) for query in statements.OVERDUE.values())
+
+
+def text(words: str | None) -> str | None:
+    """Return what a receiver said as both databases can store it."""
+    # The receiver chooses these characters: PostgreSQL stores no NUL, and UTF-8 has no lone surrogates.
+    return words and words[:MAX_TEXT].replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
+def _make_available(connection: sa.Connection, transition: Transition[DeliveryState], now: int) -> int:
+    count: int = sum(connection.scalars(statements.MAKE_AVAILABLE[transition], {"now": now}))
+    event = f"deliveries {transition.target}"
+    transition_log.record_many(connection, event, count, move=transition.verb)
     return count
 
 
-def due(connection: sa.Connection, now: int) -> int:
-    """Return how many deliveries should be claimed, staged or rescued now."""
-    return connection.execute(statements.DUE, {"now": now}).scalar_one()
+def _new(
+    answer_id: int,
+    position: int,
+    request_id: str | None,
+    to: Destination,
+    client: str,
+    pending: int,
+    due_at: int,
+    *,
+    state: DeliveryState = DeliveryState.AVAILABLE,
+    attempt: int = 0,
+    last_error: str | None = None,
+    discarded_at: int | None = None,
+) -> tuple[Any, ...]:
+    id_ = None if request_id is None else bytes.fromhex(request_id)
+    where = (answer_id, position, id_, *to, client)
+    return (*where, state.value, attempt, due_at, pending, text(last_error), discarded_at)
 
 
-def _new(request_id: str, callback: str, now: int) -> dict[str, Any]:
-    to = decode_callback(callback)
-    channel, target = ("webhook", to.url) if isinstance(to, Webhook) else ("task", to.name)
-    return {"request_id": request_id, "channel": channel, "target": target, "due_at": now}
+def _apart(claimed: Claimed, one: DeliveryOutcome, now: int) -> tuple[Any, ...]:
+    return _new(
+        claimed.answer_id,
+        one.position,
+        one.request_id,
+        Destination(claimed.channel, claimed.target, claimed.receiver),
+        claimed.client,
+        1,
+        now if one.due_at is None else one.due_at,
+        state=one.transition.target,
+        attempt=int(one.attempt.counts),
+        last_error=one.last_error,
+        discarded_at=now if one.transition is GIVE_UP else None,
+    )
 
 
-def _columns(outcome: DeliveryOutcome, now: int) -> dict[str, Any]:
-    columns = {
-        "key": outcome.claimed.request_id,
-        "claim": outcome.claimed.claim,
-        "state": outcome.transition.target.value,
-        "attempt": outcome.claimed.attempt - (not outcome.attempt.counts),
-        "due_at": now if outcome.due_at is None else outcome.due_at,
-        "last_error": _text(outcome.last_error),
-        "delivered_at": None,
-        "discarded_at": None,
+def _columns(outcome: ClaimOutcome, now: int) -> dict[str, Any]:
+    claimed, transition = outcome.claimed, outcome.transition
+    state = CLAIM.target if transition is None else transition.target
+    due_at = now if outcome.due_at is None and transition is not None else outcome.due_at
+    return {
+        "answer_id": claimed.answer_id,
+        "position": claimed.position,
+        "claims": claimed.claim,
+        "state": state.value,
+        "attempt": claimed.attempt - 1 + (claimed.is_own and bool(outcome.tries)),
+        "pending": outcome.pending,
+        "delivered": outcome.delivered,
+        "progress": outcome.progress,
+        "progress_at": now if outcome.progress else None,
+        "due_at": due_at,
+        "last_error": text(outcome.last_error),
+        "delivered_at": now if transition is DELIVER else None,
+        "discarded_at": now if transition is GIVE_UP else None,
     }
-    if outcome.final_column:
-        columns[outcome.final_column] = now
-    return columns
 
 
-def _try(outcome: DeliveryOutcome) -> tuple[Any, ...]:
-    claimed, attempt = outcome.claimed, outcome.attempt
+def _try(claimed: Claimed, one: DeliveryOutcome) -> tuple[Any, ...]:
+    attempt = one.attempt
     numbers = (claimed.attempt, attempt.at, attempt.milliseconds, attempt.status)
-    return (bytes.fromhex(claimed.request_id), *numbers, _text(attempt.detail))
+    return (bytes.fromhex(one.request_id), *numbers, text(attempt.detail))
 
 
-def _log_failure(connection: sa.Connection, failed: DeliveryOutcome) -> None:
+def _log(connection: sa.Connection, outcome: ClaimOutcome) -> None:
+    claimed = outcome.claimed
+    failed = [one for one in outcome.tries if one.transition is not DELIVER]
+    refused = [one for one in outcome.apart if not one.attempt.counts]
+    for one in (*failed, *refused):
+        _log_failure(connection, claimed, one)
+    if outcome.transition is GIVE_UP and not (claimed.is_own and failed):
+        event, channel = f"deliveries {GIVE_UP.target}", claimed.channel
+        transition_log.record_many(
+            connection, event, outcome.pending, logging.WARNING, move=GIVE_UP.verb, channel=channel
+        )
+
+
+def _log_failure(connection: sa.Connection, claimed: Claimed, failed: DeliveryOutcome) -> None:
     # Without the reason: what a receiver says, or a library about it, can quote the answer. The table of tries has it.
-    claimed, attempt = failed.claimed, failed.attempt
     transition_log.record(
         connection,
         f"delivery {failed.transition.target}",
         logging.WARNING if failed.transition is GIVE_UP else logging.INFO,
-        request=claimed.request_id,
+        request=failed.request_id,
         channel=claimed.channel,
         attempt=claimed.attempt,
-        status=attempt.status,
-        seconds=attempt.milliseconds / SECOND,
+        status=failed.attempt.status,
+        seconds=failed.attempt.milliseconds / SECOND,
     )
-
-
-def _text(text: str | None) -> str | None:
-    # The receiver chooses these characters: PostgreSQL stores no NUL, and UTF-8 has no lone surrogates.
-    return text and text[:MAX_TEXT].replace("\0", "\ufffd").encode(errors="replace").decode()

@@ -1,117 +1,184 @@
-"""The statements of store/deliveries/, built once; those for many rows in the form that is fastest on each database."""
+"""The statements of store/deliveries/rows.py, in the form that is fastest on each database."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from operator import itemgetter
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from carpool_worker.database import is_postgres
-from carpool_worker.models.columns import Id
-from carpool_worker.models.indexes import UNDELIVERED
+from carpool_worker.models.indexes import ASIDE
 from carpool_worker.models.tables import deliveries
-from carpool_worker.states import CLAIM as CLAIMING
-from carpool_worker.states import DELIVER, GIVE_UP, MAKE_AVAILABLE, SNOOZE, DeliveryState, Transition
-from carpool_worker.states import RESCUE as RESCUING
+from carpool_worker.states import CLAIM, DELIVER, RESCUE, DeliveryState, Transition
+from carpool_worker.states import MAKE_AVAILABLE as STAGE
+from carpool_worker.store.deliveries.outcomes import Claimed
 
+ROWS = 100
+"""Rows per statement on SQLite, which allows 32,766 values."""
 
-class Bulk:
-    """One statement for many rows: run once per row (SQLite), or once with an array per column (PostgreSQL)."""
+INSERTED = {
+    "answer_id": "bigint",
+    "position": "smallint",
+    "request_id": "bytea",
+    "channel": "text",
+    "target": "text",
+    "receiver": "text",
+    "client": "text",
+    "state": "text",
+    "attempt": "smallint",
+    "due_at": "bigint",
+    "pending": "integer",
+    "last_error": "text",
+    "discarded_at": "bigint",
+}
+"""The columns of a new row, with their SQL types."""
 
-    def __init__(self, key: str, each: sa.ClauseElement, arrays: sa.Executable) -> None:
-        self._key = key  # the name of the request's id
-        compiled: Any = each.compile(dialect=sqlite.dialect())
-        self._each = str(compiled)
-        self._names = itemgetter(*compiled.positiontup)
-        self._arrays = arrays
+TRIED = {
+    "request_id": "bytea",
+    "attempt": "integer",
+    "at": "bigint",
+    "milliseconds": "integer",
+    "status": "integer",
+    "detail": "text",
+}
+"""The columns of an attempt."""
 
-    def run(self, connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
-        """Execute the statement for these rows, which all have the same keys."""
-        if not rows:
-            return
-        if is_postgres(connection):
-            columns = {name: [row[name] for row in rows] for name in rows[0]}
-            connection.execute(self._arrays, columns)
-        else:  # bypassing SQLAlchemy, whose handling of parameters would take longer than SQLite itself
-            given = ({**row, self._key: bytes.fromhex(row[self._key])} for row in rows)
-            connection.exec_driver_sql(self._each, list(map(self._names, given)))
+_KEYS = {"answer_id": "bigint", "position": "smallint", "claims": "integer"}
+_RECORDED = {
+    "state": "text",
+    "attempt": "smallint",
+    "pending": "integer",
+    "delivered": "integer",
+    "progress": "text",
+    "progress_at": "bigint",
+    "last_error": "text",
+    "delivered_at": "bigint",
+    "discarded_at": "bigint",
+}
+"""The columns that an outcome writes, besides `due_at`: without a new value that stays as it is."""
 
-
-def _may(*transitions: Transition[DeliveryState]) -> sa.ColumnElement[bool]:
-    # Literals: with parameters, a prepared statement could not use the partial index.
-    literals = sorted({f"'{source.value}'" for transition in transitions for source in transition.sources})
-    guards: list[sa.ColumnElement[bool]] = [
-        deliveries.c.state == sa.literal_column(text) for text in literals
-    ]
-    return sa.or_(*guards)
-
-
-def _given(columns: dict[str, Any]) -> sa.TableValuedAlias:
-    arrays = [sa.bindparam(name, type_=postgresql.ARRAY(kind)) for name, kind in columns.items()]
-    names = [sa.column(name, kind) for name, kind in columns.items()]
-    return sa.func.unnest(*arrays).table_valued(*names, name="given").render_derived()
-
-
-def _insert() -> Bulk:
-    fixed: dict[str, Any] = {"state": DeliveryState.AVAILABLE.value, "attempt": 0, "claims": 0}
-    columns = {"request_id": Id, "channel": sa.Text, "target": sa.Text, "due_at": sa.BigInteger}
-    literals: dict[str, Any] = {name: sa.literal_column(repr(value)) for name, value in fixed.items()}
-    each = sqlite.insert(deliveries).values(literals | {name: sa.bindparam(name) for name in columns})
-    rows = sa.select(*_given(columns).c, *literals.values())
-    arrays = postgresql.insert(deliveries).from_select([*columns, *fixed], rows, include_defaults=False)
-    return Bulk("request_id", each.on_conflict_do_nothing(), arrays.on_conflict_do_nothing())
-
-
-def _record() -> Bulk:
-    keys = {"key": Id, "claim": sa.Integer}
-    columns = {"state": sa.Text, "attempt": sa.Integer, "due_at": sa.BigInteger, "last_error": sa.Text}
-    columns |= {"delivered_at": sa.BigInteger, "discarded_at": sa.BigInteger}
-    bound: dict[str, Any] = {name: sa.bindparam(name, type_=kind) for name, kind in (keys | columns).items()}
-    given = _given(keys | columns).c
-
-    def update(values: Any) -> sa.Update:
-        claimed = deliveries.c.claims == values["claim"]
-        guarded = sa.update(deliveries).where(deliveries.c.request_id == values["key"], claimed)
-        return guarded.where(_may(DELIVER, SNOOZE, GIVE_UP)).values({name: values[name] for name in columns})
-
-    return Bulk("key", update(bound), update(given))
-
-
-def _claim() -> sa.Executable:
-    picked = (
-        sa.select(deliveries.c.request_id)
-        .where(UNDELIVERED, _may(CLAIMING))
-        .order_by(deliveries.c.due_at)
-        .limit(sa.bindparam("most"))
-        .with_for_update(skip_locked=True)  # SQLite, where one writes at a time, leaves this out
-        .cte("picked")
-    )
-    # As text: SQLAlchemy would leave out the tables' names, as SQLite's RETURNING knows none of its own table.
-    own = "FROM requests JOIN segments ON segments.id = segment_id WHERE requests.id = deliveries.request_id"
-    asked = [sa.literal_column(f"(SELECT {name} {own})", sa.Text) for name in ("callback", "trace")]
-    returned = [deliveries.c[name] for name in ("request_id", "channel", "target")]
-    return (
-        sa.update(deliveries)
-        .where(deliveries.c.request_id.in_(sa.select(picked.c.request_id)), _may(CLAIMING))
-        .values(state=CLAIMING.target, claims=deliveries.c.claims + 1, due_at=sa.bindparam("until"))
-        .returning(*returned, deliveries.c.attempt + 1, deliveries.c.claims, *asked)
-    )
-
-
-def _make_available(transition: Transition[DeliveryState]) -> sa.Executable:
-    return sa.update(deliveries).where(UNDELIVERED, _may(transition), _ENDED).values(state=transition.target)
-
-
-_ENDED = deliveries.c.due_at <= sa.bindparam("now")
-
-INSERT = _insert()
-CLAIM = _claim()
-RECORD = _record()
-STAGE = _make_available(MAKE_AVAILABLE)
-RESCUE = _make_available(RESCUING)
-DUE = sa.select(sa.func.count(deliveries.c.request_id)).where(
-    UNDELIVERED, sa.or_(_may(CLAIMING), sa.and_(_may(MAKE_AVAILABLE, RESCUING), _ENDED))
+_GIVEN = _KEYS | _RECORDED | {"due_at": "bigint"}
+_DELIVERING = (
+    f"deliveries.state = '{DELIVER.sources[0].value}'"  # a literal: with a parameter, no partial index
 )
+_AVAILABLE = f"state = '{DeliveryState.AVAILABLE.value}'"
+
+
+_RECORD = f"""
+UPDATE deliveries
+SET {", ".join(f"{name} = given.{name}" for name in _RECORDED)}, due_at = coalesce(given.due_at, deliveries.due_at)
+FROM {{given}}
+WHERE {" AND ".join(f"deliveries.{name} = given.{name}" for name in _KEYS)} AND {_DELIVERING}
+RETURNING deliveries.answer_id, deliveries.position"""  # noqa: S608
+_NAMES = ", ".join(_GIVEN)
+_ARRAYS = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _GIVEN.items())
+_RECORD_ALL = sa.text(_RECORD.format(given=f"unnest({_ARRAYS}) AS given({_NAMES})"))
+_MARKS = f"({', '.join('?' * len(_GIVEN))})"
+
+
+def record(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> set[tuple[int, int]]:
+    """Write the outcomes of claimed rows; return the keys of those that still belonged to their claim."""
+    if is_postgres(connection):
+        columns = {name: [row[name] for row in rows] for name in _GIVEN}
+        return {(key, position) for key, position in connection.execute(_RECORD_ALL, columns)}
+    ours: set[tuple[int, int]] = set()
+    for start in range(0, len(rows), ROWS):
+        some = rows[start : start + ROWS]
+        values = f"(WITH given({_NAMES}) AS (VALUES {', '.join([_MARKS] * len(some))}) SELECT * FROM given) AS given"  # noqa: S608
+        given = tuple(row[name] for row in some for name in _GIVEN)
+        ours |= {
+            (key, position)
+            for key, position in connection.exec_driver_sql(_RECORD.format(given=values), given)
+        }
+    return ours
+
+
+_LATER = f"""
+    SELECT {{columns}} FROM deliveries AS later
+    WHERE later.{_AVAILABLE} AND (later.receiver, later.client) > (turns.receiver, turns.client)
+    ORDER BY later.receiver, later.client LIMIT 1"""  # noqa: S608
+_STEPS = {
+    "postgresql": f"CROSS JOIN LATERAL ({_LATER.format(columns='later.receiver, later.client')}) AS next",
+    "sqlite": f"JOIN deliveries AS next ON next.rowid = ({_LATER.format(columns='later.rowid')})",
+}
+TURNS = {
+    dialect: sa.text(f"""
+WITH RECURSIVE turns(receiver, client) AS (
+    SELECT CAST(:receiver AS varchar), CAST(:client AS varchar)
+    UNION ALL SELECT next.receiver, next.client FROM turns {step}
+)
+SELECT receiver, client FROM turns
+WHERE (receiver <> :receiver OR client <> :client) AND receiver NOT IN :busy
+AND receiver NOT IN (SELECT receiver FROM parked_receivers WHERE parked_until > :now)
+LIMIT :limit""").bindparams(sa.bindparam("busy", expanding=True, type_=sa.Text))  # noqa: S608
+    for dialect, step in _STEPS.items()
+}
+"""The receivers and clients that follow one of them and have something due; not those of `busy`, nor parked ones.
+
+Each is found by one look into the index, so that it does not matter how much is due to those before.
+"""
+
+_OLDEST = f"""
+    SELECT {{columns}} FROM deliveries AS oldest
+    WHERE oldest.{_AVAILABLE} AND oldest.receiver = {{receiver}} AND oldest.client = {{client}}
+    ORDER BY oldest.due_at LIMIT :each"""  # noqa: S608
+_ON_POSTGRES = _OLDEST.format(columns="answer_id, position", receiver="turn.receiver", client="turn.client")
+_FIRST, _SECOND = ("json_extract(turn.value, '$[0]')", "json_extract(turn.value, '$[1]')")
+_ON_SQLITE = _OLDEST.format(columns="oldest.rowid", receiver=_FIRST, client=_SECOND)
+_CLAIM = f"UPDATE deliveries SET state = '{CLAIM.target.value}', claims = claims + 1, due_at = :until"  # noqa: S608
+_RETURNING = """
+RETURNING deliveries.answer_id, deliveries.position, deliveries.request_id, channel, target, receiver, client,
+    attempt + 1, claims, pending, progress"""
+_CLAIM_ON_POSTGRES = sa.text(f"""
+WITH picked AS (
+    SELECT oldest.answer_id, oldest.position
+    FROM unnest(CAST(:receivers AS text[]), CAST(:clients AS text[])) AS turn(receiver, client)
+    CROSS JOIN LATERAL ({_ON_POSTGRES} FOR UPDATE SKIP LOCKED) AS oldest
+)
+{_CLAIM} FROM picked
+WHERE deliveries.answer_id = picked.answer_id AND deliveries.position = picked.position AND deliveries.{_AVAILABLE}
+{_RETURNING}""")  # noqa: S608
+_CLAIM_ON_SQLITE = f"""
+{_CLAIM} WHERE rowid IN (
+    SELECT picked.rowid FROM json_each(:turns) AS turn
+    CROSS JOIN deliveries AS picked ON picked.rowid IN ({_ON_SQLITE})
+) AND {_AVAILABLE} {_RETURNING}"""  # noqa: S608
+
+
+def claim(
+    connection: sa.Connection, turns: Sequence[tuple[str, str]], each: int, until: int
+) -> list[Claimed]:
+    """Claim up to `each` of the oldest rows of each of these receivers and clients."""
+    bounds: dict[str, Any] = {"each": each, "until": until}
+    if is_postgres(connection):
+        receivers, clients = (list(column) for column in zip(*turns, strict=True))
+        given = bounds | {"receivers": receivers, "clients": clients}
+        return [Claimed._make(row) for row in connection.execute(_CLAIM_ON_POSTGRES, given)]
+    rows = connection.exec_driver_sql(_CLAIM_ON_SQLITE, bounds | {"turns": json.dumps(turns)})
+    return [Claimed._make(row)._replace(request_id=row[2] and row[2].hex()) for row in rows]
+
+
+def is_in(transition: Transition[DeliveryState]) -> sa.ColumnElement[bool]:
+    """Return the condition that a row is in the only state from which this transition may start."""
+    [source] = transition.sources
+    return deliveries.c.state == sa.literal_column(f"'{source.value}'")
+
+
+_TIME_HAS_COME = deliveries.c.due_at <= sa.bindparam("now")
+
+MAKE_AVAILABLE = {
+    transition: sa.update(deliveries)
+    .where(ASIDE, is_in(transition), _TIME_HAS_COME)
+    .values(state=transition.target)
+    .returning(deliveries.c.pending)
+    for transition in (STAGE, RESCUE)
+}
+"""Make rows available whose `due_at` has come, by the transition."""
+
+OVERDUE = {
+    transition: sa.select(sa.literal(1)).where(ASIDE, is_in(transition), _TIME_HAS_COME).limit(1)
+    for transition in MAKE_AVAILABLE
+}
+"""Whether there are such rows."""

@@ -49,9 +49,8 @@ def waiting_by_state(connection: sa.Connection, client: str) -> dict[str, int]:
 
 def dead_letters(connection: sa.Connection, client: str) -> int:
     """Return how many deliveries of a client's answers were given up."""
-    joined = deliveries.join(requests, requests.c.id == deliveries.c.request_id)
-    dead = sa.select(sa.func.count()).select_from(joined).where(DEAD)
-    return connection.scalar(dead.where(requests.c.client == client)) or 0
+    dead = sa.select(sa.func.sum(deliveries.c.pending)).where(DEAD, deliveries.c.client == client)
+    return connection.scalar(dead) or 0
 
 
 def is_known(connection: sa.Connection, client: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from carpool_worker.models.indexes import UNDELIVERED, UNFINISHED
+from carpool_worker.models.indexes import ASIDE, AVAILABLE, UNFINISHED
 from carpool_worker.models.tables import batches, deliveries, requests, segments
 
 POSTGRES_SETTINGS = (
@@ -41,7 +41,8 @@ def seconds_since_epoch(connection: sa.Connection) -> float:
 
 def waits_for_a_secret(connection: sa.Connection) -> bool:
     """Return whether an answer is on its way to a webhook, or a request that has not ended names one."""
-    due = sa.select(sa.literal(1)).where(deliveries.c.channel == "webhook", UNDELIVERED)
+    is_webhook = deliveries.c.channel == "webhook"
+    due = [sa.select(sa.literal(1)).where(is_webhook, condition) for condition in (AVAILABLE, ASIDE)]
     asked = (
         sa.select(sa.literal(1))
         .join_from(batches, requests, requests.c.batch_id == batches.c.id)
@@ -49,4 +50,4 @@ def waits_for_a_secret(connection: sa.Connection) -> bool:
         .where(UNFINISHED, requests.c.finished_at.is_(None))
         .where(segments.c.callback.startswith('{"kind":"webhook"'))
     )
-    return any(connection.scalar(query.limit(1)) for query in (due, asked))
+    return any(connection.scalar(query.limit(1)) for query in (*due, asked))

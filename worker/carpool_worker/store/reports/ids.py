@@ -6,7 +6,8 @@ import re
 
 import sqlalchemy as sa
 
-from carpool_worker.models.tables import batches, deliveries, requests
+from carpool_worker.models.tables import batches, requests
+from carpool_worker.store.deliveries import coverage
 
 HEXADECIMAL = re.compile("[0-9a-f]{1,32}")
 
@@ -36,8 +37,8 @@ def batches_like(connection: sa.Connection, prefix: str, limit: int) -> list[str
 
 def deliveries_like(connection: sa.Connection, prefix: str, limit: int) -> list[str]:
     """Return up to `limit` ids of requests with a delivery that begin with `prefix`."""
-    like = sa.select(deliveries.c.request_id).where(begins(deliveries.c.request_id, prefix))
-    return list(connection.scalars(like.order_by(deliveries.c.request_id).limit(limit)))
+    like = sa.select(requests.c.id).where(begins(requests.c.id, prefix), coverage.is_called_back())
+    return list(connection.scalars(like.order_by(requests.c.id).limit(limit)))
 
 
 def newest_batches(connection: sa.Connection, prefix: str, limit: int) -> list[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from carpool_worker.models.deliveries import REST
 from carpool_worker.models.indexes import UNFINISHED
 from carpool_worker.models.tables import attempts, batches, deliveries, requests
-from carpool_worker.states import OUTCOMES, BatchState
+from carpool_worker.states import OUTCOMES, BatchState, DeliveryState
+from carpool_worker.store.deliveries import coverage
 from carpool_worker.units import SECOND
 
 NEWEST_TRIES = 5_000
@@ -119,8 +122,22 @@ def tries_since(connection: sa.Connection, at: int) -> list[Tries]:
     failed = sa.and_(newest.c.status.is_(None), newest.c.detail.is_not(None))
     keys = (deliveries.c.channel, deliveries.c.target, newest.c.status, failed)
     counted = sa.select(*keys, sa.func.count()).where(newest.c.at >= at)
-    joined = counted.join_from(newest, deliveries, deliveries.c.request_id == newest.c.request_id)
-    return [Tries._make(found) for found in connection.execute(joined.group_by(*keys))]
+    joined = counted.join_from(newest, requests, requests.c.id == newest.c.request_id)
+    joined = joined.join(deliveries, coverage.COVERS)
+    tries = [Tries._make(found) for found in connection.execute(joined.group_by(*keys))]
+    return [*tries, *_successes_since(connection, at)]
+
+
+def _successes_since(connection: sa.Connection, at: int) -> list[Tries]:
+    """Count the deliveries that were accepted at the first try, among the newest rows; those have no tries."""
+    row = deliveries.c
+    columns = (row.channel, row.target, row.delivered, row.position, row.delivered_at, row.progress_at)
+    newest = sa.select(*columns).order_by(row.answer_id.desc()).limit(NEWEST_TRIES).subquery().c
+    lately = sa.func.coalesce(newest.delivered_at, newest.progress_at) >= at
+    counted = sa.select(newest.channel, newest.target, sa.func.sum(newest.delivered))
+    counted = counted.where(newest.position == REST, newest.delivered > 0, lately)
+    found = connection.execute(counted.group_by(newest.channel, newest.target))
+    return [Tries(channel, target, None, False, int(count)) for channel, target, count in found]
 
 
 def count_requests(connection: sa.Connection) -> list[RequestCount]:
@@ -134,8 +151,12 @@ def count_requests(connection: sa.Connection) -> list[RequestCount]:
 def count_deliveries(connection: sa.Connection) -> dict[tuple[str, str], int]:
     """Count the deliveries by channel and state; reads the whole table."""
     row = deliveries.c
-    counted = sa.select(row.channel, row.state, sa.func.count()).group_by(row.channel, row.state)
-    return {(channel, state.value): count for channel, state, count in connection.execute(counted)}
+    counted = sa.select(row.channel, row.state, sa.func.sum(row.pending), sa.func.sum(row.delivered))
+    counts = Counter[tuple[str, str]]()
+    for channel, state, pending, delivered in connection.execute(counted.group_by(row.channel, row.state)):
+        counts[channel, state.value] += int(pending)
+        counts[channel, DeliveryState.DELIVERED.value] += int(delivered)
+    return {key: count for key, count in counts.items() if count}
 
 
 def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker.database import is_postgres
-from carpool_worker.models import DeliveryRow, Request
+from carpool_worker.models import Request
 from carpool_worker.models.indexes import FAILED, RETRYABLE
-from carpool_worker.models.tables import answers, batches, deliveries, requests, segments, tags
+from carpool_worker.models.tables import answers, batches, requests, segments, tags
 from carpool_worker.states import RequestState
 from carpool_worker.store.reports import ids
 from carpool_worker.store.requests.rows import UNBATCHED
@@ -130,12 +130,6 @@ def contents(connection: sa.Connection, request: Request) -> StoredContents:
         place = Place(request.answer_id, request.answer_position)
         answer = at_places(connection, answers, {request.id: place}).get(request.id)
     return StoredContents(body_of(connection, request.id) or None, answer)
-
-
-def delivery(connection: sa.Connection, request_id: str) -> DeliveryRow | None:
-    """Return the delivery of a request's answer, or None."""
-    row = connection.execute(sa.select(deliveries).where(deliveries.c.request_id == request_id)).one_or_none()
-    return None if row is None else DeliveryRow(**row._mapping)
 
 
 def _of_model(model: str) -> Iterator[sa.ColumnElement[bool]]:

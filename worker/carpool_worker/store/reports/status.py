@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from carpool_worker.models.indexes import DEAD, RETRYABLE, UNDELIVERED, UNFINISHED
+from carpool_worker.models.indexes import ASIDE, AVAILABLE, DEAD, RETRYABLE, UNFINISHED
 from carpool_worker.models.tables import attempts, batches, deliveries, endpoints, requests
 from carpool_worker.states import BatchState, DeliveryState
+from carpool_worker.store.deliveries.receivers import is_parked
 from carpool_worker.store.reports import ids
 from carpool_worker.units import DAY, Milliseconds
 
@@ -98,23 +99,34 @@ def retryable(connection: sa.Connection) -> WaitingCount:
 
 
 def delivering(connection: sa.Connection, now: int, lately: int) -> Deliveries:
-    """Count the deliveries by where they stand; `dead_lately` counts those given up since `lately`."""
+    """Count the deliveries by where they stand; `dead_lately` counts those given up since `lately`.
+
+    What is due to a receiver that is parked counts as waiting for another try.
+    """
     row = deliveries.c
-    died = sa.select(sa.func.count(), sa.func.count().filter(row.discarded_at >= lately))
+    number = sa.func.sum(row.pending)
+    died = sa.select(number, number.filter(row.discarded_at >= lately))
     dead = connection.execute(died.where(DEAD)).one()
     stopped = sa.select(sa.func.count()).where(endpoints.c.stopped_at.is_not(None))
-    return Deliveries(
-        _in_state(connection, DeliveryState.AVAILABLE),
-        _in_state(connection, DeliveryState.RETRYABLE),
-        *dead,
-        connection.scalar(stopped) or 0,
+    due, parked, retryable = (
+        _waiting(connection, *conditions)
+        for conditions in (
+            (AVAILABLE, ~is_parked(now)),
+            (AVAILABLE, is_parked(now)),
+            (ASIDE, row.state == DeliveryState.RETRYABLE),
+        )
     )
+    later = [one.at for one in (parked, retryable) if one.at is not None]
+    waiting = WaitingCount(parked.rows + retryable.rows, min(later, default=None))
+    all_, newly = (int(count or 0) for count in dead)
+    return Deliveries(due, waiting, all_, newly, connection.scalar(stopped) or 0)
 
 
-def _in_state(connection: sa.Connection, state: DeliveryState) -> WaitingCount:
+def _waiting(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> WaitingCount:
     row = deliveries.c
-    counted = sa.select(sa.func.count(), sa.func.min(row.due_at)).where(row.state == state, UNDELIVERED)
-    return WaitingCount(*connection.execute(counted).one())
+    counted = sa.select(sa.func.sum(row.pending), sa.func.min(row.due_at)).where(*conditions)
+    count, due_at = connection.execute(counted).one()
+    return WaitingCount(int(count or 0), due_at)
 
 
 def troubled(connection: sa.Connection, limit: int) -> list[Mishap]:

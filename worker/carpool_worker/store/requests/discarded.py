@@ -15,8 +15,9 @@ import sqlalchemy as sa
 
 from carpool_worker import database, transition_log
 from carpool_worker.models.indexes import CANCEL_REQUESTED, UNFINISHED
-from carpool_worker.models.tables import answers, batches, deliveries, params, requests, segments
-from carpool_worker.states import RETRY, DeliveryState
+from carpool_worker.models.tables import answers, batches, params, requests, segments
+from carpool_worker.states import RETRY
+from carpool_worker.store.deliveries import coverage
 from carpool_worker.store.requests.rows import UNBATCHED, among
 from carpool_worker.store.requests.segments import Place, erase
 from carpool_worker.units import HOUR
@@ -94,13 +95,10 @@ class DiscardedFilter:
         """Return the Chance of a request, as SQL."""
         row = requests.c
         kept = sa.and_(row.position.is_not(None), sa.exists().where(params.c.id == row.segment_id))
-        is_claimed = sa.exists().where(
-            deliveries.c.request_id == row.id, deliveries.c.state == DeliveryState.DELIVERING
-        )
         return sa.case(
             (CANCEL_REQUESTED, Chance.UNWANTED.value),
             (sa.or_(row.finished_at < self.kept_since, ~kept), Chance.GONE.value),
-            (is_claimed, Chance.BUSY.value),
+            (coverage.is_claimed(), Chance.BUSY.value),
             (_IS_FREE, Chance.FREE.value),
             else_=Chance.PAID.value,
         )
@@ -123,12 +121,11 @@ _IS_FREE = sa.or_(requests.c.outcome.in_(UNBILLED), _FAILED)
 def count(connection: sa.Connection, wanted: DiscardedFilter) -> list[DiscardedCount]:
     """Count these requests by client, model and chance."""
     row = requests.c
-    notified = sa.exists().where(deliveries.c.request_id == row.id, deliveries.c.delivered_at.is_not(None))
     each = sa.select(
         row.client,
         segments.c.model,
         wanted.chance().label("chance"),
-        sa.case((notified, 1), else_=0).label("notified"),
+        sa.case((coverage.is_delivered(), 1), else_=0).label("notified"),
     ).join_from(requests, segments, segments.c.id == row.segment_id)
     one = each.where(*wanted.conditions(connection)).subquery().c
     counted = sa.select(one.client, one.model, one.chance, sa.func.count(), sa.func.sum(one.notified))
@@ -147,14 +144,15 @@ def retry(
     row = requests.c
     some = sa.select(row.id, row.answer_id, row.answer_position)
     some = some.where(*wanted.conditions(connection), wanted.chance().in_(chances)).limit(limit)
-    found = connection.execute(some.order_by(row.id).with_for_update(of=requests)).all()
+    found = list(connection.execute(some.order_by(row.id).with_for_update(of=requests)))
+    busy = coverage.forget(connection, [one.id for one in found])
+    found = [one for one in found if one.id not in busy]
     ids = [one.id for one in found]
     guarded = sa.update(requests).where(among(connection, ids), row.state.in_(RETRY.sources))
     retried = guarded.values(
         state=RETRY.target, attempt=0, retry_at=now, finished_at=None, **dict.fromkeys(ENDED)
     )
     erase(connection, answers, [Place(one.answer_id, one.answer_position) for one in found if one.answer_id])
-    connection.execute(sa.delete(deliveries).where(among(connection, ids, deliveries.c.request_id)))
     count = connection.execute(retried).rowcount
     transition_log.record_many(connection, f"requests {RETRY.target}", count, move=RETRY.verb)
     return count

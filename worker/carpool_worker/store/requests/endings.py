@@ -21,6 +21,7 @@ from carpool_worker.money.prices import Price
 from carpool_worker.states import CANCEL, COMPLETE, DISCARD, RequestState, Transition
 from carpool_worker.store.bulk import update_rows
 from carpool_worker.store.deliveries import rows as deliveries
+from carpool_worker.store.deliveries.rows import NewDelivery
 from carpool_worker.store.requests import segments
 from carpool_worker.store.requests.rows import Pending, in_states, pending
 from carpool_worker.store.requests.segments import AnswersSegment, Place
@@ -156,26 +157,30 @@ def finish(
     Raises:
         sqlalchemy.exc.IntegrityError: the id of a segment is taken; the transaction must be rolled back.
     """
-    stored = _insert_answers(connection, endings)
+    stored = _insert_answers(connection, endings, at)
     places = {id_: Place(one.id, at) for one in stored for at, id_ in enumerate(one.ids)}
     alike: defaultdict[tuple[Transition[RequestState], str], list[Ending]] = defaultdict(list)
     for ending in endings:
         alike[ending.transition, ending.outcome].append(ending)
     for (transition, outcome), some in alike.items():
         _move(connection, transition, outcome, some, places, at, batch_id)
-    called_back = [(ending.id, ending.callback) for ending in endings if ending.callback]
-    deliveries.insert(connection, called_back, at)
     return stored
 
 
-def _insert_answers(connection: sa.Connection, endings: Sequence[Ending]) -> list[AnswersSegment]:
+def _insert_answers(connection: sa.Connection, endings: Sequence[Ending], at: int) -> list[AnswersSegment]:
+    """Insert the answers, those with one client, callback and `reply_to` together, and their deliveries."""
     alike: defaultdict[tuple[str, str | None, str | None], list[tuple[str, bytes]]] = defaultdict(list)
     for ending in endings:
         alike[ending.client, ending.callback, ending.reply_to].append((ending.id, ending.body))
-    stored = [
-        one for (client, _, _), results in alike.items() for one in segments.packed_answers(client, results)
-    ]
+    stored: list[AnswersSegment] = []
+    called_back: list[NewDelivery] = []
+    for (client, callback, _), results in alike.items():
+        packed = segments.packed_answers(client, results)
+        stored += packed
+        if callback:
+            called_back += [NewDelivery(one.id, client, callback, len(one.ids)) for one in packed]
     segments.insert_answers(connection, stored)
+    deliveries.insert(connection, called_back, at)
     return stored
 
 

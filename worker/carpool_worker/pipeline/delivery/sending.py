@@ -1,0 +1,195 @@
+"""Sends loaded answers through their channels, as many at a time as receivers may get."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from time import monotonic
+from typing import NamedTuple
+
+from carpool.answers import rfc3339
+from carpool_worker import database
+from carpool_worker.pipeline.delivery.backlog import LOADED_DELIVERIES, Backlog
+from carpool_worker.pipeline.delivery.channels import Channel, Channels, Outgoing
+from carpool_worker.pipeline.delivery.concurrency import ReceiverLimits
+from carpool_worker.pipeline.delivery.in_flight import InFlight, OpenClaim
+from carpool_worker.policies.deliveries import GONE as GONE_STATUS
+from carpool_worker.policies.deliveries import Event, Sent
+from carpool_worker.settings import Settings
+from carpool_worker.store.deliveries.endpoints import ANSWERED_GONE
+from carpool_worker.store.requests.sendable import Sendable, answer_json
+from carpool_worker.telemetry.logs import get_logger
+from carpool_worker.units import after
+
+SLOW_SECONDS = 5.0
+"""A receiver that takes this long is slow: it gets one delivery at a time."""
+
+PARK_SECONDS = 30.0
+"""How long a slow receiver is left alone by all couriers: one that hangs isn't tried all the time, and one that was
+slow once is soon tried again."""
+
+MOST_LETTERS = 10_000
+MOST_BYTES = 32_000_000
+"""Answers that are loaded and wait, and their bytes (which one segment may exceed)."""
+
+BUSY = Sent(Event.DEFERRED, "not sent yet: its receiver is slow, and others came first")
+CLOGGED = "not sent yet: its receiver is slow"
+STOPPED = "not sent: its endpoint was stopped, it {}"
+GONE = Sent(Event.REFUSED, "not sent: the request is no longer kept")
+
+log = get_logger(__name__)
+
+
+class Letter(NamedTuple):
+    """A claimed delivery with the answer to send."""
+
+    claim: OpenClaim
+    content: Sendable
+
+
+class Sending:
+    """The answers of a run that are loaded and wait, or are being sent."""
+
+    def __init__(self, channels: Channels, in_flight: InFlight, backlog: Backlog, settings: Settings) -> None:
+        self._channels = channels
+        self._in_flight = in_flight
+        self._backlog = backlog
+        self._limits = ReceiverLimits[Letter](
+            settings.webhook_concurrency, settings.webhook_host_concurrency, self._start
+        )
+        self._quick = min(SLOW_SECONDS, settings.webhook_timeout)
+        self._ready: deque[tuple[str, Letter]] = deque()  # may be sent now
+        self._loaded = self._bytes = 0
+        self._stopped: dict[str, str] = {}  # URLs to which nothing more is sent, and why
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.parked: set[str] = set()  # receivers
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be loaded."""
+        return self._loaded < MOST_LETTERS and self._bytes < MOST_BYTES
+
+    @property
+    def room(self) -> int:
+        """Bytes that may be loaded."""
+        return MOST_BYTES - self._bytes
+
+    def appetite(self, receiver: str) -> int:
+        """Return how many deliveries to load for a receiver: few until it has answered the first."""
+        waiting = self._limits.waiting(receiver)
+        return LOADED_DELIVERIES - waiting if self._limits.is_quick(receiver) else int(not waiting)
+
+    def add(self, claim: OpenClaim, contents: Sequence[Sendable]) -> None:
+        """Queue the answers of a row; some may be sent at once."""
+        if not contents:
+            self._in_flight.refuse(claim, str(GONE.detail))
+        for content in contents:
+            if content.facts is None:
+                self._in_flight.settle(claim, content.request_id, content.position, GONE)
+                continue
+            self._loaded += 1
+            self._bytes += len(content.body)
+            self._limits.add(claim.claimed.receiver, Letter(claim, content), claim.is_failing)
+        self._spawn()
+
+    def stop(self, url: str, reason: str) -> str:
+        """Send nothing more to a stopped URL; return why, as its deliveries say it."""
+        self._stopped[url] = self._in_flight.findings.stopped[url] = STOPPED.format(reason)
+        return self._stopped[url]
+
+    def give_back_all(self) -> None:
+        """Give back all that waits: there is no time left for it."""
+        for claim in self._backlog.drop_all():
+            self._in_flight.give_back(claim, claim.left, None)
+        self._take_back(self._limits.take_back_all(), None)
+
+    def defer_slowest(self) -> None:
+        """Put off what waits for the slowest receivers, which keep others waiting."""
+        for letter in self._limits.take_back_longest():
+            self._in_flight.settle(letter.claim, letter.content.request_id, letter.content.position, BUSY)
+            self._unload(letter)
+
+    def _start(self, receiver: str, letter: Letter) -> None:
+        self._ready.append((receiver, letter))
+
+    def _spawn(self) -> None:
+        """Start a task for each delivery that may be sent; it goes on with those that become ready by it."""
+        while self._ready:
+            task = asyncio.create_task(self._send_on(*self._ready.popleft()))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _send_on(self, receiver: str, letter: Letter) -> None:
+        await self._send(receiver, letter)
+        while self._ready:
+            receiver, letter = self._ready.popleft()
+            self._spawn()
+            await self._send(receiver, letter)
+
+    async def _send(self, receiver: str, letter: Letter) -> None:
+        claim, content = letter
+        start = monotonic()
+        if reason := self._stopped.get(claim.claimed.target):
+            sent = Sent(Event.REFUSED, reason)
+        else:
+            sent = await send(self._channels[claim.claimed.channel], letter)
+        seconds = monotonic() - start
+        self._in_flight.settle(claim, content.request_id, content.position, sent, seconds)
+        self._unload(letter)
+        if sent.status == GONE_STATUS:
+            self.stop(claim.claimed.target, ANSWERED_GONE)
+        self._limits.finish(receiver, quick=seconds < self._quick)
+        if seconds >= self._quick:
+            self._park(receiver)
+        elif receiver in self.parked:
+            self._unpark(receiver)
+
+    def _park(self, receiver: str) -> None:
+        """Leave a slow receiver alone: what waits for it is given back, and other couriers don't claim it either."""
+        self.parked.add(receiver)
+        self._in_flight.findings.parked[receiver] = after(database.now(), PARK_SECONDS)
+        for claim in self._backlog.drop(receiver):
+            self._in_flight.give_back(claim, claim.left, CLOGGED)
+        self._take_back(self._limits.take_back(receiver), CLOGGED)
+
+    def _unpark(self, receiver: str) -> None:
+        self.parked.remove(receiver)
+        self._in_flight.findings.parked.pop(receiver, None)
+        self._in_flight.findings.unparked.add(receiver)
+
+    def _take_back(self, letters: Iterable[Letter], reason: str | None) -> None:
+        for letter in letters:
+            self._in_flight.give_back(letter.claim, 1, reason)
+            self._unload(letter)
+
+    def _unload(self, letter: Letter) -> None:
+        self._loaded -= 1
+        self._bytes -= len(letter.content.body)
+
+
+async def send(channel: Channel, letter: Letter) -> Sent:
+    """Send one delivery; an exception that the channel did not expect counts as a failed try."""
+    claimed, facts = letter.claim.claimed, letter.content.facts
+    if facts is None:
+        return GONE
+    try:
+        outgoing = Outgoing(
+            request_id=facts.id,
+            state=facts.state,
+            target=claimed.target,
+            callback=facts.callback or "",
+            finished_at=rfc3339(facts.finished_at),
+            answer=answer_json(facts, letter.content.body),
+            trace=facts.trace,
+        )
+        return await channel.send(outgoing)
+    except Exception as error:
+        # Only its type: its message could quote the answer.
+        log.error(
+            "delivery channel failed",
+            request=facts.id,
+            channel=claimed.channel,
+            error=type(error).__name__,
+        )
+        return Sent(Event.FAILED, type(error).__name__)

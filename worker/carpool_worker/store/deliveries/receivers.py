@@ -1,0 +1,69 @@
+"""Receivers of deliveries: their names, and SQL about those that are parked, as they hang or are slow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+
+from carpool.callbacks import Webhook, decode
+from carpool_worker.models.tables import deliveries, parked_receivers
+from carpool_worker.store.upserts import upsert
+
+BROKER = "broker"
+"""The receiver of all tasks."""
+
+PORTS = {"https": 443, "http": 80}
+
+
+class Destination(NamedTuple):
+    """Where deliveries go: the kind of callback, the URL or the task's name, and who receives there."""
+
+    channel: str
+    target: str
+    receiver: str
+
+
+@lru_cache(maxsize=4_096)
+def destination(callback: str) -> Destination:
+    """Return where the answers of requests with this callback (JSON) go."""
+    to = decode(callback)
+    if isinstance(to, Webhook):
+        return Destination("webhook", to.url, host_and_port(to.url))
+    return Destination("task", to.name, BROKER)
+
+
+def host_and_port(url: str) -> str:
+    """Return the host and port of a URL, or "" if it has none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or PORTS.get(parts.scheme)
+    except ValueError:
+        return ""
+    return f"{parts.hostname}:{port}" if parts.hostname and port else ""
+
+
+def park(connection: sa.Connection, until: Mapping[str, int], reason: str) -> None:
+    """Leave alone until then what is due to these receivers, whichever courier would claim it."""
+    parked = [{"receiver": one, "parked_until": until[one], "reason": reason} for one in sorted(until)]
+    upsert(connection, parked_receivers, parked, replace=("parked_until", "reason"))
+
+
+def unpark(connection: sa.Connection, receivers: Collection[str]) -> None:
+    """Claim again what is due to these receivers."""
+    for one in sorted(receivers):
+        connection.execute(sa.delete(parked_receivers).where(parked_receivers.c.receiver == one))
+
+
+def forget_past(connection: sa.Connection, now: int) -> None:
+    """Delete the receivers whose time is over."""
+    connection.execute(sa.delete(parked_receivers).where(parked_receivers.c.parked_until <= now))
+
+
+def is_parked(now: int) -> sa.ColumnElement[bool]:
+    """Return the condition that the receiver of a row of deliveries is parked."""
+    same = parked_receivers.c.receiver == deliveries.c.receiver
+    return sa.exists().where(same, parked_receivers.c.parked_until > now)
