@@ -192,4 +192,6 @@ FOURTH: Rows = THIRD | {
     ]
 }
 
-ROWS: dict[str, Rows] = {"0001": FIRST, "0002": SECOND, "0003": THIRD, "0004": FOURTH}
+FIFTH: Rows = FOURTH | {"durations": [{"model": MODEL, "hour": 23, "bucket": 95, "weight": 1.5}]}
+
+ROWS: dict[str, Rows] = {"0001": FIRST, "0002": SECOND, "0003": THIRD, "0004": FOURTH, "0005": FIFTH}

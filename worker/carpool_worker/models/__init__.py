@@ -8,12 +8,14 @@ each would take a fifth of the time.
 from carpool_worker.models import indexes  # noqa: F401 - adds the indexes to the metadata
 from carpool_worker.models.batches import Batch, LanePause, Refusal
 from carpool_worker.models.deliveries import DeliveryAttempt, DeliveryRow, Endpoint
+from carpool_worker.models.durations import BatchDuration
 from carpool_worker.models.requests import AnswerRow, Cancellation, Params, Request
 from carpool_worker.models.usage import DailyUsage
 
 __all__ = [
     "AnswerRow",
     "Batch",
+    "BatchDuration",
     "Cancellation",
     "DailyUsage",
     "DeliveryAttempt",

@@ -7,6 +7,7 @@ from sqlmodel import SQLModel
 
 import carpool_worker.models.batches
 import carpool_worker.models.deliveries
+import carpool_worker.models.durations
 import carpool_worker.models.requests
 import carpool_worker.models.usage  # noqa: F401 - these modules define the tables
 
@@ -26,3 +27,4 @@ attempts: sa.Table = _tables["delivery_attempts"]
 endpoints: sa.Table = _tables["endpoints"]
 
 usage: sa.Table = _tables["usage"]
+durations: sa.Table = _tables["durations"]

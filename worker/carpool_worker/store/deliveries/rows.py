@@ -144,6 +144,12 @@ def due(connection: sa.Connection, now: int) -> int:
     return connection.execute(statements.DUE, {"now": now}).scalar_one()
 
 
+def next_due(connection: sa.Connection) -> int | None:
+    """Return when the next delivery should be claimed, staged or rescued (milliseconds since the epoch), if any."""
+    times = [connection.scalar(query) for query in statements.NEXT_DUE]
+    return min((at for at in times if at is not None), default=None)
+
+
 def _new(request_id: str, callback: str, now: int) -> dict[str, Any]:
     to = decode_callback(callback)
     channel, target = ("webhook", to.url) if isinstance(to, Webhook) else ("task", to.name)

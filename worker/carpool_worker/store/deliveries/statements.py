@@ -111,3 +111,8 @@ RESCUE = _make_available(RESCUING)
 DUE = sa.select(sa.func.count(deliveries.c.request_id)).where(
     UNDELIVERED, sa.or_(_may(CLAIMING), sa.and_(_may(MAKE_AVAILABLE, RESCUING), _ENDED))
 )
+NEXT_DUE = [
+    sa.select(sa.func.min(deliveries.c.due_at)).where(UNDELIVERED, deliveries.c.state == state)
+    for state in (DeliveryState.AVAILABLE, DeliveryState.DELIVERING, DeliveryState.RETRYABLE)
+]
+"""One a state: each is one step in an index, where all of them together would read every delivery under way."""
