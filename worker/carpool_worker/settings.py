@@ -29,7 +29,6 @@ from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.budgets import Budget
 from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.policies.limits import SHORTEST_FLUSH, Limits
-from carpool_worker.policies.polling import PollPolicy
 from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.policies.windows import parse, parse_all
 
@@ -172,13 +171,10 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """When a batch is full or due; none exceeds `queue_limit`, as it would never be admitted.
-
-        Where shared prompts are cached, none is sealed early: each batch writes them to the cache anew.
-        """
+        """When a batch is full or due; none exceeds `queue_limit`, as it would never be admitted."""
         count, seconds = min(self.flush_count, self.queue_limit), max(self.flush_interval, SHORTEST_FLUSH)
-        windows, may_overlap = parse_all(self.submit_windows), not self.cache_shared_prompts
-        return Limits(count, self.flush_bytes, seconds, windows, may_overlap)
+        may_overlap = not self.cache_shared_prompts  # each batch writes them to the cache anew
+        return Limits(count, self.flush_bytes, seconds, parse_all(self.submit_windows), may_overlap)
 
     @property
     def submit_policy(self) -> SubmitPolicy:
@@ -189,11 +185,6 @@ class Settings(BaseSettings):
             windows=parse_all(self.submit_windows),
             cache_shared_prompts=self.cache_shared_prompts,
         )
-
-    @property
-    def poll_policy(self) -> PollPolicy:
-        """How often batches at Anthropic are polled."""
-        return PollPolicy(self.poll_interval)
 
     @property
     def collect_policy(self) -> CollectPolicy:

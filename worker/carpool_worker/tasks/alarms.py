@@ -11,6 +11,7 @@ from carpool_worker.coordination.wakeups import set_alarm
 from carpool_worker.database import engine, now, read
 from carpool_worker.pipeline.batching import aggregator
 from carpool_worker.pipeline.collection import poller
+from carpool_worker.policies.polling import PollPolicy
 from carpool_worker.settings import settings
 from carpool_worker.store.batches import queue
 from carpool_worker.store.deliveries import rows as deliveries
@@ -28,12 +29,12 @@ def wake_to_seal() -> None:
 
 def wake_to_poll() -> None:
     """Wake the poller when the next batch is expected to have ended."""
-    _wake("poll", poller.seconds_until_poll(engine(), settings().poll_policy))
+    _wake("poll", poller.seconds_until_poll(engine(), _poll_policy()))
 
 
 def may_poll() -> bool:
     """Return whether the last poll was long enough ago, and if so, count this as one; else wake the poller later."""
-    least = round(settings().poll_policy.least * SECOND)
+    least = round(_poll_policy().least * SECOND)
     if server().set(POLLED, 1, nx=True, px=least):
         return True
     _wake("poll", max(0, int(server().pttl(POLLED))) / SECOND)
@@ -58,6 +59,10 @@ def wake_to_stage() -> None:
 def look_again() -> None:
     """Wake the stager in a second, to find what a task has left to do, and when that is due."""
     _wake("stage", STAGE_SECONDS)
+
+
+def _poll_policy() -> PollPolicy:
+    return PollPolicy(settings().poll_interval)
 
 
 def _wake(task: str, seconds: float | None) -> None:
