@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.bench import courier, disk, growth, places, producer, quick, webhook_channel, whole_way
+from tests.bench import courier, disk, growth, idle, places, producer, quick, webhook_channel, whole_way
 from tests.bench.agents import COUNT, Stages, servers
 from tests.bench.payloads import CORPORA
 from tests.bench.progress import Bar
@@ -85,6 +85,11 @@ def flush(run: Run) -> Iterator[Row]:
     return quick.run(run.count, run.databases, run.bar)
 
 
+def resting(run: Run) -> Iterator[Row]:
+    """The CPU time of a `carpool up` with nothing to do."""
+    return idle.run(run.count, run.bar)
+
+
 def way(run: Run) -> Iterator[Row]:
     """Enqueue in one process and take the answers there, everything of `carpool up` in between; and the raw SDK."""
     return whole_way.run(run.count, run.databases, run.bar)
@@ -107,6 +112,7 @@ STAGES = {
     "channel": Stage(channel, webhook_channel.COUNT),
     "disk": Stage(sizes, disk.COUNT),
     "flush": Stage(flush, quick.COUNT),
+    "idle": Stage(resting, idle.SECONDS),
     "way": Stage(way, whole_way.COUNT),
     "million": Stage(million, whole_way.MILLION, whole_way.longest_seconds(whole_way.MILLION)),
     "growth": Stage(grown, max(growth.FINISHED), growth.longest_seconds()),

@@ -117,14 +117,16 @@ def _memory(row: Row, most: int) -> Aim:
 
 
 @contextmanager
-def up(database_url: str | None) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def up(
+    database_url: str | None, settings: Mapping[str, str] = QUICK_SETTINGS
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run `carpool up` in a temporary folder with the API of ANTHROPIC_BASE_URL; its process, its Redis' URL."""
     with tempfile.TemporaryDirectory(prefix="carpool-bench-") as folder:
         options = ["--any-port", "--data", folder, "--concurrency", str(CONCURRENCY)]
         process = subprocess.Popen(
             wrapped([sys.executable, "-m", "carpool_worker.cli", "up", *options]),
             cwd=folder,  # no config/carpool.toml there
-            env=_environment(database_url),
+            env=_environment(database_url, settings),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -170,6 +172,6 @@ def _wait_until_ready(process: subprocess.Popen[str]) -> None:
     raise RuntimeError(f"`carpool up` did not come up:\n{''.join(printed)}")
 
 
-def _environment(database_url: str | None) -> dict[str, str]:
+def _environment(database_url: str | None, settings: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CARPOOL_")}
-    return kept | QUICK_SETTINGS | ({"CARPOOL_DATABASE_URL": database_url} if database_url else {})
+    return kept | dict(settings) | ({"CARPOOL_DATABASE_URL": database_url} if database_url else {})

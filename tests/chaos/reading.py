@@ -18,7 +18,7 @@ from carpool_worker.simulator import RemoteSimulator
 
 PICODOLLARS = 10**12
 ROWS = """
-SELECT r.id, r.client, r.model, r.state, r.metadata, r.callback, 
+SELECT r.id, r.client, r.model, r.state, r.metadata, r.callback,
     CASE WHEN substr(d.progress, r.answer_position + 1, 1) = 'd' THEN 'delivered' ELSE d.state END AS delivery,
     b.state = 'rejected' AND b.request_count = 1 AS refused_alone
 FROM requests r LEFT JOIN deliveries d ON d.answer_id = r.answer_id AND (

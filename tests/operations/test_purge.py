@@ -20,12 +20,11 @@ from carpool import Producer, Request, Webhook
 from carpool.contract import INBOX, WAITS, Wait, encode_wait, to_json
 from carpool.results import Result
 from carpool.segments import pack
-from carpool_worker.coordination.keys import QUARANTINE
+from carpool_worker.coordination.keys import GROUP, QUARANTINE
 from carpool_worker.database import now, read, write
 from carpool_worker.models import DeliveryAttempt, Tag
 from carpool_worker.models.tables import answers, deliveries, requests
 from carpool_worker.pipeline.delivery.channels import reply
-from carpool_worker.pipeline.inbox.stream import GROUP
 from carpool_worker.settings import settings
 from carpool_worker.store.requests.answers import load_answers
 from carpool_worker.store.usage import totals

@@ -1,4 +1,4 @@
-"""Beat's ticks depend on no time of day, and an outage of Redis costs a line."""
+"""Beat's ticks depend on no time of day, an outage of Redis costs a line, and work wakes it between its ticks."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from tests.fixtures.agents import request
 from tests.fixtures.logs import logged
 
+from carpool import Producer
+from carpool.contract import WAITS
 from carpool_worker.app import app
-from carpool_worker.coordination import heartbeat
+from carpool_worker.coordination import heartbeat, wakeups
 from carpool_worker.coordination.backlog import MOST_UNREAD
-from carpool_worker.coordination.keys import HEARTBEAT, queue
+from carpool_worker.coordination.keys import AGENTS, ALARMS, HEARTBEAT, queue
+from carpool_worker.coordination.locks import lock
+from carpool_worker.coordination.wakeups import WakeUps, set_alarm
+from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.processes import beat
 from carpool_worker.processes.beat import BeatScheduler
 from carpool_worker.settings import settings
@@ -56,13 +62,13 @@ def sent(redis_url: str) -> int:
 
 def test_each_tick_is_sent_once_an_interval(ticking: BeatScheduler, uptime: Uptime, redis_url: str) -> None:
     # When the clock starts, Then every tick goes out once, and the shortest interval is waited for
-    assert ticking.tick() == min(TICKS.values())
-    assert ticking.tick() == min(TICKS.values())
+    assert ticking.send_due() == min(TICKS.values())
+    assert ticking.send_due() == min(TICKS.values())
     assert sent(redis_url) == len(TICKS)
 
     # When that has passed, Then those that are due go out again
     uptime.now += min(TICKS.values())
-    ticking.tick()
+    ticking.send_due()
     assert sent(redis_url) == len(TICKS) + list(TICKS.values()).count(min(TICKS.values()))
 
 
@@ -71,26 +77,26 @@ def test_a_wall_clock_that_jumps_changes_nothing(
     ticking: BeatScheduler, uptime: Uptime, redis_url: str, monkeypatch: pytest.MonkeyPatch, jump: float
 ) -> None:
     # Given a clock that has ticked, and a time of day that jumps by an hour
-    ticking.tick()
+    ticking.send_due()
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + jump)
 
-    # When a second passes, Then the ticks of a second go out
+    # When the shortest interval passes, Then its ticks go out
     before = sent(redis_url)
-    assert ticking.tick() == min(TICKS.values())
+    assert ticking.send_due() == min(TICKS.values())
     assert sent(redis_url) == before
-    uptime.now += 1.0
-    ticking.tick()
+    uptime.now += min(TICKS.values())
+    ticking.send_due()
     assert sent(redis_url) > before
 
 
 def test_ticks_dont_pile_up_where_no_worker_takes_them(
     ticking: BeatScheduler, uptime: Uptime, redis_url: str
 ) -> None:
-    # When nobody takes a tick for ten minutes, Then no queue holds more than its bound
-    for _ in range(600):
-        ticking.tick()
-        uptime.now += 1.0
+    # When nobody takes a tick for a long time, Then no queue holds more than its bound
+    for _ in range(MOST_UNREAD + 100):
+        ticking.send_due()
+        uptime.now += max(TICKS.values())
     with redis.Redis.from_url(redis_url) as server:
         assert {int(server.llen(queue(agent))) for agent in ("aggregate", "poll", "deliver")} == {MOST_UNREAD}
 
@@ -100,11 +106,12 @@ def test_an_outage_of_redis_costs_one_line_and_one_more_when_it_is_over(
 ) -> None:
     caplog.set_level(logging.WARNING)
 
-    # Given a Redis that is away for five seconds
+    # Given a Redis that is away for five ticks
     there, ticking._server = ticking._server, redis.Redis.from_url(NO_REDIS)
     for _ in range(5):
-        ticking.tick()
-        uptime.now += 1.0
+        ticking.send_due()
+        ticking.listen(0.001)
+        uptime.now += max(TICKS.values())
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     [(event, fields)] = logged(caplog)
     assert event == "ticks paused, Redis is away"
@@ -112,8 +119,8 @@ def test_an_outage_of_redis_costs_one_line_and_one_more_when_it_is_over(
 
     # When it is back, Then the ticks resume
     ticking._server = there
-    uptime.now += 1.0
-    ticking.tick()
+    uptime.now += max(TICKS.values())
+    ticking.send_due()
     assert logged(caplog)[1:] == [("ticks resumed", {})]
     assert sent(redis_url) > 0
 
@@ -126,7 +133,7 @@ def test_each_tick_leaves_a_sign_of_life_whose_age_can_be_told(
         assert heartbeat.age(server) is None
 
         # When it ticks, Then the tick is young
-        ticking.tick()
+        ticking.listen(0.001)
         age = heartbeat.age(server)
         assert age is not None
         assert 0 <= age < 20
@@ -134,3 +141,118 @@ def test_each_tick_leaves_a_sign_of_life_whose_age_can_be_told(
         # When it is silent for an hour, Then its age is an hour
         server.pexpire(HEARTBEAT, int((heartbeat.KEPT_SECONDS - 3_600) * 1_000))
         assert heartbeat.age(server) == pytest.approx(3_600, abs=20)
+
+
+def queued(redis_url: str, agent: str) -> int:
+    with redis.Redis.from_url(redis_url) as server:
+        return int(server.llen(queue(agent)))
+
+
+def given_all_ticks_are_taken(ticking: BeatScheduler, redis_url: str) -> None:
+    ticking.send_due()
+    ticking.listen(0.001)
+    with redis.Redis.from_url(redis_url) as server:
+        server.delete(*map(queue, AGENTS))
+
+
+def test_an_alarm_brings_a_tick_forward_and_never_puts_one_off(
+    ticking: BeatScheduler, uptime: Uptime, redis_url: str
+) -> None:
+    given_all_ticks_are_taken(ticking, redis_url)
+
+    # When alarms are set for the poller, one sooner than its tick, the others not, and one for no task of beat's
+    with redis.Redis.from_url(redis_url) as server:
+        for task, seconds in [("poll", 2.0), ("poll", 1e6), ("aggregate", 1e6), ("unknown", 0.0)]:
+            set_alarm(server, task, seconds)
+        server.xadd(ALARMS, {"task": "stage", "ms": "soon"})
+    for _ in range(5):
+        ticking.listen(0.001)
+
+    # Then it sleeps no longer than until the sooner one, and sends the poll alone
+    assert ticking.send_due() == pytest.approx(2.0, abs=0.01)
+    assert queued(redis_url, "poll") == 0
+    uptime.now += 2.1
+    ticking.send_due()
+    assert (queued(redis_url, "poll"), queued(redis_url, "aggregate")) == (1, 0)
+
+    # And what was not brought forward goes out with its tick
+    uptime.now += TICKS["carpool.aggregate"]
+    ticking.send_due()
+    assert queued(redis_url, "aggregate") == 1
+
+
+def test_requests_in_the_inbox_wake_the_aggregator_once_until_it_had_time_to_read_them(
+    ticking: BeatScheduler, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = Uptime()
+    monkeypatch.setattr(wakeups, "monotonic", looked)
+    given_all_ticks_are_taken(ticking, redis_url)
+    looked.now += 10.0
+
+    # Given requests that nobody has read
+    with Producer(redis_url, client="tests") as producer:
+        producer.enqueue(request())
+        ticking.listen(3.0)  # the request ends the wait
+        ticking.send_due()
+        assert queued(redis_url, "aggregate") == 1
+
+        # When beat looks again, Then a message that nobody has taken is enough
+        looked.now += 10.0
+        ticking.listen(0.001)
+        ticking.send_due()
+        assert queued(redis_url, "aggregate") == 1
+
+        # When one was taken, but an aggregator is at work already, Then it is left alone
+        with redis.Redis.from_url(redis_url) as server, lock(server, "aggregate"):
+            server.delete(queue("aggregate"))
+            looked.now += 10.0
+            ticking.listen(0.001)
+            ticking.send_due()
+            assert queued(redis_url, "aggregate") == 0
+
+        # When that has ended and left something unread, Then another is sent
+        looked.now += 10.0
+        ticking.listen(3.0)
+        ticking.send_due()
+        assert queued(redis_url, "aggregate") == 1
+
+        # When all has been read, Then none is
+        with redis.Redis.from_url(redis_url) as server:
+            server.delete(queue("aggregate"))
+            inbox = Inbox(server, 30)
+            for chunk in inbox.chunks():
+                inbox.acknowledge(chunk)
+        looked.now += 10.0
+        ticking.listen(0.001)
+        ticking.send_due()
+        assert queued(redis_url, "aggregate") == 0
+
+
+def test_beat_looks_ever_less_often_at_requests_that_no_aggregator_can_read(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = Uptime()
+    monkeypatch.setattr(wakeups, "monotonic", looked)
+    with Producer(redis_url, client="tests") as producer, redis.Redis.from_url(redis_url) as server:
+        producer.enqueue(request())
+        wake_ups = WakeUps(server)
+
+        # When each message is taken, and its task finds the database away, for a minute
+        woken = 0
+        for _ in range(600):
+            woken += len(list(wake_ups.wait(0.001)))
+            looked.now += 0.1
+
+    # Then it was sent about once a second
+    assert 55 <= woken <= 70
+
+
+def test_a_producer_that_waits_wakes_the_replies(ticking: BeatScheduler, redis_url: str) -> None:
+    given_all_ticks_are_taken(ticking, redis_url)
+
+    with redis.Redis.from_url(redis_url) as server:
+        server.rpush(WAITS, b"a wait")
+    ticking.listen(0.001)
+    ticking.send_due()
+
+    assert queued(redis_url, "deliver") == 1

@@ -232,6 +232,7 @@ FIRST: Rows = {
     "lane_pauses": [
         {"lane": MODEL, "reason": "401", "paused_at": NOW, "probe_at": NOW, "probes": 1, "by_operator": True}
     ],
+    "durations": [{"model": MODEL, "hour": 23, "bucket": 95, "weight": 1.5}],
     "refusals": [{"model": MODEL, "status": "429", "count": 3}],
     "usage": [_USED],
     "usage_entries": [_USED | {"id": 7}],

@@ -1,7 +1,8 @@
 """The Celery app: its queues, beat's schedule, and Celery's settings as a careful operator would choose them.
 
 The tables are the truth, and a message only wakes an agent, which reads them: each task takes ids or nothing, may run
-twice and may be lost. Beat's ticks drive each state on from what the tables hold.
+twice and may be lost. Beat's ticks drive each state on from what the tables hold; alarms that the tasks set, and what
+producers enqueue, make beat send them sooner.
 """
 
 from __future__ import annotations
@@ -15,8 +16,15 @@ from kombu.entity import Exchange, Queue
 from carpool_worker.coordination.keys import QUEUES, queue
 from carpool_worker.settings import Settings, settings
 
-TICK = 1.0
-"""Seconds between ticks of the aggregator, the stager and the replies."""
+HEARTBEAT_SECONDS = 1.0
+"""Seconds between beat's signs of life, at most."""
+
+TICK = 10.0
+"""Seconds between ticks of the aggregator, the stager and the replies, at most. Beat sends them sooner when there is
+work (see coordination/wakeups.py), so these find only what was missed."""
+
+RETRY_SECONDS = 1.0
+"""Until beat sends a task again that found the database or Redis away."""
 
 RESCUE_INTERVAL = 10.0
 PRUNE_INTERVAL = 60.0
@@ -78,11 +86,11 @@ def _worker(settings: Settings) -> dict[str, Any]:
 
 
 def _beat(settings: Settings) -> dict[str, Any]:
-    return {"beat_schedule": schedule(settings), "beat_max_loop_interval": TICK}
+    return {"beat_schedule": schedule(settings), "beat_max_loop_interval": HEARTBEAT_SECONDS}
 
 
 def schedule(settings: Settings) -> dict[str, Any]:
-    """Return beat's schedule."""
+    """Return beat's schedule: how long each task may not have been sent."""
     ticks = {
         "aggregate": ("aggregate", TICK),
         "reply": ("deliver", TICK),

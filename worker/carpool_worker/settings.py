@@ -28,7 +28,7 @@ from carpool_worker.exceptions import SettingsInvalid
 from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.budgets import Budget
 from carpool_worker.policies.in_doubt import DoubtPolicy
-from carpool_worker.policies.limits import Limits
+from carpool_worker.policies.limits import SHORTEST_FLUSH, Limits
 from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.policies.windows import parse, parse_all
 
@@ -184,8 +184,9 @@ class Settings(BaseSettings):
     @property
     def limits(self) -> Limits:
         """When a batch is full or due; none exceeds `queue_limit`, as it would never be admitted."""
-        count = min(self.flush_count, self.queue_limit)
-        return Limits(count, self.flush_bytes, self.flush_interval, parse_all(self.submit_windows))
+        count, seconds = min(self.flush_count, self.queue_limit), max(self.flush_interval, SHORTEST_FLUSH)
+        may_overlap = not self.cache_shared_prompts  # each batch writes them to the cache anew
+        return Limits(count, self.flush_bytes, seconds, parse_all(self.submit_windows), may_overlap)
 
     @property
     def submit_policy(self) -> SubmitPolicy:

@@ -15,10 +15,10 @@ from tests.fixtures.inbox import append, envelope
 from tests.fixtures.queries import rows
 
 from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, Envelope, encode_entry
-from carpool_worker.coordination.keys import QUARANTINE
+from carpool_worker.coordination.keys import GROUP, QUARANTINE
 from carpool_worker.pipeline.batching import aggregator
 from carpool_worker.pipeline.batching.lanes import Filled
-from carpool_worker.pipeline.inbox.stream import GROUP, Inbox
+from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.policies.limits import Limits
 
 

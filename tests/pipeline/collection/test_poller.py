@@ -15,6 +15,7 @@ from carpool import Producer, Webhook
 from carpool_worker.claude.client import Claude
 from carpool_worker.pipeline.collection import poller
 from carpool_worker.pipeline.submission import rescuer
+from carpool_worker.policies.polling import PollPolicy
 from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
 
 
@@ -196,3 +197,26 @@ def test_an_adopted_batch_is_not_canceled_at_anthropic_as_it_may_be_a_strangers(
     assert batch_states(carpool.engine) == ["in_progress"]
     [row] = carpool.rows("SELECT claude_id FROM batches")
     assert carpool.claude.retrieve(row.claude_id, {}).processing_status == "in_progress"
+
+
+def test_what_took_how_long_is_learned_from_batches_that_ended_by_themselves(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator
+) -> None:
+    policy = PollPolicy(3_600.0)
+    assert poller.seconds_until_poll(carpool.engine, policy) is None
+
+    # Given a model of which nothing is known, Then the first look comes after a fraction of the interval
+    given_batches_out(carpool, producer, 1)
+    assert poller.seconds_until_poll(carpool.engine, policy) == pytest.approx(3_600 / 16, abs=20)
+
+    # When its batch has ended, Then the next one of that model is expected as soon as that
+    carpool.until_polled("ended")
+    given_batches_out(carpool, producer, 1)
+    assert carpool.rows("SELECT model, weight FROM durations") == [("claude-haiku-4-5-0", 1.0)]
+    assert poller.seconds_until_poll(carpool.engine, policy) == policy.least
+
+    # When one was canceled at the console, Then that teaches nothing
+    simulator.script(Script(outcome="canceled", times=1))
+    given_batches_out(carpool, producer, 1)
+    carpool.until_polled("ended", 3)
+    assert sum(row.weight for row in carpool.rows("SELECT weight FROM durations")) < 2.1

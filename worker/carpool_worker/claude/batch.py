@@ -23,6 +23,7 @@ class RemoteBatch:
     expired: int
     created_at: Milliseconds
     expires_at: Milliseconds
+    ended_at: Milliseconds | None = None
 
 
 def read_batch(batch: Any) -> RemoteBatch:
@@ -53,4 +54,5 @@ def _read(batch: Any) -> RemoteBatch:
         expired=counts.expired,
         created_at=milliseconds(batch.created_at),
         expires_at=milliseconds(batch.expires_at),
+        ended_at=milliseconds(batch.ended_at) if batch.ended_at else None,
     )

@@ -38,7 +38,7 @@ def worker(
 
 
 def beat() -> None:
-    """Run the clock that wakes the agents every second or so. It keeps no state; run exactly one."""
+    """Run the clock that wakes the agents when there is work. It keeps no state; run exactly one."""
     from carpool_worker.app import app
     from carpool_worker.processes import preflight
     from carpool_worker.settings import settings

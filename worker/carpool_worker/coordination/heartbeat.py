@@ -1,4 +1,4 @@
-"""Beat's heartbeat: a key that each tick sets again, so that others can see how long ago the last one was."""
+"""Beat's heartbeat: a key that it sets again each second, so that others can see how long ago that was."""
 
 from __future__ import annotations
 

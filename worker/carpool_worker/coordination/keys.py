@@ -8,11 +8,20 @@ QUARANTINE = "carpool:quarantine"
 WAITING = "carpool:waiting"
 """Hash: by a request's id, who waits for its answer; a msgpack array of [client, reply_to]."""
 
+GROUP = "aggregators"
+"""The inbox's consumer group."""
+
+ALARMS = "carpool:alarms"
+"""Stream: when tasks should be sent, sooner than beat's next tick; only the newest entries are kept."""
+
+POLLED = "carpool:polled"
+"""Set, until it expires, while another poll would come too soon after the last one."""
+
 LOCK = "carpool:lock:"
 """Prefix of the locks, each of which expires by itself."""
 
 HEARTBEAT = "carpool:heartbeat"
-"""Set at each of beat's ticks; its remaining time to live gives the age of the last tick."""
+"""Set by beat each second; its remaining time to live gives how long ago that was."""
 
 RATE_LIMITED = "carpool:rate-limited"
 """Set, until it expires, while the API's rate limit allows no calls."""

@@ -37,6 +37,11 @@ def slot(server: redis.Redis, agent: str) -> Iterator[bool]:
         yield acquired
 
 
+def is_locked(server: redis.Redis, name: str) -> bool:
+    """Return whether some process has this lock now."""
+    return bool(server.exists(LOCK + name))
+
+
 @contextmanager
 def _first_free(server: redis.Redis, names: Sequence[str]) -> Iterator[bool]:
     free = next(filter(None, (_acquired(server, name) for name in names)), None)

@@ -20,7 +20,7 @@ ANSWER_SECONDS = 2.0
 """How long workers may take to answer which queues they consume."""
 
 SILENT = 30.0
-"""Seconds without a tick after which beat counts as dead; it ticks every second."""
+"""Seconds without a tick after which beat counts as dead; it shows a sign of life every second."""
 
 
 def examine(server: redis.Redis, url: str) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ thousands of rows are inserted together with their batch, and checking each woul
 from carpool_worker.models import indexes  # noqa: F401 - adds the indexes to the metadata
 from carpool_worker.models.batches import Batch, LanePause, Refusal
 from carpool_worker.models.deliveries import DeliveryAttempt, DeliveryRow, Endpoint, ParkedReceiver
+from carpool_worker.models.durations import BatchDuration
 from carpool_worker.models.requests import Cancellation, Request, Tag
 from carpool_worker.models.segments import Answers, Params, Segment
 from carpool_worker.models.usage import DailyUsage, UsageEntry
@@ -15,6 +16,7 @@ from carpool_worker.models.usage import DailyUsage, UsageEntry
 __all__ = [
     "Answers",
     "Batch",
+    "BatchDuration",
     "Cancellation",
     "DailyUsage",
     "DeliveryAttempt",

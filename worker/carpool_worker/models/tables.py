@@ -7,6 +7,7 @@ from sqlmodel import SQLModel
 
 import carpool_worker.models.batches
 import carpool_worker.models.deliveries
+import carpool_worker.models.durations
 import carpool_worker.models.requests
 import carpool_worker.models.segments
 import carpool_worker.models.usage  # noqa: F401 - these modules define the tables
@@ -31,3 +32,4 @@ endpoints: sa.Table = _tables["endpoints"]
 
 usage: sa.Table = _tables["usage"]
 usage_entries: sa.Table = _tables["usage_entries"]
+durations: sa.Table = _tables["durations"]

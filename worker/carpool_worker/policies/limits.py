@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from carpool_worker.policies.windows import Windows, first_open, longest_closed
+from carpool_worker.policies.windows import Windows, first_open, is_open, longest_closed
 from carpool_worker.units import DAY, SECOND, Milliseconds
 
 BODY_FRAME_BYTES = len(b'{"requests":[]}')
 ITEM_FRAME_BYTES = len(b'{"custom_id":"","params":},') + 32
 """Bytes that a batch's JSON body adds to the params: once, and for each request, whose id has 32 digits."""
+
+SHORTEST_FLUSH = 0.5
+"""Seconds that a batch waits for more requests at least: each costs calls, of which an account may make 1,000 a minute.
+"""
+
+OVERLAP_COUNT = 20_000
+"""Requests with which a batch is full while as many again wait behind it: few enough for the stages to overlap, and so
+many that the calls for each batch, and the prompts that each must cache anew, weigh little."""
+
+MOST_OVERLAPPING = 4
+"""Batches of a lane under way from which on none is sealed early: at Anthropic they take longer than anything here, and
+more of them would only cost calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +33,28 @@ class Limits:
     body_bytes: int
     seconds: float
     windows: Windows = ()
+    may_overlap: bool = True  # whether batches may be sealed early, see `with_lane`
+    behind: int = 0  # requests in the inbox that have not been read yet
 
     @property
     def max_age(self) -> Milliseconds:
         """How long after its first request a batch is due."""
         return Milliseconds(int(self.seconds * SECOND))
+
+    @property
+    def are_many_behind(self) -> bool:
+        """Whether so many requests wait in the inbox that a batch may be sealed early."""
+        return self.may_overlap and self.behind >= OVERLAP_COUNT
+
+    def with_lane(self, under_way: int, at: Milliseconds) -> Limits:
+        """Return the limits for a lane of which so many batches are sealed and not ended.
+
+        While many more requests wait in the inbox, and few of the lane's batches are under way, a batch is full with
+        OVERLAP_COUNT: it is posted, run and collected while the others are read. One that a window would keep waiting
+        gains nothing from that.
+        """
+        early = self.are_many_behind and under_way < MOST_OVERLAPPING and is_open(self.windows, at)
+        return replace(self, count=min(self.count, OVERLAP_COUNT)) if early else self
 
     def due_at(self, opened_at: int) -> Milliseconds:
         """Return when a batch opened at that time is due, unless it is full before; in milliseconds since the epoch."""

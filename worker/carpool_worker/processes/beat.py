@@ -2,11 +2,14 @@
 
 Otherwise messages would pile up in Redis while no worker runs. They don't expire instead, because a worker whose clock
 is ahead of beat's would discard every one of them, forever.
+
+Between its ticks it waits in Redis for what there is to do, and sends a task as soon as there is work for it. Whatever
+it misses there, its ticks find.
 """
 
 from __future__ import annotations
 
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import redis
@@ -14,8 +17,10 @@ from celery.beat import ScheduleEntry, Scheduler, SchedulingError
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from carpool_worker.app import HEARTBEAT_SECONDS
 from carpool_worker.coordination import heartbeat
 from carpool_worker.coordination.backlog import is_behind
+from carpool_worker.coordination.wakeups import WakeUps
 from carpool_worker.settings import settings
 from carpool_worker.telemetry.logs import get_logger
 
@@ -23,15 +28,21 @@ log = get_logger(__name__)
 
 
 class BeatScheduler(Scheduler):  # type: ignore[misc]
-    """Sends the ticks of the beat schedule."""
+    """Sends the ticks of the beat schedule, and sooner what there is work for."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._server = redis.Redis.from_url(settings().redis_url)
+        self._wake_ups = WakeUps(self._server)
         self._due: dict[str, float] = {}
         self._redis_is_away = False
         super().__init__(*args, **kwargs)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Send what is due, and wait until something is, a second at most; return 0, as nothing is left to wait for."""
+        self.listen(min(HEARTBEAT_SECONDS, self.send_due()))
+        return 0.0
+
+    def send_due(self) -> float:
         """Send what is due, and return the seconds until something is due again.
 
         It goes by the monotonic clock: Celery's own scheduler goes by the time of day, and when that is set back by an
@@ -43,17 +54,32 @@ class BeatScheduler(Scheduler):  # type: ignore[misc]
                 self.apply_entry(entry, producer=self.producer)
         return max(0.0, min(self._due.values()) - monotonic())
 
+    def listen(self, seconds: float) -> None:
+        """Wait so many seconds, or until something wakes beat; what that is about becomes due."""
+        try:
+            heartbeat.record(self._server)
+            for task, delay in self._wake_ups.wait(seconds):
+                name = f"carpool.{task}"
+                if name in self._due:
+                    self._due[name] = min(self._due[name], monotonic() + delay)
+        except RedisError as error:
+            self._wake_ups.forget()
+            self._log_outage(error)
+            sleep(seconds)
+
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
         """Send one tick unless its queue is behind; an outage of Redis is logged when it begins and when it ends."""
         try:
             if not is_behind(self._server, entry.options["queue"]):
                 self.apply_async(entry, producer=producer, advance=False)
-            heartbeat.record(self._server)
         except (RedisError, OperationalError, SchedulingError) as error:
-            if not self._redis_is_away:
-                log.warning("ticks paused, Redis is away", error=str(error))
-            self._redis_is_away = True
+            self._log_outage(error)
             return
         if self._redis_is_away:
             log.warning("ticks resumed")
         self._redis_is_away = False
+
+    def _log_outage(self, error: Exception) -> None:
+        if not self._redis_is_away:
+            log.warning("ticks paused, Redis is away", error=str(error))
+        self._redis_is_away = True

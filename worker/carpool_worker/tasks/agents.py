@@ -1,4 +1,7 @@
-"""The Celery tasks. Each takes a lock, calls one agent, then notifies the next agents and updates Flower."""
+"""The Celery tasks. Each takes a lock, calls one agent, then notifies the next agents and updates Flower.
+
+Beat sends each at its tick, and sooner if there is work: see tasks/alarms.py.
+"""
 
 from __future__ import annotations
 
@@ -24,22 +27,29 @@ from carpool_worker.settings import settings
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.tasks import followups
+from carpool_worker.tasks import alarms, followups
 from carpool_worker.tasks.task_class import CarpoolTask
+
+GATHER_SECONDS = 0.1
+"""While requests keep coming, the aggregator reads the inbox this often; then it leaves its process to other tasks."""
 
 
 @app.task(name="carpool.aggregate", base=CarpoolTask)
 def aggregate() -> None:
-    """Pool the requests in the inbox into batches; beat's tick sends it."""
+    """Pool the requests in the inbox into batches, and seal those that are due; beat sends it."""
     with lock(server(), "aggregate") as acquired:
-        if acquired:
-            inbox = Inbox(server(), settings().claim_interval)
-            aggregator.aggregate(engine(), inbox, settings().limits, followups.report, settings().budgets)
+        if not acquired:
+            return
+        inbox, one = Inbox(server(), settings().claim_interval), settings()
+        aggregator.aggregate(
+            engine(), inbox, one.limits, followups.report, one.budgets, gather=GATHER_SECONDS
+        )
+    alarms.wake_to_seal()
 
 
 @app.task(name="carpool.stage", base=CarpoolTask)
 def stage() -> None:
-    """Stage requests and deliveries that are due, then notify the agents that have work; beat's tick sends it.
+    """Stage requests and deliveries that are due, then notify the agents that have work; beat sends it.
 
     Whatever a lost message or a crash has left behind goes on from here.
     """
@@ -51,6 +61,8 @@ def stage() -> None:
                 deliveries.stage(connection, now())
                 deliveries.rescue(connection, now())
             _notify_agents()
+            alarms.wake_to_seal()
+            alarms.wake_to_stage()
 
 
 def _notify_agents() -> None:
@@ -72,33 +84,42 @@ def submit(batch_id: str) -> None:
             return
         submitted = submitter.submit(engine(), claude(), batch_id, settings().submit_policy)
         if submitted:
+            if submitted.state == BatchState.IN_PROGRESS:
+                alarms.wake_to_poll()
             followups.publish([batch_id, *submitted.replacements])
             followups.notify("submit", submitted.replacements)
             if submitted.state == BatchState.REJECTED:
                 followups.notify("deliver")
+    if submitted:
+        with read(engine()) as connection:
+            followups.hand_on("submit", admitted(connection, now(), settings().submit_policy))
+    alarms.look_again()
 
 
 @app.task(name="carpool.poll", base=CarpoolTask)
 def poll() -> None:
-    """Poll the batches that are at Anthropic; beat's tick sends it."""
+    """Poll the batches that are at Anthropic, unless the last poll was just now; beat sends it."""
     with lock(server(), "poll") as acquired:
-        if acquired:
+        if acquired and alarms.may_poll():
             events.send_heartbeat(app)
             ended = poller.poll(engine(), claude())
             followups.notify("collect", ended)
+            alarms.wake_to_poll()
 
 
 @app.task(name="carpool.rescue", base=CarpoolTask)
 def rescue() -> None:
-    """Find out whether batches in doubt were made; beat's tick sends it."""
+    """Find out whether batches in doubt were made; beat sends it."""
     with lock(server(), "rescue") as acquired:
-        if acquired:
-            followups.publish(rescuer.rescue(engine(), claude(), settings().doubt_policy))
+        if acquired and (rescued := rescuer.rescue(engine(), claude(), settings().doubt_policy)):
+            followups.publish(rescued)
+            alarms.wake_to_poll()
+            alarms.look_again()
 
 
 @app.task(name="carpool.prune", base=CarpoolTask)
 def prune() -> None:
-    """Drop what is past its retention; beat's tick sends it."""
+    """Drop what is past its retention; beat sends it."""
     with lock(server(), "prune") as acquired:
         if acquired:
             one = settings()
@@ -126,6 +147,9 @@ def collect(batch_id: str) -> None:
             events.publish_completed(app, engine(), batch_id)
         else:
             followups.publish([batch_id])
+    with read(engine()) as connection:
+        followups.hand_on("collect", batches.due_to_collect(connection, now()))
+    alarms.look_again()
 
 
 @app.task(name="carpool.deliver", base=CarpoolTask)
@@ -134,11 +158,12 @@ def deliver() -> None:
     with slot(server(), "deliver") as free:
         if free:
             courier.deliver(engine(), app, settings())
+            alarms.look_again()
 
 
 @app.task(name="carpool.reply", base=CarpoolTask)
 def answer_waits() -> None:
-    """Push answers to the producers that wait for them; beat's tick sends it."""
+    """Push answers to the producers that wait for them; beat sends it."""
     with lock(server(), "reply") as acquired:
         if acquired:
             reply.answer_waits(server(), engine())

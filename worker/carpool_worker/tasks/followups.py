@@ -8,6 +8,7 @@ from carpool_worker.app import app
 from carpool_worker.coordination.backlog import is_behind
 from carpool_worker.coordination.connections import server
 from carpool_worker.coordination.keys import queue
+from carpool_worker.coordination.locks import is_locked
 from carpool_worker.database import engine, read
 from carpool_worker.flower import events
 from carpool_worker.pipeline.batching.lanes import Filled
@@ -37,6 +38,11 @@ def notify(agent: str, batch_ids: Iterable[str] | None = None) -> None:
         return  # the next tick sends them again
     for args in [()] if batch_ids is None else [(batch_id,) for batch_id in batch_ids]:
         app.send_task(f"carpool.{agent}", args, queue=queue(agent))
+
+
+def hand_on(agent: str, batch_ids: Sequence[str]) -> None:
+    """Send an agent that is done with a batch the next one: its message may have come while no slot was free."""
+    notify(agent, [batch_id for batch_id in batch_ids if not is_locked(server(), f"{agent}:{batch_id}")][:1])
 
 
 def publish(batch_ids: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -11,6 +12,9 @@ from celery.worker.request import Request
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
+from carpool_worker.app import RETRY_SECONDS
+from carpool_worker.coordination.connections import server
+from carpool_worker.coordination.wakeups import set_alarm
 from carpool_worker.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -45,11 +49,12 @@ class CarpoolTask(Task):  # type: ignore[misc]
     Request = RedactedRequest
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task; if the database or Redis is away, log that, and leave the work to the next tick."""
+        """Run the task; if the database or Redis is away, log that, and have the work done again in a second."""
         try:
             return super().__call__(*args, **kwargs)
         except AWAY as error:
             _log_outage(self.name, error)
+            _try_again_soon(self.name)
             return None
 
 
@@ -59,6 +64,13 @@ def _log_outage(task: str, error: Exception) -> None:
     _logged_at[task] = monotonic()
     reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
     log.warning("task failed, retried at its next tick", task=task, error=reason)
+
+
+def _try_again_soon(task: str) -> None:
+    # Of a task with arguments the stager finds the work; if Redis is away, beat's tick finds it.
+    with suppress(RedisError, OSError):
+        for name in {task.removeprefix("carpool."), "stage"}:
+            set_alarm(server(), name, RETRY_SECONDS)
 
 
 _logged_at: dict[str, float] = {}

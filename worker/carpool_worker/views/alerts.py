@@ -12,7 +12,7 @@ from carpool_worker.views.status import Status
 from carpool_worker.views.vitals import Vitals
 
 SILENT = 30.0
-"""Seconds without a tick after which beat counts as dead; it ticks every second."""
+"""Seconds without a tick after which beat counts as dead; it shows a sign of life every second."""
 
 STUCK_INBOX = 60.0
 """Seconds after which a request in the inbox is too old: a worker takes it within one."""

@@ -176,6 +176,14 @@ def upgrade() -> None:
         ["request_id"],
     )
     op.create_table(
+        "durations",
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("hour", sa.Integer(), nullable=False),
+        sa.Column("bucket", sa.Integer(), nullable=False),
+        sa.Column("weight", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("model", "hour", "bucket"),
+    )
+    op.create_table(
         "endpoints",
         sa.Column("url", sa.String(), nullable=False),
         sa.Column("failing_since", sa.BigInteger(), nullable=True),
@@ -387,6 +395,7 @@ def downgrade() -> None:
         "cancellations",
         "deliveries",
         "delivery_attempts",
+        "durations",
         "endpoints",
         "lane_pauses",
         "params",

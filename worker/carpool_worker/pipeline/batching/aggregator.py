@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from carpool.contract import Envelope, lane_of
-from carpool_worker.database import now, write
+from carpool_worker.database import now, read, write
 from carpool_worker.pipeline.batching import budgeter, canceler
 from carpool_worker.pipeline.batching.lanes import Filled, Lane, fill
 from carpool_worker.pipeline.inbox.packs import Pack, regrouped
@@ -25,15 +26,19 @@ from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.windows import LEAD, is_open
 from carpool_worker.prompt_cache.prefixes import prefix_of
 from carpool_worker.store.batches import filling
+from carpool_worker.store.batches.queue import count_under_way
 from carpool_worker.store.requests import intake, segments
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.telemetry.logs import get_logger
-from carpool_worker.units import Milliseconds
+from carpool_worker.units import SECOND, Milliseconds
 
 log = get_logger(__name__)
 
 RUN_SECONDS = 20.0
 """A run ends after this long even if the inbox is not empty; the next run takes over."""
+
+SEAL_SECONDS = 0.5
+"""While requests keep coming, batches that are due are looked for this often."""
 
 RACES = 5
 """Tries to commit a chunk, as another aggregator may insert one of its requests first."""
@@ -69,13 +74,17 @@ def aggregate(
     limits: Limits,
     report: Callable[[Filled], None],
     budgets: Budgets = NO_BUDGETS,
+    *,
+    gather: float = 0.0,
 ) -> int:
     """Pool everything in the inbox into batches, seal what is due, and return how many requests were read.
 
-    The `carpool.aggregate` task calls it each second, one at a time, though two at once would do no harm. Of each chunk
-    it commits the new requests, then the cancel commands, and only then acknowledges the entries: after a crash the
-    chunk is read again, and what was committed is found in the tables. `report` is called after each commit, with the
-    batches that were opened, sealed or dissolved, and the requests that ended: canceled, or refused as over budget.
+    The `carpool.aggregate` task calls it when there are requests or a batch is due, one at a time, though two at once
+    would do no harm. While requests keep coming, it reads them every `gather` seconds, and those of one read are
+    committed together; with 0 it ends with the first look that finds the inbox empty. Of each chunk it commits the new
+    requests, then the cancel commands, and only then acknowledges the entries: after a crash the chunk is read again,
+    and what was committed is found in the tables. `report` is called after each commit, with the batches that were
+    opened, sealed or dissolved, and the requests that ended: canceled, or refused as over budget.
 
     Raises:
         redis.RedisError, sqlalchemy.exc.OperationalError: Redis or the database is away; the rest stays in the inbox.
@@ -84,19 +93,38 @@ def aggregate(
     count = 0
     report(_sweep(engine))
     report(seal_due(engine, limits))
-    for chunk in inbox.chunks():
-        filled = pool(engine, chunk.packs, limits, budgets)
+    sealed_at = time.monotonic()
+    for chunk in _until_quiet(inbox, deadline, gather):
+        behind = inbox.queued() - chunk.count
+        filled = pool(engine, chunk.packs, replace(limits, behind=behind), budgets)
         report(filled)
         inbox.quarantine(filled.conflicting)
         if _apply_cancels(engine, chunk):
             report(_sweep(engine))
         inbox.acknowledge(chunk)
         count += chunk.count
-        if time.monotonic() > deadline:
-            break
+        if time.monotonic() > sealed_at + SEAL_SECONDS:
+            report(seal_due(engine, limits))
+            sealed_at = time.monotonic()
     inbox.leave()
     report(seal_due(engine, limits))
     return count
+
+
+def _until_quiet(inbox: Inbox, deadline: float, gather: float) -> Iterator[Chunk]:
+    """Yield what is in the inbox, and what comes into it within `gather` seconds each time, until nothing does."""
+    came = True
+    while came:
+        came = False
+        for chunk in inbox.chunks():
+            yield chunk
+            came = True
+            if time.monotonic() > deadline:
+                return
+        if came and gather:
+            time.sleep(gather)
+        else:
+            return
 
 
 def pool(engine: sa.Engine, packs: Sequence[Pack], limits: Limits, budgets: Budgets = NO_BUDGETS) -> Filled:
@@ -128,6 +156,15 @@ def seal_due(engine: sa.Engine, limits: Limits) -> Filled:
         return Filled(sealed=sealed)
 
 
+def seconds_until_due(engine: sa.Engine, limits: Limits) -> float | None:
+    """Return the seconds until `seal_due` will have a batch to seal; None if none is open."""
+    with read(engine) as connection:
+        opened_at, submit_by = filling.open_since(connection)
+    times = [limits.due_at(opened_at)] if opened_at is not None else []
+    times += [Milliseconds(submit_by - LEAD)] if submit_by is not None else []
+    return max(0.0, (min(times) - now()) / SECOND) if times else None
+
+
 def _pool(
     connection: sa.Connection, packs: Sequence[Pack], limits: Limits, at: Milliseconds, budgets: Budgets
 ) -> Filled:
@@ -141,12 +178,17 @@ def _pool(
     for name in sorted(lanes):  # one order for all aggregators: no deadlock over open batches
         first = lanes[name][0]
         lane = Lane(name, first.model, first.headers)
+        in_force = _in_force(connection, name, limits, at)
         arrived = [Arrived(envelope, places[envelope.id].segment_id) for envelope in lanes[name]]
-        for batch_id, part in fill(connection, lane, arrived, limits, at, filled):
+        for batch_id, part in fill(connection, lane, arrived, in_force, at, filled):
             some = [one.envelope for one in part]
             prefixes = {envelope.id: prefix_of(envelope.params) for envelope in some}
             intake.insert(connection, batch_id, some, places, split.estimates, prefixes)
     return filled
+
+
+def _in_force(connection: sa.Connection, lane: str, limits: Limits, at: Milliseconds) -> Limits:
+    return limits.with_lane(count_under_way(connection, lane), at) if limits.are_many_behind else limits
 
 
 def _new(connection: sa.Connection, packs: Sequence[Pack]) -> tuple[list[Pack], list[Envelope]]:

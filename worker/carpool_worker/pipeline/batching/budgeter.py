@@ -86,9 +86,9 @@ def insert_over_budget(
 def release(engine: sa.Engine, budgets: Budgets) -> list[str]:
     """Release held requests for which there is room now, or whose client no longer has a budget.
 
-    The `carpool.stage` task calls it each second. Each client is one transaction: released requests become due for
-    the stager, and those too expensive for the whole budget are refused, with their deliveries. A crash leaves the
-    other clients to the next tick. Returns the ids of the refused requests.
+    The `carpool.stage` task calls it, each second while requests are held. Each client is one transaction: released
+    requests become due for the stager, and those too expensive for the whole budget are refused, with their deliveries.
+    A crash leaves the other clients to the next tick. Returns the ids of the refused requests.
     """
     refused: list[str] = []
     with read(engine) as connection:

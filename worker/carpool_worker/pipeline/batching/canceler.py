@@ -2,7 +2,7 @@
 
 First the cancellation is requested, in a transaction of its own: from then on every agent acts on it, whatever
 crashes. Then requests in an open or a sealed batch, or waiting for another try, are canceled here; the aggregator
-repeats that each second, and the submitter before it posts. An answer that was made anyway is paid for, which the
+repeats that each time it runs, and the submitter before it posts. An answer that was made anyway is paid for, which the
 collector records.
 """
 
@@ -90,7 +90,7 @@ def request_cancellation(engine: sa.Engine, ids: Sequence[str], client: str | No
 def sweep(engine: sa.Engine) -> Canceled:
     """Cancel every request that is to be canceled and is not at Anthropic.
 
-    The aggregator calls it with each tick, and after each chunk with cancel commands; `carpool cancel` does too.
+    The aggregator calls it each time it runs, and after each chunk with cancel commands; `carpool cancel` does too.
     """
     canceled = Canceled()
     with read(engine) as connection:

@@ -21,8 +21,8 @@ CHUNK_REQUESTS = 2_000
 def stage(engine: sa.Engine, limits: Limits) -> Filled:
     """Stage all retryable requests that are due; return the batches that were opened and sealed.
 
-    The `carpool.stage` task calls it each second, one at a time. Each chunk is one transaction: requests become
-    `batched`, and their batches' counters grow. A crash leaves the rest due for the next tick.
+    The `carpool.stage` task calls it when something is due, one at a time. Each chunk is one transaction: requests
+    become `batched`, and their batches' counters grow. A crash leaves the rest due for the next tick.
     """
     staged = Filled()
     while True:

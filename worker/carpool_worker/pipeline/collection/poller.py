@@ -17,12 +17,14 @@ from carpool_worker.claude.times import seconds_between
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
+from carpool_worker.policies.polling import BatchAge, PollPolicy
 from carpool_worker.policies.retries import is_gone
+from carpool_worker.store import durations
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.batches import transitions
 from carpool_worker.store.requests import cancellations
 from carpool_worker.telemetry.logs import get_logger
-from carpool_worker.units import DAY, Milliseconds
+from carpool_worker.units import DAY, SECOND, Milliseconds
 
 log = get_logger(__name__)
 
@@ -36,9 +38,10 @@ LIFETIME = DAY
 def poll(engine: sa.Engine, claude: Claude) -> list[str]:
     """Poll every batch that Anthropic has; return the ids of those that have ended.
 
-    Called by the task `carpool.poll`, which beat sends, one process at a time. Each batch's new state is committed
-    alone: `canceling`, or `ended` with its counts, due to be collected. A crash, or a call that fails, leaves a batch
-    for the next poll. A batch that was deleted at Anthropic counts as ended once its expiry is long past.
+    Called by the task `carpool.poll`, one process at a time, when `seconds_until_poll` says so. Each batch's new state
+    is committed alone: `canceling`, or `ended` with its counts and how long it took, due to be collected. A crash, or a
+    call that fails, leaves a batch for the next poll. A batch that was deleted at Anthropic counts as ended once its
+    expiry is long past.
     """
     with read(engine) as connection:
         out, unwanted = batches.out(connection), cancellations.unwanted(connection)
@@ -53,6 +56,18 @@ def poll(engine: sa.Engine, claude: Claude) -> list[str]:
         except ClaudeError as error:
             log.warning("batches not polled", count=len(group), status=error.status, error=str(error))
     return ended
+
+
+def seconds_until_poll(engine: sa.Engine, policy: PollPolicy) -> float | None:
+    """Return the seconds until a batch is expected to have ended; None if Anthropic has none."""
+    at = now()
+    with read(engine) as connection:
+        out = batches.out(connection)
+        learned = durations.load(connection, {batch.model for batch in out})
+    posted = [(batch.model, Milliseconds(batch.in_progress_at or at)) for batch in out]
+    return policy.seconds_until_poll(
+        BatchAge((at - posted_at) / SECOND, learned.of(model, posted_at)) for model, posted_at in posted
+    )
 
 
 def _by_headers(out: Sequence[Batch]) -> dict[str, list[Batch]]:
@@ -124,7 +139,7 @@ def _apply(engine: sa.Engine, batch: Batch, remote: RemoteBatch, at: Millisecond
             transitions.cancel(connection, batch.id)
         if remote.processing_status != "ended":
             return False
-        return transitions.end(
+        ended = transitions.end(
             connection,
             batch.id,
             succeeded=remote.succeeded,
@@ -133,3 +148,8 @@ def _apply(engine: sa.Engine, batch: Batch, remote: RemoteBatch, at: Millisecond
             expired=remote.expired,
             at=at,
         )
+        if ended and remote.ended_at and not remote.canceled:
+            # by Anthropic's clock alone, so that it does not depend on when it was polled
+            took = Milliseconds(remote.ended_at - remote.created_at)
+            durations.learn(connection, batch.model, Milliseconds(batch.in_progress_at or at), took)
+        return ended

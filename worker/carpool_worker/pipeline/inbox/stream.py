@@ -7,7 +7,7 @@ import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import redis
 from redis.exceptions import ResponseError
@@ -22,7 +22,7 @@ from carpool.contract import (
     decode_cancel,
     encode_entry,
 )
-from carpool_worker.coordination.keys import QUARANTINE
+from carpool_worker.coordination.keys import GROUP, QUARANTINE
 from carpool_worker.pipeline.inbox import packs, quarantine
 from carpool_worker.pipeline.inbox.checks import UNREADABLE, check_cancel
 from carpool_worker.pipeline.inbox.packs import Pack
@@ -30,8 +30,6 @@ from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import SECOND
 
 log = get_logger(__name__)
-
-GROUP = "aggregators"
 
 READ_ENTRIES = 8
 """Entries in one read. Producers keep entries below 256 kB, but a single large request may take 32 MB."""
@@ -100,6 +98,10 @@ class Inbox:
         self._create_group()
         yield from self._chunks(self._abandoned())
         yield from self._chunks(self._new())
+
+    def queued(self) -> int:
+        """Return how many requests are in the inbox, those included that were read and not acknowledged yet."""
+        return int(cast("bytes | None", self._redis.get(QUEUED)) or 0)
 
     def acknowledge(self, chunk: Chunk) -> None:
         """Delete the chunk's entries from the inbox; call it once their requests are committed."""

@@ -108,6 +108,16 @@ def seal_to_submit_by(connection: sa.Connection, submit_by: int, now: Millisecon
     return _seal(connection, due, now)
 
 
+def open_since(connection: sa.Connection) -> tuple[int | None, int | None]:
+    """Return when the oldest open batch was opened and the earliest `submit_by` of any; in ms since the epoch."""
+    row = batches.c
+    oldest = sa.select(sa.func.min(row.opened_at), sa.func.min(row.submit_by)).where(
+        OPEN, row.request_count > 0
+    )
+    opened_at, submit_by = connection.execute(oldest).one()
+    return opened_at, submit_by
+
+
 def _seal(connection: sa.Connection, due: sa.Select[Any], now: Milliseconds) -> list[str]:
     ids = connection.scalars(due).all()
     return [batch_id for batch_id in ids if seal(connection, batch_id, now)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from carpool_worker.database import lock
+from carpool_worker.models.indexes import UNFINISHED
 from carpool_worker.models.tables import batches
 from carpool_worker.policies.admission import Ready
 from carpool_worker.states import QUEUED_BATCH_STATES, BatchState
@@ -56,6 +57,21 @@ def queued(connection: sa.Connection) -> int:
     """Return how many requests Anthropic has, or may have, in batches that have not ended."""
     out = sa.select(sa.func.sum(batches.c.request_count)).where(batches.c.state.in_(QUEUED_BATCH_STATES))
     return int(connection.scalar(out) or 0)
+
+
+def count_under_way(connection: sa.Connection, lane: str) -> int:
+    """Return how many batches of a lane are sealed and not ended."""
+    row, states = batches.c, (BatchState.SEALED, *QUEUED_BATCH_STATES)
+    query = sa.select(sa.func.count(row.id)).where(UNFINISHED, row.lane == lane, row.state.in_(states))
+    return int(connection.scalar(query) or 0)
+
+
+def next_due(connection: sa.Connection) -> int | None:
+    """Return when the next batch is due to be submitted or collected (milliseconds since the epoch), if any waits."""
+    waiting = batches.c.state.in_([BatchState.SEALED, BatchState.ENDED])
+    earliest = sa.select(sa.func.min(batches.c.due_at)).where(UNFINISHED, waiting)
+    due_at: int | None = connection.scalar(earliest)
+    return due_at
 
 
 def lock_queue(connection: sa.Connection) -> None:

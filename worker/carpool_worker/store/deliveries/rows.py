@@ -137,6 +137,14 @@ def due(connection: sa.Connection, now: int) -> bool:
     return any(connection.scalar(query, {"now": now}) for query in statements.OVERDUE.values())
 
 
+def next_due(connection: sa.Connection, now: int) -> int | None:
+    """Return when the next delivery should be claimed, staged or rescued (milliseconds since the epoch), if any."""
+    if turns(connection, FIRST, 1, now):
+        return now
+    times = [connection.scalar(query) for query in statements.NEXT_DUE]
+    return min((at for at in times if at is not None), default=None)
+
+
 def text(words: str | None) -> str | None:
     """Return what a receiver said as both databases can store it."""
     # The receiver chooses these characters: PostgreSQL stores no NUL, and UTF-8 has no lone surrogates.

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from carpool_worker.database import is_postgres
 from carpool_worker.models.indexes import ASIDE
-from carpool_worker.models.tables import deliveries
+from carpool_worker.models.tables import deliveries, parked_receivers
 from carpool_worker.states import CLAIM, DELIVER, RESCUE, DeliveryState, Transition
 from carpool_worker.states import MAKE_AVAILABLE as STAGE
 from carpool_worker.store.deliveries.outcomes import Claimed
@@ -182,3 +182,12 @@ OVERDUE = {
     for transition in MAKE_AVAILABLE
 }
 """Whether there are such rows."""
+
+NEXT_DUE = [
+    *(
+        sa.select(sa.func.min(deliveries.c.due_at)).where(ASIDE, is_in(transition))
+        for transition in MAKE_AVAILABLE
+    ),
+    sa.select(sa.func.min(parked_receivers.c.parked_until)),
+]
+"""When the next delivery can be claimed that can't be claimed now: each is one step in an index."""

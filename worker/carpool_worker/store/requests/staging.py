@@ -9,6 +9,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker import transition_log
+from carpool_worker.models.indexes import RETRYABLE
 from carpool_worker.models.tables import requests, segments
 from carpool_worker.states import RESCHEDULE, STAGE, RequestState
 from carpool_worker.store.bulk import update_rows
@@ -60,6 +61,12 @@ def due_to_stage(connection: sa.Connection, now: int, limit: int) -> list[DueReq
         .with_for_update(of=requests, skip_locked=True)
     )
     return [DueRequest(*row) for row in connection.execute(due)]
+
+
+def next_due(connection: sa.Connection) -> int | None:
+    """Return when the next request is due to be tried again, in milliseconds since the epoch, if any waits."""
+    earliest: int | None = connection.scalar(sa.select(sa.func.min(requests.c.retry_at)).where(RETRYABLE))
+    return earliest
 
 
 def stage(connection: sa.Connection, batch_id: str, ids: Sequence[str], now: int) -> None:

@@ -90,8 +90,8 @@ who registers meanwhile is dropped unanswered. Returns how many answers were pus
 def answer_waits(connection: redis.Redis, engine: sa.Engine) -> int:
     """Register the producers' waits and push the answers that exist already; return how many were pushed.
 
-    The `carpool.reply` task calls it each second, one at a time. A crash loses the waits it had taken: producers repeat
-    theirs, so that delays an answer but never loses one.
+    The `carpool.reply` task calls it within a second of a wait, one at a time. A crash loses the waits it had taken:
+    producers repeat theirs, so that delays an answer but never loses one.
     """
     pushed, deadline = 0, monotonic() + RUN_SECONDS
     while monotonic() < deadline and (taken := connection.lpop(WAITS, WAITS_AT_A_TIME)):
