@@ -175,7 +175,7 @@ def _insert_answers(connection: sa.Connection, endings: Sequence[Ending], at: in
     stored: list[AnswersSegment] = []
     called_back: list[NewDelivery] = []
     for (client, callback, _), results in alike.items():
-        packed = segments.packed_answers(client, results)
+        packed = list(segments.packed_answers(client, results))
         stored += packed
         if callback:
             called_back += [NewDelivery(one.id, client, callback, len(one.ids)) for one in packed]
