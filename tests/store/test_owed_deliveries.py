@@ -143,7 +143,7 @@ def test_a_request_is_not_taken_out_of_its_delivery(engine: sa.Engine) -> None:
     refused(engine, lambda connection: connection.execute(taken))
 
 
-def test_a_client_can_be_erased_together_with_its_deliveries(engine: sa.Engine) -> None:
+def test_a_request_can_be_erased_together_with_its_delivery(engine: sa.Engine) -> None:
     discard(engine, 5)
     deliver(engine)
 
