@@ -18,10 +18,10 @@ from carpool_worker.simulator import RemoteSimulator
 
 PICODOLLARS = 10**12
 ROWS = """
-SELECT r.id, r.client, r.model, r.state, r.metadata, r.callback,
+SELECT r.id, r.client, s.model, r.state, r.metadata, s.callback,
     CASE WHEN substr(d.progress, r.answer_position + 1, 1) = 'd' THEN 'delivered' ELSE d.state END AS delivery,
     b.state = 'rejected' AND b.request_count = 1 AS refused_alone
-FROM requests r LEFT JOIN deliveries d ON d.answer_id = r.answer_id AND (
+FROM requests r JOIN segments s ON s.id = r.segment_id LEFT JOIN deliveries d ON d.answer_id = r.answer_id AND (
     d.position = r.answer_position OR d.position = -1 AND (
         d.progress IS NULL OR substr(d.progress, r.answer_position + 1, 1) IN ('-', 'd')
     )

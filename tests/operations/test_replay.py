@@ -171,7 +171,10 @@ def test_replay_starts_an_endpoint_that_was_stopped(engine: sa.Engine, receiver:
 
 def test_what_is_no_longer_kept_is_not_replayed_and_that_is_said(engine: sa.Engine, receiver: Any) -> None:
     # Given
-    pruned, kept = given_dead_letters(engine, receiver, 2)
+    for path in ("/down", "/out"):
+        receiver.answer(path, 503)
+    pruned, kept = given_deliveries(engine, webhook(receiver.url("/down")), webhook(receiver.url("/out")))
+    deliver(engine, webhook_schedule=[])
     with database.write(engine) as connection:
         gone = sa.select(requests.c.answer_id).where(requests.c.id == pruned)
         connection.execute(sa.delete(answers).where(answers.c.id.in_(gone)))

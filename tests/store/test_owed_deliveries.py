@@ -14,6 +14,7 @@ from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Params, Request, Segment
 from carpool_worker.store import erasure
 from carpool_worker.store.deliveries import rows as deliveries
+from carpool_worker.store.deliveries.rows import NewDelivery
 from carpool_worker.store.requests import discarded, endings
 from carpool_worker.store.requests.discarded import Chance, DiscardedFilter
 from carpool_worker.store.requests.endings import Ending
@@ -103,8 +104,8 @@ def test_so_is_a_request_that_begins_in_a_final_state(engine: sa.Engine, state: 
 
 def test_with_its_delivery_it_is_committed_whichever_is_written_first(engine: sa.Engine) -> None:
     with write(engine) as connection:
-        deliveries.insert(connection, [(ID, CALLBACK)], 5)
-        connection.execute(sa.text(END))
+        deliveries.insert(connection, [NewDelivery(7, "books", CALLBACK, 1)], 5)
+        connection.execute(sa.text(f"{END}, answer_id = 7, answer_position = 0"))
 
     with read(engine) as connection:
         assert connection.scalar(sa.text("SELECT state FROM requests")) == "completed"
@@ -135,6 +136,13 @@ def test_a_delivery_that_is_owed_is_not_deleted(engine: sa.Engine) -> None:
     refused(engine, lambda connection: connection.execute(sa.text("DELETE FROM deliveries")))
 
 
+def test_a_request_is_not_taken_out_of_its_delivery(engine: sa.Engine) -> None:
+    discard(engine, 5)
+
+    taken = sa.text("UPDATE deliveries SET progress = 'x', pending = 0")
+    refused(engine, lambda connection: connection.execute(taken))
+
+
 def test_a_request_can_be_erased_together_with_its_delivery(engine: sa.Engine) -> None:
     discard(engine, 5)
     deliver(engine)
@@ -157,6 +165,8 @@ def test_the_delivery_of_its_end_before_is_not_enough(
     discard(engine, 5)
     deliver(engine)
     change(engine, "UPDATE requests SET state = 'batched', finished_at = NULL")
+
+    monkeypatch.setattr(deliveries, "insert", lambda *_: None)
 
     refused(engine, lambda connection: endings.discard(connection, UNBATCHED, [ID], ERROR, 20))
 

@@ -7,7 +7,12 @@ from collections import Counter, deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carpool_worker.pipeline.delivery.concurrency import FIRST_DELIVERIES, SLOW_SHARE, ReceiverLimits
+from carpool_worker.pipeline.delivery.concurrency import (
+    FIRST_DELIVERIES,
+    SLOW_SHARE,
+    SLOW_WAITING,
+    ReceiverLimits,
+)
 
 
 class Recorder:
@@ -81,8 +86,12 @@ def test_a_receiver_that_turns_slow_gives_up_its_places() -> None:
         recorder.finish_one(quick=False)
 
     # Then
-    assert recorder.limits.is_clogged("slow")
-    assert not recorder.limits.is_clogged("unheard of")
+    assert recorder.limits.is_slow("slow")
+    assert not recorder.limits.is_slow("unheard of")
+    taken_back = recorder.limits.take_back("slow")
+    assert recorder.limits.waiting("slow") == SLOW_WAITING
+    assert recorder.started[-1][1] < min(taken_back)
+    assert 49 in taken_back
     started = len(recorder.started)
     recorder.finish_one(quick=False)
     assert len(recorder.started) == started + 1

@@ -81,7 +81,7 @@ decode_result = msgspec.json.Decoder(ParsedResult).decode
 decode_kind = msgspec.json.Decoder(ResultKind).decode
 
 
-class Result(NamedTuple):
+class ReadResult(NamedTuple):
     """A result, as it came, and what it says."""
 
     body: bytes
@@ -131,7 +131,7 @@ def in_chunks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield chunk
 
 
-def parse(lines: Iterable[bytes]) -> dict[str, Result]:
+def parse(lines: Iterable[bytes]) -> dict[str, ReadResult]:
     """Return each result by custom_id; an unreadable line is left out, and only its length is logged."""
     results = {}
     for line in lines:
@@ -143,7 +143,7 @@ def parse(lines: Iterable[bytes]) -> dict[str, Result]:
     return results
 
 
-def _read_whole(line: bytes) -> tuple[str, Result] | None:
+def _read_whole(line: bytes) -> tuple[str, ReadResult] | None:
     """Read a line at once, and cut the result's bytes out of it; None if it is not written as the API writes it."""
     try:
         whole = decode_whole(line)
@@ -155,10 +155,10 @@ def _read_whole(line: bytes) -> tuple[str, Result] | None:
     is_plain = line[:start] == b'{"custom_id":"%b","result":' % whole.custom_id.encode()
     if not is_plain or line[-1:] != b"}" or not NAME.fullmatch(whole.custom_id):
         return None
-    return whole.custom_id, Result(line[start:-1], whole.result)
+    return whole.custom_id, ReadResult(line[start:-1], whole.result)
 
 
-def _read(line: bytes) -> tuple[str, Result]:
+def _read(line: bytes) -> tuple[str, ReadResult]:
     try:
         parsed = decode_line(line)
         if not line.isascii():
@@ -169,7 +169,7 @@ def _read(line: bytes) -> tuple[str, Result]:
         parsed = decode_line(_repaired(line))
         log.error("invalid characters of a result line replaced", bytes=len(line))
     body = bytes(parsed.result)
-    return parsed.custom_id, Result(body, _understood(parsed.custom_id, body))
+    return parsed.custom_id, ReadResult(body, _understood(parsed.custom_id, body))
 
 
 def _understood(custom_id: str, body: bytes) -> ParsedResult:

@@ -25,6 +25,7 @@ from carpool_worker.pipeline.submission import rescuer, submitter
 from carpool_worker.pipeline.submission.admission import admitted
 from carpool_worker.settings import settings
 from carpool_worker.states import BatchState
+from carpool_worker.store import usage
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.tasks import alarms, followups
@@ -49,7 +50,7 @@ def aggregate() -> None:
 
 @app.task(name="carpool.stage", base=CarpoolTask)
 def stage() -> None:
-    """Stage requests and deliveries that are due, then notify the agents that have work; beat sends it.
+    """Stage requests and deliveries that are due, roll usage up, then notify the agents that have work; beat sends it.
 
     Whatever a lost message or a crash has left behind goes on from here.
     """
@@ -60,6 +61,7 @@ def stage() -> None:
             with write(engine()) as connection:
                 deliveries.stage(connection, now())
                 deliveries.rescue(connection, now())
+                usage.roll_up(connection)
             _notify_agents()
             alarms.wake_to_seal()
             alarms.wake_to_stage()

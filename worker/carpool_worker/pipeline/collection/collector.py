@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from carpool_worker.claude.client import Claude
-from carpool_worker.claude.results import Result, in_chunks, parse
+from carpool_worker.claude.results import ReadResult, in_chunks, parse
 from carpool_worker.claude.times import seconds_between
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
@@ -101,7 +101,7 @@ def _complete(engine: sa.Engine, batch_id: str, lost: ClaudeError, announce: Ann
 
 
 def _commit(
-    engine: sa.Engine, batch: Batch, results: dict[str, Result], policy: CollectPolicy
+    engine: sa.Engine, batch: Batch, results: dict[str, ReadResult], policy: CollectPolicy
 ) -> tuple[list[str], Replies]:
     for _ in range(RACES - 1):
         try:
@@ -112,7 +112,7 @@ def _commit(
 
 
 def _try_to_commit(
-    engine: sa.Engine, batch: Batch, results: dict[str, Result], policy: CollectPolicy
+    engine: sa.Engine, batch: Batch, results: dict[str, ReadResult], policy: CollectPolicy
 ) -> tuple[list[str], Replies]:
     at = now()
     day = datetime.fromtimestamp((batch.ended_at or at) / SECOND, UTC).date()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 
-from carpool_worker.claude.results import Message, Result
+from carpool_worker.claude.results import Message, ReadResult
 from carpool_worker.money.costs import price_of
 from carpool_worker.policies.retries import CollectPolicy, after_outcome, retry_delay
 from carpool_worker.states import COMPLETE, RESCHEDULE
@@ -46,7 +46,7 @@ class Conclusions:
 
 
 def conclude(
-    results: Mapping[str, Result],
+    results: Mapping[str, ReadResult],
     waiting: Iterable[Pending],
     policy: CollectPolicy,
     *,
@@ -66,7 +66,7 @@ def conclude(
 def _conclude(
     conclusions: Conclusions,
     request: Pending,
-    found: Result,
+    found: ReadResult,
     policy: CollectPolicy,
     day: date,
     at: Milliseconds,

@@ -45,7 +45,7 @@ CLEARED = ("estimate", "held_at", "retry_at")
 """The columns that an ending sets to NULL: it reserves no money, as the ledger has the cost, and waits for nothing."""
 
 
-class Ended(Protocol):
+class Concluded(Protocol):
     """A request that ends."""
 
     @property
@@ -123,7 +123,7 @@ class Ending(NamedTuple):
     @classmethod
     def failed(
         cls,
-        request: Ended,
+        request: Concluded,
         kind: str | None,
         message: str,
         transition: Transition[RequestState] = DISCARD,
@@ -136,7 +136,7 @@ class Ending(NamedTuple):
         )
 
     @classmethod
-    def canceled(cls, request: Ended) -> Ending:
+    def canceled(cls, request: Concluded) -> Ending:
         """Return the ending of a request that was canceled before it was sent."""
         return cls(request.id, request.client, CANCEL, "canceled", CANCELED_BODY, request.callback)
 
@@ -175,7 +175,7 @@ def _insert_answers(connection: sa.Connection, endings: Sequence[Ending], at: in
     stored: list[AnswersSegment] = []
     called_back: list[NewDelivery] = []
     for (client, callback, _), results in alike.items():
-        packed = segments.packed_answers(client, results)
+        packed = list(segments.packed_answers(client, results))
         stored += packed
         if callback:
             called_back += [NewDelivery(one.id, client, callback, len(one.ids)) for one in packed]
