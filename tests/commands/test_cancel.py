@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from tests.fixtures.agents import IN_AN_HOUR, Carpool, request
 from tests.fixtures.command_line import run
-from tests.fixtures.queries import request_states_by_id
+from tests.fixtures.queries import LEDGER, request_states_by_id
 
 from carpool import Producer
 from carpool_worker.policies.limits import Limits
@@ -50,7 +50,7 @@ def test_it_says_truly_what_became_of_each(carpool: Carpool, producer: Producer)
     assert (first.exit_code, again.exit_code) == (0, 0)
     carpool.until(lambda: carpool.ended(3))
     assert [request_states_by_id(carpool.engine)[id_] for id_ in ids] == ["completed", "canceled", "canceled"]
-    assert carpool.rows("SELECT sum(requests) FROM usage") == [(2,)]
+    assert carpool.rows(f"SELECT sum(requests) FROM {LEDGER}") == [(2,)]
 
 
 @pytest.mark.parametrize("name", ["id", "claude_id"])

@@ -17,6 +17,7 @@ from tests.fixtures.canceling import (
     given_batched,
     states_of,
 )
+from tests.fixtures.queries import answer_bodies
 from tests.fixtures.waiting import until
 
 from carpool import Producer
@@ -54,8 +55,7 @@ def test_an_answer_that_was_made_is_dropped_and_its_cost_reported(
     assert Decimal(told.cost or 0) * DOLLAR == price.cost
     assert simulator.ledger()["billed"] == 2
     assert_the_books_balance(carpool, simulator)
-    [body] = carpool.rows(f"SELECT body FROM answers WHERE request_id = '{ids[1]}'")
-    assert bytes(body.body) == b'{"type":"canceled"}'
+    assert answer_bodies(carpool.engine)[ids[1]] == b'{"type":"canceled"}'
     assert deliveries(carpool) == sorted(ids)
 
 

@@ -142,8 +142,8 @@ def test_a_clock_set_back_between_two_lost_creates_hides_neither(
         simulator.arm(LOST)
         given_doubt(carpool, producer)
     first, second = batch_ids(carpool.engine)
-    carpool.change(f"UPDATE batches SET submitting_at = submitting_at + {DAY} WHERE id = '{first}'")
-    carpool.change(f"UPDATE batches SET cursor_at = cursor_at - {apart} WHERE id = '{first}'")
+    carpool.change(f"UPDATE batches SET submitting_at = submitting_at + {DAY} WHERE id = id_of('{first}')")
+    carpool.change(f"UPDATE batches SET cursor_at = cursor_at - {apart} WHERE id = id_of('{first}')")
 
     # When they are looked for until each one's time is over, Then both are found, and nothing was run twice
     rescue(carpool)

@@ -147,4 +147,4 @@ def assert_all_run(carpool: Carpool, ids: set[str]) -> None:
     carpool.until(lambda: carpool.ended(len(held)))
     assert carpool.rows("SELECT last_error FROM batches WHERE state <> 'completed'") == []
     assert carpool.server.xlen(QUARANTINE) == 0
-    assert MODEL in {row[0] for row in carpool.rows("SELECT model FROM requests")}
+    assert MODEL in {row[0] for row in carpool.rows("SELECT model FROM segments")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.fixtures.agents import MODEL, Carpool, request
+from tests.fixtures.queries import LEDGER
 
 from carpool import Producer, Webhook
 from carpool_worker.database import now
@@ -25,7 +26,7 @@ def test_a_request_comes_back_answered_priced_and_with_a_delivery(
     assert row.list_price == 2 * row.cost
     [delivery] = carpool.rows("SELECT * FROM deliveries")
     assert (delivery.answer_id, delivery.pending, delivery.state) == (row.answer_id, 1, "available")
-    [usage] = carpool.rows("SELECT * FROM usage")
+    [usage] = carpool.rows(f"SELECT * FROM {LEDGER}")
     assert (usage.client, usage.model, usage.requests, usage.cost) == ("tests", MODEL, 1, row.cost)
     [batch] = carpool.rows("SELECT * FROM batches")
     assert (batch.state, batch.succeeded, batch.cost) == ("completed", 1, row.cost)
@@ -162,6 +163,6 @@ def test_results_cut_within_a_line_are_read_again_and_nothing_is_counted_twice(
 
     carpool.until(lambda: carpool.ended(50))
 
-    [usage] = carpool.rows("SELECT requests FROM usage")
+    [usage] = carpool.rows(f"SELECT requests FROM {LEDGER}")
     assert usage.requests == 50
     assert len(set(carpool.announced)) == len(carpool.announced) == 50

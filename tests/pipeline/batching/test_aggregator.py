@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ import redis
 import sqlalchemy as sa
 from tests.fixtures.agents import AT_ONCE, IN_AN_HOUR, MODEL
 from tests.fixtures.assertions import assert_counts_are_exact
-from tests.fixtures.inbox import append, envelope
+from tests.fixtures.inbox import append, envelope, packs
 from tests.fixtures.queries import rows
 
 from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, Envelope, encode_entry
@@ -68,7 +68,7 @@ def test_two_aggregators_at_once_pool_each_request_once(engine: sa.Engine, serve
 
 
 def test_the_same_requests_pooled_at_the_same_moment_are_inserted_once(engine: sa.Engine) -> None:
-    same: Sequence[Envelope] = [envelope(n) for n in range(500)]
+    same = packs([envelope(n) for n in range(500)])
 
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(aggregator.pool, engine, same, IN_AN_HOUR) for _ in range(4)]:
@@ -84,7 +84,7 @@ def test_an_aggregator_killed_before_it_acknowledged_leaves_nothing_twice(
     # Given one that committed and died
     append(server, *(envelope(n) for n in range(10)))
     [chunk] = Inbox(server, 30).chunks()
-    aggregator.pool(engine, chunk.envelopes, IN_AN_HOUR)
+    aggregator.pool(engine, chunk.packs, IN_AN_HOUR)
 
     # When its entries are taken over
     aggregate(engine, Inbox(server, 0))
@@ -175,7 +175,6 @@ def test_an_entry_without_envelopes_is_quarantined_and_delays_nobody(
 @pytest.mark.parametrize(
     "bad",
     [
-        pytest.param({"id": "not-hex"}, id="id"),
         pytest.param({"client": "a\0b"}, id="NUL in the client"),
         pytest.param({"model": "a\0b"}, id="NUL in the model"),
         pytest.param({"idempotency_key": "a\0b"}, id="NUL in the key"),
@@ -191,7 +190,7 @@ def test_an_envelope_that_would_poison_its_chunk_is_quarantined_and_no_longer_co
     engine: sa.Engine, server: redis.Redis, bad: dict[str, Any]
 ) -> None:
     append(server, envelope(1))
-    append(server, Envelope(**(as_dict(envelope(2)) | bad)), envelope(3))
+    append(server, *(Envelope(**(as_dict(envelope(n)) | bad)) for n in (2, 3)))
 
     aggregate(engine, Inbox(server, 30))
 

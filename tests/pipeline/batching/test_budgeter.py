@@ -16,8 +16,8 @@ import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import IN_AN_HOUR, Carpool, request
 from tests.fixtures.budgets import EACH, given_enqueued, held
-from tests.fixtures.inbox import append, envelope
-from tests.fixtures.queries import requests_by_state
+from tests.fixtures.inbox import append, envelope, packs
+from tests.fixtures.queries import LEDGER, requests_by_state, answer_bodies
 
 from carpool import Producer, Webhook
 from carpool.exceptions import WaitTimeout
@@ -83,7 +83,7 @@ def test_answers_that_cost_less_than_estimated_make_room_for_what_waits(
 
     carpool.until(lambda: carpool.ended(4))
 
-    [spent] = carpool.rows("SELECT sum(cost) AS cost FROM usage")
+    [spent] = carpool.rows(f"SELECT sum(cost) AS cost FROM {LEDGER}")
     assert 0 < spent.cost <= EACH * Decimal("2.5") * DOLLAR
 
 
@@ -160,9 +160,9 @@ def test_a_request_that_alone_costs_more_than_the_budget_is_refused_at_once(
     carpool.budgets = for_requests(0.5)
     given_enqueued(carpool, producer, 1)
 
-    [row] = carpool.rows("SELECT state, outcome, attempt, body FROM requests JOIN answers ON request_id = id")
+    [row] = carpool.rows("SELECT id, state, outcome, attempt FROM requests")
     assert (row.state, row.outcome, row.attempt) == ("discarded", "errored", 0)
-    assert b"budget_exceeded" in bytes(row.body)
+    assert b"budget_exceeded" in answer_bodies(carpool.engine)[row.id]
 
 
 @pytest.mark.parametrize("max_tokens", ["1e400", "9" * 5_000])
@@ -261,7 +261,7 @@ def test_aggregators_at_once_never_reserve_the_same_room(
     # Given three that read the balance at the same moment, each with four requests, and room for ten
     let_nobody_act_before_all_have_looked(monkeypatch, 3)
     params = json.dumps(request("1")).encode()
-    chunks = [[envelope(4 * n + i, params=params) for i in range(4)] for n in range(3)]
+    chunks = [packs([envelope(4 * n + i, params=params) for i in range(4)]) for n in range(3)]
 
     # When
     with ThreadPoolExecutor(3) as pool:
@@ -287,7 +287,10 @@ def test_an_aggregator_and_the_budgeter_at_once_never_reserve_the_same_room(
     agents: list[Callable[[], Any]] = [
         lambda: budgeter.release(carpool.engine, for_requests(1.5)),
         lambda: aggregator.pool(
-            carpool.engine, [envelope(1, params=params)], IN_AN_HOUR, for_requests(1.5, over=Over.REFUSE)
+            carpool.engine,
+            packs([envelope(1, params=params)]),
+            IN_AN_HOUR,
+            for_requests(1.5, over=Over.REFUSE),
         ),
     ]
     with ThreadPoolExecutor(2) as pool:

@@ -167,8 +167,8 @@ def test_the_higher_priority_goes_first_when_there_is_no_room_for_all(
 
     # When there is room for one, Then the younger goes; and one that waits for room is not overtaken by a lower one
     assert admitted(carpool, (), now(), queue_limit=3) == [high]
-    carpool.change(f"UPDATE batches SET request_count = 4 WHERE id = '{high}'")
-    carpool.change(f"UPDATE batches SET state = 'submitting', submitting_at = 1 WHERE id = '{low}'")
+    carpool.change(f"UPDATE batches SET request_count = 4 WHERE id = id_of('{high}')")
+    carpool.change(f"UPDATE batches SET state = 'submitting', submitting_at = 1 WHERE id = id_of('{low}')")
     third = given_batch(carpool, producer)
     assert admitted(carpool, (), now(), queue_limit=5) == []
     assert admitted(carpool, (), now(), queue_limit=8) == [high, third]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 from genai_prices import Usage, calc_price
 from tests.fixtures.agents import MODEL, Carpool, request
 from tests.fixtures.clients import Edited, Killed
+from tests.fixtures.queries import LEDGER, request_states, answer_bodies
 
 from carpool import Producer, Webhook
 from carpool_worker.claude import results as result_lines
@@ -58,9 +59,9 @@ def counts(carpool: Carpool) -> tuple[int, ...]:
         carpool.rows(f"SELECT {query}")[0][0]
         for query in (
             "count(*) FROM requests WHERE finished_at IS NOT NULL",
-            "count(*) FROM answers",
+            "coalesce(sum(length(ids)), 0) / 16 FROM answers",
             "coalesce(sum(pending), 0) FROM deliveries",
-            "coalesce(sum(requests), 0) FROM usage",
+            f"coalesce(sum(requests), 0) FROM {LEDGER}",
         )
     )
 
@@ -85,10 +86,10 @@ def test_killed_between_chunks_it_continues_where_it_was(
     assert state(carpool) == "completed"
 
 
-def dying_at(carpool: Carpool, done: int) -> Callable[[Sequence[str]], None]:
+def dying_at(carpool: Carpool, done: int) -> Callable[..., None]:
     """Die after the commit with which so many requests have ended."""
 
-    def announce(_: Sequence[str]) -> None:
+    def announce(*_: Any) -> None:
         if counts(carpool)[0] == done:
             raise Killed
 
@@ -183,8 +184,7 @@ def test_answers_are_kept_byte_for_byte(
 
     assert collect(carpool)
 
-    kept = {row.request_id: bytes(row.body) for row in carpool.rows("SELECT * FROM answers")}
-    assert kept == came
+    assert answer_bodies(carpool.engine) == {id_: result.body for id_, result in came.items()}
 
 
 def test_usage_and_cost_add_up_to_what_the_simulator_billed(
@@ -204,7 +204,7 @@ def test_usage_and_cost_add_up_to_what_the_simulator_billed(
     carpool.until(lambda: carpool.ended(32))
 
     ledger = simulator.ledger()
-    used = {row.model: row for row in carpool.rows("SELECT * FROM usage")}
+    used = {row.model: row for row in carpool.rows(f"SELECT * FROM {LEDGER}")}
     assert sum(row.requests for row in used.values()) == ledger["billed"] == 24
     for model, billed in ledger["tokens_by_model"].items():
         assert (used[model].input_tokens, used[model].output_tokens) == (
@@ -230,7 +230,7 @@ def test_an_answer_without_a_known_price_costs_nobody_zero(
     assert carpool.rows("SELECT DISTINCT outcome, cost, list_price FROM requests") == [
         ("succeeded", None, None)
     ]
-    assert carpool.rows("SELECT requests, unpriced, cost FROM usage") == [(5, 5, 0)]
+    assert carpool.rows(f"SELECT requests, unpriced, cost FROM {LEDGER}") == [(5, 5, 0)]
 
 
 def priced(model: str, billed: dict[str, int], in_batch: bool) -> Decimal:
@@ -257,7 +257,7 @@ def test_resuming_after_its_first_lines_went_into_another_batch_is_no_stranger(
     simulator.script(Script(contains="", outcome="expired", times=1))
     given_an_ended_batch(carpool, producer)
 
-    def die(_: Sequence[str]) -> None:
+    def die(*_: Any) -> None:
         raise Killed
 
     in_order = Edited(iter)
@@ -298,9 +298,9 @@ def test_results_that_were_archived_end_their_requests_with_a_clear_error_at_onc
     # When it is collected, Then it is over
     assert collect(carpool)
     assert state(carpool) == "completed"
-    rows = carpool.rows("SELECT r.state, a.body FROM requests r JOIN answers a ON a.request_id = r.id")
-    assert [row.state for row in rows] == ["discarded"] * 2
-    assert all(json.loads(row.body)["error"]["error"]["type"] == "results_gone" for row in rows)
+    assert request_states(carpool.engine) == ["discarded"] * 2
+    results = [json.loads(body) for body in answer_bodies(carpool.engine).values()]
+    assert [result["error"]["error"]["type"] for result in results] == ["results_gone"] * 2
     assert len(carpool.announced) == 2
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from carpool_worker.claude.results import CHUNK_LINES, in_chunks, parse
+from carpool_worker.claude.results import CHUNK_LINES, Result, in_chunks, parse
 from carpool_worker.pipeline.collection.conclusions import Conclusions, conclude
 from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.states import COMPLETE, DISCARD
 from carpool_worker.store.requests.rows import Pending
+from carpool_worker.store.requests.segments import Terms
 from carpool_worker.units import Milliseconds
 
 MODEL = "claude-haiku-4-5"
@@ -25,7 +26,8 @@ USAGE = {"input_tokens": 10, "output_tokens": 5, "cache_creation": None, "servic
 
 
 def pending(id_: str = "a", attempt: int = 1, model: str = MODEL, client: str = "billing") -> Pending:
-    return Pending(id_, client, model, attempt, '{"kind":"webhook"}')
+    terms = Terms(1, client, model, '{"kind":"webhook"}', None, None, None)
+    return Pending(id_, attempt, 1, None, None, terms)
 
 
 def succeeded(usage: Any = USAGE, model: str = MODEL) -> bytes:
@@ -40,7 +42,16 @@ def errored(kind: str) -> bytes:
 
 def concluded(body: bytes, *waiting: Pending) -> Conclusions:
     waiting = waiting or (pending(),)
-    return conclude({one.id: body for one in waiting}, waiting, POLICY, day=DAY, at=NOW)
+    results = parse([line_of(one.id, body) for one in waiting])
+    return conclude(results, [one for one in waiting if one.id in results], POLICY, day=DAY, at=NOW)
+
+
+def line_of(custom_id: str, result: bytes) -> bytes:
+    return b'{"custom_id":"%b","result":%b}' % (custom_id.encode(), result)
+
+
+def bodies(results: dict[str, Result]) -> dict[str, bytes]:
+    return {id_: result.body for id_, result in results.items()}
 
 
 def test_a_lines_result_is_kept_byte_for_byte() -> None:
@@ -48,10 +59,24 @@ def test_a_lines_result_is_kept_byte_for_byte() -> None:
         b'{"custom_id":"a","result": {"type" :"succeeded", "x":1.0e2,"y":"\\u00e9\\/"} }',
         b'{"result":{"type":"expired"},"custom_id":"b"}',
     ]
-    assert parse(lines) == {
+    assert bodies(parse(lines)) == {
         "a": b'{"type" :"succeeded", "x":1.0e2,"y":"\\u00e9\\/"}',
         "b": b'{"type":"expired"}',
     }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"custom_id":"a","result":{"type":"canceled"},"result":{"type":"expired"}}',
+        b'{"custom_id":"a","result":{"type":"expired"},"custom_id":"a"}',
+        b'{"custom_id":"a","result": {"type":"expired"}}',
+        b'{"custom_id":"a","result":{"type":"expired"} }',
+        b'{"custom_id":"a","result":{"type":"expired"}} ',
+    ],
+)
+def test_nothing_but_the_result_is_cut_out_of_a_line_that_is_not_as_usual(line: bytes) -> None:
+    assert bodies(parse([line])) == {"a": b'{"type":"expired"}'}
 
 
 def test_a_line_that_is_none_is_left_out_and_nothing_of_it_is_logged(
@@ -59,7 +84,8 @@ def test_a_line_that_is_none_is_left_out_and_nothing_of_it_is_logged(
 ) -> None:
     lines = [b'{"custom_id":"a","result":{"text":"SECRET"', b"SECRET", b'{"custom_id":"b"}', b"\xff"]
 
-    assert parse([*lines, b'{"custom_id":"c","result":{}}']) == {"c": b"{}"}
+    last = b'{"custom_id":"c","result":{"type":"expired"}}'
+    assert bodies(parse([*lines, last])) == {"c": b'{"type":"expired"}'}
     assert len(caplog.records) == len(lines)
     assert "SECRET" not in caplog.text
 
@@ -78,15 +104,15 @@ def test_a_success_is_completed_with_its_tokens_and_its_price() -> None:
 
 def test_usage_is_summed_by_client_and_model() -> None:
     waiting = [pending("a"), pending("b"), pending("c", client="search"), pending("d", model="no-such-model")]
-    bodies = {one.id: succeeded(model=one.model) for one in waiting}
+    results = parse([line_of(one.id, succeeded(model=one.terms.model)) for one in waiting])
 
-    conclusions = conclude(bodies, waiting, POLICY, day=DAY, at=NOW)
+    conclusions = conclude(results, waiting, POLICY, day=DAY, at=NOW)
 
     sums = {key: (one.requests, one.unpriced, one.input_tokens) for key, one in conclusions.used.items()}
     assert sums == {
-        ("billing", MODEL): (2, 0, 20),
-        ("search", MODEL): (1, 0, 10),
-        ("billing", "no-such-model"): (1, 1, 10),
+        ("billing", MODEL, "", ""): (2, 0, 20),
+        ("search", MODEL, "", ""): (1, 0, 10),
+        ("billing", "no-such-model", "", ""): (1, 1, 10),
     }
     assert conclusions.cost == sum(Decimal(one.cost or 0) for one in conclusions.endings) / 10**12
     assert conclusions.list_price == 2 * conclusions.cost

@@ -145,7 +145,7 @@ def until_over(carpool: Carpool, claude: Claude) -> None:
     for milliseconds in (0, 3_600_000, RESULTS_KEPT):
         carpool.change(f"UPDATE batches SET ended_at = ended_at - {milliseconds}, due_at = 0")
         for (batch_id,) in carpool.rows("SELECT id FROM batches WHERE state = 'ended'"):
-            collector.collect(carpool.engine, claude, batch_id, ONCE, lambda _: None)
+            collector.collect(carpool.engine, claude, batch_id, ONCE, carpool.announce)
     rescuer.rescue(carpool.engine, carpool.claude, GIVE_UP_AT_ONCE)
     carpool.until(lambda: carpool.rows("SELECT count(*) FROM requests WHERE finished_at IS NULL") == [(0,)])
 

@@ -101,7 +101,7 @@ def test_an_entry_is_pooled_and_harmless_or_quarantined_and_the_next_is_pooled(c
         carpool.aggregate()
 
         # Then
-        assert carpool.rows(f"SELECT count(*) FROM requests WHERE id = '{accepted[-1]}'") == [(1,)]
+        assert carpool.rows(f"SELECT count(*) FROM requests WHERE id = id_of('{accepted[-1]}')") == [(1,)]
         assert carpool.server.xlen(INBOX) == 0
         assert carpool.server.get(QUEUED) == b"0"
         assert carpool.server.xlen(QUARANTINE) - before <= len(bad)

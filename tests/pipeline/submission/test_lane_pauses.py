@@ -141,7 +141,9 @@ def test_a_429_with_a_date_holds_back_its_batch_until_then_by_the_apis_clock_and
     # When the first is refused, Then it waits for ten minutes, and the second goes meanwhile
     before = now()
     assert submit_each(carpool, ids[0])[0]
-    [due_at] = [row.due_at for row in carpool.rows(f"SELECT due_at FROM batches WHERE id = '{ids[0]}'")]
+    [due_at] = [
+        row.due_at for row in carpool.rows(f"SELECT due_at FROM batches WHERE id = id_of('{ids[0]}')")
+    ]
     assert before + 600_000 <= due_at <= now() + 600_000
     assert carpool.rows("SELECT * FROM lane_pauses") == []
     carpool.submit()
@@ -158,7 +160,7 @@ def test_a_429_that_says_nothing_backs_off_and_pauses_nothing(
 
     assert batch_states(carpool.engine) == ["sealed", "in_progress"]
     assert carpool.rows("SELECT * FROM lane_pauses") == []
-    assert carpool.rows(f"SELECT due_at FROM batches WHERE id = '{ids[0]}'")[0].due_at > now()
+    assert carpool.rows(f"SELECT due_at FROM batches WHERE id = id_of('{ids[0]}')")[0].due_at > now()
 
 
 def test_another_lane_is_not_affected(
@@ -225,7 +227,7 @@ def test_a_success_that_was_posted_before_the_trouble_says_nothing_about_it(
 ) -> None:
     # Given a lane that paused while a post of it was under way
     [batch_id] = given_sealed_batches(carpool, producer, 1)
-    carpool.change(f"UPDATE batches SET submitting_at = 5 WHERE id = '{batch_id}'")
+    carpool.change(f"UPDATE batches SET submitting_at = 5 WHERE id = id_of('{batch_id}')")
     [lane] = [row.lane for row in carpool.rows("SELECT lane FROM batches")]
     with write(carpool.engine) as connection:
         lane_pauses.pause(connection, lane, "402", 6, 7)

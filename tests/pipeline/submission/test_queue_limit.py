@@ -43,7 +43,7 @@ def given_sealed_batches(carpool: Carpool, producer: Producer, *counts: int) -> 
         carpool.aggregate()
     ids = batch_ids(carpool.engine)
     for age, batch_id in enumerate(ids):
-        carpool.change(f"UPDATE batches SET opened_at = {1_000 + age} WHERE id = '{batch_id}'")
+        carpool.change(f"UPDATE batches SET opened_at = {1_000 + age} WHERE id = id_of('{batch_id}')")
     return ids
 
 
@@ -111,7 +111,7 @@ def test_no_batch_is_filled_beyond_the_queue_limit() -> None:
 
 def test_a_batch_in_doubt_takes_room_too(carpool: Carpool, producer: Producer) -> None:
     first, second = given_sealed_batches(carpool, producer, 6, 6)
-    carpool.change(f"UPDATE batches SET state = 'submitting', submitting_at = 1 WHERE id = '{first}'")
+    carpool.change(f"UPDATE batches SET state = 'submitting', submitting_at = 1 WHERE id = id_of('{first}')")
 
     carpool.submit_batch(second, queue_limit=10)
 

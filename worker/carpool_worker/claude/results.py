@@ -153,9 +153,14 @@ def _read_whole(line: bytes) -> tuple[str, ReadResult] | None:
         return None
     start = len(whole.custom_id) + len(b'{"custom_id":"","result":')
     is_plain = line[:start] == b'{"custom_id":"%b","result":' % whole.custom_id.encode()
-    if not is_plain or line[-1:] != b"}" or not NAME.fullmatch(whole.custom_id):
+    body = line[start:-1]
+    # A field that comes twice would be cut out with the result.
+    is_one = (
+        body[:1] == b"{" and line[-2:] == b"}}" and b'"result"' not in body and b'"custom_id"' not in body
+    )
+    if not is_plain or not is_one or not NAME.fullmatch(whole.custom_id):
         return None
-    return whole.custom_id, ReadResult(line[start:-1], whole.result)
+    return whole.custom_id, ReadResult(body, whole.result)
 
 
 def _read(line: bytes) -> tuple[str, ReadResult]:
