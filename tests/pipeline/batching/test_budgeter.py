@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from tests.fixtures.agents import IN_AN_HOUR, Carpool, request
 from tests.fixtures.budgets import EACH, given_enqueued, held
 from tests.fixtures.inbox import append, envelope, packs
-from tests.fixtures.queries import LEDGER, requests_by_state, answer_bodies
+from tests.fixtures.queries import LEDGER, answer_bodies, requests_by_state
 
 from carpool import Producer, Webhook
 from carpool.exceptions import WaitTimeout

@@ -12,7 +12,7 @@ import pytest
 from genai_prices import Usage, calc_price
 from tests.fixtures.agents import MODEL, Carpool, request
 from tests.fixtures.clients import Edited, Killed
-from tests.fixtures.queries import LEDGER, request_states, answer_bodies
+from tests.fixtures.queries import LEDGER, answer_bodies, request_states
 
 from carpool import Producer, Webhook
 from carpool_worker.claude import results as result_lines

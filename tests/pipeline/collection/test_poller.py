@@ -9,7 +9,7 @@ import anthropic
 import pytest
 from tests.fixtures.agents import GIVE_UP_AT_ONCE, Carpool, request
 from tests.fixtures.canceling import cancel
-from tests.fixtures.queries import batch_states, request_states, answer_bodies
+from tests.fixtures.queries import answer_bodies, batch_states, request_states
 
 from carpool import Producer, Webhook
 from carpool_worker.claude.client import Claude

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.fixtures.agents import SUBMIT_POLICY, Carpool, request
-from tests.fixtures.queries import batch_ids, answer_bodies, params_bodies
+from tests.fixtures.queries import answer_bodies, batch_ids, params_bodies
 
 from carpool import Producer
 from carpool_worker.database import now, read
