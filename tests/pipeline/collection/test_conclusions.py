@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from carpool_worker.claude.results import CHUNK_LINES, Result, in_chunks, parse
+from carpool_worker.claude.results import CHUNK_LINES, ReadResult, in_chunks, parse
 from carpool_worker.pipeline.collection.conclusions import Conclusions, conclude
 from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.states import COMPLETE, DISCARD
@@ -50,7 +50,7 @@ def line_of(custom_id: str, result: bytes) -> bytes:
     return b'{"custom_id":"%b","result":%b}' % (custom_id.encode(), result)
 
 
-def bodies(results: dict[str, Result]) -> dict[str, bytes]:
+def bodies(results: dict[str, ReadResult]) -> dict[str, bytes]:
     return {id_: result.body for id_, result in results.items()}
 
 
