@@ -136,7 +136,7 @@ def find(
 
 
 def ids_of_client(connection: sa.Connection, client: str, since: Moment) -> Iterator[str]:
-    """Yield the ids of all requests that a client has enqueued since then, oldest first, as they are read."""
+    """Yield the ids of all requests that a client has enqueued since then, in the order in which they were stored."""
     return results.of_client(connection, client, since)
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 import sqlalchemy as sa
 
 from carpool_worker.models.indexes import DEAD, RETRYABLE, UNFINISHED
-from carpool_worker.models.tables import batches, deliveries, requests, usage
+from carpool_worker.models.tables import batches, deliveries, requests, segments, usage
 from carpool_worker.states import BatchState, RequestState
 
 HELD = "held"
@@ -54,7 +54,7 @@ def dead_letters(connection: sa.Connection, client: str) -> int:
 
 
 def is_known(connection: sa.Connection, client: str) -> bool:
-    """Return whether a client ever had an answer or has a request; for one without either, reads all requests."""
+    """Return whether a client ever had an answer or has a request."""
     answered = sa.select(usage.c.client).where(usage.c.client == client).limit(1)
-    asked = sa.select(requests.c.client).where(requests.c.client == client).limit(1)
+    asked = sa.select(segments.c.id).where(segments.c.client == client).limit(1)
     return connection.scalar(answered) is not None or connection.scalar(asked) is not None

@@ -18,12 +18,12 @@ from carpool_worker.models.indexes import FAILED, RETRYABLE
 from carpool_worker.models.tables import answers, batches, requests, segments, tags
 from carpool_worker.states import RequestState
 from carpool_worker.store.reports import ids
-from carpool_worker.store.requests.rows import UNBATCHED
-from carpool_worker.store.requests.segments import Place, at_places, body_of, stored_at
-from carpool_worker.units import HOUR
+from carpool_worker.store.requests.results import MOST_CLOCK_SKEW
+from carpool_worker.store.requests.rows import UNBATCHED, among
+from carpool_worker.store.requests.segments import Place, at_places, body_of, split, stored_at
 
-MOST_CLOCK_SKEW = HOUR
-"""How far the clocks of producers and workers may differ."""
+FEW_SEGMENTS = 50
+"""The requests of a client with no more segments are looked up by their ids; with more, some are among the newest."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,12 @@ class RequestFilter:
         ]
         yield from (column == value for column, value in equal if value is not None)
         if self.state is RequestState.RETRYABLE:
-            yield RETRYABLE
+            # Few wait for another try: they are found first, whatever the order.
+            yield row.id.in_(sa.select(row.id).where(RETRYABLE).correlate(None))
         if self.error is not None:
             yield FAILED
         if self.model is not None:
-            yield from _of_model(self.model)
+            yield segments.c.model == self.model
         if self.tag is not None:
             yield row.id.in_(_tagged(self.tag, self.client))
         if self.since is not None:
@@ -97,19 +98,55 @@ def page(
     after: Request | None = None,
 ) -> list[FoundRequest]:
     """Return the newest `limit` of these requests, newest last; or those just before, or just after, one of them."""
+    query = _FOUND.where(*wanted.conditions(), *_few_of(connection, wanted.client))
+    found: list[FoundRequest] = []
+    for part, batch_id in _parts(query, wanted.model)[:: -1 if after else 1]:
+        some = _ordered(connection, part, batch_id, before, after).limit(limit - len(found))
+        found += [_found(one) for one in connection.execute(some)]
+        if len(found) == limit:
+            break
+    return found if after else found[::-1]
+
+
+def _parts(query: sa.Select[Any], model: str | None) -> list[tuple[sa.Select[Any], sa.ColumnElement[str]]]:
+    """Return the query in parts, the newer requests first, each with its column of the batch's id.
+
+    A model's requests are found by its batches, of which there are far fewer; apart from those that never were in one.
+    """
     row = requests.c
-    query = _FOUND.where(*wanted.conditions()).limit(limit)
+    if model is None:
+        return [(query, row.batch_id)]
+    batched = query.join(batches, batches.c.id == row.batch_id).where(batches.c.model == model)
+    return [(batched, batches.c.id), (query.where(row.batch_id == UNBATCHED), row.batch_id)]
+
+
+def _ordered(
+    connection: sa.Connection,
+    query: sa.Select[Any],
+    batch_id: sa.ColumnElement[str],
+    before: Request | None,
+    after: Request | None,
+) -> sa.Select[Any]:
+    row = requests.c
     if after is not None:
-        later = sa.or_(row.batch_id > after.batch_id, row.id > after.id)
-        following = query.where(row.batch_id >= after.batch_id, later).order_by(row.batch_id, row.id)
-        return [_found(one) for one in connection.execute(following)]
+        later = sa.or_(batch_id > after.batch_id, row.id > after.id)
+        return query.where(batch_id >= after.batch_id, later).order_by(batch_id, row.id)
     if before is not None:
-        earlier = sa.or_(row.batch_id < before.batch_id, row.id < before.id)
-        query = query.where(row.batch_id <= before.batch_id, earlier)
+        earlier = sa.or_(batch_id < before.batch_id, row.id < before.id)
+        query = query.where(batch_id <= before.batch_id, earlier)
     # Without the cast, PostgreSQL would look for a batch's requests by reading all ids backwards.
     id_ = sa.cast(row.id, sa.Text).collate("C") if is_postgres(connection) else row.id
-    newest = connection.execute(query.order_by(row.batch_id.desc(), id_.desc())).all()
-    return [_found(one) for one in reversed(newest)]
+    return query.order_by(batch_id.desc(), id_.desc())
+
+
+def _few_of(connection: sa.Connection, client: str | None) -> Iterator[sa.ColumnElement[bool]]:
+    if client is None:
+        return
+    row = segments.c
+    theirs = sa.select(row.ids).where(row.client == client).limit(FEW_SEGMENTS + 1)
+    found = list(connection.scalars(theirs))
+    if len(found) <= FEW_SEGMENTS:
+        yield among(connection, [id_ for ids in found for id_ in split(ids)])
 
 
 def get(connection: sa.Connection, request_id: str) -> FoundRequest:
@@ -130,13 +167,6 @@ def contents(connection: sa.Connection, request: Request) -> StoredContents:
         place = Place(request.answer_id, request.answer_position)
         answer = at_places(connection, answers, {request.id: place}).get(request.id)
     return StoredContents(body_of(connection, request.id) or None, answer)
-
-
-def _of_model(model: str) -> Iterator[sa.ColumnElement[bool]]:
-    # A batch has one model, and there are far fewer batches than requests.
-    yield segments.c.model == model
-    theirs = sa.select(batches.c.id).where(batches.c.model == model)
-    yield sa.or_(requests.c.batch_id.in_(theirs), requests.c.batch_id == UNBATCHED)
 
 
 def _tagged(tag: str, client: str | None) -> sa.Select[Any]:

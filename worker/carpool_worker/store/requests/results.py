@@ -7,12 +7,16 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from carpool_worker.models.tables import answers, requests
+from carpool_worker.models.tables import answers, requests, segments
 from carpool_worker.store.requests.rows import among
-from carpool_worker.store.requests.segments import Place, at_places
+from carpool_worker.store.requests.segments import Place, at_places, first_id, split
+from carpool_worker.units import HOUR
 
-STREAMED_ROWS = 5_000
-"""Ids read from the database at a time."""
+MOST_CLOCK_SKEW = HOUR
+"""How far the clocks of producers and workers may differ."""
+
+SEGMENTS = 25
+"""Segments whose requests are looked up at a time: 5,000."""
 
 
 class Ended(NamedTuple):
@@ -40,10 +44,13 @@ def of_ended(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Ended]:
 
 
 def of_client(connection: sa.Connection, client: str, since: int) -> Iterator[str]:
-    """Yield the ids of a client's requests enqueued since then (milliseconds since the epoch), oldest first."""
-    query = (
-        sa.select(requests.c.id)
-        .where(requests.c.client == client, requests.c.enqueued_at >= since)
-        .order_by(requests.c.enqueued_at, requests.c.id)
-    )
-    yield from connection.execution_options(stream_results=True, yield_per=STREAMED_ROWS).scalars(query)
+    """Yield the ids of a client's requests enqueued since then (milliseconds since the epoch), as they were stored."""
+    row = segments.c
+    theirs = sa.select(row.id, row.ids).where(row.client == client).order_by(row.id).limit(SEGMENTS)
+    after = first_id(max(0, since - MOST_CLOCK_SKEW))
+    while page := connection.execute(theirs.where(row.id > after)).all():
+        ids = [id_ for one in page for id_ in split(one.ids)]
+        found = sa.select(requests.c.id).where(among(connection, ids), requests.c.enqueued_at >= since)
+        kept = set(connection.scalars(found))
+        yield from (id_ for id_ in ids if id_ in kept)
+        after = page[-1].id
