@@ -20,7 +20,7 @@ from carpool.packer import Command, Packer
 from carpool.pipelining import LOST
 from carpool.request_ids import RequestIds
 from carpool.results import Result
-from carpool.waiting import ReplyWaiter
+from carpool.waiting import PING, ReplyWaiter
 
 
 class AsyncProducer:
@@ -120,30 +120,35 @@ class AsyncProducer:
         await asyncio.sleep(command.seconds_to_wait)
 
     async def _results(self, waiter: ReplyWaiter) -> AsyncGenerator[Result, None]:
+        waiter.join()
         try:
-            await self._register(waiter)
+            for result in waiter.results():
+                yield result
+            if not waiter.done:
+                await self._register(waiter)
             while not waiter.done:
-                for result in await self._read(waiter):
+                await self._read(waiter)
+                for result in waiter.results():
                     yield result
         finally:
+            waiter.leave()
             with suppress(redis.RedisError):
                 await self._redis.delete(waiter.reply_to)
 
     async def _register(self, waiter: ReplyWaiter) -> None:
         try:
-            waiter.confirm(await _execute(self._redis, waiter.commands(monotonic())))
+            waiter.confirm(await _execute(self._redis, waiter.commands(monotonic()) or [PING]))
         except LOST as error:
             raise self._options.unavailable(error) from error
 
-    async def _read(self, waiter: ReplyWaiter) -> list[Result]:
+    async def _read(self, waiter: ReplyWaiter) -> None:
         try:
             await _execute(self._redis, waiter.commands(monotonic()))
-            read = waiter.read_command(monotonic())
-            return waiter.take(await _execute(self._reader, [read]))
+            replies = await _execute(self._reader, [waiter.read_command(monotonic())])
+            await _execute(self._redis, waiter.receive(replies))
         except LOST:
             waiter.repeat_all(monotonic())
             await asyncio.sleep(RECONNECT_SECONDS)
-            return []
 
 
 async def _execute(connection: Redis, commands: Sequence[Command]) -> list[Any]:

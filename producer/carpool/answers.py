@@ -60,9 +60,14 @@ class PackedAnswer(msgspec.Struct, frozen=True, gc=False):
     result: bytes
 
     @property
+    def key(self) -> bytes:
+        """The request's id in binary."""
+        return self.packed.ids[self.at * ID_BYTES : (self.at + 1) * ID_BYTES]
+
+    @property
     def id(self) -> str:
         """The request's id."""
-        return self.packed.ids[self.at * ID_BYTES : (self.at + 1) * ID_BYTES].hex()
+        return self.key.hex()
 
     def answer(self) -> Answer:
         """Return the answer, as the worker makes it for every other callback."""

@@ -12,8 +12,8 @@ from time import time_ns
 from carpool.contract import CANCEL_FIELD, INBOX, MAX_CANCEL_IDS, Cancel, encode_cancel
 from carpool.durability import SYNC, confirm_sync
 from carpool.options import Options
+from carpool.outstanding import checked_id
 from carpool.packer import Command
-from carpool.waiting import checked_id
 
 
 class CancelCommand:

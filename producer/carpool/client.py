@@ -19,7 +19,7 @@ from carpool.packer import Packer, append_command, is_accepted, refusal
 from carpool.pipelining import LOST, DirectConnections, PipelinedAppend, append, execute
 from carpool.request_ids import RequestIds
 from carpool.results import Result
-from carpool.waiting import ReplyWaiter
+from carpool.waiting import PING, ReplyWaiter
 
 
 class Producer:
@@ -173,25 +173,30 @@ class Producer:
         sleep(command.seconds_to_wait)
 
     def _results(self, waiter: ReplyWaiter) -> Generator[Result, None, None]:
+        waiter.join()
         try:
-            self._register(waiter)
+            yield from waiter.results()
+            if not waiter.done:
+                self._register(waiter)
             while not waiter.done:
-                yield from self._read(waiter)
+                self._read(waiter)
+                yield from waiter.results()
         finally:
+            waiter.leave()
             with suppress(redis.RedisError):
                 self._redis.delete(waiter.reply_to)
 
     def _register(self, waiter: ReplyWaiter) -> None:
         try:
-            waiter.confirm(execute(self._redis, waiter.commands(monotonic())))
+            waiter.confirm(execute(self._redis, waiter.commands(monotonic()) or [PING]))
         except LOST as error:
             raise self._options.unavailable(error) from error
 
-    def _read(self, waiter: ReplyWaiter) -> list[Result]:
+    def _read(self, waiter: ReplyWaiter) -> None:
         try:
             execute(self._redis, waiter.commands(monotonic()))
-            return waiter.take(execute(self._reader, [waiter.read_command(monotonic())]))
+            replies = execute(self._reader, [waiter.read_command(monotonic())])
+            execute(self._redis, waiter.receive(replies))
         except LOST:
             waiter.repeat_all(monotonic())
             sleep(RECONNECT_SECONDS)
-            return []

@@ -24,6 +24,7 @@ class EntryTerms(msgspec.Struct, frozen=True, eq=False):
     headers: dict[str, str]
     callback: bytes | None  # JSON
     priority: int
+    reply_to: str | None = None
 
 
 class CheckedRequest(msgspec.Struct, frozen=True, gc=False):
@@ -81,6 +82,7 @@ def pack_entry(requests: Sequence[CheckedRequest]) -> bytes:
             ids=b"".join([one.id for one in requests]),
             params=pack([one.params for one in requests]),
             enqueued_at=[one.enqueued_at for one in requests],
+            reply_to=terms.reply_to,
             metadata=_column([one.metadata for one in requests]),
             idempotency_keys=_column([one.idempotency_key for one in requests]),
             submit_by=_column([one.submit_by for one in requests]),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from redis.backoff import NoBackoff
 
 from carpool.envelopes import CheckedOptions, EnqueueOptions, check_client, check_options
-from carpool.exceptions import InvalidSetting, RedisUnavailable
+from carpool.exceptions import InvalidRequest, InvalidSetting, RedisUnavailable
+from carpool.reply_list import ReplyList
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_CLIENT = "default"
@@ -19,8 +20,9 @@ DEFAULT_MAX_QUEUED = 1_000_000
 
 SCHEMES = ("redis", "rediss", "unix")
 
-SOCKET: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": 10}
-"""Seconds. An append takes a millisecond; ten seconds leave room for a Redis that rewrites its log."""
+SOCKET: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": 10, "max_connections": 10_000}
+"""Timeouts are in seconds. An append takes a millisecond; ten seconds leave room for a Redis that rewrites its log.
+Each wait has a connection of its own, and redis-py would stop at a hundred."""
 
 ONE_RETRY: Final = (NoBackoff(), 1)
 """Replaces a connection that was closed while idle. An entry appended twice does no harm: its ids are the same."""
@@ -44,6 +46,7 @@ class Options:
     max_queued: int
     allow_http: bool
     durable: bool = False
+    pushed: ReplyList = field(default_factory=ReplyList)
 
     @classmethod
     def resolve(
@@ -69,7 +72,12 @@ class Options:
 
     def check(self, options: EnqueueOptions) -> CheckedOptions:
         """Check and encode the options of a call; raises InvalidRequest and TypeError, as `check_options` does."""
-        return check_options(self.client, options, allow_http=self.allow_http)
+        reply, reply_to = options.get("reply", False), None
+        if type(reply) is not bool:
+            raise InvalidRequest("reply", "must be True or False")
+        if reply:
+            reply_to, self.pushed.is_used = self.pushed.name, True
+        return check_options(self.client, options, allow_http=self.allow_http, reply_to=reply_to)
 
     @property
     def shown_url(self) -> str:

@@ -24,6 +24,11 @@ class RequestIds(Sequence[str]):
         made._packed += ids
         return made
 
+    @property
+    def binary(self) -> bytes:
+        """The ids in binary, 16 bytes each."""
+        return bytes(self._packed)
+
     def extend(self, ids: Iterable[str]) -> None:
         """Append ids; raises ValueError for one that is not hexadecimal."""
         self._packed += bytes.fromhex("".join(ids))

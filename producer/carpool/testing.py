@@ -14,11 +14,11 @@ from carpool.entries import envelopes
 from carpool.envelopes import EnqueueOptions, Params, Request
 from carpool.exceptions import CarpoolError, WaitTimeout
 from carpool.options import DEFAULT_MAX_QUEUED, Options
+from carpool.outstanding import checked_id
 from carpool.packer import Command, Packer
 from carpool.request_ids import RequestIds
 from carpool.results import Result
 from carpool.testing_answers import canceled, failed, signed_webhook, succeeded
-from carpool.waiting import checked_id
 
 
 class Enqueued(msgspec.Struct, frozen=True):

@@ -5,16 +5,21 @@ It does no input or output, so Producer and AsyncProducer share it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 import msgspec
 import uuid_utils
 
-from carpool.contract import REPLIES, REQUEST_ID, WAITS, WAITS_TTL, Wait, encode_wait
-from carpool.exceptions import InvalidRequest, WaitTimeout
+from carpool.answers import PackedAnswer, unpack_answers
+from carpool.contract import REPLIES, WAITS, WAITS_TTL, Wait, encode_wait
+from carpool.exceptions import WaitTimeout
 from carpool.options import BLOCK_SECONDS, Options
+from carpool.outstanding import Outstanding
 from carpool.packer import Command
 from carpool.results import Result
+from carpool.segments import SEGMENT_REQUESTS
 
 WAIT_IDS = 1_000
 """Ids in one Wait message."""
@@ -25,12 +30,25 @@ MAX_OUTSTANDING = 10_000
 REPEAT_AFTER = (15.0, 30.0, 60.0)
 """Seconds until a Wait is repeated, the last number for all later repeats: so none is lost for good."""
 
+GRACE = 5.0
+"""Seconds in which answers that are pushed by themselves are not asked for."""
+
 READ_ANSWERS = 200
-"""Answers in one read."""
+READ_PACKED = 16
+"""Items in one read. Up to 200 packed answers are one; a short wait reads one item, and leaves the rest to others."""
+
+PING: Final[Command] = ("PING",)
+"""Sent first where there is nothing to ask for yet, to see whether Redis is there."""
+
+WAKE_UP = b""
+"""An item that says nothing but that there is something to read."""
+
+WAKE_UP_TTL = 60
+"""Seconds that it is kept if its wait is over already."""
 
 
 class _Group(msgspec.Struct):
-    ids: list[str]
+    span: range  # of the ids that a Wait asked for
     due: float
     repeats: int = 0
 
@@ -41,17 +59,35 @@ class ReplyWaiter:
     def __init__(self, options: Options, ids: Iterable[str], timeout: float | None, now: float) -> None:
         self.reply_to = REPLIES + uuid_utils.uuid7().hex
         self._options = options
-        self._ahead = list(dict.fromkeys(map(checked_id, ids)))
-        self._ahead.reverse()
-        self._outstanding: set[str] = set()
+        self._pushed = options.pushed
+        self._outstanding = Outstanding(ids)
+        self._asked = 0
+        """Of the ids in their order, how many have been asked for, or had an answer before."""
+        self._unanswered = 0
+        """How many ids were asked for, less the answers that the Waits brought."""
         self._groups: list[_Group] = []
+        self._last_asked = self._ask_from = now
+        if self._pushed.is_used and self._pushed.is_complete:
+            self._ask_from += GRACE
+        self._results: deque[Result | PackedAnswer] = deque()
+        self._handed: deque[PackedAnswer] = deque()
+        self._to_wake: set[str] = set()
         self._timeout = timeout
         self._started = now
 
     @property
     def done(self) -> bool:
-        """Whether every answer has come."""
-        return not self._outstanding and not self._ahead
+        """Whether every answer has come and was returned."""
+        return not (self._outstanding or self._results)
+
+    def join(self) -> None:
+        """Begin: take what came before. `leave` ends it."""
+        self._pushed.join(self)
+
+    def leave(self) -> None:
+        """End: what came and was not returned is kept for other waits."""
+        unread = [one for one in (*self._results, *self._handed) if isinstance(one, PackedAnswer)]
+        self._pushed.leave(self, unread)
 
     def commands(self, now: float) -> list[Command]:
         """Return the Redis commands, one pipeline, that ask the worker for the answers due to be asked for now.
@@ -70,9 +106,14 @@ class ReplyWaiter:
 
         Raises WaitTimeout when the time is up.
         """
-        next_repeat = min((group.due for group in self._groups), default=now) - now
-        seconds = max(0.001, min(self._remaining(now), next_repeat, BLOCK_SECONDS))
-        return ("BLMPOP", seconds, 1, self.reply_to, "LEFT", "COUNT", READ_ANSWERS)
+        times = [group.due for group in self._groups]
+        if now < self._ask_from:
+            times.append(self._ask_from)
+        seconds = max(0.001, min(self._remaining(now), min(times, default=now) - now, BLOCK_SECONDS))
+        if not self._pushed.is_used:
+            return ("BLMPOP", seconds, 1, self.reply_to, "LEFT", "COUNT", READ_ANSWERS)
+        count = 1 if len(self._outstanding) <= SEGMENT_REQUESTS else READ_PACKED
+        return ("BLMPOP", seconds, 2, self.reply_to, self._pushed.name, "LEFT", "COUNT", count)
 
     def confirm(self, replies: Sequence[object]) -> None:
         """Check the replies to the first `commands`; raises RedisUnavailable if Redis refused."""
@@ -80,17 +121,45 @@ class ReplyWaiter:
             if isinstance(reply, Exception):
                 raise self._options.unavailable(reply)
 
-    def take(self, replies: Sequence[object]) -> list[Result]:
-        """Return the new results in the reply to `read_command`; raises RedisUnavailable if Redis refused."""
+    def receive(self, replies: Sequence[object]) -> list[Command]:
+        """Take in the reply to `read_command`; return the commands that wake up other waits, if there are any.
+
+        Raises RedisUnavailable if Redis refused, and InvalidAnswer for what is no answer.
+        """
         self.confirm(replies)
         reply = replies[0]
-        if not isinstance(reply, list | tuple):
-            return []
-        results = [Result.from_json(answer) for answer in reply[1]]
-        return [result for result in results if self._settle(result.id)]
+        for item in reply[1] if isinstance(reply, list | tuple) else ():
+            if item.startswith(b"{"):
+                self._receive_asked_for(Result.from_json(item))
+            elif item != WAKE_UP:
+                self._receive_pushed(unpack_answers(item))
+        wake, self._to_wake = self._to_wake, set()
+        pushes: list[Command] = [("RPUSH", name, WAKE_UP) for name in wake]
+        return [*pushes, *(("EXPIRE", name, WAKE_UP_TTL) for name in wake)]
+
+    def results(self) -> Iterator[Result]:
+        """Yield the new results that have come."""
+        self._take_handed()
+        while self._results:
+            one = self._results.popleft()
+            yield one if isinstance(one, Result) else Result(one)
+
+    def wanted(self, at_most: int) -> list[bytes] | None:
+        """Return the ids that there is no answer for yet; None if they are more."""
+        return list(self._outstanding) if len(self._outstanding) <= at_most else None
+
+    def wants(self, id_: bytes) -> bool:
+        """Return whether there is no answer yet for this request."""
+        return id_ in self._outstanding
+
+    def hand(self, answer: PackedAnswer) -> None:
+        """Take in an answer that another wait has read; `results` yields it."""
+        self._handed.append(answer)
 
     def repeat_all(self, now: float) -> None:
         """Ask for everything again with the next `commands`: the connection broke."""
+        self._ask_from = now
+        self._unanswered = sum(self._outstanding.count(group.span) for group in self._groups)
         for group in self._groups:
             group.due = now
 
@@ -99,30 +168,45 @@ class ReplyWaiter:
             return float("inf")
         remaining = self._started + self._timeout - now
         if remaining <= 0:
-            raise WaitTimeout([*self._outstanding, *self._ahead], self._timeout)
+            raise WaitTimeout(self._outstanding.ids(), self._timeout)
         return remaining
 
-    def _settle(self, request_id: str) -> bool:
-        was_outstanding = request_id in self._outstanding
-        self._outstanding.discard(request_id)
-        return was_outstanding
+    def _receive_asked_for(self, result: Result) -> None:
+        fresh, _ = self._outstanding.settle(bytes.fromhex(result.id))
+        if fresh:
+            self._unanswered -= 1
+            self._results.append(result)
+
+    def _receive_pushed(self, answers: Sequence[PackedAnswer]) -> None:
+        fresh, unknown = self._outstanding.settle(answers[0].packed.ids)
+        self._results.extend([answers[at] for at in fresh])
+        self._to_wake |= self._pushed.hand_over(answers, set(unknown))
+
+    def _take_handed(self) -> None:
+        while self._handed:
+            answer = self._handed.popleft()
+            fresh, _ = self._outstanding.settle(answer.key)
+            if fresh:
+                self._results.append(answer)
 
     def _top_up(self, now: float) -> None:
-        self._groups = [group for group in self._groups if not self._outstanding.isdisjoint(group.ids)]
-        while self._ahead and len(self._outstanding) + WAIT_IDS <= MAX_OUTSTANDING:
-            ids = [self._ahead.pop() for _ in range(min(WAIT_IDS, len(self._ahead)))]
-            self._outstanding.update(ids)
-            self._groups.append(_Group(ids, now))
+        self._groups = [group for group in self._groups if self._outstanding.count(group.span)]
+        if now < self._ask_from:
+            return
+        # Pushed answers don't make room for more questions: otherwise all of a long wait would be asked for.
+        if not self._groups and now >= self._last_asked + REPEAT_AFTER[0]:
+            self._unanswered = 0
+        while self._unanswered + WAIT_IDS <= MAX_OUTSTANDING:
+            span = self._outstanding.next_span(self._asked, WAIT_IDS)
+            if not span:
+                break
+            self._asked = span.stop
+            self._unanswered += self._outstanding.count(span)
+            self._groups.append(_Group(span, now))
 
     def _wait(self, group: _Group, now: float) -> bytes:
-        group.ids = [one for one in group.ids if one in self._outstanding]
         group.due = now + REPEAT_AFTER[min(group.repeats, len(REPEAT_AFTER) - 1)]
         group.repeats += 1
-        return encode_wait(Wait(self._options.client, self.reply_to, group.ids))
-
-
-def checked_id(request_id: object) -> str:
-    """Return a request's id as it is; raises InvalidRequest if it is malformed."""
-    if not isinstance(request_id, str) or not REQUEST_ID.fullmatch(request_id):
-        raise InvalidRequest("request_id", "must be 32 hexadecimal digits, as enqueue returned them")
-    return request_id
+        self._last_asked = now
+        ids = list(self._outstanding.ids(group.span))
+        return encode_wait(Wait(self._options.client, self.reply_to, ids))

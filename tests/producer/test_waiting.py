@@ -119,7 +119,7 @@ def test_a_wait_is_repeated_for_what_is_outstanding_after_15_30_and_60_seconds()
     ids = ids_of(3)
     waiter = a_waiter(ids)
     assert asked_for(waiter, 0.0)[0].ids == ids
-    waiter.take(reply(ids[1]))
+    waiter.receive(reply(ids[1]))
     # When
     asked = [second for second in range(1, 200) if waiter.commands(float(second))]
     # Then
@@ -134,9 +134,9 @@ def test_no_more_than_the_limit_is_outstanding_and_the_rest_follows() -> None:
     waiter = a_waiter(ids)
     # When
     first = asked_for(waiter, 0.0)
-    waiter.take(reply(*ids[: WAIT_IDS - 1]))
+    waiter.receive(reply(*ids[: WAIT_IDS - 1]))
     nothing = waiter.commands(1.0)
-    waiter.take(reply(ids[WAIT_IDS]))
+    waiter.receive(reply(ids[WAIT_IDS]))
     second = asked_for(waiter, 1.0)
     # Then
     assert [one for wait in first for one in wait.ids] == ids[:MAX_OUTSTANDING]
