@@ -87,7 +87,7 @@ def add(connection: sa.Connection, used: Iterable[UsageRow]) -> None:
 def roll_up(connection: sa.Connection) -> int:
     """Add the oldest entries to the daily rows, and delete them; return how many they were.
 
-    One process at a time: two would wait for each other's daily rows.
+    The task `carpool.stage` calls it, one at a time: two would wait for each other, but add no entry twice.
     """
     columns = [usage_entries.c[name] for name in (*KEY, *COUNTS)]
     oldest = sa.select(usage_entries.c.id, *columns).order_by(usage_entries.c.id).limit(ROLLED_UP)

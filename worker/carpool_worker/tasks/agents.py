@@ -52,7 +52,8 @@ def aggregate() -> None:
 def stage() -> None:
     """Stage requests and deliveries that are due, roll usage up, then notify the agents that have work; beat sends it.
 
-    Whatever a lost message or a crash has left behind goes on from here.
+    It also rolls up what collectors have added to the ledger. Whatever a lost message or a crash has left behind goes
+    on from here.
     """
     with lock(server(), "stage") as acquired:
         if acquired:
