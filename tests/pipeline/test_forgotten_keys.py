@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import Carpool, request
 from tests.fixtures.queries import rows
-from tests.fixtures.retention import days_ago, given_delivery, given_segment, row
+from tests.fixtures.retention import DELIVER_ALL, days_ago, given_delivery, given_segment, row
 from tests.fixtures.segments import insert_answers
 
 from carpool import Producer, Webhook
@@ -138,12 +138,13 @@ def test_a_key_that_comes_again_is_run_and_called_back_again(carpool: Carpool, r
         callback = Webhook("http://127.0.0.1:9/")
         [one] = [producer.enqueue(request("first"), callback=callback, idempotency_key="invoice-1")]
         carpool.until(lambda: carpool.ended(1))
-        carpool.change("UPDATE deliveries SET state = 'delivered', delivered_at = 1")
+        carpool.change(DELIVER_ALL)
         carpool.change("UPDATE requests SET finished_at = 1")
         carpool.change("UPDATE segments SET ends_after = 0, id = 1")
         carpool.change("UPDATE requests SET segment_id = 1, answer_id = 1")
         carpool.change("UPDATE params SET id = 1")
         carpool.change("UPDATE answers SET id = 1")
+        carpool.change("UPDATE deliveries SET answer_id = 1")
         assert prune(carpool.engine)["requests"] == 1
 
         # When

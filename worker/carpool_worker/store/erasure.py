@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from carpool.segments import ERASED, pack
+from carpool.segments import ERASED
 from carpool_worker.database import lock
 from carpool_worker.models.indexes import CANCEL_REQUESTED
 from carpool_worker.models.tables import answers, params, requests, segments, tags
@@ -21,8 +21,9 @@ from carpool_worker.states import RequestState
 from carpool_worker.store.deliveries import coverage
 from carpool_worker.store.requests.discarded import RETRY_LOCK
 from carpool_worker.store.requests.endings import CANCELED_BODY
+from carpool_worker.store.requests.erasing import by_segment, erase
 from carpool_worker.store.requests.rows import among
-from carpool_worker.store.requests.segments import Place, bodies, erase, split
+from carpool_worker.store.requests.segments import Place, bodies, split
 
 TEXTS = ("metadata", "idempotency_key", "params_digest", "custom_id", "error")
 """Columns of a request with what its client, or an error, says."""
@@ -72,14 +73,11 @@ def erase_answers(connection: sa.Connection, client: str, after: int, limit: int
     row = answers.c
     page = sa.select(row.id).where(row.client == client, row.id > after).order_by(row.id).limit(limit)
     ids = list(connection.scalars(page))
-    erased = 0
-    for segment_id, all_ in bodies(connection, answers, ids):
-        kept = [one if one == CANCELED_BODY else ERASED for one in all_]
-        erased += len(all_) - kept.count(CANCELED_BODY) - all_.count(ERASED)
-        if not any(kept):
-            connection.execute(sa.delete(answers).where(row.id == segment_id))
-        elif kept != all_:
-            connection.execute(sa.update(answers).where(row.id == segment_id).values(body=pack(kept)))
+    unwanted = {
+        segment_id: [at for at, one in enumerate(all_) if one not in (ERASED, CANCELED_BODY)]
+        for segment_id, all_ in bodies(connection, answers, ids)
+    }
+    erased = erase(connection, answers, unwanted)
     return Step(ids[-1] if len(ids) == limit else None, 0, Counter(answers=erased))
 
 
@@ -92,12 +90,11 @@ def erase_request(connection: sa.Connection, request_id: str) -> Counter[str]:
     row = requests.c
     columns = (row.segment_id, row.answer_id, row.answer_position, row.state)
     found = connection.execute(sa.select(*columns).where(row.id == request_id)).one()
-    gone: Counter[str] = Counter()
+    gone = Counter(deliveries=_erase_facts(connection, [request_id]))
     if not _wanted(connection, [request_id]):
         gone["params"] = _cut(connection, [request_id])
     if found.answer_id is not None and found.state != RequestState.CANCELED:
-        gone["answers"] = erase(connection, answers, [Place(found.answer_id, found.answer_position)])
-    gone["deliveries"] = _erase_facts(connection, [request_id])
+        gone["answers"] = erase(connection, answers, {found.answer_id: [found.answer_position]})
     ids = connection.scalar(sa.select(segments.c.ids).where(segments.c.id == found.segment_id))
     _erase_callbacks(connection, {found.segment_id: split(ids or b"")})
     return gone
@@ -150,7 +147,7 @@ def _cut(connection: sa.Connection, ids: Sequence[str]) -> int:
     given = among(connection, ids), row.position.is_not(None)
     places = connection.execute(sa.select(row.segment_id, row.position).where(*given)).all()
     connection.execute(sa.update(requests).where(*given).values(position=None))
-    return erase(connection, params, map(Place._make, places))
+    return erase(connection, params, by_segment(map(Place._make, places)))
 
 
 def _erase_facts(connection: sa.Connection, ids: Sequence[str]) -> int:

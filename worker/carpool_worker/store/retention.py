@@ -71,7 +71,7 @@ def prune_answers(connection: sa.Connection, before: Milliseconds, after: int, l
     row = answers.c
     awaited = sa.case((coverage.awaits_delivery(row.id), 1), else_=0)
     old = sa.select(row.id, awaited).where(row.id > after, row.id < first_id(before))
-    found = dict(connection.execute(old.order_by(row.id).limit(limit)).tuples())
+    found = dict(connection.execute(old.order_by(row.id).limit(limit)).all())
     gone = [segment_id for segment_id, is_awaited in found.items() if not is_awaited]
     coverage.prune(connection, gone)
     connection.execute(sa.delete(answers).where(row.id.in_(gone)))

@@ -18,8 +18,9 @@ from carpool_worker.models.indexes import CANCEL_REQUESTED, UNFINISHED
 from carpool_worker.models.tables import answers, batches, params, requests, segments
 from carpool_worker.states import RETRY
 from carpool_worker.store.deliveries import coverage
+from carpool_worker.store.requests.erasing import by_segment, erase
 from carpool_worker.store.requests.rows import UNBATCHED, among
-from carpool_worker.store.requests.segments import Place, erase
+from carpool_worker.store.requests.segments import Place
 from carpool_worker.units import HOUR
 
 PRUNING_MARGIN = HOUR
@@ -152,7 +153,8 @@ def retry(
     retried = guarded.values(
         state=RETRY.target, attempt=0, retry_at=now, finished_at=None, **dict.fromkeys(ENDED)
     )
-    erase(connection, answers, [Place(one.answer_id, one.answer_position) for one in found if one.answer_id])
+    answered = [Place(one.answer_id, one.answer_position) for one in found if one.answer_id]
+    erase(connection, answers, by_segment(answered))
     count = connection.execute(retried).rowcount
     transition_log.record_many(connection, f"requests {RETRY.target}", count, move=RETRY.verb)
     return count

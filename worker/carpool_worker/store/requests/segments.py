@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from carpool.contract import Envelope, lane_of
-from carpool.segments import ERASED, pack, spans, unpack, without
+from carpool.segments import ERASED, pack, spans, unpack
 from carpool_worker.database import is_postgres, psycopg_connection
 from carpool_worker.models.tables import params, requests, segments
 from carpool_worker.store.bulk import insert_rows
@@ -168,20 +168,6 @@ def at_places(connection: sa.Connection, table: sa.Table, places: Mapping[str, P
     }
 
 
-def erase(connection: sa.Connection, table: sa.Table, places: Iterable[Place]) -> int:
-    """Erase the bodies at these places of `params` or `answers`; return how many were there.
-
-    A segment is packed again without them, or deleted if no other body is left in it.
-    """
-    unwanted: defaultdict[int, set[int]] = defaultdict(set)
-    for place in places:
-        unwanted[place.segment_id].add(place.position)
-    erased = 0
-    for segment_id in sorted(unwanted):  # one order for all, so that no two wait for each other
-        erased += _cut(connection, table, segment_id, unwanted[segment_id])
-    return erased
-
-
 def joined(ids: Iterable[str]) -> bytes:
     """Return ids as one value, 16 bytes each."""
     return bytes.fromhex("".join(ids))
@@ -191,20 +177,6 @@ def split(ids: bytes) -> list[str]:
     """Return the ids of one value."""
     digits = ids.hex()
     return [digits[start : start + 32] for start in range(0, len(digits), 32)]
-
-
-def _cut(connection: sa.Connection, table: sa.Table, segment_id: int, positions: set[int]) -> int:
-    # Locked, or another that cuts the same segment would bring back what is erased here.
-    where = table.c.id == segment_id
-    body = connection.scalar(sa.select(table.c.body).where(where).with_for_update())
-    if body is None:
-        return 0
-    left = {position for position, one in enumerate(unpack(body)) if one}
-    if left <= positions:
-        connection.execute(sa.delete(table).where(where))
-    elif left & positions:
-        connection.execute(sa.update(table).where(where).values(body=without(body, positions)))
-    return len(left & positions)
 
 
 def _row(segment_id: int, envelopes: Sequence[Envelope]) -> tuple[Any, ...]:
