@@ -29,7 +29,7 @@ STEP_SEGMENTS = 20
 """What is deleted in one transaction: rows, or segments, each with up to 200 requests."""
 
 RowsStep = Callable[[sa.Connection, Milliseconds, int], int]
-SegmentsStep = Callable[[sa.Connection, Milliseconds, int, int], retention.Step]
+SegmentsStep = Callable[[sa.Connection, Milliseconds, int, int], retention.Pruned]
 
 
 def prune(

@@ -29,7 +29,7 @@ TEXTS = ("metadata", "idempotency_key", "params_digest", "custom_id", "error")
 """Columns of a request with what its client, or an error, says."""
 
 
-class Step(NamedTuple):
+class Erased(NamedTuple):
     """What one step did: the last segment that it erased (None: there were no more), and how many rows went."""
 
     last: int | None
@@ -48,7 +48,7 @@ def client_of(connection: sa.Connection, request_id: str) -> str:
     return str(connection.scalars(sa.select(requests.c.client).where(requests.c.id == request_id)).one())
 
 
-def erase_requests(connection: sa.Connection, client: str, after: int, limit: int) -> Step:
+def erase_requests(connection: sa.Connection, client: str, after: int, limit: int) -> Erased:
     """Erase what is in a client's requests, but for their answers: up to `limit` segments, after the segment `after`.
 
     The params of a request that is going to be sent are kept. A delivery that is still due stays, with the callback
@@ -64,10 +64,10 @@ def erase_requests(connection: sa.Connection, client: str, after: int, limit: in
     gone = Counter(params=_erase_params(connection, members, _wanted(connection, ids)))
     gone["deliveries"] = _erase_facts(connection, ids)
     _erase_callbacks(connection, members)
-    return Step(max(members) if len(members) == limit else None, len(ids), gone)
+    return Erased(max(members) if len(members) == limit else None, len(ids), gone)
 
 
-def erase_answers(connection: sa.Connection, client: str, after: int, limit: int) -> Step:
+def erase_answers(connection: sa.Connection, client: str, after: int, limit: int) -> Erased:
     """Erase a client's answers: up to `limit` segments, after the segment `after`; what says "canceled" is kept."""
     lock(connection, RETRY_LOCK)
     row = answers.c
@@ -78,7 +78,7 @@ def erase_answers(connection: sa.Connection, client: str, after: int, limit: int
         for segment_id, all_ in bodies(connection, answers, ids)
     }
     erased = erase(connection, answers, unwanted)
-    return Step(ids[-1] if len(ids) == limit else None, 0, Counter(answers=erased))
+    return Erased(ids[-1] if len(ids) == limit else None, 0, Counter(answers=erased))
 
 
 def erase_request(connection: sa.Connection, request_id: str) -> Counter[str]:

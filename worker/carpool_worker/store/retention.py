@@ -30,7 +30,7 @@ from carpool_worker.store.requests.segments import first_id, joined, split
 from carpool_worker.units import Milliseconds
 
 
-class Step(NamedTuple):
+class Pruned(NamedTuple):
     """What one step did: the last segment that it looked at (None: there were no more), and how many rows went."""
 
     last: int | None
@@ -48,7 +48,7 @@ Members = Mapping[int, Sequence[str]]
 """The ids of the requests of some segments, by the segment's id."""
 
 
-def prune_params(connection: sa.Connection, before: Milliseconds, after: int, limit: int) -> Step:
+def prune_params(connection: sa.Connection, before: Milliseconds, after: int, limit: int) -> Pruned:
     """Delete the params of segments all of whose requests ended before then; looks at up to `limit` segments.
 
     It begins after the segment `after`. A segment is looked at again only once its retention may be over.
@@ -59,10 +59,10 @@ def prune_params(connection: sa.Connection, before: Milliseconds, after: int, li
     members = _members(connection, due.order_by(params.c.id).limit(limit))
     ended = _ended(connection, members, before)
     gone = connection.execute(sa.delete(params).where(params.c.id.in_(ended)))
-    return Step(_last(members, limit), gone.rowcount)
+    return Pruned(_last(members, limit), gone.rowcount)
 
 
-def prune_answers(connection: sa.Connection, before: Milliseconds, after: int, limit: int) -> Step:
+def prune_answers(connection: sa.Connection, before: Milliseconds, after: int, limit: int) -> Pruned:
     """Delete the answers stored before then, except segments of which one is still to be delivered.
 
     They are stored when their requests end. The answer of a request that was retried since is no longer in them.
@@ -75,10 +75,10 @@ def prune_answers(connection: sa.Connection, before: Milliseconds, after: int, l
     gone = [segment_id for segment_id, is_awaited in found.items() if not is_awaited]
     coverage.prune(connection, gone)
     connection.execute(sa.delete(answers).where(row.id.in_(gone)))
-    return Step(max(found) if len(found) == limit else None, len(gone))
+    return Pruned(max(found) if len(found) == limit else None, len(gone))
 
 
-def prune_keys(connection: sa.Connection, before: Milliseconds, after: int, limit: int) -> Step:
+def prune_keys(connection: sa.Connection, before: Milliseconds, after: int, limit: int) -> Pruned:
     """Delete requests with an idempotency key, of segments whose requests all ended before then, with all about them.
 
     From then on the key is a new request. Those with params or an answer that is kept, or a delivery under way, stay.
@@ -93,7 +93,7 @@ def prune_keys(connection: sa.Connection, before: Milliseconds, after: int, limi
     free = {one: members[one] for one in ended if blocked.isdisjoint(members[one])}
     keyed = [id_ for ids in free.values() for id_ in ids if is_keyed(id_)]
     _forget_members(connection, free)
-    return Step(_last(members, limit), _forget(connection, keyed))
+    return Pruned(_last(members, limit), _forget(connection, keyed))
 
 
 def prune_attempts(connection: sa.Connection, before: Milliseconds, limit: int) -> int:
