@@ -12,7 +12,7 @@ of `tasks.agents` calls. What an agent has done is in the tables, so any of them
    decides what follows from each.
 5. `pipeline.delivery`: `courier` claims what is due and sends it through `channels`.
 
-Beside them, `pipeline.pruner` deletes content once its retention is over.
+Beside them, `pipeline.pruner` deletes contents and keys once their retention is over.
 
 Below the stages:
 
@@ -20,7 +20,8 @@ Below the stages:
 - `store` has all SQL, `models` the tables, `migrations` their history, `database` the engine.
 - `claude` is the client of Anthropic's API; `coordination` is what processes share through Redis.
 - `telemetry` writes logs and traces, `transition_log` a line for each transition once it is committed.
-- `units` are the types of numbers, and `formatting` prints them; `settings` and `exceptions` serve all.
+- `units` are the types of numbers, and `formatting` prints them; `settings`, `setting_values` and
+  `exceptions` serve all.
 
 Above the stages:
 

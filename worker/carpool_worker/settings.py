@@ -5,17 +5,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import tomllib
-from base64 import b64decode
 from functools import cache
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -30,7 +26,22 @@ from carpool_worker.policies.budgets import Budget
 from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.policies.limits import SHORTEST_FLUSH, Limits
 from carpool_worker.policies.retries import CollectPolicy
-from carpool_worker.policies.windows import parse, parse_all
+from carpool_worker.policies.windows import parse_all
+from carpool_worker.setting_values import (
+    Days,
+    Names,
+    Networks,
+    NotNegative,
+    Schedule,
+    Seconds,
+    Secrets,
+    WindowTexts,
+    check_keys_retention,
+    check_proxy,
+    check_redis_url,
+    check_submit_timeout,
+    read_json,
+)
 
 API_MAX_REQUESTS = 100_000
 API_MAX_BYTES = 256_000_000
@@ -39,90 +50,7 @@ API_MAX_BYTES = 256_000_000
 START_QUEUE_LIMIT = 200_000
 """Requests that an account of the tier Start may have queued in all its batches (api docs, August 2026)."""
 
-LONGEST_SUBMIT_TIMEOUT = 1_500.0
-"""Seconds: the task that posts a batch must be over long before Redis delivers its message again, after an hour."""
-
-PROXY = re.compile(r"((https?|socks5h)://([!-.0-?A-~]+@)?([\w.-]+|\[[\da-f:]+])(:\d{1,5})?/?)?", re.A | re.I)
 DEFAULT_CONFIG = Path("config/carpool.toml")
-
-
-def split_commas(value: Any) -> Any:
-    """Accept 'a, b' from the environment where a list is meant."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def read_json(value: Any) -> Any:
-    """Accept JSON from the environment where a table is meant; raises ValueError."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError as error:
-        raise ValueError(f"must be JSON: {error}") from None
-
-
-def check_redis_url(url: str) -> str:
-    """Refuse what no Redis client can open."""
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must begin with redis://, rediss:// or unix://")
-    return url
-
-
-def check_secret(secret: SecretStr) -> SecretStr:
-    """Accept whsec_ and the base64 of 24 to 64 bytes, as Standard Webhooks 1.0.0 has it; raises ValueError."""
-    prefix, encoded = secret.get_secret_value()[:6], secret.get_secret_value()[6:]
-    try:
-        key = b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except ValueError:
-        key = b""
-    if prefix != "whsec_" or not 24 <= len(key) <= 64:
-        raise ValueError("each must be whsec_ and the base64 of 24 to 64 random bytes")
-    return secret
-
-
-def check_proxy(secret: SecretStr) -> SecretStr:
-    """Accept an empty text, or the URL of a proxy; raises ValueError."""
-    if not PROXY.fullmatch(secret.get_secret_value()):
-        raise ValueError("must be http://, https:// or socks5h://[user:password@]host[:port]")
-    return secret
-
-
-def check_submit_timeout(seconds: float) -> float:
-    """Accept a timeout with which a post ends long before its message is delivered again; raises ValueError."""
-    if not seconds <= LONGEST_SUBMIT_TIMEOUT:
-        most = f"{LONGEST_SUBMIT_TIMEOUT:,.0f} s at most"
-        raise ValueError(f"{most}: a post must end long before its message is delivered again (an hour)")
-    return seconds
-
-
-def check_keys_retention(days: float, info: ValidationInfo) -> float:
-    """Accept 0 (forever), or at least as long as contents are kept; raises ValueError."""
-    longest = max(info.data.get(f"{contents}_retention_days", 0.0) for contents in ("params", "answers"))
-    if 0 < days < longest:
-        raise ValueError(
-            f"must be 0 (forever), or {longest:g} or more: a key goes with its contents or later"
-        )
-    return days
-
-
-def check_window(text: str) -> str:
-    """Accept a window as policies/windows.py reads it; raises ValueError."""
-    parse(text)
-    return text
-
-
-Names = Annotated[list[str], NoDecode, BeforeValidator(split_commas)]
-Secrets = Annotated[
-    list[Annotated[SecretStr, AfterValidator(check_secret)]], NoDecode, BeforeValidator(split_commas)
-]
-Networks = Annotated[list[IPv4Network | IPv6Network], NoDecode, BeforeValidator(split_commas)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Days = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Schedule = Annotated[list[Seconds], NoDecode, BeforeValidator(split_commas)]
-WindowTexts = Annotated[
-    list[Annotated[str, AfterValidator(check_window)]], NoDecode, BeforeValidator(split_commas)
-]
 
 
 class Settings(BaseSettings):
