@@ -99,7 +99,7 @@ class Agents:
     def collect(self) -> None:
         """Collect what has ended."""
         for batch_id in self._due(batches.due_to_collect):
-            collector.collect(self._engine, self._claude, batch_id, COLLECT_POLICY, lambda _: None)
+            collector.collect(self._engine, self._claude, batch_id, COLLECT_POLICY, lambda *_: None)
 
     def finish(self, params: Iterable[Params], callback: Callback | None = None) -> int:
         """Enqueue requests and take them to their end, callbacks left to deliver; return how many."""
