@@ -115,8 +115,8 @@ class DeliveryRun:
         """Claim what is due and load what can soon be sent, until it is time to record; return whether it claimed."""
         claimed = False
         await self._load()
-        while self._may_claim():
-            claimed = await self._claim() or claimed
+        while self._may_claim() and await self._claim():
+            claimed = True
             await self._load()
             if monotonic() > self._records_at:
                 break
@@ -135,7 +135,7 @@ class DeliveryRun:
                 raise
             found = claims.Claims([], FIRST, {})
         self._turn = found.last
-        if not found.rows:
+        if not found.rows and not busy:
             self._claims_at = monotonic() + CLAIM_SECONDS
         for one in found.rows:
             self._accept(one, found.troubles.get(one.target) if one.channel == "webhook" else None)
