@@ -99,15 +99,15 @@ def newest_name(revision: str, table: str, column: str) -> str:
     return column
 
 
-def assert_the_program_works(engine: sa.Engine) -> None:
+def assert_the_program_works(engine: sa.Engine, *, delivers: bool) -> None:
     with read(engine) as connection:
         result = Result.from_json(to_json(load_answers(connection, [ANSWERED], "billing")[ANSWERED]))
         waiting = requests.pending_ids(connection, FILLING, 10)
     assert (result.text, result.cost, result.metadata) == ("four", Decimal("0.5"), {"invoice": 42})
     assert waiting == [WAITING]
     with write(engine) as connection:
-        [claimed] = claim_all(connection, NOW)
-        assert members(connection, claimed) == [(0, ANSWERED)]
+        claimed = [members(connection, one) for one in claim_all(connection, NOW)]
+    assert claimed == ([[(0, ANSWERED)]] if delivers else [])
     stager.stage(engine, Limits(100, 1_000_000, 60))
     with read(engine) as connection:
         batch = batches.get(connection, FILLING)
@@ -152,7 +152,7 @@ def test_a_revisions_rows_go_up_and_down_and_up_again(
     # When it goes up once more, Then this version works on it
     migrations.upgrade(database_url)
     assert as_in(revision, before, contents(bare)) == before
-    assert_the_program_works(bare)
+    assert_the_program_works(bare, delivers="deliveries" in before)
 
 
 def test_this_versions_rows_go_down_but_for_what_older_tables_cant_say(
