@@ -161,7 +161,7 @@ def test_show_tells_all_that_happened_from_the_producer_to_the_callback(
     receiver.answer("/claude", 503, text="out of order")
     courier.deliver(carpool.engine, celery, settings())
     receiver.answer("/claude", 204)
-    carpool.change("UPDATE deliveries SET state = 'available', due_at = 0")
+    carpool.change("UPDATE deliveries SET state = 'available', due_at = 0 WHERE state = 'retryable'")
     courier.deliver(carpool.engine, celery, settings())
 
     # When

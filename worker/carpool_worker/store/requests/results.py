@@ -44,13 +44,15 @@ def of_ended(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Ended]:
 
 
 def of_client(connection: sa.Connection, client: str, since: int) -> Iterator[str]:
-    """Yield the ids of a client's requests enqueued since then (milliseconds since the epoch), as they were stored."""
+    """Yield the ids of a client's requests enqueued since then (milliseconds since the epoch).
+
+    They come as they were stored: oldest first among SEGMENTS segments, whose requests are in memory together.
+    """
     row = segments.c
     theirs = sa.select(row.id, row.ids).where(row.client == client).order_by(row.id).limit(SEGMENTS)
     after = first_id(max(0, since - MOST_CLOCK_SKEW))
     while page := connection.execute(theirs.where(row.id > after)).all():
         ids = [id_ for one in page for id_ in split(one.ids)]
         found = sa.select(requests.c.id).where(among(connection, ids), requests.c.enqueued_at >= since)
-        kept = set(connection.scalars(found))
-        yield from (id_ for id_ in ids if id_ in kept)
+        yield from connection.scalars(found.order_by(requests.c.enqueued_at, requests.c.id)).all()
         after = page[-1].id
