@@ -80,7 +80,7 @@ def _enqueue_and_wait(redis_url: str, count: int, pipe: Connection) -> Told:
     start = time.perf_counter()
     first, succeeded, part = 0.0, 0, max(1, count // PARTS)
     with Producer(redis_url, client="bench", max_queued=0) as producer:
-        ids = producer.enqueue_many(payloads.prose(count))
+        ids = producer.enqueue_many(payloads.prose(count), reply=True)
         enqueued = time.perf_counter() - start
         for number, result in enumerate(producer.as_completed(ids)):
             first = first or time.perf_counter() - start
