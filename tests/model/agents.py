@@ -144,7 +144,10 @@ class Agents:
 
     def _collect(self, ids: Iterable[str]) -> None:
         for batch_id in ids:
-            collector.collect(self.engine, self.claude, batch_id, COLLECT_POLICY, lambda _: self.fuse.burn())
+            collector.collect(self.engine, self.claude, batch_id, COLLECT_POLICY, self._announce)
+
+    def _announce(self, *_: object) -> None:
+        self.fuse.burn()
 
     def _turn_back(self, clocks: Mapping[str, Sequence[str]], milliseconds: int) -> None:
         with write(self.engine) as connection:

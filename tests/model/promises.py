@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import redis
 import sqlalchemy as sa
+from tests.fixtures.queries import LEDGER, answer_bodies, params_bodies, readable
 from tests.model.agents import MAX_ATTEMPTS, QUEUE_LIMIT
 
 from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, decode_entry
@@ -15,6 +17,8 @@ from carpool_worker.database import read
 from carpool_worker.policies.budgets import Budgets
 from carpool_worker.simulator import RemoteSimulator
 from carpool_worker.store.deliveries import coverage
+from carpool_worker.store.requests.rows import UNBATCHED
+from carpool_worker.store.requests.segments import split
 
 UNFINISHED = """
 SELECT (SELECT count(*) FROM batches WHERE finished_at IS NULL)
@@ -24,13 +28,14 @@ MISCOUNTED = """
 SELECT id, state, request_count,
     (SELECT count(*) FROM requests WHERE batch_id = batches.id AND finished_at IS NULL) AS waiting
 FROM batches WHERE state IN ('open', 'sealed', 'submitting', 'in_progress', 'canceling') AND waiting <> request_count"""
-HOMELESS = """
-SELECT id FROM requests WHERE batch_id NOT IN (SELECT id FROM batches) AND NOT (batch_id = '' AND attempt = 0)"""
+HOMELESS = f"""
+SELECT id FROM requests WHERE batch_id NOT IN (SELECT id FROM batches)
+AND NOT (batch_id = id_of('{UNBATCHED}') AND attempt = 0)"""
 UNSETTLED = """
 SELECT id FROM requests WHERE estimate IS NOT NULL AND finished_at IS NOT NULL
     OR held_at IS NOT NULL AND (estimate IS NULL OR state <> 'retryable' OR attempt <> 0)"""
 TAKEN = """
-SELECT (SELECT coalesce(sum(cost), 0) FROM usage WHERE client = '{client}')
+SELECT (SELECT coalesce(sum(cost), 0) FROM {ledger} WHERE client = '{client}')
     + (SELECT coalesce(sum(estimate), 0) FROM requests WHERE client = '{client}' AND held_at IS NULL)"""
 FINAL = """
 SELECT id, state, attempt, outcome, cost, finished_at, batch_id FROM requests WHERE finished_at IS NOT NULL
@@ -39,19 +44,24 @@ UNION ALL SELECT 'to ' || answer_id || ' ' || position, state, attempt, last_err
 ENDS = """
 SELECT requests.id, requests.state, attempt, callback, coalesce(batches.state = 'rejected', false) AS rejected,
     requests.cost IS NOT NULL AS paid
-FROM requests LEFT JOIN batches ON batches.id = batch_id"""
+FROM requests JOIN segments ON segments.id = segment_id LEFT JOIN batches ON batches.id = batch_id"""
 AMOUNTS = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens", "cost", "list_price")
-SUMS = ", ".join(f"sum({amount})" for amount in AMOUNTS)
+SUMS = ", ".join(f"coalesce(sum({amount}), 0)" for amount in AMOUNTS)
 SPENT = f"""
-SELECT client, model, count(*), {SUMS} FROM requests WHERE cost IS NOT NULL
-GROUP BY client, model ORDER BY client, model"""
-USED = f"SELECT client, model, sum(requests), {SUMS} FROM usage GROUP BY client, model ORDER BY client, model"
+SELECT requests.client, model, count(*), {SUMS} FROM requests JOIN segments ON segments.id = segment_id
+WHERE cost IS NOT NULL GROUP BY requests.client, model ORDER BY requests.client, model"""
+USED = (
+    f"SELECT client, model, sum(requests), {SUMS} FROM {LEDGER} GROUP BY client, model ORDER BY client, model"
+)
 BATCH_SUMS = """
 SELECT coalesce(sum(succeeded), 0), coalesce(sum(cost), 0), coalesce(sum(list_price), 0),
     coalesce(sum(succeeded + errored + canceled + expired <> request_count), 0)
 FROM batches WHERE state = 'completed'"""
 REQUEST_SUMS = """
 SELECT count(*), coalesce(sum(cost), 0), coalesce(sum(list_price), 0), 0 FROM requests WHERE cost IS NOT NULL"""
+
+
+QUOTE = b"An answer to: "
 
 
 class Books:
@@ -62,10 +72,12 @@ class Books:
         self._server = server
         self._simulator = simulator
         self._final: dict[str, Any] = {}
+        self.asked: dict[str, str] = {}
+        """The text of each accepted request, by its id."""
 
     def rows(self, query: str) -> list[Any]:
         with read(self._engine) as connection:
-            return [tuple(row) for row in connection.execute(sa.text(query))]
+            return [tuple(map(readable, row)) for row in connection.execute(sa.text(query))]
 
     @property
     def at_rest(self) -> bool:
@@ -92,7 +104,7 @@ class Books:
     def assert_no_budget_is_overdrawn(self, budgets: Budgets) -> None:
         """Answers of the simulator never cost more than they were estimated at."""
         for client, budget in budgets.items():
-            [(taken,)] = self.rows(TAKEN.format(client=client))
+            [(taken,)] = self.rows(TAKEN.format(client=client, ledger=LEDGER))
             assert taken <= budget.limits["day"]
 
     def assert_what_is_final_stays(self) -> None:
@@ -123,7 +135,20 @@ class Books:
     def assert_the_books_balance(self) -> None:
         assert self.rows(USED) == self.rows(SPENT)
         assert self.rows(BATCH_SUMS) == self.rows(REQUEST_SUMS)
-        assert self.rows("SELECT count(*) FROM answers") == self.rows("SELECT count(*) FROM requests")
+        self.assert_each_answer_is_its_requests_own()
+
+    def assert_each_answer_is_its_requests_own(self) -> None:
+        """The simulator's answer quotes what it was asked."""
+        bodies, sent = answer_bodies(self._engine), params_bodies(self._engine)
+        assert (
+            bodies.keys()
+            == sent.keys()
+            == {request_id for (request_id,) in self.rows("SELECT id FROM requests")}
+        )
+        for request_id, body in bodies.items():
+            asked = self.asked[request_id]
+            assert json.loads(sent[request_id])["messages"][0]["content"] == asked
+            assert QUOTE not in body or body.count(QUOTE + f'{asked}"'.encode()) == 1
 
     def assert_each_callback_has_its_delivery(self) -> None:
         called_back = [row[0] for row in self.rows(ENDS) if row[3] is not None]
@@ -134,4 +159,4 @@ class Books:
     def _inbox(self) -> list[str]:
         entries: Any = self._server.xrange(INBOX)
         packed = [fields[ENTRY_FIELD] for _, fields in entries if ENTRY_FIELD in fields]
-        return [envelope.id for one in packed for envelope in decode_entry(one)]
+        return [request_id for one in packed for request_id in split(decode_entry(one).ids)]

@@ -106,7 +106,7 @@ def make_the_delivery_in_a_transaction_of_its_own(patch: Patch) -> None:
     commit, insert = collector._commit, deliveries.insert
     late: list[Any] = []
 
-    def commit_then_insert(engine: sa.Engine, *arguments: Any) -> list[str]:
+    def commit_then_insert(engine: sa.Engine, *arguments: Any) -> Any:
         finished = commit(engine, *arguments)
         with write(engine) as connection:
             while late:

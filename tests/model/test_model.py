@@ -23,7 +23,7 @@ from tests.model.promises import Books
 from tests.model.world import FATES, FAULTS, Wanted, World, world
 
 from carpool import Producer
-from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, decode_entry, encode_entry
+from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, decode_entry
 from carpool_worker.policies.budgets import Budget
 from carpool_worker.simulator import Fault
 
@@ -45,8 +45,6 @@ CLIENTS = ("billing", "search")
 LITTLE = Budget(day=Decimal("0.001"))
 """The second client's budget: enough for some five requests, until at the end it has none and all may go."""
 
-NOTHING = encode_entry([])
-
 lanes, callbacks = st.sampled_from([0, 0, 1, 2]), st.integers(0, 2)
 fates, keyed_fates = st.sampled_from(list(FATES)), st.sampled_from(["fine", "flaky"])
 wanted = st.builds(Wanted, fates, lanes, callbacks, st.just(False)) | st.builds(
@@ -54,6 +52,10 @@ wanted = st.builds(Wanted, fates, lanes, callbacks, st.just(False)) | st.builds(
 )
 crashes = st.builds(Interruption, st.integers(0, 8), st.just(CRASH), st.integers(0, 9))
 rivals = st.builds(Interruption, st.integers(0, 20), st.sampled_from(RIVALS), st.none() | st.integers(0, 4))
+
+
+def _requests(fields: dict[bytes, bytes]) -> int:
+    return len(decode_entry(fields[ENTRY_FIELD]).enqueued_at) if ENTRY_FIELD in fields else 0
 
 
 class Promises(RuleBasedStateMachine):
@@ -94,7 +96,9 @@ class Promises(RuleBasedStateMachine):
     @rule(client=st.integers(0, 1), wanted=st.lists(wanted, min_size=1, max_size=5))
     def enqueue(self, client: int, wanted: list[Wanted]) -> None:
         requests = [one.request(next(self.world.numbers)) for one in wanted]
-        for one, request_id in zip(wanted, self.producers[client].enqueue_many(requests), strict=True):
+        ids = self.producers[client].enqueue_many(requests)
+        for one, asked, request_id in zip(wanted, requests, ids, strict=True):
+            self.books.asked[request_id] = asked.params["messages"][0]["content"]
             if one.keyed:
                 assert self.keys.setdefault((client, one), request_id) == request_id
             else:
@@ -161,7 +165,7 @@ class Promises(RuleBasedStateMachine):
         entries: Any = self.server.xrange(INBOX, count=1)
         for _, fields in entries:
             self.server.xadd(INBOX, fields)
-            self.server.incrby(QUEUED, len(decode_entry(fields.get(ENTRY_FIELD, NOTHING))))
+            self.server.incrby(QUEUED, _requests(fields))
 
     @invariant()
     def nothing_is_lost_or_changed_afterwards(self) -> None:

@@ -84,16 +84,17 @@ def fitting(sizes: Sequence[int], count: int, used_bytes: int, limits: Limits) -
     return min(room, len(sizes))
 
 
-def before_edge(segments: Sequence[int], n: int, count: int, limits: Limits) -> int:
+def before_edge(segments: Sequence[int], sizes: Sequence[int], n: int, count: int, limits: Limits) -> int:
     """Return how many of the next requests go into a batch of `count` requests in which `n` fit, by their segments.
 
-    A batch is closed at the edge of a segment, so that each segment is read for one batch; unless that would leave more
-    than a tenth of the batch empty.
+    `sizes` are the bytes of their params. A batch is closed at the edge of a segment, so that each segment is read for
+    one batch; unless that would leave more than a tenth of the batch empty, in requests or in bytes.
     """
     if n == 0 or n == len(segments) or segments[n] != segments[n - 1]:
         return n
     edge = n
     while edge and segments[edge - 1] == segments[n]:
         edge -= 1
-    is_nearly_full = 10 * (n - edge) <= limits.count and count + edge > 0
-    return edge if is_nearly_full else n
+    left_out = sum(map(item_bytes, sizes[edge:n]))
+    is_nearly_full = 10 * (n - edge) <= limits.count and 10 * left_out <= limits.body_bytes
+    return edge if is_nearly_full and count + edge > 0 else n

@@ -129,7 +129,6 @@ def _until_quiet(inbox: Inbox, deadline: float, gather: float) -> Iterator[Chunk
 
 def pool(engine: sa.Engine, packs: Sequence[Pack], limits: Limits, budgets: Budgets = NO_BUDGETS) -> Filled:
     """Commit new requests to their lanes' batches, each only once even if another aggregator pools them now."""
-    packs = regrouped(packs)
     for _ in range(RACES - 1):
         try:
             with write(engine) as connection:
@@ -168,7 +167,8 @@ def seconds_until_due(engine: sa.Engine, limits: Limits) -> float | None:
 def _pool(
     connection: sa.Connection, packs: Sequence[Pack], limits: Limits, at: Milliseconds, budgets: Budgets
 ) -> Filled:
-    new, conflicting = _new(connection, packs)
+    arrived_first, conflicting = _new(connection, packs)
+    new = regrouped(arrived_first)
     envelopes = [envelope for pack in new for envelope in pack.envelopes]
     split = budgeter.split(connection, envelopes, budgets, at)
     places = segments.insert(connection, [(pack.envelopes, pack.packed()) for pack in new])

@@ -85,7 +85,7 @@ def fill(
         if batch.request_count == 0:
             filled.opened.append(batch.id)
         n = fitting(sizes[start:], batch.request_count, batch.body_bytes, limits)
-        n = before_edge(segments[start:], n, batch.request_count, limits)
+        n = before_edge(segments[start:], sizes[start:], n, batch.request_count, limits)
         if n:
             part = items[start : start + n]
             yield batch.id, part
