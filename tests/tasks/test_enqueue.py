@@ -12,10 +12,11 @@ import redis
 import sqlalchemy as sa
 from tests.fixtures.agents import Carpool, request
 from tests.fixtures.flower_events import listening
+from tests.fixtures.inbox import waiting_in
 from tests.fixtures.logs import logged
 from tests.fixtures.queries import batch_ids
 
-from carpool.contract import ENTRY_FIELD, INBOX, Envelope, decode_entry, to_json
+from carpool.contract import Envelope, to_json
 from carpool.exceptions import InvalidRequest, InvalidSetting
 from carpool_worker.flower import events as flower_events
 from carpool_worker.settings import read_settings
@@ -55,8 +56,7 @@ def send(task_id: str, **kwargs: Any) -> None:
 
 def inbox(url: str) -> list[Envelope]:
     with redis.Redis.from_url(url) as server:
-        entries: Any = server.xrange(INBOX)
-    return [envelope for _, fields in entries for envelope in decode_entry(fields[ENTRY_FIELD])]
+        return waiting_in(server)
 
 
 def test_a_message_becomes_a_request(app: celery.Celery, redis_url: str) -> None:

@@ -17,10 +17,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.fixtures.agents import Carpool, request
 from tests.fixtures.deliveries import WEBHOOK_SECRET
+from tests.fixtures.inbox import waiting_in
 from tests.fixtures.receiver import Receiver
 
 from carpool import AsyncProducer, Producer, Webhook, tracing
-from carpool.contract import ENTRY_FIELD, INBOX, decode_entry
 from carpool.exceptions import InvalidRequest
 from carpool.webhooks import verify
 from carpool_worker.app import app
@@ -141,8 +141,7 @@ def test_every_door_takes_the_trace(redis_url: str, monkeypatch: pytest.MonkeyPa
 
     # Then the inbox has it
     with redis.Redis.from_url(redis_url) as server:
-        entries: Any = server.xrange(INBOX)
-    traces = [envelope.trace for _, fields in entries for envelope in decode_entry(fields[ENTRY_FIELD])]
+        traces = [envelope.trace for envelope in waiting_in(server)]
     assert own
     assert traces == [TRACE, None, None, own, own, own, TRACE]
 
