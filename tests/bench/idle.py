@@ -12,8 +12,8 @@ from tests.bench.rows import Row, at_most
 from tests.bench.whole_way import Programs, up
 
 SECONDS = 30
-SETTLING_SECONDS = 5.0
-"""Until what its programs do once, when they start, is done."""
+SETTLING_SECONDS = 15.0
+"""Until what its programs do once, when they start or run a task first, is mostly done."""
 
 AIM_PERCENT = 2.0
 """Of a core, all programs together but for Flower, which is not Carpool's own."""

@@ -20,8 +20,11 @@ HEARTBEAT_SECONDS = 1.0
 """Seconds between beat's signs of life, at most."""
 
 TICK = 10.0
-"""Seconds between ticks of the aggregator, the stager and the replies, at most. Beat sends them sooner when there is
+"""Seconds between ticks of the aggregator and the stager, at most. Beat sends them sooner when there is
 work (see coordination/wakeups.py), so these find only what was missed."""
+
+REPLY_INTERVAL = 60.0
+"""Seconds between ticks of the replies, at most: beat itself sees each second whether a producer waits."""
 
 RETRY_SECONDS = 1.0
 """Until beat sends a task again that found the database or Redis away."""
@@ -93,7 +96,7 @@ def schedule(settings: Settings) -> dict[str, Any]:
     """Return beat's schedule: how long each task may not have been sent."""
     ticks = {
         "aggregate": ("aggregate", TICK),
-        "reply": ("deliver", TICK),
+        "reply": ("deliver", REPLY_INTERVAL),
         "stage": ("poll", TICK),
         "poll": ("poll", settings.poll_interval),
         "rescue": ("poll", min(RESCUE_INTERVAL, settings.settle_interval)),
