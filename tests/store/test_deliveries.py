@@ -169,6 +169,7 @@ def test_a_parked_receiver_is_left_alone_until_its_time_is_over(engine: sa.Engin
     assert claim(engine) == []
     with database.read(engine) as connection:
         assert not deliveries.due(connection, NOW + 4)
+        assert deliveries.next_due(connection, NOW + 4) == NOW + 5
         assert deliveries.due(connection, NOW + 5)
     assert len(claim(engine, now=NOW + 5)) == 2
     with database.write(engine) as connection:

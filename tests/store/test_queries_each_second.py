@@ -15,6 +15,7 @@ from carpool_worker.pipeline.submission.admission import admitted
 from carpool_worker.policies.budgets import Budget
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.deliveries import rows as deliveries
+from carpool_worker.store.deliveries.rows import Turn
 
 
 def test_no_query_reads_the_whole_ledger(sqlite_url: str, migrated: Callable[[str], None]) -> None:
@@ -39,7 +40,7 @@ def test_no_query_reads_the_whole_ledger(sqlite_url: str, migrated: Callable[[st
     with write(engine) as connection:
         deliveries.stage(connection, now())
         deliveries.rescue(connection, now())
-        deliveries.claim(connection, 1, now(), now())
+        deliveries.claim(connection, [Turn("example.com:443", "billing")], 1, now())
     with read(engine) as connection:
         admitted(connection, now(), SUBMIT_POLICY)
         batches.due_to_collect(connection, now())

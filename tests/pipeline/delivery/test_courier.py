@@ -116,7 +116,7 @@ def test_a_hanging_receiver_does_not_delay_the_others(
     engine: sa.Engine, receiver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given: more for the hanging receiver, and earlier, than fits into memory
-    monkeypatch.setattr("carpool_worker.pipeline.delivery.courier.MOST_LETTERS", 60)
+    monkeypatch.setattr("carpool_worker.pipeline.delivery.sending.MOST_LETTERS", 60)
 
     async def hang(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(30)

@@ -63,6 +63,11 @@ def forget_past(connection: sa.Connection, now: int) -> None:
     connection.execute(sa.delete(parked_receivers).where(parked_receivers.c.parked_until <= now))
 
 
+def next_unparked(connection: sa.Connection) -> int | None:
+    """Return when the time of the next receiver is over, if any is parked."""
+    return connection.scalar(sa.select(sa.func.min(parked_receivers.c.parked_until)))
+
+
 def is_parked(now: int) -> sa.ColumnElement[bool]:
     """Return the condition that the receiver of a row of deliveries is parked."""
     same = parked_receivers.c.receiver == deliveries.c.receiver

@@ -142,6 +142,7 @@ def next_due(connection: sa.Connection, now: int) -> int | None:
     if turns(connection, FIRST, 1, now):
         return now
     times = [connection.scalar(query) for query in statements.NEXT_DUE]
+    times.append(receivers.next_unparked(connection))
     return min((at for at in times if at is not None), default=None)
 
 

@@ -21,7 +21,7 @@ Key = tuple[int, int]
 """Of a row of deliveries: the segment of answers, and the position in it."""
 
 
-class Facts(NamedTuple):
+class EndedRequest(NamedTuple):
     """What is known of a request that has ended; money in picodollars."""
 
     id: str
@@ -51,7 +51,7 @@ class Sendable:
 
     request_id: str
     position: int
-    facts: Facts | None
+    facts: EndedRequest | None
     body: bytes
 
 
@@ -87,7 +87,9 @@ def load(connection: sa.Connection, claims: Sequence[Claimed], most_bytes: int) 
     loaded: dict[Key, list[Sendable]] = {one[:2]: [] for one in claims if one.answer_id not in ids}
     places = {one[:2]: _places(one, split(ids[one.answer_id])) for one in claims if one.answer_id in ids}
     wanted = [id_ for some in places.values() for _, id_ in some]
-    found = {row[0]: Facts._make(row) for row in connection.execute(_FACTS.where(among(connection, wanted)))}
+    found = {
+        row[0]: EndedRequest._make(row) for row in connection.execute(_FACTS.where(among(connection, wanted)))
+    }
     size = 0
     for answer_id, all_ in bodies(connection, answers, ids):
         for one in alike[answer_id]:
@@ -101,7 +103,7 @@ def load(connection: sa.Connection, claims: Sequence[Claimed], most_bytes: int) 
     return loaded
 
 
-def answer_json(facts: Facts, body: bytes) -> bytes:
+def answer_json(facts: EndedRequest, body: bytes) -> bytes:
     """Return the contract's Answer as JSON, with the Message as Claude's API sent it."""
     # By hand, as the objects for it would take four times as long.
     message, error = message_and_error(body)
@@ -121,11 +123,11 @@ def _places(claimed: Claimed, ids: Sequence[str]) -> list[tuple[int, str]]:
     return [(position, ids[position]) for position in claimed.positions()]
 
 
-def _still(facts: Facts | None, answer_id: int) -> Facts | None:
+def _still(facts: EndedRequest | None, answer_id: int) -> EndedRequest | None:
     return facts if facts is not None and facts.answer_id == answer_id else None
 
 
-def _usage(facts: Facts) -> str:
+def _usage(facts: EndedRequest) -> str:
     if facts.input_tokens is None:
         return "null"
     counts = {
