@@ -34,8 +34,9 @@ class AsyncProducer:
         max_queued: int = DEFAULT_MAX_QUEUED,
         allow_http: bool = False,
         durable: bool = False,
+        inbox_shards: int | None = None,
     ) -> None:
-        self._options = Options.resolve(url, client, max_queued, allow_http, durable)
+        self._options = Options.resolve(url, client, max_queued, allow_http, durable, inbox_shards)
         self._redis = Redis.from_url(self._options.url, retry=Retry(*ONE_RETRY), **SOCKET)
         self._reader = Redis.from_url(self._options.url, retry=Retry(*NO_RETRY), **SOCKET)
         self._appends = GroupedAppend(self._options, self._append)

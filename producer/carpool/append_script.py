@@ -25,8 +25,9 @@ end
 redis.call('XADD', KEYS[1], '*', ARGV[3], ARGV[4])
 return redis.call('INCRBY', KEYS[2], ARGV[1])
 """
-"""KEYS: INBOX, QUEUED. ARGV: requests in the entry, max_queued (0: none), ENTRY_FIELD, the packed entry.
-Returns the requests now queued or, if nothing was appended, -1: the inbox is full; or -2: nine tenths of Redis' memory
+"""KEYS: a shard's stream and counter. ARGV: requests in the entry, the most that the shard may hold (0: any number),
+ENTRY_FIELD, the packed entry.
+Returns the requests now queued or, if nothing was appended, -1: the shard is full; or -2: nine tenths of Redis' memory
 are used. The last tenth is for the worker, which could never empty the inbox without memory for its messages and locks.
 INFO takes longer than the append itself, so it is asked once for each 100 kB that are appended, at random: an entry of
 that size always asks, and a small one as often as its share of it (the microseconds of Redis' clock are the dice).

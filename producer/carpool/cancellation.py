@@ -1,6 +1,7 @@
-"""Cancel commands, which a producer appends to the inbox behind its requests.
+"""Cancel commands, which a producer appends to the inbox.
 
-A full inbox accepts them too, as they contain no requests. The module does no input or output, so Producer and
+A full inbox accepts them too, as they contain no requests. They may be in another shard than their requests: what the
+worker reads before those, it remembers until they come. The module does no input or output, so Producer and
 AsyncProducer share it.
 """
 

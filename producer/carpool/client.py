@@ -19,6 +19,7 @@ from carpool.packer import Packer, append_command, is_accepted, refusal
 from carpool.pipelining import LOST, DirectConnections, PipelinedAppend, append, execute
 from carpool.request_ids import RequestIds
 from carpool.results import Result
+from carpool.shards import shard_of
 from carpool.waiting import PING, ReplyWaiter
 
 
@@ -29,7 +30,9 @@ class Producer:
     CARPOOL_CLIENT, else "default". `max_queued` is the most requests that may be in the inbox, of all clients
     together; 0 means no limit. `allow_http` (or CARPOOL_ALLOW_HTTP=1) allows webhooks without TLS. With `durable`,
     a call returns only once Redis has written to disk what it appended: that takes 0.1 to 2 seconds, and needs
-    Redis 7.2 or Valkey with `appendonly yes`.
+    Redis 7.2 or Valkey with `appendonly yes`. `inbox_shards` (or CARPOOL_INBOX_SHARDS; default 1) is how many streams
+    it spreads its requests over, so that as many aggregators can work at once; the worker reads them all, whatever
+    other producers do. Each takes an equal share of `max_queued`, so `QueueFull` is raised when one has its share.
 
     Raises:
         InvalidSetting: an argument, or the environment variable in its place, breaks a rule.
@@ -43,8 +46,9 @@ class Producer:
         max_queued: int = DEFAULT_MAX_QUEUED,
         allow_http: bool = False,
         durable: bool = False,
+        inbox_shards: int | None = None,
     ) -> None:
-        self._options = Options.resolve(url, client, max_queued, allow_http, durable)
+        self._options = Options.resolve(url, client, max_queued, allow_http, durable, inbox_shards)
         self._redis = redis.Redis.from_url(self._options.url, retry=Retry(*ONE_RETRY), **SOCKET)
         self._direct = DirectConnections(self._redis)
         self._reader = redis.Redis.from_url(self._options.url, retry=Retry(*NO_RETRY), **SOCKET)
@@ -155,7 +159,10 @@ class Producer:
         Raises what `Packer.settle` raises.
         """
         try:
-            reply = self._direct.send(append_command(pack_entry([request]), 1, self._options.max_queued))
+            shard = shard_of(request.id, self._options.inbox_shards)
+            reply = self._direct.send(
+                append_command(pack_entry([request]), 1, shard, self._options.shard_limit)
+            )
         except LOST:
             return False
         if is_accepted(reply):

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import uuid_utils
 
-INBOX = "carpool:inbox"
-"""Stream. Each entry has one field: ENTRY_FIELD, a msgpack Entry; CANCEL_FIELD, a msgpack Cancel; or, from producers of
-protocol version 1, OLD_ENTRY_FIELD, a msgpack array of Envelopes."""
+INBOX = "carpool:{0}:inbox"
+"""The first shard (carpool/shards.py has the others): a stream. Each entry has one field: ENTRY_FIELD, a msgpack Entry;
+CANCEL_FIELD, a msgpack Cancel; or, from producers of protocol version 1, OLD_ENTRY_FIELD, a msgpack array of Envelopes.
+Braces are Redis Cluster's mark of what decides a key's node: a shard's stream and its counter are on one."""
 
-QUEUED = "carpool:queued"
-"""Integer. Requests in the inbox, kept exact by APPEND_SCRIPT and the aggregator's acknowledgement."""
+QUEUED = "carpool:{0}:queued"
+"""Integer. Requests in that shard, kept exact by APPEND_SCRIPT and the aggregator's acknowledgement."""
 
 WAITS = "carpool:waits"
 """List. Each item is a msgpack Wait: a producer asks for the answers of some requests."""

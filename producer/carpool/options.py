@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from carpool.envelopes import CheckedOptions, EnqueueOptions, check_client, check_options
 from carpool.exceptions import InvalidRequest, InvalidSetting, RedisUnavailable
 from carpool.reply_list import ReplyList
+from carpool.shards import MAX_SHARDS
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_CLIENT = "default"
@@ -46,6 +47,7 @@ class Options:
     max_queued: int
     allow_http: bool
     durable: bool = False
+    inbox_shards: int = 1
     pushed: ReplyList = field(default_factory=ReplyList)
 
     @classmethod
@@ -56,8 +58,9 @@ class Options:
         max_queued: int,
         allow_http: bool,
         durable: bool = False,
+        inbox_shards: int | None = None,
     ) -> Options:
-        """Fill in the environment (CARPOOL_REDIS_URL, CARPOOL_CLIENT, CARPOOL_ALLOW_HTTP) and the defaults.
+        """Fill in the defaults, and the environment: CARPOOL_REDIS_URL, _CLIENT, _ALLOW_HTTP and _INBOX_SHARDS.
 
         Raises InvalidSetting.
         """
@@ -66,9 +69,17 @@ class Options:
             raise InvalidSetting("url", f"must begin with one of {', '.join(SCHEMES)}, then ://")
         if type(max_queued) is not int or max_queued < 0:
             raise InvalidSetting("max_queued", "must be an integer of 0 (no limit) or more")
+        shards = _checked_shards(inbox_shards)
+        if 0 < max_queued < shards:
+            raise InvalidSetting("max_queued", f"must be 0 (no limit), or at least inbox_shards ({shards})")
         client = check_client(client or os.environ.get("CARPOOL_CLIENT") or DEFAULT_CLIENT)
         allow_http = allow_http or os.environ.get("CARPOOL_ALLOW_HTTP") == "1"
-        return cls(url=url, client=client, max_queued=max_queued, allow_http=allow_http, durable=durable)
+        return cls(url, client, max_queued, allow_http, durable, inbox_shards=shards)
+
+    @property
+    def shard_limit(self) -> int:
+        """Requests that one shard of the inbox may hold, so that all hold `max_queued` at most; 0: no limit."""
+        return self.max_queued // self.inbox_shards
 
     def check(self, options: EnqueueOptions) -> CheckedOptions:
         """Check and encode the options of a call; raises InvalidRequest and TypeError, as `check_options` does."""
@@ -88,3 +99,12 @@ class Options:
     def unavailable(self, error: Exception) -> RedisUnavailable:
         """Return the error to raise for an error of redis-py."""
         return RedisUnavailable(self.shown_url, str(error).removesuffix("."))
+
+
+def _checked_shards(number: int | None) -> int:
+    given: object = os.environ.get("CARPOOL_INBOX_SHARDS") or 1 if number is None else number
+    if isinstance(given, str) and given.isascii() and given.isdigit():
+        given = int(given)
+    if type(given) is not int or not 1 <= given <= MAX_SHARDS:
+        raise InvalidSetting("inbox_shards", f"must be an integer from 1 to {MAX_SHARDS}")
+    return given

@@ -14,7 +14,7 @@ import msgspec
 from redis.exceptions import NoScriptError, OutOfMemoryError
 
 from carpool.append_script import APPEND_SCRIPT, OUT_OF_MEMORY, SCRIPT_SHA
-from carpool.contract import ENTRY_FIELD, INBOX, QUEUED
+from carpool.contract import ENTRY_FIELD
 from carpool.durability import PROBE, SYNC, confirm_probe, confirm_sync
 from carpool.entries import CheckedRequest, EntryTerms, OpenEntry, pack_entry
 from carpool.envelopes import CheckedOptions, Params, Request
@@ -28,6 +28,7 @@ from carpool.exceptions import (
 )
 from carpool.options import Options
 from carpool.request_ids import ID_BYTES, RequestIds
+from carpool.shards import inbox_of, queued_of, shard_of
 
 PIPELINE_ENTRIES = 8
 PIPELINE_BYTES = 500_000
@@ -44,9 +45,9 @@ for the end of a long call."""
 Command = tuple[str | bytes | int | float, ...]
 
 
-def append_command(entry: bytes, requests: int, limit: int) -> Command:
-    """Return the Redis command that appends an entry with so many requests, if then no more than `limit` are queued."""
-    return "EVALSHA", SCRIPT_SHA, 2, INBOX, QUEUED, requests, limit, ENTRY_FIELD, entry
+def append_command(entry: bytes, requests: int, shard: int, limit: int) -> Command:
+    """Return the Redis command that appends an entry with so many requests, if then the shard has `limit` at most."""
+    return "EVALSHA", SCRIPT_SHA, 2, inbox_of(shard), queued_of(shard), requests, limit, ENTRY_FIELD, entry
 
 
 def is_accepted(reply: object) -> bool:
@@ -60,12 +61,18 @@ def refusal(settings: Options, reply: object) -> CarpoolError:
         return QueueFull("Redis is out of memory, so the inbox takes no more requests for now")
     if isinstance(reply, Exception):
         return settings.unavailable(reply)
-    return QueueFull(f"the inbox has reached its limit of {settings.max_queued:,} requests")
+    share = f", {settings.shard_limit:,} in each of its streams" if settings.inbox_shards > 1 else ""
+    return QueueFull(f"the inbox has reached its limit of {settings.max_queued:,} requests{share}")
 
 
 class _ClosedEntry(msgspec.Struct, frozen=True):
     places: list[int]  # of its requests, among all of the call
     packed: bytes
+    shard: int  # of the inbox
+
+
+_Kind = tuple[EntryTerms, str, int | None]
+"""What requests of one entry have in common: terms, model and, where it matters, the shard."""
 
 
 class Packer:
@@ -75,12 +82,13 @@ class Packer:
         self._ids = bytearray()
         self._is_accepted = bytearray()
         """A byte for each request: whether Redis has acknowledged it."""
-        self._open: dict[tuple[EntryTerms, str], OpenEntry] = {}
+        self._open: dict[_Kind, OpenEntry] = {}
         self._pending: list[_ClosedEntry] = []
         self._pending_bytes = 0
         self._sent: list[_ClosedEntry] = []
         self._options = options or settings.check({})
         self._settings = settings
+        self._shards = settings.inbox_shards
         self._failure: CarpoolError | None = None
         self._load_script = False
         self._probing = settings.durable
@@ -95,7 +103,7 @@ class Packer:
 
     def pack(self, request: CheckedRequest) -> bool:
         """Pack a request that is checked already; return whether enough is pending for a round trip."""
-        kind, place = (request.terms, request.model), len(self._is_accepted)
+        kind, place = (request.terms, request.model, self._own_shard(request)), len(self._is_accepted)
         entry = self._open.get(kind)
         if entry is None or not entry.add(request, place):
             entry = self._opened(kind)
@@ -131,8 +139,10 @@ class Packer:
         self._sent, self._pending, self._pending_bytes = self._sent + self._pending, [], 0
         load: list[Command] = [("SCRIPT LOAD", APPEND_SCRIPT)] if self._load_script else []
         sync: list[Command] = [SYNC] if self._settings.durable and self._sent else []
-        limit = self._settings.max_queued
-        appends = (append_command(entry.packed, len(entry.places), limit) for entry in self._sent)
+        limit = self._settings.shard_limit
+        appends = (
+            append_command(entry.packed, len(entry.places), entry.shard, limit) for entry in self._sent
+        )
         return [*load, *appends, *sync]
 
     def settle(self, replies: Sequence[Any]) -> None:
@@ -209,17 +219,24 @@ class Packer:
             raise self._failure
         return self.accepted
 
-    def _opened(self, kind: tuple[EntryTerms, str]) -> OpenEntry:
+    def _own_shard(self, request: CheckedRequest) -> int | None:
+        """Return the shard of a request with a key, which is always the same; of others, None: any will do."""
+        matters = self._shards > 1 and request.idempotency_key is not None
+        return shard_of(request.id, self._shards) if matters else None
+
+    def _opened(self, kind: _Kind) -> OpenEntry:
         self._close(kind)
-        if len(self._open) == OPEN_ENTRIES:
+        if len(self._open) >= OPEN_ENTRIES + self._shards:
             self._close(next(iter(self._open)))
         entry = self._open[kind] = OpenEntry()
         return entry
 
-    def _close(self, kind: tuple[EntryTerms, str]) -> None:
+    def _close(self, kind: _Kind) -> None:
         entry = self._open.pop(kind, None)
         if entry:
-            closed = _ClosedEntry(entry.places, pack_entry(entry.requests))
+            # The first id of an entry decides its shard: of keyed requests, all of them say the same.
+            shard = shard_of(entry.requests[0].id, self._shards)
+            closed = _ClosedEntry(entry.places, pack_entry(entry.requests), shard)
             self._pending.append(closed)
             self._pending_bytes += len(closed.packed)
 

@@ -49,9 +49,10 @@ class InMemoryProducer:
         max_queued: int = DEFAULT_MAX_QUEUED,
         allow_http: bool = False,
         durable: bool = False,
+        inbox_shards: int | None = None,
         reply: Callable[[dict[str, Any]], str] | None = None,
     ) -> None:
-        self._options = Options.resolve(url, client, max_queued, allow_http)
+        self._options = Options.resolve(url, client, max_queued, allow_http, inbox_shards=inbox_shards)
         self._reply = reply
         self._envelopes: dict[str, Envelope] = {}
         self._answers: dict[str, Answer] = {}

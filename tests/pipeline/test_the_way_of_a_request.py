@@ -7,6 +7,7 @@ from tests.fixtures.agents import MODEL, Carpool, request
 from tests.fixtures.queries import LEDGER
 
 from carpool import Producer, Webhook
+from carpool.contract import INBOX, QUEUED
 from carpool_worker.database import now
 from carpool_worker.pipeline.submission import rescuer
 from carpool_worker.policies.in_doubt import DoubtPolicy
@@ -59,8 +60,8 @@ def test_the_same_idempotency_key_is_one_request_before_and_after_it_ended(
 
     assert first == second == third
     assert simulator.ledger()["billed"] == 1
-    assert carpool.server.xlen("carpool:inbox") == 0
-    assert carpool.server.get("carpool:queued") == b"0"
+    assert carpool.server.xlen(INBOX) == 0
+    assert carpool.server.get(QUEUED) == b"0"
 
 
 def test_a_create_whose_answer_was_lost_is_adopted_and_not_sent_again(

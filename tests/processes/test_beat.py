@@ -19,6 +19,7 @@ from carpool_worker.coordination.backlog import MOST_UNREAD
 from carpool_worker.coordination.keys import AGENTS, ALARMS, HEARTBEAT, queue
 from carpool_worker.coordination.locks import lock
 from carpool_worker.coordination.wakeups import WakeUps, set_alarm
+from carpool_worker.pipeline.inbox.shards import SHARDS
 from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.processes import beat
 from carpool_worker.processes.beat import BeatScheduler
@@ -203,7 +204,7 @@ def test_requests_in_the_inbox_wake_the_aggregator_once_until_it_had_time_to_rea
         assert queued(redis_url, "aggregate") == 1
 
         # When one was taken, but an aggregator is at work already, Then it is left alone
-        with redis.Redis.from_url(redis_url) as server, lock(server, "aggregate"):
+        with redis.Redis.from_url(redis_url) as server, lock(server, SHARDS[0].lease):
             server.delete(queue("aggregate"))
             looked.now += 10.0
             ticking.listen(0.001)
@@ -235,7 +236,7 @@ def test_beat_looks_ever_less_often_at_requests_that_no_aggregator_can_read(
     monkeypatch.setattr(wakeups, "monotonic", looked)
     with Producer(redis_url, client="tests") as producer, redis.Redis.from_url(redis_url) as server:
         producer.enqueue(request())
-        wake_ups = WakeUps(server)
+        wake_ups = WakeUps(server, {shard.inbox: shard.lease for shard in SHARDS})
 
         # When each message is taken, and its task finds the database away, for a minute
         woken = 0
@@ -245,6 +246,23 @@ def test_beat_looks_ever_less_often_at_requests_that_no_aggregator_can_read(
 
     # Then it was sent about once a second
     assert 55 <= woken <= 70
+
+
+@pytest.mark.parametrize("shards", [1, 7, 32])
+def test_requests_in_any_shard_of_the_inbox_wake_the_aggregator(
+    ticking: BeatScheduler, redis_url: str, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    looked = Uptime()
+    monkeypatch.setattr(wakeups, "monotonic", looked)
+    given_all_ticks_are_taken(ticking, redis_url)
+    looked.now += 10.0
+
+    with Producer(redis_url, client="tests", inbox_shards=shards) as producer:
+        producer.enqueue(request())
+    ticking.listen(0.001)
+    ticking.send_due()
+
+    assert queued(redis_url, "aggregate") == 1
 
 
 def test_a_producer_that_waits_wakes_the_replies(ticking: BeatScheduler, redis_url: str) -> None:

@@ -26,7 +26,7 @@ from carpool import (
     SourceFailed,
     Webhook,
 )
-from carpool.contract import ENTRY_FIELD, INBOX, mint_id
+from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, mint_id
 from carpool.segments import SEGMENT_BYTES, SEGMENT_REQUESTS
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def test_a_redis_without_memory_is_a_full_queue(params: dict[str, Any]) -> None:
         with Producer(url) as producer, pytest.raises(QueueFull, match="out of memory") as refusal:
             producer.enqueue_many({**params, "system": incompressible(10_000)} for _ in range(1000))
         with redis.Redis.from_url(url) as connection:
-            assert int(connection.get("carpool:queued") or 0) == len(refusal.value.accepted) > 0
+            assert int(connection.get(QUEUED) or 0) == len(refusal.value.accepted) > 0
 
 
 def test_a_full_inbox_leaves_the_worker_memory_to_empty_it(params: dict[str, Any]) -> None:
@@ -200,7 +200,7 @@ def test_a_redis_that_is_away_is_reported_at_once_without_its_password(params: d
 
 def test_a_redis_that_refuses_is_unavailable(redis_url: str, params: dict[str, Any]) -> None:
     with redis.Redis.from_url(redis_url) as connection:
-        connection.set("carpool:inbox", "not a stream")
+        connection.set(INBOX, "not a stream")
     with Producer(redis_url) as producer, pytest.raises(RedisUnavailable, match="WRONGTYPE"):
         producer.enqueue(params)
 

@@ -84,6 +84,7 @@ def _worker(settings: Settings) -> dict[str, Any]:
         "worker_max_memory_per_child": MOST_MEMORY,
         "worker_redirect_stdouts": False,
         "worker_send_task_events": False,
+        "slots": 1,  # our own; set by the worker, which knows how many processes it has
         "task_time_limit": max(settings.submit_timeout * 2, settings.webhook_timeout) + 60,
     }
 

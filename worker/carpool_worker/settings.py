@@ -20,6 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from carpool.shards import MAX_SHARDS
 from carpool_worker.exceptions import SettingsInvalid
 from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.budgets import Budget
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
 
     redis_url: Annotated[str, AfterValidator(check_redis_url)] = "redis://127.0.0.1:6379/0"
     database_url: str = "sqlite:///.carpool/carpool.db"
+    inbox_shards: int = Field(default=1, ge=1, le=MAX_SHARDS)
 
     flush_count: int = Field(default=API_MAX_REQUESTS, ge=1, le=API_MAX_REQUESTS)
     flush_bytes: int = Field(default=250_000_000, ge=1_000, le=API_MAX_BYTES)

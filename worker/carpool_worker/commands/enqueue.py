@@ -137,7 +137,7 @@ def _begin(
 
     try:
         run = _run(file, name, client, common, metadata)
-        return run, Producer(settings().redis_url, client=run.client)
+        return run, Producer(settings().redis_url, client=run.client, inbox_shards=settings().inbox_shards)
     except CarpoolError as error:
         raise WorkerError(str(error)) from error
 

@@ -5,7 +5,8 @@ Locks only save work. What must not happen twice is guarded in SQL, so a lock th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from socket import gethostname
 from threading import Event, Thread
@@ -14,13 +15,16 @@ import redis
 from redis.exceptions import LockError, RedisError
 from redis.lock import Lock
 
-from carpool_worker.coordination.keys import LOCK
+from carpool_worker.coordination.keys import LOCK, queue
 
 LOCK_SECONDS = 9.0
 """A killed process blocks its work for this long; a live one renews its locks in time."""
 
-SLOTS = 2
-"""How many of a host's processes may do one kind of long work at once, so that some are left for the others."""
+SLOW_AGENTS = frozenset(map(queue, ("submit", "collect", "deliver")))
+"""Queues of the agents whose tasks may take minutes. Each may have a share of a worker's processes, its slots."""
+
+DOING_NOTHING_ELSE = frozenset(map(queue, ("submit", "collect")))
+"""Those whose queues have no other tasks: a worker of only one of them needs to keep no process free."""
 
 
 @contextmanager
@@ -30,10 +34,19 @@ def lock(server: redis.Redis, name: str) -> Iterator[bool]:
         yield acquired
 
 
+def slots(queues: Collection[str], processes: int) -> int:
+    """Return how many of a worker's processes each slow agent may occupy, so that some are left for the others."""
+    slow = SLOW_AGENTS.intersection(queues)
+    if slow and len(queues) == 1 and slow <= DOING_NOTHING_ELSE:
+        return processes
+    return max(1, (processes - 1) // max(1, len(slow)))
+
+
 @contextmanager
-def slot(server: redis.Redis, agent: str) -> Iterator[bool]:
-    """Take one of this host's slots for an agent while the block runs; yield False if all are taken."""
-    with _first_free(server, [f"{agent}:{gethostname()}:{n}" for n in range(SLOTS)]) as acquired:
+def slot(server: redis.Redis, agent: str, slots: int) -> Iterator[bool]:
+    """Take one of this worker's slots for an agent while the block runs; yield False if all are taken."""
+    worker = f"{gethostname()}:{os.getppid()}"
+    with _first_free(server, [f"{agent}:{worker}:{n}" for n in range(slots)]) as acquired:
         yield acquired
 
 

@@ -6,14 +6,14 @@ or come for nothing. So a task is sent when there is work for it, within millise
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from time import monotonic
 from typing import Any, NamedTuple
 
 import redis
 from redis.exceptions import ResponseError
 
-from carpool.contract import INBOX, WAITS
+from carpool.contract import WAITS
 from carpool_worker.coordination.keys import ALARMS, GROUP, LOCK, queue
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import SECOND
@@ -47,14 +47,18 @@ def set_alarm(server: redis.Redis, task: str, seconds: float) -> None:
 
 
 class WakeUps:
-    """Beat's view of Redis. It keeps only its place among the alarms, and how often to look at the inbox."""
+    """Beat's view of Redis. It keeps only its place among the alarms, and how often to look at the inbox.
 
-    def __init__(self, server: redis.Redis) -> None:
+    `inbox` has, by the name of each stream of the inbox, the lease of the aggregator that reads it.
+    """
+
+    def __init__(self, server: redis.Redis, inbox: Mapping[str, str]) -> None:
         self._server = server
+        self._inbox = inbox
         self._heard: Any = None  # the id of the last alarm
         self._looks_at = 0.0
         self._pause = LOOK_SECONDS
-        self._found_at: Any = None  # what had been read when requests were found last
+        self._found_at: dict[str, Any] = {}  # what had been read when requests were found last
 
     def forget(self) -> None:
         """Begin with the next alarm; what was heard of one Redis means nothing to another in its place."""
@@ -71,40 +75,44 @@ class WakeUps:
             self._heard = newest[0][0] if newest else NOTHING_READ
         if int(self._server.llen(WAITS)):
             yield WakeUp("reply", 0.0)
-        after = self._read_until() if self._looks_at <= monotonic() else None
-        if after is None:
+        after = self._read_until() if self._looks_at <= monotonic() else {}
+        if self._looks_at > monotonic():
             seconds = min(seconds, max(0.0, self._looks_at - monotonic()))
-        streams: dict[Any, Any] = {ALARMS: self._heard} | ({} if after is None else {INBOX: after})
+        streams: dict[Any, Any] = {ALARMS: self._heard} | after
         block = max(1, round(seconds * SECOND))
         answer = self._server.xread(streams, count=1, block=block)
         for name, entries in _streams(answer):
             if name == ALARMS.encode():
                 yield from self._alarms(entries)
-            else:
+            elif after:
                 self._look_later(after)
+                after = {}  # once is enough, however many streams have entries
                 yield WakeUp("aggregate", 0.0)
 
-    def _read_until(self) -> Any:
-        """Return the id of the last entry that an aggregator has read; None if one is reading, or about to."""
-        with self._server.pipeline(transaction=False) as pipeline:
-            pipeline.exists(LOCK + "aggregate")
-            pipeline.llen(queue("aggregate"))
-            pipeline.xinfo_groups(INBOX)
-            reading, sent, groups = pipeline.execute(raise_on_error=False)
-        if isinstance(reading, Exception):
-            raise reading
-        if reading or sent:
-            self._looks_at = monotonic() + LOOK_SECONDS
-            return None
-        if isinstance(groups, ResponseError):  # there is no inbox yet
-            return NOTHING_READ
-        if isinstance(groups, Exception):
-            raise groups
-        return next(
-            (one["last-delivered-id"] for one in groups if one["name"] == GROUP.encode()), NOTHING_READ
-        )
+    def _read_until(self) -> dict[str, Any]:
+        """Return, by stream, the id of the last entry that an aggregator has read; not where one is reading now.
 
-    def _look_later(self, after: Any) -> None:
+        Nothing at all while one is about to, as it looks at all streams.
+        """
+        if self._server.llen(queue("aggregate")):
+            self._looks_at = monotonic() + LOOK_SECONDS
+            return {}
+        with self._server.pipeline(transaction=False) as pipeline:
+            for stream, lease in self._inbox.items():
+                pipeline.exists(LOCK + lease)
+                pipeline.xinfo_groups(stream)
+            replies = pipeline.execute(raise_on_error=False)
+        after = {}
+        for stream, reading, groups in zip(self._inbox, replies[::2], replies[1::2], strict=True):
+            if isinstance(reading, Exception):
+                raise reading
+            if reading:
+                self._looks_at = monotonic() + LOOK_SECONDS
+            else:
+                after[stream] = _last_read(groups)
+        return after
+
+    def _look_later(self, after: dict[str, Any]) -> None:
         """Leave the aggregator some time; ever more while it reads nothing."""
         stuck = after == self._found_at
         self._pause = min(LONGEST_LOOK_SECONDS, self._pause * 2) if stuck else LOOK_SECONDS
@@ -118,6 +126,14 @@ class WakeUps:
                 yield WakeUp(fields[b"task"].decode(), int(fields[b"ms"]) / SECOND)
             except (KeyError, ValueError):
                 log.warning("unreadable alarm dropped", bytes=sum(map(len, fields.values())))
+
+
+def _last_read(groups: Any) -> Any:
+    if isinstance(groups, ResponseError):  # there is no such stream yet
+        return NOTHING_READ
+    if isinstance(groups, Exception):
+        raise groups
+    return next((one["last-delivered-id"] for one in groups if one["name"] == GROUP.encode()), NOTHING_READ)
 
 
 def _streams(answer: Any) -> list[tuple[bytes, list[Any]]]:

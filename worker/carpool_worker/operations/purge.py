@@ -18,10 +18,11 @@ import redis
 import sqlalchemy as sa
 from redis.exceptions import RedisError
 
-from carpool.contract import INBOX, REPLIES, decode_answers
+from carpool.contract import REPLIES, decode_answers
 from carpool_worker.database import now, read, write
 from carpool_worker.pipeline.batching import aggregator, canceler
-from carpool_worker.pipeline.inbox import quarantine
+from carpool_worker.pipeline.inbox import quarantine, shards
+from carpool_worker.pipeline.inbox.shards import Shard
 from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.settings import Settings
 from carpool_worker.store import erasure
@@ -114,21 +115,23 @@ def purge_request(
     return purged
 
 
-def _newest(server: redis.Redis) -> Any:
-    newest = cast("list[Any]", server.xrevrange(INBOX, count=1))
-    return newest[0][0] if newest else None
+def _newest(server: redis.Redis) -> dict[Shard, Any]:
+    """Return the id of the newest entry of each shard of the inbox that has any."""
+    pages = ((shard, server.xrevrange(shard.inbox, count=1)) for shard in shards.filled(server))
+    return {shard: page[0][0] for shard, page in cast("Iterator[tuple[Shard, list[Any]]]", pages) if page}
 
 
-def _take_inbox(engine: sa.Engine, server: redis.Redis, settings: Settings, newest: Any) -> bool:
+def _take_inbox(engine: sa.Engine, server: redis.Redis, settings: Settings, newest: dict[Shard, Any]) -> bool:
     """Store all that is in the inbox up to `newest`; return False if a worker takes too long over some of it."""
     limits, budgets = settings.limits, settings.budgets
     deadline = time.monotonic() + settings.claim_interval + INBOX_MARGIN
-    while newest and server.xrange(INBOX, "-", newest, count=1):
-        if time.monotonic() > deadline:
-            return False
-        inbox = Inbox(server, settings.claim_interval)
-        if aggregator.aggregate(engine, inbox, limits, lambda _: None, budgets) == 0:
-            time.sleep(INBOX_PAUSE)
+    for shard, last in newest.items():
+        while server.xrange(shard.inbox, "-", last, count=1):
+            if time.monotonic() > deadline:
+                return False
+            inbox = Inbox(server, settings.claim_interval, shard)
+            if aggregator.aggregate(engine, inbox, limits, lambda _: None, budgets) == 0:
+                time.sleep(INBOX_PAUSE)
     return True
 
 

@@ -21,6 +21,7 @@ from carpool_worker.app import HEARTBEAT_SECONDS
 from carpool_worker.coordination import heartbeat
 from carpool_worker.coordination.backlog import is_behind
 from carpool_worker.coordination.wakeups import WakeUps
+from carpool_worker.pipeline.inbox import shards
 from carpool_worker.settings import settings
 from carpool_worker.telemetry.logs import get_logger
 
@@ -32,7 +33,7 @@ class BeatScheduler(Scheduler):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._server = redis.Redis.from_url(settings().redis_url)
-        self._wake_ups = WakeUps(self._server)
+        self._wake_ups = WakeUps(self._server, {shard.inbox: shard.lease for shard in shards.SHARDS})
         self._due: dict[str, float] = {}
         self._redis_is_away = False
         super().__init__(*args, **kwargs)

@@ -18,6 +18,7 @@ from celery.worker.consumer.consumer import (
 from celery.worker.consumer.consumer import logger as consumer_log
 
 from carpool_worker.app import SHUTDOWN_TIMEOUT, app
+from carpool_worker.coordination.locks import slots
 from carpool_worker.processes.parent_death import end_with_parent
 from carpool_worker.settings import settings
 from carpool_worker.tasks import agents, enqueue  # noqa: F401  (registers the tasks)
@@ -34,6 +35,7 @@ def run(queues: str, concurrency: int) -> None:
     """Work on `queues` (comma-separated) with `concurrency` processes, until SIGTERM or SIGINT; then exit."""
     log_format = settings().log_format
     logs.begin(log_format)  # Celery warns before it sets its logging up
+    app.conf.slots = slots(queues.split(","), concurrency)  # before its processes are forked
     worker_process_init.connect(_leave_nothing_behind)
     worker_process_init.connect(traces.begin)
     worker_process_shutdown.connect(traces.end)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from carpool_worker.app import app
 from carpool_worker.coordination.connections import claude, server
-from carpool_worker.coordination.locks import lock, slot
+from carpool_worker.coordination.locks import is_locked, lock, slot
 from carpool_worker.database import engine, now, read, write
 from carpool_worker.flower import events
 from carpool_worker.flower.refresh import take_request
@@ -20,6 +20,7 @@ from carpool_worker.pipeline.collection import collector, poller
 from carpool_worker.pipeline.collection.replies import Replies
 from carpool_worker.pipeline.delivery import courier
 from carpool_worker.pipeline.delivery.channels import reply
+from carpool_worker.pipeline.inbox import shards
 from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.pipeline.submission import rescuer, submitter
 from carpool_worker.pipeline.submission.admission import admitted
@@ -36,12 +37,21 @@ GATHER_SECONDS = 0.1
 
 
 @app.task(name="carpool.aggregate", base=CarpoolTask)
-def aggregate() -> None:
-    """Pool the requests in the inbox into batches, and seal those that are due; beat sends it."""
-    with lock(server(), "aggregate") as acquired:
+def aggregate(name: str = shards.FIRST.name) -> None:
+    """Pool the requests in a shard of the inbox into batches, and seal those that are due.
+
+    Beat sends it for the first shard; from there it goes on to the others that have entries.
+    """
+    shard, one = shards.named(name), settings()
+    if shard is shards.FIRST:
+        others = (other for other in shards.filled(server()) if other is not shard)
+        followups.notify(
+            "aggregate", [other.name for other in others if not is_locked(server(), other.lease)]
+        )
+    with lock(server(), shard.lease) as acquired:
         if not acquired:
             return
-        inbox, one = Inbox(server(), settings().claim_interval), settings()
+        inbox = Inbox(server(), one.claim_interval, shard)
         aggregator.aggregate(
             engine(), inbox, one.limits, followups.report, one.budgets, gather=GATHER_SECONDS
         )
@@ -82,7 +92,7 @@ def _notify_agents() -> None:
 @app.task(name="carpool.submit", base=CarpoolTask)
 def submit(batch_id: str) -> None:
     """Post one sealed batch."""
-    with slot(server(), "submit") as free, lock(server(), f"submit:{batch_id}") as acquired:
+    with slot(server(), "submit", app.conf.slots) as free, lock(server(), f"submit:{batch_id}") as acquired:
         if not (free and acquired):
             return
         submitted = submitter.submit(engine(), claude(), batch_id, settings().submit_policy)
@@ -137,7 +147,7 @@ def prune() -> None:
 @app.task(name="carpool.collect", base=CarpoolTask)
 def collect(batch_id: str) -> None:
     """Fetch the results of one ended batch."""
-    with slot(server(), "collect") as free, lock(server(), f"collect:{batch_id}") as acquired:
+    with slot(server(), "collect", app.conf.slots) as free, lock(server(), f"collect:{batch_id}") as acquired:
         if not (free and acquired):
             return
 
@@ -158,7 +168,7 @@ def collect(batch_id: str) -> None:
 @app.task(name="carpool.deliver", base=CarpoolTask)
 def deliver() -> None:
     """Deliver answers to their callbacks."""
-    with slot(server(), "deliver") as free:
+    with slot(server(), "deliver", app.conf.slots) as free:
         if free:
             courier.deliver(engine(), app, settings())
             alarms.look_again()

@@ -57,7 +57,12 @@ def enqueue(
 
 def _enqueue(client: str, params: Mapping[str, Any], key: str, options: EnqueueOptions) -> None:
     allow_http = bool(settings().webhook_allowed_networks)  # plain http is allowed only to those
-    with Producer(settings().redis_url, client=client, allow_http=allow_http) as producer:
+    with Producer(
+        settings().redis_url,
+        client=client,
+        allow_http=allow_http,
+        inbox_shards=settings().inbox_shards,
+    ) as producer:
         producer.enqueue(params, idempotency_key=key, **options)
 
 

@@ -32,11 +32,11 @@ def push_answers(request_ids: Sequence[str]) -> None:
             reply.push(server(), load_answers(connection, list(waited)))
 
 
-def notify(agent: str, batch_ids: Iterable[str] | None = None) -> None:
-    """Send an agent one message per batch, or a single one if it finds its work by itself."""
+def notify(agent: str, names: Iterable[str] | None = None) -> None:
+    """Send an agent one message per batch or shard, or a single one if it finds its work by itself."""
     if is_behind(server(), queue(agent)):
         return  # the next tick sends them again
-    for args in [()] if batch_ids is None else [(batch_id,) for batch_id in batch_ids]:
+    for args in [()] if names is None else [(name,) for name in names]:
         app.send_task(f"carpool.{agent}", args, queue=queue(agent))
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 import redis
 
-from carpool.contract import INBOX, QUEUED
 from carpool_worker.coordination import heartbeat
 from carpool_worker.coordination.keys import QUARANTINE
+from carpool_worker.pipeline.inbox import shards
 
 OLDEST_SCRIPT = """
 local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
@@ -18,7 +18,7 @@ if not first then return -1 end
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(string.match(first[1], '%d+'))
 """
-"""KEYS: INBOX. Returns the age in milliseconds of its oldest entry, by Redis' own clock, or -1; the contents, which
+"""KEYS: a stream. Returns the age in milliseconds of its oldest entry, by Redis' own clock, or -1; the contents, which
 may be megabytes, stay there."""
 
 
@@ -40,10 +40,18 @@ def read_vitals(server: redis.Redis) -> Vitals:
     Raises:
         RedisError.
     """
-    oldest = int(cast(int, server.eval(OLDEST_SCRIPT, 1, INBOX)))
     return Vitals(
-        inbox=max(0, int(cast(bytes | None, server.get(QUEUED)) or 0)),
-        oldest_age=oldest / 1_000 if oldest >= 0 else None,
+        inbox=shards.queued(server),
+        oldest_age=_oldest_age(server),
         quarantined=int(server.xlen(QUARANTINE)),
         beat_age=heartbeat.age(server),
     )
+
+
+def _oldest_age(server: redis.Redis) -> float | None:
+    with server.pipeline(transaction=False) as pipeline:
+        for shard in shards.filled(server):
+            pipeline.eval(OLDEST_SCRIPT, 1, shard.inbox)
+        ages: list[Any] = pipeline.execute()
+    oldest = max(map(int, ages), default=-1)
+    return oldest / 1_000 if oldest >= 0 else None

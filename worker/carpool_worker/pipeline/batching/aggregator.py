@@ -79,12 +79,12 @@ def aggregate(
 ) -> int:
     """Pool everything in the inbox into batches, seal what is due, and return how many requests were read.
 
-    The `carpool.aggregate` task calls it when there are requests or a batch is due, one at a time, though two at once
-    would do no harm. While requests keep coming, it reads them every `gather` seconds, and those of one read are
-    committed together; with 0 it ends with the first look that finds the inbox empty. Of each chunk it commits the new
-    requests, then the cancel commands, and only then acknowledges the entries: after a crash the chunk is read again,
-    and what was committed is found in the tables. `report` is called after each commit, with the batches that were
-    opened, sealed or dissolved, and the requests that ended: canceled, or refused as over budget.
+    The `carpool.aggregate` task calls it when there are requests or a batch is due, one at a time for each shard,
+    though two at once would do no harm. While requests keep coming, it reads them every `gather` seconds, and those of
+    one read are committed together; with 0 it ends with the first look that finds the inbox empty. Of each chunk it
+    commits the new requests, then the cancel commands, and only then acknowledges the entries: after a crash the chunk
+    is read again, and what was committed is found in the tables. `report` is called after each commit, with the batches
+    that were opened, sealed or dissolved, and the requests that ended: canceled, or refused as over budget.
 
     Raises:
         redis.RedisError, sqlalchemy.exc.OperationalError: Redis or the database is away; the rest stays in the inbox.
@@ -96,7 +96,8 @@ def aggregate(
     sealed_at = time.monotonic()
     for chunk in _until_quiet(inbox, deadline, gather):
         behind = inbox.queued() - chunk.count
-        filled = pool(engine, chunk.packs, replace(limits, behind=behind), budgets)
+        in_force = replace(limits, behind=behind)
+        filled = pool(engine, chunk.packs, in_force, budgets, inbox.shard.number)
         report(filled)
         inbox.quarantine(filled.conflicting)
         if _apply_cancels(engine, chunk):
@@ -127,19 +128,21 @@ def _until_quiet(inbox: Inbox, deadline: float, gather: float) -> Iterator[Chunk
             return
 
 
-def pool(engine: sa.Engine, packs: Sequence[Pack], limits: Limits, budgets: Budgets = NO_BUDGETS) -> Filled:
-    """Commit new requests to their lanes' batches, each only once even if another aggregator pools them now."""
+def pool(
+    engine: sa.Engine, packs: Sequence[Pack], limits: Limits, budgets: Budgets = NO_BUDGETS, shard: int = 0
+) -> Filled:
+    """Commit new requests to batches of their lanes, each only once even if another aggregator pools them now."""
     for _ in range(RACES - 1):
         try:
             with write(engine) as connection:
-                return _pool(connection, packs, limits, now(), budgets)
+                return _pool(connection, packs, limits, now(), budgets, shard)
         except sa.exc.IntegrityError:
             log.info(
                 "raced by another aggregator, trying again",
                 requests=sum(len(pack.envelopes) for pack in packs),
             )
     with write(engine) as connection:
-        return _pool(connection, packs, limits, now(), budgets)
+        return _pool(connection, packs, limits, now(), budgets, shard)
 
 
 def seal_due(engine: sa.Engine, limits: Limits) -> Filled:
@@ -151,7 +154,7 @@ def seal_due(engine: sa.Engine, limits: Limits) -> Filled:
     with write(engine) as connection:
         sealed = filling.seal_to_submit_by(connection, at + LEAD, at)
         if is_open(limits.windows, at):
-            sealed += filling.seal_opened_before(connection, at - limits.max_age, at)
+            sealed += filling.seal_opened_before(connection, at - limits.max_age, at, wait=False)
         return Filled(sealed=sealed)
 
 
@@ -165,7 +168,12 @@ def seconds_until_due(engine: sa.Engine, limits: Limits) -> float | None:
 
 
 def _pool(
-    connection: sa.Connection, packs: Sequence[Pack], limits: Limits, at: Milliseconds, budgets: Budgets
+    connection: sa.Connection,
+    packs: Sequence[Pack],
+    limits: Limits,
+    at: Milliseconds,
+    budgets: Budgets,
+    shard: int,
 ) -> Filled:
     arrived_first, conflicting = _new(connection, packs)
     new = regrouped(arrived_first)
@@ -177,7 +185,7 @@ def _pool(
     lanes = _by_lane(split.within)
     for name in sorted(lanes):  # one order for all aggregators: no deadlock over open batches
         first = lanes[name][0]
-        lane = Lane(name, first.model, first.headers)
+        lane = Lane(name, first.model, first.headers, shard)
         in_force = _in_force(connection, name, limits, at)
         arrived = [Arrived(envelope, places[envelope.id].segment_id) for envelope in lanes[name]]
         for batch_id, part in fill(connection, lane, arrived, in_force, at, filled):

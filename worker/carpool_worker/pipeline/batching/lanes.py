@@ -61,6 +61,7 @@ class Lane:
     name: str
     model: str
     headers: Mapping[str, str]
+    shard: int = 0  # of the inbox; each has open batches of its own
 
 
 def fill(
@@ -81,7 +82,7 @@ def fill(
     segments = [item.segment_id for item in items]
     start = 0
     while start < len(items):
-        batch = filling.open_in(connection, lane.name, lane.model, lane.headers, now)
+        batch = filling.open_in(connection, lane.name, lane.model, lane.headers, now, lane.shard)
         if batch.request_count == 0:
             filled.opened.append(batch.id)
         n = fitting(sizes[start:], batch.request_count, batch.body_bytes, limits)

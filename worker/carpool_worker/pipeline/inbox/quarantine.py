@@ -38,7 +38,7 @@ redis.call('XADD', KEYS[2], '*', unpack(fields))
 redis.call('INCRBY', KEYS[3], ARGV[2])
 return redis.call('XDEL', KEYS[1], ARGV[1])
 """
-"""KEYS: QUARANTINE, INBOX, QUEUED. ARGV: an entry's id, its number of requests, REASON.
+"""KEYS: QUARANTINE, INBOX, QUEUED. ARGV: an entry's id, its number of requests, REASON. It goes to the first shard.
 Atomic, so that an entry is never in both streams nor in neither."""
 
 DROP_SCRIPT = """

@@ -14,9 +14,7 @@ from redis.exceptions import ResponseError
 
 from carpool.contract import (
     CANCEL_FIELD,
-    INBOX,
     OLD_ENTRY_FIELD,
-    QUEUED,
     Cancel,
     Envelope,
     decode_cancel,
@@ -26,6 +24,7 @@ from carpool_worker.coordination.keys import GROUP, QUARANTINE
 from carpool_worker.pipeline.inbox import packs, quarantine
 from carpool_worker.pipeline.inbox.checks import UNREADABLE, check_cancel
 from carpool_worker.pipeline.inbox.packs import Pack
+from carpool_worker.pipeline.inbox.shards import FIRST, Shard
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import SECOND
 
@@ -48,7 +47,7 @@ if redis.call('XLEN', KEYS[1]) == 0 then redis.call('SET', KEYS[2], 0)
 elseif gone > 0 then redis.call('DECRBY', KEYS[2], gone) end
 return gone
 """
-"""KEYS: INBOX, QUEUED. ARGV: GROUP, then an entry's id and its number of requests, for each entry.
+"""KEYS: a shard's stream and counter. ARGV: GROUP, then an entry's id and its number of requests, for each entry.
 The counter goes down only for entries that this call deleted, so it stays exact even if two workers acknowledge the
 same ones. What an unreadable entry had added is unknown, so an empty inbox resets the counter."""
 
@@ -84,9 +83,10 @@ class KeyConflict(ValueError):
 
 
 class Inbox:
-    """One consumer of the inbox's group."""
+    """One consumer of the group of one shard of the inbox."""
 
-    def __init__(self, server: redis.Redis, claim_interval: float) -> None:
+    def __init__(self, server: redis.Redis, claim_interval: float, shard: Shard = FIRST) -> None:
+        self.shard = shard
         self._redis = server
         self._claim_after = int(claim_interval * SECOND)
         # Unique: leaving deletes the consumer's pending entries, and a restarted container keeps its host name and pid.
@@ -100,13 +100,13 @@ class Inbox:
         yield from self._chunks(self._new())
 
     def queued(self) -> int:
-        """Return how many requests are in the inbox, those included that were read and not acknowledged yet."""
-        return int(cast("bytes | None", self._redis.get(QUEUED)) or 0)
+        """Return how many requests are in the shard, those included that were read and not acknowledged yet."""
+        return int(cast("bytes | None", self._redis.get(self.shard.queued)) or 0)
 
     def acknowledge(self, chunk: Chunk) -> None:
         """Delete the chunk's entries from the inbox; call it once their requests are committed."""
         arguments = [part for entry in chunk.entries for part in entry]
-        self._acknowledge(keys=[INBOX, QUEUED], args=[GROUP, *arguments])
+        self._delete(*arguments)
 
     def quarantine(self, conflicting: Sequence[Envelope]) -> None:
         """Quarantine requests that came with the idempotency key of another one, but other params.
@@ -119,11 +119,14 @@ class Inbox:
 
     def leave(self) -> None:
         """Delete this consumer, so that dead ones don't pile up; call it once all that it read is acknowledged."""
-        self._redis.xgroup_delconsumer(INBOX, GROUP, self._consumer)
+        self._redis.xgroup_delconsumer(self.shard.inbox, GROUP, self._consumer)
+
+    def _delete(self, *arguments: bytes | int) -> None:
+        self._acknowledge(keys=[self.shard.inbox, self.shard.queued], args=[GROUP, *arguments])
 
     def _create_group(self) -> None:
         try:
-            self._redis.xgroup_create(INBOX, GROUP, id="0", mkstream=True)
+            self._redis.xgroup_create(self.shard.inbox, GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
@@ -143,7 +146,12 @@ class Inbox:
         cursor: Any = "0-0"
         while True:
             cursor, entries, *_ = self._redis.xautoclaim(
-                INBOX, GROUP, self._consumer, self._claim_after, start_id=cursor, count=READ_ENTRIES
+                self.shard.inbox,
+                GROUP,
+                self._consumer,
+                self._claim_after,
+                start_id=cursor,
+                count=READ_ENTRIES,
             )
             yield entries
             if cursor == b"0-0":
@@ -151,7 +159,9 @@ class Inbox:
 
     def _new(self) -> Iterator[list[Entry]]:
         while True:
-            answer = self._redis.xreadgroup(GROUP, self._consumer, {INBOX: ">"}, count=READ_ENTRIES)
+            answer = self._redis.xreadgroup(
+                GROUP, self._consumer, {self.shard.inbox: ">"}, count=READ_ENTRIES
+            )
             entries = [entry for part in _streams(answer) for entry in part]
             if not entries:
                 return
@@ -182,7 +192,7 @@ class Inbox:
 
     def _quarantine(self, entry_id: bytes, fields: dict[bytes, bytes], error: Exception) -> None:
         quarantine.add(self._redis, fields, error)
-        self._acknowledge(keys=[INBOX, QUEUED], args=[GROUP, entry_id, packs.claimed_count(fields)])
+        self._delete(entry_id, packs.claimed_count(fields))
         log.error("inbox entry quarantined", entry=entry_id.decode(), stream=QUARANTINE)
 
 

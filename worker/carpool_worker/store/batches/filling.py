@@ -35,21 +35,27 @@ FRESH = {
 
 
 def open_in(
-    connection: sa.Connection, lane: str, model: str, headers: Mapping[str, str], now: Milliseconds
+    connection: sa.Connection,
+    lane: str,
+    model: str,
+    headers: Mapping[str, str],
+    now: Milliseconds,
+    shard: int = 0,
 ) -> Batch:
-    """Return the lane's open batch, locked until the transaction ends; open one if there is none."""
-    current = sa.select(batches).where(batches.c.lane == lane, OPEN)
+    """Return the open batch of a lane and shard, locked until the transaction ends; open one if there is none."""
+    current = sa.select(batches).where(batches.c.lane == lane, batches.c.shard == shard, OPEN)
     while (row := connection.execute(current.with_for_update()).one_or_none()) is None:
         batch_id = new_id()
         opened = FRESH | {
             "id": batch_id,
             "lane": lane,
+            "shard": shard,
             "model": model,
             "headers": json.dumps(dict(headers)),
             "state": BatchState.OPEN,
             "opened_at": now,
         }
-        # The partial unique index allows one open batch a lane, and another aggregator may have just opened it.
+        # The partial unique index allows one open batch a lane and shard; another aggregator may have just opened it.
         if insert_missing(connection, batches, [opened]):
             transition_log.record(connection, "batch open", batch=batch_id, model=model, lane=lane)
     return as_batch(row)
@@ -94,18 +100,23 @@ def seal_opened_before(
     now: Milliseconds,
     lane: str | None = None,
     model: str | None = None,
+    *,
+    wait: bool = True,
 ) -> list[str]:
-    """Seal every open batch (of that lane, of that model) whose first request came before then; return their ids."""
+    """Seal every open batch (of that lane, of that model) whose first request came before then; return their ids.
+
+    Without `wait`, those are left out that are being filled: whoever fills one looks itself when it is done.
+    """
     due = sa.select(batches.c.id).where(
         OPEN, batches.c.opened_at <= opened_before, batches.c.request_count > 0
     )
-    return _seal(connection, due.where(*within(lane, model)), now)
+    return _seal(connection, due.where(*within(lane, model)), now, wait)
 
 
 def seal_to_submit_by(connection: sa.Connection, submit_by: int, now: Milliseconds) -> list[str]:
-    """Seal every open batch that should be submitted by then; return their ids."""
+    """Seal every open batch that should be submitted by then, unless it is being filled; return their ids."""
     due = sa.select(batches.c.id).where(OPEN, batches.c.submit_by <= submit_by, batches.c.request_count > 0)
-    return _seal(connection, due, now)
+    return _seal(connection, due, now, wait=False)
 
 
 def open_since(connection: sa.Connection) -> tuple[int | None, int | None]:
@@ -118,8 +129,8 @@ def open_since(connection: sa.Connection) -> tuple[int | None, int | None]:
     return opened_at, submit_by
 
 
-def _seal(connection: sa.Connection, due: sa.Select[Any], now: Milliseconds) -> list[str]:
-    ids = connection.scalars(due).all()
+def _seal(connection: sa.Connection, due: sa.Select[Any], now: Milliseconds, wait: bool) -> list[str]:
+    ids = connection.scalars(due if wait else due.with_for_update(skip_locked=True)).all()
     return [batch_id for batch_id in ids if seal(connection, batch_id, now)]
 
 
