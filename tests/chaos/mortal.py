@@ -123,6 +123,7 @@ def make_porous() -> None:
     porous(DefaultDialect, "do_commit", lambda *_: "commit")
     porous(httpx2.HTTPTransport, "handle_request", call)
     porous(Script, "__call__", lambda *_: "script")
+    porous(redis.client.Pipeline, "execute", lambda *_: "pipeline")
     porous(celery.Celery, "send_task", lambda self, name, *_: f"sending {name}")
     for command in ("lpop", "xreadgroup", "xautoclaim", "xgroup_delconsumer", "xadd"):
         porous(redis.Redis, command, lambda *_, command=command: command)

@@ -9,7 +9,8 @@ import pytest
 from carpool_worker.app import VISIBILITY_TIMEOUT, app, configuration
 from carpool_worker.coordination.keys import AGENTS, queue
 from carpool_worker.policies.in_doubt import longest_post
-from carpool_worker.settings import LONGEST_SUBMIT_TIMEOUT, read_settings
+from carpool_worker.setting_values import LONGEST_SUBMIT_TIMEOUT
+from carpool_worker.settings import read_settings
 
 
 @pytest.fixture

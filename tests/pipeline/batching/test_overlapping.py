@@ -49,7 +49,7 @@ def pool(engine: sa.Engine, server: redis.Redis, numbers: range, behind: int, li
     append(server, *map(envelope, numbers))
     inbox = Inbox(server, 30)
     for chunk in inbox.chunks():
-        aggregator.pool(engine, chunk.envelopes, replace(limits, behind=behind))
+        aggregator.pool(engine, chunk.packs, replace(limits, behind=behind))
         inbox.acknowledge(chunk)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import redis
@@ -41,7 +42,8 @@ def keyed(number: int, params: bytes) -> Envelope:
 
 def quarantined(server: redis.Redis) -> list[bytes]:
     """The params of the requests in the quarantine."""
-    kept = [fields[OLD_ENTRY_FIELD] for _, fields in server.xrange(QUARANTINE)]  # type: ignore[union-attr]
+    entries: Any = server.xrange(QUARANTINE)
+    kept = [fields[OLD_ENTRY_FIELD] for _, fields in entries]
     return [one.params for packed in kept for one in decode_old_entry(packed)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import tracemalloc
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -64,7 +65,9 @@ def claiming(size: int, content: bytes) -> bytes:
 
 
 def with_dictionary() -> bytes:
-    samples = [b'{"model":"%d","max_tokens":%d}' % (n, n * 7) for n in range(2_000)]
+    samples: list[bytes | bytearray | memoryview] = [
+        b'{"model":"%d","max_tokens":%d}' % (n, n * 7) for n in range(2_000)
+    ]
     known = zstandard.train_dictionary(4_000, samples)
     return zstandard.ZstdCompressor(dict_data=known).compress(of(2, 2))
 
@@ -134,7 +137,7 @@ COLUMNS = ("metadata", "idempotency_keys", "submit_by", "deadlines", "traces", "
 def test_columns_of_another_length_are_quarantined(
     engine: sa.Engine, server: redis.Redis, column: str, count: int
 ) -> None:
-    values = [[]] * count if column == "tags" else [None] * count
+    values: list[Any] = [[]] * count if column == "tags" else [None] * count
     lie = msgspec.structs.replace(entry(*TWO), **{column: values})
     assert_only_that_is_quarantined(engine, server, lie, 2)
 

@@ -8,11 +8,13 @@ from functools import partial
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from tests.fixtures.agents import SUBMIT_POLICY, Carpool, request
 from tests.fixtures.queries import answer_bodies, batch_ids, params_bodies
 
 from carpool import Producer
 from carpool_worker.database import now, read
+from carpool_worker.models import tables
 from carpool_worker.pipeline.submission import cache_planner
 from carpool_worker.pipeline.submission.body import spooled
 from carpool_worker.policies.limits import BODY_FRAME_BYTES, Limits
@@ -37,7 +39,8 @@ PRICES = {"input": 1.5, "output": 7.5, "cache_creation_input": 3.0, "cache_read_
 
 def prompts(carpool: Carpool, batch_id: str) -> list[str]:
     with read(carpool.engine) as connection:
-        params = [body for _, body in bodies.of_batch(connection, batch_id)]
+        query = sa.select(tables.requests.c.prefix).distinct().where(tables.requests.c.prefix.is_not(None))
+        params = [body for _, body in bodies.of_batch(connection, batch_id, list(connection.scalars(query)))]
     return [body.partition(b'"system":"')[2][:1].decode() for body in params]
 
 
