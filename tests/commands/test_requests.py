@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import MODEL, Carpool, request
 from tests.fixtures.command_line import fits_80_columns, rows, run, succeeded
+from tests.fixtures.segments import insert_request
 
 from carpool import Producer, Webhook
 from carpool_worker.app import app as celery
@@ -18,10 +20,25 @@ from carpool_worker.pipeline.delivery import courier
 from carpool_worker.policies.limits import Limits
 from carpool_worker.settings import settings
 from carpool_worker.simulator import RemoteSimulator, Script
+from carpool_worker.states import RequestState
+from carpool_worker.store.reports import requests as report
+from carpool_worker.store.requests.intake import NEVER
+from carpool_worker.store.requests.rows import UNBATCHED
 
 pytestmark = pytest.mark.usefixtures("command_line")
 
 SONNET = "claude-sonnet-4-5"
+HELD = {
+    "client": "tests",
+    "batch_id": UNBATCHED,
+    "state": RequestState.RETRYABLE,
+    "attempt": 0,
+    "params_bytes": 2,
+    "enqueued_at": 1,
+    "held_at": 1,
+    "retry_at": NEVER,
+    "estimate": Decimal(1),
+}
 
 
 def given_batches(carpool: Carpool, producer: Producer, *sizes: int) -> list[str]:
@@ -86,6 +103,41 @@ def test_filters_choose(carpool: Carpool, producer: Producer, redis_url: str) ->
     assert succeeded("requests", "--state", "canceled") == "No such request.\n"
     assert run("requests", "--state", "odd").exit_code == 2
     assert run("requests", "--since", "soon").exit_code == 2
+
+
+def test_a_client_with_many_segments_is_found_like_one_with_few(
+    carpool: Carpool, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = given_batches(carpool, producer, 2, 1)
+    few = listed("--client", "tests")
+
+    monkeypatch.setattr(report, "FEW_SEGMENTS", 1)
+
+    assert listed("--client", "tests") == few == ids
+    assert listed("--client", "nobody") == []
+
+
+def test_pages_of_a_model_begin_with_what_never_was_in_a_batch(carpool: Carpool, producer: Producer) -> None:
+    # Given requests of two models in batches, and one of either that is held
+    given_batches(carpool, producer, 2)
+    producer.enqueue_many([request("a", SONNET), request("b", SONNET)])
+    carpool.aggregate()
+    held = ["1" * 32, "2" * 32]
+    with write(carpool.engine) as connection:
+        for id_, model in zip(held, (SONNET, MODEL), strict=True):
+            insert_request(connection, HELD | {"id": id_, "model": model})
+
+    # When
+    pages = [listed("--model", SONNET, "--limit", "2")]
+    while back := listed("--model", SONNET, "--limit", "2", "--before", pages[0][0]):
+        pages.insert(0, back)
+    onwards = [*held[:1], *listed("--model", SONNET, "--after", held[0])]
+
+    # Then
+    assert [len(page) for page in pages] == [1, 2]
+    assert [id_ for page in pages for id_ in page] == onwards
+    assert onwards[0] == held[0]
+    assert listed("--model", SONNET, "--limit", "1", "--after", held[0]) == [onwards[1]]
 
 
 def test_tags_find_the_requests_that_have_them(carpool: Carpool, producer: Producer, redis_url: str) -> None:
