@@ -26,6 +26,7 @@ from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.settings import Settings
 from carpool_worker.store.bulk import insert_rows, update_rows
 from carpool_worker.store.requests import intake
+from carpool_worker.store.requests.segments import Place
 from carpool_worker.telemetry import logs
 
 MARK = "MARKED-content"
@@ -96,7 +97,7 @@ def test_the_whole_way_with_bad_results_and_rude_receivers(
     [batch] = carpool.rows("SELECT id FROM batches")
     claude = Mangled()
     collector.collect(
-        carpool.engine, claude, batch.id, CollectPolicy(max_attempts=1, retry_interval=1), lambda _: None
+        carpool.engine, claude, batch.id, CollectPolicy(max_attempts=1, retry_interval=1), lambda *_: None
     )
     claude.close()
     carpool.collect()
@@ -132,24 +133,27 @@ def test_entries_that_cant_be_taken(
     assert_nothing_was_quoted(caplog)
 
 
+PLACES = {"a" * 32: Place(1, 0)}
+
+
 def twice(connection: sa.Connection) -> None:
-    intake.insert(connection, "m", "b" * 32, [envelope(), envelope()], 1)
+    intake.insert(connection, "b" * 32, [envelope(), envelope()], PLACES)
 
 
 def too_large(connection: sa.Connection) -> None:
-    intake.insert(connection, "m", "b" * 32, [envelope(enqueued_at=2**63)], 1)
+    intake.insert(connection, "b" * 32, [envelope(enqueued_at=2**63)], PLACES)
 
 
 def in_no_state(connection: sa.Connection) -> None:
-    intake.insert(connection, "m", "b" * 32, [envelope()], 1)
-    rows = [("a" * 32, MARK)]
-    update_rows(connection, "requests", {"state": "text"}, rows, "requests.attempt = 1")
+    intake.insert(connection, "b" * 32, [envelope()], PLACES)
+    rows = [(bytes.fromhex("a" * 32), MARK)]
+    update_rows(connection, "requests", {"state": "text"}, rows, "requests.attempt = 1", {})
 
 
 def no_number(connection: sa.Connection) -> None:
-    intake.insert(connection, "m", "b" * 32, [envelope()], 1)
-    rows = [("a" * 32, MARK)]
-    update_rows(connection, "requests", {"finished_at": "bigint"}, rows, "requests.attempt = 1")
+    intake.insert(connection, "b" * 32, [envelope()], PLACES)
+    rows = [(bytes.fromhex("a" * 32), MARK)]
+    update_rows(connection, "requests", {"finished_at": "bigint"}, rows, "requests.attempt = 1", {})
 
 
 def nul(connection: sa.Connection) -> None:
@@ -158,7 +162,7 @@ def nul(connection: sa.Connection) -> None:
 
 
 def ended_at_no_time(connection: sa.Connection) -> None:
-    intake.insert(connection, "m", "b" * 32, [envelope()], 1)
+    intake.insert(connection, "b" * 32, [envelope()], PLACES)
     connection.execute(sa.update(tables.requests).values(finished_at=1))
 
 
@@ -167,7 +171,7 @@ def test_statements_that_the_database_refuses(
     engine: sa.Engine, fail: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given / When
-    with pytest.raises((sa.exc.DBAPIError, OverflowError)) as refused, write(engine) as connection:
+    with pytest.raises((sa.exc.DBAPIError, OverflowError, TypeError)) as refused, write(engine) as connection:
         fail(connection)
 
     # Then neither it nor what caused it quotes the row

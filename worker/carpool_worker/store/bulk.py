@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from itertools import chain
 from typing import Any
 
@@ -11,9 +11,6 @@ import psycopg
 import sqlalchemy as sa
 
 from carpool_worker.database import is_postgres, psycopg_connection
-
-POSTGRES_NAME = 63
-"""Letters of a table's name."""
 
 SQLITE_VALUES = 4_000
 """Values per statement; SQLite allows 32,766, and larger statements are no faster."""
@@ -77,12 +74,10 @@ def update_rows(
         return _update_postgres(connection, table, columns, rows, where, same)
     sets = ", ".join(f"{name} = ?" for name in (*same, *columns))
     fixed = tuple(same.values())
-    with closing(connection.connection.cursor()) as cursor:
-        cursor.executemany(
-            f"UPDATE {table} SET {sets} WHERE id = ? AND {where}",  # noqa: S608
-            [(*fixed, *values, id_) for id_, *values in rows],
-        )
-        return int(cursor.rowcount)
+    return connection.exec_driver_sql(
+        f"UPDATE {table} SET {sets} WHERE id = ? AND {where}",  # noqa: S608
+        [(*fixed, *values, id_) for id_, *values in rows],
+    ).rowcount
 
 
 def _update_postgres(
@@ -108,7 +103,9 @@ def _copied(
 
     PostgreSQL knows nothing of its contents: without these settings it would read all of `table` for a hash join.
     """
-    name = f"{table}_{'_'.join(columns)}"[:POSTGRES_NAME]
+    name = (
+        f"{table}_{zlib.crc32(','.join(columns).encode()):08x}"  # names of PostgreSQL are cut at 63 letters
+    )
     types = "".join(f", {column} {kind}" for column, kind in columns.items())
     connection.exec_driver_sql(
         f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} (id uuid PRIMARY KEY{types}) ON COMMIT DELETE ROWS"

@@ -176,7 +176,8 @@ def _pool(
     shard: int,
 ) -> Filled:
     arrived_first, conflicting = _new(connection, packs)
-    new = regrouped(arrived_first)
+    prefixes = {one.id: prefix_of(one.params) for pack in arrived_first for one in pack.envelopes}
+    new = regrouped(arrived_first, prefixes)
     envelopes = [envelope for pack in new for envelope in pack.envelopes]
     split = budgeter.split(connection, envelopes, budgets, at)
     places = segments.insert(connection, [(pack.envelopes, pack.packed()) for pack in new])
@@ -190,7 +191,6 @@ def _pool(
         arrived = [Arrived(envelope, places[envelope.id].segment_id) for envelope in lanes[name]]
         for batch_id, part in fill(connection, lane, arrived, in_force, at, filled):
             some = [one.envelope for one in part]
-            prefixes = {envelope.id: prefix_of(envelope.params) for envelope in some}
             intake.insert(connection, batch_id, some, places, split.estimates, prefixes)
     return filled
 

@@ -83,20 +83,30 @@ def claimed_count(fields: Mapping[bytes, bytes]) -> int:
         return 0
 
 
-def regrouped(packs: Iterable[Pack]) -> list[Pack]:
-    """Return the packs, with the requests of small ones that share their terms put together."""
+def regrouped(packs: Iterable[Pack], prefixes: Mapping[str, str | None]) -> list[Pack]:
+    """Return the packs, with the requests of small ones that share their terms put together.
+
+    Those that share a prompt follow each other, as far as whole packs allow: a batch may end between any two.
+    `prefixes` names the prompt of each request, by its id.
+    """
+
+    def prompt(envelope: Envelope) -> str:
+        return prefixes[envelope.id] or ""
+
     large: list[Pack] = []
-    small: list[Pack] = []
+    small: list[Envelope] = []
     for one in packs:
-        (large if len(one.envelopes) >= SMALL else small).append(one)
-    if len(small) < 2:
-        return large + small
-    alike = _by_terms(envelope for one in small for envelope in one.envelopes)
-    return large + [
+        if len(one.envelopes) >= SMALL:
+            large.append(one)
+        else:
+            small += one.envelopes
+    alike = _by_terms(sorted(small, key=prompt))
+    packed_again = [
         Pack(envelopes[span])
         for envelopes in alike.values()
         for span in spans([len(one.params) for one in envelopes])
     ]
+    return sorted(large + packed_again, key=lambda pack: prompt(pack.envelopes[0]))
 
 
 def _read_entry(entry: Entry) -> Pack:

@@ -25,11 +25,17 @@ class PromptGroup(NamedTuple):
 def groups_in(connection: sa.Connection, batch_id: str, most: int) -> list[PromptGroup]:
     """Return up to `most` prefixes that several requests of a batch share, the most frequent first."""
     row, number = requests.c, sa.func.count()
-    found = sa.select(row.prefix, number, sa.func.min(row.id)).where(
-        row.batch_id == batch_id, row.state == RequestState.BATCHED, row.prefix.is_not(None)
+    waiting = row.batch_id == batch_id, row.state == RequestState.BATCHED
+    found = sa.select(row.prefix, number, sa.func.min(row.segment_id)).where(
+        *waiting, row.prefix.is_not(None)
     )
     shared = found.group_by(row.prefix).having(number > 1).order_by(number.desc(), row.prefix).limit(most)
-    return [PromptGroup(*one) for one in connection.execute(shared)]
+    groups = connection.execute(shared).all()
+    earliest = [segment_id for _, _, segment_id in groups]
+    members = sa.select(row.prefix, row.id).where(*waiting, row.segment_id.in_(earliest))
+    ordered = connection.execute(members.order_by(row.segment_id.desc(), row.position.desc()))
+    samples = {one.prefix: one.id for one in ordered}  # the last that is set is the first
+    return [PromptGroup(prefix, count, samples[prefix]) for prefix, count, _ in groups]
 
 
 def used(connection: sa.Connection, lane: str, since: int) -> frozenset[str]:
