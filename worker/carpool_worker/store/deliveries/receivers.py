@@ -65,7 +65,8 @@ def forget_past(connection: sa.Connection, now: int) -> None:
 
 def next_unparked(connection: sa.Connection) -> int | None:
     """Return when the time of the next receiver is over, if any is parked."""
-    return connection.scalar(sa.select(sa.func.min(parked_receivers.c.parked_until)))
+    next_: int | None = connection.scalar(sa.select(sa.func.min(parked_receivers.c.parked_until)))
+    return next_
 
 
 def is_parked(now: int) -> sa.ColumnElement[bool]:
