@@ -5,8 +5,9 @@ All requests of an entry are of one lane and callback: what they share is given 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -91,47 +92,57 @@ def pack_entry(requests: Sequence[CheckedRequest]) -> bytes:
     )
 
 
-def envelopes(entry: Entry) -> Iterator[Envelope]:
-    """Yield the requests of an entry, one by one; raises ValueError if its parts don't belong together."""
+def envelopes(entry: Entry) -> list[Envelope]:
+    """Return the requests of an entry, one by one; raises ValueError if its parts don't belong together."""
     bodies = unpack(entry.params)
-    if len(entry.ids) % ID_BYTES:
-        raise ValueError(f"ids: must have {ID_BYTES} bytes each")
-    ids = [entry.ids[start : start + ID_BYTES].hex() for start in range(0, len(entry.ids), ID_BYTES)]
-    nothing = [None] * len(ids)
-    for id_, params, enqueued_at, metadata, key, submit_by, deadline, trace, custom_id, tags in zip(
-        ids,
+    count, digits = len(bodies), entry.ids.hex()
+    if len(entry.ids) != ID_BYTES * count or len(entry.enqueued_at) != count:
+        raise ValueError("ids and enqueued_at: there must be one for each of the params")
+    columns: Iterator[tuple[Any, ...]] = zip(
+        (digits[start : start + 2 * ID_BYTES] for start in range(0, len(digits), 2 * ID_BYTES)),
         bodies,
         entry.enqueued_at,
-        entry.metadata or nothing,
-        entry.idempotency_keys or nothing,
-        entry.submit_by or nothing,
-        entry.deadlines or nothing,
-        entry.traces or nothing,
-        entry.custom_ids or nothing,
-        entry.tags or nothing,
+        _of_each(entry.metadata, count),
+        _of_each(entry.idempotency_keys, count),
+        _of_each(entry.submit_by, count),
+        _of_each(entry.traces, count),
+        _of_each(entry.custom_ids, count),
+        _of_each(entry.deadlines, count),
+        _of_each(entry.tags, count),
         strict=True,
-    ):
-        yield Envelope(
-            id=id_,
-            client=entry.client,
-            model=entry.model,
-            params=params,
-            headers=entry.headers,
-            callback=entry.callback,
-            metadata=metadata,
-            idempotency_key=key,
-            enqueued_at=enqueued_at,
-            priority=entry.priority,
-            submit_by=submit_by,
-            trace=trace,
-            reply_to=entry.reply_to,
-            account=entry.account,
-            gateway_key=entry.gateway_key,
-            client_batch=entry.client_batch,
-            custom_id=custom_id,
-            deadline=deadline,
-            tags=tuple(tags or ()),
+    )
+    return [
+        Envelope(
+            id_,
+            entry.client,
+            entry.model,
+            params,
+            entry.headers,
+            entry.callback,
+            metadata,
+            key,
+            enqueued_at,
+            entry.priority,
+            submit_by,
+            trace,
+            entry.reply_to,
+            entry.account,
+            entry.gateway_key,
+            entry.client_batch,
+            custom_id,
+            deadline,
+            tuple(tags or ()),
         )
+        for id_, params, enqueued_at, metadata, key, submit_by, trace, custom_id, deadline, tags in columns
+    ]
+
+
+def _of_each(column: Sequence[Any] | None, count: int) -> Iterable[Any]:
+    if column is None:
+        return repeat(None, count)
+    if len(column) != count:
+        raise ValueError("a list must have an item for each of the requests")
+    return column
 
 
 def _column(values: list[Value | None]) -> list[Value | None] | None:

@@ -92,7 +92,8 @@ def test_a_retry_is_estimated_first_and_then_puts_the_requests_back(
     id_ = producer.enqueue(request("b"))
     carpool.aggregate()
     carpool.change(
-        f"UPDATE requests SET state = 'discarded', outcome = 'expired', finished_at = batched_at WHERE id = '{id_}'"
+        "UPDATE requests SET state = 'discarded', outcome = 'expired', finished_at = enqueued_at"
+        f" WHERE id = id_of('{id_}')"
     )
 
     # When

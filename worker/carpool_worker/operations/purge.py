@@ -143,7 +143,8 @@ def _erase(engine: sa.Engine, client: str, purged: Purged, progress: Progress) -
                 last, count, gone = erase(connection, client, last, PAGE_SEGMENTS)
             purged.gone.update(gone)
             purged.requests += count
-            progress(count)
+            if count:
+                progress(count)
 
 
 def _erase_copies(engine: sa.Engine, server: redis.Redis, client: str, purged: Purged) -> None:

@@ -1,9 +1,10 @@
-"""Inserts and updates of many rows, in the fastest way that each database has."""
+"""Inserts and updates of many rows, and conditions on many ids, in the fastest way that each database has."""
 
 from __future__ import annotations
 
+import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -11,6 +12,7 @@ import psycopg
 import sqlalchemy as sa
 
 from carpool_worker.database import is_postgres, psycopg_connection
+from carpool_worker.models.columns import Id
 
 SQLITE_VALUES = 4_000
 """Values per statement; SQLite allows 32,766, and larger statements are no faster."""
@@ -53,6 +55,19 @@ def _copy(
         # Its text quotes the row, which may be a prompt, and errors are logged: only its type is passed on.
         kind = sa.exc.IntegrityError if isinstance(error, psycopg.errors.IntegrityError) else sa.exc.DataError
         raise kind(f"COPY {table}", None, type(error)()) from None
+
+
+def one_of(
+    connection: sa.Connection, column: sa.ColumnElement[Any], ids: Iterable[str]
+) -> sa.ColumnElement[bool]:
+    """Return the condition that a column of ids is one of these, which may be thousands."""
+    # A single parameter, so that neither database parses and caches a statement per number of ids. (psycopg would adapt
+    # a list id by id; PostgreSQL's planner misjudges the size of a set that a function returns.)
+    if is_postgres(connection):
+        listed = sa.func.string_to_array(",".join(ids), ",", type_=sa.ARRAY(sa.Text))
+        return column == sa.any_(sa.cast(listed, sa.ARRAY(Id)))
+    each = sa.func.json_each(json.dumps(list(ids))).table_valued("value")
+    return column.in_(sa.select(sa.func.id_of(each.c.value, type_=Id)))
 
 
 def update_rows(

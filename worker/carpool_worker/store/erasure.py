@@ -73,11 +73,19 @@ def erase_answers(connection: sa.Connection, client: str, after: int, limit: int
     row = answers.c
     page = sa.select(row.id).where(row.client == client, row.id > after).order_by(row.id).limit(limit)
     ids = list(connection.scalars(page))
-    unwanted = {
-        segment_id: [at for at, one in enumerate(all_) if one not in (ERASED, CANCELED_BODY)]
-        for segment_id, all_ in bodies(connection, answers, ids)
-    }
-    erased = erase(connection, answers, unwanted)
+    awaited = set(
+        connection.scalars(sa.select(row.id).where(row.id.in_(ids), coverage.awaits_delivery(row.id)))
+    )
+    erased, whole = 0, []
+    for segment_id, all_ in bodies(connection, answers, ids):
+        unwanted = [at for at, one in enumerate(all_) if one not in (ERASED, CANCELED_BODY)]
+        if segment_id in awaited or CANCELED_BODY in all_:
+            erase(connection, answers, {segment_id: unwanted})
+        else:
+            whole.append(segment_id)
+        erased += len(unwanted)
+    coverage.prune(connection, whole)
+    connection.execute(sa.delete(answers).where(row.id.in_(whole)))
     return Erased(ids[-1] if len(ids) == limit else None, 0, Counter(answers=erased))
 
 

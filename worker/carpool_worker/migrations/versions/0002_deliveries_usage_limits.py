@@ -56,22 +56,22 @@ def upgrade() -> None:
         "ix_deliveries_aside",
         "deliveries",
         ["state", "due_at"],
-        sqlite_where=sa.text("deliveries.state IN ('delivering', 'retryable')"),
-        postgresql_where=sa.text("deliveries.state IN ('delivering', 'retryable')"),
+        sqlite_where=sa.text("state IN ('delivering', 'retryable')"),
+        postgresql_where=sa.text("state IN ('delivering', 'retryable')"),
     )
     op.create_index(
         "ix_deliveries_available",
         "deliveries",
         ["receiver", "client", "due_at"],
-        sqlite_where=sa.text("deliveries.state = 'available'"),
-        postgresql_where=sa.text("deliveries.state = 'available'"),
+        sqlite_where=sa.text("state = 'available'"),
+        postgresql_where=sa.text("state = 'available'"),
     )
     op.create_index(
         "ix_deliveries_discarded",
         "deliveries",
         ["discarded_at"],
-        sqlite_where=sa.text("deliveries.discarded_at IS NOT NULL"),
-        postgresql_where=sa.text("deliveries.discarded_at IS NOT NULL"),
+        sqlite_where=sa.text("discarded_at IS NOT NULL"),
+        postgresql_where=sa.text("discarded_at IS NOT NULL"),
     )
     op.create_table(
         "delivery_attempts",

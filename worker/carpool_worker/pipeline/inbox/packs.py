@@ -7,20 +7,18 @@ version 1, and small packs, such as those of single enqueues, are packed again, 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
-from typing import Any
 
+from carpool import entries
 from carpool.contract import ENTRY_FIELD, OLD_ENTRY_FIELD, Entry, Envelope, decode_entry, decode_old_entry
-from carpool.segments import pack, spans, unpack
+from carpool.request_ids import ID_BYTES
+from carpool.segments import pack, spans
 from carpool_worker.pipeline.inbox.checks import UNREADABLE, check, check_terms
 
 SMALL = 20
 """Packs with fewer requests are packed again, with others of the same terms. From 20 on a segment takes hardly more
 room, and no more time, than one of 200."""
-
-ID_BYTES = 16
 
 
 @dataclass(slots=True)
@@ -110,63 +108,15 @@ def regrouped(packs: Iterable[Pack], prefixes: Mapping[str, str | None]) -> list
 
 
 def _read_entry(entry: Entry) -> Pack:
-    bodies = unpack(entry.params)
-    count = len(bodies)
-    if len(entry.ids) != ID_BYTES * count or len(entry.enqueued_at) != count:
-        raise ValueError("ids and enqueued_at: there must be one for each of the params")
     check_terms(entry)
-    envelopes = list(_envelopes(entry, bodies))
+    envelopes = entries.envelopes(entry)
     check(envelopes, terms_are_checked=True)
     return Pack(envelopes, entry.params)
-
-
-def _envelopes(entry: Entry, bodies: Sequence[bytes]) -> Iterator[Envelope]:
-    count = len(bodies)
-    own = (entry.metadata, entry.idempotency_keys, entry.submit_by, entry.traces, entry.custom_ids)
-    columns = zip(
-        _hex_ids(entry.ids),
-        bodies,
-        entry.enqueued_at,
-        *(_column(name, count) for name in own),
-        _column(entry.deadlines, count),
-        _column(entry.tags, count),
-        strict=True,
-    )
-    for id_, params, at, metadata, key, submit_by, trace, custom_id, deadline, tags in columns:
-        yield Envelope(
-            id_,
-            entry.client,
-            entry.model,
-            params,
-            entry.headers,
-            entry.callback,
-            metadata,
-            key,
-            at,
-            entry.priority,
-            submit_by,
-            trace,
-            entry.reply_to,
-            entry.account,
-            entry.gateway_key,
-            entry.client_batch,
-            custom_id,
-            deadline,
-            tuple(tags or ()),
-        )
 
 
 def _hex_ids(ids: bytes) -> list[str]:
     digits = ids.hex()
     return [digits[start : start + 32] for start in range(0, len(digits), 32)]
-
-
-def _column(values: Sequence[Any] | None, count: int) -> Iterable[Any]:
-    if values is None:
-        return repeat(None, count)
-    if len(values) != count:
-        raise ValueError("a list must have an item for each of the requests")
-    return values
 
 
 def _by_terms(envelopes: Iterable[Envelope]) -> dict[tuple[object, ...], list[Envelope]]:

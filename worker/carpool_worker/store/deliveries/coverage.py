@@ -12,7 +12,7 @@ from carpool.request_ids import ID_BYTES
 from carpool_worker.models.deliveries import REST
 from carpool_worker.models.tables import answers, attempts, deliveries, requests
 from carpool_worker.states import FINAL_DELIVERY_STATES, DeliveryState
-from carpool_worker.store.bulk import insert_rows
+from carpool_worker.store.bulk import insert_rows, one_of
 from carpool_worker.store.deliveries import statements
 from carpool_worker.store.deliveries.outcomes import MADE, OUT, OWN, WAITS, letters_of, text
 
@@ -96,7 +96,7 @@ def of_requests(connection: sa.Connection, ids: Collection[str]) -> list[Coverin
     query = (
         sa.select(requests.c.id, requests.c.answer_position, *deliveries.c)
         .join(requests, COVERS)
-        .where(requests.c.id.in_(ids))
+        .where(one_of(connection, requests.c.id, ids))
         .order_by(requests.c.answer_id, requests.c.answer_position)
     )
     return [covering(row, row.id, row.answer_position) for row in connection.execute(query)]
@@ -138,7 +138,7 @@ def forget(connection: sa.Connection, ids: Collection[str]) -> set[str]:
 
     Returns those that a courier is delivering right now: they stay.
     """
-    claimed = sa.select(requests.c.id).where(requests.c.id.in_(ids), is_claimed())
+    claimed = sa.select(requests.c.id).where(one_of(connection, requests.c.id, ids), is_claimed())
     _take_out(connection, ids, _row.state != DeliveryState.DELIVERING)
     return set(connection.scalars(claimed))
 
@@ -148,9 +148,9 @@ def erase(connection: sa.Connection, ids: Collection[str]) -> int:
 
     Those are the delivered ones, and those given up. One that is still due stays.
     """
-    connection.execute(sa.delete(attempts).where(attempts.c.request_id.in_(ids)))
+    connection.execute(sa.delete(attempts).where(one_of(connection, attempts.c.request_id, ids)))
     taken = _take_out(connection, ids, _row.state.in_(FINAL_DELIVERY_STATES))
-    theirs = sa.select(requests.c.answer_id).where(requests.c.id.in_(ids))
+    theirs = sa.select(requests.c.answer_id).where(one_of(connection, requests.c.id, ids))
     erring = sa.update(deliveries).where(_row.answer_id.in_(theirs), _row.last_error.is_not(None))
     connection.execute(erring.values(last_error=None))
     return taken
@@ -188,7 +188,7 @@ def _take_out(connection: sa.Connection, ids: Collection[str], condition: sa.Col
     query = (
         sa.select(requests.c.answer_position, *deliveries.c)
         .join(requests, COVERS)
-        .where(requests.c.id.in_(ids), condition)
+        .where(one_of(connection, requests.c.id, ids), condition)
         .order_by(_row.answer_id, _row.position)
         .with_for_update(of=deliveries)
     )

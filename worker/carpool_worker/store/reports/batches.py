@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
+from carpool.contract import REQUEST_ID
 from carpool_worker.models import Batch
 from carpool_worker.models.tables import batches, requests
 from carpool_worker.states import BatchState
@@ -47,8 +48,8 @@ def _conditions(
 
 def find(connection: sa.Connection, named: str) -> Batch | None:
     """Return the batch with this id, here or at Anthropic, or None."""
-    found = sa.select(batches).where(sa.or_(batches.c.id == named, batches.c.claude_id == named))
-    row = connection.execute(found).one_or_none()
+    column = batches.c.id if REQUEST_ID.fullmatch(named) else batches.c.claude_id
+    row = connection.execute(sa.select(batches).where(column == named)).one_or_none()
     return None if row is None else Batch(**row._mapping)
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from carpool.contract import REQUEST_ID
-from carpool_worker.database import is_postgres
-from carpool_worker.models.columns import Id
 from carpool_worker.models.tables import requests
 from carpool_worker.states import RequestState
+from carpool_worker.store.bulk import one_of
 from carpool_worker.store.requests import segments
 from carpool_worker.store.requests.segments import Terms
 
@@ -117,14 +115,7 @@ def among(
 
     What is no id, as in the results of another program's batch, is none of the table's.
     """
-    ids = filter(REQUEST_ID.fullmatch, ids)
-    # A single parameter, so that neither database parses and caches a statement per number of ids. (psycopg would adapt
-    # a list id by id; PostgreSQL's planner misjudges the size of a set that a function returns.)
-    if is_postgres(connection):
-        listed = sa.func.string_to_array(",".join(ids), ",", type_=sa.ARRAY(sa.Text))
-        return column == sa.any_(sa.cast(listed, sa.ARRAY(Id)))
-    each = sa.func.json_each(json.dumps(list(ids))).table_valued("value")
-    return column.in_(sa.select(sa.func.id_of(each.c.value, type_=Id)))
+    return one_of(connection, column, filter(REQUEST_ID.fullmatch, ids))
 
 
 def in_states(states: Iterable[RequestState]) -> str:
