@@ -40,6 +40,7 @@ class CheckedRequest(msgspec.Struct, frozen=True, gc=False):
     idempotency_key: str | None = None
     submit_by: int | None = None  # milliseconds since the epoch
     trace: str | None = None
+    tags: tuple[str, ...] = ()
 
 
 class OpenEntry:
@@ -61,6 +62,8 @@ class OpenEntry:
         size = self.size + len(request.params)
         if request.metadata is not None or request.idempotency_key is not None:
             size += len(request.metadata or b"") + len(request.idempotency_key or "")
+        if request.tags:
+            size += sum(map(len, request.tags))
         if size > SEGMENT_BYTES and self.requests:
             return False
         self.requests.append(request)
@@ -88,6 +91,7 @@ def pack_entry(requests: Sequence[CheckedRequest]) -> bytes:
             idempotency_keys=_column([one.idempotency_key for one in requests]),
             submit_by=_column([one.submit_by for one in requests]),
             traces=_column([one.trace for one in requests]),
+            tags=[list(one.tags) for one in requests] if any(one.tags for one in requests) else None,
         )
     )
 

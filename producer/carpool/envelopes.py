@@ -13,14 +13,14 @@ from uuid_utils import uuid7
 
 from carpool import callbacks, tracing
 from carpool.callbacks import Callback
-from carpool.contract import CLIENT_NAME, MAX_PRIORITY, MAX_WAIT, batch_headers, mint_id
+from carpool.contract import CLIENT_NAME, batch_headers, mint_id
 from carpool.encoding import encode
 from carpool.entries import CheckedRequest, EntryTerms
 from carpool.exceptions import InvalidRequest, InvalidSetting
+from carpool.keywords import checked_key, checked_priority, checked_tags, checked_trace, checked_wait
 from carpool.params import check_params
 
 MAX_METADATA_BYTES = 16_384
-MAX_KEY_LENGTH = 256
 HEADER_VALUE = re.compile(r"[!-+\--~]{1,256}")
 """Visible ASCII without the comma, which separates the values of one header (RFC 9110, section 5.6.1)."""
 
@@ -40,6 +40,9 @@ class EnqueueOptions(TypedDict, total=False):
     """Where the answer goes: a Webhook, a Task, or None, which keeps it for `wait`."""
     metadata: Any
     """Any JSON value of at most 16,384 bytes; it comes back with the answer."""
+    tags: Sequence[str]
+    """Up to 10 short texts by which people find the request: `carpool requests --tag`. Each is 1 to 64 printable
+    characters without spaces. They are not in the answer, and may be seen by whoever operates Carpool."""
     betas: Sequence[str]
     """Values of the `anthropic-beta` header. Only requests with the same headers share a batch."""
     user_profile_id: str | None
@@ -76,6 +79,7 @@ class Request(msgspec.Struct, frozen=True):
     betas: Sequence[str] | None = None
     priority: int | None = None
     max_wait: float | None = None
+    tags: Sequence[str] | None = None
 
 
 class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,11 +92,12 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
     workspace_id: str | None
     max_wait: int | None  # milliseconds
     trace: str | None
+    tags: tuple[str, ...] = ()
 
     def request(self, params: Params, key: str | None = None) -> CheckedRequest:
         """Return one request that has no options of its own but the key; raises InvalidRequest."""
-        key = None if key is None else _checked_key(key)
-        return self._request(params, self.terms, self.metadata, self.max_wait, key)
+        key = None if key is None else checked_key(key)
+        return self._request(params, self.terms, self.metadata, self.max_wait, key, self.tags)
 
     def overridden(self, request: Request) -> CheckedRequest:
         """Return one request, whose own options override these; raises InvalidRequest."""
@@ -101,17 +106,26 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
             request.params,
             self._terms(request),
             self.metadata if metadata is None else encode("metadata", metadata, MAX_METADATA_BYTES),
-            self.max_wait if wait is None else _checked_wait(wait),
-            None if key is None else _checked_key(key),
+            self.max_wait if wait is None else checked_wait(wait),
+            None if key is None else checked_key(key),
+            self.tags if request.tags is None else checked_tags(request.tags),
         )
 
     def _request(
-        self, params: Params, terms: EntryTerms, metadata: bytes | None, max_wait: int | None, key: str | None
+        self,
+        params: Params,
+        terms: EntryTerms,
+        metadata: bytes | None,
+        max_wait: int | None,
+        key: str | None,
+        tags: tuple[str, ...],
     ) -> CheckedRequest:
         body, now = check_params(params), time_ns() // 1_000_000
         id_ = uuid7().bytes if key is None else bytes.fromhex(mint_id(terms.client, key))
         submit_by = None if max_wait is None else now + max_wait
-        return CheckedRequest(terms, params["model"], id_, body, now, metadata, key, submit_by, self.trace)
+        return CheckedRequest(
+            terms, params["model"], id_, body, now, metadata, key, submit_by, self.trace, tags
+        )
 
     def _terms(self, request: Request) -> EntryTerms:
         callback, betas, priority, shared = request.callback, request.betas, request.priority, self.terms
@@ -123,7 +137,7 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
             if betas is None
             else _headers(betas, self.user_profile_id, self.workspace_id),
             shared.callback if callback is None else callbacks.encode(callback, allow_http=self.allow_http),
-            shared.priority if priority is None else _checked_priority(priority),
+            shared.priority if priority is None else checked_priority(priority),
             shared.reply_to,
         )
 
@@ -141,7 +155,7 @@ def check_options(
         raise TypeError(f"got an unexpected keyword argument {min(options.keys() - KNOWN_OPTIONS)!r}")
     metadata, max_wait, trace = options.get("metadata"), options.get("max_wait"), options.get("trace")
     profile, workspace = options.get("user_profile_id"), options.get("workspace_id")
-    betas = options.get("betas", ())
+    betas, tags = options.get("betas", ()), options.get("tags", ())
     shared = (
         client,
         allow_http,
@@ -162,8 +176,9 @@ def check_options(
         metadata=None if metadata is None else encode("metadata", metadata, MAX_METADATA_BYTES),
         user_profile_id=profile,
         workspace_id=workspace,
-        max_wait=None if max_wait is None else _checked_wait(max_wait),
-        trace=tracing.current() if trace is None else _checked_trace(trace),
+        max_wait=None if max_wait is None else checked_wait(max_wait),
+        trace=tracing.current() if trace is None else checked_trace(trace),
+        tags=checked_tags(tags) if tags else (),
     )
 
 
@@ -189,7 +204,7 @@ def _checked_terms(
         client,
         _headers(betas, user_profile_id, workspace_id),
         None if callback is None else callbacks.encode(callback, allow_http=allow_http),
-        _checked_priority(priority),
+        checked_priority(priority),
         reply_to,
     )
 
@@ -220,28 +235,3 @@ def _checked_header(field: str, value: object) -> str:
     if not isinstance(value, str) or not HEADER_VALUE.fullmatch(value):
         raise InvalidRequest(field, "must be visible ASCII without spaces or commas")
     return value
-
-
-def _checked_key(key: object) -> str:
-    if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_LENGTH or not key.isprintable():
-        raise InvalidRequest("idempotency_key", f"must be 1 to {MAX_KEY_LENGTH} printable characters")
-    return key
-
-
-def _checked_trace(trace: object) -> str:
-    if not isinstance(trace, str) or not tracing.TRACEPARENT.fullmatch(trace):
-        raise InvalidRequest("trace", "must be a W3C traceparent, 00-…")
-    return trace
-
-
-def _checked_priority(priority: object) -> int:
-    if type(priority) is not int or abs(priority) > MAX_PRIORITY:
-        raise InvalidRequest("priority", f"must be an integer from -{MAX_PRIORITY} to {MAX_PRIORITY}")
-    return priority
-
-
-def _checked_wait(seconds: object) -> int:
-    """Return `max_wait` in milliseconds; raises InvalidRequest."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_WAIT:
-        raise InvalidRequest("max_wait", f"must be seconds, more than 0 and {MAX_WAIT:,} (30 days) at most")
-    return int(seconds * 1_000)

@@ -32,6 +32,7 @@ class Enqueued(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     priority: int
     max_wait: float | None  # seconds
+    tags: tuple[str, ...] = ()
 
 
 class InMemoryProducer:
@@ -167,6 +168,7 @@ def _enqueued(envelope: Envelope) -> Enqueued:
         headers=envelope.headers,
         priority=envelope.priority,
         max_wait=None if envelope.submit_by is None else (envelope.submit_by - envelope.enqueued_at) / 1_000,
+        tags=envelope.tags,
     )
 
 

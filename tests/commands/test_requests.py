@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from tests.fixtures.agents import MODEL, Carpool, request
 from tests.fixtures.command_line import fits_80_columns, rows, run, succeeded
 from tests.fixtures.segments import insert_request
@@ -15,7 +14,6 @@ from tests.fixtures.segments import insert_request
 from carpool import Producer, Webhook
 from carpool_worker.app import app as celery
 from carpool_worker.database import write
-from carpool_worker.models import tables
 from carpool_worker.pipeline.delivery import courier
 from carpool_worker.policies.limits import Limits
 from carpool_worker.settings import settings
@@ -143,12 +141,10 @@ def test_pages_of_a_model_begin_with_what_never_was_in_a_batch(carpool: Carpool,
 def test_tags_find_the_requests_that_have_them(carpool: Carpool, producer: Producer, redis_url: str) -> None:
     # Given a tag that requests of two clients have, and one that none has
     with Producer(redis_url, client="search") as other:
-        others = other.enqueue(request("c"))
-    first, second = producer.enqueue(request("a")), producer.enqueue(request("b"))
+        others = other.enqueue(request("c"), tags=["eu"])
+    first = producer.enqueue(request("a"), tags=["invoice-7", "eu"])
+    second = producer.enqueue(request("b"), tags=["eu"])
     carpool.aggregate()
-    given_tags(carpool, "tests", first, "invoice-7", "eu")
-    given_tags(carpool, "tests", second, "eu")
-    given_tags(carpool, "search", others, "eu")
 
     # When, Then
     assert listed("--tag", "invoice-7") == [first]
@@ -157,12 +153,6 @@ def test_tags_find_the_requests_that_have_them(carpool: Carpool, producer: Produ
     assert listed("--tag", "invoice-7", "--client", "search") == listed("--tag", "invoice") == []
     assert "tags: eu, invoice-7\n" in succeeded("requests", "show", first)
     assert json.loads(succeeded("requests", "show", others, "--json"))["tags"] == ["eu"]
-
-
-def given_tags(carpool: Carpool, client: str, id_: str, *tags: str) -> None:
-    with write(carpool.engine) as connection:
-        rows = [{"client": client, "tag": tag, "request_id": id_} for tag in tags]
-        connection.execute(sa.insert(tables.tags), rows)
 
 
 def test_since_finds_what_came_into_a_batch_long_after_that_was_opened(

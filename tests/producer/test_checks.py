@@ -213,6 +213,15 @@ def test_a_callback_of_another_kind_is_refused(callback: Any) -> None:
         ({"max_wait": math.nan}, "max_wait"),
         ({"max_wait": True}, "max_wait"),
         ({"max_wait": "60"}, "max_wait"),
+        ({"tags": "invoice"}, "tags"),
+        ({"tags": {"invoice"}}, "tags"),
+        ({"tags": [str(number) for number in range(11)]}, "tags"),
+        ({"tags": ["ok", "two words"]}, "tags[1]"),
+        ({"tags": [""]}, "tags[0]"),
+        ({"tags": ["x" * 65]}, "tags[0]"),
+        ({"tags": ["a\0b"]}, "tags[0]"),
+        ({"tags": ["\ud800"]}, "tags[0]"),
+        ({"tags": [7]}, "tags[0]"),
     ],
 )
 def test_a_bad_keyword_is_refused_by_its_name(common: Any, field: str) -> None:
@@ -299,12 +308,15 @@ def test_a_request_overrides_the_options_of_its_call(params: dict[str, Any]) -> 
             "workspace_id": "w",
             "priority": 5,
             "max_wait": 60,
+            "tags": ["invoice-7", "é"],
         },
     )
     # When
     plain = common.request(params)
     own = common.overridden(
-        Request(params, callback=Task("c"), metadata=2, betas=["d", "a"], priority=0, max_wait=0.5)
+        Request(
+            params, callback=Task("c"), metadata=2, betas=["d", "a"], priority=0, max_wait=0.5, tags=["eu"]
+        )
     )
     # Then
     assert (plain.terms.callback, plain.metadata) == (callbacks.encode(Task("a")), b"1")
@@ -313,6 +325,7 @@ def test_a_request_overrides_the_options_of_its_call(params: dict[str, Any]) -> 
     assert own.terms.headers == {"anthropic-beta": "a,d", "anthropic-workspace-id": "w"}
     assert (plain.terms.priority, plain.submit_by) == (5, plain.enqueued_at + 60_000)
     assert (own.terms.priority, own.submit_by) == (0, own.enqueued_at + 500)
+    assert (plain.tags, own.tags) == (("invoice-7", "é"), ("eu",))
 
 
 def test_by_default_the_priority_is_0_and_submit_windows_are_waited_for(params: dict[str, Any]) -> None:

@@ -54,9 +54,10 @@ def test_what_each_request_may_have_for_itself_does_not_separate_them(
 ) -> None:
     # When
     keyed = Request(params, idempotency_key="k", max_wait=60)
-    producer.enqueue_many([Request(params, metadata=1), params, keyed])
+    producer.enqueue_many([Request(params, metadata=1), params, keyed], tags=["eu", "eu"])
     # Then
     [entry] = worker.entries()
+    assert [one.tags for one in entry] == [("eu",)] * 3
     assert [one.metadata for one in entry] == [b"1", None, None]
     assert [one.idempotency_key for one in entry] == [None, None, "k"]
     assert [one.submit_by and one.submit_by - one.enqueued_at for one in entry] == [None, None, 60_000]

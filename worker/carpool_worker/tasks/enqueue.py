@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import sleep
 from typing import Any, cast
 
@@ -32,6 +32,7 @@ def enqueue(
     client: str = "default",
     priority: int = 0,
     max_wait: float | None = None,
+    tags: Sequence[str] = (),
 ) -> None:
     """Enqueue a request for a service that uses only Celery; invalid params fail the task, with field and rule.
 
@@ -43,6 +44,7 @@ def enqueue(
         metadata=metadata,
         priority=priority,
         max_wait=max_wait,
+        tags=tags,
         trace=tracing.current() or _trace_of(self.request),
     )
     key = f"celery {self.request.id}" if idempotency_key is None else idempotency_key

@@ -7,7 +7,7 @@ whole batch, or keep an answer from its callback.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -25,6 +25,7 @@ from carpool.contract import (
     Envelope,
 )
 from carpool.envelopes import MAX_BETAS_LENGTH, check_client
+from carpool.keywords import checked_tags
 from carpool.params import is_model
 from carpool.tracing import TRACEPARENT
 
@@ -39,8 +40,6 @@ UNREADABLE = (KeyError, ValueError, RecursionError, MemoryError)
 
 REPLY_LIST = re.compile(re.escape(REPLIES) + "[0-9a-f]{32}")
 NAME = re.compile("[!-~]{1,128}")
-TAG = re.compile(r"[^\s\x00-\x1f\x7f]{1,64}")
-MAX_TAGS = 10
 
 ESCAPED_NUL = b"\\u0000"
 
@@ -82,7 +81,7 @@ def check(envelopes: Iterable[Envelope], *, terms_are_checked: bool = False) -> 
         if envelope.metadata:
             _check_json("metadata", envelope.metadata)  # becomes part of the answer as it is
         if envelope.tags:
-            _check_tags(envelope.tags)
+            checked_tags(envelope.tags)
         _check_name("custom_id", envelope.custom_id)
 
 
@@ -93,13 +92,6 @@ def check_cancel(command: Cancel) -> None:
     check_client(command.client)
     if not 0 <= command.at <= LATEST:
         raise ValueError("at: must be milliseconds since the epoch")
-
-
-def _check_tags(tags: Sequence[str]) -> None:
-    if len(tags) > MAX_TAGS or not all(map(TAG.fullmatch, tags)):
-        raise ValueError(
-            f"tags: must be {MAX_TAGS} at most, each 1 to 64 printable characters without spaces"
-        )
 
 
 def _check_name(field: str, name: str | None) -> None:

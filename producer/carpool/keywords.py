@@ -1,0 +1,56 @@
+"""Checks the keywords of an enqueue that stand for themselves, each on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from carpool import tracing
+from carpool.contract import MAX_PRIORITY, MAX_WAIT
+from carpool.exceptions import InvalidRequest
+
+MAX_KEY_LENGTH = 256
+MAX_TAGS = 10
+MAX_TAG_LENGTH = 64
+
+
+def checked_tags(tags: object) -> tuple[str, ...]:
+    """Return the tags of a request, each once; raises InvalidRequest."""
+    if isinstance(tags, str) or not isinstance(tags, Sequence) or len(tags) > MAX_TAGS:
+        raise InvalidRequest("tags", f"must be a list of at most {MAX_TAGS} strings")
+    for at, tag in enumerate(tags):
+        if not isinstance(tag, str) or not 0 < len(tag) <= MAX_TAG_LENGTH or not _is_one_word(tag):
+            rule = f"must be 1 to {MAX_TAG_LENGTH} printable characters without spaces"
+            raise InvalidRequest(f"tags[{at}]", rule)
+    return tuple(dict.fromkeys(tags))
+
+
+def checked_key(key: object) -> str:
+    """Return an idempotency key; raises InvalidRequest."""
+    if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_LENGTH or not key.isprintable():
+        raise InvalidRequest("idempotency_key", f"must be 1 to {MAX_KEY_LENGTH} printable characters")
+    return key
+
+
+def checked_trace(trace: object) -> str:
+    """Return a traceparent; raises InvalidRequest."""
+    if not isinstance(trace, str) or not tracing.TRACEPARENT.fullmatch(trace):
+        raise InvalidRequest("trace", "must be a W3C traceparent, 00-…")
+    return trace
+
+
+def checked_priority(priority: object) -> int:
+    """Return a priority; raises InvalidRequest."""
+    if type(priority) is not int or abs(priority) > MAX_PRIORITY:
+        raise InvalidRequest("priority", f"must be an integer from -{MAX_PRIORITY} to {MAX_PRIORITY}")
+    return priority
+
+
+def checked_wait(seconds: object) -> int:
+    """Return `max_wait` in milliseconds; raises InvalidRequest."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_WAIT:
+        raise InvalidRequest("max_wait", f"must be seconds, more than 0 and {MAX_WAIT:,} (30 days) at most")
+    return int(seconds * 1_000)
+
+
+def _is_one_word(text: str) -> bool:
+    return text.isprintable() and " " not in text
