@@ -43,8 +43,8 @@ def aggregate(name: str = shards.FIRST.name) -> None:
     Beat sends it for the first shard; from there it goes on to the others that have entries.
     """
     shard, one = shards.named(name), settings()
-    if shard is shards.FIRST:
-        others = (other for other in shards.filled(server()) if other is not shard)
+    if shard == shards.FIRST:
+        others = (other for other in shards.filled(server()) if other != shard)
         followups.notify(
             "aggregate", [other.name for other in others if not is_locked(server(), other.lease)]
         )

@@ -30,7 +30,8 @@ class Shard(NamedTuple):
 
 FIRST = Shard()
 SHARDS = (
-    *(Shard(str(number), number, inbox_of(number), queued_of(number)) for number in range(MAX_SHARDS)),
+    FIRST,
+    *(Shard(str(number), number, inbox_of(number), queued_of(number)) for number in range(1, MAX_SHARDS)),
     Shard("old", FIRST.number, OLD_INBOX, OLD_QUEUED),
 )
 """All there can be: the numbered ones, and the stream of protocol version 1, whose batches are the first shard's."""
