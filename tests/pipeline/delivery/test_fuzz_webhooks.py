@@ -23,6 +23,7 @@ from carpool_worker.pipeline.delivery.addresses import TargetRefused
 from carpool_worker.pipeline.delivery.channels.webhook import WebhookChannel
 from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.settings import read_settings
+from carpool_worker.store.deliveries.receivers import host_and_port
 
 hosts = st.one_of(
     st.text(max_size=12),
@@ -94,7 +95,7 @@ def test_a_url_that_is_accepted_is_decided_about(monkeypatch: pytest.MonkeyPatch
 
     async def decide(url: str) -> Sent:
         async with WebhookChannel(settings, Names("127.0.0.1")) as channel:
-            assert isinstance(channel.receiver(url), str)
+            assert isinstance(host_and_port(url), str)
             return await channel.send(outgoing(url))
 
     @fuzzed(300)

@@ -7,8 +7,8 @@ Retry-After is obeyed, and anything else is tried again on a schedule with jitte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from carpool_worker.states import DELIVER, GIVE_UP, SNOOZE, DeliveryState
 from carpool_worker.units import DAY, SECOND
@@ -41,8 +41,7 @@ class Event(Enum):
     """Not sent: other deliveries come first, or an operator has to set something first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """The outcome of a try to send."""
 
     event: Event
@@ -51,8 +50,7 @@ class Sent:
     retry_after: float | None = None  # seconds until it may be tried again, at least
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The delivery's next state, the seconds until it is tried again, why, and what else follows."""
 
     state: DeliveryState
@@ -60,6 +58,9 @@ class Decision:
     error: str | None = None
     counts: bool = True  # False: nothing was sent, so this was not a try
     stops_endpoint: bool = False
+
+
+DELIVERED = Decision(DELIVER.target)
 
 
 def after_delivery(sent: Sent, attempt: int, schedule: Sequence[float], chance: float) -> Decision:
@@ -73,7 +74,7 @@ def after_delivery(sent: Sent, attempt: int, schedule: Sequence[float], chance: 
     if sent.event is Event.REFUSED:
         return Decision(GIVE_UP.target, error=sent.detail, counts=False)
     if _succeeded(sent):
-        return Decision(DELIVER.target)
+        return DELIVERED
     if sent.status == GONE:
         return Decision(
             GIVE_UP.target, error="answered 410: this endpoint wants no more deliveries", stops_endpoint=True

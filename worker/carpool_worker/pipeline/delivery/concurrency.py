@@ -35,16 +35,15 @@ class ReceiverSpeed(Enum):
 class Receiver(Generic[Item]):
     """The deliveries to one receiver: those that wait, and how many are in flight."""
 
-    def __init__(self) -> None:
+    __slots__ = ("in_flight", "is_ready", "is_slow", "most", "speed", "waiting")
+
+    def __init__(self, most: int = 0) -> None:
         self.waiting: deque[Item] = deque()
         self.in_flight = 0
         self.is_ready = False  # among those that may start one
         self.speed = ReceiverSpeed.UNKNOWN
-
-    @property
-    def is_slow(self) -> bool:
-        """Whether it is one of those that share a small part of the whole."""
-        return self.speed is ReceiverSpeed.SLOW
+        self.is_slow = False  # one of those that share a small part of the whole
+        self.most = most  # that may be in flight
 
 
 class ReceiverLimits(Generic[Item]):
@@ -67,7 +66,9 @@ class ReceiverLimits(Generic[Item]):
 
     def add(self, name: str, item: Item, is_failing: bool = False) -> None:
         """Queue an item for the receiver `name`; it may be started immediately. `is_failing`: its last try failed."""
-        receiver = self._receivers.setdefault(name, Receiver())
+        receiver = self._receivers.get(name)
+        if receiver is None:
+            receiver = self._receivers[name] = Receiver(self._per_receiver[ReceiverSpeed.UNKNOWN])
         if is_failing and receiver.speed is ReceiverSpeed.UNKNOWN:
             self._set_speed(name, ReceiverSpeed.SLOW)
         receiver.waiting.append(item)
@@ -129,12 +130,12 @@ class ReceiverLimits(Generic[Item]):
             (self._slow_ready if receiver.is_slow else self._ready).remove(name)
             receiver.is_ready = False
         self._slow_in_flight += receiver.in_flight * ((speed is ReceiverSpeed.SLOW) - receiver.is_slow)
-        receiver.speed = speed
+        receiver.speed, receiver.most = speed, self._per_receiver[speed]
+        receiver.is_slow = speed is ReceiverSpeed.SLOW
 
     def _list_if_ready(self, name: str) -> None:
         receiver = self._receivers[name]
-        has_room = receiver.in_flight < self._per_receiver[receiver.speed]
-        if receiver.waiting and has_room and not receiver.is_ready:
+        if receiver.waiting and receiver.in_flight < receiver.most and not receiver.is_ready:
             receiver.is_ready = True
             (self._slow_ready if receiver.is_slow else self._ready).append(name)
 

@@ -9,7 +9,7 @@ from time import monotonic
 
 from carpool_worker import database
 from carpool_worker.pipeline.delivery.claims import Findings
-from carpool_worker.policies.deliveries import Event, Sent, after_delivery
+from carpool_worker.policies.deliveries import Decision, Event, Sent, after_delivery
 from carpool_worker.states import DELIVER, GIVE_BACK, GIVE_UP, DeliveryState
 from carpool_worker.store.deliveries.outcomes import (
     MADE,
@@ -77,21 +77,10 @@ class InFlight:
             claim.letters[position] = MADE
         else:
             milliseconds = Milliseconds(round(seconds * SECOND))
-            now = database.now()
-            attempt = SendAttempt(now - milliseconds, milliseconds, sent.status, sent.detail, decision.counts)
-            where = (request_id, position, attempt)
-            if is_made:
-                outcome = DeliveryOutcome.delivered(*where)
-            elif decision.state is GIVE_UP.target:
-                outcome = DeliveryOutcome.given_up(
-                    *where, decision.error, stops_endpoint=decision.stops_endpoint
-                )
-            else:
-                due_at = now + round(decision.seconds * SECOND)
-                outcome = DeliveryOutcome.snoozed(*where, due_at, decision.error)
+            outcome = _outcome(request_id, position, sent, decision, milliseconds)
             (claim.tries if decision.counts else claim.unsent).append(outcome)
-        if sent.event is Event.DEFERRED and sent.detail:
-            self.notices[sent.detail] += 1
+            if sent.event is Event.DEFERRED and sent.detail:
+                self.notices[sent.detail] += 1
         if claim.claimed.channel == "webhook" and decision.counts:
             self._note_health(claim.claimed.target, is_made, decision.stops_endpoint)
         self._count_down(claim, 1)
@@ -148,3 +137,16 @@ class InFlight:
             else:
                 self.open -= 1
                 yield concluded(claim.claimed, claim.letters, tries, claim.unsent)
+
+
+def _outcome(
+    request_id: str, position: int, sent: Sent, decision: Decision, milliseconds: Milliseconds
+) -> DeliveryOutcome:
+    now = database.now()
+    attempt = SendAttempt(now - milliseconds, milliseconds, sent.status, sent.detail, decision.counts)
+    where = (request_id, position, attempt)
+    if decision.state is DELIVER.target:
+        return DeliveryOutcome.delivered(*where)
+    if decision.state is GIVE_UP.target:
+        return DeliveryOutcome.given_up(*where, decision.error, stops_endpoint=decision.stops_endpoint)
+    return DeliveryOutcome.snoozed(*where, now + round(decision.seconds * SECOND), decision.error)

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import NamedTuple
 
-from carpool.answers import rfc3339
 from carpool_worker import database
 from carpool_worker.pipeline.delivery.backlog import LOADED_DELIVERIES, Backlog
 from carpool_worker.pipeline.delivery.channels import Channel, Channels, Outgoing
@@ -18,7 +17,7 @@ from carpool_worker.policies.deliveries import GONE as GONE_STATUS
 from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.settings import Settings
 from carpool_worker.store.deliveries.endpoints import ANSWERED_GONE
-from carpool_worker.store.requests.sendable import Sendable, answer_json
+from carpool_worker.store.requests.sendable import Sendable, answer_json, time_text
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import after
 
@@ -85,7 +84,7 @@ class Sending:
         if not contents:
             self._in_flight.refuse(claim, str(GONE.detail))
         for content in contents:
-            if content.facts is None:
+            if content.request is None:
                 self._in_flight.settle(claim, content.request_id, content.position, GONE)
                 continue
             self._loaded += 1
@@ -170,25 +169,25 @@ class Sending:
 
 async def send(channel: Channel, letter: Letter) -> Sent:
     """Send one delivery; an exception that the channel did not expect counts as a failed try."""
-    claimed, facts = letter.claim.claimed, letter.content.facts
-    if facts is None:
+    claimed, request = letter.claim.claimed, letter.content.request
+    if request is None:
         return GONE
     try:
         outgoing = Outgoing(
-            request_id=facts.id,
-            state=facts.state,
-            target=claimed.target,
-            callback=facts.callback or "",
-            finished_at=rfc3339(facts.finished_at),
-            answer=answer_json(facts, letter.content.body),
-            trace=facts.trace,
+            request.id,
+            request.state,
+            claimed.target,
+            letter.content.callback,
+            time_text(request.finished_at),
+            answer_json(letter.content),
+            request.trace,
         )
         return await channel.send(outgoing)
     except Exception as error:
         # Only its type: its message could quote the answer.
         log.error(
             "delivery channel failed",
-            request=facts.id,
+            request=request.id,
             channel=claimed.channel,
             error=type(error).__name__,
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from contextlib import closing
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -12,21 +13,23 @@ import sqlalchemy as sa
 
 from carpool.answers import dollars, message_and_error, rfc3339
 from carpool.contract import to_json
-from carpool_worker.models.tables import answers, batches, requests, segments
+from carpool_worker.database import is_postgres, psycopg_connection
+from carpool_worker.models.tables import answers, batches
 from carpool_worker.store.deliveries.outcomes import Claimed
-from carpool_worker.store.requests.rows import among
-from carpool_worker.store.requests.segments import bodies, split
+from carpool_worker.store.requests import segments
+from carpool_worker.store.requests.segments import Terms, bodies, split
 
 Key = tuple[int, int]
 """Of a row of deliveries: the segment of answers, and the position in it."""
 
 
 class EndedRequest(NamedTuple):
-    """What is known of a request that has ended; money in picodollars."""
+    """What is known of a request that has ended: columns of `requests`; money in picodollars."""
 
     id: str
-    client: str
-    model: str
+    answer_id: int | None
+    segment_id: int
+    batch_id: str
     state: str
     outcome: str
     attempt: int
@@ -35,43 +38,32 @@ class EndedRequest(NamedTuple):
     finished_at: int
     cost: int | None
     list_price: int | None
-    claude_id: str | None
     input_tokens: int | None
     output_tokens: int | None
     cache_write_tokens: int | None
     cache_read_tokens: int | None
-    answer_id: int
-    callback: str | None
     trace: str | None
 
 
-@dataclass(slots=True)
-class Sendable:
-    """An answer to be sent; without facts, if its request is gone or was retried."""
+class Sendable(NamedTuple):
+    """An answer to be sent; without its request, if that is gone or was retried."""
 
     request_id: str
     position: int
-    facts: EndedRequest | None
+    request: EndedRequest | None
+    terms: Terms | None
+    claude_id: str | None  # of its batch
     body: bytes
 
+    @property
+    def callback(self) -> str:
+        """Where it goes, as JSON."""
+        return (self.terms.callback if self.terms else None) or ""
 
-# States as text and dollars as stored: turning them into objects would cost as much as all the rest.
-_FACTS = (
-    sa.select(
-        *(requests.c[name] for name in ("id", "client")),
-        segments.c.model,
-        sa.type_coerce(requests.c.state, sa.Text),
-        *(requests.c[name] for name in ("outcome", "attempt", "metadata", "enqueued_at", "finished_at")),
-        *(sa.type_coerce(requests.c[name], sa.BigInteger) for name in ("cost", "list_price")),
-        batches.c.claude_id,
-        *(requests.c[name] for name in ("input_tokens", "output_tokens")),
-        *(requests.c[name] for name in ("cache_write_tokens", "cache_read_tokens", "answer_id")),
-        segments.c.callback,
-        requests.c.trace,
-    )
-    .join_from(requests, segments, segments.c.id == requests.c.segment_id)
-    .join(batches, batches.c.id == requests.c.batch_id, isouter=True)
-)
+
+_COLUMNS = ", ".join(EndedRequest._fields)
+_ON_POSTGRES = f"SELECT {_COLUMNS} FROM requests WHERE id = ANY(string_to_array(%s, ',')::uuid[])"  # noqa: S608
+_ON_SQLITE = f"SELECT {_COLUMNS} FROM requests WHERE id IN (SELECT id_of(value) FROM json_each(?))"  # noqa: S608
 
 
 def load(connection: sa.Connection, claims: Sequence[Claimed], most_bytes: int) -> dict[Key, list[Sendable]]:
@@ -86,55 +78,99 @@ def load(connection: sa.Connection, claims: Sequence[Claimed], most_bytes: int) 
     ids = {row.id: row.ids for row in connection.execute(known)}
     loaded: dict[Key, list[Sendable]] = {one[:2]: [] for one in claims if one.answer_id not in ids}
     places = {one[:2]: _places(one, split(ids[one.answer_id])) for one in claims if one.answer_id in ids}
-    wanted = [id_ for some in places.values() for _, id_ in some]
-    found = {
-        row[0]: EndedRequest._make(row) for row in connection.execute(_FACTS.where(among(connection, wanted)))
-    }
+    found = {row.id: row for row in _rows(connection, [id_ for some in places.values() for _, id_ in some])}
+    terms = segments.terms(connection, {row.segment_id for row in found.values()})
+    claude_ids = _claude_ids(connection, {row.batch_id for row in found.values()})
+
+    def sendable(position: int, id_: str, answer_id: int, body: bytes) -> Sendable:
+        row = found.get(id_)
+        if row is None or row.answer_id != answer_id:
+            return Sendable(id_, position, None, None, None, body)
+        return Sendable(id_, position, row, terms[row.segment_id], claude_ids.get(row.batch_id), body)
+
     size = 0
     for answer_id, all_ in bodies(connection, answers, ids):
         for one in alike[answer_id]:
-            loaded[one[:2]] = [
-                Sendable(id_, position, _still(found.get(id_), answer_id), all_[position])
-                for position, id_ in places[one[:2]]
-            ]
-            size += sum(len(all_[position]) for position, _ in places[one[:2]])
+            loaded[one[:2]] = [sendable(at, id_, answer_id, all_[at]) for at, id_ in places[one[:2]]]
+            size += sum(len(all_[at]) for at, _ in places[one[:2]])
         if size > most_bytes:
             break
     return loaded
 
 
-def answer_json(facts: EndedRequest, body: bytes) -> bytes:
-    """Return the contract's Answer as JSON, with the Message as Claude's API sent it."""
+def answer_json(content: Sendable) -> bytes:
+    """Return the contract's Answer as JSON, with the Message as Claude's API sent it.
+
+    Raises:
+        ValueError: its request is gone.
+    """
     # By hand, as the objects for it would take four times as long.
-    message, error = message_and_error(body)
+    request, terms = content.request, content.terms
+    if request is None or terms is None:
+        raise ValueError("the request is gone")
+    message, error = message_and_error(content.body)
+    (
+        id_,
+        _,
+        _,
+        _,
+        state,
+        outcome,
+        attempt,
+        metadata,
+        enqueued_at,
+        finished_at,
+        cost,
+        list_price,
+        *tokens,
+        _,
+    ) = request
     head = (
-        f'{{"id":"{facts.id}","client":"{facts.client}","model":{_text(facts.model)},"state":"{facts.state}",'
-        f'"outcome":{_text(facts.outcome)},"message":'
+        f'{{"id":"{id_}","client":"{terms.client}","model":{_text(terms.model)},"state":"{state}",'
+        f'"outcome":{_text(outcome)},"message":'
     )
     tail = (
-        f',"usage":{_usage(facts)},"cost":{_amount(facts.cost)},"list_price":{_amount(facts.list_price)},'
-        f'"metadata":{facts.metadata or "null"},"attempts":{facts.attempt},"batch_id":{_text(facts.claude_id)},'
-        f'"enqueued_at":"{rfc3339(facts.enqueued_at)}","finished_at":"{rfc3339(facts.finished_at)}"}}'
+        f',"usage":{_usage(*tokens)},"cost":{_amount(cost)},"list_price":{_amount(list_price)},'
+        f'"metadata":{metadata or "null"},"attempts":{attempt},"batch_id":{_text(content.claude_id)},'
+        f'"enqueued_at":"{time_text(enqueued_at)}","finished_at":"{time_text(finished_at)}"}}'
     )
     return b"".join((head.encode(), message, b',"error":', error, tail.encode()))
+
+
+time_text = lru_cache(maxsize=4_096)(rfc3339)
+"""A time (milliseconds since the epoch) as RFC 3339 has it; those of many requests are the same."""
+
+
+def _rows(connection: sa.Connection, ids: Sequence[str]) -> list[EndedRequest]:
+    # Past SQLAlchemy, whose rows would take as long as all the rest.
+    if is_postgres(connection):
+        with psycopg_connection(connection) as driver, driver.cursor(binary=True) as cursor:
+            found = cursor.execute(_ON_POSTGRES, [",".join(ids)]).fetchall()
+            return list(map(EndedRequest._make, found))
+    with closing(connection.connection.cursor()) as cursor:
+        rows = cursor.execute(_ON_SQLITE, (json.dumps(ids),)).fetchall()
+    return [EndedRequest._make((row[0].hex(), *row[1:3], row[3].hex(), *row[4:])) for row in rows]
+
+
+def _claude_ids(connection: sa.Connection, batch_ids: Collection[str]) -> dict[str, str]:
+    query = sa.select(batches.c.id, batches.c.claude_id).where(batches.c.id.in_(batch_ids))
+    return {row.id: row.claude_id for row in connection.execute(query)}
 
 
 def _places(claimed: Claimed, ids: Sequence[str]) -> list[tuple[int, str]]:
     return [(position, ids[position]) for position in claimed.positions()]
 
 
-def _still(facts: EndedRequest | None, answer_id: int) -> EndedRequest | None:
-    return facts if facts is not None and facts.answer_id == answer_id else None
-
-
-def _usage(facts: EndedRequest) -> str:
-    if facts.input_tokens is None:
+def _usage(inp: int | None, out: int | None, written: int | None, read: int | None) -> str:
+    if inp and out and not written and not read:
+        return f'{{"input_tokens":{inp},"output_tokens":{out}}}'
+    if inp is None:
         return "null"
     counts = {
-        "input_tokens": facts.input_tokens,
-        "output_tokens": facts.output_tokens,
-        "cache_creation_input_tokens": facts.cache_write_tokens,
-        "cache_read_input_tokens": facts.cache_read_tokens,
+        "input_tokens": inp,
+        "output_tokens": out,
+        "cache_creation_input_tokens": written,
+        "cache_read_input_tokens": read,
     }
     return "{" + ",".join([f'"{name}":{count}' for name, count in counts.items() if count]) + "}"
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from carpool_worker.policies.deliveries import Sent
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """One answer, ready to be sent."""
 
     request_id: str
@@ -24,9 +22,6 @@ class Outgoing:
 
 class Channel(Protocol):
     """Sends answers to one kind of callback."""
-
-    def receiver(self, target: str) -> str:
-        """Return the name of the receiver; the number of deliveries in flight to each is limited."""
 
     async def send(self, outgoing: Outgoing) -> Sent:
         """Send one answer. A failure is returned as a Sent, never raised."""

@@ -51,10 +51,6 @@ class TaskChannel:
         self._threads.shutdown()
         self._connections.force_close_all()
 
-    def receiver(self, target: str) -> str:
-        """Return the broker, which all tasks share."""
-        return "broker"
-
     async def send(self, outgoing: Outgoing) -> Sent:
         """Send one answer, in a thread."""
         callback = decode_callback(outgoing.callback)

@@ -45,11 +45,6 @@ class Found:
 
 
 @lru_cache(maxsize=MOST_LOOKUPS)
-def authority(target: str) -> str:
-    """Return the host and port of a URL; raises ValueError if it is none for webhooks."""
-    return _url(target).authority
-
-
 @lru_cache(maxsize=MOST_LOOKUPS)
 def parse(target: str) -> Target:
     """Return the parts of a URL, its path as the client wrote it: `%2F` is not `/` to every server.

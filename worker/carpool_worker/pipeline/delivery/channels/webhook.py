@@ -15,7 +15,7 @@ from carpool.webhooks import delivery_body, sign
 from carpool_worker.pipeline.delivery.addresses import Resolve, TargetRefused, resolve
 from carpool_worker.pipeline.delivery.channels import Outgoing
 from carpool_worker.pipeline.delivery.channels.post import Post, trust
-from carpool_worker.pipeline.delivery.channels.targets import Found, Lookups, Target, authority, parse
+from carpool_worker.pipeline.delivery.channels.targets import Found, Lookups, Target, parse
 from carpool_worker.pipeline.delivery.channels.transfers import TransferFailed, Transfers
 from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.policies.retry_after import parse_retry_after
@@ -60,13 +60,6 @@ class WebhookChannel:
         if self._sweep:
             self._sweep.cancel()
         self._transfers.close()
-
-    def receiver(self, target: str) -> str:
-        """Return the host and port."""
-        try:
-            return authority(target)
-        except ValueError:
-            return ""
 
     async def send(self, outgoing: Outgoing) -> Sent:
         """Sign and post one answer."""
