@@ -116,13 +116,13 @@ def test_a_client_with_many_segments_is_found_like_one_with_few(
 
 
 def test_pages_of_a_model_begin_with_what_never_was_in_a_batch(carpool: Carpool, producer: Producer) -> None:
-    # Given requests of two models in batches, and one of either that is held
+    # Given requests of two models in batches, and others that are held
     given_batches(carpool, producer, 2)
     producer.enqueue_many([request("a", SONNET), request("b", SONNET)])
     carpool.aggregate()
-    held = ["1" * 32, "2" * 32]
+    held = ["1" * 32, "3" * 32]
     with write(carpool.engine) as connection:
-        for id_, model in zip(held, (SONNET, MODEL), strict=True):
+        for id_, model in (("1" * 32, SONNET), ("2" * 32, MODEL), ("3" * 32, SONNET)):
             insert_request(connection, HELD | {"id": id_, "model": model})
 
     # When
@@ -132,9 +132,9 @@ def test_pages_of_a_model_begin_with_what_never_was_in_a_batch(carpool: Carpool,
     onwards = [*held[:1], *listed("--model", SONNET, "--after", held[0])]
 
     # Then
-    assert [len(page) for page in pages] == [1, 2]
+    assert [len(page) for page in pages] == [2, 2]
     assert [id_ for page in pages for id_ in page] == onwards
-    assert onwards[0] == held[0]
+    assert onwards[:2] == held
     assert listed("--model", SONNET, "--limit", "1", "--after", held[0]) == [onwards[1]]
 
 
