@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import AT_ONCE, Carpool, request
 from tests.fixtures.command_line import run, succeeded
+from tests.fixtures.deliveries import deliver
 from tests.fixtures.inbox import entry, envelope
 from tests.fixtures.queries import rows
 from tests.fixtures.retention import DELIVER_ALL, row
@@ -15,6 +18,7 @@ from tests.fixtures.segments import insert_requests
 
 from carpool import Producer, Request, Webhook
 from carpool.contract import ENTRY_FIELD, encode_entry
+from carpool.results import Result
 from carpool_worker.database import read, write
 from carpool_worker.exceptions import ParamsGone
 from carpool_worker.models.tables import params
@@ -85,6 +89,29 @@ def test_what_it_said_is_gone_and_what_the_other_said_is_there(
         assert carpool.rows(f"SELECT * FROM {table}") == []
     assert carpool.rows("SELECT callback FROM segments") == [(None,)]
     assert "Erased: 0 params, 0 answers, 0 deliveries" in purge(other)
+
+
+def test_a_delivery_that_is_due_is_made_without_the_content(
+    carpool: Carpool, redis_url: str, receiver: Any
+) -> None:
+    # Given two answers that are due to a callback
+    with Producer(redis_url, client="billing", allow_http=True) as producer:
+        callback = Webhook(receiver.url("/claude"))
+        ids = list(producer.enqueue_many([request("MARK-a"), request("MARK-b")], callback=callback))
+    carpool.until(lambda: carpool.ended(2))
+
+    # When both are purged before they are sent
+    for id_ in ids:
+        assert "1 answers, 0 deliveries" in purge(id_)
+    assert deliver(carpool.engine) == 2
+
+    # Then it was called for both, and nothing is left but what the ledger keeps
+    sent = [Result.from_json(json.loads(body)["data"]) for _, body in receiver.posts["/claude"]]
+    assert sorted(one.id for one in sent) == sorted(ids)
+    assert [one.error and one.error.type for one in sent] == ["answer_pruned"] * 2
+    for id_ in ids:
+        purge(id_)
+    assert [carpool.rows(f"SELECT * FROM {table}") for table in ("answers", "deliveries")] == [[], []]
 
 
 def test_one_that_waits_is_canceled_and_the_other_is_answered(

@@ -35,8 +35,8 @@ def keyed(name: str, ended: float | None, **columns: Any) -> dict[str, Any]:
 
 
 def given_all_about(engine: sa.Engine, request_id: str) -> None:
-    """A delivery, a try, a tag, and a cancel command that came too late."""
-    given_delivery(engine, request_id, DeliveryState.DELIVERED)
+    """A dead letter, a try, a tag, and a cancel command that came too late."""
+    given_delivery(engine, request_id, DeliveryState.DISCARDED)
     tried = {"request_id": request_id, "attempt": 1, "at": days_ago(1), "milliseconds": 1}
     with write(engine) as connection:
         connection.execute(sa.insert(DeliveryAttempt).values(**tried))

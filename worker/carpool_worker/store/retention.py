@@ -37,6 +37,9 @@ class Pruned(NamedTuple):
     dropped: int
 
 
+NOTHING = Pruned(None, 0)
+
+
 class _Ends(NamedTuple):
     """How many requests of a segment have not ended, and when the last of the others did."""
 
@@ -57,6 +60,8 @@ def prune_params(connection: sa.Connection, before: Milliseconds, after: int, li
     due = sa.select(row.id, row.ids).join_from(params, segments, row.id == params.c.id)
     due = due.where(params.c.id > after, params.c.id < first_id(before), row.ends_after <= before)
     members = _members(connection, due.order_by(params.c.id).limit(limit))
+    if not members:
+        return NOTHING
     ended = _ended(connection, members, before)
     gone = connection.execute(sa.delete(params).where(params.c.id.in_(ended)))
     return Pruned(_last(members, limit), gone.rowcount)
@@ -73,9 +78,11 @@ def prune_answers(connection: sa.Connection, before: Milliseconds, after: int, l
     old = sa.select(row.id, awaited).where(row.id > after, row.id < first_id(before))
     found = dict(connection.execute(old.order_by(row.id).limit(limit)).all())
     gone = [segment_id for segment_id, is_awaited in found.items() if not is_awaited]
+    if not gone:
+        return Pruned(_last(found, limit), 0)
     coverage.prune(connection, gone)
     connection.execute(sa.delete(answers).where(row.id.in_(gone)))
-    return Pruned(max(found) if len(found) == limit else None, len(gone))
+    return Pruned(_last(found, limit), len(gone))
 
 
 def prune_keys(connection: sa.Connection, before: Milliseconds, after: int, limit: int) -> Pruned:
@@ -88,6 +95,8 @@ def prune_keys(connection: sa.Connection, before: Milliseconds, after: int, limi
     due = sa.select(row.id, row.ids).where(KEYED, row.id > after, row.id < first_id(before))
     due = due.where(row.ends_after <= before, ~kept)
     members = _members(connection, due.order_by(row.id).limit(limit))
+    if not members:
+        return NOTHING
     ended = _ended(connection, members, before)
     blocked = _awaited(connection, members) | _answered(connection, members)
     free = {one: members[one] for one in ended if blocked.isdisjoint(members[one])}
@@ -168,8 +177,8 @@ def _forget(connection: sa.Connection, ids: Sequence[str]) -> int:
     return connection.execute(sa.delete(requests).where(among(connection, ids))).rowcount
 
 
-def _last(members: Members, limit: int) -> int | None:
-    return max(members) if len(members) == limit else None
+def _last(looked_at: Collection[int], limit: int) -> int | None:
+    return max(looked_at) if len(looked_at) == limit else None
 
 
 def _all(members: Members) -> Iterable[str]:
