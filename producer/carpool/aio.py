@@ -90,7 +90,10 @@ class AsyncProducer:
         return self._results(ReplyWaiter(self._options, ids, timeout, monotonic()))
 
     async def close(self) -> None:
-        """Close the connections; the producer opens new ones when it is used again."""
+        """Drop unread answers, and close the connections; the producer opens new ones when it is used again."""
+        if unread := self._options.pushed.abandoned():
+            with suppress(redis.RedisError):
+                await self._redis.delete(unread)
         await self._redis.aclose()
         await self._reader.aclose()
 

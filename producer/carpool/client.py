@@ -59,7 +59,8 @@ class Producer:
         """Enqueue one request and return its id, 32 hex digits.
 
         `params` are those of the Messages API; `EnqueueOptions` explains the other keywords (`callback`, `metadata`,
-        `betas`, …). The same `idempotency_key` from the same client is the same request.
+        `betas`, …). The same `idempotency_key` from the same client is the same request; with other params the first
+        stands, and the other is quarantined.
 
         Raises:
             InvalidRequest: the params or an option break a rule; nothing is enqueued.
@@ -143,7 +144,10 @@ class Producer:
         return self._results(ReplyWaiter(self._options, ids, timeout, monotonic()))
 
     def close(self) -> None:
-        """Close the connections; the producer opens new ones when it is used again."""
+        """Drop unread answers, and close the connections; the producer opens new ones when it is used again."""
+        if unread := self._options.pushed.abandoned():
+            with suppress(redis.RedisError):
+                self._redis.delete(unread)
         self._redis.close()
         self._reader.close()
 

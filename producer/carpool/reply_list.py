@@ -54,6 +54,11 @@ class ReplyList:
         self._kept: OrderedDict[bytes, PackedAnswer] = OrderedDict()
         self._kept_bytes = 0
 
+    def abandoned(self) -> str | None:
+        """Return the list's name if it may exist, to be deleted: whoever waits later for what is in it has to ask."""
+        self.is_complete = self.is_complete and not self.is_used
+        return self.name if self.is_used else None
+
     def join(self, reader: Reader) -> None:
         """Register a wait, and hand it what is kept for it."""
         with self._lock:

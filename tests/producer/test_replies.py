@@ -186,6 +186,22 @@ def test_what_is_kept_is_bounded_and_then_waits_ask_at_once(
         assert result.result().id == ids[1]
 
 
+def test_a_producer_that_is_closed_leaves_no_list_behind(
+    producer: Producer, redis_url: str, worker: HandWorker, params: dict[str, Any]
+) -> None:
+    # Given
+    ids = producer.enqueue_many([params] * 2, reply=True)
+    worker.redis.rpush(a_list(worker), answers(ids))
+    # When
+    producer.close()
+    # Then
+    assert not worker.redis.keys(REPLIES + "*")
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(producer.wait, ids[1], 20)
+        worker.push(worker.next_wait(), ids[1])
+        assert result.result().id == ids[1]
+
+
 def test_a_lost_list_is_made_up_for_by_a_wait_after_a_grace() -> None:
     # Given
     ids = ids_of(3)
