@@ -28,7 +28,9 @@ FROM requests r JOIN segments s ON s.id = r.segment_id LEFT JOIN deliveries d ON
 ) LEFT JOIN batches b ON b.id = r.batch_id"""
 USAGE = """
 SELECT client, model, sum(requests) AS requests, sum(input_tokens) AS input_tokens,
-    sum(output_tokens) AS output_tokens, sum(cost) AS cost FROM usage GROUP BY client, model"""
+    sum(output_tokens) AS output_tokens, sum(cost) AS cost
+FROM (SELECT {columns} FROM usage UNION ALL SELECT {columns} FROM usage_entries) AS ledger
+GROUP BY client, model""".format(columns="client, model, requests, input_tokens, output_tokens, cost")
 OPEN = {
     "requests": "SELECT state, count(*) FROM requests WHERE finished_at IS NULL GROUP BY state",
     "batches": "SELECT state, count(*) FROM batches WHERE finished_at IS NULL GROUP BY state",
@@ -94,4 +96,5 @@ def _row(found: Any) -> Row:
     kind = (json.loads(found.metadata) if found.metadata else {}).get("kind", "plain")
     # A fault of the API that refuses a batch for good, which only this request was in: it can't be told from a bad one.
     kind = "refused alone" if found.refused_alone else kind
-    return Row(found.id, found.client, found.model, found.state, kind, channel, found.delivery)
+    id_ = found.id.hex() if isinstance(found.id, bytes) else found.id  # SQLite's
+    return Row(id_, found.client, found.model, found.state, kind, channel, found.delivery)

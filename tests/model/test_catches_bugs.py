@@ -22,10 +22,11 @@ from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.simulator import Fault
 from carpool_worker.store.batches import filling
 from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.store.requests import endings
+from carpool_worker.store.requests import endings, segments
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.requests.endings import Ending
 from carpool_worker.store.requests.rows import Pending
+from carpool_worker.store.requests.segments import AnswersSegment
 
 __all__ = ["world"]
 
@@ -84,19 +85,22 @@ def adopt_the_first_candidate_unseen(patch: Patch) -> None:
 
 def collect_what_was_collected(patch: Patch) -> None:
     def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dict[str, Pending]:
-        waiting = sa.select(*(tables.requests.c[name] for name in Pending._fields))
-        rows = connection.execute(waiting.where(tables.requests.c.batch_id == batch_id))
-        return {row.id: Pending._make(row) for row in rows if row.id in ids}
+        row = tables.requests.c
+        names = ("id", "attempt", "enqueued_at", "metadata", "cancel_requested_at", "segment_id")
+        found = connection.execute(sa.select(*(row[name] for name in names)).where(row.batch_id == batch_id))
+        rows = [one for one in found if one.id in ids]
+        shared = segments.terms(connection, {one.segment_id for one in rows})
+        return {one.id: Pending._make((*one[:-1], shared[one.segment_id])) for one in rows}
 
     finish = endings.finish
 
     def finish_once(
         connection: sa.Connection, finished: Sequence[Ending], at: int, batch_id: str | None = None
-    ) -> None:
+    ) -> list[AnswersSegment]:
         if batch_id is not None:
             waiting = requests.pending_ids(connection, batch_id, 1_000)
             finished = [one for one in finished if one.id in waiting]
-        finish(connection, finished, at, batch_id)
+        return finish(connection, finished, at, batch_id)
 
     patch.setattr(requests, "pending", pending)
     patch.setattr(endings, "finish", finish_once)

@@ -186,7 +186,7 @@ def test_an_outage_at_each_step_loses_nothing_and_runs_nothing_twice(
     steps = (carpool.aggregate, carpool.submit, carpool.poll, carpool.collect, carpool.stage)
     failures = []
     for number, step in enumerate(steps):
-        producer.enqueue_many(request(f"{PROMPT} {number} {n}") for n in range(20))
+        producer.enqueue_many(request(f"{PROMPT} {number} {n}") for n in range(100))
 
         # When the database fails for two rounds, and is back for the next step
         with fault(carpool.engine):
@@ -230,12 +230,12 @@ def test_a_deadlock_between_serializable_transactions_costs_a_tick(
 
 def deadlock(carpool: Carpool, pool: ThreadPoolExecutor) -> None:
     """Collect while a transaction holds the last request and then wants the first; raise what either raises."""
-    take = "UPDATE requests SET attempt = attempt WHERE id = (SELECT {}(id) FROM requests)"
+    take = "UPDATE requests SET attempt = attempt WHERE id = (SELECT id FROM requests ORDER BY id {} LIMIT 1)"
     ours = f"usename = '{carpool.engine.url.username}'"
     waiting = f"SELECT 1 FROM pg_stat_activity WHERE {ours} AND wait_event_type = 'Lock'"
     with write(carpool.engine) as other:
-        other.exec_driver_sql(take.format("max"))
+        other.exec_driver_sql(take.format("DESC"))
         collecting = pool.submit(carpool.collect)
         until(lambda: carpool.rows(waiting))
-        other.exec_driver_sql(take.format("min"))
+        other.exec_driver_sql(take.format("ASC"))
     collecting.result(20)

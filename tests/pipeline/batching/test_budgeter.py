@@ -65,7 +65,8 @@ def test_requests_over_budget_wait_and_go_in_order_when_a_new_day_begins(
     assert (requests_by_state(carpool.engine), held(carpool)) == ({"retryable": 4}, ids)
 
     # When a new day begins
-    carpool.change("UPDATE usage SET day = '2001-01-01'")
+    for table in ("usage", "usage_entries"):
+        carpool.change(f"UPDATE {table} SET day = '2001-01-01'")
     carpool.stage()
 
     # Then as many go as fit, those that have waited the longest; in the end each is answered as any other

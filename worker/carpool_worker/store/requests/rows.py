@@ -48,8 +48,11 @@ def known(connection: sa.Connection, ids: Sequence[str]) -> dict[str, bytes | No
 
 
 def batch_of(connection: sa.Connection, request_id: str) -> str | None:
-    """Return the id of a request's batch, or None if there is no such request."""
-    return connection.scalar(sa.select(requests.c.batch_id).where(requests.c.id == request_id))
+    """Return the id of a request's batch, or None if there is no such request, or this is no id of one."""
+    batch_id: str | None = connection.scalar(
+        sa.select(requests.c.batch_id).where(among(connection, [request_id]))
+    )
+    return batch_id
 
 
 def count_pending(connection: sa.Connection, batch_id: str) -> int:
