@@ -24,6 +24,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from tests.chaos.points import Points
 
 from carpool_worker import cli
+from carpool_worker.app import app
 from carpool_worker.coordination import locks
 from carpool_worker.pipeline.delivery import courier, in_flight, sending
 from carpool_worker.pipeline.delivery.channels.webhook import WebhookChannel
@@ -48,6 +49,9 @@ SHORTENED: dict[ModuleType, dict[str, Any]] = {
     in_flight: {"PROGRESS_SECONDS": 0.1},
     deliveries: {"DEFERRED_SECONDS": 1.0},
 }
+TICK_SECONDS = 1.0
+"""Between beat's ticks at most: what a crash interrupted goes on with a tick."""
+
 TRANSPARENT = frozenset({"carpool_worker.database", "carpool_worker.claude.client"})
 """Modules that every effect passes through; points are named after their callers."""
 
@@ -147,6 +151,8 @@ def shorten_waits() -> None:
     for module, constants in SHORTENED.items():
         for name, value in constants.items():
             setattr(module, name, value)
+    for entry in app.conf.beat_schedule.values():
+        entry["schedule"] = min(entry["schedule"], TICK_SECONDS)
 
 
 if __name__ == "__main__":
