@@ -12,7 +12,7 @@ from tests.chaos.scenario import Scenario, run
 
 import carpool_worker
 
-MINUTES = 3.5
+MINUTES = 3.0
 
 costliest = Scenario("costliest", partial(strike, mode="child", points=COSTLIEST))
 
