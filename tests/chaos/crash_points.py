@@ -69,8 +69,8 @@ COSTLIEST = (
 )
 """The points at which work or money would be lost or doubled if anything were done in the wrong order.
 
-Those of `make test`, where they all strike within its time; before the acknowledgement of the inbox, after a task was sent and
-before deliveries are recorded strike in `make chaos`, which walks all points.
+Those at which all strike within the time of `make test`. Before the acknowledgement of the inbox, after a task was sent
+and before deliveries are recorded strike in `make chaos`, which walks all points.
 """
 
 AT_A_TIME = 3
