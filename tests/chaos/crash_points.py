@@ -50,6 +50,7 @@ GIVE_UP_SECONDS = 45.0
 COSTLIEST = (
     "before commit in aggregator.pool",
     "after commit in aggregator.pool",
+    "before script in stream._delete",
     "after commit in submitter._intend",
     "before POST batches in submitter._post",
     "after POST batches in submitter._post",
@@ -69,8 +70,8 @@ COSTLIEST = (
 )
 """The points at which work or money would be lost or doubled if anything were done in the wrong order.
 
-Those at which all strike within the time of `make test`. Before the acknowledgement of the inbox, after a task was sent
-and before deliveries are recorded strike in `make chaos`, which walks all points.
+Those at which all strike within the time of `make test`. After a task was sent, and before deliveries are recorded, strike
+in `make chaos`, which walks all points.
 """
 
 AT_A_TIME = 3
