@@ -70,8 +70,8 @@ COSTLIEST = (
 )
 """The points at which work or money would be lost or doubled if anything were done in the wrong order.
 
-Those at which all strike within the time of `make test`. After a task was sent, and before deliveries are recorded, strike
-in `make chaos`, which walks all points.
+Those at which all strike within the time of `make test`. Two more, after a task was sent and before deliveries are
+recorded, strike in `make chaos`, which walks all points.
 """
 
 AT_A_TIME = 3
