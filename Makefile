@@ -5,8 +5,12 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 
+# Tests of a whole Carpool in its own processes, and those that walk every point at which it may crash.
+WHOLE := tests/acceptance tests/chaos/test_crash_points.py tests/model tests/papers/test_examples.py \
+	tests/papers/test_running.py
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check chaos bench bench-million bench-growth diagrams clean setup
+.PHONY: help demo test acceptance coverage check chaos bench bench-million bench-growth diagrams clean setup
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,8 +36,11 @@ $(READY): pyproject.toml | $(VENV)/bin/python
 demo: $(RUNS)  ## See it work: two models, three clients, a table of what it saved
 	@$(BIN)/carpool demo
 
-test: $(READY)  ## Run every test, against a real Valkey, SQLite and PostgreSQL from wheels
-	@$(BIN)/python -m pytest -n 4 --dist worksteal
+test: $(READY)  ## Run the tests, against a real Valkey, SQLite and PostgreSQL from wheels
+	@$(BIN)/python -m pytest -n 4 --dist worksteal $(WHOLE:%=--ignore=%)
+
+acceptance: $(READY)  ## Run a whole Carpool: what the docs say, crashes at every point, restarts (minutes)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(WHOLE)
 
 coverage: $(READY)  ## Run every test and measure what it runs of each room, in every process, against the room's floor
 	@rm -rf .coverage

@@ -14,7 +14,7 @@ from carpool import Producer
 
 FLUSH = [sys.executable, "-m", "carpool_worker.cli", "flush"]
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -37,6 +37,7 @@ def flushed(database_url: str, log_format: str) -> list[str]:
     return run.stderr.splitlines()
 
 
+@on_sqlite
 @pytest.mark.usefixtures("given_an_open_batch")
 def test_lines_for_people_are_warnings_alone(sqlite_url: str) -> None:
     [line] = flushed(sqlite_url, "text")
@@ -44,6 +45,7 @@ def test_lines_for_people_are_warnings_alone(sqlite_url: str) -> None:
     assert line.index("warning") < line.index("events not sent to Flower") < line.index("error=")
 
 
+@on_sqlite
 @pytest.mark.usefixtures("given_an_open_batch")
 def test_lines_for_machines_have_what_the_operator_did(sqlite_url: str) -> None:
     events = {event["message"]: event for event in map(json.loads, flushed(sqlite_url, "json"))}
@@ -52,3 +54,30 @@ def test_lines_for_machines_have_what_the_operator_did(sqlite_url: str) -> None:
     flush = events["lanes flushed by operator"]
     assert flush["actor"].startswith("cli")
     assert flush["count"] == 1
+
+
+def test_a_logger_that_keeps_its_records_from_the_root_is_heard_and_harms_nothing() -> None:
+    # Given a logger as billiard's, with no handler of its own
+    program = """
+import logging
+from carpool_worker.cli import FirstRecord
+logging.lastResort = FirstRecord()
+own = logging.getLogger("multiprocessing")
+own.propagate = False
+
+# When it logs, before logging has begun and after
+own.error("a process was killed")
+own.error("and another")
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"CARPOOL_LOG_FORMAT": "json"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    # Then each record is one line
+    lines = [json.loads(line) for line in run.stderr.splitlines()]
+    assert [line["message"] for line in lines] == ["a process was killed", "and another"]

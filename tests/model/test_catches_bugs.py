@@ -111,6 +111,7 @@ def make_the_delivery_in_a_transaction_of_its_own(patch: Patch) -> None:
     late: list[Any] = []
 
     def commit_then_insert(engine: sa.Engine, *arguments: Any) -> Any:
+        late.clear()  # what a crash kept from being inserted died with its process
         finished = commit(engine, *arguments)
         with write(engine) as connection:
             while late:

@@ -46,19 +46,21 @@ class OneLineErrors(TyperGroup):
 class FirstRecord(logging.Handler):
     """Begins logging at the first record that no handler takes, so that a command that logs nothing stays quick.
 
-    As text, for whoever watches a terminal, it writes warnings and worse; as JSON, what operators do as well.
+    As text, for whoever watches a terminal, it writes warnings and worse; as JSON, what operators do as well. Records
+    of loggers that keep them from the root, as billiard's does, come here even after logging has begun.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Begin as the settings say, and pass the record on."""
-        from carpool_worker.settings import settings
-        from carpool_worker.telemetry import logs
+        """Begin as the settings say unless logging has begun, and pass the record to the root's handlers."""
+        root = logging.getLogger()
+        if not root.handlers:
+            from carpool_worker.settings import settings
+            from carpool_worker.telemetry import logs
 
-        log_format = settings().log_format
-        logs.begin(log_format, logging.INFO if logs.is_json(log_format) else logging.WARNING)
-        logger = logging.getLogger(record.name)
-        if logger.isEnabledFor(record.levelno):
-            logger.handle(record)
+            log_format = settings().log_format
+            logs.begin(log_format, logging.INFO if logs.is_json(log_format) else logging.WARNING)
+        if root.isEnabledFor(record.levelno):
+            root.handle(record)
 
 
 app = typer.Typer(

@@ -125,7 +125,7 @@ def test_what_a_canceled_batch_had_finished_is_kept_and_the_rest_runs_again(
 def test_a_batch_canceled_at_the_console_is_canceling_until_it_ends(
     carpool: Carpool, producer: Producer, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = SimulatorOptions(data=tmp_path / "slow", latency=3_600, cancel_latency=0.3)
+    options = SimulatorOptions(data=tmp_path / "slow", latency=3_600, cancel_latency=3)
     with running(options) as slow, anthropic.Anthropic(base_url=slow.url, api_key="k") as console:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", slow.url)
         carpool.claude = Claude()

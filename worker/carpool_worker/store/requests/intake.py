@@ -119,9 +119,11 @@ def _optional(envelopes: Sequence[Envelope], prefixes: Prefixes) -> dict[str, li
         for name in ("idempotency_key", "submit_by", "deadline", "trace", "client_batch", "custom_id")
     }
     columns["metadata"] = [one.metadata.decode() if one.metadata else None for one in envelopes]
-    columns["params_digest"] = [one.idempotency_key and digest(one.params) for one in envelopes]
+    columns["params_digest"] = [
+        None if one.idempotency_key is None else digest(one.params) for one in envelopes
+    ]
     found = map(prefixes.get, [one.id for one in envelopes])
-    columns["prefix"] = [prefix and digest_number(prefix) for prefix in found]
+    columns["prefix"] = [None if prefix is None else digest_number(prefix) for prefix in found]
     return columns
 
 
