@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -17,7 +17,13 @@ from carpool_worker.store.requests.rows import BATCHED
 STREAMED_ROWS = 2_000
 """Rows read from the database at a time."""
 
-_SEGMENT, _REST = itemgetter(0), itemgetter(1, 2)
+PAGE_BYTES = 8_000_000
+"""Of params read at a time, and those of one more segment: a request may have 32 MB."""
+
+_SEGMENT = itemgetter(0)
+
+Run = tuple[int, list[Any]]
+"""A segment's id, and rows of requests whose params it has."""
 
 
 def of_batch(
@@ -35,23 +41,29 @@ def of_batch(
     waiting = row.batch_id == batch_id, sa.type_coerce(row.state, sa.Text) == BATCHED
     # A segment is read once for each of these prefixes that it has: with all prefixes, that could be very often.
     prefix = [sa.nulls_last(sa.case((row.prefix.in_(together), row.prefix)))] if together else []
-    query = sa.select(row.segment_id, row.position, row.id).where(*waiting)
+    query = sa.select(row.segment_id, row.position, row.id, row.params_bytes).where(*waiting)
     ordered = query.order_by(*prefix, row.segment_id, row.position)
     streamed = connection.execute(
         ordered, execution_options={"stream_results": True, "yield_per": STREAMED_ROWS}
     )
-    runs = groupby(streamed, key=_SEGMENT)
-    while page := [(segment_id, list(map(_REST, run))) for segment_id, run in _next(runs, segments.PAGE)]:
+    for page in _pages((segment_id, list(run)) for segment_id, run in groupby(streamed, key=_SEGMENT)):
         kept = dict(segments.bodies(connection, params, {segment_id for segment_id, _ in page}))
-        for segment_id, places in page:
+        for segment_id, rows in page:
             all_ = kept.get(segment_id, ())
-            for position, request_id in places:
+            for _, position, request_id, _ in rows:
                 if not all_ or position is None or not all_[position]:
                     raise ParamsGone
                 yield request_id, all_[position]
 
 
-def _next(runs: Iterator[tuple[int, Iterator[Any]]], most: int) -> Iterator[tuple[int, Iterator[Any]]]:
-    # Not islice, which would move on to the next run before this one's rows are read.
-    for _, run in zip(range(most), runs, strict=False):
-        yield run
+def _pages(runs: Iterable[Run]) -> Iterator[list[Run]]:
+    page: list[Run] = []
+    size = 0
+    for segment_id, rows in runs:
+        page.append((segment_id, rows))
+        size += sum(one.params_bytes for one in rows)
+        if len(page) == segments.PAGE or size >= PAGE_BYTES:
+            yield page
+            page, size = [], 0
+    if page:
+        yield page

@@ -45,7 +45,6 @@ class Found:
 
 
 @lru_cache(maxsize=MOST_LOOKUPS)
-@lru_cache(maxsize=MOST_LOOKUPS)
 def parse(target: str) -> Target:
     """Return the parts of a URL, its path as the client wrote it: `%2F` is not `/` to every server.
 
