@@ -22,6 +22,7 @@ from tests.fixtures.waiting import until
 from carpool import Callback, Producer
 from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, read
+from carpool_worker.models import tables
 from carpool_worker.pipeline.batching import aggregator
 from carpool_worker.pipeline.collection import collector, poller
 from carpool_worker.pipeline.inbox.stream import Inbox
@@ -31,6 +32,7 @@ from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.settings import API_MAX_REQUESTS, START_QUEUE_LIMIT
+from carpool_worker.states import BatchState
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.units import Milliseconds
 
@@ -93,8 +95,8 @@ class Agents:
             return [str(batch.claude_id) for id_ in due if (batch := batches.get(connection, id_))]
 
     def poll(self) -> None:
-        """Wait until the batches at Anthropic have ended."""
-        until(lambda: poller.poll(self._engine, self._claude), bare.ENDED_WITHIN)
+        """Wait until all batches at Anthropic have ended."""
+        until(lambda: not self._out(), bare.ENDED_WITHIN, step=lambda: poller.poll(self._engine, self._claude))
 
     def collect(self) -> None:
         """Collect what has ended."""
@@ -125,6 +127,13 @@ class Agents:
         if self.postmaster:
             trees["postgresql"] = self.postmaster
         return lambda: {AGENT: [psutil.Process()], **{name: tree(root) for name, root in trees.items()}}
+
+    def _out(self) -> int:
+        out = (BatchState.IN_PROGRESS, BatchState.CANCELING)
+        with read(self._engine) as connection:
+            return connection.execute(
+                sa.select(sa.func.count()).where(tables.batches.c.state.in_(out))
+            ).scalar_one()
 
     def _due(self, which: Callable[[sa.Connection, Milliseconds], list[str]]) -> list[str]:
         with read(self._engine) as connection:
