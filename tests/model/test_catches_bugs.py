@@ -86,7 +86,7 @@ def adopt_the_first_candidate_unseen(patch: Patch) -> None:
 def collect_what_was_collected(patch: Patch) -> None:
     def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dict[str, Pending]:
         row = tables.requests.c
-        names = ("id", "attempt", "enqueued_at", "metadata", "cancel_requested_at", "segment_id")
+        names = ("id", "attempt", "enqueued_at", "metadata", "cancel_requested_at", "estimate", "segment_id")
         found = connection.execute(sa.select(*(row[name] for name in names)).where(row.batch_id == batch_id))
         rows = [one for one in found if one.id in ids]
         shared = segments.terms(connection, {one.segment_id for one in rows})

@@ -82,10 +82,29 @@ def test_a_batch_halves_tokens_of_every_kind_but_not_web_searches(model: str) ->
 
 
 def test_an_unknown_model_has_no_price() -> None:
-    assert price_of(Tokens(input_tokens=1), "no-such-model", DAY) is None
+    assert price_of(Tokens(1, 0), "no-such-model", DAY) is None
 
 
 def test_a_usage_without_caches_and_tools_is_priced_too() -> None:
     bare, full = Tokens(input_tokens=7, output_tokens=5), used(7, 5, 0, 0, 0, 0)
 
     assert price_of(bare, TIERED, DAY) == price_of(full, TIERED, DAY)
+
+
+@pytest.mark.parametrize("split", [CacheCreation(300, 0), CacheCreation(0, 300), CacheCreation(100, 200)])
+def test_a_breakdown_of_cache_writes_without_its_total_is_priced_by_the_breakdown(
+    split: CacheCreation,
+) -> None:
+    total = split.ephemeral_5m_input_tokens + split.ephemeral_1h_input_tokens
+    with_total = Tokens(1, 1, cache_creation_input_tokens=total, cache_creation=split)
+
+    for alone in (Tokens(1, 1, cache_creation=split), Tokens(1, 1, 0, cache_creation=split)):
+        assert price_of(alone, TIERED, DAY) == price_of(with_total, TIERED, DAY)
+        assert alone.cache_write_tokens == total
+
+
+def test_cache_writes_beyond_the_breakdown_are_priced_as_the_shorter_ones() -> None:
+    # Given a total with a kind of write that this version does not know
+    more = Tokens(1, 1, cache_creation_input_tokens=1_000, cache_creation=CacheCreation(100, 200))
+
+    assert price_of(more, TIERED, DAY) == price_of(used(1, 1, 0, 800, 200, 0), TIERED, DAY)

@@ -6,13 +6,14 @@ import json
 from datetime import date
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from carpool_worker.money.costs import Tokens, price_of
-from carpool_worker.money.estimates import MOST_TOKENS, estimate, tokens_of
+from carpool_worker.money.estimates import BYTES_A_TOKEN, MOST_TOKENS, estimate, tokens_of
 from carpool_worker.policies.budgets import Budget, BudgetBalance, affordable, budget_of, reason, waits_for
 from carpool_worker.units import DOLLAR
 
@@ -123,3 +124,30 @@ def test_an_image_counts_as_one_and_not_as_text() -> None:
 )
 def test_a_max_tokens_that_anthropic_will_refuse_does_no_harm(said: str, counted: int) -> None:
     assert tokens_of(f"{{{said}}}".encode()).output_tokens == counted
+
+
+@pytest.mark.parametrize(
+    ("mark", "percent"),
+    [
+        (b'"cache_control":{"type":"ephemeral"}', 125),
+        (b'"cache_control": {"type":"ephemeral","ttl": "1h"}', 200),
+        (b'"text":"say \\"cache_control\\":{\\"ttl\\":\\"1h\\"}"', 100),
+    ],
+)
+def test_what_a_client_marks_for_the_cache_is_estimated_as_written_there(mark: bytes, percent: int) -> None:
+    # Given params of nothing but a prompt
+    params = b'{"max_tokens":0,"system":[{%b,"text":"%b"}]}' % (mark, b"x" * 60_000)
+    plain = price_of(Tokens(len(params) // BYTES_A_TOKEN, 0), HAIKU, TODAY)
+
+    assert plain
+    assert estimate(HAIKU, params, TODAY) == plain.cost * percent // 100
+
+
+def test_what_is_to_run_within_the_us_is_estimated_at_a_tenth_more() -> None:
+    params = b'{"max_tokens":1000,"inference_geo":"us"}'
+    price = price_of(tokens_of(params), HAIKU, TODAY)
+
+    assert price
+    elsewhere = price_of(msgspec.structs.replace(tokens_of(params), inference_geo=None), HAIKU, TODAY)
+    assert elsewhere
+    assert price.cost == elsewhere.cost * 110 // 100

@@ -24,6 +24,7 @@ from carpool.exceptions import WaitTimeout
 from carpool_worker.app import app as celery
 from carpool_worker.database import read, write
 from carpool_worker.pipeline.batching import aggregator, budgeter
+from carpool_worker.pipeline.collection import conclusions
 from carpool_worker.pipeline.delivery import courier
 from carpool_worker.policies.budgets import Budget, Over
 from carpool_worker.settings import read_settings
@@ -31,7 +32,7 @@ from carpool_worker.simulator import RemoteSimulator, Script
 from carpool_worker.store import usage
 from carpool_worker.store.requests import reservations
 from carpool_worker.store.usage import UsageRow
-from carpool_worker.units import DOLLAR
+from carpool_worker.units import DOLLAR, SECOND
 
 
 def for_requests(count: float, **fields: Any) -> dict[str, Budget]:
@@ -226,6 +227,30 @@ def test_reservations_are_of_what_has_not_ended_through_retries_cancellations_di
     with read(carpool.engine) as connection:
         [standing] = reservations.balances(connection, carpool.budgets, 0).values()
     assert standing.reserved == 0
+
+
+def test_answers_that_cant_be_priced_take_from_the_budget_what_was_reserved_for_them(
+    carpool: Carpool, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given answers whose price nobody knows
+    monkeypatch.setattr(conclusions, "price_of", lambda *_: None)
+    carpool.budgets = for_requests(2.5)
+    given_enqueued(carpool, producer, 2)
+    reserved = sum(row.estimate for row in carpool.rows("SELECT estimate FROM requests"))
+
+    # When they have come
+    carpool.until(lambda: carpool.ended(2))
+
+    # Then the ledger counts them as unpriced, and the budget as what they may have cost
+    with read(carpool.engine) as connection:
+        [used] = usage.totals(connection, ["client"])
+        [standing] = reservations.balances(
+            connection, carpool.budgets, int(datetime.now(UTC).timestamp() * SECOND)
+        ).values()
+    assert (used.requests, used.unpriced) == (2, 2)
+    assert (standing.reserved, standing.spent["day"]) == (0, reserved)
+    given_enqueued(carpool, producer, 1)
+    assert len(held(carpool)) == 1
 
 
 def test_a_producer_keeps_waiting_for_a_held_request_and_can_cancel_it_like_any_other(

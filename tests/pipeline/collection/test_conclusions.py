@@ -25,9 +25,11 @@ NOW = Milliseconds(1_800_000_000_000)
 USAGE = {"input_tokens": 10, "output_tokens": 5, "cache_creation": None, "service_tier": "batch"}
 
 
-def pending(id_: str = "a", attempt: int = 1, model: str = MODEL, client: str = "billing") -> Pending:
+def pending(
+    id_: str = "a", attempt: int = 1, model: str = MODEL, client: str = "billing", reserved: int | None = None
+) -> Pending:
     terms = Terms(1, client, model, '{"kind":"webhook"}', None, None, None)
-    return Pending(id_, attempt, 1, None, None, terms)
+    return Pending(id_, attempt, 1, None, None, reserved, terms)
 
 
 def succeeded(usage: Any = USAGE, model: str = MODEL) -> bytes:

@@ -9,8 +9,8 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
+from carpool_worker.claude.usage import Message, read_message
 from carpool_worker.exceptions import ResultsCut
-from carpool_worker.money.costs import Tokens
 from carpool_worker.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -26,13 +26,6 @@ CHUNK_BYTES = 8_000_000
 
 Outcome = Annotated[str, msgspec.Meta(pattern=r"\A[a-z_]{1,40}\Z")]
 """Anthropic's word for what became of a request; new ones may come."""
-
-
-class Message(msgspec.Struct, frozen=True, gc=False):
-    """The fields of a Message that its price needs."""
-
-    model: str
-    usage: Tokens
 
 
 class ErrorDetail(msgspec.Struct, frozen=True, gc=False):
@@ -86,6 +79,7 @@ class ReadResult(NamedTuple):
 
     body: bytes
     parsed: ParsedResult
+    is_countable: bool = True  # whether all that its price needs could be read
 
 
 def split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -174,17 +168,18 @@ def _read(line: bytes) -> tuple[str, ReadResult]:
         parsed = decode_line(_repaired(line))
         log.error("invalid characters of a result line replaced", bytes=len(line))
     body = bytes(parsed.result)
-    return parsed.custom_id, ReadResult(body, _understood(parsed.custom_id, body))
+    return parsed.custom_id, _understood(parsed.custom_id, body)
 
 
-def _understood(custom_id: str, body: bytes) -> ParsedResult:
+def _understood(custom_id: str, body: bytes) -> ReadResult:
     # A paid answer must not be lost because of a field that only its price needs.
     try:
-        return decode_result(body)
+        return ReadResult(body, decode_result(body))
     except msgspec.ValidationError as error:
         kind = decode_kind(body)
         log.error("usage or error of a result unreadable", request=custom_id, error=str(error))
-        return ParsedResult(kind.type)
+        message, is_countable = read_message(body)
+        return ReadResult(body, ParsedResult(kind.type, message), is_countable)
 
 
 def _repaired(line: bytes) -> bytes:

@@ -36,8 +36,8 @@ class ServerTools(msgspec.Struct, frozen=True):
 class Tokens(msgspec.Struct, frozen=True):
     """The parts of a Message's `usage` that are billed, as the API names them."""
 
-    input_tokens: Count = 0
-    output_tokens: Count = 0
+    input_tokens: Count
+    output_tokens: Count
     cache_creation_input_tokens: Count | None = None
     cache_read_input_tokens: Count | None = None
     cache_creation: CacheCreation | None = None
@@ -46,8 +46,12 @@ class Tokens(msgspec.Struct, frozen=True):
 
     @property
     def cache_write_tokens(self) -> int:
-        """Tokens written to the cache, of any time to live."""
-        return self.cache_creation_input_tokens or 0
+        """Tokens written to the cache, of any time to live; the breakdown counts where it has more than the total."""
+        total = self.cache_creation_input_tokens or 0
+        split = self.cache_creation
+        if split is None:
+            return total
+        return max(total, split.ephemeral_5m_input_tokens + split.ephemeral_1h_input_tokens)
 
     @property
     def cache_read_tokens(self) -> int:

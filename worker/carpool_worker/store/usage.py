@@ -64,8 +64,8 @@ class UsageRow:
         """Whether the cost of any of its answers is known, or there are none."""
         return self.unpriced < self.requests or not self.requests
 
-    def add(self, tokens: Tokens, price: Price | None) -> None:
-        """Add one answer."""
+    def add(self, tokens: Tokens, price: Price | None, reserved: int = 0) -> None:
+        """Add one answer; one without a price costs what was `reserved` for it from a budget, in picodollars."""
         self.requests += 1
         self.input_tokens += tokens.input_tokens
         self.output_tokens += tokens.output_tokens
@@ -73,6 +73,8 @@ class UsageRow:
         self.cache_read_tokens += tokens.cache_read_tokens
         if price is None:
             self.unpriced += 1
+            self.cost += reserved
+            self.list_price += reserved
         else:
             self.cost += price.cost
             self.list_price += price.list_price

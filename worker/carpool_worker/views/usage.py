@@ -26,7 +26,7 @@ MEASURES = ("requests", *TOKENS, *MONEY)
 class UsageView:
     """A sum of the ledger; dimensions that it is not summed by are empty. Money in dollars, None where it is unknown.
 
-    `unpriced` of its requests have no known price, and no amount includes them.
+    `unpriced` of its requests have no known price: amounts include what a budget had reserved for them.
     """
 
     client: str = ""

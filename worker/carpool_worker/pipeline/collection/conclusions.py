@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 
-from carpool_worker.claude.results import Message, ReadResult
+from carpool_worker.claude.results import ReadResult
+from carpool_worker.claude.usage import Message
 from carpool_worker.money.costs import price_of
 from carpool_worker.policies.retries import CollectPolicy, after_outcome, retry_delay
 from carpool_worker.states import COMPLETE, RESCHEDULE
@@ -71,7 +72,7 @@ def _conclude(
     day: date,
     at: Milliseconds,
 ) -> None:
-    body, result = found
+    body, result = found.body, found.parsed
     error_type = result.error.error.type if result.error else None
     transition = after_outcome(result.type, error_type, request.attempt, policy.max_attempts)
     if transition is RESCHEDULE and not request.cancel_requested_at:
@@ -79,21 +80,25 @@ def _conclude(
         conclusions.rescheduled.append(Rescheduled(request.id, result.type, after(at, delay)))
         return
     if transition is COMPLETE and result.message:
-        end = _priced(conclusions, request, result.message, body, day)
+        end = _priced(conclusions, request, result.message, found, day)
     else:
         end = Ending.unanswered(request, transition, result.type, body, error_type)
     conclusions.endings.append(end.dropped() if request.cancel_requested_at else end)
 
 
-def _priced(conclusions: Conclusions, request: Pending, message: Message, body: bytes, day: date) -> Ending:
+def _priced(
+    conclusions: Conclusions, request: Pending, message: Message, found: ReadResult, day: date
+) -> Ending:
     tokens = message.usage
     terms = request.terms
-    price = price_of(tokens, message.model, day) or price_of(tokens, terms.model, day)
+    price = None
+    if found.is_countable:
+        price = price_of(tokens, message.model, day) or price_of(tokens, terms.model, day)
     key = terms.client, terms.model, terms.account or "", terms.gateway_key or ""
     used = conclusions.used.get(key)
     if used is None:
         client, model, account, gateway_key = key
         used = UsageRow(day.isoformat(), client, model, account=account, gateway_key=gateway_key)
         conclusions.used[key] = used
-    used.add(tokens, price)
-    return Ending.succeeded(request, body, tokens, price)
+    used.add(tokens, price, request.reserved or 0)
+    return Ending.succeeded(request, found.body, tokens, price)

@@ -28,6 +28,7 @@ class Pending(NamedTuple):
     enqueued_at: int
     metadata: str | None
     cancel_requested_at: int | None  # if it is set, its answer is dropped
+    reserved: int | None  # picodollars, from its client's budget
     terms: Terms
 
     @property
@@ -73,9 +74,10 @@ def pending_ids(connection: sa.Connection, batch_id: str, limit: int) -> list[st
 
 def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dict[str, Pending]:
     """Return those of `ids` that wait in this batch, locked (in order of id) until the transaction ends."""
-    names = ("id", "attempt", "enqueued_at", "metadata", "cancel_requested_at", "segment_id")
+    names = ("id", "attempt", "enqueued_at", "metadata", "cancel_requested_at")
+    reserved = sa.type_coerce(requests.c.estimate, sa.BigInteger)
     waiting = (
-        sa.select(*(requests.c[name] for name in names))
+        sa.select(*(requests.c[name] for name in names), reserved, requests.c.segment_id)
         .where(among(connection, ids), requests.c.batch_id == batch_id)
         .where(requests.c.state == RequestState.BATCHED)
         .order_by(requests.c.id)
