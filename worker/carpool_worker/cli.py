@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -115,10 +117,18 @@ for name, group in GROUPS.items():
 def main() -> None:
     """Run the command that the arguments name."""
     gc.set_threshold(*GARBAGE_THRESHOLDS)
+    _write_what_the_terminal_can_show()
     atexit.register(gc.freeze)  # spares the worker a last collection of half a second at its end
     logging.lastResort = FirstRecord()  # services have handlers of their own
     logging.getLogger().setLevel(logging.INFO)
     app()
+
+
+def _write_what_the_terminal_can_show() -> None:
+    # In another encoding than UTF-8, as under cron, a character that it lacks becomes a question mark.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ FULL_SECONDS = 1.0
 
 File = Annotated[
     str,
-    typer.Option("--file", "-f", metavar="FILE", help="The requests; - is stdin.", show_default=False),
+    typer.Option(
+        "--file", "-f", metavar="FILE", help="The requests, a file or a pipe; - is stdin.", show_default=False
+    ),
 ]
 Client = Annotated[
     str | None,
@@ -154,10 +156,11 @@ def _run(
     from carpool.options import Options
     from carpool_worker.files.request_files import STDIN
     from carpool_worker.files.request_lines import RUN_NAME, FileRun
+    from carpool_worker.files.writing import SPECIAL
     from carpool_worker.settings import settings
 
-    if file == STDIN and name is None:
-        raise WorkerError("--run: name the run, as stdin has no name")
+    if name is None and (file == STDIN or file.startswith(SPECIAL)):
+        raise WorkerError(f"--run: name the run, as {'stdin' if file == STDIN else file} has no name")
     found = name or re.sub("[^A-Za-z0-9_.-]", "-", Path(file).stem)
     if not RUN_NAME.fullmatch(found):
         raise WorkerError(f"--run {found}: must be 1 to 64 letters, digits, dots, dashes or underscores")

@@ -138,8 +138,8 @@ def _wait(ids: RequestIds, bar: Progress, task: TaskID) -> None:
 
 def _write(names: Iterable[NamedRequest], out: str, bar: Progress, task: TaskID) -> Counter[str]:
     from carpool_worker.database import engine
-    from carpool_worker.files.id_files import replacing
     from carpool_worker.files.result_files import write_lines
+    from carpool_worker.files.writing import replacing
 
     bar.update(task, completed=0, description="writing")
     place: AbstractContextManager[IO[bytes]] = (

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Annotated
+from typing import Annotated
 
 import msgspec
 
@@ -44,27 +42,6 @@ def read_names(path: Path) -> Iterator[NamedRequest]:
                 yield _decoded(path, number, line)
     except OSError as error:
         raise WorkerError(f"{path} can't be read: {error.strerror}") from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file that replaces `path` if all goes well; otherwise `path` stays as it was.
-
-    Raises:
-        WorkerError: it can't be written.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise WorkerError(f"{path} can't be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 def _decoded(path: Path, number: int, line: bytes) -> NamedRequest:

@@ -6,13 +6,15 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
 from carpool_worker.exceptions import WorkerError
-from carpool_worker.files.id_files import NamedRequest, encode, read_names, replacing
+from carpool_worker.files.formats import refuse_other_formats
+from carpool_worker.files.id_files import NamedRequest, encode, read_names
 from carpool_worker.files.request_lines import CheckedFile, FileRun, RequestLine, check_all, numbered
+from carpool_worker.files.writing import is_special, replacing
 from carpool_worker.formatting import counted
 
 STDIN = "-"
@@ -23,23 +25,28 @@ PROGRESS_LINES = 1_000
 
 @contextmanager
 def opened(file: str) -> Iterator[IO[bytes]]:
-    """Open a file of requests; stdin (-) is copied into a temporary file first, as it is read twice.
+    """Open a file of requests; stdin (-) or a pipe is copied into a temporary file first, as it is read twice.
 
     Raises:
-        WorkerError: it can't be read.
+        WorkerError: it can't be read, or is in another format.
     """
-    if file == STDIN:
-        with tempfile.TemporaryFile() as spooled:
-            shutil.copyfileobj(sys.stdin.buffer, spooled)
-            spooled.seek(0)
-            yield spooled
-        return
-    try:
-        source = Path(file).open("rb")  # noqa: SIM115
-    except OSError as error:
-        raise WorkerError(f"{file} can't be read: {error.strerror}") from error
-    with source:
+    with ExitStack() as stack:
+        try:
+            source = sys.stdin.buffer if file == STDIN else stack.enter_context(Path(file).open("rb"))
+            if file == STDIN or not source.seekable():
+                source = stack.enter_context(_spooled(source))
+        except OSError as error:
+            raise WorkerError(f"{file} can't be read: {error.strerror}") from error
+        refuse_other_formats(file, source)
         yield source
+
+
+@contextmanager
+def _spooled(source: IO[bytes]) -> Iterator[IO[bytes]]:
+    with tempfile.TemporaryFile() as spooled:
+        shutil.copyfileobj(source, spooled)
+        spooled.seek(0)
+        yield spooled
 
 
 def write_ids(source: IO[bytes], run: FileRun, path: Path, progress: Callable[[int], None]) -> int:
@@ -49,7 +56,10 @@ def write_ids(source: IO[bytes], run: FileRun, path: Path, progress: Callable[[i
 
     Raises:
         WorkerError: some lines are invalid (the message names them), or there are none. `path` is unchanged then.
+            Or `path` is no file.
     """
+    if is_special(path):
+        raise WorkerError(f"--ids {path}: must be a file, as it is read again")
     with replacing(path) as out:
 
         def take(line: RequestLine) -> None:
