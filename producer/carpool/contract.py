@@ -104,7 +104,7 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     reply_to: str | None = (
         None  # the list that answers are pushed to as soon as they are there; begins with REPLIES
     )
-    account: str | None = None  # whose API key is to be used; None: the default one
+    account: str | None = None  # whose API key is to be used; None: the worker's settings decide
     gateway_key: str | None = None  # the name of the gateway's key that the requests came with
     client_batch: str | None = None  # the id of the batch that the client made at the gateway
     metadata: list[bytes | None] | None = None  # JSON
@@ -239,8 +239,9 @@ def batch_headers(
     return {name: value for name, value in headers.items() if value}
 
 
-def lane_of(model: str, headers: Mapping[str, str]) -> str:
-    """Return the lane of a request; requests of one lane may share a batch."""
-    if not headers:
+def lane_of(model: str, headers: Mapping[str, str], account: str | None = None) -> str:
+    """Return the lane of a request; requests of one lane may share a batch. `account`: None is the default one."""
+    if not headers and account is None:
         return model
-    return " ".join([model, *(f"{name}={headers[name]}" for name in sorted(headers))])
+    parts = [f"{name}={headers[name]}" for name in sorted(headers)]
+    return " ".join([model, *parts, *([f"account={account}"] if account is not None else [])])

@@ -66,7 +66,8 @@ def test_it_counts_what_is_where(carpool: Carpool, producer: Producer) -> None:
     assert seen.value("submissions_total", model=MODEL) == 2
     assert seen.value("results_total", outcome="succeeded", model=MODEL) == 2
     assert seen.value("results_total", outcome="errored", model=MODEL) == 0
-    assert (seen.value("queued_requests"), seen.value("queue_limit")) == (3, 200_000)
+    assert seen.value("queued_requests", account="default") == 3
+    assert seen.value("queue_limit", account="default") == 200_000
     assert seen.value("requests", state="completed", attempt="1") == 2
     assert seen.value("requests", state="batched", attempt="1") == 4
     assert 0 <= seen.value("requests_oldest_seconds", state="batched") < 60

@@ -84,14 +84,14 @@ class Agents:
         self._submit(self._all_ids())
 
     def rescue(self) -> None:
-        rescuer.rescue(self.engine, self.claude, DOUBT_POLICY)
+        rescuer.rescue(self.engine, [self.claude], DOUBT_POLICY)
 
     def rescue_a_moment_later(self) -> None:
         self._turn_back({"batches": CLOCKS["batches"]}, MOMENT)
         self.rescue()
 
     def poll(self) -> None:
-        poller.poll(self.engine, self.claude)
+        poller.poll(self.engine, [self.claude])
 
     def collect(self) -> None:
         self._collect(self._ids(batches.due_to_collect))

@@ -156,7 +156,7 @@ def test_a_batch_in_doubt_is_sent_again_without_what_was_canceled_meanwhile(
 
     cancel(carpool, producer, ids[0])
     assert batches_and_counts(carpool) == [("submitting", 2)]
-    until(lambda: bool(rescuer.rescue(carpool.engine, carpool.claude, GIVE_UP_AT_ONCE)))
+    until(lambda: bool(rescuer.rescue(carpool.engine, [carpool.claude], GIVE_UP_AT_ONCE)))
     carpool.submit()  # nobody else had a look at it since
 
     carpool.until(lambda: carpool.ended(2))
@@ -172,7 +172,7 @@ def test_a_batch_in_doubt_is_adopted_though_some_of_it_was_canceled(
     ids = given_a_doubt(carpool, producer, simulator, "lost")
 
     cancel(carpool, producer, *ids)
-    assert len(rescuer.rescue(carpool.engine, carpool.claude, GIVE_UP_AT_ONCE)) == 1
+    assert len(rescuer.rescue(carpool.engine, [carpool.claude], GIVE_UP_AT_ONCE)) == 1
     carpool.until(lambda: carpool.ended(2))
 
     assert states_of(carpool, ids) == ["canceled", "canceled"]

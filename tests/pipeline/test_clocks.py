@@ -65,7 +65,7 @@ def let_it_settle(carpool: Carpool, seconds: float) -> None:
 
 
 def rescue(carpool: Carpool) -> list[str]:
-    return rescuer.rescue(carpool.engine, carpool.claude, DOUBT_POLICY)
+    return rescuer.rescue(carpool.engine, [carpool.claude], DOUBT_POLICY)
 
 
 @pytest.mark.parametrize(

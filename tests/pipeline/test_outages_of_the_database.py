@@ -174,7 +174,7 @@ def attempt(*steps: Callable[[], None]) -> list[Any]:
 
 def rescued(carpool: Carpool) -> bool:
     """Settle doubts: a post whose answer could not be committed is found in the list; never is one made again."""
-    rescuer.rescue(carpool.engine, carpool.claude, SEARCH_FOR_AN_HOUR)
+    rescuer.rescue(carpool.engine, [carpool.claude], SEARCH_FOR_AN_HOUR)
     return True
 
 

@@ -127,7 +127,7 @@ def test_four_agents_of_each_kind_share_no_row_and_wait_for_no_lock(
         to_submit = admitted(connection, now(), SUBMIT_POLICY)
     for batch_id in to_submit:
         submitter.submit(engine, claude, batch_id, SUBMIT_POLICY)
-    until(lambda: len(ended(engine)) == len(to_submit), step=lambda: poller.poll(engine, claude))
+    until(lambda: len(ended(engine)) == len(to_submit), step=lambda: poller.poll(engine, [claude]))
     due = ended(engine)
     with sampled(engine) as while_collecting:
         all_at_once(postgres_url, "collect", collect)

@@ -75,7 +75,7 @@ def test_a_create_whose_answer_was_lost_is_adopted_and_not_sent_again(
     assert batch.state == "submitting"
     assert batch.in_doubt_at
 
-    rescuer.rescue(carpool.engine, carpool.claude, carpool.doubt_policy)
+    rescuer.rescue(carpool.engine, [carpool.claude], carpool.doubt_policy)
     carpool.until(lambda: carpool.ended(5))
 
     ledger = simulator.ledger()
@@ -91,8 +91,8 @@ def test_a_create_that_made_nothing_is_sent_again_after_the_settling_time(
     carpool.submit()
 
     for_a_minute = DoubtPolicy(submit_timeout=60, settle_interval=60)
-    assert rescuer.rescue(carpool.engine, carpool.claude, for_a_minute) == []
-    carpool.until(lambda: bool(rescuer.rescue(carpool.engine, carpool.claude, carpool.doubt_policy)))
+    assert rescuer.rescue(carpool.engine, [carpool.claude], for_a_minute) == []
+    carpool.until(lambda: bool(rescuer.rescue(carpool.engine, [carpool.claude], carpool.doubt_policy)))
     carpool.until(lambda: carpool.ended(1))
 
     assert simulator.ledger()["billed"] == 1

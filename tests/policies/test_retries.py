@@ -11,10 +11,10 @@ from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
 from carpool_worker.policies.retries import (
     FIRST_BACKOFF,
     FIRST_PROBE,
-    GONE_AFTER,
     LONGEST_BACKOFF,
     LONGEST_PROBE,
     LONGEST_RETRY_AFTER,
+    RESULTS_KEPT,
     SPEND_LIMIT_REACHED,
     Doubt,
     Pause,
@@ -25,6 +25,7 @@ from carpool_worker.policies.retries import (
     after_submission,
     backoff,
     before_submission,
+    is_gone,
     probe_delay,
     retry_delay,
     status_of,
@@ -80,15 +81,21 @@ def test_a_paused_lane_is_asked_ever_more_slowly_up_to_a_quarter_of_an_hour() ->
     assert probe_delay(10_000) == LONGEST_PROBE
 
 
-def test_results_are_read_again_ever_more_slowly_and_given_up_only_when_gone_for_an_hour() -> None:
+def test_results_are_read_again_ever_more_slowly_and_given_up_only_when_nobody_can_have_them() -> None:
     missing = refusal(404)
 
-    assert after_results(missing, GONE_AFTER + 1) is None
     assert after_results(ClaudeError("archived", status=404, kind=RESULTS_GONE), 0.0) is None
-    assert after_results(refusal(500), GONE_AFTER + 1) == LONGEST_BACKOFF
-    assert after_results(ResultsCut(), GONE_AFTER + 1) == LONGEST_BACKOFF
+    for error in (missing, refusal(401), refusal(500), ResultsCut()):
+        assert after_results(error, RESULTS_KEPT) == LONGEST_BACKOFF
+        assert after_results(error, RESULTS_KEPT + 1) is None
     assert FIRST_BACKOFF * 0.8 <= (after_results(missing, 0.0) or 0.0) <= FIRST_BACKOFF * 1.2
     assert after_results(refusal(429, retry_after=1_000.0), 0.0) == 1_000.0
+
+
+def test_only_a_404_says_that_a_batch_is_gone_and_only_once_nobody_could_read_its_results() -> None:
+    assert not is_gone(refusal(404), RESULTS_KEPT)
+    assert is_gone(refusal(404), RESULTS_KEPT + 1)
+    assert not any(is_gone(refusal(status), RESULTS_KEPT + 1) for status in (401, 403, 500))
 
 
 @pytest.mark.parametrize("error_code", [None, "an_error_of_tomorrow"])

@@ -238,6 +238,25 @@ FIRST: Rows = {
     "usage_entries": [_USED | {"id": 7}],
 }
 
+ACCOUNTS: Rows = FIRST | {
+    "batches": [
+        *FIRST["batches"][:1],
+        *(row | {"poster": "5a17" + "0" * 28, "unseen_since": NOW} for row in FIRST["batches"][1:]),
+    ],
+    "claude_keys": [
+        {
+            "fingerprint": "5a17" + "0" * 28,
+            "same_as": "5a17" + "0" * 28,
+            "account": "second",
+            "organization": "org_1",
+            "workspace": "wrkspc_1",
+            "first_used_at": NOW,
+            "saw_ours_at": NOW,
+        }
+    ],
+}
+"""With the tables of 0003."""
+
 RENAMED: dict[str, dict[str, dict[str, str]]] = {}
 """The columns that a revision renamed, a table each, by the names they had before."""
 
@@ -257,4 +276,5 @@ LATER = (
 ROWS: dict[str, Rows] = {
     "0001": {name: rows for name, rows in FIRST.items() if name not in LATER},
     "0002": FIRST,
+    "0003": ACCOUNTS,
 }

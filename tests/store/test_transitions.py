@@ -44,6 +44,8 @@ BEFORE: dict[str, Any] = FRESH | {
     "due_at": 7,
     "claude_id": "msgbatch_1",
     "disowned_ids": '["msgbatch_0"]',
+    "poster": "another key",
+    "unseen_since": 5,
     "in_doubt_at": 5,
     "search_started_at": 6,
     "ended_at": 8,
@@ -57,13 +59,15 @@ MOVES: dict[Transition[BatchState], tuple[Move, dict[str, Any]]] = {
     SEAL: (lambda connection, batch: transitions.seal(connection, batch.id, AT), {"sealed_at": AT}),
     SUBMIT: (
         lambda connection, batch: transitions.submit(
-            connection, batch, cursor_id="msgbatch_9", cursor_at=4, at=AT
+            connection, batch, cursor_id="msgbatch_9", cursor_at=4, poster="a key", at=AT
         ),
         {
             "submissions": 3,
             "submitting_at": AT,
             "cursor_id": "msgbatch_9",
             "cursor_at": 4,
+            "poster": "a key",
+            "unseen_since": None,
             "in_doubt_at": None,
             "search_started_at": None,
         },
@@ -165,7 +169,7 @@ def test_a_batch_that_changed_since_it_was_read_is_not_submitted(
 
     with write(engine) as connection:
         connection.execute(sa.update(batches).values(changed))
-        assert not transitions.submit(connection, before, cursor_id=None, cursor_at=None, at=AT)
+        assert not transitions.submit(connection, before, cursor_id=None, cursor_at=None, poster=None, at=AT)
 
 
 def test_a_batch_that_was_posted_again_is_not_postponed(engine: sa.Engine) -> None:

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from carpool_worker.store.batches.unseen import Unseen
 from carpool_worker.store.reports.status import Deliveries, Finished, WaitingCount
+from carpool_worker.views.accounts import Queue
 from carpool_worker.views.alerts import Alert, AlertKind, alerts
 from carpool_worker.views.lanes import LaneView
 from carpool_worker.views.status import Status
@@ -16,8 +18,7 @@ NOTHING = WaitingCount(0, None)
 WELL = Status(
     at=1_000_000,
     vitals=Vitals(inbox=5, oldest_age=0.4, beat_age=0.2, workers=["celery@a"]),
-    queued=0,
-    queue_limit=100,
+    queues={"default": Queue(0, 100)},
     batches=[],
     long_in_doubt=[],
     overdue=[],
@@ -47,7 +48,7 @@ def paused(by_operator: bool) -> Status:
 def test_nothing_is_said_where_all_is_well_or_as_an_operator_wants_it() -> None:
     assert alerts(WELL) == []
     assert alerts(paused(by_operator=True)) == []
-    assert alerts(replace(WELL, queued=100)) == []
+    assert alerts(replace(WELL, queues={"default": Queue(100, 100)})) == []
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,7 @@ def test_nothing_is_said_where_all_is_well_or_as_an_operator_wants_it() -> None:
         (replace(WELL, vitals=replace(WELL.vitals, quarantined=2)), "2 inbox entries could not be taken"),
         (paused(by_operator=False), "lane haiku is paused: 402 credit"),
         (replace(WELL, long_in_doubt=["b1"]), "batch b1 has been in doubt for too long"),
+        (replace(WELL, unseen={None: Unseen(2, 1)}), "2 batches are seen by no API key of account default"),
         (replace(WELL, overdue=["b2"]), "batch b2 should have ended"),
         (replace(WELL, deliveries=WELL.deliveries._replace(dead_lately=3)), "3 deliveries were given up on"),
         (

@@ -169,7 +169,7 @@ def test_the_status_is_data_that_a_program_can_read(
 
     current = status(carpool.engine, carpool.server, settings())
 
-    assert (current.vitals.inbox, current.vitals.workers, current.queued) == (1, ["celery@a"], 0)
+    assert (current.vitals.inbox, current.vitals.workers, current.queue.requests) == (1, ["celery@a"], 0)
     assert [(one.state, one.requests) for one in current.batches] == [(BatchState.SEALED, 1)]
     read_by_programs = facts(current)
     assert read_by_programs["inbox"]["requests"] == 1

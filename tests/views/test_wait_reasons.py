@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from carpool_worker.models import Batch, LanePause
+from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.windows import Opening, parse
@@ -20,8 +21,8 @@ CONTEXT = QueueContext(
     at=NOON,
     limits=Limits(count=10_000, body_bytes=1_000_000, seconds=60),
     doubt_policy=DoubtPolicy(submit_timeout=600, settle_interval=120),
-    queue_limit=200_000,
-    queued=180_000,
+    submit_policy=SubmitPolicy(600, 200_000, account_limits={"second": 900}),
+    queued={None: 180_000, "second": 700},
     pauses={},
     admitted=(),
 )
@@ -38,6 +39,14 @@ def batch(state: BatchState, **columns: Any) -> Batch:
     [
         (batch(BatchState.OPEN), "more requests: until 12:01:00 UTC, or 9,500 more"),
         (batch(BatchState.SEALED), "room: 180,000 of 200,000 requests are queued at Anthropic"),
+        (
+            batch(BatchState.SEALED, account="second"),
+            "room: 700 of 900 requests are queued at Anthropic",
+        ),
+        (
+            batch(BatchState.IN_PROGRESS, account="second", unseen_since=NOON),
+            "an API key that may see it: account second has had none since 12:00:00 UTC (carpool doctor)",
+        ),
         (
             batch(BatchState.SEALED, due_at=NOON + 5_000, last_error="529 Overloaded"),
             "a back-off, until 12:00:05 UTC: 529 Overloaded",

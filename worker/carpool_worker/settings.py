@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from carpool.shards import MAX_SHARDS
 from carpool_worker.exceptions import SettingsInvalid
+from carpool_worker.policies.accounts import DEFAULT, Account, check_accounts
 from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.budgets import Budget
 from carpool_worker.policies.in_doubt import DoubtPolicy
@@ -74,6 +75,9 @@ class Settings(BaseSettings):
     queue_limit: int = Field(default=START_QUEUE_LIMIT, ge=1)
     submit_windows: WindowTexts = Field(default_factory=list)
     cache_shared_prompts: bool = False
+    accounts: Annotated[
+        dict[str, Account], NoDecode, BeforeValidator(read_json), AfterValidator(check_accounts)
+    ] = Field(default_factory=dict)
 
     max_attempts: int = Field(default=3, ge=1, le=100)
     retry_interval: Seconds = 60
@@ -113,10 +117,21 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """When a batch is full or due; none exceeds `queue_limit`, as it would never be admitted."""
-        count, seconds = min(self.flush_count, self.queue_limit), max(self.flush_interval, SHORTEST_FLUSH)
+        """When a batch is full or due; none exceeds the default account's queue limit: it would never be admitted."""
+        count, seconds = (
+            min(self.flush_count, self.account_limits[None]),
+            max(self.flush_interval, SHORTEST_FLUSH),
+        )
         may_overlap = not self.cache_shared_prompts  # each batch writes them to the cache anew
         return Limits(count, self.flush_bytes, seconds, parse_all(self.submit_windows), may_overlap)
+
+    @property
+    def account_limits(self) -> dict[str | None, int]:
+        """How many requests each account may have queued, by its name in the tables; None: the default one."""
+        return {None: self.queue_limit} | {
+            None if name == DEFAULT else name: account.queue_limit or self.queue_limit
+            for name, account in self.accounts.items()
+        }
 
     @property
     def submit_policy(self) -> SubmitPolicy:
@@ -124,6 +139,7 @@ class Settings(BaseSettings):
         return SubmitPolicy(
             submit_timeout=self.submit_timeout,
             queue_limit=self.queue_limit,
+            account_limits=self.account_limits,
             windows=parse_all(self.submit_windows),
             cache_shared_prompts=self.cache_shared_prompts,
         )

@@ -146,7 +146,7 @@ def until_over(carpool: Carpool, claude: Claude) -> None:
         carpool.change(f"UPDATE batches SET ended_at = ended_at - {milliseconds}, due_at = 0")
         for (batch_id,) in carpool.rows("SELECT id FROM batches WHERE state = 'ended'"):
             collector.collect(carpool.engine, claude, batch_id, ONCE, carpool.announce)
-    rescuer.rescue(carpool.engine, carpool.claude, GIVE_UP_AT_ONCE)
+    rescuer.rescue(carpool.engine, [carpool.claude], GIVE_UP_AT_ONCE)
     carpool.until(lambda: carpool.rows("SELECT count(*) FROM requests WHERE finished_at IS NULL") == [(0,)])
 
 

@@ -13,10 +13,12 @@ from tests.fixtures.queries import answer_bodies, batch_states, request_states
 
 from carpool import Producer, Webhook
 from carpool_worker.claude.client import Claude
+from carpool_worker.database import now
 from carpool_worker.pipeline.collection import poller
 from carpool_worker.pipeline.submission import rescuer
 from carpool_worker.policies.polling import PollPolicy
 from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
+from carpool_worker.units import DAY
 
 
 class Counting(Claude):
@@ -48,7 +50,7 @@ def test_many_batches_out_take_one_call(
     given_batches_out(carpool, producer, out)
     counting = Counting()
 
-    poller.poll(carpool.engine, counting)
+    poller.poll(carpool.engine, [counting])
     counting.close()
 
     assert (counting.lists, counting.retrieves) == (lists, retrieves)
@@ -77,10 +79,11 @@ def test_a_batch_that_was_deleted_ends_its_requests_with_a_clear_error_and_no_lo
         console.messages.batches.delete(claude_id)
     carpool.change("UPDATE batches SET state = 'in_progress', ended_at = NULL")
 
-    # When it can't be retrieved, Then it is polled on, until long after it must have expired
+    # When it can't be retrieved, Then it is polled on, until nobody could read its results any more
+    carpool.change(f"UPDATE batches SET expires_at = {now() - 27 * DAY}")
     carpool.poll()
     assert batch_states(carpool.engine) == ["in_progress"]
-    carpool.change("UPDATE batches SET expires_at = 1")
+    carpool.change(f"UPDATE batches SET expires_at = {now() - 28 * DAY - 60_000}")
     carpool.poll()
     assert batch_states(carpool.engine) == ["ended"]
 
@@ -188,7 +191,7 @@ def test_an_adopted_batch_is_not_canceled_at_anthropic_as_it_may_be_a_strangers(
     carpool.aggregate()
     carpool.submit()
     cancel(carpool, producer, *ids)
-    assert len(rescuer.rescue(carpool.engine, carpool.claude, GIVE_UP_AT_ONCE)) == 1
+    assert len(rescuer.rescue(carpool.engine, [carpool.claude], GIVE_UP_AT_ONCE)) == 1
 
     # When all requests of our batch are canceled
     carpool.poll()

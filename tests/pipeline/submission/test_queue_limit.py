@@ -98,7 +98,7 @@ class Together:
         self._barrier = Barrier(parties, timeout=0.5)
 
     def __call__(self, connection: Any, at: int, policy: SubmitPolicy, *_: Any) -> list[str]:
-        queued, ready = batch_queue.queued(connection), batch_queue.ready(connection, at)
+        queued, ready = batch_queue.queued(connection)[None], batch_queue.ready(connection, at)
         with suppress(BrokenBarrierError):
             self._barrier.wait()
         # Any of them counts itself the oldest.
@@ -152,7 +152,7 @@ def test_whatever_comes_every_request_runs_and_never_are_more_queued_than_the_li
 
         def all_ended_within_the_limit() -> bool:
             with read(carpool.engine) as connection:
-                assert batch_queue.queued(connection) <= 10
+                assert batch_queue.queued(connection)[None] <= 10
                 due = admission.admitted(connection, now(), replace(SUBMIT_POLICY, queue_limit=10))
             for batch_id in due:
                 carpool.submit_batch(batch_id, queue_limit=10)

@@ -275,7 +275,7 @@ def test_a_slow_rescuer_does_not_put_back_what_is_posted_again_already(
         carpool.submit()
 
     late = Late(another_sends_it_again)
-    assert rescuer.rescue(carpool.engine, late, GIVE_UP_AT_ONCE) == []
+    assert rescuer.rescue(carpool.engine, [late], GIVE_UP_AT_ONCE) == []
     late.close()
 
     assert carpool.rows("SELECT state, submissions FROM batches") == [("submitting", 2)]
@@ -284,4 +284,4 @@ def test_a_slow_rescuer_does_not_put_back_what_is_posted_again_already(
 def test_rescuing_nothing_asks_nothing(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
 
-    assert rescuer.rescue(engine, Claude(), GIVE_UP_AT_ONCE) == []
+    assert rescuer.rescue(engine, [Claude()], GIVE_UP_AT_ONCE) == []

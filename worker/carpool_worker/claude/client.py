@@ -15,8 +15,10 @@ import anthropic
 import httpx2
 from anthropic.types.messages import MessageBatch
 
+from carpool.contract import WORKSPACE_HEADER
 from carpool_worker.claude import times
 from carpool_worker.claude.batch import RemoteBatch, read_batch
+from carpool_worker.claude.credentials import DEFAULT, Credentials
 from carpool_worker.claude.rate_limit import RateLimit
 from carpool_worker.claude.results import split_lines
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError
@@ -30,6 +32,12 @@ DOWNLOAD_CHUNK = 1 << 18
 CERTAIN_STATUSES = frozenset({400, 401, 402, 403, 404, 413, 422, 429, 529})
 """Refusals: the API did nothing. After any other error a batch may have been made nevertheless."""
 
+ORGANIZATION_HEADER = "anthropic-organization-id"
+"""Of answers: the organization that the key belongs to."""
+
+REFUSED_STATUSES = frozenset({401, 403})
+"""The key is no longer valid, or may not use this."""
+
 MALFORMED = (
     httpx2.HTTPError,
     TimeoutError,
@@ -41,22 +49,40 @@ MALFORMED = (
 
 
 class Claude:
-    """A client of the Message Batches API, configured like the SDK by ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL.
+    """A client of the Message Batches API, with one key: by default configured like the SDK, by the environment.
 
     With a `rate_limit` it makes no call while the API allows none, but raises a ClaudeError that is certain, with
     status 429 and `retry_after`. `answered_at` is when the API answered last, by its own clock, in milliseconds since
-    the epoch: its Date header (RFC 9110, section 6.6.1), to the second; None if the answer had none.
+    the epoch: its Date header (RFC 9110, section 6.6.1), to the second; None if the answer had none. `refused` is
+    whether it did not accept the key then; the ids are those that an answer named, if any did.
     """
 
-    def __init__(self, rate_limit: RateLimit | None = None) -> None:
+    def __init__(self, rate_limit: RateLimit | None = None, credentials: Credentials = DEFAULT) -> None:
         self._rate_limit = rate_limit
+        self.credentials = credentials
         self.answered_at: Milliseconds | None = None
+        self.refused = False
+        self.organization: str | None = None
+        self.workspace: str | None = None
         hooks = {"response": [self._learn]}
+        workspace = {WORKSPACE_HEADER: credentials.workspace} if credentials.workspace else {}
         self._client = anthropic.Anthropic(
+            api_key=credentials.api_key,
+            base_url=credentials.base_url,
+            default_headers=workspace,
             max_retries=0,
             timeout=_timeout(in_doubt.READ_TIMEOUT),
             http_client=anthropic.DefaultHttpxClient(event_hooks=hooks),
         )
+
+    def secret(self, headers: Mapping[str, str]) -> bytes:
+        """Return what identifies whoever calls with these headers: the address, the key, and the workspace it selects.
+
+        It contains the key itself, so it is for fingerprints only (see store/claude_keys.py).
+        """
+        workspace = headers.get(WORKSPACE_HEADER) or self.credentials.workspace or ""
+        key = self._client.api_key or self._client.auth_token or ""
+        return "\n".join((str(self._client.base_url), key, workspace)).encode()
 
     def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], seconds: float) -> RemoteBatch:
         """Post a batch whose JSON body is the `length` bytes of `body`, to be uploaded within `seconds`.
@@ -136,6 +162,8 @@ class Claude:
 
     @contextmanager
     def _call(self) -> Iterator[None]:
+        if self.credentials.unusable:
+            raise ClaudeError(self.credentials.unusable, status=401)
         if self._rate_limit and (seconds := self._rate_limit.seconds_until_allowed()):
             waits = f"not asked for {seconds:.0f} s: the API's rate limit leaves no call"
             raise ClaudeError(waits, status=429, retry_after=seconds)
@@ -145,6 +173,9 @@ class Claude:
     def _learn(self, response: httpx2.Response) -> None:
         answered_at = times.answered_at(response.headers)
         self.answered_at = times.milliseconds(answered_at) if answered_at else None
+        self.refused = response.status_code in REFUSED_STATUSES
+        self.organization = response.headers.get(ORGANIZATION_HEADER) or self.organization
+        self.workspace = response.headers.get(WORKSPACE_HEADER) or self.workspace
         if self._rate_limit:
             self._rate_limit.learn(response.status_code, response.headers)
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from carpool_worker.commands.tables import print_story
 from carpool_worker.formatting import age, contents, outcome
+from carpool_worker.policies.accounts import DEFAULT
 from carpool_worker.units import SECOND
 from carpool_worker.views.batches import BatchDetails, BatchView
 
@@ -35,7 +36,7 @@ def show_table(found: Sequence[BatchView]) -> None:
             or "nothing was sent"
         )
         table.add_row(
-            Text(f"{batch.id}\n{batch.model}"),
+            Text(f"{batch.id}\n{batch.model}{_account(batch)}"),
             Text(f"{batch.state}\n{age(batch.age * SECOND)}"),
             Text(f"{contents(batch.requests, batch.bytes)}\n{how}"),
         )
@@ -44,7 +45,7 @@ def show_table(found: Sequence[BatchView]) -> None:
 
 def show_details(batch: BatchDetails) -> None:
     """Print one batch: its story, what it waits for, and how its requests stand."""
-    typer.echo(f"{batch.id}  {batch.model}  {batch.state}")
+    typer.echo(f"{batch.id}  {batch.model}{_account(batch)}  {batch.state}")
     print_story(batch.story)
     if batch.waiting_for:
         typer.echo(f"waiting for: {batch.waiting_for}")
@@ -52,3 +53,7 @@ def show_details(batch: BatchDetails) -> None:
         typer.echo(f"last error: {batch.last_error}")
     states = ", ".join(f"{count:,} {state}" for state, count in sorted(batch.request_states.items()))
     typer.echo(f"requests in it: {states or 'none'}")
+
+
+def _account(batch: BatchView) -> str:
+    return "" if batch.account == DEFAULT else f" ({batch.account})"

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from carpool_worker.formatting import age, clock, counted, dollars, time_of
 from carpool_worker.units import SECOND
+from carpool_worker.views.accounts import Queue
 from carpool_worker.views.alerts import Alert
 from carpool_worker.views.lanes import LaneView
 from carpool_worker.views.status import Status
@@ -20,6 +21,9 @@ MOST_LINES = 3
 """Lanes, and errors or alerts, that are shown; more are counted. With all of them it is a screen of 24 lines."""
 
 BAR_WIDTH = 20
+
+LONGEST_ACCOUNT = 20
+"""Characters of an account's name that are shown."""
 
 
 def screen(status: Status, alerts: Sequence[Alert]) -> RenderableType:
@@ -49,7 +53,8 @@ def _numbers(status: Status) -> Table:
 def _lines(status: Status) -> Iterator[tuple[str, RenderableType]]:
     yield "Carpool", f"{time_of(status.at)}   {_alive(status)}"
     yield "Inbox", _inbox(status)
-    yield "Queue", _queue(status)
+    for account, queue in status.queues.items():
+        yield "Queue" if len(status.queues) == 1 else account[:LONGEST_ACCOUNT], _queue(queue)
     if status.opening:
         opens_at, window = status.opening
         yield "Window", f"closed until {clock(opens_at, status.at)} ({window.text})"
@@ -79,12 +84,12 @@ def _deliveries(status: Status) -> str:
     return f"{due} · {deliveries.retryable.rows:,} to retry · {deliveries.dead:,} dead"
 
 
-def _queue(status: Status) -> Table:
+def _queue(queue: Queue) -> Table:
     used = Table.grid(padding=(0, 2, 0, 0))
     used.add_row(
-        f"{status.queued:,} of {counted(status.queue_limit, 'request')} at Anthropic",
-        Bar(status.queue_limit, 0, min(status.queued, status.queue_limit), width=BAR_WIDTH, color="cyan"),
-        f"{status.queued / status.queue_limit:.0%}",
+        f"{queue.requests:,} of {counted(queue.limit, 'request')} at Anthropic",
+        Bar(queue.limit, 0, min(queue.requests, queue.limit), width=BAR_WIDTH, color="cyan"),
+        f"{queue.requests / queue.limit:.0%}",
     )
     return used
 

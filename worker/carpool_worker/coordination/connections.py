@@ -7,6 +7,7 @@ from functools import cache
 import redis
 
 from carpool_worker.claude.client import Claude
+from carpool_worker.claude.credentials import Credentials, missing, read_credentials
 from carpool_worker.claude.rate_limit import RateLimit
 from carpool_worker.coordination.keys import RATE_LIMITED
 from carpool_worker.settings import settings
@@ -18,7 +19,26 @@ def server() -> redis.Redis:
     return redis.Redis.from_url(settings().redis_url)
 
 
+def claudes() -> list[Claude]:
+    """Return this process's API clients: one for each key of each account, those in use before retired ones.
+
+    Keys are read each time, so that one that was changed in its file is used at once.
+    """
+    return [_claude(one) for one in read_credentials(settings().accounts)]
+
+
+def claude(account: str | None = None) -> Claude:
+    """Return the client that makes an account's batches; None: the default one."""
+    return next(
+        (one for one in claudes() if _makes_batches(one.credentials, account)), _claude(missing(account))
+    )
+
+
+def _makes_batches(credentials: Credentials, account: str | None) -> bool:
+    return credentials.account == account and not credentials.is_retired
+
+
 @cache
-def claude() -> Claude:
-    """Return this process's API client."""
-    return Claude(RateLimit(server(), RATE_LIMITED))
+def _claude(credentials: Credentials) -> Claude:
+    key = RATE_LIMITED if credentials.account is None else f"{RATE_LIMITED}:{credentials.account}"
+    return Claude(RateLimit(server(), key), credentials)

@@ -24,7 +24,7 @@ HEARTBEAT = "carpool:heartbeat"
 """Set by beat each second; its remaining time to live gives how long ago that was."""
 
 RATE_LIMITED = "carpool:rate-limited"
-"""Set, until it expires, while the API's rate limit allows no calls."""
+"""Set, until it expires, while the API's rate limit allows no calls to the default account; others append a name."""
 
 FLOWER_REFRESH = "carpool:flower-refresh"
 """Set when a Flower subscribes and needs the batches' rows; deleted when a worker begins to send them."""

@@ -8,7 +8,16 @@ from contextlib import ExitStack
 import sqlalchemy as sa
 from redis import Redis
 
-from carpool_worker.doctor import callbacks, celery_queues, claude_api, clocks, databases, redis_server
+from carpool_worker.claude.credentials import read_credentials
+from carpool_worker.doctor import (
+    api_keys,
+    callbacks,
+    celery_queues,
+    claude_api,
+    clocks,
+    databases,
+    redis_server,
+)
 from carpool_worker.doctor.findings import Finding, Verdict
 from carpool_worker.doctor.settings_in_force import examine_settings
 from carpool_worker.settings import Settings
@@ -39,9 +48,14 @@ def examine() -> Generator[Finding, None, None]:
 
 
 def _rest(settings: Settings, server: Redis | None, engine: sa.Engine | None) -> Iterator[Finding]:
-    answer = claude_api.ask()
-    yield from claude_api.judge(answer, settings.queue_limit)
-    yield from clocks.examine(server, engine, answer)
+    all_keys, limits = read_credentials(settings.accounts), settings.account_limits
+    in_use = [one for one in all_keys if not one.is_retired]
+    answers = [claude_api.ask(one) for one in in_use]
+    for one, answer in zip(in_use, answers, strict=True):
+        yield from claude_api.judge(answer, limits[one.account], one)
+    if engine:
+        yield from api_keys.examine(engine, all_keys, settings.accounts)
+    yield from clocks.examine(server, engine, answers[0])
     if server:
         yield from celery_queues.examine(server, settings.redis_url)
     if engine:

@@ -9,6 +9,7 @@ from time import time
 from urllib.parse import urlsplit
 
 from carpool_worker.claude.client import Claude
+from carpool_worker.claude.credentials import DEFAULT, Credentials
 from carpool_worker.claude.rate_limit import PREFIX, RateLimit
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
 from carpool_worker.exceptions import ClaudeError
@@ -57,10 +58,10 @@ class _Listener(RateLimit):
         self._answer.headers = headers
 
 
-def ask() -> ApiAnswer:
-    """Ask the API for the newest batch."""
+def ask(credentials: Credentials = DEFAULT) -> ApiAnswer:
+    """Ask the API for the newest batch, with one key."""
     answer = ApiAnswer(asked_at=time())
-    claude = Claude(_Listener(answer))
+    claude = Claude(_Listener(answer), credentials)
     try:
         answer.newest = claude.newest_id({})
     except ClaudeError as error:
@@ -71,18 +72,22 @@ def ask() -> ApiAnswer:
     return answer
 
 
-def judge(answer: ApiAnswer, queue_limit: int) -> Iterator[Finding]:
-    """Judge the key, and the queue limit that Carpool is set to."""
-    host = urlsplit(os.environ.get("ANTHROPIC_BASE_URL") or f"https://{ANTHROPIC}").netloc.rpartition("@")[2]
+def judge(answer: ApiAnswer, queue_limit: int, credentials: Credentials = DEFAULT) -> Iterator[Finding]:
+    """Judge an account's key, and the queue limit that Carpool is set to for it."""
+    address = credentials.base_url or os.environ.get("ANTHROPIC_BASE_URL") or f"https://{ANTHROPIC}"
+    host = urlsplit(address).netloc.rpartition("@")[2]
+    whose = "the key" if credentials.account is None else f"the key of account {credentials.account}"
     if answer.error:
-        yield _refused(host, answer.error) if os.environ.get("ANTHROPIC_API_KEY") else _without_key()
+        has_key = credentials.api_key or os.environ.get("ANTHROPIC_API_KEY")
+        yield _refused(host, answer.error) if has_key else _without_key()
         return
     newest = (
         f"its workspace's newest batch is {answer.newest}" if answer.newest else "its workspace has no batch"
     )
-    yield ok(CHECK, f"{host} accepts the key; {newest}")
+    yield ok(CHECK, f"{host} accepts {whose}; {newest}")
     if host != ANTHROPIC:
-        mend = "unset ANTHROPIC_BASE_URL, unless a simulator or a proxy is meant"
+        setting = "the account's base_url" if credentials.base_url else "ANTHROPIC_BASE_URL"
+        mend = f"unset {setting}, unless a simulator or a proxy is meant"
         yield warning(CHECK, f"this is not Anthropic but {host}", mend)
     yield from judge_limit(answer.calls_a_minute, queue_limit)
 

@@ -8,6 +8,7 @@ from prometheus_client.core import HistogramMetricFamily, Metric
 
 from carpool_worker.metrics.families import OTHERS, Sample, counter, gauge, one
 from carpool_worker.metrics.readings import STAY_BOUNDS, Readings
+from carpool_worker.policies.accounts import shown
 from carpool_worker.states import OUTCOMES
 from carpool_worker.store.reports.metrics import Gone, ModelBatchCounts, Stay
 from carpool_worker.store.usage import UsageRow
@@ -71,15 +72,21 @@ def _troubles(readings: Readings) -> Iterator[Metric]:
     text = "Batches that have been in doubt for longer than resolving it can take."
     yield one("batches_lost", text, readings.lost)
     yield one("batches_overdue", "Batches that Anthropic should have ended by now.", readings.overdue)
+    text = "Batches that no API key of their account may see: is the key of another workspace?"
+    hidden = [((shown(account),), row.batches) for account, row in readings.unseen.items()]
+    yield gauge("batches_unseen", text, ("account",), hidden)
     refused = [((row.model, row.status), row.times) for row in readings.refused]
     text = "Posts not known to have created a batch, by status; none: no answer; offline, paced: not sent."
     yield counter("refusals", text, ("model", "status"), refused)
 
 
 def _limits(readings: Readings) -> Iterator[Metric]:
-    yield one("queued_requests", "Requests in batches that Anthropic has, or may have.", readings.queued)
-    text = "How many requests may be queued at Anthropic: the setting queue_limit."
-    yield one("queue_limit", text, readings.queue_limit)
+    queues = readings.queues.items()
+    queued = [((account,), queue.requests) for account, queue in queues]
+    text = "Requests in batches that Anthropic has, or may have, by account."
+    yield gauge("queued_requests", text, ("account",), queued)
+    text = "How many requests an account may have queued at Anthropic: the setting queue_limit."
+    yield gauge("queue_limit", text, ("account",), [((account,), queue.limit) for account, queue in queues])
     text = "The longest that submit_windows stay closed at a stretch in the next two weeks."
     yield one("submit_windows_closed_seconds", text, readings.longest_closed)
     pauses = readings.pauses.items()

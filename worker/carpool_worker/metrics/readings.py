@@ -17,16 +17,18 @@ from carpool_worker.policies.windows import longest_closed, parse_all
 from carpool_worker.settings import Settings
 from carpool_worker.states import BatchState
 from carpool_worker.store import usage
-from carpool_worker.store.batches import lane_pauses, refusals
-from carpool_worker.store.batches import queue as batch_queue
+from carpool_worker.store.batches import lane_pauses, refusals, unseen
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.batches.refusals import RefusalCount
+from carpool_worker.store.batches.unseen import Unseen
 from carpool_worker.store.reports import metrics, status
 from carpool_worker.store.reports.metrics import Gone, ModelBatchCounts, RequestCount, Stay, Tries
 from carpool_worker.store.reports.status import Deliveries
 from carpool_worker.store.requests import reservations
 from carpool_worker.store.usage import UsageRow
 from carpool_worker.units import DAY
+from carpool_worker.views import accounts
+from carpool_worker.views.accounts import Queue
 
 LATELY = 3_600_000
 """Milliseconds: how far back delivery attempts, and deliveries given up on, are counted."""
@@ -48,9 +50,9 @@ class Readings:
     refused: Sequence[RefusalCount]
     in_doubt: int
     lost: int
+    unseen: Mapping[str | None, Unseen]  # by account: batches that no API key may see
     overdue: int  # Anthropic should have ended them by now
-    queued: int  # requests at Anthropic
-    queue_limit: int
+    queues: Mapping[str, Queue]  # at Anthropic, by account
     longest_closed: int  # seconds: the longest that submit_windows stay closed
     pauses: Mapping[str, LanePause]
     deliveries: Deliveries
@@ -80,9 +82,9 @@ def read_tables(engine: sa.Engine, settings: Settings) -> Readings:
             refused=refusals.counted(connection),
             in_doubt=sum(batch.in_doubt_at is not None for batch in submitting),
             lost=sum(doubt_policy.gives_up_at(batch) < at for batch in submitting),
+            unseen=unseen.by_account(connection),
             overdue=sum((batch.expires_at or at) < at for batch in batches.out(connection)),
-            queued=batch_queue.queued(connection),
-            queue_limit=settings.queue_limit,
+            queues=accounts.queues(connection, settings),
             longest_closed=longest_closed(parse_all(settings.submit_windows), at // DAY),
             pauses=lane_pauses.by_lane(connection),
             deliveries=status.delivering(connection, at, at - LATELY),

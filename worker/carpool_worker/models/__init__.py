@@ -7,6 +7,7 @@ thousands of rows are inserted together with their batch, and checking each woul
 
 from carpool_worker.models import indexes  # noqa: F401 - adds the indexes to the metadata
 from carpool_worker.models.batches import Batch, LanePause, Refusal
+from carpool_worker.models.claude_keys import ClaudeKey
 from carpool_worker.models.deliveries import DeliveryAttempt, DeliveryRow, Endpoint, ParkedReceiver
 from carpool_worker.models.durations import BatchDuration
 from carpool_worker.models.requests import Cancellation, Request, Tag
@@ -18,6 +19,7 @@ __all__ = [
     "Batch",
     "BatchDuration",
     "Cancellation",
+    "ClaudeKey",
     "DailyUsage",
     "DeliveryAttempt",
     "DeliveryRow",

@@ -35,6 +35,10 @@ class Batch(SQLModel, table=True):
 
     submissions: int = Field(default=0)  # posts so far, including those that could not begin
     due_at: int = Field(default=0, sa_column=count())  # not posted before then: backing off
+    poster: str | None = None  # the fingerprint of the key of its last post (claude_keys)
+    unseen_since: int | None = Field(
+        default=None, sa_column=big()
+    )  # since then no key is known to be of its workspace
     cursor_id: str | None = None  # the newest batch at Anthropic before the last post
     cursor_at: int | None = Field(
         default=None, sa_column=big()

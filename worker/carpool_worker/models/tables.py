@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 
 import carpool_worker.models.batches
+import carpool_worker.models.claude_keys
 import carpool_worker.models.deliveries
 import carpool_worker.models.durations
 import carpool_worker.models.requests
@@ -17,6 +18,7 @@ _tables = SQLModel.metadata.tables
 batches: sa.Table = _tables["batches"]
 pauses: sa.Table = _tables["lane_pauses"]
 refusals: sa.Table = _tables["refusals"]
+claude_keys: sa.Table = _tables["claude_keys"]
 
 requests: sa.Table = _tables["requests"]
 tags: sa.Table = _tables["tags"]

@@ -7,7 +7,7 @@ coming. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from carpool_worker.policies.windows import Windows
@@ -19,9 +19,16 @@ class SubmitPolicy:
     """How sealed batches are posted."""
 
     submit_timeout: float  # seconds that a body may take to upload
-    queue_limit: int  # requests that Anthropic may have queued, in all batches
+    queue_limit: int  # requests that Anthropic may have queued, in all batches of an account
     windows: Windows = ()  # when batches may be posted; always if there are none
     cache_shared_prompts: bool = False
+    account_limits: Mapping[str | None, int] = field(
+        default_factory=dict
+    )  # where they differ; None: the default
+
+    def limit_of(self, account: str | None) -> int:
+        """Return how many requests an account may have queued."""
+        return self.account_limits.get(account, self.queue_limit)
 
 
 class Ready(NamedTuple):
@@ -30,6 +37,7 @@ class Ready(NamedTuple):
     id: str
     lane: str
     request_count: int
+    account: str | None = None
     submit_by: int | None = None  # milliseconds since the epoch; from then on no window blocks it
 
 

@@ -38,11 +38,8 @@ UNBILLED_OUTCOMES = frozenset({"errored", "canceled", "expired"})
 """Outcomes that cost nothing (API docs). After an unknown one, another attempt could be a second bill."""
 
 RESULTS_KEPT = 29 * 86_400.0
-"""For how many seconds from a batch's creation Anthropic keeps its results; what was not read by then is gone."""
-
-GONE_AFTER = 3_600.0
-"""Seconds after which a 404 is believed: from a batch's end for its results, from its expiry for the batch itself. Just
-after the create or the end, a 404 is known to be temporary."""
+"""For how many seconds from a batch's creation Anthropic keeps its results; what was not read by then is gone. Before
+that no 404 proves it: it may be temporary, or the answer to a key that may not see the batch."""
 
 jitter = Random()  # noqa: S311 - spreads load, keeps no secret
 
@@ -122,15 +119,15 @@ def after_results(error: ClaudeError | ResultsCut, seconds_since_end: float) -> 
     """Return the seconds until results that were cut short are read again, or None if they are gone for good."""
     if seconds_since_end > RESULTS_KEPT:
         return None
-    if isinstance(error, ClaudeError) and (error.kind == RESULTS_GONE or is_gone(error, seconds_since_end)):
+    if isinstance(error, ClaudeError) and error.kind == RESULTS_GONE:
         return None
     retry_after = error.retry_after if isinstance(error, ClaudeError) else None
     return max(backoff(1, retry_after), min(seconds_since_end / 10, LONGEST_BACKOFF))
 
 
-def is_gone(error: ClaudeError, seconds_overdue: float) -> bool:
-    """Return whether what can't be retrieved was deleted, rather than not being there yet."""
-    return error.status == 404 and seconds_overdue > GONE_AFTER
+def is_gone(error: ClaudeError, seconds_since_creation: float) -> bool:
+    """Return whether a batch that can't be retrieved will never be: whoever asks, its results are no longer kept."""
+    return error.status == 404 and seconds_since_creation > RESULTS_KEPT
 
 
 def after_outcome(

@@ -7,9 +7,11 @@ from carpool_worker.simulator.options import SimulatorOptions
 from carpool_worker.simulator.remote import RemoteSimulator
 from carpool_worker.simulator.scripts import Script
 from carpool_worker.simulator.server import create_app, serve
+from carpool_worker.simulator.workspaces import ApiKey
 
 __all__ = [
     "SPEND_LIMIT_REACHED",
+    "ApiKey",
     "Fault",
     "RemoteSimulator",
     "Script",

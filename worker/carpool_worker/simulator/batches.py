@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from carpool_worker.simulator.workspaces import DEFAULT_WORKSPACE
+
 ProcessingStatus = Literal["in_progress", "canceling", "ended"]
 
 
@@ -29,6 +31,7 @@ class SimulatedBatch(msgspec.Struct, kw_only=True):
     latency: float
     betas: str
     counts: SimulatedCounts
+    workspace: str = DEFAULT_WORKSPACE
     cancel_initiated_at: float | None = None
     ended_at: float | None = None
     archived_at: float | None = None

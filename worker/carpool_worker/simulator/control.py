@@ -1,4 +1,4 @@
-"""The control API, `/simulator/…`: it sets faults and scripts, and reads the ledger.
+"""The control API, `/simulator/…`: it sets faults, scripts and keys, and reads the ledger.
 
 `POST` takes one object or a list (`Fault`, `Script`), `GET` returns what is set, `DELETE` clears it.
 """
@@ -12,6 +12,7 @@ from carpool_worker.simulator.endpoints import json_response
 from carpool_worker.simulator.faults import Fault
 from carpool_worker.simulator.scripts import Script
 from carpool_worker.simulator.simulator import SIMULATOR
+from carpool_worker.simulator.workspaces import ApiKey
 
 routes = web.RouteTableDef()
 
@@ -56,6 +57,14 @@ async def clear_scripts(request: web.Request) -> web.Response:
     """Remove all scripts."""
     request.app[SIMULATOR].scripts.clear()
     return json_response(request.app[SIMULATOR].scripts.in_force())
+
+
+@routes.post("/simulator/keys")
+async def assign_keys(request: web.Request) -> web.Response:
+    """Assign one API key or several to their workspaces, or revoke them."""
+    keys = msgspec.json.decode(_listed(await request.read()), type=list[ApiKey])
+    request.app[SIMULATOR].workspaces.assign(keys)
+    return json_response(request.app[SIMULATOR].workspaces.assigned())
 
 
 @routes.post("/simulator/batches/{id}/archive")

@@ -9,6 +9,7 @@ from carpool_worker.simulator.intake import receive
 from carpool_worker.simulator.pages import page_of
 from carpool_worker.simulator.runs import BODY, RESULTS
 from carpool_worker.simulator.simulator import SIMULATOR
+from carpool_worker.simulator.workspaces import WORKSPACE
 
 # The Retry-After of an unfinished batch (as captured from live traffic).
 POLL_AFTER_SECONDS = 10
@@ -25,18 +26,18 @@ async def create(request: web.Request) -> web.Response:
     batch_id = simulator.registry.new_id()
     try:
         spooled = await receive(request.content, simulator.registry.folder(batch_id) / BODY)
-        simulator.admit(spooled.size)
+        simulator.admit(spooled.size, request[WORKSPACE])
     except BaseException:
         simulator.registry.delete(batch_id)
         raise
     betas = request.headers.get("anthropic-beta", "")
-    return _answer(request, simulator.lifecycle.begin(batch_id, spooled, betas))
+    return _answer(request, simulator.lifecycle.begin(batch_id, spooled, betas, request[WORKSPACE]))
 
 
 @routes.get("/v1/messages/batches", name="list")
 async def list_batches(request: web.Request) -> web.Response:
     """Return a page of batches, newest first."""
-    batches = request.app[SIMULATOR].registry.newest_first()
+    batches = request.app[SIMULATOR].registry.newest_first(request[WORKSPACE])
     page, has_more = page_of(batches, request.query)
     answer = {
         "data": [batch.as_answer(_origin(request)) for batch in page],
@@ -96,7 +97,7 @@ def _answer(request: web.Request, batch: SimulatedBatch) -> web.Response:
 
 
 def _batch(request: web.Request) -> SimulatedBatch:
-    return request.app[SIMULATOR].registry.find(request.match_info["id"])
+    return request.app[SIMULATOR].registry.find(request.match_info["id"], request[WORKSPACE])
 
 
 def _origin(request: web.Request) -> str:

@@ -10,6 +10,7 @@ from carpool_worker.simulator.endpoints import json_response
 from carpool_worker.simulator.errors import ApiError, invalid
 from carpool_worker.simulator.mishaps import suffer
 from carpool_worker.simulator.simulator import SIMULATOR
+from carpool_worker.simulator.workspaces import ORGANIZATION, WORKSPACE, WORKSPACE_HEADER
 
 # What SDKs send: 2.x a Bearer token with the newer version, older ones X-Api-Key with the older.
 API_VERSIONS = frozenset({"2023-06-01", "2026-10-21"})
@@ -44,7 +45,8 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     if not request.path.startswith(API_PREFIX):
         return await handler(request)
     simulator = request.app[SIMULATOR]
-    _authenticate(request)
+    key = _authenticate(request)
+    request[WORKSPACE] = simulator.workspaces.of(key, request.headers.get(WORKSPACE_HEADER))
     simulator.rate_limit.take()
     fault = simulator.faults.strike(request.match_info.route.name or "")
     return await handler(request) if fault is None else await suffer(fault, request, handler)
@@ -55,18 +57,22 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     response.headers["request-id"] = request[REQUEST_ID]
     if request.path.startswith(API_PREFIX):
         response.headers.update(request.app[SIMULATOR].rate_limit.headers())
+        response.headers["anthropic-organization-id"] = ORGANIZATION
 
 
-def _authenticate(request: web.Request) -> None:
+def _authenticate(request: web.Request) -> str:
+    """Return the key of a call; raise ApiError if it has none, or is of an unknown version."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     is_bearer = scheme.lower() == "bearer" and bool(token.strip())
-    if not is_bearer and not request.headers.get("x-api-key"):
+    key = token.strip() if is_bearer else request.headers.get("x-api-key")
+    if not key:
         raise ApiError(401, "x-api-key header is required")
     version = request.headers.get("anthropic-version")
     if version is None:
         raise invalid("anthropic-version: header is required")
     if version not in API_VERSIONS:
         raise invalid(f'anthropic-version: "{version}" is not a valid version')
+    return key
 
 
 async def _drain(request: web.Request) -> None:

@@ -32,7 +32,7 @@ class Lifecycle:
         for batch in self._registry.unfinished():
             self._watch(batch)
 
-    def begin(self, batch_id: str, spooled: Spooled, betas: str) -> SimulatedBatch:
+    def begin(self, batch_id: str, spooled: Spooled, betas: str, workspace: str) -> SimulatedBatch:
         """Create a batch of the requests whose body is in its folder."""
         save_parts(spooled.parts, self._registry.folder(batch_id) / INDEX)
         now = time()
@@ -44,6 +44,7 @@ class Lifecycle:
             expires_at=now + self._options.expiry_after,
             latency=self._draw_latency(),
             betas=betas,
+            workspace=workspace,
             counts=SimulatedCounts(processing=spooled.size),
         )
         self._registry.save(batch)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from carpool_worker.simulator.faults import Fault
 from carpool_worker.simulator.scripts import Script
+from carpool_worker.simulator.workspaces import ApiKey
 
 DAY_SECONDS = 24 * 60 * 60
 
@@ -33,3 +34,4 @@ class SimulatorOptions:
     seed: int = 0
     faults: Sequence[Fault] = ()
     scripts: Sequence[Script] = ()
+    keys: Sequence[ApiKey] = ()

@@ -41,23 +41,26 @@ class Registry:
         self._last_sequence += 1
         return self._last_sequence
 
-    def find(self, batch_id: str) -> SimulatedBatch:
-        """Return the batch; raise ApiError (404)."""
-        if batch_id not in self._batches:
+    def find(self, batch_id: str, workspace: str | None = None) -> SimulatedBatch:
+        """Return the batch, if it is of that workspace (None: of any); raise ApiError (404)."""
+        batch = self._batches.get(batch_id)
+        if batch is None or workspace not in (None, batch.workspace):
             raise no_such_batch()
-        return self._batches[batch_id]
+        return batch
 
-    def newest_first(self) -> list[SimulatedBatch]:
-        """Return all batches, in the order of the list."""
-        return list(reversed(self._batches.values()))
+    def newest_first(self, workspace: str) -> list[SimulatedBatch]:
+        """Return all batches of a workspace, in the order of the list."""
+        return [batch for batch in reversed(self._batches.values()) if batch.workspace == workspace]
 
     def unfinished(self) -> list[SimulatedBatch]:
         """Return the batches that have not ended."""
         return [batch for batch in self._batches.values() if batch.ended_at is None]
 
-    def queued_requests(self) -> int:
-        """Return how many requests of all batches are still to be processed."""
-        return sum(batch.counts.processing for batch in self._batches.values())
+    def queued_requests(self, workspace: str) -> int:
+        """Return how many requests of all batches of a workspace are still to be processed."""
+        return sum(
+            batch.counts.processing for batch in self._batches.values() if batch.workspace == workspace
+        )
 
     def save(self, batch: SimulatedBatch) -> None:
         """Store a batch, or its changes, and delete the requests of one that has ended."""

@@ -1,5 +1,6 @@
 """A client of the control API, for tests: it arms faults, sets scripts and reads the ledger."""
 
+from collections.abc import Mapping
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ import msgspec
 
 from carpool_worker.simulator.faults import Fault
 from carpool_worker.simulator.scripts import Script
+from carpool_worker.simulator.workspaces import ApiKey
 
 TIMEOUT_SECONDS = 30.0
 
@@ -37,6 +39,11 @@ class RemoteSimulator:
     def clear_scripts(self) -> None:
         """Remove all scripts."""
         self._call("DELETE", "/simulator/scripts")
+
+    def assign(self, keys: Mapping[str, str | None]) -> None:
+        """Assign API keys to workspaces, by their names; None revokes one."""
+        assigned = [ApiKey(key, workspace) for key, workspace in keys.items()]
+        self._call("POST", "/simulator/keys", msgspec.json.encode(assigned))
 
     def archive(self, batch_id: str) -> None:
         """Remove an ended batch's results, as happens 29 days after its creation."""

@@ -14,6 +14,7 @@ from carpool_worker.simulator.rates import SimulatedRateLimit
 from carpool_worker.simulator.registry import Registry
 from carpool_worker.simulator.runs import RunContext
 from carpool_worker.simulator.scripts import Scripts
+from carpool_worker.simulator.workspaces import Workspaces
 
 
 class Simulator:
@@ -24,14 +25,15 @@ class Simulator:
         self.ledger = Ledger(options.data / "ledger.sqlite3")
         self.scripts = Scripts(options.scripts)
         self.faults = ArmedFaults(options.faults)
+        self.workspaces = Workspaces(options.keys)
         self.rate_limit = SimulatedRateLimit(options.requests_per_minute)
         context = RunContext(self.ledger, self.scripts, options.seed)
         self.lifecycle = Lifecycle(options, self.registry, context)
         self._queue_limit = options.queue_limit
 
-    def admit(self, requests: int) -> None:
-        """Raise ApiError (429) if this many more requests would exceed the queue limit."""
-        if self.registry.queued_requests() + requests <= self._queue_limit:
+    def admit(self, requests: int, workspace: str) -> None:
+        """Raise ApiError (429) if this many more requests would exceed the queue limit of a workspace."""
+        if self.registry.queued_requests(workspace) + requests <= self._queue_limit:
             return
         message = f"This request would exceed the limit of {self._queue_limit} requests queued in batches."
         raise ApiError(429, message, headers={"retry-after": str(self._seconds_to_next_end())})

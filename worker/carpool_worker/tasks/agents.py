@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from carpool_worker.app import app
-from carpool_worker.coordination.connections import claude, server
+from carpool_worker.coordination.connections import claude, claudes, server
 from carpool_worker.coordination.locks import is_locked, lock, slot
 from carpool_worker.database import engine, now, read, write
 from carpool_worker.flower import events
@@ -16,7 +16,7 @@ from carpool_worker.flower.refresh import take_request
 from carpool_worker.pipeline import pruner
 from carpool_worker.pipeline.batching import aggregator, budgeter, stager
 from carpool_worker.pipeline.batching.lanes import Filled
-from carpool_worker.pipeline.collection import collector, poller
+from carpool_worker.pipeline.collection import collector, poller, recognition
 from carpool_worker.pipeline.collection.replies import Replies
 from carpool_worker.pipeline.delivery import courier
 from carpool_worker.pipeline.delivery.channels import reply
@@ -53,7 +53,13 @@ def aggregate(name: str = shards.FIRST.name) -> None:
             return
         inbox = Inbox(server(), one.claim_interval, shard)
         aggregator.aggregate(
-            engine(), inbox, one.limits, followups.report, one.budgets, gather=GATHER_SECONDS
+            engine(),
+            inbox,
+            one.limits,
+            followups.report,
+            one.budgets,
+            accounts=one.accounts,
+            gather=GATHER_SECONDS,
         )
     alarms.wake_to_seal()
 
@@ -95,7 +101,9 @@ def submit(batch_id: str) -> None:
     with slot(server(), "submit", app.conf.slots) as free, lock(server(), f"submit:{batch_id}") as acquired:
         if not (free and acquired):
             return
-        submitted = submitter.submit(engine(), claude(), batch_id, settings().submit_policy)
+        with read(engine()) as connection:
+            account = batches.account_of(connection, batch_id)
+        submitted = submitter.submit(engine(), claude(account), batch_id, settings().submit_policy)
         if submitted:
             if submitted.state == BatchState.IN_PROGRESS:
                 alarms.wake_to_poll()
@@ -115,7 +123,7 @@ def poll() -> None:
     with lock(server(), "poll") as acquired:
         if acquired and alarms.may_poll():
             events.send_heartbeat(app)
-            ended = poller.poll(engine(), claude())
+            ended = poller.poll(engine(), claudes())
             followups.notify("collect", ended)
             alarms.wake_to_poll()
 
@@ -124,7 +132,7 @@ def poll() -> None:
 def rescue() -> None:
     """Find out whether batches in doubt were made; beat sends it."""
     with lock(server(), "rescue") as acquired:
-        if acquired and (rescued := rescuer.rescue(engine(), claude(), settings().doubt_policy)):
+        if acquired and (rescued := rescuer.rescue(engine(), claudes(), settings().doubt_policy)):
             followups.publish(rescued)
             alarms.wake_to_poll()
             alarms.look_again()
@@ -156,7 +164,8 @@ def collect(batch_id: str) -> None:
             followups.push_answers(request_ids)
             followups.notify("deliver")
 
-        if collector.collect(engine(), claude(), batch_id, settings().collect_policy, announce):
+        seer = recognition.reader_of(engine(), claudes(), batch_id)
+        if seer and collector.collect(engine(), seer, batch_id, settings().collect_policy, announce):
             events.publish_completed(app, engine(), batch_id)
         else:
             followups.publish([batch_id])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from carpool_worker.formatting import age, counted
+from carpool_worker.policies.accounts import shown
 from carpool_worker.units import SECOND
 from carpool_worker.views.status import Status
 from carpool_worker.views.vitals import Vitals
@@ -27,6 +28,7 @@ class AlertKind(StrEnum):
     INBOX_STUCK = "inbox_stuck"
     ENTRIES_QUARANTINED = "entries_quarantined"
     LANE_PAUSED = "lane_paused"
+    BATCHES_UNSEEN = "batches_unseen"
     BATCH_IN_DOUBT = "batch_in_doubt"
     BATCH_OVERDUE = "batch_overdue"
     DELIVERIES_GIVEN_UP = "deliveries_given_up"
@@ -76,6 +78,10 @@ def _of_batches(status: Status) -> Iterator[Alert]:
             yield Alert(
                 AlertKind.LANE_PAUSED, f"lane {view.lane} is paused: {view.reason}", subject=view.lane
             )
+    for account, hidden in status.unseen.items():
+        seen = counted(hidden.batches, "batch is", "batches are")
+        sentence = f"{seen} seen by no API key of account {shown(account)}"
+        yield Alert(AlertKind.BATCHES_UNSEEN, sentence, "carpool doctor", shown(account))
     for batch_id in status.long_in_doubt:
         sentence = f"batch {batch_id} has been in doubt for too long"
         yield Alert(AlertKind.BATCH_IN_DOUBT, sentence, f"carpool batches show {batch_id}", batch_id)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from carpool_worker.formatting import contents, outcome
 from carpool_worker.models import Batch
+from carpool_worker.policies.accounts import shown
 from carpool_worker.settings import Settings
 from carpool_worker.states import OUTCOMES, BatchState
 from carpool_worker.store.reports import batches
@@ -34,6 +35,7 @@ class BatchView:
     id: str
     model: str
     lane: str
+    account: str
     state: BatchState
     age: int
     requests: int
@@ -163,6 +165,7 @@ def _facts(batch: Batch, context: QueueContext) -> dict[str, Any]:
         "id": batch.id,
         "model": batch.model,
         "lane": batch.lane,
+        "account": shown(batch.account),
         "state": BatchState(batch.state),
         "age": (context.at - batch.opened_at) // 1_000,
         "requests": batch.request_count,

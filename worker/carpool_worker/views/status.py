@@ -16,13 +16,15 @@ from carpool_worker.database import now, read
 from carpool_worker.policies.windows import Opening, next_opening
 from carpool_worker.settings import Settings
 from carpool_worker.states import BatchState
-from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.batches import unseen
+from carpool_worker.store.batches.unseen import Unseen
 from carpool_worker.store.reports import status as report
 from carpool_worker.store.reports.status import BatchCounts, Deliveries, Finished, Mishap, WaitingCount
 from carpool_worker.store.requests import reservations
 from carpool_worker.units import DAY, SECOND
-from carpool_worker.views import lanes
+from carpool_worker.views import accounts, lanes
+from carpool_worker.views.accounts import Queue
 from carpool_worker.views.encoding import Moment, plain
 from carpool_worker.views.lanes import LaneView
 from carpool_worker.views.vitals import Vitals, read_vitals
@@ -39,8 +41,7 @@ class Status:
 
     at: Moment
     vitals: Vitals
-    queued: int  # requests at Anthropic
-    queue_limit: int
+    queues: Mapping[str, Queue]  # at Anthropic, by account
     batches: Sequence[BatchCounts]  # that are not finished, by state
     long_in_doubt: Sequence[str]  # ids of batches in doubt for longer than a search takes
     overdue: Sequence[str]  # ids of batches that Anthropic should have ended
@@ -51,6 +52,14 @@ class Status:
     errors: Sequence[Mishap] = field(default_factory=list)
     opening: Opening | None = None  # of the submit windows, while they are closed
     held: Mapping[str, int] = field(default_factory=dict)  # requests over budget, by client
+    unseen: Mapping[str | None, Unseen] = field(
+        default_factory=dict
+    )  # batches that no key may see, by account
+
+    @property
+    def queue(self) -> Queue:
+        """The queues of all accounts together."""
+        return Queue(*map(sum, zip(*self.queues.values(), strict=True)))
 
 
 def status(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Status:
@@ -63,8 +72,7 @@ def status(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Status
         return Status(
             at=at,
             vitals=vitals,
-            queued=batch_queue.queued(connection),
-            queue_limit=settings.queue_limit,
+            queues=accounts.queues(connection, settings),
             batches=report.unfinished(connection),
             long_in_doubt=[batch.id for batch in submitting if doubt.gives_up_at(batch) < at],
             overdue=[batch.id for batch in batches.out(connection) if (batch.expires_at or at) < at],
@@ -74,6 +82,7 @@ def status(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Status
             lanes=lanes.active(connection),
             errors=[*report.troubled(connection, MOST_ERRORS), *([failed_try] if failed_try else [])],
             held=reservations.count_held(connection),
+            unseen=unseen.by_account(connection),
             opening=next_opening(settings.limits.windows, at),
         )
 
@@ -110,7 +119,8 @@ def facts(status: Status) -> dict[str, Any]:
             "oldest_age": vitals.oldest_age,
             "quarantined": vitals.quarantined,
         },
-        "queue": {"requests": status.queued, "limit": status.queue_limit},
+        "queue": {"requests": status.queue.requests, "limit": status.queue.limit},
+        "accounts": {name: queue._asdict() for name, queue in status.queues.items()},
         "batches": _batch_facts(status),
         "finished_in_a_day": plain(status.finished._asdict()),
         "retryable": plain(_Retryable(status.retryable.rows, status.retryable.at)),

@@ -11,11 +11,13 @@ from carpool_worker.database import now
 from carpool_worker.formatting import clock
 from carpool_worker.models import Batch, LanePause
 from carpool_worker.pipeline.submission.admission import admitted
+from carpool_worker.policies.accounts import shown
+from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.windows import LEAD, Opening, next_opening
 from carpool_worker.settings import Settings
-from carpool_worker.states import BatchState
+from carpool_worker.states import QUEUED_BATCH_STATES, BatchState
 from carpool_worker.store.batches import lane_pauses
 from carpool_worker.store.batches import queue as batch_queue
 
@@ -27,8 +29,8 @@ class QueueContext:
     at: int
     limits: Limits
     doubt_policy: DoubtPolicy
-    queue_limit: int
-    queued: int  # requests at Anthropic
+    submit_policy: SubmitPolicy
+    queued: Mapping[str | None, int]  # requests at Anthropic, by account
     pauses: Mapping[str, LanePause]
     admitted: Collection[str]  # ids of the batches that may be posted now
     opening: Opening | None = None  # of the windows, where they are closed
@@ -42,7 +44,7 @@ def queue_context(connection: sa.Connection, settings: Settings) -> QueueContext
         at=at,
         limits=limits,
         doubt_policy=settings.doubt_policy,
-        queue_limit=settings.queue_limit,
+        submit_policy=settings.submit_policy,
         queued=batch_queue.queued(connection),
         pauses=lane_pauses.by_lane(connection),
         admitted=admitted(connection, at, settings.submit_policy),
@@ -53,8 +55,15 @@ def queue_context(connection: sa.Connection, settings: Settings) -> QueueContext
 
 def waits_for(batch: Batch, context: QueueContext) -> str:
     """Return what a batch waits for, as 'room: 180,000 of 200,000 requests are queued at Anthropic'; '' if it ended."""
+    if batch.unseen_since is not None and batch.state in SEEN_STATES:
+        return _unseen(batch, context)
     explain = REASONS.get(batch.state)
     return explain(batch, context) if explain else ""
+
+
+def _unseen(batch: Batch, context: QueueContext) -> str:
+    since = clock(batch.unseen_since or 0, context.at)
+    return f"an API key that may see it: account {shown(batch.account)} has had none since {since} (carpool doctor)"
 
 
 def _open(batch: Batch, context: QueueContext) -> str:
@@ -78,7 +87,8 @@ def _sealed(batch: Batch, context: QueueContext) -> str:
     if window := _closed_window(batch, context):
         return window
     if batch.id not in context.admitted:
-        return f"room: {context.queued:,} of {context.queue_limit:,} requests are queued at Anthropic"
+        queued, limit = context.queued.get(batch.account, 0), context.submit_policy.limit_of(batch.account)
+        return f"room: {queued:,} of {limit:,} requests are queued at Anthropic"
     return "a worker to post it"
 
 
@@ -127,6 +137,9 @@ def _ended(batch: Batch, context: QueueContext) -> str:
         )
     return "a worker to collect its results"
 
+
+SEEN_STATES = (*QUEUED_BATCH_STATES, BatchState.ENDED)
+"""In these a batch waits for what Anthropic says of it, to a key that may see it."""
 
 REASONS: Mapping[BatchState, Callable[[Batch, QueueContext], str]] = {
     BatchState.OPEN: _open,

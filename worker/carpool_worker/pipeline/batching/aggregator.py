@@ -19,8 +19,9 @@ from carpool.contract import Envelope, lane_of
 from carpool_worker.database import now, read, write
 from carpool_worker.pipeline.batching import budgeter, canceler
 from carpool_worker.pipeline.batching.lanes import Filled, Lane, fill
-from carpool_worker.pipeline.inbox.packs import Pack, regrouped
+from carpool_worker.pipeline.inbox.packs import Pack, assigned, regrouped
 from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
+from carpool_worker.policies.accounts import Accounts
 from carpool_worker.policies.budgets import Budgets
 from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.windows import LEAD, is_open
@@ -44,6 +45,7 @@ RACES = 5
 """Tries to commit a chunk, as another aggregator may insert one of its requests first."""
 
 NO_BUDGETS: Budgets = {}
+NO_ACCOUNTS: Accounts = {}
 
 
 class Arrived(NamedTuple):
@@ -75,6 +77,7 @@ def aggregate(
     report: Callable[[Filled], None],
     budgets: Budgets = NO_BUDGETS,
     *,
+    accounts: Accounts = NO_ACCOUNTS,
     gather: float = 0.0,
 ) -> int:
     """Pool everything in the inbox into batches, seal what is due, and return how many requests were read.
@@ -97,7 +100,8 @@ def aggregate(
     for chunk in _until_quiet(inbox, deadline, gather):
         behind = inbox.queued() - chunk.count
         in_force = replace(limits, behind=behind)
-        filled = pool(engine, chunk.packs, in_force, budgets, inbox.shard.number)
+        packs = assigned(chunk.packs, accounts)
+        filled = pool(engine, packs, in_force, budgets, inbox.shard.number)
         report(filled)
         inbox.quarantine(filled.conflicting)
         if _apply_cancels(engine, chunk):
@@ -186,7 +190,7 @@ def _pool(
     lanes = _by_lane(split.within)
     for name in sorted(lanes):  # one order for all aggregators: no deadlock over open batches
         first = lanes[name][0]
-        lane = Lane(name, first.model, first.headers, shard)
+        lane = Lane(name, first.model, first.headers, shard, first.account)
         in_force = _in_force(connection, name, limits, at)
         arrived = [Arrived(envelope, places[envelope.id].segment_id) for envelope in lanes[name]]
         for batch_id, part in fill(connection, lane, arrived, in_force, at, filled):
@@ -221,7 +225,7 @@ def _new(connection: sa.Connection, packs: Sequence[Pack]) -> tuple[list[Pack], 
 def _by_lane(envelopes: Sequence[Envelope]) -> dict[str, list[Envelope]]:
     lanes: defaultdict[str, list[Envelope]] = defaultdict(list)
     for envelope in envelopes:
-        lanes[lane_of(envelope.model, envelope.headers)].append(envelope)
+        lanes[lane_of(envelope.model, envelope.headers, envelope.account)].append(envelope)
     return lanes
 
 

@@ -56,12 +56,13 @@ class Filled:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """The requests that may share a batch: one model, one set of per-batch headers."""
+    """The requests that may share a batch: one account, one model, one set of per-batch headers."""
 
     name: str
     model: str
     headers: Mapping[str, str]
     shard: int = 0  # of the inbox; each has open batches of its own
+    account: str | None = None  # None: the default one
 
 
 def fill(
@@ -82,7 +83,9 @@ def fill(
     segments = [item.segment_id for item in items]
     start = 0
     while start < len(items):
-        batch = filling.open_in(connection, lane.name, lane.model, lane.headers, now, lane.shard)
+        batch = filling.open_in(
+            connection, lane.name, lane.model, lane.headers, now, shard=lane.shard, account=lane.account
+        )
         if batch.request_count == 0:
             filled.opened.append(batch.id)
         n = fitting(sizes[start:], batch.request_count, batch.body_bytes, limits)

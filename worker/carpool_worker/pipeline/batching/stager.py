@@ -40,6 +40,6 @@ def _stage(connection: sa.Connection, due: Sequence[DueRequest], limits: Limits,
     at = now()
     for name in sorted(lanes):
         first = lanes[name][0]
-        lane = Lane(name, first.model, json.loads(first.headers))
+        lane = Lane(name, first.model, json.loads(first.headers), account=first.account)
         for batch_id, part in fill(connection, lane, lanes[name], limits, at, staged):
             staging.stage(connection, batch_id, [one.id for one in part], at)

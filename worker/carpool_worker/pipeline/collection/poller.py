@@ -6,8 +6,9 @@ A batch whose requests were all canceled here is canceled there too, so that wha
 from __future__ import annotations
 
 import json
+import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import sqlalchemy as sa
 
@@ -17,6 +18,8 @@ from carpool_worker.claude.times import seconds_between
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
+from carpool_worker.pipeline.collection import recognition
+from carpool_worker.pipeline.collection.recognition import Seer
 from carpool_worker.policies.polling import BatchAge, PollPolicy
 from carpool_worker.policies.retries import is_gone
 from carpool_worker.store import durations
@@ -31,31 +34,61 @@ log = get_logger(__name__)
 RETRIEVE_AT_MOST = 3
 """With more batches at Anthropic than this, one list call is cheaper than a retrieve for each."""
 
+MISSING_AT_MOST = 20
+"""Batches that are not in the list and are retrieved one by one, each time."""
+
+LISTLESS_STATUSES = frozenset({404, 405, 501})
+"""What a relay answers that has no list."""
+
 LIFETIME = DAY
 """From a batch's creation to its expiry, by Anthropic's clock."""
 
 
-def poll(engine: sa.Engine, claude: Claude) -> list[str]:
+def poll(engine: sa.Engine, claudes: Sequence[Claude]) -> list[str]:
     """Poll every batch that Anthropic has; return the ids of those that have ended.
 
-    Called by the task `carpool.poll`, one process at a time, when `seconds_until_poll` says so. Each batch's new state
-    is committed alone: `canceling`, or `ended` with its counts and how long it took, due to be collected. A crash, or a
-    call that fails, leaves a batch for the next poll. A batch that was deleted at Anthropic counts as ended once its
-    expiry is long past.
+    Called by the task `carpool.poll`, one process at a time, when `seconds_until_poll` says so, with a client for each
+    key of each account. Each batch's new state is committed alone: `canceling`, or `ended` with its counts and how long
+    it took, due to be collected. A crash, or a call that fails, leaves a batch for the next poll. A batch that is not
+    there counts as ended only once nobody could read its results any more; one that no key may see waits.
     """
     with read(engine) as connection:
         out, unwanted = batches.out(connection), cancellations.unwanted(connection)
-    ended = []
-    for headers, group in _by_headers(out).items():
+    return [batch_id for group in _groups(out) for batch_id in _poll_group(engine, claudes, group, unwanted)]
+
+
+def _poll_group(
+    engine: sa.Engine, claudes: Sequence[Claude], group: Sequence[Batch], unwanted: Collection[str]
+) -> Iterator[str]:
+    """Poll batches that one key posted, with the first client that may see them; yield those that have ended."""
+    left = {batch.id: batch for batch in group}
+    answered = False
+    for seer in recognition.seers(engine, claudes, group[0]):
         try:
-            for batch, remote in _remote_batches(claude, group, json.loads(headers)):
-                if batch.id in unwanted and remote.processing_status == "in_progress":
-                    remote = _cancel(claude, batch, remote)
-                if _apply(engine, batch, remote, Milliseconds(claude.answered_at or now())):
-                    ended.append(batch.id)
+            for batch, remote in _remote_batches(seer, list(left.values())):
+                if not seer.is_known or batch.poster is None:
+                    seer = recognition.saw(engine, seer, batch)
+                del left[batch.id]
+                recognition.record_seen(engine, [batch])
+                if _advance(engine, seer.claude, batch, remote, batch.id in unwanted):
+                    yield batch.id
         except ClaudeError as error:
-            log.warning("batches not polled", count=len(group), status=error.status, error=str(error))
-    return ended
+            log.warning("batches not polled", count=len(left), status=error.status, error=str(error))
+            if error.status not in recognition.BLIND_STATUSES:
+                return  # that says nothing about who may see them
+        answered = seer.is_known and not seer.claude.refused
+        if answered or not left:
+            break
+    if answered:
+        recognition.record_seen(engine, left.values())
+    else:
+        recognition.record_unseen(engine, left.values())
+
+
+def _advance(engine: sa.Engine, claude: Claude, batch: Batch, remote: RemoteBatch, unwanted: bool) -> bool:
+    if unwanted and remote.processing_status == "in_progress":
+        remote = _cancel(claude, batch, remote)
+    return _apply(engine, batch, remote, Milliseconds(claude.answered_at or now()))
 
 
 def seconds_until_poll(engine: sa.Engine, policy: PollPolicy) -> float | None:
@@ -70,37 +103,45 @@ def seconds_until_poll(engine: sa.Engine, policy: PollPolicy) -> float | None:
     )
 
 
-def _by_headers(out: Sequence[Batch]) -> dict[str, list[Batch]]:
+def _groups(out: Sequence[Batch]) -> Sequence[list[Batch]]:
     # The headers may name a workspace, and the API shows a batch only to its own.
-    groups: defaultdict[str, list[Batch]] = defaultdict(list)
+    groups: defaultdict[tuple[str | None, ...], list[Batch]] = defaultdict(list)
     for batch in out:
-        groups[batch.headers].append(batch)
-    return groups
+        groups[batch.account, batch.poster, batch.headers].append(batch)
+    return list(groups.values())
 
 
-def _remote_batches(
-    claude: Claude, out: Sequence[Batch], headers: dict[str, str]
-) -> Iterable[tuple[Batch, RemoteBatch]]:
+def _remote_batches(seer: Seer, out: Sequence[Batch]) -> Iterable[tuple[Batch, RemoteBatch]]:
     wanted = {batch.claude_id: batch for batch in out}
     if len(wanted) > RETRIEVE_AT_MOST:
         oldest = min(batch.expires_at or 0 for batch in out) - LIFETIME
-        for remote in claude.list_newest(headers):
+        for remote in _listed(seer.claude, json.loads(out[0].headers)):
             if batch := wanted.pop(remote.id, None):
                 yield batch, remote
             if not wanted or remote.created_at < oldest:
                 break
-    for batch in wanted.values():
-        if retrieved := _retrieve(claude, batch, headers):
+    # Few of those that the list does not show, another few at each poll: they may be many, and not be there for weeks.
+    most = MISSING_AT_MOST if seer.is_known else RETRIEVE_AT_MOST
+    for batch in random.sample(list(wanted.values()), min(most, len(wanted))):
+        if retrieved := _retrieve(seer.claude, batch):
             yield batch, retrieved
 
 
-def _retrieve(claude: Claude, batch: Batch, headers: dict[str, str]) -> RemoteBatch | None:
+def _listed(claude: Claude, headers: dict[str, str]) -> Iterator[RemoteBatch]:
+    try:
+        yield from claude.list_newest(headers)
+    except ClaudeError as error:
+        if error.status not in LISTLESS_STATUSES:
+            raise  # a relay may have no list; what it has can be retrieved
+
+
+def _retrieve(claude: Claude, batch: Batch) -> RemoteBatch | None:
     claude_id = str(batch.claude_id)
     try:
-        return claude.retrieve(claude_id, headers)
+        return claude.retrieve(claude_id, json.loads(batch.headers))
     except ClaudeError as error:
-        if is_gone(error, seconds_between(batch.expires_at, claude.answered_at)):
-            log.error("batch deleted before its results were collected", batch=batch.id, claude_id=claude_id)
+        if is_gone(error, seconds_between(batch.expires_at, claude.answered_at) + LIFETIME / SECOND):
+            log.error("batch gone before its results were collected", batch=batch.id, claude_id=claude_id)
             return _ended_unseen(batch, claude_id)
         log.warning(
             "batch not polled", batch=batch.id, claude_id=claude_id, status=error.status, error=str(error)

@@ -10,11 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from carpool import entries
 from carpool.contract import ENTRY_FIELD, OLD_ENTRY_FIELD, Entry, Envelope, decode_entry, decode_old_entry
 from carpool.request_ids import ID_BYTES
 from carpool.segments import pack, spans
 from carpool_worker.pipeline.inbox.checks import UNREADABLE, check, check_terms
+from carpool_worker.policies.accounts import DEFAULT, Accounts, account_of
 
 SMALL = 20
 """Packs with fewer requests are packed again, with others of the same terms. From 20 on a segment takes hardly more
@@ -81,6 +84,14 @@ def claimed_count(fields: Mapping[bytes, bytes]) -> int:
         return 0
 
 
+def assigned(packs: Sequence[Pack], accounts: Accounts) -> list[Pack]:
+    """Return the packs with the account of each: the one that it names, else the one that takes its client and model.
+
+    It is decided here, once: a request stays with its account, however often it is tried.
+    """
+    return [_assigned(pack, accounts) for pack in packs]
+
+
 def regrouped(packs: Iterable[Pack], prefixes: Mapping[str, str | None]) -> list[Pack]:
     """Return the packs, with the requests of small ones that share their terms put together.
 
@@ -112,6 +123,15 @@ def _read_entry(entry: Entry) -> Pack:
     envelopes = entries.envelopes(entry)
     check(envelopes, terms_are_checked=True)
     return Pack(envelopes, entry.params)
+
+
+def _assigned(pack: Pack, accounts: Accounts) -> Pack:
+    first = pack.envelopes[0]
+    named = account_of(accounts, first.client, first.model) if first.account is None else first.account
+    account = None if named == DEFAULT else named
+    if account == first.account:
+        return pack
+    return Pack([replace(one, account=account) for one in pack.envelopes], pack.segment)
 
 
 def _hex_ids(ids: bytes) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from carpool_worker.database import now, read, write
 from carpool_worker.models import Batch
-from carpool_worker.policies.admission import SubmitPolicy, next_up
+from carpool_worker.policies.admission import Ready, SubmitPolicy, next_up
 from carpool_worker.policies.in_doubt import longest_post
 from carpool_worker.policies.windows import blocks
 from carpool_worker.states import BatchState
@@ -48,14 +49,22 @@ def admit(engine: sa.Engine, batch_id: str, policy: SubmitPolicy) -> Admission |
 def admitted(
     connection: sa.Connection, at: Milliseconds, policy: SubmitPolicy, probing: str | None = None
 ) -> list[str]:
-    """Return the ids of the batches that may be posted now, in order; `probing` is a lane whose probe is under way."""
+    """Return the ids of the batches that may be posted now, in order for each account.
+
+    `probing` is a lane whose probe is under way.
+    """
     pauses = lane_pauses.by_lane(connection)
     stopped = {lane for lane, pause in pauses.items() if pause.by_operator}
     probes = {lane: pause.probe_at for lane, pause in pauses.items() if lane != probing}
-    ready = [
-        batch
-        for batch in batch_queue.ready(connection, at)
-        if batch.lane not in stopped and not blocks(policy.windows, batch.submit_by, at)
-    ]
+    ready: defaultdict[str | None, list[Ready]] = defaultdict(list)
+    for batch in batch_queue.ready(connection, at):
+        if batch.lane not in stopped and not blocks(policy.windows, batch.submit_by, at):
+            ready[batch.account].append(batch)
     queued = batch_queue.queued(connection)
-    return next_up(ready, probes, queued=queued, queue_limit=policy.queue_limit, at=at)
+    return [
+        batch_id
+        for account, own in ready.items()
+        for batch_id in next_up(
+            own, probes, queued=queued[account], queue_limit=policy.limit_of(account), at=at
+        )
+    ]

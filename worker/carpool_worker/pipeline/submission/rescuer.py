@@ -21,12 +21,13 @@ import sqlalchemy as sa
 
 from carpool.contract import WORKSPACE_HEADER
 from carpool_worker.claude.batch import RemoteBatch
-from carpool_worker.claude.client import Claude
+from carpool_worker.claude.client import REFUSED_STATUSES, Claude
 from carpool_worker.claude.results import parse
 from carpool_worker.claude.times import seconds_between
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError, ResultsCut
 from carpool_worker.models import Batch
+from carpool_worker.pipeline.collection import recognition
 from carpool_worker.pipeline.submission.submitter import accept
 from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.states import BatchState
@@ -62,20 +63,28 @@ class BatchSignature(NamedTuple):
         return {WORKSPACE_HEADER: self.workspace} if self.workspace else {}
 
 
-def rescue(engine: sa.Engine, claude: Claude, policy: DoubtPolicy) -> list[str]:
+def rescue(engine: sa.Engine, claudes: Sequence[Claude], policy: DoubtPolicy) -> list[str]:
     """Search for every batch in doubt; return the ids of those that are no longer `submitting`.
 
-    Called by the task `carpool.rescue`, which beat sends, one process at a time. Each batch is settled in a
-    transaction of its own: it is adopted (`in_progress`, with Anthropic's id), or sealed again to be posted once more,
-    or it stays in doubt until the next call. A crash loses nothing: the search starts over, and the time at which it
-    began is in the table. While the API can't be asked, all stay in doubt.
+    Called by the task `carpool.rescue`, which beat sends, one process at a time, with a client for each key of each
+    account. Each batch is settled in a transaction of its own: it is adopted (`in_progress`, with Anthropic's id), or
+    sealed again to be posted once more, or it stays in doubt until the next call. A crash loses nothing: the search
+    starts over, and the time at which it began is in the table. While the API can't be asked, or no key is known to be
+    of the workspace in which a batch was posted, it stays in doubt.
     """
     settled = []
-    for signature, doubted in _by_signature(_in_doubt(engine)).items():
+    for doubted in _alike(_in_doubt(engine)):
         try:
-            settled += _settle(engine, claude, doubted, signature, policy)
+            claude = recognition.judge(engine, claudes, doubted[0])
+            if claude is None:
+                recognition.record_unseen(engine, doubted)
+                continue
+            recognition.record_seen(engine, doubted)
+            settled += _settle(engine, claude, doubted, BatchSignature.of(doubted[0]), policy)
         except (ClaudeError, ResultsCut) as error:
             log.warning("batches stay in doubt", count=len(doubted), error=str(error))
+            if isinstance(error, ClaudeError) and error.status in REFUSED_STATUSES:
+                recognition.record_unseen(engine, doubted)
     return settled
 
 
@@ -89,11 +98,12 @@ def _unanswered(engine: sa.Engine) -> list[Batch]:
         return batches.in_states(connection, (BatchState.SUBMITTING,))
 
 
-def _by_signature(doubted: Sequence[Batch]) -> dict[BatchSignature, list[Batch]]:
-    by_signature: defaultdict[BatchSignature, list[Batch]] = defaultdict(list)
+def _alike(doubted: Sequence[Batch]) -> list[list[Batch]]:
+    """Return those together that could be mistaken for each other and that one key posted."""
+    alike: defaultdict[tuple[object, ...], list[Batch]] = defaultdict(list)
     for batch in doubted:
-        by_signature[BatchSignature.of(batch)].append(batch)
-    return by_signature
+        alike[BatchSignature.of(batch), batch.account, batch.poster].append(batch)
+    return list(alike.values())
 
 
 def _settle(

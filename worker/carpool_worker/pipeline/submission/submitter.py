@@ -16,6 +16,7 @@ from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
 from carpool_worker.pipeline.batching import canceler
+from carpool_worker.pipeline.collection import recognition
 from carpool_worker.pipeline.submission import cache_planner, failures
 from carpool_worker.pipeline.submission.admission import Admission, admit, admitted
 from carpool_worker.pipeline.submission.body import spooled
@@ -51,8 +52,9 @@ def submit(engine: sa.Engine, claude: Claude, batch_id: str, policy: SubmitPolic
     admission = admit(engine, batch_id, policy)
     if admission is None:
         return _explain_wait(engine, batch_id, policy)
-    if admission.batch.request_count > policy.queue_limit:
-        return _split(engine, admission, policy.queue_limit)
+    limit = policy.limit_of(admission.batch.account)
+    if admission.batch.request_count > limit:
+        return _split(engine, admission, limit)
     if policy.cache_shared_prompts and (warm_up := cache_planner.plan_cache(engine, admission.batch)):
         return _wait_for_warm_up(engine, admission, warm_up)
     return _post(engine, claude, admission, policy)
@@ -93,7 +95,8 @@ def _explain_wait(engine: sa.Engine, batch_id: str, policy: SubmitPolicy) -> Sub
             return None
         if batch.id in batch_queue.warming(connection, now()):
             return None
-        why = waits_for_room(batch_queue.queued(connection), policy.queue_limit)
+        queued = batch_queue.queued(connection)[batch.account]
+    why = waits_for_room(queued, policy.limit_of(batch.account))
     with write(engine) as connection:
         batches.annotate_sealed(connection, batch_id, batch.submissions, why)
     log.info("batch waits for room in the queue", batch=batch_id, reason=why)
@@ -125,7 +128,7 @@ def _post(engine: sa.Engine, claude: Claude, admission: Admission, policy: Submi
             newest = claude.newest_id(headers)  # this also finds a bad key before 240 MB are uploaded
         except ClaudeError as error:
             return failures.defer(engine, admission, error)
-        if not _intend(engine, admission, (newest, claude.answered_at), policy):
+        if not _intend(engine, claude, admission, (newest, claude.answered_at), policy):
             return None
         try:
             remote = claude.create(body, length, headers, policy.submit_timeout)
@@ -134,15 +137,22 @@ def _post(engine: sa.Engine, claude: Claude, admission: Admission, policy: Submi
     return accept(engine, batch_id, remote)
 
 
-def _intend(engine: sa.Engine, admission: Admission, cursor: Cursor, policy: SubmitPolicy) -> bool:
+def _intend(
+    engine: sa.Engine, claude: Claude, admission: Admission, cursor: Cursor, policy: SubmitPolicy
+) -> bool:
     # Admitted again, under a lock, so that two submitters don't both take the same room.
     with write(engine) as connection:
         batch_queue.lock_queue(connection)
         if admission.batch.id not in admitted(connection, now(), policy, admission.probing):
             return False
-        return _commit_intent(connection, admission.batch, cursor)
+        poster = recognition.register(connection, claude, json.loads(admission.batch.headers))
+        return _commit_intent(connection, admission.batch, cursor, poster)
 
 
-def _commit_intent(connection: sa.Connection, batch: Batch, cursor: Cursor) -> bool:
+def _commit_intent(
+    connection: sa.Connection, batch: Batch, cursor: Cursor, poster: str | None = None
+) -> bool:
     cursor_id, cursor_at = cursor
-    return transitions.submit(connection, batch, cursor_id=cursor_id, cursor_at=cursor_at, at=now())
+    return transitions.submit(
+        connection, batch, cursor_id=cursor_id, cursor_at=cursor_at, poster=poster, at=now()
+    )

@@ -40,7 +40,9 @@ def open_in(
     model: str,
     headers: Mapping[str, str],
     now: Milliseconds,
+    *,
     shard: int = 0,
+    account: str | None = None,
 ) -> Batch:
     """Return the open batch of a lane and shard, locked until the transaction ends; open one if there is none."""
     current = sa.select(batches).where(batches.c.lane == lane, batches.c.shard == shard, OPEN)
@@ -49,6 +51,7 @@ def open_in(
         opened = FRESH | {
             "id": batch_id,
             "lane": lane,
+            "account": account,
             "shard": shard,
             "model": model,
             "headers": json.dumps(dict(headers)),
@@ -142,6 +145,7 @@ def insert_sealed(
     row = {
         "id": batch_id,
         "lane": parent.lane,
+        "account": parent.account,
         "model": parent.model,
         "headers": parent.headers,
         "state": BatchState.SEALED,

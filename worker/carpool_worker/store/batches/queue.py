@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import sqlalchemy as sa
 
 from carpool_worker.database import lock
@@ -53,10 +55,12 @@ def expedite(
     return connection.execute(later.where(*within(lane, model)).values(submit_by=submit_by)).rowcount
 
 
-def queued(connection: sa.Connection) -> int:
-    """Return how many requests Anthropic has, or may have, in batches that have not ended."""
-    out = sa.select(sa.func.sum(batches.c.request_count)).where(batches.c.state.in_(QUEUED_BATCH_STATES))
-    return int(connection.scalar(out) or 0)
+def queued(connection: sa.Connection) -> Counter[str | None]:
+    """Return how many requests Anthropic has, or may have, in batches that have not ended, by account."""
+    row = batches.c
+    out = sa.select(row.account, sa.func.sum(row.request_count)).where(row.state.in_(QUEUED_BATCH_STATES))
+    found = connection.execute(out.group_by(row.account))
+    return Counter({account: int(count) for account, count in found})
 
 
 def count_under_way(connection: sa.Connection, lane: str) -> int:

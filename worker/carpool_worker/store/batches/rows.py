@@ -28,6 +28,12 @@ def marked(connection: sa.Connection, batch_id: str) -> frozenset[str]:
     )
 
 
+def account_of(connection: sa.Connection, batch_id: str) -> str | None:
+    """Return the account that makes a batch; None: the default one."""
+    account: str | None = connection.scalar(sa.select(batches.c.account).where(batches.c.id == batch_id))
+    return account
+
+
 def in_states(connection: sa.Connection, states: Iterable[BatchState]) -> list[Batch]:
     """Return the batches that are in one of `states`, oldest first."""
     found = sa.select(batches).where(batches.c.state.in_(list(states))).order_by(batches.c.id)

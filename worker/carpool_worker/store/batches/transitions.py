@@ -45,12 +45,14 @@ def submit(
     *,
     cursor_id: str | None,
     cursor_at: int | None,
+    poster: str | None,
     at: Milliseconds,
 ) -> bool:
     """Commit the intent to post a sealed batch, unless it was posted or lost requests since `batch` was read.
 
     Its number of requests must be the one that is posted: a batch whose answer is lost is recognised by its size.
-    `cursor_id` is the newest batch that Anthropic knew at `cursor_at`, by Anthropic's clock.
+    `cursor_id` is the newest batch that Anthropic knew at `cursor_at`, by Anthropic's clock; `poster` is the key's
+    fingerprint.
     """
     as_read = _is_submission(batch.submissions), batches.c.request_count == batch.request_count
     return _move(
@@ -62,6 +64,8 @@ def submit(
         submitting_at=at,
         cursor_id=cursor_id,
         cursor_at=cursor_at,
+        poster=poster,
+        unseen_since=None,
         in_doubt_at=None,
         search_started_at=None,
     )

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from carpool_worker.models.indexes import ASIDE, AVAILABLE, UNFINISHED
 from carpool_worker.models.tables import batches, deliveries, requests, segments
+from carpool_worker.store.reports import ids
 
 POSTGRES_SETTINGS = (
     "server_version_num",
@@ -37,6 +38,16 @@ def sqlite_pragma(connection: sa.Connection, name: str) -> Any:
 def seconds_since_epoch(connection: sa.Connection) -> float:
     """Return the time by PostgreSQL's clock."""
     return float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0.0)
+
+
+def newest_batch(connection: sa.Connection, account: str | None, since: int) -> tuple[str, str] | None:
+    """Return Anthropic's id and the headers of an account's newest batch that it has taken since then, if any."""
+    row = batches.c
+    taken = sa.select(row.claude_id, row.headers).where(
+        row.id >= ids.since(since), row.account.is_not_distinct_from(account), row.claude_id.is_not(None)
+    )
+    found = connection.execute(taken.order_by(row.id.desc()).limit(1)).one_or_none()
+    return None if found is None else (found.claude_id, found.headers)
 
 
 def waits_for_a_secret(connection: sa.Connection) -> bool:

@@ -187,7 +187,7 @@ def _row(segment_id: int, envelopes: Sequence[Envelope]) -> tuple[Any, ...]:
         first.account,
         first.gateway_key,
         first.model,
-        lane_of(first.model, first.headers),
+        lane_of(first.model, first.headers, first.account),
         json.dumps(first.headers) if first.headers else "{}",
         first.callback.decode() if first.callback else None,
         first.reply_to,

@@ -23,6 +23,7 @@ class DueRequest:
     id: str
     model: str
     lane: str
+    account: str | None
     headers: str
     segment_id: int
     params_bytes: int
@@ -51,7 +52,7 @@ def reschedule(connection: sa.Connection, rescheduled: Sequence[Rescheduled], ba
 
 def due_to_stage(connection: sa.Connection, now: int, limit: int) -> list[DueRequest]:
     """Return up to `limit` requests that are due to be tried again, the longest due first; locks them."""
-    shared = ("model", "lane", "headers")
+    shared = ("model", "lane", "account", "headers")
     due = (
         sa.select(*((segments if name in shared else requests).c[name] for name in DueRequest.__slots__))
         .join_from(requests, segments, segments.c.id == requests.c.segment_id)
