@@ -9,13 +9,11 @@ from time import monotonic
 from typing import Any, Self, Unpack
 
 import redis
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
 
+from carpool.aio_connections import ConnectionsByLoop
 from carpool.cancellation import CancelCommand
 from carpool.envelopes import EnqueueOptions, Params, Request
-from carpool.grouping import GroupedAppend
-from carpool.options import DEFAULT_MAX_QUEUED, NO_RETRY, ONE_RETRY, RECONNECT_SECONDS, SOCKET, Options
+from carpool.options import DEFAULT_MAX_QUEUED, RECONNECT_SECONDS, Options
 from carpool.packer import Command, Packer
 from carpool.pipelining import LOST
 from carpool.request_ids import RequestIds
@@ -24,7 +22,11 @@ from carpool.waiting import PING, ReplyWaiter
 
 
 class AsyncProducer:
-    """The Producer with await: the same arguments, results and errors. Use it in one event loop only."""
+    """The Producer with await: the same arguments, results and errors.
+
+    It may be used in any number of event loops, one after the other or at once: it opens connections in each, and
+    closes them when the loop is shut down, as `asyncio.run` does, or with `close` there.
+    """
 
     def __init__(
         self,
@@ -37,9 +39,7 @@ class AsyncProducer:
         inbox_shards: int | None = None,
     ) -> None:
         self._options = Options.resolve(url, client, max_queued, allow_http, durable, inbox_shards)
-        self._redis = Redis.from_url(self._options.url, retry=Retry(*ONE_RETRY), **SOCKET)
-        self._reader = Redis.from_url(self._options.url, retry=Retry(*NO_RETRY), **SOCKET)
-        self._appends = GroupedAppend(self._options, self._append)
+        self._connections = ConnectionsByLoop(self._options)
 
     async def enqueue(
         self, params: Params, *, idempotency_key: str | None = None, **options: Unpack[EnqueueOptions]
@@ -50,7 +50,7 @@ class AsyncProducer:
         TaskGroup, not one by one.
         """
         request = self._options.check(options).request(params, idempotency_key)
-        await self._appends.append(request)
+        await (await self._connections.here()).appends.append(request)
         return request.id.hex()
 
     async def enqueue_many(
@@ -60,16 +60,18 @@ class AsyncProducer:
     ) -> RequestIds:
         """Enqueue any number of requests, from an async iterable too; see `Producer.enqueue_many`."""
         packer = Packer(self._options, self._options.check(options))
+        connections = await self._connections.here()
         with packer.deferring_failure():
             if isinstance(requests, AsyncIterable):
                 async for request in requests:
                     if packer.add(request):
-                        await self._append(packer)
+                        await connections.append(packer)
             else:
                 for request in requests:
                     if packer.add(request):
-                        await self._append(packer)
-        await self._append_rest(packer)
+                        await connections.append(packer)
+        packer.close()
+        await connections.append(packer)
         return packer.finish()
 
     async def cancel(self, *request_ids: str) -> None:
@@ -90,12 +92,11 @@ class AsyncProducer:
         return self._results(ReplyWaiter(self._options, ids, timeout, monotonic()))
 
     async def close(self) -> None:
-        """Drop unread answers, and close the connections; the producer opens new ones when it is used again."""
+        """Drop unread answers, and close this loop's connections; the producer opens new ones when it is used again."""
         if unread := self._options.pushed.abandoned():
             with suppress(redis.RedisError):
-                await self._redis.delete(unread)
-        await self._redis.aclose()
-        await self._reader.aclose()
+                await self._execute([("DEL", unread)])
+        await self._connections.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -103,22 +104,13 @@ class AsyncProducer:
     async def __aexit__(self, *error: object) -> None:
         await self.close()
 
-    async def _append_rest(self, packer: Packer) -> None:
-        packer.close()
-        await self._append(packer)
-
-    async def _append(self, packer: Packer) -> None:
-        while packer.unsettled:
-            try:
-                replies = await _execute(self._redis, packer.commands())
-            except LOST as error:
-                raise packer.unanswered(error) from error
-            packer.settle(replies)
+    async def _execute(self, commands: Sequence[Command]) -> list[Any]:
+        return await (await self._connections.here()).execute(commands)
 
     async def _cancel(self, command: CancelCommand) -> None:
         try:
             if commands := command.commands():
-                command.confirm(await _execute(self._redis, commands))
+                command.confirm(await self._execute(commands))
         except LOST as error:
             raise self._options.unavailable(error) from error
         await asyncio.sleep(command.seconds_to_wait)
@@ -136,43 +128,22 @@ class AsyncProducer:
                     yield result
         finally:
             waiter.leave()
-            with suppress(redis.RedisError):
-                await self._redis.delete(waiter.reply_to)
+            if connections := self._connections.open_here():
+                with suppress(redis.RedisError):
+                    await connections.execute(waiter.last_commands())
 
     async def _register(self, waiter: ReplyWaiter) -> None:
         try:
-            waiter.confirm(await _execute(self._redis, waiter.commands(monotonic()) or [PING]))
+            waiter.confirm(await self._execute(waiter.commands(monotonic()) or [PING]))
         except LOST as error:
             raise self._options.unavailable(error) from error
 
     async def _read(self, waiter: ReplyWaiter) -> None:
         try:
-            await _execute(self._redis, waiter.commands(monotonic()))
-            replies = await _execute(self._reader, [waiter.read_command(monotonic())])
-            await _execute(self._redis, waiter.receive(replies))
+            connections = await self._connections.here()
+            await connections.execute(waiter.commands(monotonic()))
+            replies = await connections.read(waiter.read_command(monotonic()))
+            await connections.execute(waiter.receive(replies))
         except LOST:
             waiter.repeat_all(monotonic())
             await asyncio.sleep(RECONNECT_SECONDS)
-
-
-async def _execute(connection: Redis, commands: Sequence[Command]) -> list[Any]:
-    """Return a reply to each command, error replies as values; one round trip."""
-    task = asyncio.current_task()
-    cancelled = task.cancelling() if task else 0
-    replies = await _replies(connection, commands)
-    # redis-py sends through asyncio.wait_for, which before Python 3.12 can swallow a cancellation (its issue 86296).
-    if task and task.cancelling() > cancelled:
-        raise asyncio.CancelledError
-    return replies
-
-
-async def _replies(connection: Redis, commands: Sequence[Command]) -> list[Any]:
-    if len(commands) == 1:
-        try:
-            return [await connection.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
-        except redis.ResponseError as error:
-            return [error]
-    async with connection.pipeline(transaction=False) as pipeline:
-        for command in commands:
-            pipeline.execute_command(*command)
-        return await pipeline.execute(raise_on_error=False)

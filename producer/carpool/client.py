@@ -195,7 +195,7 @@ class Producer:
         finally:
             waiter.leave()
             with suppress(redis.RedisError):
-                self._redis.delete(waiter.reply_to)
+                execute(self._redis, waiter.last_commands())
 
     def _register(self, waiter: ReplyWaiter) -> None:
         try:

@@ -130,6 +130,7 @@ class Wait(msgspec.Struct, array_like=True, frozen=True, gc=False):
     client: str
     reply_to: str
     ids: list[str]
+    is_over: bool = False  # True: it no longer waits for them
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -101,6 +101,16 @@ class ReplyWaiter:
             return []
         return [("RPUSH", WAITS, *waits), ("EXPIRE", WAITS, WAITS_TTL)]
 
+    def last_commands(self) -> list[Command]:
+        """Return the Redis commands, one pipeline, that free what the wait takes there; called once it is over."""
+        waits = [
+            encode_wait(Wait(self._options.client, self.reply_to, list(ids), is_over=True))
+            for group in self._groups
+            if (ids := tuple(self._outstanding.ids(group.span)))
+        ]
+        asked: list[Command] = [("RPUSH", WAITS, *waits), ("EXPIRE", WAITS, WAITS_TTL)] if waits else []
+        return [("DEL", self.reply_to), *asked]
+
     def read_command(self, now: float) -> Command:
         """Return the blocking Redis command (BLMPOP, Redis 7) for the next answers.
 

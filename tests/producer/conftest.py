@@ -51,9 +51,12 @@ class HandWorker:
         return int(self.redis.get(QUEUED) or 0)
 
     def next_wait(self) -> Wait:
-        popped: Any = self.redis.blpop([WAITS], timeout=DEADLINE)
-        assert popped, "no producer asked for answers"
-        return decode_wait(popped[1])
+        """Return what a producer asks for next; those who no longer wait are passed over."""
+        while True:
+            popped: Any = self.redis.blpop([WAITS], timeout=DEADLINE)
+            assert popped, "no producer asked for answers"
+            if not (wait := decode_wait(popped[1])).is_over:
+                return wait
 
     def push(self, wait: Wait, *request_ids: str, **fields: Any) -> None:
         for request_id in request_ids:

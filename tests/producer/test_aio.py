@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.fixtures.waiting import until
 
 from carpool import (
     AsyncProducer,
@@ -162,3 +164,66 @@ def test_a_wait_that_is_cancelled_leaves_nothing_behind(redis_url: str, worker: 
             assert not worker.redis.exists(reply_to)
 
     asyncio.run(wait())
+
+
+def test_a_producer_works_in_one_event_loop_after_the_other(
+    redis_url: str, worker: HandWorker, params: dict[str, Any]
+) -> None:
+    # Given a producer of a module
+    producer = AsyncProducer(redis_url, client="tests")
+
+    async def answered() -> str:
+        id_ = await producer.enqueue(params)
+        waiting = asyncio.create_task(producer.wait(id_, timeout=20))
+        worker.push(await asyncio.to_thread(worker.next_wait), id_)
+        return (await waiting).id
+
+    def connections() -> int:
+        database = str(worker.redis.connection_pool.connection_kwargs["db"])
+        return [one["db"] for one in worker.redis.client_list()].count(database)
+
+    # When
+    ids = [asyncio.run(answered())]
+    before = connections()
+    ids += [asyncio.run(answered()) for _ in range(2)]
+
+    # Then: and the connections of each loop were closed with it
+    assert [envelope.id for envelope in worker.envelopes()] == ids
+    until(lambda: connections() <= before)
+
+
+def test_a_producer_works_in_several_event_loops_at_once(
+    redis_url: str, worker: HandWorker, params: dict[str, Any]
+) -> None:
+    producer = AsyncProducer(redis_url, client="tests")
+
+    async def enqueue() -> list[str]:
+        ids = await asyncio.gather(*(producer.enqueue(params) for _ in range(20)))
+        await producer.close()
+        return [*ids, await producer.enqueue(params)]
+
+    with ThreadPoolExecutor(4) as threads:
+        runs = [threads.submit(asyncio.run, enqueue()) for _ in range(4)]
+    ids = [id_ for run in runs for id_ in run.result()]
+    assert sorted(envelope.id for envelope in worker.envelopes()) == sorted(ids)
+
+
+def test_waits_that_a_loop_ends_with_disturb_no_other(redis_url: str, worker: HandWorker) -> None:
+    producer = AsyncProducer(redis_url, client="tests")
+    id_ = mint_id("tests")
+    left: list[Any] = []
+
+    async def leave_a_wait_open() -> None:
+        results = producer.as_completed([mint_id("tests"), id_], timeout=20)
+        left.append(results)
+        first = asyncio.create_task(anext(results))
+        worker.push(await asyncio.to_thread(worker.next_wait), id_)
+        assert (await first).id == id_
+
+    async def wait() -> str:
+        waiting = asyncio.create_task(producer.wait(id_, timeout=20))
+        worker.push(await asyncio.to_thread(worker.next_wait), id_)
+        return (await waiting).id
+
+    asyncio.run(leave_a_wait_open())
+    assert asyncio.run(wait()) == id_

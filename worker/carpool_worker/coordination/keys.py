@@ -6,7 +6,11 @@ QUARANTINE = "carpool:quarantine"
 """Stream: unreadable inbox entries, as they came, until an operator drops or retries them."""
 
 WAITING = "carpool:waiting"
-"""Hash: by a request's id, who waits for its answer; a msgpack array of [client, reply_to]."""
+"""Hash: by a request's id, who waits for its answer; a msgpack array of [client, reply_to, until], the last in
+seconds since the epoch."""
+
+WAITING_UNTIL = "carpool:waiting-until"
+"""Sorted set: the ids in WAITING, by when the last of their waits is over."""
 
 GROUP = "aggregators"
 """The inbox's consumer group."""
@@ -28,6 +32,12 @@ RATE_LIMITED = "carpool:rate-limited"
 
 FLOWER_REFRESH = "carpool:flower-refresh"
 """Set when a Flower subscribes and needs the batches' rows; deleted when a worker begins to send them."""
+
+UNACKED, UNACKED_INDEX, UNACKED_MUTEX = (f"carpool:unacked{part}" for part in ("", "-index", "-mutex"))
+"""Where Celery keeps the messages that workers have taken and not acknowledged."""
+
+EXCHANGE = "carpool"
+"""What Celery's exchanges for remote control and events are named after, so that other apps hear nothing of ours."""
 
 AGENTS = ("aggregate", "submit", "poll", "collect", "deliver", "enqueue")
 """The agents with a queue of their own, so that each scales by itself."""

@@ -27,14 +27,20 @@ from carpool.contract import (
     to_json,
 )
 from carpool_worker import database
-from carpool_worker.coordination.keys import WAITING
+from carpool_worker.coordination.keys import WAITING, WAITING_UNTIL
+from carpool_worker.pipeline.delivery.channels.reply_scripts import (
+    PUSH_PACKED_SCRIPT,
+    PUSH_SCRIPT,
+    REGISTER_SCRIPT,
+    UNREGISTER_SCRIPT,
+)
 from carpool_worker.store.requests.answers import load_answers
 from carpool_worker.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-WAITING_TTL = 3_600
-"""Seconds that the hash is kept when nobody waits any longer; producers repeat their waits every minute."""
+REGISTRY = [WAITING, WAITING_UNTIL]
+"""Who waits for what."""
 
 WAITS_AT_A_TIME = 100
 """Taken from the list with one command."""
@@ -49,43 +55,6 @@ REPLY_LENGTH = 500
 """PackedAnswers in a reply list at most: 100,000 answers, about 30 MB. What comes when it is full is dropped, and its
 producer asks for it with a Wait."""
 
-REGISTER_SCRIPT = """
-local client, reply_to = ARGV[1], ARGV[2]
-for i = 4, #ARGV do
-  local known = redis.call('HGET', KEYS[1], ARGV[i])
-  local waiters = known and cmsgpack.unpack(known) or {}
-  local there = false
-  for _, one in ipairs(waiters) do
-    there = there or (one[1] == client and one[2] == reply_to)
-  end
-  if not there then
-    table.insert(waiters, {client, reply_to})
-    redis.call('HSET', KEYS[1], ARGV[i], cmsgpack.pack(waiters))
-  end
-end
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-"""
-"""KEYS: WAITING. ARGV: client, reply_to, WAITING_TTL, ids. Atomic, as two workers may register the same id at the
-same time."""
-
-PUSH_SCRIPT = """
-local pushed = 0
-for i = 2, #ARGV, 3 do
-  local known = redis.call('HGET', KEYS[1], ARGV[i])
-  for _, one in ipairs(known and cmsgpack.unpack(known) or {}) do
-    if one[1] == ARGV[i + 1] then
-      redis.call('RPUSH', one[2], ARGV[i + 2])
-      redis.call('EXPIRE', one[2], ARGV[1])
-      pushed = pushed + 1
-    end
-  end
-  redis.call('HDEL', KEYS[1], ARGV[i])
-end
-return pushed
-"""
-"""KEYS: WAITING. ARGV: REPLY_TTL, then id, client and answer of each. Atomic, so that no waiter
-who registers meanwhile is dropped unanswered. Returns how many answers were pushed."""
-
 
 def answer_waits(connection: redis.Redis, engine: sa.Engine) -> int:
     """Register the producers' waits and push the answers that exist already; return how many were pushed.
@@ -96,37 +65,45 @@ def answer_waits(connection: redis.Redis, engine: sa.Engine) -> int:
     pushed, deadline = 0, monotonic() + RUN_SECONDS
     while monotonic() < deadline and (taken := connection.lpop(WAITS, WAITS_AT_A_TIME)):
         for packed in cast("list[bytes]", taken):
-            if wait := _read(packed):
+            if not (wait := _read(packed)):
+                continue
+            if wait.is_over:
+                _unregister(connection, wait)
+            else:
                 pushed += _answer_wait(connection, engine, wait)
     return pushed
 
 
 def push(connection: redis.Redis, answers: Mapping[str, Answer]) -> int:
-    """Push answers, which must be committed, to the producers that wait for them; return how many were pushed."""
+    """Push answers, which must be committed, to the producers that wait for them; return how many were pushed.
+
+    Where Redis, or a producer's list, has no room for an answer, its producer gets it when it asks again.
+    """
     if not answers:
         return 0
     script = connection.register_script(PUSH_SCRIPT)
     triples = [(id_, answer.client, to_json(answer)) for id_, answer in answers.items()]
-    return int(script(keys=[WAITING], args=[REPLY_TTL, *(field for triple in triples for field in triple)]))
+    arguments = [REPLY_TTL, *(field for triple in triples for field in triple)]
+    pushed, left_out = map(int, script(keys=REGISTRY, args=arguments))
+    if left_out:
+        log.warning("no room in Redis for answers that producers wait for", count=left_out)
+    return pushed
 
 
 def push_packed(connection: redis.Redis, replies: Mapping[str, Sequence[PackedAnswers]]) -> int:
     """Push answers, which must be committed, to the reply lists that their entries named; return how many items fitted.
 
-    One round trip. A list keeps the first REPLY_LENGTH items, for REPLY_TTL seconds after the last push. What does not
-    fit, or is lost in a crash before the push, is asked for by its producer with a Wait.
+    One round trip. A list keeps the first REPLY_LENGTH items, for REPLY_TTL seconds after the last push, and no more
+    than Redis has room for. What does not fit, or is lost in a crash before the push, is asked for by its producer with
+    a Wait.
     """
     if not replies:
         return 0
-    with connection.pipeline(transaction=False) as pipeline:
-        for reply_to, answers in replies.items():
-            pipeline.rpush(reply_to, *map(encode_answers, answers))
-            pipeline.ltrim(reply_to, 0, REPLY_LENGTH - 1)
-            pipeline.expire(reply_to, REPLY_TTL)
-        lengths = pipeline.execute()[::3]
-    too_many = (max(0, length - REPLY_LENGTH) for length in lengths)
-    pushed = map(len, replies.values())
-    return sum(max(0, count - excess) for count, excess in zip(pushed, too_many, strict=True))
+    script = connection.register_script(PUSH_PACKED_SCRIPT)
+    arguments: list[int | bytes] = [REPLY_TTL, REPLY_LENGTH]
+    for answers in replies.values():
+        arguments += [len(answers), *map(encode_answers, answers)]
+    return int(script(keys=list(replies), args=arguments))
 
 
 def waited(connection: redis.Redis, ids: Sequence[str]) -> set[str]:
@@ -155,11 +132,17 @@ def _answer_wait(connection: redis.Redis, engine: sa.Engine, wait: Wait) -> int:
     register = connection.register_script(REGISTER_SCRIPT)
     pushed = 0
     for ids in _slices(wait.ids):
-        register(keys=[WAITING], args=[wait.client, wait.reply_to, WAITING_TTL, *ids])
+        register(keys=REGISTRY, args=[wait.client, wait.reply_to, *ids])
         with database.read(engine) as sql:
             answers = load_answers(sql, ids, wait.client)
         pushed += push(connection, answers)
     return pushed
+
+
+def _unregister(connection: redis.Redis, wait: Wait) -> None:
+    unregister = connection.register_script(UNREGISTER_SCRIPT)
+    for ids in _slices(wait.ids):
+        unregister(keys=REGISTRY, args=[wait.client, wait.reply_to, *ids])
 
 
 def _slices(ids: Sequence[str]) -> Iterator[Sequence[str]]:
