@@ -14,6 +14,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.adapt import Loader
 from psycopg.pq import Format
+from redis.exceptions import RedisError
 
 from carpool_worker import transition_log
 from carpool_worker.settings import settings
@@ -37,6 +38,13 @@ KEEPALIVE = {
     "tcp_user_timeout": 60_000,
 }
 """libpq's: a PostgreSQL that vanished silently is noticed within a minute. Seconds; the last is in milliseconds."""
+
+
+CONTENT_CLASSES = {"22", "23", "54"}
+"""Classes of SQLSTATE that are about values: data exceptions, constraints, and limits such as an index row's size."""
+
+
+VALUE_ERRORS = (psycopg.DataError, psycopg.IntegrityError, sqlite3.DataError, sqlite3.IntegrityError)
 
 
 def now() -> Milliseconds:
@@ -170,6 +178,23 @@ def dispose_after_fork() -> None:
     if engine.cache_info().currsize:
         engine().dispose(close=False)
         engine.cache_clear()
+
+
+def blames_contents(error: Exception) -> bool:
+    """Return whether an error is about what was to be stored: without that, the same would succeed.
+
+    All else, such as an outage, a full disk or a table that is missing, would befall anything.
+    """
+    original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    if state := getattr(original, "sqlstate", None):
+        return str(state)[:2] in CONTENT_CLASSES
+    if isinstance(original, psycopg.ProgrammingError | sqlite3.ProgrammingError):
+        return not hasattr(original, "sqlite_errorcode")  # a value that the driver can't send
+    if isinstance(original, psycopg.Error | sqlite3.Error):
+        return isinstance(original, VALUE_ERRORS)
+    if isinstance(error, sa.exc.SQLAlchemyError):
+        return type(error) is sa.exc.StatementError  # a value that its column's type refuses
+    return not isinstance(error, OSError | MemoryError | RedisError)
 
 
 def is_postgres(connection: sa.Connection) -> bool:

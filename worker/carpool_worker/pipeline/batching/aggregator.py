@@ -11,14 +11,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from functools import partial
 
 import sqlalchemy as sa
 
-from carpool.contract import Envelope, lane_of
+from carpool.contract import Cancel, Envelope, lane_of
 from carpool_worker.database import now, read, write
-from carpool_worker.pipeline.batching import budgeter, canceler
-from carpool_worker.pipeline.batching.lanes import Filled, Lane, fill
+from carpool_worker.pipeline.batching import budgeter, canceler, poison
+from carpool_worker.pipeline.batching.lanes import Arrived, Filled, Lane, fill
 from carpool_worker.pipeline.inbox.packs import Pack, assigned, regrouped
 from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
 from carpool_worker.policies.accounts import Accounts
@@ -46,28 +46,6 @@ RACES = 5
 
 NO_BUDGETS: Budgets = {}
 NO_ACCOUNTS: Accounts = {}
-
-
-class Arrived(NamedTuple):
-    """A new request, and the segment with its params."""
-
-    envelope: Envelope
-    segment_id: int
-
-    @property
-    def params_bytes(self) -> int:
-        """Bytes of its params."""
-        return len(self.envelope.params)
-
-    @property
-    def priority(self) -> int:
-        """The highest goes first."""
-        return self.envelope.priority
-
-    @property
-    def submit_by(self) -> int | None:
-        """When it should be submitted, in milliseconds since the epoch; None: at any time."""
-        return self.envelope.submit_by
 
 
 def aggregate(
@@ -100,13 +78,7 @@ def aggregate(
     for chunk in _until_quiet(inbox, deadline, gather):
         behind = inbox.queued() - chunk.count
         in_force = replace(limits, behind=behind)
-        packs = assigned(chunk.packs, accounts)
-        filled = pool(engine, packs, in_force, budgets, inbox.shard.number)
-        report(filled)
-        inbox.quarantine(filled.conflicting)
-        if _apply_cancels(engine, chunk):
-            report(_sweep(engine))
-        inbox.acknowledge(chunk)
+        poison.store(inbox, chunk, partial(_store, engine, inbox, in_force, budgets, accounts, report))
         count += chunk.count
         if time.monotonic() > sealed_at + SEAL_SECONDS:
             report(seal_due(engine, limits))
@@ -114,6 +86,24 @@ def aggregate(
     inbox.leave()
     report(seal_due(engine, limits))
     return count
+
+
+def _store(
+    engine: sa.Engine,
+    inbox: Inbox,
+    limits: Limits,
+    budgets: Budgets,
+    accounts: Accounts,
+    report: Callable[[Filled], None],
+    packs: Sequence[Pack],
+    cancels: Sequence[Cancel],
+) -> None:
+    """Pool requests, then apply cancel commands; raises QuarantineFull if there is no room for those in conflict."""
+    filled = pool(engine, assigned(packs, accounts), limits, budgets, inbox.shard.number)
+    report(filled)
+    inbox.quarantine(filled.conflicting)
+    if _apply_cancels(engine, packs, cancels):
+        report(_sweep(engine))
 
 
 def _until_quiet(inbox: Inbox, deadline: float, gather: float) -> Iterator[Chunk]:
@@ -229,10 +219,9 @@ def _by_lane(envelopes: Sequence[Envelope]) -> dict[str, list[Envelope]]:
     return lanes
 
 
-def _apply_cancels(engine: sa.Engine, chunk: Chunk) -> int:
-    return canceler.apply_remembered(engine, chunk.envelopes) + sum(
-        canceler.apply_cancel(engine, command) for command in chunk.cancels
-    )
+def _apply_cancels(engine: sa.Engine, packs: Sequence[Pack], cancels: Sequence[Cancel]) -> int:
+    canceled = canceler.apply_remembered(engine, [envelope for pack in packs for envelope in pack.envelopes])
+    return canceled + sum(canceler.apply_cancel(engine, command) for command in cancels)
 
 
 def _sweep(engine: sa.Engine) -> Filled:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import sqlalchemy as sa
 
@@ -32,6 +32,28 @@ class Queued(Protocol):
     @property
     def submit_by(self) -> int | None:
         """When it should be submitted, in milliseconds since the epoch; None: at any time."""
+
+
+class Arrived(NamedTuple):
+    """A new request, and the segment with its params."""
+
+    envelope: Envelope
+    segment_id: int
+
+    @property
+    def params_bytes(self) -> int:
+        """Bytes of its params."""
+        return len(self.envelope.params)
+
+    @property
+    def priority(self) -> int:
+        """The highest goes first."""
+        return self.envelope.priority
+
+    @property
+    def submit_by(self) -> int | None:
+        """When it should be submitted, in milliseconds since the epoch; None: at any time."""
+        return self.envelope.submit_by
 
 
 Item = TypeVar("Item", bound=Queued)

@@ -10,10 +10,14 @@ import redis
 
 from carpool.contract import CANCEL_FIELD, INBOX, QUEUED, decode_cancel
 from carpool_worker.coordination.keys import QUARANTINE
+from carpool_worker.coordination.memory import MEMORY_FUNCTIONS
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.pipeline.inbox import packs
 from carpool_worker.pipeline.inbox.checks import UNREADABLE, check_cancel
+from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import Milliseconds
+
+log = get_logger(__name__)
 
 PAGE_ENTRIES = 8
 """Entries in one read; one may take 32 MB."""
@@ -22,6 +26,20 @@ REASON = b"error"
 """The field that is added to an entry: why it could not be read."""
 
 REASON_LENGTH = 300
+
+MOST_ENTRIES = 100_000
+MOST_MEMORY = 0.25
+"""Entries, and their share of Redis' memory, beyond which nothing is added: an operator has to look at them. The rest
+waits in the inbox, where `max_queued` bounds it."""
+
+ADD_SCRIPT = f"""{MEMORY_FUNCTIONS}
+local used, most = memory()
+if redis.call('XLEN', KEYS[1]) >= {MOST_ENTRIES} then return 0 end
+if most > 0 and (used >= most or size_of(KEYS[1]) > {MOST_MEMORY} * most) then return 0 end
+redis.call('XADD', KEYS[1], '*', unpack(ARGV))
+return 1
+"""
+"""KEYS: QUARANTINE. ARGV: the fields and values of an entry. Returns 0 if it is full."""
 
 RETRY_SCRIPT = """
 local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
@@ -62,6 +80,10 @@ class EntryUnknown(WorkerError):
     """The quarantine has no such entry."""
 
 
+class QuarantineFull(WorkerError):
+    """The quarantine, or Redis, has no room for another entry."""
+
+
 class EntryUnreadable(WorkerError):
     """The entry still can't be read, and stays in the quarantine."""
 
@@ -95,10 +117,17 @@ class QuarantinedEntry:
             return set()
 
 
-def add(server: redis.Redis, fields: dict[bytes, bytes], error: Exception) -> None:
-    """Add an entry that could not be read; the caller deletes it from the inbox afterwards."""
-    reason = f"{type(error).__name__}: {error}"[:REASON_LENGTH].encode()
-    server.xadd(QUARANTINE, cast(Any, {**fields, REASON: reason}))
+def add(server: redis.Redis, fields: dict[bytes, bytes], error: Exception) -> bool:
+    """Add an entry that could not be read or stored; the caller deletes it from the inbox afterwards.
+
+    Returns False if the quarantine, or Redis, is full; then the entry must stay in the inbox.
+    """
+    reason = f"{type(error).__name__}: {error}"[:REASON_LENGTH].encode(errors="replace")
+    arguments = [part for field in {**fields, REASON: reason}.items() for part in field]
+    added = bool(server.register_script(ADD_SCRIPT)(keys=[QUARANTINE], args=arguments))
+    if not added:
+        log.error("the quarantine is full: an entry stays in the inbox", stream=QUARANTINE)
+    return added
 
 
 def entries(server: redis.Redis, first: str = "-", last: str = "+") -> Iterator[QuarantinedEntry]:

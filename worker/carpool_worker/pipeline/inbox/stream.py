@@ -18,13 +18,15 @@ from carpool.contract import (
     Cancel,
     Envelope,
     decode_cancel,
+    encode_cancel,
     encode_entry,
 )
 from carpool_worker.coordination.keys import GROUP, QUARANTINE
 from carpool_worker.pipeline.inbox import packs, quarantine
-from carpool_worker.pipeline.inbox.checks import UNREADABLE, check_cancel
+from carpool_worker.pipeline.inbox.checks import check_cancel
 from carpool_worker.pipeline.inbox.packs import Pack
 from carpool_worker.pipeline.inbox.shards import FIRST, Shard
+from carpool_worker.pipeline.inbox.stream_scripts import ACKNOWLEDGE_SCRIPT, LEAVE_SCRIPT
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import SECOND
 
@@ -37,32 +39,50 @@ CHUNK_REQUESTS = 4_000
 CHUNK_BYTES = 8_000_000
 """In one transaction: few enough to bound memory, and enough to make its commit cheap."""
 
-ACKNOWLEDGE_SCRIPT = """
-local gone = 0
-for i = 2, #ARGV, 2 do
-  redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
-  if redis.call('XDEL', KEYS[1], ARGV[i]) == 1 then gone = gone + tonumber(ARGV[i + 1]) end
-end
-if redis.call('XLEN', KEYS[1]) == 0 then redis.call('SET', KEYS[2], 0)
-elseif gone > 0 then redis.call('DECRBY', KEYS[2], gone) end
-return gone
-"""
-"""KEYS: a shard's stream and counter. ARGV: GROUP, then an entry's id and its number of requests, for each entry.
-The counter goes down only for entries that this call deleted, so it stays exact even if two workers acknowledge the
-same ones. What an unreadable entry had added is unknown, so an empty inbox resets the counter."""
-
 Entry = tuple[bytes, dict[bytes, bytes]]
+
+MOST_POISONED = 100
+"""Requests that an inbox object quarantines although they can be read. That many in one run of the aggregator are
+rather a fault of Carpool: the others wait in the inbox for the next run."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEntry:
+    """What was read of an entry: requests, or a cancel command."""
+
+    id: bytes
+    packs: list[Pack] = field(default_factory=list)
+    cancel: Cancel | None = None
+
+    @property
+    def count(self) -> int:
+        """How many requests it has."""
+        return sum(len(pack.envelopes) for pack in self.packs)
 
 
 @dataclass(slots=True)
 class Chunk:
     """The requests of some entries, to be stored in one transaction, and the cancel commands among them."""
 
-    entries: list[tuple[bytes, int]] = field(default_factory=list)  # id, number of requests
-    packs: list[Pack] = field(default_factory=list)
+    entries: list[ReadEntry] = field(default_factory=list)
     count: int = 0  # requests
-    cancels: list[Cancel] = field(default_factory=list)
     size: int = 0  # bytes, unpacked
+
+    def add(self, entry: ReadEntry, size: int) -> None:
+        """Add an entry of so many bytes."""
+        self.entries.append(entry)
+        self.count += entry.count
+        self.size += size
+
+    @property
+    def packs(self) -> list[Pack]:
+        """All requests, in packs."""
+        return [pack for entry in self.entries for pack in entry.packs]
+
+    @property
+    def cancels(self) -> list[Cancel]:
+        """All cancel commands."""
+        return [entry.cancel for entry in self.entries if entry.cancel]
 
     @property
     def envelopes(self) -> list[Envelope]:
@@ -92,6 +112,8 @@ class Inbox:
         # Unique: leaving deletes the consumer's pending entries, and a restarted container keeps its host name and pid.
         self._consumer = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
         self._acknowledge = server.register_script(ACKNOWLEDGE_SCRIPT)
+        self._leave = server.register_script(LEAVE_SCRIPT)
+        self._poisoned = 0
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the entries that dead consumers left pending, then new ones, until the inbox is empty."""
@@ -105,21 +127,41 @@ class Inbox:
 
     def acknowledge(self, chunk: Chunk) -> None:
         """Delete the chunk's entries from the inbox; call it once their requests are committed."""
-        arguments = [part for entry in chunk.entries for part in entry]
+        arguments = [part for entry in chunk.entries for part in (entry.id, entry.count)]
         self._delete(*arguments)
 
     def quarantine(self, conflicting: Sequence[Envelope]) -> None:
         """Quarantine requests that came with the idempotency key of another one, but other params.
 
-        Called before their entry is acknowledged, so a crash in between quarantines them twice and loses none.
+        Called before their entry is acknowledged, so a crash in between quarantines them twice and loses none. Raises
+        QuarantineFull; then their entry must stay in the inbox.
         """
         for one in conflicting:
-            quarantine.add(self._redis, {OLD_ENTRY_FIELD: encode_entry([one])}, KeyConflict())
+            if not quarantine.add(self._redis, {OLD_ENTRY_FIELD: encode_entry([one])}, KeyConflict()):
+                raise quarantine.QuarantineFull
             log.error("idempotency key used with other params: request quarantined", request=one.id)
 
+    @property
+    def may_quarantine_more(self) -> bool:
+        """Whether another request that can be read, but not stored, may be quarantined."""
+        return self._poisoned < MOST_POISONED
+
+    def quarantine_poison(self, poison: Envelope | Cancel, error: Exception) -> bool:
+        """Quarantine what can be read but not stored; return False if its entry must stay in the inbox instead."""
+        if isinstance(poison, Envelope):
+            fields = {OLD_ENTRY_FIELD: encode_entry([poison])}
+        else:
+            fields = {CANCEL_FIELD: encode_cancel(poison)}
+        if not self.may_quarantine_more or not quarantine.add(self._redis, fields, error):
+            return False
+        self._poisoned += 1
+        id_ = poison.id if isinstance(poison, Envelope) else None
+        log.error("can't be stored: quarantined", request=id_, error=type(error).__name__)
+        return True
+
     def leave(self) -> None:
-        """Delete this consumer, so that dead ones don't pile up; call it once all that it read is acknowledged."""
-        self._redis.xgroup_delconsumer(self.shard.inbox, GROUP, self._consumer)
+        """Forget this consumer, so that dead ones don't pile up, unless it holds entries that others must get."""
+        self._leave(keys=[self.shard.inbox], args=[GROUP, self._consumer])
 
     def _delete(self, *arguments: bytes | int) -> None:
         self._acknowledge(keys=[self.shard.inbox, self.shard.queued], args=[GROUP, *arguments])
@@ -174,24 +216,19 @@ class Inbox:
                 self._add_cancel(chunk, entry_id, packed_cancel)
                 return
             read = packs.read(fields)
-        except UNREADABLE as error:
+        except Exception as error:  # reading is pure: whatever is wrong is wrong with the entry
             self._quarantine(entry_id, fields, error)
             return
-        count = sum(len(pack.envelopes) for pack in read)
-        chunk.entries.append((entry_id, count))
-        chunk.packs += read
-        chunk.count += count
-        chunk.size += sum(pack.params_bytes for pack in read)
+        chunk.add(ReadEntry(entry_id, read), sum(pack.params_bytes for pack in read))
 
     def _add_cancel(self, chunk: Chunk, entry_id: bytes, packed: bytes) -> None:
         command = decode_cancel(packed)
         check_cancel(command)
-        chunk.entries.append((entry_id, 0))
-        chunk.cancels.append(command)
-        chunk.size += len(packed)
+        chunk.add(ReadEntry(entry_id, cancel=command), len(packed))
 
     def _quarantine(self, entry_id: bytes, fields: dict[bytes, bytes], error: Exception) -> None:
-        quarantine.add(self._redis, fields, error)
+        if not quarantine.add(self._redis, fields, error):
+            return  # it stays pending, and is tried again when it is taken over
         self._delete(entry_id, packs.claimed_count(fields))
         log.error("inbox entry quarantined", entry=entry_id.decode(), stream=QUARANTINE)
 
