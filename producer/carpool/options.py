@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 
 from carpool.envelopes import CheckedOptions, EnqueueOptions, check_client, check_options
 from carpool.exceptions import InvalidRequest, InvalidSetting, RedisUnavailable
+from carpool.redis_url import check_url
 from carpool.reply_list import ReplyList
 from carpool.shards import MAX_SHARDS
 
@@ -18,8 +19,6 @@ DEFAULT_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_CLIENT = "default"
 DEFAULT_MAX_QUEUED = 1_000_000
 """Requests in the inbox, of all clients together."""
-
-SCHEMES = ("redis", "rediss", "unix")
 
 SOCKET: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": 10, "max_connections": 10_000}
 """Timeouts are in seconds. An append takes a millisecond; ten seconds leave room for a Redis that rewrites its log.
@@ -65,8 +64,10 @@ class Options:
         Raises InvalidSetting.
         """
         url = url or os.environ.get("CARPOOL_REDIS_URL") or DEFAULT_URL
-        if urlsplit(url).scheme not in SCHEMES:
-            raise InvalidSetting("url", f"must begin with one of {', '.join(SCHEMES)}, then ://")
+        try:
+            check_url(url)
+        except ValueError as error:
+            raise InvalidSetting("url", str(error)) from None
         if type(max_queued) is not int or max_queued < 0:
             raise InvalidSetting("max_queued", "must be an integer of 0 (no limit) or more")
         shards = _checked_shards(inbox_shards)

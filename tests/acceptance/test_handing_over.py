@@ -18,7 +18,7 @@ from tests.fixtures.agents import request
 
 from carpool import Producer, Task
 from carpool_worker import migrations
-from carpool_worker.coordination.keys import HEARTBEAT, LOCK, QUEUES
+from carpool_worker.coordination.keys import HEARTBEAT, LOCK, QUEUES, UNACKED
 from carpool_worker.database import open_engine, read
 from carpool_worker.models.tables import batches, deliveries, durations
 from carpool_worker.simulator import RemoteSimulator
@@ -71,7 +71,7 @@ def stack(redis_url: str, simulator: RemoteSimulator, tmp_path: Path) -> Iterato
 def _have_begun(server: redis.Redis) -> bool:
     """Whether the first ticks have been sent, taken, and worked off."""
     sent = server.exists(HEARTBEAT)  # beat's first sign of life comes after its first ticks
-    return bool(sent) and not any(map(server.exists, [*QUEUES, "unacked"])) and not server.keys(f"{LOCK}*")
+    return bool(sent) and not any(map(server.exists, [*QUEUES, UNACKED])) and not server.keys(f"{LOCK}*")
 
 
 def test_a_request_goes_the_whole_way_without_a_tick(stack: sa.Engine, redis_url: str) -> None:

@@ -15,7 +15,7 @@ from tests.chaos.processes import Program
 from tests.chaos.scenario import scenario
 from tests.chaos.stack import Stack
 
-from carpool_worker.coordination.keys import AGENTS, queue
+from carpool_worker.coordination.keys import AGENTS, UNACKED, UNACKED_INDEX, queue
 from carpool_worker.simulator import Fault
 
 BLOWS = 4
@@ -94,7 +94,7 @@ def messages_lost(stack: Stack) -> None:
         strike(
             stack,
             "Celery's messages: all lost",
-            lambda: server.delete(*QUEUES, "unacked", "unacked_index"),
+            lambda: server.delete(*QUEUES, UNACKED, UNACKED_INDEX),
             15,
         )
 
@@ -114,7 +114,7 @@ def messages_doubled(stack: Stack) -> None:
 
 
 def _unacknowledged(server: redis.Redis) -> Iterator[tuple[str, bytes]]:
-    for packed in server.hvals("unacked"):
+    for packed in server.hvals(UNACKED):
         message, _, queue = json.loads(packed)
         yield queue, json.dumps(message).encode()
 

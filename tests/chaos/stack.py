@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Self
 
 import redis
-from celery import Celery
 from tests.chaos import programs, reading
 from tests.chaos.books import Books
 from tests.chaos.consumer import Consumer
@@ -30,8 +29,10 @@ from tests.conftest import free_port
 from tests.fixtures.owed_deliveries import refuse_owed_deliveries
 
 from carpool_worker import migrations
+from carpool_worker.app import inquirer
 from carpool_worker.database import open_engine
 from carpool_worker.processes.parent_death import wrapped
+from carpool_worker.settings import read_settings
 from carpool_worker.simulator import RemoteSimulator
 
 READY_SECONDS = 150.0
@@ -156,7 +157,7 @@ class Stack:
 
     def _wait_until_ready(self) -> None:
         worker, over = self.workers[0], time.monotonic() + READY_SECONDS
-        with Celery("chaos", broker=self.redis_url) as celery:
+        with inquirer(read_settings(redis_url=self.redis_url)) as celery:
             while time.monotonic() < over and worker.deaths <= MOST_DEATHS:
                 with suppress(redis.RedisError, OSError):  # Valkey is coming up, too
                     if celery.control.ping(timeout=1.0, limit=1):

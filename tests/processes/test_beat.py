@@ -15,7 +15,7 @@ from carpool import Producer
 from carpool.contract import WAITS
 from carpool_worker.app import app
 from carpool_worker.coordination import heartbeat, wakeups
-from carpool_worker.coordination.backlog import MOST_UNREAD
+from carpool_worker.coordination.backlog import MOST_UNREAD, RedisQueues
 from carpool_worker.coordination.keys import AGENTS, ALARMS, HEARTBEAT, queue
 from carpool_worker.coordination.locks import lock
 from carpool_worker.coordination.wakeups import WakeUps, set_alarm
@@ -108,7 +108,9 @@ def test_an_outage_of_redis_costs_one_line_and_one_more_when_it_is_over(
     caplog.set_level(logging.WARNING)
 
     # Given a Redis that is away for five ticks
-    there, ticking._server = ticking._server, redis.Redis.from_url(NO_REDIS)
+    there, queues = ticking._server, ticking._queues
+    ticking._server = redis.Redis.from_url(NO_REDIS)
+    ticking._queues = RedisQueues(ticking._server)
     for _ in range(5):
         ticking.send_due()
         ticking.listen(0.001)
@@ -119,9 +121,10 @@ def test_an_outage_of_redis_costs_one_line_and_one_more_when_it_is_over(
     assert fields.keys() == {"error"}  # and no traceback
 
     # When it is back, Then the ticks resume
-    ticking._server = there
+    ticking._server, ticking._queues = there, queues
     uptime.now += max(TICKS.values())
     ticking.send_due()
+    ticking.listen(0.001)
     assert logged(caplog)[1:] == [("ticks resumed", {})]
     assert sent(redis_url) > 0
 
@@ -236,7 +239,7 @@ def test_beat_looks_ever_less_often_at_requests_that_no_aggregator_can_read(
     monkeypatch.setattr(wakeups, "monotonic", looked)
     with Producer(redis_url, client="tests") as producer, redis.Redis.from_url(redis_url) as server:
         producer.enqueue(request())
-        wake_ups = WakeUps(server, {shard.inbox: shard.lease for shard in SHARDS})
+        wake_ups = WakeUps(server, RedisQueues(server), {shard.inbox: shard.lease for shard in SHARDS})
 
         # When each message is taken, and its task finds the database away, for a minute
         woken = 0

@@ -109,7 +109,7 @@ def test_a_segment_is_claimed_with_what_a_channel_needs(engine: sa.Engine) -> No
         None,
         "task",
         "billing.on_answer",
-        "broker",
+        "queue:billing",
         "billing",
         1,
         1,
@@ -162,7 +162,7 @@ def test_a_parked_receiver_is_left_alone_until_its_time_is_over(engine: sa.Engin
     # Given
     given_deliveries(engine, 2)
     with database.write(engine) as connection:
-        receivers.park(connection, {"billing.example.com:443": NOW + 5}, "slow")
+        receivers.park(connection, {"billing.example.com:443": (NOW + 5, "slow")})
 
     # When, Then: new deliveries wait, too
     given_deliveries(engine, 2, first=2)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from carpool_worker.app import VISIBILITY_TIMEOUT, app, configuration
+from carpool_worker.app import app, configuration
+from carpool_worker.coordination.broker_urls import VISIBILITY_TIMEOUT
 from carpool_worker.coordination.keys import AGENTS, queue
 from carpool_worker.policies.in_doubt import longest_post
 from carpool_worker.setting_values import LONGEST_SUBMIT_TIMEOUT

@@ -13,7 +13,8 @@ from typing import Any
 from celery import Celery, signals
 from kombu.entity import Exchange, Queue
 
-from carpool_worker.coordination.keys import QUEUES, queue
+from carpool_worker.coordination.broker_urls import broker_settings
+from carpool_worker.coordination.keys import EXCHANGE, QUEUES, queue
 from carpool_worker.settings import Settings, settings
 
 HEARTBEAT_SECONDS = 1.0
@@ -36,9 +37,6 @@ PRUNE_INTERVAL = 60.0
 MOST_MEMORY = 200_000
 """Kilobytes of resident memory; a child that has more is replaced when its task is done."""
 
-VISIBILITY_TIMEOUT = 3_600
-"""Seconds until an unacknowledged message is delivered again; longer than any task runs."""
-
 SHUTDOWN_TIMEOUT = 30.0
 """Seconds that running tasks have to end after the first SIGTERM."""
 
@@ -49,15 +47,17 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 
 def _broker(settings: Settings) -> dict[str, Any]:
+    broker = broker_settings(settings.broker)
     return {
-        "broker_url": settings.redis_url,
+        "broker_url": broker.url,
+        "broker_use_ssl": broker.ssl,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "broker_transport_options": {
-            "visibility_timeout": VISIBILITY_TIMEOUT,
-            "socket_keepalive": True,
-            "health_check_interval": 25,
-        },
+        "broker_channel_error_retry": True,  # a refusal, such as of a Redis that is full or a replica, ends no worker
+        "broker_transport_options": broker.options,
+        "control_exchange": EXCHANGE,
+        "event_exchange": f"{EXCHANGE}.events",
+        "event_queue_prefix": f"{EXCHANGE}.events",
         "task_default_queue": queue("aggregate"),
         "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
     }
@@ -111,6 +111,13 @@ def schedule(settings: Settings) -> dict[str, Any]:
         }
         for task, (agent, every) in ticks.items()
     }
+
+
+def inquirer(settings: Settings) -> Celery:
+    """Return an app by which this process asks the workers of these settings something; use it in a with statement."""
+    asking = Celery("carpool", set_as_current=False)
+    asking.config_from_object(_broker(settings))
+    return asking
 
 
 app = Celery("carpool")  # only the worker imports the tasks; beat and Flower need no more than their names

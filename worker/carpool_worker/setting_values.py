@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 from pydantic_settings import NoDecode
 
+from carpool.redis_url import check_url
 from carpool_worker.policies.windows import parse
 
 LONGEST_SUBMIT_TIMEOUT = 1_500.0
@@ -34,11 +35,13 @@ def read_json(value: Any) -> Any:
         raise ValueError(f"must be JSON: {error}") from None
 
 
-def check_redis_url(url: str) -> str:
-    """Refuse what no Redis client can open."""
+def check_broker_url(url: str) -> str:
+    """Accept an empty text, or the URL of a Redis or a RabbitMQ; raises ValueError."""
+    if not url or url.startswith(("amqp://", "amqps://")):
+        return url
     if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must begin with redis://, rediss:// or unix://")
-    return url
+        raise ValueError("must begin with redis://, rediss://, unix://, amqp:// or amqps://")
+    return check_url(url)
 
 
 def check_secret(secret: SecretStr) -> SecretStr:

@@ -20,6 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from carpool.redis_url import check_url
 from carpool.shards import MAX_SHARDS
 from carpool_worker.exceptions import SettingsInvalid
 from carpool_worker.policies.accounts import DEFAULT, Account, check_accounts
@@ -38,9 +39,9 @@ from carpool_worker.setting_values import (
     Seconds,
     Secrets,
     WindowTexts,
+    check_broker_url,
     check_keys_retention,
     check_proxy,
-    check_redis_url,
     check_submit_timeout,
     read_json,
 )
@@ -60,7 +61,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CARPOOL_", extra="forbid", hide_input_in_errors=True)
 
-    redis_url: Annotated[str, AfterValidator(check_redis_url)] = "redis://127.0.0.1:6379/0"
+    redis_url: Annotated[str, AfterValidator(check_url)] = "redis://127.0.0.1:6379/0"
+    broker_url: Annotated[str, AfterValidator(check_broker_url)] = ""  # "": redis_url
     database_url: str = "sqlite:///.carpool/carpool.db"
     inbox_shards: int = Field(default=1, ge=1, le=MAX_SHARDS)
 
@@ -108,12 +110,18 @@ class Settings(BaseSettings):
 
     task_allowed: Names = Field(default_factory=lambda: ["*"])
     task_queues_allowed: Names = Field(default_factory=lambda: ["*"])
+    task_queue_limit: int = Field(default=10_000, ge=1)
 
     log_format: Literal["auto", "json", "text"] = "auto"
 
     params_retention_days: Days = 7
     answers_retention_days: Days = 29
     keys_retention_days: Annotated[NotNegative, AfterValidator(check_keys_retention)] = 0  # 0: forever
+
+    @property
+    def broker(self) -> str:
+        """The URL of the broker of Celery's messages and of task callbacks."""
+        return self.broker_url or self.redis_url
 
     @property
     def limits(self) -> Limits:

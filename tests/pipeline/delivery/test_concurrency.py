@@ -12,6 +12,7 @@ from carpool_worker.pipeline.delivery.concurrency import (
     SLOW_SHARE,
     SLOW_WAITING,
     ReceiverLimits,
+    ReceiverSpeed,
 )
 
 
@@ -26,7 +27,8 @@ class Recorder:
         self.started.append((receiver, item))
 
     def finish_one(self, quick: bool = True) -> None:
-        self.limits.finish(self.out.popleft()[0], quick)
+        speed = ReceiverSpeed.QUICK if quick else ReceiverSpeed.SLOW
+        self.limits.finish(self.out.popleft()[0], speed)
 
 
 def test_a_receiver_gets_so_many_at_a_time_and_no_more() -> None:

@@ -5,18 +5,28 @@ from __future__ import annotations
 from functools import cache
 
 import redis
+from redis.retry import Retry
 
+from carpool.options import NO_RETRY
 from carpool_worker.claude.client import Claude
 from carpool_worker.claude.credentials import Credentials, missing, read_credentials
 from carpool_worker.claude.rate_limit import RateLimit
+from carpool_worker.coordination.backlog import Queues, RedisQueues, queues_of
 from carpool_worker.coordination.keys import RATE_LIMITED
 from carpool_worker.settings import settings
 
 
 @cache
 def server() -> redis.Redis:
-    """Return this process's Redis client."""
-    return redis.Redis.from_url(settings().redis_url)
+    """Return this process's Redis client. It repeats nothing by itself: of a read that is repeated, as its reply was
+    lost, the inbox would never see the entries that the first one took."""
+    return redis.Redis.from_url(settings().redis_url, retry=Retry(*NO_RETRY))
+
+
+@cache
+def queues() -> Queues:
+    """Return the queues of Celery's broker, over a connection of this process's own."""
+    return RedisQueues(server()) if not settings().broker_url else queues_of(settings().broker)
 
 
 def claudes() -> list[Claude]:

@@ -14,6 +14,7 @@ import redis
 from redis.exceptions import ResponseError
 
 from carpool.contract import WAITS
+from carpool_worker.coordination.backlog import Queues
 from carpool_worker.coordination.keys import ALARMS, GROUP, LOCK, queue
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import SECOND
@@ -52,8 +53,9 @@ class WakeUps:
     `inbox` has, by the name of each stream of the inbox, the lease of the aggregator that reads it.
     """
 
-    def __init__(self, server: redis.Redis, inbox: Mapping[str, str]) -> None:
+    def __init__(self, server: redis.Redis, queues: Queues, inbox: Mapping[str, str]) -> None:
         self._server = server
+        self._queues = queues
         self._inbox = inbox
         self._heard: Any = None  # the id of the last alarm
         self._looks_at = 0.0
@@ -68,7 +70,7 @@ class WakeUps:
         """Wait until something happens, so many seconds at most, and yield what should be sent.
 
         Raises:
-            redis.RedisError: Redis is away.
+            redis.RedisError, kombu.exceptions.OperationalError: Redis or Celery's broker is away.
         """
         if self._heard is None:
             newest: Any = self._server.xrevrange(ALARMS, count=1)
@@ -94,7 +96,7 @@ class WakeUps:
 
         Nothing at all while one is about to, as it looks at all streams.
         """
-        if self._server.llen(queue("aggregate")):
+        if self._queues.unread(queue("aggregate")):
             self._looks_at = monotonic() + LOOK_SECONDS
             return {}
         with self._server.pipeline(transaction=False) as pipeline:

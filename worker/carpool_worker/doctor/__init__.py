@@ -57,6 +57,6 @@ def _rest(settings: Settings, server: Redis | None, engine: sa.Engine | None) ->
         yield from api_keys.examine(engine, all_keys, settings.accounts)
     yield from clocks.examine(server, engine, answers[0])
     if server:
-        yield from celery_queues.examine(server, settings.redis_url)
+        yield from celery_queues.examine(server, settings)
     if engine:
         yield from callbacks.examine(engine, settings)

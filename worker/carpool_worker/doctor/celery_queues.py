@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import redis
-from celery import Celery
 
+from carpool_worker.app import inquirer
 from carpool_worker.coordination import heartbeat
-from carpool_worker.coordination.backlog import MOST_UNREAD
+from carpool_worker.coordination.backlog import MOST_UNREAD, queues_of
 from carpool_worker.coordination.keys import AGENTS, queue
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
 from carpool_worker.formatting import age, counted
+from carpool_worker.settings import Settings
 from carpool_worker.units import SECOND
 
 CHECK = "celery"
@@ -23,10 +24,11 @@ SILENT = 30.0
 """Seconds without a tick after which beat counts as dead; it shows a sign of life every second."""
 
 
-def examine(server: redis.Redis, url: str) -> Iterator[Finding]:
+def examine(server: redis.Redis, settings: Settings) -> Iterator[Finding]:
     """Examine each queue, and beat."""
-    unread = {agent: int(server.llen(queue(agent))) for agent in AGENTS}
-    yield from judge_queues(_consumers(url), unread)
+    queues = queues_of(settings.broker)
+    unread = {agent: queues.unread(queue(agent)) for agent in AGENTS}
+    yield from judge_queues(_consumers(settings), unread)
     yield judge_beat(heartbeat.age(server))
 
 
@@ -57,9 +59,9 @@ def judge_beat(silence: float | None) -> Finding:
     return wrong(CHECK, f"beat {since}: nothing moves", "run carpool beat, once, beside the workers")
 
 
-def _consumers(url: str) -> dict[str, int]:
+def _consumers(settings: Settings) -> dict[str, int]:
     answers: Mapping[str, list[dict[str, Any]]]
-    with Celery(broker=url, set_as_current=False) as asking:
+    with inquirer(settings) as asking:
         answers = asking.control.inspect(timeout=ANSWER_SECONDS).active_queues() or {}
     worked_on = [one["name"] for queues in answers.values() for one in queues]
     return {agent: worked_on.count(queue(agent)) for agent in AGENTS}

@@ -13,7 +13,8 @@ from celery import bootsteps
 from celery.worker import control
 from celery.worker.consumer.control import Control
 
-from carpool_worker.app import VISIBILITY_TIMEOUT, app
+from carpool_worker.app import app
+from carpool_worker.coordination.broker_urls import VISIBILITY_TIMEOUT
 from carpool_worker.coordination.keys import FLOWER_REFRESH, queue
 from carpool_worker.settings import settings
 

@@ -39,6 +39,8 @@ class Event(Enum):
     """It must not be sent there, now or later."""
     DEFERRED = "deferred"
     """Not sent: other deliveries come first, or an operator has to set something first."""
+    FULL = "full"
+    """Not sent: the receiver has no room, for this delivery or any other."""
 
 
 class Sent(NamedTuple):
@@ -68,7 +70,7 @@ def after_delivery(sent: Sent, attempt: int, schedule: Sequence[float], chance: 
 
     `schedule` is the seconds between tries: with nine waits there are ten tries.
     """
-    if sent.event is Event.DEFERRED:
+    if sent.event in (Event.DEFERRED, Event.FULL):
         wait = max(DEFERRED_SECONDS, sent.retry_after or 0.0)
         return Decision(SNOOZE.target, wait * _jitter(chance), sent.detail, counts=False)
     if sent.event is Event.REFUSED:

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from carpool_worker.app import HEARTBEAT_SECONDS
 from carpool_worker.coordination import heartbeat
-from carpool_worker.coordination.backlog import is_behind
+from carpool_worker.coordination.backlog import is_behind, queues_of
 from carpool_worker.coordination.wakeups import WakeUps
 from carpool_worker.pipeline.inbox import shards
 from carpool_worker.settings import settings
@@ -33,9 +33,11 @@ class BeatScheduler(Scheduler):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._server = redis.Redis.from_url(settings().redis_url)
-        self._wake_ups = WakeUps(self._server, {shard.inbox: shard.lease for shard in shards.SHARDS})
+        self._queues = queues_of(settings().broker)
+        leases = {shard.inbox: shard.lease for shard in shards.SHARDS}
+        self._wake_ups = WakeUps(self._server, self._queues, leases)
         self._due: dict[str, float] = {}
-        self._redis_is_away = False
+        self._away: set[str] = set()  # of Redis and the broker, which may be one
         super().__init__(*args, **kwargs)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
@@ -63,24 +65,28 @@ class BeatScheduler(Scheduler):  # type: ignore[misc]
                 name = f"carpool.{task}"
                 if name in self._due:
                     self._due[name] = min(self._due[name], monotonic() + delay)
-        except RedisError as error:
+            self._log_return("redis")
+        except (RedisError, OperationalError) as error:
             self._wake_ups.forget()
-            self._log_outage(error)
+            self._log_outage("redis", error)
             sleep(seconds)
 
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
         """Send one tick unless its queue is behind; an outage of Redis is logged when it begins and when it ends."""
         try:
-            if not is_behind(self._server, entry.options["queue"]):
+            if not is_behind(self._queues, entry.options["queue"]):
                 self.apply_async(entry, producer=producer, advance=False)
         except (RedisError, OperationalError, SchedulingError) as error:
-            self._log_outage(error)
-            return
-        if self._redis_is_away:
-            log.warning("ticks resumed")
-        self._redis_is_away = False
+            self._log_outage("broker", error)
+        else:
+            self._log_return("broker")
 
-    def _log_outage(self, error: Exception) -> None:
-        if not self._redis_is_away:
+    def _log_outage(self, which: str, error: Exception) -> None:
+        if not self._away:
             log.warning("ticks paused, Redis is away", error=str(error))
-        self._redis_is_away = True
+        self._away.add(which)
+
+    def _log_return(self, which: str) -> None:
+        if self._away == {which}:
+            log.warning("ticks resumed")
+        self._away.discard(which)

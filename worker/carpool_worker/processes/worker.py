@@ -6,7 +6,9 @@ import gc
 import logging
 import os
 import signal
-from threading import Timer
+import sys
+from threading import Event, Timer
+from time import sleep
 
 from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
 from celery.worker.consumer.consumer import (
@@ -26,6 +28,14 @@ from carpool_worker.telemetry import logs, traces
 
 LONGEST_SHUTDOWN = SHUTDOWN_TIMEOUT + 15.0
 """Seconds from the first signal to the exit. A worker whose Redis is away would otherwise wait for it forever."""
+
+RESTART_SECONDS = 1.0
+"""Before a worker that failed starts again."""
+
+log = logs.get_logger(__name__)
+
+_ending = Event()
+"""Set once the worker was asked to end."""
 
 QUOTING = (UNKNOWN_TASK_ERROR, INVALID_TASK_ERROR, MESSAGE_DECODE_ERROR, UNKNOWN_FORMAT)
 """Celery's log messages about a message that is not a task of Carpool. They quote its body, which can be a prompt."""
@@ -47,6 +57,8 @@ def run(queues: str, concurrency: int) -> None:
         queues=queues, concurrency=concurrency, loglevel="INFO", quiet=logs.is_json(log_format)
     )
     worker.start()
+    if worker.exitcode and not _ending.is_set():
+        _start_again(queues, concurrency)
     raise SystemExit(worker.exitcode)
 
 
@@ -63,7 +75,20 @@ def quote_nothing(record: logging.LogRecord) -> bool:
     return True
 
 
+def _start_again(queues: str, concurrency: int) -> None:
+    """Replace this process by a new worker: Celery gave up on an error that it does not expect from a lost broker.
+
+    Its children have ended, and what they worked on is done by whoever gets the message next. The new worker checks
+    nothing before it starts, but waits for Redis as long as it takes.
+    """
+    log.error("the worker failed, and starts again")
+    sleep(RESTART_SECONDS)
+    program = f"from {__name__} import run; run({queues!r}, {concurrency})"
+    os.execv(sys.executable, [sys.executable, "-c", program])  # noqa: S606 (no shell is wanted)
+
+
 def _end_in_time(**_: object) -> None:
+    _ending.set()
     last = Timer(LONGEST_SHUTDOWN, os._exit, (os.EX_TEMPFAIL,))
     last.daemon = True
     last.start()

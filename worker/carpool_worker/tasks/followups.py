@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from carpool_worker.app import app
 from carpool_worker.coordination.backlog import is_behind
-from carpool_worker.coordination.connections import server
+from carpool_worker.coordination.connections import queues, server
 from carpool_worker.coordination.keys import queue
 from carpool_worker.coordination.locks import is_locked
 from carpool_worker.database import engine, read
@@ -34,7 +34,7 @@ def push_answers(request_ids: Sequence[str]) -> None:
 
 def notify(agent: str, names: Iterable[str] | None = None) -> None:
     """Send an agent one message per batch or shard, or a single one if it finds its work by itself."""
-    if is_behind(server(), queue(agent)):
+    if is_behind(queues(), queue(agent)):
         return  # the next tick sends them again
     for args in [()] if names is None else [(name,) for name in names]:
         app.send_task(f"carpool.{agent}", args, queue=queue(agent))

@@ -33,6 +33,7 @@ class AlertKind(StrEnum):
     BATCH_OVERDUE = "batch_overdue"
     DELIVERIES_GIVEN_UP = "deliveries_given_up"
     ENDPOINTS_STOPPED = "endpoints_stopped"
+    QUEUE_FULL = "queue_full"
 
 
 @dataclass(frozen=True)
@@ -98,3 +99,5 @@ def _of_deliveries(status: Status) -> Iterator[Alert]:
     if stopped := status.deliveries.stopped_endpoints:
         sentence = counted(stopped, "webhook URL is stopped", "webhook URLs are stopped")
         yield Alert(AlertKind.ENDPOINTS_STOPPED, sentence, "carpool deliveries endpoints")
+    for reason in status.deliveries.full:
+        yield Alert(AlertKind.QUEUE_FULL, reason.replace("not sent yet", "task callbacks wait"))

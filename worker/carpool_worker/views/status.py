@@ -8,10 +8,10 @@ from typing import Any
 
 import redis
 import sqlalchemy as sa
-from celery import Celery
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
+from carpool_worker.app import inquirer
 from carpool_worker.database import now, read
 from carpool_worker.policies.windows import Opening, next_opening
 from carpool_worker.settings import Settings
@@ -64,7 +64,7 @@ class Status:
 
 def status(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Status:
     """Return how everything stands; if Redis can't be used, `vitals.error` is the reason, and the rest is there."""
-    vitals, at = _vitals(server, settings.redis_url), now()
+    vitals, at = _vitals(server, settings), now()
     doubt = settings.doubt_policy
     with read(engine) as connection:
         submitting = batches.in_states(connection, [BatchState.SUBMITTING])
@@ -148,17 +148,18 @@ def _delivery_facts(status: Status) -> dict[str, Any]:
         "dead": deliveries.dead,
         "dead_in_a_day": deliveries.dead_lately,
         "stopped_endpoints": deliveries.stopped_endpoints,
+        "full": list(deliveries.full),
     }
 
 
-def _vitals(server: redis.Redis, url: str) -> Vitals:
+def _vitals(server: redis.Redis, settings: Settings) -> Vitals:
     try:
-        return replace(read_vitals(server), workers=_workers(url))
+        return replace(read_vitals(server), workers=_workers(settings))
     except (RedisError, BrokerError, OSError) as error:
         return Vitals(error=str(error).partition("\n")[0])
 
 
-def _workers(url: str) -> list[str]:
-    with Celery(broker=url, set_as_current=False) as asking:
+def _workers(settings: Settings) -> list[str]:
+    with inquirer(settings) as asking:
         answers = asking.control.ping(timeout=ANSWER_SECONDS) or []
     return sorted(name for answer in answers for name in answer)

@@ -43,7 +43,7 @@ class Findings:
     failing: set[str] = field(default_factory=set)  # URLs that failed
     gone: set[str] = field(default_factory=set)  # URLs that want no more deliveries
     stopped: dict[str, str] = field(default_factory=dict)  # URLs that were found stopped, and why
-    parked: dict[str, int] = field(default_factory=dict)  # receivers, and until when
+    parked: dict[str, tuple[int, str]] = field(default_factory=dict)  # receivers, until when and why
     unparked: set[str] = field(default_factory=set)  # receivers
 
     def __bool__(self) -> bool:
@@ -80,7 +80,7 @@ def record(engine: sa.Engine, findings: Findings, stop_after: Milliseconds) -> N
         endpoints.record_health(connection, health, stop_after, now)
         for url, reason in sorted(findings.stopped.items()):
             deliveries.give_up_stopped(connection, url, reason, now)
-        receivers.park(connection, findings.parked, "slow")
+        receivers.park(connection, findings.parked)
         receivers.unpark(connection, findings.unparked)
 
 

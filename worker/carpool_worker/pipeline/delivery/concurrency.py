@@ -75,13 +75,13 @@ class ReceiverLimits(Generic[Item]):
         self._list_if_ready(name)
         self._start_ready()
 
-    def finish(self, name: str, quick: bool = True) -> None:
-        """Count a started item of the receiver `name` as done; others may be started."""
+    def finish(self, name: str, speed: ReceiverSpeed = ReceiverSpeed.QUICK) -> None:
+        """Count a started item of the receiver `name` as done, which shows its speed; others may be started."""
         receiver = self._receivers[name]
         self._in_flight -= 1
         self._slow_in_flight -= receiver.is_slow
         receiver.in_flight -= 1
-        self._set_speed(name, ReceiverSpeed.QUICK if quick else ReceiverSpeed.SLOW)
+        self._set_speed(name, speed)
         self._list_if_ready(name)
         self._start_ready()
 
@@ -100,10 +100,10 @@ class ReceiverLimits(Generic[Item]):
         receiver = self._receivers.get(name)
         return receiver is not None and receiver.speed is ReceiverSpeed.QUICK
 
-    def take_back(self, name: str) -> list[Item]:
-        """Remove and return the items that wait for this receiver, but for SLOW_WAITING."""
+    def take_back(self, name: str, all_but: int = SLOW_WAITING) -> list[Item]:
+        """Remove and return the items that wait for this receiver, but for so many."""
         waiting = self._receivers[name].waiting
-        return [waiting.pop() for _ in range(len(waiting) - SLOW_WAITING)]
+        return [waiting.pop() for _ in range(len(waiting) - all_but)]
 
     def take_back_longest(self) -> list[Item]:
         """Remove and return all items that wait for slow receivers; if none do, those of the longest queue."""

@@ -127,7 +127,7 @@ class DeliveryRun:
 
     async def _claim(self) -> bool:
         lease = Milliseconds(round((self._lease_ends - monotonic()) * SECOND))
-        busy = self._backlog.receivers | self._sending.parked
+        busy = self._backlog.receivers.union(self._sending.parked)
         try:
             found = await self._in_database(claims.claim, self._turn, busy, lease)
         except claims.AWAY:

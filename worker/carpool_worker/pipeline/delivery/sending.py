@@ -11,15 +11,16 @@ from typing import NamedTuple
 from carpool_worker import database
 from carpool_worker.pipeline.delivery.backlog import LOADED_DELIVERIES, Backlog
 from carpool_worker.pipeline.delivery.channels import Channel, Channels, Outgoing
-from carpool_worker.pipeline.delivery.concurrency import ReceiverLimits
+from carpool_worker.pipeline.delivery.concurrency import ReceiverLimits, ReceiverSpeed
 from carpool_worker.pipeline.delivery.in_flight import InFlight, OpenClaim
 from carpool_worker.policies.deliveries import GONE as GONE_STATUS
 from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.settings import Settings
 from carpool_worker.store.deliveries.endpoints import ANSWERED_GONE
+from carpool_worker.store.deliveries.receivers import SLOW
 from carpool_worker.store.requests.sendable import Sendable, answer_json, time_text
 from carpool_worker.telemetry.logs import get_logger
-from carpool_worker.units import after
+from carpool_worker.units import Milliseconds, after
 
 SLOW_SECONDS = 5.0
 """A receiver that takes this long is slow: it gets one delivery at a time."""
@@ -27,6 +28,9 @@ SLOW_SECONDS = 5.0
 PARK_SECONDS = 30.0
 """How long a slow receiver is left alone by all couriers: one that hangs isn't tried all the time, and one that was
 slow once is soon tried again."""
+
+FULL_SECONDS = 10.0
+"""How long a receiver without room for more is left alone."""
 
 MOST_LETTERS = 10_000
 MOST_BYTES = 32_000_000
@@ -62,7 +66,12 @@ class Sending:
         self._loaded = self._bytes = 0
         self._stopped: dict[str, str] = {}  # URLs to which nothing more is sent, and why
         self._tasks: set[asyncio.Task[None]] = set()
-        self.parked: set[str] = set()  # receivers
+        self._parked: dict[str, tuple[Milliseconds, str]] = {}  # receivers, until when, and why
+
+    @property
+    def parked(self) -> list[str]:
+        """The receivers that are left alone now."""
+        return [receiver for receiver, (until, _) in self._parked.items() if until > database.now()]
 
     @property
     def has_room(self) -> bool:
@@ -134,26 +143,36 @@ class Sending:
         else:
             sent = await send(self._channels[claim.claimed.channel], letter)
         seconds = monotonic() - start
+        if sent.event is Event.FULL:
+            self._stop_filling(receiver, letter, str(sent.detail))
+            return
         self._in_flight.settle(claim, content.request_id, content.position, sent, seconds)
         self._unload(letter)
         if sent.status == GONE_STATUS:
             self.stop(claim.claimed.target, ANSWERED_GONE)
-        self._limits.finish(receiver, quick=seconds < self._quick)
-        if seconds >= self._quick:
-            self._park(receiver)
-        elif receiver in self.parked:
+        is_slow = seconds >= self._quick
+        self._limits.finish(receiver, ReceiverSpeed.SLOW if is_slow else ReceiverSpeed.QUICK)
+        if is_slow:
+            self._park(receiver, PARK_SECONDS, SLOW, CLOGGED)
+            self._take_back(self._limits.take_back(receiver), CLOGGED)
+        elif self._parked.get(receiver, (0, ""))[1] == SLOW:
             self._unpark(receiver)
 
-    def _park(self, receiver: str) -> None:
-        """Leave a slow receiver alone: what waits for it is given back, and other couriers don't claim it either."""
-        self.parked.add(receiver)
-        self._in_flight.findings.parked[receiver] = after(database.now(), PARK_SECONDS)
+    def _stop_filling(self, receiver: str, letter: Letter, reason: str) -> None:
+        self._park(receiver, FULL_SECONDS, reason, reason)
+        self._take_back([letter, *self._limits.take_back(receiver, all_but=0)], reason)
+        self._in_flight.notices[reason] += 1
+        self._limits.finish(receiver, ReceiverSpeed.UNKNOWN)
+
+    def _park(self, receiver: str, seconds: float, reason: str, error: str) -> None:
+        """Leave a receiver alone: what is claimed for it is given back, and other couriers don't claim it either."""
+        parked = self._parked[receiver] = after(database.now(), seconds), reason
+        self._in_flight.findings.parked[receiver] = parked
         for claim in self._backlog.drop(receiver):
-            self._in_flight.give_back(claim, claim.left, CLOGGED)
-        self._take_back(self._limits.take_back(receiver), CLOGGED)
+            self._in_flight.give_back(claim, claim.left, error)
 
     def _unpark(self, receiver: str) -> None:
-        self.parked.remove(receiver)
+        del self._parked[receiver]
         self._in_flight.findings.parked.pop(receiver, None)
         self._in_flight.findings.unparked.add(receiver)
 

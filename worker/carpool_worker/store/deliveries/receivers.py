@@ -13,8 +13,11 @@ from carpool.callbacks import Webhook, decode
 from carpool_worker.models.tables import deliveries, parked_receivers
 from carpool_worker.store.upserts import upsert
 
-BROKER = "broker"
-"""The receiver of all tasks."""
+QUEUE = "queue:"
+"""Prefix of the receivers of tasks, which are their queues."""
+
+SLOW = "slow"
+"""Why a receiver is parked that hangs; any other reason is a sentence, for the operator."""
 
 PORTS = {"https": 443, "http": 80}
 
@@ -33,7 +36,7 @@ def destination(callback: str) -> Destination:
     to = decode(callback)
     if isinstance(to, Webhook):
         return Destination("webhook", to.url, host_and_port(to.url))
-    return Destination("task", to.name, BROKER)
+    return Destination("task", to.name, QUEUE + to.queue)
 
 
 def host_and_port(url: str) -> str:
@@ -46,9 +49,12 @@ def host_and_port(url: str) -> str:
     return f"{parts.hostname}:{port}" if parts.hostname and port else ""
 
 
-def park(connection: sa.Connection, until: Mapping[str, int], reason: str) -> None:
-    """Leave alone until then what is due to these receivers, whichever courier would claim it."""
-    parked = [{"receiver": one, "parked_until": until[one], "reason": reason} for one in sorted(until)]
+def park(connection: sa.Connection, given: Mapping[str, tuple[int, str]]) -> None:
+    """Leave alone what is due to these receivers, whichever courier would claim it; given until when and why."""
+    parked = [
+        {"receiver": one, "parked_until": until, "reason": reason}
+        for one, (until, reason) in sorted(given.items())
+    ]
     upsert(connection, parked_receivers, parked, replace=("parked_until", "reason"))
 
 
@@ -67,6 +73,13 @@ def next_unparked(connection: sa.Connection) -> int | None:
     """Return when the time of the next receiver is over, if any is parked."""
     earliest: int | None = connection.scalar(sa.select(sa.func.min(parked_receivers.c.parked_until)))
     return earliest
+
+
+def reasons_parked(connection: sa.Connection) -> list[str]:
+    """Return why receivers are parked that are not just slow: a sentence for each that has no room."""
+    row = parked_receivers.c
+    found = connection.scalars(sa.select(row.reason).where(row.reason != SLOW).order_by(row.receiver))
+    return list(dict.fromkeys(found))
 
 
 def is_parked(now: int) -> sa.ColumnElement[bool]:

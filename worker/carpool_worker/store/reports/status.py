@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from carpool_worker.models.indexes import ASIDE, AVAILABLE, DEAD, RETRYABLE, UNFINISHED
 from carpool_worker.models.tables import attempts, batches, deliveries, endpoints, requests
 from carpool_worker.states import BatchState, DeliveryState
-from carpool_worker.store.deliveries.receivers import is_parked
+from carpool_worker.store.deliveries.receivers import is_parked, reasons_parked
 from carpool_worker.store.reports import ids
 from carpool_worker.units import DAY, Milliseconds
 
@@ -57,6 +58,7 @@ class Deliveries(NamedTuple):
     dead: int
     dead_lately: int
     stopped_endpoints: int
+    full: Sequence[str] = ()  # why receivers get nothing now, a sentence for each that has no room
 
 
 class Mishap(NamedTuple):
@@ -119,7 +121,7 @@ def delivering(connection: sa.Connection, now: int, lately: int) -> Deliveries:
     later = [one.at for one in (parked, retryable) if one.at is not None]
     waiting = WaitingCount(parked.rows + retryable.rows, min(later, default=None))
     all_, newly = (int(count or 0) for count in dead)
-    return Deliveries(due, waiting, all_, newly, connection.scalar(stopped) or 0)
+    return Deliveries(due, waiting, all_, newly, connection.scalar(stopped) or 0, reasons_parked(connection))
 
 
 def _waiting(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> WaitingCount:

@@ -7,16 +7,20 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import celery
 from kombu.exceptions import ChannelError, OperationalError
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from carpool.callbacks import OWN_NAMES, Task
 from carpool.callbacks import decode as decode_callback
+from carpool_worker.coordination.backlog import unread_in
+from carpool_worker.coordination.broker_urls import is_redis
 from carpool_worker.pipeline.delivery.channels import Outgoing
+from carpool_worker.pipeline.delivery.channels.queue_room import MEMORY_FULL, QueueState, Rooms, look
 from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.settings import Settings
 from carpool_worker.telemetry.traces import delivering
@@ -28,7 +32,10 @@ BROKER_TIMEOUT = 5.0
 """Seconds that the broker may take for one command."""
 
 AWAY = (OperationalError, ChannelError, RedisError, OSError)
-"""Raised while the broker can't be reached, or has no room."""
+"""Raised while the broker can't be reached, or refuses."""
+
+HEADERS_BYTES = 1_000
+"""About what a message takes besides its answer."""
 
 
 class TaskChannel:
@@ -38,9 +45,13 @@ class TaskChannel:
         self._app = app
         self._settings = settings
         # The worker's own connections rightly wait for a broker forever; these must not.
-        timeouts = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), BROKER_TIMEOUT)
+        names = (
+            ("socket_timeout", "socket_connect_timeout") if is_redis(settings.broker) else ("write_timeout",)
+        )
+        timeouts = dict.fromkeys(names, BROKER_TIMEOUT)
         self._connections = app.connection_for_write(transport_options=timeouts).Pool(limit=THREADS)
         self._threads = ThreadPoolExecutor(THREADS, "courier-broker")
+        self._rooms = Rooms(settings.task_queue_limit)
 
     def __enter__(self) -> Self:
         return self
@@ -61,22 +72,39 @@ class TaskChannel:
             return Sent(Event.REFUSED, reason)
         try:
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._threads, self._send, callback, outgoing)
+            no_room = await loop.run_in_executor(self._threads, self._send, callback, outgoing)
         except AWAY as error:
+            if isinstance(error, OutOfMemoryError) or isinstance(error.__cause__, OutOfMemoryError):
+                return Sent(Event.FULL, MEMORY_FULL)
             return Sent(Event.FAILED, f"the broker did not accept it: {error}")
-        return Sent(Event.ACCEPTED)
+        return Sent(Event.FULL, no_room) if no_room else Sent(Event.ACCEPTED)
 
-    def _send(self, callback: Task, outgoing: Outgoing) -> None:
+    def _send(self, callback: Task, outgoing: Outgoing) -> str | None:
+        """Send one answer; return why if there is no room for it."""
         # In place of the argument, which Flower would show: it is the answer's text.
         redacted = f"(answer of {outgoing.request_id},)"
         answer = json.loads(outgoing.answer)
         to = {"queue": callback.queue, "retry": False}  # the courier tries again, by its own schedule
         with (
             self._connections.acquire(block=True) as connection,
-            delivering("task", outgoing.request_id, outgoing.trace) as headers,
+            self._rooms.place(callback.queue, _size(outgoing), partial(_look, connection)) as refusal,
         ):
-            sent = {"argsrepr": redacted, "headers": headers, "connection": connection}
-            self._app.send_task(callback.name, args=[answer], **sent, **to)
+            if refusal is None:
+                with delivering("task", outgoing.request_id, outgoing.trace) as headers:
+                    sent = {"argsrepr": redacted, "headers": headers, "connection": connection}
+                    self._app.send_task(callback.name, args=[answer], **sent, **to)
+        return refusal
+
+
+def _look(connection: Any, queue: str) -> QueueState:
+    if connection.transport.driver_type == "redis":
+        with connection.default_channel.conn_or_acquire() as server:
+            return look(server, queue)
+    return QueueState(unread_in(connection, queue))
+
+
+def _size(outgoing: Outgoing) -> int:
+    return len(outgoing.answer) * 4 // 3 + HEADERS_BYTES  # kombu sends the body in base64
 
 
 def permitted(name: str, allowed: Sequence[str]) -> bool:
