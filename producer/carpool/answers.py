@@ -26,17 +26,32 @@ class AnswerError(msgspec.Struct, frozen=True):
 
 
 class _StoredResult(msgspec.Struct, frozen=True, gc=False):
+    type: str = "succeeded"
     message: msgspec.Raw = ABSENT
     error: msgspec.Raw = ABSENT
+    reason: Any = None  # of outcomes that may come
 
 
 class _StoredError(msgspec.Struct, frozen=True, gc=False):
+    type: Any = None
+    message: Any = None
     error: msgspec.Raw = ABSENT
 
 
 _decode_result = msgspec.json.Decoder(_StoredResult).decode
-_decode_error = msgspec.json.Decoder(_StoredError | None).decode
-_check_error = msgspec.json.Decoder(AnswerError | None).decode
+_decode_error = msgspec.json.Decoder(_StoredError | str | None).decode
+_decode_described = msgspec.json.Decoder(AnswerError).decode
+
+SUCCEEDED = "succeeded"
+ERRORED = "errored"
+
+UNEXPLAINED = "Anthropic gave no reason."
+REASONS = {
+    ERRORED: UNEXPLAINED,
+    "canceled": "The request was canceled.",
+    "expired": "The batch expired before this request was run.",
+}
+"""What an outcome means where its result says nothing."""
 
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Raised for a stored result, or an error in it, that is not shaped as the API documents it."""
@@ -126,7 +141,14 @@ def message_and_error(result: bytes | None) -> tuple[msgspec.Raw, msgspec.Raw]:
         stored = _decode_result(result)
     except MALFORMED:
         return ABSENT, UNREADABLE
-    return stored.message, _unwrapped(stored.error)
+    if stored.type == SUCCEEDED and stored.error is ABSENT:
+        return stored.message, ABSENT
+    return stored.message, _error_of(stored)
+
+
+def error_type(result: bytes) -> str:
+    """Return the type of the error in a stored result that did not succeed, as its callback gets it."""
+    return _decode_described(message_and_error(result)[1]).type
 
 
 def dollars(picodollars: int | None) -> str | None:
@@ -144,13 +166,37 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _unwrapped(error: msgspec.Raw) -> msgspec.Raw:
-    # The API's error contains the error proper.
-    if error is ABSENT:
-        return ABSENT
+def _error_of(stored: _StoredResult) -> msgspec.Raw:
+    """Return an error that says something, in the bytes in which it came if it is shaped as the API documents it."""
+    # The API's error contains the error proper; older ones, and those of relays, are flat.
+    error = stored.error
     try:
-        inner = (_decode_error(error) or _StoredError()).error
-        _check_error(inner)
+        outer = _decode_error(error)
+        if isinstance(outer, _StoredError) and outer.error is not ABSENT:
+            error = outer.error
+        inner = _decode_error(error)
+        if isinstance(inner, _StoredError) and _is_text(inner.type) and _is_text(inner.message):
+            return error
     except MALFORMED:
         return UNREADABLE
-    return inner
+    if inner is None and stored.type == SUCCEEDED:
+        return ABSENT
+    return msgspec.Raw(to_json(_described(stored, inner)))
+
+
+def _described(stored: _StoredResult, error: _StoredError | str | None) -> AnswerError:
+    kind = "unknown" if stored.type == ERRORED else stored.type
+    if isinstance(error, str):
+        return AnswerError(kind, error or UNEXPLAINED)
+    if error and _is_text(error.type):
+        kind = error.type
+    if error and _is_text(error.message):
+        return AnswerError(kind, error.message)
+    unknown = f"The result is {stored.type!r}, which this version of Carpool does not know."
+    if _is_text(stored.reason):
+        unknown = f"{unknown} Its reason: {stored.reason}"
+    return AnswerError(kind, REASONS.get(stored.type, unknown))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())

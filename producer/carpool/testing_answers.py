@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from carpool.answers import REASONS
 from carpool.contract import ABSENT, Answer, Envelope, Usage, to_json
 from carpool.webhooks import delivery_body, sign
 
@@ -37,7 +38,7 @@ def failed(envelope: Envelope, kind: str, message: str, outcome: str) -> Answer:
 
 def canceled(envelope: Envelope) -> Answer:
     """Return the answer to a request that was canceled before it was sent."""
-    return _answer(envelope, "canceled", outcome="canceled")
+    return failed(envelope, "canceled", REASONS["canceled"], "canceled")
 
 
 def signed_webhook(answer: Answer, secret: str) -> tuple[bytes, dict[str, str]]:

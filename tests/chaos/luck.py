@@ -29,6 +29,22 @@ DOUBTFUL_STATUSES = (500, 502, 503, 504)
 OPERATIONS = ("create", "retrieve", "list", "results")
 KINDS = ("dropped", "lost", "error", "error_after", "stalled")
 
+RELAYED: tuple[dict[str, Any], ...] = (
+    {"operation": "results", "kind": "page"},
+    {"operation": "retrieve", "kind": "page"},
+    {"operation": "create", "kind": "page"},
+    {"operation": "create", "kind": "bare"},
+    {"operation": "retrieve", "kind": "bare"},
+    {"operation": "create", "kind": "cut_text", "status": 400},
+    {"operation": "create", "kind": "cut_text", "status": 529},
+    {"operation": "list", "kind": "cut_text", "status": 500},
+    *(
+        {"operation": "results", "kind": "rewritten", "form": form}
+        for form in ("array", "pretty", "bom", "blank_lines", "twice", "cut_cleanly")
+    ),
+)
+"""What proxies and relays make of the API's answers."""
+
 TOO_MANY: tuple[dict[str, Any], ...] = (
     {},
     {"retry_after": 1.0},
@@ -57,7 +73,7 @@ def strike(stack: Stack) -> None:
     """Strike blow after blow at random until the time is up."""
     flower = stack.flower()
     flower.start()
-    blows = [worker, child, child, child, other, producer, server, fault, fault, fault, fault]
+    blows = [worker, child, child, child, other, producer, server, fault, fault, fault, fault, relay, relay]
     over = time.monotonic() + stack.minutes * 60
     stack.receiver.misbehave(MISBEHAVING, stack.luck)
     while time.monotonic() < over:
@@ -113,6 +129,16 @@ def fault(stack: Stack) -> None:
         seconds=stack.luck.uniform(0.1, 5.0),
         times=stack.luck.randint(1, 3),
     )
+    arm(stack, made)
+
+
+def relay(stack: Stack) -> None:
+    """Arm a fault of what stands between Carpool and the API."""
+    arm(stack, Fault(**stack.luck.choice(RELAYED), times=stack.luck.randint(1, 3)))
+
+
+def arm(stack: Stack, fault: Fault) -> None:
+    """Arm a fault, and count it."""
     with suppress(OSError, RuntimeError):  # the simulator may be dead at this moment
-        stack.remote.arm(made)
-        stack.inject(f"API: {made.operation} {made.kind}", made.times)
+        stack.remote.arm(fault)
+        stack.inject(f"API: {fault.operation} {fault.kind}", fault.times)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from carpool_worker.claude.results import split_lines
+from carpool_worker.claude.result_lines import result_lines
 from carpool_worker.exceptions import ResultsCut
 
 lines = st.lists(
@@ -29,7 +29,7 @@ def test_the_same_lines_come_out_however_the_stream_is_cut(
 ) -> None:
     stream = b"\n".join(lines) + (b"\n" if last_newline else b"")
 
-    assert list(split_lines(iter(in_pieces(stream, cuts)))) == lines
+    assert list(result_lines(iter(in_pieces(stream, cuts)))) == lines
 
 
 @given(lines.filter(len), st.integers(1, 10_000))
@@ -39,7 +39,7 @@ def test_a_stream_that_ends_within_a_line_raises_after_the_whole_ones(
 ) -> None:
     last = lines[-1]
     stream = b"\n".join(lines)[: -(1 + missing % (len(last) - 1))]
-    came_out = split_lines(iter([stream]))
+    came_out = result_lines(iter([stream]))
 
     assert list(islice(came_out, len(lines) - 1)) == lines[:-1]
     with pytest.raises(ResultsCut):
@@ -47,10 +47,10 @@ def test_a_stream_that_ends_within_a_line_raises_after_the_whole_ones(
 
 
 def test_empty_lines_are_skipped() -> None:
-    assert list(split_lines(iter([b"\n\n{}\n", b"\n{}\n\n"]))) == [b"{}", b"{}"]
+    assert list(result_lines(iter([b"\n\n{}\n", b"\n{}\n\n"]))) == [b"{}", b"{}"]
 
 
 def test_a_last_line_that_is_nested_too_deeply_to_be_read_is_a_line() -> None:
     line = b"[" * 5_000 + b"]" * 5_000
 
-    assert list(split_lines(iter([b"{}\n" + line]))) == [b"{}", line]
+    assert list(result_lines(iter([b"{}\n" + line]))) == [b"{}", line]

@@ -33,7 +33,7 @@ QUEUE_LIMIT = 8
 SUBMIT_POLICY = SubmitPolicy(submit_timeout=60, queue_limit=QUEUE_LIMIT, cache_shared_prompts=True)
 """Requests at Anthropic: a full batch and a bit."""
 MAX_ATTEMPTS = 3
-COLLECT_POLICY = CollectPolicy(MAX_ATTEMPTS, retry_interval=60.0)
+COLLECT_POLICY = CollectPolicy(MAX_ATTEMPTS, retry_interval=60.0, settle_interval=60.0)
 
 MOMENT = 6_000
 """Milliseconds: longer than the rescuer's head start for posts, far shorter than it searches."""
@@ -41,7 +41,15 @@ HOURS = 3 * 3_600_000
 """Milliseconds: longer than any wait of an agent."""
 
 CLOCKS = {
-    "batches": ("due_at", "opened_at", "submitting_at", "in_doubt_at", "search_started_at", "warm_until"),
+    "batches": (
+        "due_at",
+        "opened_at",
+        "submitting_at",
+        "in_doubt_at",
+        "search_started_at",
+        "warm_until",
+        "incomplete_at",
+    ),
     "requests": ("retry_at",),
     "deliveries": ("due_at",),
     "parked_receivers": ("parked_until",),

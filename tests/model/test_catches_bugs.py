@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,11 +12,12 @@ import sqlalchemy as sa
 from tests.model import attacks
 from tests.model.world import World, make_tables, world
 
-from carpool_worker.claude import client
+from carpool_worker.claude import client, results
 from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.database import write
-from carpool_worker.models import Batch, tables
+from carpool_worker.models import tables
 from carpool_worker.pipeline.collection import collector
+from carpool_worker.pipeline.collection.evidence import Evidence
 from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
 from carpool_worker.pipeline.submission import submitter
 from carpool_worker.policies.in_doubt import DoubtPolicy
@@ -123,18 +125,15 @@ def make_the_delivery_in_a_transaction_of_its_own(patch: Patch) -> None:
 
 
 def take_cut_results_for_whole(patch: Patch) -> None:
-    take = collector._collect_lines
+    chunks = results.in_chunks
 
-    def take_what_comes(engine: sa.Engine, batch: Batch, lines: Iterator[bytes], *rest: Any) -> bool:
-        def uncut() -> Iterator[bytes]:
-            try:
-                yield from lines
-            except Exception:
-                return
+    def uncut(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
+        with suppress(Exception):
+            yield from chunks(lines)
 
-        return take(engine, batch.model_copy(update={"request_count": 0}), uncut(), *rest)
-
-    patch.setattr(collector, "_collect_lines", take_what_comes)
+    patch.setattr(collector, "in_chunks", uncut)
+    patch.setattr(Evidence, "objection", lambda _: None)
+    patch.setattr(collector, "_confirm", lambda *_: None)
 
 
 def leave_the_batch_as_large_as_it_was(patch: Patch) -> None:

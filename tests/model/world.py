@@ -137,7 +137,7 @@ class World:
                 newer = self.claude.really_newer(newest)
         newer = [remote for remote in newer if remote.id not in self.counts]
         self._made += reversed([remote.id for remote in newer])
-        self.counts |= {remote.id: remote.request_count for remote in newer}
+        self.counts |= {remote.id: remote.request_count or 0 for remote in newer}
 
     @contextmanager
     def without_faults(self) -> Iterator[None]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 import pytest
 
 from carpool import InvalidAnswer, Result
-from carpool.answers import PRUNED, UNREADABLE, dollars, message_and_error, rfc3339, unpack_answers
+from carpool.answers import PRUNED, REASONS, UNREADABLE, dollars, message_and_error, rfc3339, unpack_answers
 from carpool.contract import ABSENT, Answer, PackedAnswers, Usage, encode_answers, mint_id, to_json
 from carpool.segments import SEGMENT_REQUESTS, pack
 
@@ -72,6 +73,7 @@ def test_a_result_of_packed_answers_is_that_of_the_same_answers_as_json() -> Non
             id=ids[2],
             state="canceled",
             outcome="canceled",
+            error=error_json("canceled", REASONS["canceled"]),
             usage=Usage(1, 0),
             cost="1200",
             list_price="0",
@@ -148,6 +150,16 @@ def test_what_is_no_packed_answers_is_refused(item: bytes) -> None:
         unpack_answers(item)
 
 
+NO_REASON = REASONS["errored"]
+
+
+def error_json(kind: str, message: str) -> msgspec.Raw:
+    return msgspec.Raw(to_json({"type": kind, "message": message}))
+
+
+UNEXPLAINED = error_json("unknown", NO_REASON)
+
+
 @pytest.mark.parametrize(
     ("result", "expected"),
     [
@@ -158,13 +170,31 @@ def test_what_is_no_packed_answers_is_refused(item: bytes) -> None:
         (SUCCEEDED, (msgspec.Raw(MESSAGE), ABSENT)),
         (ERRORED, (ABSENT, msgspec.Raw(DETAIL))),
         (b'{"type":"errored","error":7}', (ABSENT, UNREADABLE)),
-        (b'{"type":"errored","error":{"error":{"message":1}}}', (ABSENT, UNREADABLE)),
-        (b'{"type":"errored","error":null}', (ABSENT, ABSENT)),
+        (b'{"type":"errored","error":{"error":{"message":1}}}', (ABSENT, UNEXPLAINED)),
+        (b'{"type":"errored","error":null}', (ABSENT, UNEXPLAINED)),
+        (b'{"type":"errored","error":{}}', (ABSENT, UNEXPLAINED)),
+        (b'{"type":"errored"}', (ABSENT, UNEXPLAINED)),
+        (b'{"type":"errored","error":' + DETAIL + b"}", (ABSENT, msgspec.Raw(DETAIL))),
+        (b'{"type":"errored","error":"no"}', (ABSENT, error_json("unknown", "no"))),
+        (b'{"type":"errored","error":{"error":"no"}}', (ABSENT, error_json("unknown", "no"))),
+        (b'{"type":"errored","error":{"type":"a","message":" "}}', (ABSENT, error_json("a", NO_REASON))),
+        (b'{"type":"errored","error":{"message":"b"}}', (ABSENT, error_json("unknown", "b"))),
+        (b'{"type":"expired"}', (ABSENT, error_json("expired", REASONS["expired"]))),
+        (b'{"type":"canceled","error":null}', (ABSENT, error_json("canceled", REASONS["canceled"]))),
+        (b'{"type":"succeeded","message":{},"error":null}', (msgspec.Raw(b"{}"), ABSENT)),
     ],
 )
 def test_a_stored_result_has_a_message_or_an_error(result: bytes | None, expected: tuple[Any, Any]) -> None:
     message, error = message_and_error(result)
     assert (bytes(message), bytes(error)) == tuple(map(bytes, expected))
+
+
+def test_an_outcome_that_is_not_known_is_named_with_its_reason() -> None:
+    _, error = message_and_error(b'{"type":"filtered","reason":"policy"}')
+
+    said = json.loads(bytes(error))
+    assert said["type"] == "filtered"
+    assert "policy" in said["message"]
 
 
 @pytest.mark.parametrize(

@@ -277,4 +277,12 @@ ROWS: dict[str, Rows] = {
     "0001": {name: rows for name, rows in FIRST.items() if name not in LATER},
     "0002": FIRST,
     "0003": ACCOUNTS,
+    "0004": ACCOUNTS
+    | {
+        "batches": [
+            ACCOUNTS["batches"][0],
+            ACCOUNTS["batches"][1] | {"incomplete_at": NOW, "stopped_at": NOW},
+        ],
+        "lane_pauses": [ACCOUNTS["lane_pauses"][0] | {"canceled_id": "msgbatch_01"}],
+    },
 }

@@ -123,7 +123,7 @@ def test_an_error_of_a_strange_shape_blocks_nothing(engine: sa.Engine, error: by
     assert result.error is None or result.error.type == "unknown"
 
 
-def test_expired_requests_have_neither_message_nor_error_nor_cost(engine: sa.Engine) -> None:
+def test_expired_requests_have_neither_message_nor_cost_but_an_error_that_says_so(engine: sa.Engine) -> None:
     # Given
     given_request(engine, b'{"type":"expired"}', state=RequestState.DISCARDED, outcome="expired")
 
@@ -132,8 +132,8 @@ def test_expired_requests_have_neither_message_nor_error_nor_cost(engine: sa.Eng
 
     # Then
     data = msgspec.json.decode(to_json(answer))
-    empty = [data[name] for name in ("message", "error", "usage", "cost", "metadata")]
-    assert (data["outcome"], empty) == ("expired", [None] * 5)
+    empty = [data[name] for name in ("message", "usage", "cost", "metadata")]
+    assert (data["outcome"], data["error"]["type"], empty) == ("expired", "expired", [None] * 4)
 
 
 def test_requests_that_are_not_final_have_no_answer_yet(engine: sa.Engine) -> None:

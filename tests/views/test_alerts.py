@@ -64,6 +64,7 @@ def test_nothing_is_said_where_all_is_well_or_as_an_operator_wants_it() -> None:
         (replace(WELL, long_in_doubt=["b1"]), "batch b1 has been in doubt for too long"),
         (replace(WELL, unseen={None: Unseen(2, 1)}), "2 batches are seen by no API key of account default"),
         (replace(WELL, overdue=["b2"]), "batch b2 should have ended"),
+        (replace(WELL, unread=["b3"]), "the results of batch b3 can't be read: carpool batches show b3"),
         (replace(WELL, deliveries=WELL.deliveries._replace(dead_lately=3)), "3 deliveries were given up on"),
         (
             replace(WELL, deliveries=WELL.deliveries._replace(stopped_endpoints=1)),

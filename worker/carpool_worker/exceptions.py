@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from carpool_worker.outside_text import cleaned
+
+LONGEST_MESSAGE = 500
+LONGEST_NAME = 100
+"""Characters kept of an API's message, and of the type or code of its error."""
+
 RESULTS_GONE = "results_gone"
 """A ClaudeError's kind when a batch's results were deleted or archived: they can never be read."""
 
@@ -30,7 +36,7 @@ class ClaudeError(WorkerError):
 
     `status` is HTTP's (None: no answer came), `retry_after` seconds that the API asked to wait (None: it did not say),
     `kind` the API's error type, `error_code` the code that the details of some errors have. `certain` is True where the
-    request is known to have had no effect.
+    request is known to have had no effect. All text is cleaned here, as an API, or what answers in its place, chose it.
     """
 
     def __init__(
@@ -43,10 +49,10 @@ class ClaudeError(WorkerError):
         retry_after: float | None = None,
         certain: bool = True,
     ) -> None:
-        super().__init__(message)
+        super().__init__(cleaned(message, LONGEST_MESSAGE))
         self.status = status
-        self.kind = kind
-        self.error_code = error_code
+        self.kind = None if kind is None else cleaned(kind, LONGEST_NAME)
+        self.error_code = None if error_code is None else cleaned(error_code, LONGEST_NAME)
         self.retry_after = retry_after
         self.certain = certain
 
@@ -56,4 +62,11 @@ class ParamsGone(WorkerError):
 
 
 class ResultsCut(WorkerError):
-    """The stream of results ended before its last line."""
+    """The stream of results ended before its last line, or was not this batch's results: it is read again.
+
+    `retry_after` is how many seconds later at the earliest (None: it does not matter).
+    """
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        super().__init__(message or "The stream of results ended before its last line.")
+        self.retry_after = retry_after

@@ -6,7 +6,8 @@ What programs read (JSON, CSV) is exact instead: `exact` and `time_of`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, ROUND_UP, Decimal
 
@@ -21,6 +22,8 @@ NOISE = Decimal("1e-10")
 
 LETTERS = ("k", "M", "B")
 """What short counts end in: each is 1,000 of the one before."""
+
+MOST_NAMES = 5
 
 BYTE_UNITS = ("kB", "MB", "GB", "TB")
 """Each is 1,000 of the one before, as Anthropic counts its 256 MB."""
@@ -90,6 +93,16 @@ def outcome(counts: Mapping[str, int], cost: Decimal | None, list_price: Decimal
 def outcome_counts(counts: Mapping[str, int]) -> str:
     """Return how many requests have which outcome: '4,990 succeeded, 10 errored'; zeros are left out."""
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+
+
+def named(names: Iterable[str]) -> str | None:
+    """Return the names, each once, with how often they come: '3 overloaded_error, 1 expired'; None if there are none.
+
+    Of many only the commonest are named.
+    """
+    counts = Counter(names).most_common()
+    some = [f"{count:,} {name}" for name, count in counts[:MOST_NAMES]]
+    return ", ".join([*some, "…"] if len(counts) > MOST_NAMES else some) or None
 
 
 def age(milliseconds: float) -> str:

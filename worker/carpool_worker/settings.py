@@ -154,8 +154,8 @@ class Settings(BaseSettings):
 
     @property
     def collect_policy(self) -> CollectPolicy:
-        """How often a request is attempted, and how long it waits in between."""
-        return CollectPolicy(max_attempts=self.max_attempts, retry_interval=self.retry_interval)
+        """How often a request is attempted, how long it waits in between, and when a missing result is believed."""
+        return CollectPolicy(self.max_attempts, self.retry_interval, self.settle_interval)
 
     @property
     def doubt_policy(self) -> DoubtPolicy:

@@ -58,11 +58,11 @@ def bodies(results: dict[str, ReadResult]) -> dict[str, bytes]:
 
 def test_a_lines_result_is_kept_byte_for_byte() -> None:
     lines = [
-        b'{"custom_id":"a","result": {"type" :"succeeded", "x":1.0e2,"y":"\\u00e9\\/"} }',
+        b'{"custom_id":"a","result": {"type" :"succeeded", "message":{},"x":1.0e2,"y":"\\u00e9\\/"} }',
         b'{"result":{"type":"expired"},"custom_id":"b"}',
     ]
     assert bodies(parse(lines)) == {
-        "a": b'{"type" :"succeeded", "x":1.0e2,"y":"\\u00e9\\/"}',
+        "a": b'{"type" :"succeeded", "message":{},"x":1.0e2,"y":"\\u00e9\\/"}',
         "b": b'{"type":"expired"}',
     }
 
@@ -88,7 +88,8 @@ def test_a_line_that_is_none_is_left_out_and_nothing_of_it_is_logged(
 
     last = b'{"custom_id":"c","result":{"type":"expired"}}'
     assert bodies(parse([*lines, last])) == {"c": b'{"type":"expired"}'}
-    assert len(caplog.records) == len(lines)
+    [record] = caplog.records
+    assert f"'count': {len(lines)}" in record.getMessage()
     assert "SECRET" not in caplog.text
 
 
@@ -128,8 +129,8 @@ def test_an_alias_is_priced_by_the_model_that_answered() -> None:
 
 def test_an_incurable_error_is_final_and_another_is_tried_again() -> None:
     assert [one.transition for one in concluded(errored("invalid_request_error")).endings] == [DISCARD]
-    [(id_, outcome, when)] = concluded(errored("overloaded_error")).rescheduled
-    assert (id_, outcome) == ("a", "errored")
+    [(id_, outcome, when, error)] = concluded(errored("overloaded_error")).rescheduled
+    assert (id_, outcome, error) == ("a", "errored", "overloaded_error")
     assert NOW + 48_000 <= when <= NOW + 72_000
 
 

@@ -13,12 +13,14 @@ from tests.fixtures.queries import answer_bodies, batch_states, request_states
 
 from carpool import Producer, Webhook
 from carpool_worker.claude.client import Claude
-from carpool_worker.database import now
+from carpool_worker.database import now, read, write
 from carpool_worker.pipeline.collection import poller
 from carpool_worker.pipeline.submission import rescuer
 from carpool_worker.policies.polling import PollPolicy
 from carpool_worker.simulator import Fault, RemoteSimulator, Script, SimulatorOptions, running
+from carpool_worker.store.batches import lane_pauses
 from carpool_worker.units import DAY
+from carpool_worker.views.lanes import LaneView, active
 
 
 class Counting(Claude):
@@ -123,6 +125,7 @@ def test_what_a_canceled_batch_had_finished_is_kept_and_the_rest_runs_again(
     rows = {row.id: row for row in carpool.rows("SELECT id, state, attempt FROM requests")}
     assert [(rows[id_].state, rows[id_].attempt) for id_ in ids] == [("completed", 1), ("completed", 2)]
     assert simulator.ledger()["ran_twice"] == []
+    assert carpool.rows("SELECT * FROM lane_pauses") == []  # nobody canceled the batch
 
 
 def test_a_batch_canceled_at_the_console_is_canceling_until_it_ends(
@@ -144,6 +147,79 @@ def test_a_batch_canceled_at_the_console_is_canceling_until_it_ends(
 
     [row] = carpool.rows("SELECT state, outcome FROM requests")
     assert (row.state, row.outcome) == ("retryable", "canceled")
+
+
+@pytest.mark.parametrize("attempt", [1, 3])
+def test_what_was_canceled_at_the_console_runs_again_only_once_its_lane_is_resumed(
+    carpool: Carpool, producer: Producer, slow: RemoteSimulator, attempt: int
+) -> None:
+    # Given a batch that somebody stops at Anthropic's console, even at the last attempt of its requests
+    given_batches_out(carpool, producer, 1)
+    carpool.change(f"UPDATE requests SET attempt = {attempt}")
+    stopped_at_the_console(carpool, slow)
+
+    # When all goes on, Then the requests are in a batch that waits, and the pause says for what
+    for _ in range(3):
+        carpool.forget_waiting()
+        carpool.go_round()
+    assert sorted(batch_states(carpool.engine)) == ["completed", "sealed"]
+    assert request_states(carpool.engine) == ["batched"]
+    [lane] = lane_views(carpool)
+    [batch] = carpool.rows("SELECT claude_id FROM batches WHERE claude_id IS NOT NULL")
+    assert batch.claude_id in str(lane.reason)
+    assert (lane.paused, lane.paused_by_operator) == (True, False)
+
+    # When the lane is resumed, Then it runs
+    with write(carpool.engine) as connection:
+        assert lane_pauses.resume(connection, lane.lane)
+    carpool.submit()
+    assert sorted(batch_states(carpool.engine)) == ["completed", "in_progress"]
+    carpool.poll()
+    assert carpool.rows("SELECT * FROM lane_pauses") == []
+
+
+def test_a_batch_that_was_seen_while_it_was_canceled_pauses_its_lane_once(
+    carpool: Carpool, producer: Producer, slow: RemoteSimulator
+) -> None:
+    given_batches_out(carpool, producer, 1)
+    [batch] = carpool.rows("SELECT claude_id, lane FROM batches")
+    with anthropic.Anthropic(base_url=slow.url, api_key="k") as console:
+        console.messages.batches.cancel(batch.claude_id)
+    carpool.poll()
+    with write(carpool.engine) as connection:
+        assert lane_pauses.resume(connection, batch.lane)
+
+    carpool.until_polled("ended")
+
+    assert carpool.rows("SELECT * FROM lane_pauses") == []
+
+
+def test_an_operators_own_pause_keeps_its_reason_and_a_probed_one_is_probed_no_longer(
+    carpool: Carpool, producer: Producer, slow: RemoteSimulator
+) -> None:
+    given_batches_out(carpool, producer, 2)
+    first, second = (row.lane for row in carpool.rows("SELECT lane FROM batches ORDER BY lane"))
+    with write(carpool.engine) as connection:
+        lane_pauses.pause_by_operator(connection, first, "mine", 1)
+        lane_pauses.pause(connection, second, "402", 1, 1)
+
+    stopped_at_the_console(carpool, slow, 2)
+
+    reasons = {row.lane: row.reason for row in carpool.rows("SELECT * FROM lane_pauses WHERE by_operator")}
+    assert reasons[first] == "mine"
+    assert "console" in reasons[second]
+
+
+def lane_views(carpool: Carpool) -> list[LaneView]:
+    with read(carpool.engine) as connection:
+        return active(connection)
+
+
+def stopped_at_the_console(carpool: Carpool, slow: RemoteSimulator, count: int = 1) -> None:
+    with anthropic.Anthropic(base_url=slow.url, api_key="k") as console:
+        for row in carpool.rows("SELECT claude_id FROM batches WHERE claude_id IS NOT NULL"):
+            console.messages.batches.cancel(row.claude_id)
+    carpool.until_polled("ended", count)
 
 
 @pytest.fixture

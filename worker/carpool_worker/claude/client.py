@@ -20,7 +20,7 @@ from carpool_worker.claude import times
 from carpool_worker.claude.batch import RemoteBatch, read_batch
 from carpool_worker.claude.credentials import DEFAULT, Credentials
 from carpool_worker.claude.rate_limit import RateLimit
-from carpool_worker.claude.results import split_lines
+from carpool_worker.claude.result_lines import result_lines
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError
 from carpool_worker.policies import in_doubt
 from carpool_worker.units import Milliseconds
@@ -29,7 +29,10 @@ BATCHES = "/v1/messages/batches"
 LIST_LIMIT = 1_000
 UPLOAD_CHUNK = 1 << 20
 DOWNLOAD_CHUNK = 1 << 18
-CERTAIN_STATUSES = frozenset({400, 401, 402, 403, 404, 413, 422, 429, 529})
+REDIRECTS = frozenset({301, 302, 307, 308})
+"""The API is at another address: nothing was done at this one. They are not followed; a 303 follows what was done."""
+
+CERTAIN_STATUSES = frozenset({400, 401, 402, 403, 404, 405, 413, 422, 429, 529}) | REDIRECTS
 """Refusals: the API did nothing. After any other error a batch may have been made nevertheless."""
 
 ORGANIZATION_HEADER = "anthropic-organization-id"
@@ -96,7 +99,7 @@ class Claude:
                 BATCHES,
                 content=_chunks(body, time.monotonic() + seconds),
                 cast_to=MessageBatch,
-                options={"headers": sent, "timeout": _timeout(seconds)},
+                options={"headers": sent, "timeout": _timeout(seconds), "follow_redirects": False},
             )
         return read_batch(made)
 
@@ -144,7 +147,7 @@ class Claude:
             streaming = self._client.messages.batches.with_streaming_response
             try:
                 with streaming.results(claude_id, extra_headers=headers) as response:
-                    yield from split_lines(response.iter_bytes(DOWNLOAD_CHUNK))
+                    yield from result_lines(response.iter_bytes(DOWNLOAD_CHUNK))
             except anthropic.APIError:
                 raise
             except anthropic.AnthropicError as error:  # the batch has no results_url
@@ -213,15 +216,23 @@ def _from_status(error: anthropic.APIStatusError) -> ClaudeError:
     inner = body.get("error")
     inner = inner if isinstance(inner, dict) else {}
     kind = str(inner.get("type") or "error")
-    text = str(inner.get("message") or error.response.reason_phrase)
+    text = str(inner.get("message") or _said(error))
     return ClaudeError(
-        f"{error.status_code} {kind}: {text}"[:500],
+        f"{error.status_code} {kind}: {text}",
         status=error.status_code,
         kind=kind,
         error_code=_error_code(body) or _error_code(inner),
         retry_after=times.retry_after(error.response.headers),
         certain=error.status_code in CERTAIN_STATUSES,
     )
+
+
+def _said(error: anthropic.APIStatusError) -> str:
+    if error.status_code in REDIRECTS:
+        return (
+            f"the API has moved to {error.response.headers.get('location', 'an address that is not named')}"
+        )
+    return str(error.response.reason_phrase)
 
 
 def _error_code(body: Mapping[str, Any]) -> str | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, NamedTuple
 
 import msgspec
 
 from carpool_worker.claude.usage import Message, read_message
-from carpool_worker.exceptions import ResultsCut
+from carpool_worker.exceptions import ClaudeError, ResultsCut
 from carpool_worker.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -24,20 +24,14 @@ CHUNK_BYTES = 8_000_000
 """A chunk of lines, committed in one transaction, ends once it reaches either of these."""
 
 
-Outcome = Annotated[str, msgspec.Meta(pattern=r"\A[a-z_]{1,40}\Z")]
+BOM = b"\xef\xbb\xbf"
+"""UTF-8's byte order mark."""
+
+SUCCEEDED = "succeeded"
+"""The one outcome that has a message."""
+
+Outcome = Annotated[str, msgspec.Meta(pattern=r"\A[a-z][a-z0-9_-]{0,39}\Z")]
 """Anthropic's word for what became of a request; new ones may come."""
-
-
-class ErrorDetail(msgspec.Struct, frozen=True, gc=False):
-    """The API's error type."""
-
-    type: str = "unknown"
-
-
-class ErrorEnvelope(msgspec.Struct, frozen=True, gc=False):
-    """An error inside a result."""
-
-    error: ErrorDetail = ErrorDetail()
 
 
 class ResultKind(msgspec.Struct, frozen=True, gc=False):
@@ -51,7 +45,12 @@ class ParsedResult(msgspec.Struct, frozen=True, gc=False):
 
     type: Outcome
     message: Message | None = None
-    error: ErrorEnvelope | None = None
+
+
+class _Answered(msgspec.Struct, frozen=True, gc=False):
+    """A result that has a message, whatever is in it."""
+
+    message: dict[str, msgspec.Raw]
 
 
 class WholeLine(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -72,6 +71,7 @@ decode_line = msgspec.json.Decoder(ResultLine).decode
 decode_whole = msgspec.json.Decoder(WholeLine).decode
 decode_result = msgspec.json.Decoder(ParsedResult).decode
 decode_kind = msgspec.json.Decoder(ResultKind).decode
+_decode_answered = msgspec.json.Decoder(_Answered).decode
 
 
 class ReadResult(NamedTuple):
@@ -82,59 +82,74 @@ class ReadResult(NamedTuple):
     is_countable: bool = True  # whether all that its price needs could be read
 
 
-def split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a stream of bytes, without their newlines; empty lines are skipped.
+class ReadChunk(NamedTuple):
+    """What some lines say: results by custom_id, apart by whether they have a message, and how many lines there were.
 
-    Raises:
-        ResultsCut: the last line has no newline and is not a whole JSON value.
+    `broken` lines were meant to be results; `strange` ones are something else, such as a proxy's page of HTML.
     """
-    rest: list[bytes] = []
-    for chunk in chunks:
-        first, *others = chunk.split(b"\n")
-        rest.append(first)
-        if others:
-            yield from filter(None, (b"".join(rest), *others[:-1]))
-            rest = [others[-1]]
-    if last := b"".join(rest).strip():
-        if not _is_whole(last):
-            raise ResultsCut
-        yield last
 
-
-def _is_whole(line: bytes) -> bool:
-    try:
-        msgspec.json.decode(line, type=msgspec.Raw)
-    except msgspec.DecodeError:
-        return False
-    except RecursionError:
-        return True  # nested too deeply to tell: it would be just as unreadable the next time
-    return True
+    succeeded: dict[str, ReadResult]
+    others: dict[str, ReadResult]
+    lines: int  # without empty ones
+    broken: int
+    strange: int
 
 
 def in_chunks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Yield the lines in chunks, one for each transaction."""
+    """Yield the lines in chunks, one for each transaction; what was read before an error is yielded before it."""
     chunk: list[bytes] = []
     size = 0
-    for line in lines:
-        chunk.append(line)
-        size += len(line)
-        if len(chunk) == CHUNK_LINES or size >= CHUNK_BYTES:
+    try:
+        for line in lines:
+            chunk.append(line)
+            size += len(line)
+            if len(chunk) == CHUNK_LINES or size >= CHUNK_BYTES:
+                yield chunk
+                chunk, size = [], 0
+    except (ClaudeError, ResultsCut):
+        if chunk:
             yield chunk
-            chunk, size = [], 0
+        raise
     if chunk:
         yield chunk
 
 
-def parse(lines: Iterable[bytes]) -> dict[str, ReadResult]:
-    """Return each result by custom_id; an unreadable line is left out, and only its length is logged."""
-    results = {}
+def parse(lines: Sequence[bytes]) -> dict[str, ReadResult]:
+    """Return each result by custom_id; of two, one that succeeded."""
+    chunk = read_chunk(lines)
+    return chunk.others | chunk.succeeded
+
+
+def read_chunk(lines: Sequence[bytes]) -> ReadChunk:
+    """Read some lines; of what can't be read only the length is logged.
+
+    Where a request has two results, one that succeeded counts: its answer was made, and paid for.
+    """
+    succeeded: dict[str, ReadResult] = {}
+    others: dict[str, ReadResult] = {}
+    blank = broken = strange = size = 0
     for line in lines:
         try:
             custom_id, result = _read_whole(line) or _read(line)
-            results[custom_id] = result
+            parsed = result.parsed
+            if parsed.type != SUCCEEDED:
+                others[custom_id] = result
+                continue
+            if parsed.message is None:
+                _decode_answered(result.body)
+            succeeded[custom_id] = result
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-            log.error("result line unreadable", bytes=len(line), error=type(error).__name__)
-    return results
+            if not line.strip():
+                blank += 1
+                continue
+            is_broken = line.removeprefix(BOM).lstrip().startswith(b"{") and b'"custom_id"' in line
+            broken, strange = broken + is_broken, strange + (not is_broken)
+            size, last_error = size + len(line), type(error).__name__
+    if broken or strange:
+        log.error("result lines unreadable", count=broken + strange, bytes=size, error=last_error)
+    for custom_id in others.keys() & succeeded.keys():
+        del others[custom_id]
+    return ReadChunk(succeeded, others, len(lines) - blank, broken, strange)
 
 
 def _read_whole(line: bytes) -> tuple[str, ReadResult] | None:
@@ -158,6 +173,7 @@ def _read_whole(line: bytes) -> tuple[str, ReadResult] | None:
 
 
 def _read(line: bytes) -> tuple[str, ReadResult]:
+    line = line.removeprefix(BOM)
     try:
         parsed = decode_line(line)
         if not line.isascii():
@@ -177,7 +193,7 @@ def _understood(custom_id: str, body: bytes) -> ReadResult:
         return ReadResult(body, decode_result(body))
     except msgspec.ValidationError as error:
         kind = decode_kind(body)
-        log.error("usage or error of a result unreadable", request=custom_id, error=str(error))
+        log.error("usage of a result unreadable", request=custom_id, error=str(error))
         message, is_countable = read_message(body)
         return ReadResult(body, ParsedResult(kind.type, message), is_countable)
 

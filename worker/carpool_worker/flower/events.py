@@ -6,7 +6,7 @@ They are not kept anywhere, so the newest batches are published again when Flowe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,6 +35,9 @@ HEARTBEAT_SECONDS = 60.0
 """The shortest interval between two heartbeats; Flower considers a host dead after twice as long."""
 
 Event = tuple[str, dict[str, Any]]
+
+FailuresOf = tuple[Batch, Mapping[str, int]]
+"""A batch, and how many of its requests failed with which type of error."""
 
 
 def publish(app: Celery, engine: sa.Engine, batch_ids: Iterable[str]) -> None:
@@ -65,31 +68,40 @@ def publish_refusal(app: Celery, task_id: str, client: str, error: Exception) ->
     _send(app, [(RECEIVED, {"uuid": task_id, **received}), (FAILED, {"uuid": task_id, **failed})])
 
 
-def _named(engine: sa.Engine, batch_ids: Iterable[str]) -> list[Batch]:
+def _named(engine: sa.Engine, batch_ids: Iterable[str]) -> list[FailuresOf]:
     with read(engine) as connection:
-        return [batch for batch_id in batch_ids if (batch := batches.get(connection, batch_id))]
+        found = [batch for batch_id in batch_ids if (batch := batches.get(connection, batch_id))]
+        return _with_failures(connection, found)
 
 
-def _newest(engine: sa.Engine) -> Iterator[Batch]:
+def _newest(engine: sa.Engine) -> Iterator[FailuresOf]:
     before = None
     for _ in range(MOST_REFRESHED // PAGE):
         with read(engine) as connection:
             page = batch_views.page(connection, PAGE, before=before)
+            shown = _with_failures(connection, page)
         if not page:
             return
-        yield from page
+        yield from shown
         before = page[0].id
 
 
-def _event(batch: Batch) -> Event:
+def _with_failures(connection: sa.Connection, some: Sequence[Batch]) -> list[FailuresOf]:
+    completed = [batch.id for batch in some if batch.state == BatchState.COMPLETED]
+    errors = batch_views.error_types(connection, completed) if completed else {}
+    return [(batch, errors.get(batch.id, {})) for batch in some]
+
+
+def _event(shown: FailuresOf) -> Event:
+    batch, errors = shown
     # Only an open batch needs the time it will be sealed: finding the next opening of a window is slow.
     due_at = settings().limits.due_at(batch.opened_at) if batch.state == BatchState.OPEN else batch.opened_at
-    kind, fields = describe(batch, due_at)
+    kind, fields = describe(batch, due_at, errors)
     return kind, {"uuid": batch.id, **fields}
 
 
-def _final_event(batch: Batch) -> Event:
-    kind, fields = _event(batch)
+def _final_event(shown: FailuresOf) -> Event:
+    batch, (kind, fields) = shown[0], _event(shown)
     done = batch.state == BatchState.COMPLETED
     return kind, {**fields, "runtime": answer_time(batch)} if done else fields
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,13 @@ NAME = "batch "
 """What the names of rows that are batches begin with; the model follows."""
 
 
-def describe(batch: Batch, due_at: int) -> tuple[str, dict[str, Any]]:
+def describe(
+    batch: Batch, due_at: int, errors: Mapping[str, int] | None = None
+) -> tuple[str, dict[str, Any]]:
     """Return the event for a batch in its present state: its type, and everything in its row.
 
-    `due_at` is when it is sealed at the latest, in milliseconds since the epoch.
+    `due_at` is when it is sealed at the latest, in milliseconds since the epoch; `errors` are how many of its requests
+    failed with which type of error.
 
     Every event is complete, so that one is enough if earlier ones were lost. Its times are the batch's own, in seconds
     since the epoch. It has no runtime: Flower would count that in its metrics with every event.
@@ -35,7 +39,7 @@ def describe(batch: Batch, due_at: int) -> tuple[str, dict[str, Any]]:
         "name": f"{NAME}{batch.model}",
         "args": contents(batch.request_count, batch.body_bytes),
         "kwargs": _details(batch),
-        "result": _story(batch, kind, due_at),
+        "result": _story(batch, kind, due_at, errors or {}),
         "exception": batch.last_error if kind in (RETRIED, FAILED) else None,
         "traceback": None,
         "retries": max(0, batch.submissions - 1),
@@ -59,14 +63,13 @@ def _kind(batch: Batch) -> str:
             return STARTED
 
 
-def _story(batch: Batch, kind: str, due_at: int) -> str:
+def _story(batch: Batch, kind: str, due_at: int, errors: Mapping[str, int]) -> str:
     """Return how a batch ended, or what is happening to it."""
     match batch.state:
         case BatchState.COMPLETED:
-            return (
-                outcome(batch.outcomes, batch.cost, batch.list_price)
-                or "not sent: all of its requests were canceled"
-            )
+            ended = outcome(batch.outcomes, batch.cost, batch.list_price)
+            failed = f" · failed: {outcome_counts(errors)}" if errors else ""
+            return f"{ended}{failed}" if ended or failed else "not sent: all of its requests were canceled"
         case BatchState.REJECTED:
             return f"rejected: {batch.last_error or 'no reason was given'}"
         case _ if kind == RETRIED:
@@ -80,7 +83,8 @@ def _story(batch: Batch, kind: str, due_at: int) -> str:
         case BatchState.CANCELING:
             return "is being canceled at Anthropic"
         case BatchState.ENDED:
-            return f"its results are being fetched: {outcome_counts(batch.outcomes)}"
+            again = f", read again: {batch.last_error}" if batch.last_error else ""
+            return f"its results are being fetched: {outcome_counts(batch.outcomes)}{again}"
         case _:
             return "runs at Anthropic"
 

@@ -90,7 +90,7 @@ def _limits(readings: Readings) -> Iterator[Metric]:
     text = "The longest that submit_windows stay closed at a stretch in the next two weeks."
     yield one("submit_windows_closed_seconds", text, readings.longest_closed)
     pauses = readings.pauses.items()
-    paused = [((lane, "operator" if row.by_operator else "carpool"), 1.0) for lane, row in pauses]
+    paused = [((lane, "operator" if row.is_by_hand else "carpool"), 1.0) for lane, row in pauses]
     text = "1 for each paused lane, from which nothing is submitted, by who paused it."
     yield gauge("lane_paused", text, ("lane", "by"), paused)
 

@@ -55,6 +55,12 @@ class Batch(SQLModel, table=True):
     warm_until: int | None = Field(
         default=None, sa_column=big()
     )  # it waits for its warm-up until then at most
+    incomplete_at: int | None = Field(
+        default=None, sa_column=big()
+    )  # when its results were first read whole, and lacked some of its requests; by Anthropic's clock
+    stopped_at: int | None = Field(
+        default=None, sa_column=big()
+    )  # when it was seen to be canceled at Anthropic's console, by Anthropic's clock
     last_error: str | None = None
 
     succeeded: int = Field(default=0)
@@ -94,6 +100,14 @@ class LanePause(SQLModel, table=True):
     by_operator: bool = Field(
         default=False, sa_column=sa.Column(sa.Boolean, nullable=False, server_default=sa.false())
     )
+    canceled_id: str | None = (
+        None  # Anthropic's id of the batch whose cancellation at its console paused the lane
+    )
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether an operator paused it with Carpool, and so knows of it."""
+        return self.by_operator and self.canceled_id is None
 
 
 class Refusal(SQLModel, table=True):

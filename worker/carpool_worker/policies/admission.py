@@ -39,6 +39,7 @@ class Ready(NamedTuple):
     request_count: int
     account: str | None = None
     submit_by: int | None = None  # milliseconds since the epoch; from then on no window blocks it
+    submissions: int = 0  # posts so far
 
 
 def next_up(
@@ -47,22 +48,30 @@ def next_up(
     """Return the ids of the `ready` batches that may go now, while `queued` requests are at Anthropic.
 
     They are in the order in which they go, and none overtakes one that only waits for room. From a paused lane only
-    the first goes, once its probe is due (`probes`: milliseconds since the epoch, by lane). A batch that can never fit
-    is included, so that it can be split.
+    one goes, once its probe is due (`probes`: milliseconds since the epoch, by lane): the first of those that were
+    posted least often, as the batches that were may be refused for their own sake. A batch that can never fit is
+    included, so that it can be split.
     """
+    ready = list(ready)
     chosen: list[str] = []
     room = queue_limit - queued
-    probing: set[str] = set()
+    probing = _least_posted(batch for batch in ready if probes.get(batch.lane, at + 1) <= at)
     for batch in ready:
-        if batch.lane in probes:
-            if batch.lane in probing or probes[batch.lane] > at:
-                continue
-            probing.add(batch.lane)
+        if batch.lane in probes and probing.get(batch.lane) != batch:
+            continue
         if batch.request_count > room:
             return [*chosen, batch.id] if batch.request_count > queue_limit else chosen
         room -= batch.request_count
         chosen.append(batch.id)
     return chosen
+
+
+def _least_posted(ready: Iterable[Ready]) -> dict[str, Ready]:
+    least: dict[str, Ready] = {}
+    for batch in ready:
+        if batch.lane not in least or batch.submissions < least[batch.lane].submissions:
+            least[batch.lane] = batch
+    return least
 
 
 def waits_for_room(queued: int, queue_limit: int) -> str:

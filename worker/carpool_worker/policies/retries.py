@@ -22,7 +22,7 @@ LONGEST_PROBE = 900.0
 REJECTING_STATUSES = frozenset({400, 413, 422})
 """The body is at fault: it will never be accepted."""
 
-OPERATOR_STATUSES = frozenset({401, 402, 403, 404})
+OPERATOR_STATUSES = frozenset({301, 302, 307, 308, 401, 402, 403, 404, 405})
 """The key, the account or the address is at fault: only an operator can fix that."""
 
 SPEND_LIMIT_REACHED = "enforced_spend_limit_reached"
@@ -46,10 +46,14 @@ jitter = Random()  # noqa: S311 - spreads load, keeps no secret
 
 @dataclass(frozen=True, slots=True)
 class CollectPolicy:
-    """How often a request is attempted, and how long it waits after an error."""
+    """How often a request is attempted, how long it waits after an error, and when what results lack is believed.
+
+    What a batch's results lack counts once a second read, `settle_interval` seconds after the first, lacks it too.
+    """
 
     max_attempts: int
     retry_interval: float  # seconds, doubled with each further attempt
+    settle_interval: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +125,7 @@ def after_results(error: ClaudeError | ResultsCut, seconds_since_end: float) -> 
         return None
     if isinstance(error, ClaudeError) and error.kind == RESULTS_GONE:
         return None
-    retry_after = error.retry_after if isinstance(error, ClaudeError) else None
-    return max(backoff(1, retry_after), min(seconds_since_end / 10, LONGEST_BACKOFF))
+    return max(backoff(1, error.retry_after), min(seconds_since_end / 10, LONGEST_BACKOFF))
 
 
 def is_gone(error: ClaudeError, seconds_since_creation: float) -> bool:

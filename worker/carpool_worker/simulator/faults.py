@@ -6,7 +6,20 @@ from typing import Literal
 import msgspec
 
 Operation = Literal["create", "retrieve", "list", "results", "cancel", "delete"]
-Kind = Literal["dropped", "lost", "error", "error_after", "stalled", "slow", "truncated"]
+Kind = Literal[
+    "dropped",
+    "lost",
+    "error",
+    "error_after",
+    "stalled",
+    "slow",
+    "truncated",
+    "page",
+    "cut_text",
+    "bare",
+    "rewritten",
+]
+Form = Literal["array", "pretty", "bom", "blank_lines", "twice", "cut_cleanly"]
 
 TRUNCATABLE: frozenset[Operation] = frozenset({"create", "results"})
 
@@ -18,6 +31,12 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defau
     `error` answers `status` without performing it; `error_after` performs it, then answers `status`; `stalled` performs
     it and answers `seconds` later. For results only: `slow` spreads the body over `seconds`. For results and creates:
     `truncated` performs the call, begins the answer and cuts the connection in the middle of a line.
+
+    Proxies and relays: `page` performs the call and answers 200 with a page of HTML of `lines` lines; `cut_text`
+    answers `status` without performing it, with a message that has a NUL and half a surrogate pair; `bare` performs a
+    create or retrieve, and answers a batch of which only the id and the status are known. For results only,
+    `rewritten` writes them in another `form`: as one JSON array, an object over several lines, with a byte order mark,
+    with empty lines, each with a contradiction before it, or without the last line.
 
     An error has `retry_after` (seconds), `headers` and `error_code` if given: a spend cap is a 429 whose code is
     SPEND_LIMIT_REACHED. `skip` calls pass unharmed, then `times` are struck.
@@ -31,12 +50,16 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defau
     retry_after: float | None = None
     headers: dict[str, str] = {}
     seconds: float = 1.0
+    lines: int = 40
+    form: Form = "array"
     skip: int = 0
     times: int = 1
 
     def __post_init__(self) -> None:
-        if self.kind == "slow" and self.operation != "results":
-            raise ValueError("a slow answer is possible for results only")
+        if self.kind in ("slow", "rewritten") and self.operation != "results":
+            raise ValueError("a slow or rewritten answer is possible for results only")
+        if self.kind == "bare" and self.operation not in ("create", "retrieve"):
+            raise ValueError("a bare answer is possible for creates and retrieves only")
         if self.kind == "truncated" and self.operation not in TRUNCATABLE:
             raise ValueError("a truncated answer is possible for results and creates only")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from carpool_worker.simulator import relays
 from carpool_worker.simulator.endpoints import RESULTS_PATH
 from carpool_worker.simulator.errors import SPEND_LIMIT_REACHED, ApiError
 from carpool_worker.simulator.faults import Fault
@@ -31,6 +32,8 @@ async def suffer(fault: Fault, request: web.Request, handler: Handler) -> web.St
         return _cut(request)
     if fault.kind == "error":
         raise _error(fault)
+    if fault.kind == "cut_text":
+        return relays.cut_text(fault)
     response = await handler(request)
     match fault.kind:
         case "lost":
@@ -44,6 +47,12 @@ async def suffer(fault: Fault, request: web.Request, handler: Handler) -> web.St
             return await _send_slowly(request, fault.seconds)
         case "truncated":
             return await _send_half(request, response)
+        case "page":
+            return relays.page(fault)
+        case "bare":
+            return relays.bare(response)
+        case "rewritten":
+            return await relays.rewritten(fault, request[RESULTS_PATH])
 
 
 def _error(fault: Fault) -> ApiError:

@@ -1,6 +1,6 @@
 """Log events, and how they become lines: JSON objects for machines, text for a terminal.
 
-An event is a short name and fields, `log.warning("results cut short", batch=…, seconds=…)`. The name is in lower case
+An event is a short name and fields, `log.warning("results not read", batch=…, seconds=…)`. The name is in lower case
 and says what happened or how things are; ids and counts are in the fields alone. Events go through the standard
 library's loggers, so records of Celery and other libraries are filtered and rendered in the same way. What these attach
 to their records (Celery: a task's arguments) is left out, as it could be a prompt; for the same reason tracebacks show

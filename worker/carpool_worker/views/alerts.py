@@ -31,6 +31,7 @@ class AlertKind(StrEnum):
     BATCHES_UNSEEN = "batches_unseen"
     BATCH_IN_DOUBT = "batch_in_doubt"
     BATCH_OVERDUE = "batch_overdue"
+    BATCH_UNREAD = "batch_unread"
     DELIVERIES_GIVEN_UP = "deliveries_given_up"
     ENDPOINTS_STOPPED = "endpoints_stopped"
     QUEUE_FULL = "queue_full"
@@ -89,6 +90,9 @@ def _of_batches(status: Status) -> Iterator[Alert]:
     for batch_id in status.overdue:
         sentence = f"batch {batch_id} should have ended"
         yield Alert(AlertKind.BATCH_OVERDUE, sentence, f"carpool batches show {batch_id}", batch_id)
+    for batch_id in status.unread:
+        sentence = f"the results of batch {batch_id} can't be read"
+        yield Alert(AlertKind.BATCH_UNREAD, sentence, f"carpool batches show {batch_id}", batch_id)
 
 
 def _of_deliveries(status: Status) -> Iterator[Alert]:

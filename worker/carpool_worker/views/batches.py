@@ -152,6 +152,10 @@ def _at_anthropic(batch: Batch) -> Iterator[StoryEvent]:
     if batch.in_progress_at and batch.claude_id:
         how = "found and adopted" if batch.in_doubt_at else "taken by Anthropic"
         yield StoryEvent(batch.in_progress_at, f"{how} as {batch.claude_id}")
+    if batch.stopped_at:
+        yield StoryEvent(
+            max(batch.stopped_at, batch.in_progress_at or 0), "found canceled at Anthropic's console"
+        )
     if batch.ended_at:
         # By Anthropic's clock, in whole seconds: it can seem to have ended before it began.
         ended_at = max(batch.ended_at, batch.in_progress_at or 0)

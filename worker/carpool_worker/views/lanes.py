@@ -37,7 +37,7 @@ def _view(counts: LaneCounts) -> LaneView:
     return LaneView(
         lane=counts.lane,
         paused=pause is not None,
-        paused_by_operator=bool(pause and pause.by_operator),
+        paused_by_operator=bool(pause and pause.is_by_hand),
         reason=pause.reason if pause else None,
         paused_at=pause.paused_at if pause else None,
         open_requests=counts.open_requests,

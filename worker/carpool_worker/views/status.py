@@ -22,7 +22,7 @@ from carpool_worker.store.batches.unseen import Unseen
 from carpool_worker.store.reports import status as report
 from carpool_worker.store.reports.status import BatchCounts, Deliveries, Finished, Mishap, WaitingCount
 from carpool_worker.store.requests import reservations
-from carpool_worker.units import DAY, SECOND
+from carpool_worker.units import DAY, HOUR, SECOND
 from carpool_worker.views import accounts, lanes
 from carpool_worker.views.accounts import Queue
 from carpool_worker.views.encoding import Moment, plain
@@ -33,6 +33,9 @@ ANSWER_SECONDS = 1.0
 """How long workers have to answer that they are alive."""
 
 MOST_ERRORS = 3
+
+UNREAD = HOUR
+"""Milliseconds after a batch's end: what keeps its results from being read for longer does not pass by itself."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Status:
     errors: Sequence[Mishap] = field(default_factory=list)
     opening: Opening | None = None  # of the submit windows, while they are closed
     held: Mapping[str, int] = field(default_factory=dict)  # requests over budget, by client
+    unread: Sequence[str] = ()  # ids of batches that ended long ago, and whose results can't be read
     unseen: Mapping[str | None, Unseen] = field(
         default_factory=dict
     )  # batches that no key may see, by account
@@ -68,6 +72,7 @@ def status(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Status
     doubt = settings.doubt_policy
     with read(engine) as connection:
         submitting = batches.in_states(connection, [BatchState.SUBMITTING])
+        ended = batches.in_states(connection, [BatchState.ENDED])
         failed_try = report.last_failed_try(connection)
         return Status(
             at=at,
@@ -81,6 +86,7 @@ def status(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Status
             deliveries=report.delivering(connection, at, at - DAY),
             lanes=lanes.active(connection),
             errors=[*report.troubled(connection, MOST_ERRORS), *([failed_try] if failed_try else [])],
+            unread=[batch.id for batch in ended if (batch.ended_at or at) < at - UNREAD and batch.last_error],
             held=reservations.count_held(connection),
             unseen=unseen.by_account(connection),
             opening=next_opening(settings.limits.windows, at),

@@ -76,7 +76,8 @@ def _open(batch: Batch, context: QueueContext) -> str:
 def _sealed(batch: Batch, context: QueueContext) -> str:
     if pause := context.pauses.get(batch.lane):
         if pause.by_operator:
-            return f"its lane, paused by an operator: {pause.reason} (until it is resumed)"
+            by = " by an operator" if pause.is_by_hand else ""
+            return f"its lane, paused{by}: {pause.reason} (until it is resumed)"
         return f"its lane, paused: {pause.reason} (asked again at {clock(pause.probe_at, context.at)})"
     if batch.due_at > context.at:
         return f"a back-off, until {clock(batch.due_at, context.at)}: {batch.last_error or 'no reason known'}"

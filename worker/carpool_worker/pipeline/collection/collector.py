@@ -7,18 +7,21 @@ usage and cost, and a delivery for each callback. A collector killed halfway sta
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from carpool_worker.claude.client import Claude
-from carpool_worker.claude.results import ReadResult, in_chunks, parse
+from carpool_worker.claude.results import ReadResult, in_chunks, read_chunk
 from carpool_worker.claude.times import seconds_between
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
+from carpool_worker.formatting import counted
 from carpool_worker.models import Batch
 from carpool_worker.pipeline.collection.conclusions import Conclusions, conclude
+from carpool_worker.pipeline.collection.evidence import Evidence
+from carpool_worker.pipeline.collection.held_failures import HeldFailures
 from carpool_worker.pipeline.collection.replies import Replies, packed
 from carpool_worker.policies.retries import CollectPolicy, after_results
 from carpool_worker.states import BatchState
@@ -30,7 +33,7 @@ from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.requests.endings import discard
 from carpool_worker.store.requests.segments import AnswersSegment
 from carpool_worker.telemetry.logs import get_logger
-from carpool_worker.units import SECOND, after
+from carpool_worker.units import SECOND, Milliseconds, after
 
 log = get_logger(__name__)
 
@@ -57,18 +60,18 @@ def collect(
     """Collect one ended batch; return whether it is completed now.
 
     Called by the task `carpool.collect`, under the batch's lock, once the poller has found it ended. Each chunk of
-    lines is committed with all that follows from it, and announced afterwards; at the end, requests without a
-    line are discarded and the batch is completed. A crash, or a stream that is cut short, leaves the batch `ended` and
-    its other requests waiting: the next call reads the results again and takes only those. A batch that the rescuer
-    adopted by mistake is released, and the search for the right one continues.
+    lines is committed with all that follows from it, and announced afterwards; at the end the batch is completed. A
+    crash, a stream that is cut short, or one that is not plainly these results, leaves the batch `ended` and its other
+    requests waiting: the next call reads the results again and takes only those. Requests without a line are discarded
+    once a second, later read has none for them either. A batch that the rescuer adopted by mistake is released, and
+    the search for the right one continues.
     """
     with read(engine) as connection:
         batch = batches.get(connection, batch_id)
     if batch is None or batch.state != BatchState.ENDED or batch.due_at > now():
         return False
     try:
-        lines = claude.results(str(batch.claude_id), json.loads(batch.headers))
-        return _collect_lines(engine, batch, lines, policy, announce)
+        return _collect_results(engine, claude, batch, policy, announce)
     except (ClaudeError, ResultsCut) as error:
         wait = after_results(error, seconds_between(batch.ended_at, claude.answered_at))
         if wait is None:
@@ -77,20 +80,67 @@ def collect(
         return False
 
 
-def _collect_lines(
-    engine: sa.Engine, batch: Batch, lines: Iterable[bytes], policy: CollectPolicy, announce: Announce
+def _collect_results(
+    engine: sa.Engine, claude: Claude, batch: Batch, policy: CollectPolicy, announce: Announce
 ) -> bool:
-    count = 0
-    for chunk in in_chunks(lines):
-        results = parse(chunk)
-        if count == 0 and _is_anothers(engine, batch, list(results)):
+    seen, held = Evidence(batch.request_count), HeldFailures()
+    for chunk in in_chunks(claude.results(str(batch.claude_id), json.loads(batch.headers))):
+        found = read_chunk(chunk)
+        if not seen.sample and _is_anothers(engine, batch, [*found.succeeded, *found.others]):
+            _confirm(engine, claude, batch, policy, "the results name none of its requests")
             _release(engine, batch)
             return False
-        count += len(chunk)
-        announce(*_commit(engine, batch, results, policy))
-    if count < batch.request_count:
-        raise ResultsCut(f"{count} lines for {batch.request_count} requests")
+        seen.add(found)
+        _take(engine, batch, found.succeeded, policy, announce)
+        for failures in held.add(found):
+            _take(engine, batch, failures, policy, announce)
+    for failures in held.release():
+        _take(engine, batch, failures, policy, announce)
+    if missing := _count_missing(engine, batch, seen):
+        _confirm(engine, claude, batch, policy, f"{counted(missing, 'request')} without a result")
     return _complete(engine, batch.id, MISSING, announce)
+
+
+def _count_missing(engine: sa.Engine, batch: Batch, seen: Evidence) -> int:
+    """Return how many requests have no result.
+
+    Raises:
+        ResultsCut: some have none, but what was read is not plainly the results of this batch.
+    """
+    with read(engine) as connection:
+        missing = requests.count_pending(connection, batch.id)
+        if not missing:
+            return 0
+        if objection := seen.objection():
+            raise ResultsCut(objection)
+        if not requests.known(connection, seen.sample):
+            raise ResultsCut("the results name none of its requests")
+    return missing
+
+
+def _confirm(engine: sa.Engine, claude: Claude, batch: Batch, policy: CollectPolicy, lack: str) -> None:
+    """Return if an earlier read has shown the same lack; what an absence leads to can't be undone.
+
+    Raises:
+        ResultsCut: it has not, or only just now.
+    """
+    at = Milliseconds(claude.answered_at or now())
+    if policy.settle_interval <= seconds_between(batch.incomplete_at or at, at):
+        return
+    with write(engine) as connection:
+        batches.note_incomplete(connection, batch.id, at)
+    raise ResultsCut(f"{lack}: read again to be sure", retry_after=policy.settle_interval)
+
+
+def _take(
+    engine: sa.Engine,
+    batch: Batch,
+    results: dict[str, ReadResult],
+    policy: CollectPolicy,
+    announce: Announce,
+) -> None:
+    if results:
+        announce(*_commit(engine, batch, results, policy))
 
 
 def _complete(engine: sa.Engine, batch_id: str, lost: ClaudeError, announce: Announce) -> bool:
@@ -118,7 +168,8 @@ def _try_to_commit(
     day = datetime.fromtimestamp((batch.ended_at or at) / SECOND, UTC).date()
     with write(engine) as connection:
         waiting = requests.pending(connection, batch.id, list(results))
-        conclusions = conclude(results, waiting.values(), policy, day=day, at=at)
+        stopped = batch.stopped_at is not None
+        conclusions = conclude(results, waiting.values(), policy, day=day, at=at, stopped=stopped)
         stored = _record(connection, batch.id, conclusions, at)
     return [one.id for one in conclusions.endings], packed(
         stored, conclusions.endings, waiting, batch.claude_id, at
@@ -167,6 +218,6 @@ def _discard_waiting(engine: sa.Engine, batch_id: str, error: ClaudeError) -> li
 
 
 def _read_again_later(engine: sa.Engine, batch_id: str, wait: float, error: ClaudeError | ResultsCut) -> None:
-    log.warning("results cut short", batch=batch_id, seconds=wait, error=str(error))
+    log.warning("results not read", batch=batch_id, seconds=wait, error=str(error))
     with write(engine) as connection:
         batches.delay_collection(connection, batch_id, after(now(), wait), str(error))

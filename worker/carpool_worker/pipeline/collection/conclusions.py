@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 
-from carpool_worker.claude.results import ReadResult
+from carpool.answers import error_type
+from carpool_worker.claude.results import SUCCEEDED, ReadResult
 from carpool_worker.claude.usage import Message
+from carpool_worker.exceptions import LONGEST_NAME
 from carpool_worker.money.costs import price_of
+from carpool_worker.outside_text import cleaned
 from carpool_worker.policies.retries import CollectPolicy, after_outcome, retry_delay
 from carpool_worker.states import COMPLETE, RESCHEDULE
 from carpool_worker.store.requests.endings import Ending
@@ -53,14 +56,16 @@ def conclude(
     *,
     day: date,
     at: Milliseconds,
+    stopped: bool = False,
 ) -> Conclusions:
     """Decide what becomes of each waiting request; `results` has each one's result by its id.
 
-    `day` (UTC) is that of the prices, `at` is now in milliseconds since the epoch.
+    `day` (UTC) is that of the prices, `at` is now in milliseconds since the epoch, `stopped` tells that the batch was
+    canceled at Anthropic's console.
     """
     conclusions = Conclusions()
     for request in waiting:
-        _conclude(conclusions, request, results[request.id], policy, day, at)
+        _conclude(conclusions, request, results[request.id], policy, day, at, stopped)
     return conclusions
 
 
@@ -71,18 +76,20 @@ def _conclude(
     policy: CollectPolicy,
     day: date,
     at: Milliseconds,
+    stopped: bool,
 ) -> None:
     body, result = found.body, found.parsed
-    error_type = result.error.error.type if result.error else None
-    transition = after_outcome(result.type, error_type, request.attempt, policy.max_attempts)
+    kind = None if result.type == SUCCEEDED else _error_type(body, result.type)
+    attempt = 0 if stopped and result.type == "canceled" else request.attempt
+    transition = after_outcome(result.type, kind, attempt, policy.max_attempts)
     if transition is RESCHEDULE and not request.cancel_requested_at:
         delay = retry_delay(result.type, request.attempt, policy.retry_interval)
-        conclusions.rescheduled.append(Rescheduled(request.id, result.type, after(at, delay)))
+        conclusions.rescheduled.append(Rescheduled(request.id, result.type, after(at, delay), kind))
         return
     if transition is COMPLETE and result.message:
         end = _priced(conclusions, request, result.message, found, day)
     else:
-        end = Ending.unanswered(request, transition, result.type, body, error_type)
+        end = Ending.unanswered(request, transition, result.type, body, kind)
     conclusions.endings.append(end.dropped() if request.cancel_requested_at else end)
 
 
@@ -102,3 +109,8 @@ def _priced(
         conclusions.used[key] = used
     used.add(tokens, price, request.reserved or 0)
     return Ending.succeeded(request, found.body, tokens, price)
+
+
+def _error_type(body: bytes, outcome: str) -> str | None:
+    kind = error_type(body)
+    return None if kind == outcome else cleaned(kind, LONGEST_NAME)  # then the outcome says it all

@@ -1,18 +1,21 @@
 """Asks Anthropic for the state of every batch that it has, and records which have ended.
 
-A batch whose requests were all canceled here is canceled there too, so that what has not run yet costs nothing.
+A batch whose requests were all canceled here is canceled there too, so that what has not run yet costs nothing. One
+that somebody canceled at Anthropic's console pauses its lane until an operator resumes it.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import random
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import sqlalchemy as sa
 
-from carpool_worker.claude.batch import RemoteBatch
+from carpool_worker import transition_log
+from carpool_worker.claude.batch import LIFETIME, RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.claude.times import seconds_between
 from carpool_worker.database import now, read, write
@@ -22,12 +25,13 @@ from carpool_worker.pipeline.collection import recognition
 from carpool_worker.pipeline.collection.recognition import Seer
 from carpool_worker.policies.polling import BatchAge, PollPolicy
 from carpool_worker.policies.retries import is_gone
+from carpool_worker.states import BatchState
 from carpool_worker.store import durations
+from carpool_worker.store.batches import lane_pauses, transitions
 from carpool_worker.store.batches import rows as batches
-from carpool_worker.store.batches import transitions
 from carpool_worker.store.requests import cancellations
 from carpool_worker.telemetry.logs import get_logger
-from carpool_worker.units import DAY, SECOND, Milliseconds
+from carpool_worker.units import SECOND, Milliseconds
 
 log = get_logger(__name__)
 
@@ -39,9 +43,6 @@ MISSING_AT_MOST = 20
 
 LISTLESS_STATUSES = frozenset({404, 405, 501})
 """What a relay answers that has no list."""
-
-LIFETIME = DAY
-"""From a batch's creation to its expiry, by Anthropic's clock."""
 
 
 def poll(engine: sa.Engine, claudes: Sequence[Claude]) -> list[str]:
@@ -88,7 +89,8 @@ def _poll_group(
 def _advance(engine: sa.Engine, claude: Claude, batch: Batch, remote: RemoteBatch, unwanted: bool) -> bool:
     if unwanted and remote.processing_status == "in_progress":
         remote = _cancel(claude, batch, remote)
-    return _apply(engine, batch, remote, Milliseconds(claude.answered_at or now()))
+    at = Milliseconds(claude.answered_at or now())
+    return _apply(engine, batch, remote, at, is_unwanted=unwanted)
 
 
 def seconds_until_poll(engine: sa.Engine, policy: PollPolicy) -> float | None:
@@ -118,7 +120,7 @@ def _remote_batches(seer: Seer, out: Sequence[Batch]) -> Iterable[tuple[Batch, R
         for remote in _listed(seer.claude, json.loads(out[0].headers)):
             if batch := wanted.pop(remote.id, None):
                 yield batch, remote
-            if not wanted or remote.created_at < oldest:
+            if not wanted or (remote.created_at or oldest) < oldest:
                 break
     # Few of those that the list does not show, another few at each poll: they may be many, and not be there for weeks.
     most = MISSING_AT_MOST if seer.is_known else RETRIEVE_AT_MOST
@@ -174,10 +176,15 @@ def _cancel(claude: Claude, batch: Batch, remote: RemoteBatch) -> RemoteBatch:
         return remote
 
 
-def _apply(engine: sa.Engine, batch: Batch, remote: RemoteBatch, at: Milliseconds) -> bool:
+def _apply(
+    engine: sa.Engine, batch: Batch, remote: RemoteBatch, at: Milliseconds, *, is_unwanted: bool
+) -> bool:
     with write(engine) as connection:
         if remote.processing_status == "canceling":
             transitions.cancel(connection, batch.id)
+        is_new = batch.state == BatchState.IN_PROGRESS and not is_unwanted
+        if is_new and (remote.processing_status == "canceling" or remote.canceled_at):
+            _stop_lane(connection, batch, at)
         if remote.processing_status != "ended":
             return False
         ended = transitions.end(
@@ -189,8 +196,16 @@ def _apply(engine: sa.Engine, batch: Batch, remote: RemoteBatch, at: Millisecond
             expired=remote.expired,
             at=at,
         )
-        if ended and remote.ended_at and not remote.canceled:
+        if ended and remote.ended_at and remote.created_at and not remote.canceled:
             # by Anthropic's clock alone, so that it does not depend on when it was polled
             took = Milliseconds(remote.ended_at - remote.created_at)
             durations.learn(connection, batch.model, Milliseconds(batch.in_progress_at or at), took)
         return ended
+
+
+def _stop_lane(connection: sa.Connection, batch: Batch, at: Milliseconds) -> None:
+    # Whoever cancels a batch at Anthropic wants an end to something: what it has not run must not run at once.
+    batches.note_stopped(connection, batch.id, at)
+    why = f"batch {batch.claude_id} was canceled at Anthropic's console; once resumed, the rest of it runs again"
+    if lane_pauses.stop(connection, batch.lane, str(batch.claude_id), why, now()):
+        transition_log.record(connection, "lane paused by carpool", logging.ERROR, lane=batch.lane, error=why)

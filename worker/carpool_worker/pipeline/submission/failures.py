@@ -11,24 +11,29 @@ from carpool_worker import transition_log
 from carpool_worker.database import now, write
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
+from carpool_worker.pipeline.submission import splitter
 from carpool_worker.pipeline.submission.admission import Admission
-from carpool_worker.pipeline.submission.splitter import reject
+from carpool_worker.policies.refusals import Blame, judge, named_requests
 from carpool_worker.policies.retries import (
     Pause,
     Postpone,
     Reject,
     after_submission,
+    backoff,
     before_submission,
     probe_delay,
     status_of,
 )
 from carpool_worker.states import BatchState
-from carpool_worker.store.batches import in_doubt, lane_pauses, refusals, transitions
+from carpool_worker.store.batches import families, in_doubt, lane_pauses, refusals, transitions
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import Milliseconds, after
 
 log = get_logger(__name__)
+
+SLOWEST = 10
+"""So many probes of a lane, and the next waits for as long as any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +80,7 @@ def resolve(engine: sa.Engine, admission: Admission, error: ClaudeError) -> Subm
             transitions.postpone(connection, batch.id, batch.submissions, error=str(error))
             return _pause(connection, batch, error)
         if isinstance(decision, Reject):
-            _probe_again(connection, admission, now())
-            return _reject(connection, batch, error)
+            return _refuse(connection, admission, batch, error)
         if isinstance(decision, Postpone):
             due_at = _later(decision.seconds)
             transitions.postpone(connection, batch.id, batch.submissions, error=str(error), due_at=due_at)
@@ -99,9 +103,40 @@ def _pause(connection: sa.Connection, batch: Batch, error: ClaudeError) -> Submi
     return None
 
 
-def _reject(connection: sa.Connection, batch: Batch, error: ClaudeError) -> Submitted:
-    replacements = reject(connection, batch, error)
-    return Submitted(BatchState.REJECTED, tuple(replacements), str(error))
+def _refuse(connection: sa.Connection, admission: Admission, batch: Batch, error: ClaudeError) -> Submitted:
+    """Find out what is at fault for a body that is refused for good: a request, or the lane as a whole."""
+    family = families.family(connection, batch)
+    verdict = judge(error, batch.request_count, family)
+    if verdict is Blame.PAUSE:
+        return _pause_refused(connection, batch, error)
+    _probe_again(connection, admission, now())
+    match verdict:
+        case Blame.WAIT:
+            due_at = _later(backoff(batch.submissions))
+            transitions.postpone(connection, batch.id, batch.submissions, error=str(error), due_at=due_at)
+            return Submitted(BatchState.SEALED, error=str(error))
+        case Blame.TAKE_OUT:
+            places = named_requests(str(error), batch.request_count)
+            parts = splitter.take_out(connection, batch, places, error)
+        case Blame.SPLIT:
+            parts = splitter.split(connection, batch, str(error))
+        case Blame.DISCARD:
+            parts = []
+            splitter.discard_only(connection, batch, error)
+    return Submitted(BatchState.REJECTED, tuple(parts), str(error))
+
+
+def _pause_refused(connection: sa.Connection, batch: Batch, error: ClaudeError) -> Submitted:
+    # A single request is enough to try the lane with, and it is discarded only once the lane is known to work.
+    if batch.request_count == 1:
+        due_at = _later(probe_delay(SLOWEST))  # the next probe takes another
+        transitions.postpone(connection, batch.id, batch.submissions, error=str(error), due_at=due_at)
+        submitted = Submitted(BatchState.SEALED, error=str(error))
+    else:
+        parts = splitter.split_first(connection, batch, str(error))
+        submitted = Submitted(BatchState.REJECTED, tuple(parts), str(error))
+    _pause(connection, batch, error)
+    return submitted
 
 
 def _doubt(connection: sa.Connection, batch_id: str, error: ClaudeError) -> Submitted:

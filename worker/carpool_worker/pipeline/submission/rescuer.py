@@ -137,7 +137,7 @@ def _list_since(
         for cursor in sorted(cursors, key=str)
         for remote in _newer(claude, cursor, signature)
     }
-    return [remote for remote in newer.values() if remote.request_count == signature.request_count]
+    return [remote for remote in newer.values() if remote.may_have(signature.request_count)]
 
 
 def _newer(claude: Claude, cursor_id: str | None, signature: BatchSignature) -> list[RemoteBatch]:

@@ -72,7 +72,7 @@ def accept(
             connection,
             batch_id,
             claude_id=remote.id,
-            expires_at=remote.expires_at,
+            expires_at=remote.expires_by(now()),
             in_doubt_at=in_doubt_at,
             at=now(),
         )

@@ -1,6 +1,7 @@
 """SQL about paused lanes: only one batch at a time is submitted from them, as a probe, until one is accepted.
 
-Nothing at all is submitted from a lane that an operator paused, until an operator resumes it.
+Nothing at all is submitted from a lane that an operator paused, until an operator resumes it; nor from one of which
+a batch was canceled at Anthropic's console.
 """
 
 from __future__ import annotations
@@ -36,8 +37,22 @@ def pause_by_operator(connection: sa.Connection, lane: str, reason: str, now: in
         "probe_at": now,
         "probes": 0,
         "by_operator": True,
+        "canceled_id": None,
     }
-    upsert(connection, pauses, [row], replace=("reason", "by_operator"))
+    upsert(connection, pauses, [row], replace=("reason", "by_operator", "canceled_id"))
+
+
+def stop(connection: sa.Connection, lane: str, canceled_id: str, reason: str, now: int) -> bool:
+    """Pause a lane until an operator resumes it, as its batch `canceled_id` was canceled at Anthropic's console.
+
+    Returns False where an operator has paused it already.
+    """
+    stopped = {"reason": reason, "by_operator": True, "canceled_id": canceled_id}
+    row = {"lane": lane, "paused_at": now, "probe_at": now, "probes": 0, **stopped}
+    if insert_missing(connection, pauses, [row]):
+        return True
+    automatic = sa.update(pauses).where(AUTOMATIC, pauses.c.lane == lane)
+    return connection.execute(automatic.values(stopped)).rowcount == 1
 
 
 def resume(connection: sa.Connection, lane: str) -> bool:

@@ -78,6 +78,18 @@ def delay_collection(connection: sa.Connection, batch_id: str, due_at: Milliseco
     connection.execute(ended.values(due_at=due_at, last_error=error))
 
 
+def note_incomplete(connection: sa.Connection, batch_id: str, at: Milliseconds) -> None:
+    """Record when an ended batch's results were first read whole, and lacked some of its requests."""
+    row = batches.c
+    first = sa.update(batches).where(row.id == batch_id, row.incomplete_at.is_(None))
+    connection.execute(first.where(row.state == BatchState.ENDED).values(incomplete_at=at))
+
+
+def note_stopped(connection: sa.Connection, batch_id: str, at: Milliseconds) -> None:
+    """Record that a batch was canceled at Anthropic, and not by Carpool."""
+    connection.execute(sa.update(batches).where(batches.c.id == batch_id).values(stopped_at=at))
+
+
 def add_cost(connection: sa.Connection, batch_id: str, cost: Decimal, list_price: Decimal) -> None:
     """Add dollars to the cost of a batch, and to its list price: its cost outside of a batch."""
     row = batches.c

@@ -139,6 +139,7 @@ def end(
         batch_id,
         ended_at=at,
         due_at=AT_ONCE,
+        incomplete_at=None,
         succeeded=succeeded,
         errored=errored,
         canceled=canceled,
@@ -157,6 +158,7 @@ def release(connection: sa.Connection, batch: Batch, at: Milliseconds) -> bool:
         in_doubt_at=at,
         search_started_at=None,
         ended_at=None,
+        incomplete_at=None,
     )
 
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from carpool_worker import transition_log
 from carpool_worker.models.deliveries import REST
 from carpool_worker.models.tables import deliveries
+from carpool_worker.outside_text import cleaned
 from carpool_worker.states import (
     CLAIM,
     DELIVER,
@@ -148,8 +149,7 @@ def next_due(connection: sa.Connection, now: int) -> int | None:
 
 def text(words: str | None) -> str | None:
     """Return what a receiver said as both databases can store it."""
-    # The receiver chooses these characters: PostgreSQL stores no NUL, and UTF-8 has no lone surrogates.
-    return words and words[:MAX_TEXT].replace("\0", "\ufffd").encode(errors="replace").decode()
+    return words and cleaned(words, MAX_TEXT)
 
 
 def _make_available(connection: sa.Connection, transition: Transition[DeliveryState], now: int) -> int:

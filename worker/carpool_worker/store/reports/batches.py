@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
 from carpool.contract import REQUEST_ID
 from carpool_worker.models import Batch
+from carpool_worker.models.indexes import FAILED
 from carpool_worker.models.tables import batches, requests
 from carpool_worker.states import BatchState
 
@@ -66,3 +68,13 @@ def request_states(connection: sa.Connection, batch_id: str) -> dict[str, int]:
     """Return how many of a batch's requests are in each state."""
     counted = sa.select(requests.c.state, sa.func.count()).where(requests.c.batch_id == batch_id)
     return {str(state): count for state, count in connection.execute(counted.group_by(requests.c.state))}
+
+
+def error_types(connection: sa.Connection, batch_ids: Collection[str]) -> dict[str, dict[str, int]]:
+    """Return, for each of these batches with requests that failed, how many did so with which type of error."""
+    row = requests.c
+    counted = sa.select(row.batch_id, row.error, sa.func.count()).where(FAILED, row.batch_id.in_(batch_ids))
+    found: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for batch_id, error, count in connection.execute(counted.group_by(row.batch_id, row.error)):
+        found[batch_id][error] = count
+    return found

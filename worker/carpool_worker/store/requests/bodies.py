@@ -38,11 +38,8 @@ def of_batch(
         ParamsGone: a request was canceled and purged since its id was read.
     """
     row = requests.c
-    waiting = row.batch_id == batch_id, sa.type_coerce(row.state, sa.Text) == BATCHED
-    # A segment is read once for each of these prefixes that it has: with all prefixes, that could be very often.
-    prefix = [sa.nulls_last(sa.case((row.prefix.in_(together), row.prefix)))] if together else []
-    query = sa.select(row.segment_id, row.position, row.id, row.params_bytes).where(*waiting)
-    ordered = query.order_by(*prefix, row.segment_id, row.position)
+    query = sa.select(row.segment_id, row.position, row.id, row.params_bytes)
+    ordered = query.where(*_waiting(batch_id)).order_by(*_order(together))
     streamed = connection.execute(
         ordered, execution_options={"stream_results": True, "yield_per": STREAMED_ROWS}
     )
@@ -67,3 +64,21 @@ def _pages(runs: Iterable[Run]) -> Iterator[list[Run]]:
             page, size = [], 0
     if page:
         yield page
+
+
+def ids_of_batch(connection: sa.Connection, batch_id: str, together: Collection[str]) -> list[str]:
+    """Return the ids of the requests of a batch, in the order in which `of_batch` yields them."""
+    row = requests.c
+    return list(connection.scalars(sa.select(row.id).where(*_waiting(batch_id)).order_by(*_order(together))))
+
+
+def _waiting(batch_id: str) -> list[sa.ColumnElement[bool]]:
+    row = requests.c
+    return [row.batch_id == batch_id, sa.type_coerce(row.state, sa.Text) == BATCHED]
+
+
+def _order(together: Collection[str]) -> list[sa.ColumnElement[Any]]:
+    # A segment is read once for each of these prefixes that it has: with all prefixes, that could be very often.
+    row = requests.c
+    prefix = [sa.nulls_last(sa.case((row.prefix.in_(together), row.prefix)))] if together else []
+    return [*prefix, row.segment_id, row.position]

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from carpool_worker import transition_log
 from carpool_worker.exceptions import ClaudeError
+from carpool_worker.formatting import named
 from carpool_worker.money.costs import Tokens
 from carpool_worker.money.prices import Price
 from carpool_worker.states import CANCEL, COMPLETE, DISCARD, RequestState, Transition
@@ -214,4 +215,5 @@ def _move(
     same = {"state": transition.target.value, "outcome": outcome, "finished_at": at} | dict.fromkeys(CLEARED)
     count = update_rows(connection, "requests", columns, rows, in_states(transition.sources), same)
     event = f"requests {transition.target}"
-    transition_log.record_many(connection, event, count, move=transition.verb, batch=batch_id)
+    error = None if transition is COMPLETE else named(one.error or one.outcome for one in endings)
+    transition_log.record_many(connection, event, count, move=transition.verb, batch=batch_id, error=error)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker import transition_log
+from carpool_worker.formatting import named
 from carpool_worker.models.indexes import RETRYABLE
 from carpool_worker.models.tables import requests, segments
 from carpool_worker.states import RESCHEDULE, STAGE, RequestState
@@ -32,11 +33,12 @@ class DueRequest:
 
 
 class Rescheduled(NamedTuple):
-    """A request that is tried again at `retry_at` (milliseconds since the epoch), with its last outcome."""
+    """A request that is tried again at `retry_at` (milliseconds since the epoch), with its last outcome and error."""
 
     id: str
     outcome: str
     retry_at: int
+    error: str | None = None  # the type, for the log
 
 
 def reschedule(connection: sa.Connection, rescheduled: Sequence[Rescheduled], batch_id: str) -> None:
@@ -45,9 +47,8 @@ def reschedule(connection: sa.Connection, rescheduled: Sequence[Rescheduled], ba
     columns = {"outcome": "text", "retry_at": "bigint"}
     same = {"state": RESCHEDULE.target.value}
     count = update_rows(connection, "requests", columns, rows, in_states(RESCHEDULE.sources), same)
-    transition_log.record_many(
-        connection, f"requests {RESCHEDULE.target}", count, move=RESCHEDULE.verb, batch=batch_id
-    )
+    event, error = f"requests {RESCHEDULE.target}", named(one.error or one.outcome for one in rescheduled)
+    transition_log.record_many(connection, event, count, move=RESCHEDULE.verb, batch=batch_id, error=error)
 
 
 def due_to_stage(connection: sa.Connection, now: int, limit: int) -> list[DueRequest]:

@@ -1,0 +1,32 @@
+"""What one read of a batch's results has shown: whether the body is this batch's results at all, and whole. Pure."""
+
+from __future__ import annotations
+
+from carpool_worker.claude.results import ReadChunk
+
+SAMPLE = 100
+"""As many of the first custom_ids are looked up."""
+
+
+class Evidence:
+    """Collects what the lines of one read show. `sample` are the first custom_ids that they name."""
+
+    def __init__(self, request_count: int) -> None:
+        self._request_count = request_count
+        self._lines = self._strange = 0
+        self.sample: list[str] = []
+
+    def add(self, chunk: ReadChunk) -> None:
+        """Add what some lines have shown."""
+        self._lines += chunk.lines
+        self._strange += chunk.strange
+        if len(self.sample) < SAMPLE:
+            self.sample += [*chunk.succeeded, *chunk.others][:SAMPLE]
+
+    def objection(self) -> str | None:
+        """Return why a request without a line may still get one from another read; None if these are the results."""
+        if self._lines < self._request_count:
+            return f"{self._lines} lines for {self._request_count} requests"
+        if self._strange:
+            return f"{self._strange} of {self._lines} lines are no results, as of a proxy or an error"
+        return None if self.sample else f"none of {self._lines} lines can be read"
