@@ -36,7 +36,7 @@ def process(redis_url: str) -> Iterator[Claude]:
 
 def refusal(claude: Claude) -> ClaudeError | None:
     try:
-        claude.newest_id({})
+        claude.newest({}, 1)
     except ClaudeError as error:
         return error
     return None

@@ -50,7 +50,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], body: Any)
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-simulated")
         claude = Claude()
         with pytest.raises(ClaudeError) as caught:
-            claude.newest_id({})
+            claude.newest({}, 1)
         claude.close()
     return caught.value
 

@@ -10,6 +10,7 @@ from tests.fixtures.command_line import fits_80_columns, rows, run, succeeded
 from tests.fixtures.queries import batch_ids
 
 from carpool import Producer
+from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.pipeline.submission import submitter
 from carpool_worker.simulator import Fault, RemoteSimulator
@@ -58,10 +59,10 @@ class PausedMeanwhile(Claude):
         super().__init__()
         self._during = during
 
-    def newest_id(self, *arguments: object) -> str | None:
+    def newest(self, *arguments: object) -> list[RemoteBatch]:
         if self._during == "list":
             succeeded("pause", MODEL)
-        return super().newest_id(*arguments)  # type: ignore[arg-type]
+        return super().newest(*arguments)  # type: ignore[arg-type]
 
     def create(self, *arguments: object) -> object:  # type: ignore[override]
         if self._during == "create":

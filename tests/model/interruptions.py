@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import IO, Any
 
 import sqlalchemy as sa
 
 from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
+from carpool_worker.claude.fence import Fence
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
 
@@ -86,10 +88,10 @@ class PorousClaude(Claude):
         self.posts = 0
         """How often a batch may have been made."""
 
-    def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], seconds: float) -> RemoteBatch:
+    def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], fence: Fence) -> RemoteBatch:
         self._fuse.burn()
         self.posts += 1
-        made = super().create(body, length, headers, seconds)
+        made = super().create(body, length, headers, fence)
         self._fuse.burn()
         return self._shown(made)
 
@@ -107,19 +109,19 @@ class PorousClaude(Claude):
     def create_for_another(self, body: IO[bytes], length: int) -> RemoteBatch:
         """Post a batch of another program of the workspace."""
         self.posts += 1
-        return super().create(body, length, {}, 60)
+        return super().create(body, length, {}, Fence(60))
 
     def delete_for_another(self, claude_id: str) -> None:
         """Delete a batch of another program."""
         self._client.messages.batches.delete(claude_id)
 
-    def newest_id(self, headers: Mapping[str, str]) -> str | None:
-        newest = super().newest_id(headers)
+    def newest(self, headers: Mapping[str, str], limit: int) -> list[RemoteBatch]:
+        newest = super().newest(headers, limit)
         self._fuse.burn()
-        return self.listed[-1] if self.list_lags and self.listed else newest
+        return [self._shown(remote) for remote in newest if not self._is_late(remote)]
 
-    def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[RemoteBatch]:
-        listed = [remote for remote in super().list_newer(cursor_id, headers) if not self._is_late(remote)]
+    def list_newest(self, headers: Mapping[str, str]) -> Iterator[RemoteBatch]:
+        listed = [remote for remote in super().list_newest(headers) if not self._is_late(remote)]
         self._fuse.burn()
         yield from map(self._shown, listed)
 
@@ -132,7 +134,7 @@ class PorousClaude(Claude):
 
     def really_newer(self, cursor_id: str | None) -> list[RemoteBatch]:
         """Return the batches made after the cursor as the simulator shows them."""
-        return list(super().list_newer(cursor_id, {}))
+        return list(takewhile(lambda remote: remote.id != cursor_id, super().list_newest({})))
 
     def _is_late(self, remote: RemoteBatch) -> bool:
         return self.list_lags and remote.id not in self.listed

@@ -117,9 +117,9 @@ class Meddling(Claude):
         super().__init__()
         self._meddle = meddle
 
-    def newest_id(self, *arguments: Any) -> Any:
+    def newest(self, *arguments: Any) -> Any:
         self._meddle()
-        return super().newest_id(*arguments)
+        return super().newest(*arguments)
 
 
 def test_a_body_is_not_posted_after_one_of_its_requests_was_canceled(

@@ -22,7 +22,7 @@ from carpool_worker.store.batches import in_doubt
 
 LOST = Fault(operation="create", kind="lost")
 NOT_MADE = Fault(operation="create", kind="dropped")
-DOUBT_POLICY = DoubtPolicy(submit_timeout=600, settle_interval=120)
+DOUBT_POLICY = DoubtPolicy(submit_timeout=600, settle_interval=120, fresh_interval=120)
 DAY = 24 * 3_600_000
 """Milliseconds."""
 

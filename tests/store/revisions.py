@@ -256,6 +256,32 @@ ACCOUNTS: Rows = FIRST | {
     ],
 }
 """With the tables of 0003."""
+RESULTS: Rows = ACCOUNTS | {
+    "batches": [
+        ACCOUNTS["batches"][0],
+        ACCOUNTS["batches"][1] | {"incomplete_at": NOW, "stopped_at": NOW},
+    ],
+    "lane_pauses": [ACCOUNTS["lane_pauses"][0] | {"canceled_id": "msgbatch_01"}],
+}
+"""With the columns of 0004."""
+
+FENCE: Rows = {
+    **RESULTS,
+    "batches": [one | {"looked_at": NOW} for one in RESULTS["batches"]],
+    "unowned_batches": [
+        {
+            "claude_id": "msgbatch_orphan",
+            "account": "default",
+            "headers": "{}",
+            "batch_id": _id(OVER),
+            "request_count": 2,
+            "found_at": NOW,
+            "is_lost": True,
+            "settled_at": NOW,
+        },
+    ],
+}
+"""With the tables of 0005."""
 
 RENAMED: dict[str, dict[str, dict[str, str]]] = {}
 """The columns that a revision renamed, a table each, by the names they had before."""
@@ -277,12 +303,6 @@ ROWS: dict[str, Rows] = {
     "0001": {name: rows for name, rows in FIRST.items() if name not in LATER},
     "0002": FIRST,
     "0003": ACCOUNTS,
-    "0004": ACCOUNTS
-    | {
-        "batches": [
-            ACCOUNTS["batches"][0],
-            ACCOUNTS["batches"][1] | {"incomplete_at": NOW, "stopped_at": NOW},
-        ],
-        "lane_pauses": [ACCOUNTS["lane_pauses"][0] | {"canceled_id": "msgbatch_01"}],
-    },
+    "0004": RESULTS,
+    "0005": FENCE,
 }

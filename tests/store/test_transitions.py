@@ -59,7 +59,7 @@ MOVES: dict[Transition[BatchState], tuple[Move, dict[str, Any]]] = {
     SEAL: (lambda connection, batch: transitions.seal(connection, batch.id, AT), {"sealed_at": AT}),
     SUBMIT: (
         lambda connection, batch: transitions.submit(
-            connection, batch, cursor_id="msgbatch_9", cursor_at=4, poster="a key", at=AT
+            connection, batch, cursor_id="msgbatch_9", cursor_at=4, looked_at=5, poster="a key", at=AT
         ),
         {
             "submissions": 3,
@@ -68,6 +68,7 @@ MOVES: dict[Transition[BatchState], tuple[Move, dict[str, Any]]] = {
             "cursor_at": 4,
             "poster": "a key",
             "unseen_since": None,
+            "looked_at": 5,
             "in_doubt_at": None,
             "search_started_at": None,
         },
@@ -169,7 +170,9 @@ def test_a_batch_that_changed_since_it_was_read_is_not_submitted(
 
     with write(engine) as connection:
         connection.execute(sa.update(batches).values(changed))
-        assert not transitions.submit(connection, before, cursor_id=None, cursor_at=None, poster=None, at=AT)
+        assert not transitions.submit(
+            connection, before, cursor_id=None, cursor_at=None, looked_at=None, poster=None, at=AT
+        )
 
 
 def test_a_batch_that_was_posted_again_is_not_postponed(engine: sa.Engine) -> None:

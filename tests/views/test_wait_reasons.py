@@ -61,7 +61,8 @@ def batch(state: BatchState, **columns: Any) -> Batch:
         ),
         (
             batch(BatchState.SUBMITTING, submitting_at=1, in_doubt_at=1),
-            "Anthropic's list: a batch there may be this one, as its results will show, or the list can't be read",
+            "Anthropic's list: a batch there may be this one, as its results will show, or the list can't be read or "
+            "believed (no reason known)",
         ),
         (
             batch(BatchState.IN_PROGRESS, expires_at=NOON + 86_400_000),

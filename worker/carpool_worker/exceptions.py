@@ -61,6 +61,10 @@ class ParamsGone(WorkerError):
     """The params of a request in this batch were erased while it was read: it is read again at the next tick."""
 
 
+class PostOvertaken(WorkerError):
+    """Another process has taken over the batch that was being posted: the end of its body was not sent."""
+
+
 class ResultsCut(WorkerError):
     """The stream of results ended before its last line, or was not this batch's results: it is read again.
 

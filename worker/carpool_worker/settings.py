@@ -26,7 +26,7 @@ from carpool_worker.exceptions import SettingsInvalid
 from carpool_worker.policies.accounts import DEFAULT, Account, check_accounts
 from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.budgets import Budget
-from carpool_worker.policies.in_doubt import DoubtPolicy
+from carpool_worker.policies.in_doubt import FRESH_INTERVAL, SETTLE_INTERVAL, DoubtPolicy
 from carpool_worker.policies.limits import SHORTEST_FLUSH, Limits
 from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.policies.windows import parse_all
@@ -71,7 +71,8 @@ class Settings(BaseSettings):
     flush_interval: NotNegative = 60
 
     poll_interval: Seconds = 30
-    settle_interval: Seconds = 120
+    settle_interval: Seconds = SETTLE_INTERVAL
+    fresh_settle_interval: Seconds = FRESH_INTERVAL
     submit_timeout: Annotated[float, AfterValidator(check_submit_timeout), Field(gt=0)] = 600
     claim_interval: Seconds = 30
     queue_limit: int = Field(default=START_QUEUE_LIMIT, ge=1)
@@ -150,6 +151,7 @@ class Settings(BaseSettings):
             account_limits=self.account_limits,
             windows=parse_all(self.submit_windows),
             cache_shared_prompts=self.cache_shared_prompts,
+            settle_interval=self.settle_interval,
         )
 
     @property
@@ -160,7 +162,8 @@ class Settings(BaseSettings):
     @property
     def doubt_policy(self) -> DoubtPolicy:
         """How long Carpool searches for a batch whose create was never answered."""
-        return DoubtPolicy(self.submit_timeout, self.settle_interval)
+        fresh = self.fresh_settle_interval
+        return DoubtPolicy(self.submit_timeout, self.settle_interval, fresh_interval=fresh)
 
     @classmethod
     def settings_customise_sources(

@@ -30,9 +30,9 @@ class Counting(Claude):
         super().__init__()
         self.lists = self.retrieves = 0
 
-    def list_newer(self, *arguments: Any) -> Any:
+    def list_newest(self, *arguments: Any) -> Any:
         self.lists += 1
-        return super().list_newer(*arguments)
+        return super().list_newest(*arguments)
 
     def retrieve(self, *arguments: Any) -> Any:
         self.retrieves += 1

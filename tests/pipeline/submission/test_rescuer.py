@@ -255,8 +255,8 @@ class Late(Claude):
         super().__init__()
         self._meanwhile = meanwhile
 
-    def list_newer(self, *arguments: Any) -> Iterable[RemoteBatch]:  # type: ignore[override]
-        listed = list(super().list_newer(*arguments))
+    def list_newest(self, *arguments: Any) -> Iterable[RemoteBatch]:  # type: ignore[override]
+        listed = list(super().list_newest(*arguments))
         self._meanwhile()
         return listed
 

@@ -288,7 +288,7 @@ class Failing(Claude):
         super().__init__()
         self._meanwhile = meanwhile
 
-    def newest_id(self, *arguments: Any) -> str | None:
+    def newest(self, *arguments: Any) -> list[RemoteBatch]:
         self._meanwhile()
         raise ClaudeError("529 overloaded_error", status=529)
 

@@ -46,6 +46,14 @@ class RemoteBatch:
         """Return when it expires: where it doesn't say, a day after it was made, or after now."""
         return self.expires_at or Milliseconds((self.created_at or now) + LIFETIME)
 
+    def may_be_from(self, at: Milliseconds) -> bool:
+        """Return whether it may have been made then or later: it was, or it doesn't say when."""
+        return self.created_at is None or self.created_at >= at
+
+    def may_be_until(self, at: Milliseconds) -> bool:
+        """Return whether it may have been made then or earlier: it was, or it doesn't say when."""
+        return self.created_at is None or self.created_at <= at
+
     def may_have(self, requests: int) -> bool:
         """Return whether it may be a batch of so many requests: it is, or it doesn't say how many it has."""
         return self.request_count in (None, requests)

@@ -6,10 +6,10 @@ its retries are off; the caller decides, from the ClaudeError, what may be sent 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import IO, Any
+from contextlib import closing, contextmanager
+from typing import IO, Any, cast
+from urllib.parse import quote, urlsplit
 
 import anthropic
 import httpx2
@@ -19,6 +19,7 @@ from carpool.contract import WORKSPACE_HEADER
 from carpool_worker.claude import times
 from carpool_worker.claude.batch import RemoteBatch, read_batch
 from carpool_worker.claude.credentials import DEFAULT, Credentials
+from carpool_worker.claude.fence import Fence
 from carpool_worker.claude.rate_limit import RateLimit
 from carpool_worker.claude.result_lines import result_lines
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError
@@ -27,7 +28,9 @@ from carpool_worker.units import Milliseconds
 
 BATCHES = "/v1/messages/batches"
 LIST_LIMIT = 1_000
-UPLOAD_CHUNK = 1 << 20
+STREAMED = "X-Stainless-Raw-Response"
+"""The SDK's own header for an answer whose body is not read at once."""
+
 DOWNLOAD_CHUNK = 1 << 18
 REDIRECTS = frozenset({301, 302, 307, 308})
 """The API is at another address: nothing was done at this one. They are not followed; a 303 follows what was done."""
@@ -75,7 +78,8 @@ class Claude:
             default_headers=workspace,
             max_retries=0,
             timeout=_timeout(in_doubt.READ_TIMEOUT),
-            http_client=anthropic.DefaultHttpxClient(event_hooks=hooks),
+            # A redirect is not followed: it would take the key to another address.
+            http_client=anthropic.DefaultHttpxClient(event_hooks=hooks, follow_redirects=False),
         )
 
     def secret(self, headers: Mapping[str, str]) -> bytes:
@@ -87,8 +91,8 @@ class Claude:
         key = self._client.api_key or self._client.auth_token or ""
         return "\n".join((str(self._client.base_url), key, workspace)).encode()
 
-    def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], seconds: float) -> RemoteBatch:
-        """Post a batch whose JSON body is the `length` bytes of `body`, to be uploaded within `seconds`.
+    def create(self, body: IO[bytes], length: int, headers: Mapping[str, str], fence: Fence) -> RemoteBatch:
+        """Post a batch whose JSON body is the `length` bytes of `body`, as far as the fence lets it pass.
 
         Raises:
             ClaudeError: it was refused (`certain`), or it is unknown whether it was made (not `certain`).
@@ -97,9 +101,9 @@ class Claude:
         with self._call():
             made = self._client.post(
                 BATCHES,
-                content=_chunks(body, time.monotonic() + seconds),
+                content=fence.pass_through(body, length),
                 cast_to=MessageBatch,
-                options={"headers": sent, "timeout": _timeout(seconds), "follow_redirects": False},
+                options={"headers": sent, "timeout": _timeout(fence.seconds)},
             )
         return read_batch(made)
 
@@ -113,27 +117,38 @@ class Claude:
         with self._call():
             return read_batch(self._client.messages.batches.cancel(claude_id, extra_headers=headers))
 
-    def newest_id(self, headers: Mapping[str, str]) -> str | None:
-        """Return the id of the workspace's newest batch, or None if it has none."""
+    def newest(self, headers: Mapping[str, str], limit: int) -> list[RemoteBatch]:
+        """Return the workspace's `limit` newest batches, newest first, with one call."""
         with self._call():
-            page = self._client.messages.batches.list(limit=1, extra_headers=headers)
-            newest = next(iter(page), None)
-        return read_batch(newest).id if newest else None
-
-    def list_newer(self, cursor_id: str | None, headers: Mapping[str, str]) -> Iterator[RemoteBatch]:
-        """Yield the batches created after the batch `cursor_id`, or all of the workspace's if that is None."""
-        with self._call():
-            if cursor_id is None:
-                page = self._client.messages.batches.list(limit=LIST_LIMIT, extra_headers=headers)
-            else:
-                page = self._client.messages.batches.list(
-                    limit=LIST_LIMIT, before_id=cursor_id, extra_headers=headers
-                )
-            yield from map(read_batch, page)
+            return self._page(headers, limit)[0]
 
     def list_newest(self, headers: Mapping[str, str]) -> Iterator[RemoteBatch]:
-        """Yield the workspace's batches, newest first, with one call for each thousand."""
-        return self.list_newer(None, headers)
+        """Yield the workspace's batches, newest first, with one call for each thousand.
+
+        Raises:
+            ClaudeError: an answer was no page of the list, or the same one again: a proxy's, for example.
+        """
+        with self._call():
+            page, has_more = self._page(headers, LIST_LIMIT)
+            seen: set[str] = set()
+            while page:
+                yield from page
+                if not has_more:
+                    return
+                seen.update(remote.id for remote in page)
+                page, has_more = self._page(headers, LIST_LIMIT, page[-1].id)
+                if page and page[0].id in seen:
+                    raise ClaudeError("the list of batches repeats itself", certain=False)
+
+    def _page(
+        self, headers: Mapping[str, str], limit: int, after_id: str | None = None
+    ) -> tuple[list[RemoteBatch], bool]:
+        after = anthropic.omit if after_id is None else after_id
+        page = self._client.messages.batches.list(limit=limit, after_id=after, extra_headers=headers)
+        listed = getattr(page, "data", None)  # of an answer that is not JSON the SDK returns the text
+        if not isinstance(listed, list):
+            raise ClaudeError("the answer to the list of batches is no list", certain=False)
+        return [read_batch(batch) for batch in listed], bool(page.has_more)
 
     def results(self, claude_id: str, headers: Mapping[str, str]) -> Iterator[bytes]:
         """Yield the result lines of an ended batch, byte for byte, without their newline.
@@ -144,20 +159,21 @@ class Claude:
                 archived.
         """
         with self._call():
-            streaming = self._client.messages.batches.with_streaming_response
             try:
-                with streaming.results(claude_id, extra_headers=headers) as response:
-                    yield from result_lines(response.iter_bytes(DOWNLOAD_CHUNK))
-            except anthropic.APIError:
+                response = self._stream(f"{BATCHES}/{quote(claude_id, safe='')}/results", headers)
+            except anthropic.NotFoundError:
+                if self._client.messages.batches.retrieve(claude_id, extra_headers=headers).archived_at:
+                    gone = "the batch is archived: its results are gone"
+                    raise ClaudeError(gone, status=404, kind=RESULTS_GONE) from None
                 raise
-            except anthropic.AnthropicError as error:  # the batch has no results_url
-                raise self._without_results(claude_id, headers) from error
+            with closing(response):
+                yield from result_lines(response.iter_bytes(DOWNLOAD_CHUNK))
 
-    def _without_results(self, claude_id: str, headers: Mapping[str, str]) -> ClaudeError:
-        batch = self._client.messages.batches.retrieve(claude_id, extra_headers=headers)
-        if batch.archived_at:
-            return ClaudeError("the batch is archived: its results are gone", status=404, kind=RESULTS_GONE)
-        return ClaudeError("the batch has no results", status=404)
+    def _stream(self, path: str, headers: Mapping[str, str]) -> anthropic.APIResponse[object]:
+        # Not the SDK's results(): it sends the key to whatever address results_url names.
+        asked = {STREAMED: "stream", "Accept": "application/x-jsonl, application/binary, */*", **headers}
+        response: Any = self._client.get(path, cast_to=object, options={"headers": asked})
+        return cast(anthropic.APIResponse[object], response)
 
     def close(self) -> None:
         """Close the connections."""
@@ -185,14 +201,6 @@ class Claude:
 
 def _timeout(seconds: float) -> httpx2.Timeout:
     return httpx2.Timeout(min(seconds, in_doubt.READ_TIMEOUT), connect=in_doubt.CONNECT_TIMEOUT)
-
-
-def _chunks(body: IO[bytes], deadline: float) -> Iterator[bytes]:
-    # httpx limits each write but not all together: an endless upload could outlast the search for its batch.
-    while chunk := body.read(UPLOAD_CHUNK):
-        if time.monotonic() > deadline:
-            raise TimeoutError("the upload took too long")
-        yield chunk
 
 
 @contextmanager
@@ -228,10 +236,10 @@ def _from_status(error: anthropic.APIStatusError) -> ClaudeError:
 
 
 def _said(error: anthropic.APIStatusError) -> str:
-    if error.status_code in REDIRECTS:
-        return (
-            f"the API has moved to {error.response.headers.get('location', 'an address that is not named')}"
-        )
+    if error.response.has_redirect_location:
+        target = urlsplit(error.response.headers["location"])
+        moved = f"{target.scheme}://{target.hostname}" if target.hostname else "another path"
+        return f"the API has moved to {moved}: not followed"
     return str(error.response.reason_phrase)
 
 

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carpool_worker.commands.options import After, BatchId, Before, Json, JsonObject, Limit, OfModel, Since
+from carpool_worker.commands.options import (
+    After,
+    BatchId,
+    Before,
+    Json,
+    JsonObject,
+    Limit,
+    OfModel,
+    Since,
+    Yes,
+    actor,
+    confirm,
+)
 from carpool_worker.commands.paging import hint, only_one
 from carpool_worker.commands.tables import print_json, print_json_object
 from carpool_worker.states import BatchState
@@ -20,6 +32,14 @@ app = typer.Typer(rich_markup_mode="markdown")
 States = Annotated[
     list[BatchState] | None,
     typer.Option("--state", help="Only batches in this state; may be repeated.", show_default="all"),
+]
+
+NotMade = Annotated[bool, typer.Option("--not-made", help="Its post has made no batch: post it again.")]
+Made = Annotated[
+    str | None,
+    typer.Option(
+        "--made", metavar="MSGBATCH", help="It is this batch at Anthropic: adopt it.", show_default=False
+    ),
 ]
 
 
@@ -76,6 +96,38 @@ def show(batch: BatchId, as_json: JsonObject = False) -> None:
         print_json_object(found)
     else:
         show_details(found)
+
+
+@app.command()
+def resolve(batch: BatchId, not_made: NotMade = False, made: Made = None, yes: Yes = False) -> None:
+    """Say what became of a batch in doubt, where Anthropic's list can't show it.
+
+    A batch is in doubt while nobody knows whether its post has made one. Look at the batches in Anthropic's console
+    first: if it is there, with as many requests, give its id, and its results are taken. Only if it isn't, say so: it
+    is posted again, and paid for again should you be wrong. Examples:
+
+        carpool batches resolve 01a2030b867d --made msgbatch_01HkcTjaV5uDC8jWR4ZsDV8d
+        carpool batches resolve 01a2030b867d --not-made
+    """
+    if not_made == bool(made):
+        raise typer.BadParameter("say either --not-made or --made msgbatch_…")
+    from carpool_worker.coordination.connections import claude
+    from carpool_worker.database import engine
+    from carpool_worker.operations import resolve as operation
+    from carpool_worker.processes.preflight import check_tables
+    from carpool_worker.settings import settings
+
+    check_tables()
+    doubted = operation.find_doubt(engine(), settings(), batch)
+    asked = claude(doubted.account)
+    if made:
+        moved = operation.declare_made(engine(), asked, doubted, made, actor=actor())
+        what = f"Batch {doubted.id} is {made}: its results are taken."
+    else:
+        confirm(f"Post the {doubted.request_count:,} requests of batch {doubted.id} once more?", yes)
+        moved = operation.declare_not_made(engine(), asked, settings(), doubted, actor=actor())
+        what = f"Batch {doubted.id} is posted again."
+    typer.echo(what if moved else f"Batch {doubted.id} has moved on meanwhile.")
 
 
 def _page(wanted: BatchFilter, limit: int, before: str | None, after: str | None) -> Sequence[BatchView]:

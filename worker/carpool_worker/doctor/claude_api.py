@@ -20,10 +20,16 @@ ANTHROPIC = "api.anthropic.com"
 TIERS = {1_000: ("Start", 200_000), 2_000: ("Build", 300_000), 4_000: ("Scale", 500_000)}
 """By the calls a minute in the headers: the tier, and the requests it may have queued (docs, August 2026)."""
 
+NO_LIST = (
+    "the address has no list of batches, without which none is posted: docs/relays.md says what a relay needs"
+)
+
 MENDS = {
     401: "set ANTHROPIC_API_KEY to a valid key",
     402: "check the account's billing",
     403: "use a key whose workspace may use the Message Batches API",
+    404: NO_LIST,
+    405: NO_LIST,
     429: "wait a minute; if it persists, check the account's limits",
 }
 
@@ -63,7 +69,7 @@ def ask(credentials: Credentials = DEFAULT) -> ApiAnswer:
     answer = ApiAnswer(asked_at=time())
     claude = Claude(_Listener(answer), credentials)
     try:
-        answer.newest = claude.newest_id({})
+        answer.newest = next((batch.id for batch in claude.newest({}, 1)), None)
     except ClaudeError as error:
         answer.error = error
     finally:

@@ -71,6 +71,10 @@ def _troubles(readings: Readings) -> Iterator[Metric]:
     yield one("batches_in_doubt", text, readings.in_doubt)
     text = "Batches that have been in doubt for longer than resolving it can take."
     yield one("batches_lost", text, readings.lost)
+    text = (
+        "Batches at Anthropic with requests of ours that another batch has, too: they may be paid for twice."
+    )
+    yield counter("batches_posted_twice", text, (), [((), readings.orphans)])
     yield one("batches_overdue", "Batches that Anthropic should have ended by now.", readings.overdue)
     text = "Batches that no API key of their account may see: is the key of another workspace?"
     hidden = [((shown(account),), row.batches) for account, row in readings.unseen.items()]

@@ -17,7 +17,7 @@ from carpool_worker.policies.windows import longest_closed, parse_all
 from carpool_worker.settings import Settings
 from carpool_worker.states import BatchState
 from carpool_worker.store import usage
-from carpool_worker.store.batches import lane_pauses, refusals, unseen
+from carpool_worker.store.batches import lane_pauses, refusals, unowned, unseen, witnesses
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.batches.refusals import RefusalCount
 from carpool_worker.store.batches.unseen import Unseen
@@ -51,6 +51,7 @@ class Readings:
     in_doubt: int
     lost: int
     unseen: Mapping[str | None, Unseen]  # by account: batches that no API key may see
+    orphans: int  # ever found: batches at Anthropic with requests that others have, too
     overdue: int  # Anthropic should have ended them by now
     queues: Mapping[str, Queue]  # at Anthropic, by account
     longest_closed: int  # seconds: the longest that submit_windows stay closed
@@ -75,14 +76,16 @@ def read_tables(engine: sa.Engine, settings: Settings) -> Readings:
     at, doubt_policy = now(), settings.doubt_policy
     with read(engine) as connection:
         submitting = batches.in_states(connection, [BatchState.SUBMITTING])
+        fresh = witnesses.in_fresh_workspaces(connection, submitting)
         return Readings(
             standings=metrics.unfinished(connection),
             gone=metrics.gone(connection),
             stays=metrics.stays(connection, STAY_BOUNDS),
             refused=refusals.counted(connection),
             in_doubt=sum(batch.in_doubt_at is not None for batch in submitting),
-            lost=sum(doubt_policy.gives_up_at(batch) < at for batch in submitting),
             unseen=unseen.by_account(connection),
+            lost=sum(doubt_policy.gives_up_at(batch, batch.id in fresh) < at for batch in submitting),
+            orphans=unowned.count_orphans(connection),
             overdue=sum((batch.expires_at or at) < at for batch in batches.out(connection)),
             queues=accounts.queues(connection, settings),
             longest_closed=longest_closed(parse_all(settings.submit_windows), at // DAY),

@@ -12,6 +12,7 @@ from carpool_worker.models.deliveries import DeliveryAttempt, DeliveryRow, Endpo
 from carpool_worker.models.durations import BatchDuration
 from carpool_worker.models.requests import Cancellation, Request, Tag
 from carpool_worker.models.segments import Answers, Params, Segment
+from carpool_worker.models.unowned import UnownedBatch
 from carpool_worker.models.usage import DailyUsage, UsageEntry
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "Request",
     "Segment",
     "Tag",
+    "UnownedBatch",
     "UsageEntry",
 ]

@@ -39,10 +39,13 @@ class Batch(SQLModel, table=True):
     unseen_since: int | None = Field(
         default=None, sa_column=big()
     )  # since then no key is known to be of its workspace
-    cursor_id: str | None = None  # the newest batch at Anthropic before the last post
+    cursor_id: str | None = None  # the newest batch at Anthropic before the first post
     cursor_at: int | None = Field(
         default=None, sa_column=big()
     )  # when the cursor was read, by Anthropic's clock
+    looked_at: int | None = Field(
+        default=None, sa_column=big()
+    )  # when Anthropic's list was looked at before the last post, by Anthropic's clock
     in_doubt_at: int | None = Field(
         default=None, sa_column=big()
     )  # when the answer to its post was lost; kept if a batch is adopted

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from carpool_worker.models.tables import batches, deliveries, requests, segments
+from carpool_worker.models.tables import batches, deliveries, requests, segments, unowned
 from carpool_worker.states import BatchState, DeliveryState
 
 
@@ -50,6 +50,13 @@ DEAD = deliveries.c.discarded_at.is_not(None)
 """Deliveries that were given up: dead letters."""
 
 
+UNSETTLED = unowned.c.settled_at.is_(None)
+"""Batches at Anthropic that no batch of ours owns, and that are still to be canceled."""
+
+ORPHANED = unowned.c.batch_id.is_not(None)
+"""Those of them that have requests of ours."""
+
+
 def _partial(
     name: str, condition: sa.ColumnElement[bool], *columns: sa.Column[Any], unique: bool = False
 ) -> None:
@@ -68,3 +75,5 @@ _partial(
 )
 _partial("ix_deliveries_aside", ASIDE, deliveries.c.state, deliveries.c.due_at)
 _partial("ix_deliveries_discarded", DEAD, deliveries.c.discarded_at)
+_partial("ix_unowned_batches_unsettled", UNSETTLED, unowned.c.found_at)
+_partial("ix_unowned_batches_orphans", ORPHANED, unowned.c.found_at)

@@ -11,6 +11,7 @@ import carpool_worker.models.deliveries
 import carpool_worker.models.durations
 import carpool_worker.models.requests
 import carpool_worker.models.segments
+import carpool_worker.models.unowned
 import carpool_worker.models.usage  # noqa: F401 - these modules define the tables
 
 _tables = SQLModel.metadata.tables
@@ -19,6 +20,7 @@ batches: sa.Table = _tables["batches"]
 pauses: sa.Table = _tables["lane_pauses"]
 refusals: sa.Table = _tables["refusals"]
 claude_keys: sa.Table = _tables["claude_keys"]
+unowned: sa.Table = _tables["unowned_batches"]
 
 requests: sa.Table = _tables["requests"]
 tags: sa.Table = _tables["tags"]

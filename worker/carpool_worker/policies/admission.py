@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from carpool_worker.policies.in_doubt import SETTLE_INTERVAL, DoubtPolicy
 from carpool_worker.policies.windows import Windows
 from carpool_worker.units import Milliseconds
 
@@ -29,6 +30,13 @@ class SubmitPolicy:
     def limit_of(self, account: str | None) -> int:
         """Return how many requests an account may have queued."""
         return self.account_limits.get(account, self.queue_limit)
+
+    settle_interval: float = SETTLE_INTERVAL  # seconds by which Anthropic's list may lag
+
+    @property
+    def doubt(self) -> DoubtPolicy:
+        """How batches are recognised that posts under this policy may have made."""
+        return DoubtPolicy(self.submit_timeout, self.settle_interval)
 
 
 class Ready(NamedTuple):

@@ -1,5 +1,7 @@
 """The endpoints of the Message Batches API, as Anthropic documents them (August 2026)."""
 
+import shutil
+
 import msgspec
 from aiohttp import web
 
@@ -16,6 +18,9 @@ POLL_AFTER_SECONDS = 10
 # The key under which the results handler stores their path, for faults that garble them.
 RESULTS_PATH: web.RequestKey[str] = web.RequestKey("results_path", str)
 
+# The key under which a fault notes that a create is performed twice.
+REPEATED: web.RequestKey[bool] = web.RequestKey("repeated", bool)
+
 routes = web.RouteTableDef()
 
 
@@ -31,7 +36,12 @@ async def create(request: web.Request) -> web.Response:
         simulator.registry.delete(batch_id)
         raise
     betas = request.headers.get("anthropic-beta", "")
-    return _answer(request, simulator.lifecycle.begin(batch_id, spooled, betas, request[WORKSPACE]))
+    made = simulator.lifecycle.begin(batch_id, spooled, betas, request[WORKSPACE])
+    if request.get(REPEATED):
+        again, folder = simulator.registry.new_id(), simulator.registry.folder
+        shutil.copyfile(folder(batch_id) / BODY, folder(again) / BODY)
+        simulator.lifecycle.begin(again, spooled, betas, request[WORKSPACE])
+    return _answer(request, made)
 
 
 @routes.get("/v1/messages/batches", name="list")
@@ -101,4 +111,4 @@ def _batch(request: web.Request) -> SimulatedBatch:
 
 
 def _origin(request: web.Request) -> str:
-    return str(request.url.origin())
+    return request.app[SIMULATOR].results_origin or str(request.url.origin())

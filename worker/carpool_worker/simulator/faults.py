@@ -18,6 +18,8 @@ Kind = Literal[
     "cut_text",
     "bare",
     "rewritten",
+    "stub",
+    "repeated",
 ]
 Form = Literal["array", "pretty", "bom", "blank_lines", "twice", "cut_cleanly"]
 
@@ -34,9 +36,10 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defau
 
     Proxies and relays: `page` performs the call and answers 200 with a page of HTML of `lines` lines; `cut_text`
     answers `status` without performing it, with a message that has a NUL and half a surrogate pair; `bare` performs a
-    create or retrieve, and answers a batch of which only the id and the status are known. For results only,
-    `rewritten` writes them in another `form`: as one JSON array, an object over several lines, with a byte order mark,
-    with empty lines, each with a contradiction before it, or without the last line.
+    create or retrieve, and answers a batch of which only the id and the status are known; `stub` answers a list with an
+    empty one; `repeated` performs a create twice, and answers the first. For results only, `rewritten` writes them in
+    another `form`: as one JSON array, an object over several lines, with a byte order mark, with empty lines, each with
+    a contradiction before it, or without the last line.
 
     An error has `retry_after` (seconds), `headers` and `error_code` if given: a spend cap is a 429 whose code is
     SPEND_LIMIT_REACHED. `skip` calls pass unharmed, then `times` are struck.
@@ -60,6 +63,8 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defau
             raise ValueError("a slow or rewritten answer is possible for results only")
         if self.kind == "bare" and self.operation not in ("create", "retrieve"):
             raise ValueError("a bare answer is possible for creates and retrieves only")
+        if self.operation != {"stub": "list", "repeated": "create"}.get(self.kind, self.operation):
+            raise ValueError("only lists can be stubs, and only creates be repeated")
         if self.kind == "truncated" and self.operation not in TRUNCATABLE:
             raise ValueError("a truncated answer is possible for results and creates only")
 

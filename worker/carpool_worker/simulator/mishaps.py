@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from carpool_worker.simulator import relays
-from carpool_worker.simulator.endpoints import RESULTS_PATH
+from carpool_worker.simulator.endpoints import REPEATED, RESULTS_PATH, json_response
 from carpool_worker.simulator.errors import SPEND_LIMIT_REACHED, ApiError
 from carpool_worker.simulator.faults import Fault
 
@@ -34,12 +34,18 @@ async def suffer(fault: Fault, request: web.Request, handler: Handler) -> web.St
         raise _error(fault)
     if fault.kind == "cut_text":
         return relays.cut_text(fault)
+    if fault.kind == "stub":
+        return json_response({"data": [], "has_more": False, "first_id": None, "last_id": None})
+    if fault.kind == "repeated":
+        request[REPEATED] = True
     response = await handler(request)
     match fault.kind:
         case "lost":
             return _cut(request)
         case "error_after":
             raise _error(fault)
+        case "repeated":
+            return response
         case "stalled":
             await asyncio.sleep(fault.seconds)
             return response

@@ -32,6 +32,7 @@ class SimulatorOptions:
     queue_limit: int = START_QUEUED_REQUESTS
     requests_per_minute: int = START_HTTP_REQUESTS_PER_MINUTE
     seed: int = 0
+    results_origin: str | None = None  # where every results_url points, if not here: as behind a relay
     faults: Sequence[Fault] = ()
     scripts: Sequence[Script] = ()
     keys: Sequence[ApiKey] = ()

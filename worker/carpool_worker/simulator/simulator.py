@@ -30,6 +30,7 @@ class Simulator:
         context = RunContext(self.ledger, self.scripts, options.seed)
         self.lifecycle = Lifecycle(options, self.registry, context)
         self._queue_limit = options.queue_limit
+        self.results_origin = options.results_origin
 
     def admit(self, requests: int, workspace: str) -> None:
         """Raise ApiError (429) if this many more requests would exceed the queue limit of a workspace."""

@@ -29,6 +29,7 @@ class AlertKind(StrEnum):
     ENTRIES_QUARANTINED = "entries_quarantined"
     LANE_PAUSED = "lane_paused"
     BATCHES_UNSEEN = "batches_unseen"
+    POSTED_TWICE = "posted_twice"
     BATCH_IN_DOUBT = "batch_in_doubt"
     BATCH_OVERDUE = "batch_overdue"
     BATCH_UNREAD = "batch_unread"
@@ -84,6 +85,17 @@ def _of_batches(status: Status) -> Iterator[Alert]:
         seen = counted(hidden.batches, "batch is", "batches are")
         sentence = f"{seen} seen by no API key of account {shown(account)}"
         yield Alert(AlertKind.BATCHES_UNSEEN, sentence, "carpool doctor", shown(account))
+    for orphan in status.orphans:
+        how = (
+            "the tables have lost rows"
+            if orphan.is_lost
+            else "canceled"
+            if orphan.settled_at
+            else "not canceled yet"
+        )
+        sentence = f"batch {orphan.batch_id} has requests that {orphan.claude_id} has, too ({how})"
+        command = f"carpool batches show {orphan.batch_id}"
+        yield Alert(AlertKind.POSTED_TWICE, sentence, command, orphan.batch_id)
     for batch_id in status.long_in_doubt:
         sentence = f"batch {batch_id} has been in doubt for too long"
         yield Alert(AlertKind.BATCH_IN_DOUBT, sentence, f"carpool batches show {batch_id}", batch_id)

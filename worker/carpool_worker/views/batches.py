@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker.formatting import contents, outcome
-from carpool_worker.models import Batch
+from carpool_worker.models import Batch, UnownedBatch
 from carpool_worker.policies.accounts import shown
 from carpool_worker.settings import Settings
 from carpool_worker.states import OUTCOMES, BatchState
+from carpool_worker.store.batches import unowned
 from carpool_worker.store.reports import batches
 from carpool_worker.views import lookup
 from carpool_worker.views.encoding import Moment
@@ -110,13 +111,21 @@ def find(connection: sa.Connection, settings: Settings, named: str) -> BatchDeta
     return BatchDetails(
         **_facts(batch, queue_context(connection, settings)),
         request_states=batches.request_states(connection, id_),
-        story=story(batch, batches.parts(connection, id_)),
+        story=story(batch, batches.parts(connection, id_), unowned.orphans_of(connection, id_)),
     )
 
 
-def story(batch: Batch, parts: Sequence[str]) -> list[StoryEvent]:
+def story(batch: Batch, parts: Sequence[str], orphans: Sequence[UnownedBatch] = ()) -> list[StoryEvent]:
     """Return what happened to a batch, in order of time; `parts` are the batches that it was split into."""
-    return sorted(events(batch, parts), key=lambda event: event.at)
+    return sorted([*events(batch, parts), *map(_orphaned, orphans)], key=lambda event: event.at)
+
+
+def _orphaned(orphan: UnownedBatch) -> StoryEvent:
+    if orphan.is_lost:
+        how = "no post of it is in the tables, which have lost rows"
+    else:
+        how = "posted late, and canceled" if orphan.settled_at else "posted late, and still to be canceled"
+    return StoryEvent(orphan.found_at, f"{orphan.claude_id} found at Anthropic with its requests, too: {how}")
 
 
 def events(batch: Batch, parts: Sequence[str]) -> Iterator[StoryEvent]:

@@ -13,11 +13,12 @@ from redis.exceptions import RedisError
 
 from carpool_worker.app import inquirer
 from carpool_worker.database import now, read
+from carpool_worker.models import UnownedBatch
 from carpool_worker.policies.windows import Opening, next_opening
 from carpool_worker.settings import Settings
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches import rows as batches
-from carpool_worker.store.batches import unseen
+from carpool_worker.store.batches import unowned, unseen, witnesses
 from carpool_worker.store.batches.unseen import Unseen
 from carpool_worker.store.reports import status as report
 from carpool_worker.store.reports.status import BatchCounts, Deliveries, Finished, Mishap, WaitingCount
@@ -53,6 +54,7 @@ class Status:
     deliveries: Deliveries
     lanes: Sequence[LaneView]
     errors: Sequence[Mishap] = field(default_factory=list)
+    orphans: Sequence[UnownedBatch] = ()  # found in the last day: batches with requests that others have, too
     opening: Opening | None = None  # of the submit windows, while they are closed
     held: Mapping[str, int] = field(default_factory=dict)  # requests over budget, by client
     unread: Sequence[str] = ()  # ids of batches that ended long ago, and whose results can't be read
@@ -73,13 +75,17 @@ def status(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Status
     with read(engine) as connection:
         submitting = batches.in_states(connection, [BatchState.SUBMITTING])
         ended = batches.in_states(connection, [BatchState.ENDED])
+        fresh = witnesses.in_fresh_workspaces(connection, submitting)
         failed_try = report.last_failed_try(connection)
         return Status(
             at=at,
             vitals=vitals,
             queues=accounts.queues(connection, settings),
             batches=report.unfinished(connection),
-            long_in_doubt=[batch.id for batch in submitting if doubt.gives_up_at(batch) < at],
+            long_in_doubt=[
+                batch.id for batch in submitting if doubt.gives_up_at(batch, batch.id in fresh) < at
+            ],
+            orphans=unowned.orphans_since(connection, at - DAY),
             overdue=[batch.id for batch in batches.out(connection) if (batch.expires_at or at) < at],
             finished=report.finished_since(connection, at - DAY),
             retryable=report.retryable(connection),

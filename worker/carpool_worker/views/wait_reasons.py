@@ -18,8 +18,9 @@ from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.windows import LEAD, Opening, next_opening
 from carpool_worker.settings import Settings
 from carpool_worker.states import QUEUED_BATCH_STATES, BatchState
-from carpool_worker.store.batches import lane_pauses
+from carpool_worker.store.batches import lane_pauses, witnesses
 from carpool_worker.store.batches import queue as batch_queue
+from carpool_worker.store.batches import rows as batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,13 @@ class QueueContext:
     admitted: Collection[str]  # ids of the batches that may be posted now
     opening: Opening | None = None  # of the windows, where they are closed
     warming: Collection[str] = ()  # ids of the batches that wait for their warm-up
+    fresh: Collection[str] = ()  # ids of batches in workspaces where no list has shown a batch of ours yet
 
 
 def queue_context(connection: sa.Connection, settings: Settings) -> QueueContext:
     """Return what every batch's wait depends on now, from the tables and the settings."""
     at, limits = now(), settings.limits
+    submitting = batches.in_states(connection, [BatchState.SUBMITTING])
     return QueueContext(
         at=at,
         limits=limits,
@@ -50,6 +53,7 @@ def queue_context(connection: sa.Connection, settings: Settings) -> QueueContext
         admitted=admitted(connection, at, settings.submit_policy),
         warming=batch_queue.warming(connection, at),
         opening=next_opening(limits.windows, at),
+        fresh=witnesses.in_fresh_workspaces(connection, submitting),
     )
 
 
@@ -108,10 +112,18 @@ def _leaves_at(batch: Batch) -> int | None:
 
 
 def _submitting(batch: Batch, context: QueueContext) -> str:
-    settled = context.doubt_policy.gives_up_at(batch)
+    is_fresh = batch.id in context.fresh
+    settled = context.doubt_policy.gives_up_at(batch, is_fresh)
     if settled <= context.at:
-        return "Anthropic's list: a batch there may be this one, as its results will show, or the list can't be read"
+        return (
+            "Anthropic's list: a batch there may be this one, as its results will show, or the list can't be read or "
+            f"believed ({batch.last_error or 'no reason known'})"
+        )
     until = f"until {clock(settled, context.at)}, then it is sent again"
+    if is_fresh:
+        until += (
+            " (so late as the list has not shown any batch of ours yet; `carpool batches resolve` decides it)"
+        )
     if batch.in_doubt_at is None:
         return f"the answer to its post; should that be lost, Anthropic's list {until}"
     return f"Anthropic's list to show whether it was made, {until}"

@@ -1,18 +1,17 @@
 """Finds out what became of batches whose post was never answered: adopts them, or has them posted again.
 
 Anthropic's list of the batches made since then decides. A second post could be a second bill, so a batch is sent again
-only if, long after its post must be over, the list still shows none that could be it. That time is measured by the
-API's own clock, read from its answers: ours may jump, and those of two hosts may differ.
+only if, long after its post must be over, the list still shows none that could be it, though it shows others of ours.
+That time is measured by the API's own clock, read from its answers: ours may jump, and those of two hosts may differ.
 
 Terms: a batch of ours is *in doubt* once it was posted and no answer came. A *remote* batch is Anthropic's. A
-*candidate* is a remote batch that was made since the post, is of the same size and workspace, and belongs to no batch
-of ours that we know of. A *possible owner* of it is any batch of ours of that size and workspace whose post is
-unanswered, whether it is in doubt or being posted at this moment.
+*candidate* is a remote batch that was made while the post may have been under way, is of the same size and workspace,
+and belongs to no batch of ours that we know of. A *possible owner* of it is any batch of ours of that size and
+workspace whose post is unanswered, whether it is in doubt or being posted at this moment.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,25 +21,25 @@ import sqlalchemy as sa
 from carpool.contract import WORKSPACE_HEADER
 from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import REFUSED_STATUSES, Claude
-from carpool_worker.claude.results import parse
 from carpool_worker.claude.times import seconds_between
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError, ResultsCut
 from carpool_worker.models import Batch
 from carpool_worker.pipeline.collection import recognition
+from carpool_worker.pipeline.submission.candidates import candidates_of, first_custom_id
+from carpool_worker.pipeline.submission.listing import Control, Listing, read_listing
+from carpool_worker.pipeline.submission.orphans import cancel_orphans
 from carpool_worker.pipeline.submission.submitter import accept
 from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches import in_doubt, transitions
 from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.batches.witnesses import workspace_of
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.telemetry.logs import get_logger
-from carpool_worker.units import SECOND, Milliseconds
+from carpool_worker.units import Milliseconds
 
 log = get_logger(__name__)
-
-GONE_STATUSES = frozenset({400, 404})
-"""The API's answers to a list whose cursor is no longer a batch."""
 
 HEADSTART = Milliseconds(5_000)
 """How long a post has before its batch is searched for."""
@@ -55,7 +54,7 @@ class BatchSignature(NamedTuple):
     @classmethod
     def of(cls, batch: Batch) -> BatchSignature:
         """Return a batch's signature."""
-        return cls(json.loads(batch.headers).get(WORKSPACE_HEADER), batch.request_count)
+        return cls(workspace_of(batch), batch.request_count)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -72,6 +71,7 @@ def rescue(engine: sa.Engine, claudes: Sequence[Claude], policy: DoubtPolicy) ->
     starts over, and the time at which it began is in the table. While the API can't be asked, or no key is known to be
     of the workspace in which a batch was posted, it stays in doubt.
     """
+    cancel_orphans(engine, claudes)
     settled = []
     for doubted in _alike(_in_doubt(engine)):
         try:
@@ -82,10 +82,17 @@ def rescue(engine: sa.Engine, claudes: Sequence[Claude], policy: DoubtPolicy) ->
             recognition.record_seen(engine, doubted)
             settled += _settle(engine, claude, doubted, BatchSignature.of(doubted[0]), policy)
         except (ClaudeError, ResultsCut) as error:
-            log.warning("batches stay in doubt", count=len(doubted), error=str(error))
             if isinstance(error, ClaudeError) and error.status in REFUSED_STATUSES:
                 recognition.record_unseen(engine, doubted)
+            _leave_in_doubt(engine, doubted, f"the list of batches can't be read: {error}")
     return settled
+
+
+def _leave_in_doubt(engine: sa.Engine, doubted: Sequence[Batch], why: str) -> None:
+    log.warning("batches stay in doubt", count=len(doubted), error=why)
+    with write(engine) as connection:
+        for batch in doubted:
+            in_doubt.annotate(connection, batch, f"in doubt: {why}")
 
 
 def _in_doubt(engine: sa.Engine) -> list[Batch]:
@@ -114,50 +121,21 @@ def _settle(
     policy: DoubtPolicy,
 ) -> list[str]:
     """Settle batches in doubt that could be mistaken for each other, as far as the list allows."""
-    listed = _list_since(claude, doubted, signature, policy.date_margin)
-    listed_at = claude.answered_at
+    since = min(policy.made_from(batch) for batch in doubted)
+    listing = read_listing(engine, claude, doubted[0], signature.headers, since)
     # Read after the list: the intent of every batch of ours on it is committed by now, so a batch that is being posted
     # at this moment counts as a possible owner too.
-    owners = [batch for batch in _unanswered(engine) if BatchSignature.of(batch) == signature]
-    if candidates := _candidates(engine, listed, owners):
-        return _match(engine, claude, candidates, owners, signature.headers)
-    if _may_be_misadopted(engine, listed):
-        return []
-    return _send_missing_again(engine, doubted, listed_at, policy)
-
-
-def _list_since(
-    claude: Claude, doubted: Sequence[Batch], signature: BatchSignature, margin: float
-) -> list[RemoteBatch]:
-    # A cursor is a remote batch's id. The oldest would do, but Anthropic's clock can't always tell which one that is.
-    oldest = min(batch.cursor_at or 0 for batch in doubted) + margin * SECOND
-    cursors = {batch.cursor_id for batch in doubted if (batch.cursor_at or 0) <= oldest}
-    newer = {
-        remote.id: remote
-        for cursor in sorted(cursors, key=str)
-        for remote in _newer(claude, cursor, signature)
-    }
-    return [remote for remote in newer.values() if remote.may_have(signature.request_count)]
-
-
-def _newer(claude: Claude, cursor_id: str | None, signature: BatchSignature) -> list[RemoteBatch]:
-    try:
-        return list(claude.list_newer(cursor_id, signature.headers))
-    except ClaudeError as error:
-        if error.status not in GONE_STATUSES:
-            raise
-        return list(claude.list_newest(signature.headers))  # the cursor's batch was deleted since
-
-
-def _candidates(
-    engine: sa.Engine, listed: Sequence[RemoteBatch], owners: Sequence[Batch]
-) -> list[RemoteBatch]:
-    # What one possible owner has disowned may be another's: only what all of them have disowned is nobody's.
-    disowned = [set(json.loads(batch.disowned_ids)) for batch in owners]
-    nobodys = set.intersection(*disowned) if disowned else set()
-    with read(engine) as connection:
-        known = in_doubt.known(connection, [remote.id for remote in listed])
-    return [remote for remote in listed if remote.id not in known | nobodys]
+    account = doubted[0].account
+    unanswered = [batch for batch in _unanswered(engine) if batch.account == account]
+    owners = [batch for batch in unanswered if BatchSignature.of(batch) == signature]
+    alike = [remote for remote in listing.remotes if remote.may_have(signature.request_count)]
+    fitting = candidates_of(engine, listing, alike, owners, policy)
+    candidates = [remote for remote in alike if any(remote.id in fits for fits in fitting.values())]
+    settled = _match(engine, claude, candidates, owners, signature.headers) if candidates else []
+    if _may_be_misadopted(engine, alike):
+        return settled
+    missing = [batch for batch in doubted if batch.id not in settled and not fitting.get(batch.id)]
+    return settled + _send_missing_again(engine, missing, listing, policy)
 
 
 def _match(
@@ -186,22 +164,35 @@ def _may_be_misadopted(engine: sa.Engine, listed: Sequence[RemoteBatch]) -> bool
 
 
 def _send_missing_again(
-    engine: sa.Engine, doubted: Sequence[Batch], listed_at: int | None, policy: DoubtPolicy
+    engine: sa.Engine, doubted: Sequence[Batch], listing: Listing, policy: DoubtPolicy
 ) -> list[str]:
-    """Send again the batches that no list has shown for long enough, counted from the first list that did not."""
-    if listed_at is None:
-        log.warning(
-            "batches stay in doubt", count=len(doubted), error="the API's answers have no Date header"
-        )
+    """Send again the batches that no list has shown for long enough, counted from the first list that did not.
+
+    Only lists count that show those batches of ours which must be in them.
+    """
+    if not doubted:
         return []
-    _begin_search(engine, doubted, listed_at)
+    if disbelief := _disbelief(listing):
+        _leave_in_doubt(engine, doubted, disbelief)
+        return []
+    _begin_search(engine, doubted, int(listing.at or 0))
+    is_fresh = listing.control is Control.FRESH
     return [
         batch.id
         for batch in doubted
         if batch.search_started_at is not None
-        and seconds_between(batch.search_started_at, listed_at) >= policy.search_seconds(batch)
+        and seconds_between(batch.search_started_at, listing.at) >= policy.search_seconds(batch, is_fresh)
         and _send_again(engine, batch)
     ]
+
+
+def _disbelief(listing: Listing) -> str | None:
+    """Return why nothing follows from what a list does not show; None if something does."""
+    if listing.at is None:
+        return "the API's answers have no Date header"
+    if listing.control is Control.MISSING:
+        return f"the list of batches does not show {listing.missing}, which is ours: it is not believed"
+    return "the list of batches is too long to be read" if listing.is_cut else None
 
 
 def _begin_search(engine: sa.Engine, doubted: Sequence[Batch], listed_at: int) -> None:
@@ -224,8 +215,7 @@ def _adopt_by_content(
     headers: dict[str, str],
 ) -> list[str]:
     """Adopt an ended candidate for the batch whose request its results name; if there is none, all owners disown it."""
-    first = next(iter(claude.results(candidate.id, headers)), b"")
-    custom_id = next(iter(parse([first])), None)
+    custom_id = first_custom_id(claude, candidate.id, headers)
     if custom_id is None:
         return []
     with read(engine) as connection:

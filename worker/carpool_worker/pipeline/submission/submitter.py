@@ -7,43 +7,52 @@ never simply posted again; the rescuer finds out what became of it.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import sqlalchemy as sa
 
 from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
+from carpool_worker.claude.fence import Fence, elapsed
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
 from carpool_worker.pipeline.batching import canceler
 from carpool_worker.pipeline.collection import recognition
-from carpool_worker.pipeline.submission import cache_planner, failures
+from carpool_worker.pipeline.submission import cache_planner, failures, orphans
 from carpool_worker.pipeline.submission.admission import Admission, admit, admitted
 from carpool_worker.pipeline.submission.body import spooled
 from carpool_worker.pipeline.submission.failures import Submitted
+from carpool_worker.pipeline.submission.look import Look, look
 from carpool_worker.pipeline.submission.splitter import split
 from carpool_worker.policies.admission import SubmitPolicy, waits_for_room
 from carpool_worker.policies.windows import blocks
 from carpool_worker.states import BatchState
-from carpool_worker.store.batches import lane_pauses, transitions
+from carpool_worker.store.batches import in_doubt, lane_pauses, transitions
 from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.telemetry.logs import get_logger
-from carpool_worker.units import Milliseconds
 
 log = get_logger(__name__)
 
-Cursor = tuple[str | None, Milliseconds | None]
-"""The newest batch that Anthropic had, and when that was, by its clock."""
 
-
-def submit(engine: sa.Engine, claude: Claude, batch_id: str, policy: SubmitPolicy) -> Submitted | None:
+def submit(
+    engine: sa.Engine,
+    claude: Claude,
+    batch_id: str,
+    policy: SubmitPolicy,
+    clock: Callable[[], float] = elapsed,
+) -> Submitted | None:
     """Post one sealed batch; return what became of it, or None if nothing has changed.
 
     Called by the task `carpool.submit`, under the batch's lock. Before the post it commits the intent: the batch is
     `submitting`, and the newest batch that Anthropic had is recorded. After the post it commits Anthropic's id, or what
     follows from the error. A crash before the intent leaves the batch sealed; after it, the batch is in doubt, and the
     rescuer finds out whether it was made: it is never simply posted again.
+
+    The time for the post begins before the intent, by `clock` (seconds, suspensions included). The end of the body is
+    held back until the tables still say that this post is the one that counts. Should the batch be taken over after
+    that, what this post has made is canceled at once.
 
     Instead of being posted, a batch may be split (if it can never fit into the queue), or wait for a warm-up, a sealed
     batch that is made here; the new ids are in `replacements`.
@@ -57,7 +66,7 @@ def submit(engine: sa.Engine, claude: Claude, batch_id: str, policy: SubmitPolic
         return _split(engine, admission, limit)
     if policy.cache_shared_prompts and (warm_up := cache_planner.plan_cache(engine, admission.batch)):
         return _wait_for_warm_up(engine, admission, warm_up)
-    return _post(engine, claude, admission, policy)
+    return _post(engine, claude, admission, policy, clock)
 
 
 def accept(
@@ -78,7 +87,7 @@ def accept(
         )
         lifted = lane_pauses.lift(connection, batch_id) if moved else None
     if not moved:
-        log.warning("batch accepted, but no longer submitting", batch=batch_id, claude_id=remote.id)
+        log.warning("batch made, but no longer submitting", batch=batch_id, claude_id=remote.id)
         return None
     if lifted:
         log.warning("lane resumed, as a batch of it was accepted", lane=lifted)
@@ -106,7 +115,7 @@ def _explain_wait(engine: sa.Engine, batch_id: str, policy: SubmitPolicy) -> Sub
 def _split(engine: sa.Engine, admission: Admission, queue_limit: int) -> Submitted | None:
     why = f"{admission.batch.request_count:,} requests are more than queue_limit ({queue_limit:,}): split"
     with write(engine) as connection:
-        if not _commit_intent(connection, admission.batch, (None, None)):
+        if not _commit_intent(connection, admission.batch, Look(None, None, None)):
             return None
         halves = split(connection, admission.batch, why)
         if admission.probing:
@@ -121,24 +130,42 @@ def _wait_for_warm_up(engine: sa.Engine, admission: Admission, warm_up: str) -> 
     return Submitted(BatchState.SEALED, (warm_up,))
 
 
-def _post(engine: sa.Engine, claude: Claude, admission: Admission, policy: SubmitPolicy) -> Submitted | None:
+def _post(
+    engine: sa.Engine,
+    claude: Claude,
+    admission: Admission,
+    policy: SubmitPolicy,
+    clock: Callable[[], float],
+) -> Submitted | None:
     batch_id, headers = admission.batch.id, json.loads(admission.batch.headers)
     with spooled(engine, batch_id) as (body, length):
+        fence = Fence(policy.submit_timeout, lambda: _is_ours(engine, admission.batch), clock)
         try:
-            newest = claude.newest_id(headers)  # this also finds a bad key before 240 MB are uploaded
+            # This also finds a bad key before 240 MB are uploaded.
+            seen = look(engine, claude, admission.batch, policy.doubt)
         except ClaudeError as error:
             return failures.defer(engine, admission, error)
-        if not _intend(engine, claude, admission, (newest, claude.answered_at), policy):
+        if not _intend(engine, claude, admission, seen, policy):
             return None
+        if seen.suspect:
+            return Submitted(BatchState.SUBMITTING, error=_suspicion(seen.suspect))
         try:
-            remote = claude.create(body, length, headers, policy.submit_timeout)
+            remote = claude.create(body, length, headers, fence)
         except ClaudeError as error:
             return failures.resolve(engine, admission, error)
-    return accept(engine, batch_id, remote)
+    if accepted := accept(engine, batch_id, remote):
+        return accepted
+    orphans.withdraw(engine, claude, admission.batch, remote)
+    return None
+
+
+def _is_ours(engine: sa.Engine, batch: Batch) -> bool:
+    with read(engine) as connection:
+        return in_doubt.is_submitting(connection, batch.id, batch.submissions + 1)
 
 
 def _intend(
-    engine: sa.Engine, claude: Claude, admission: Admission, cursor: Cursor, policy: SubmitPolicy
+    engine: sa.Engine, claude: Claude, admission: Admission, seen: Look, policy: SubmitPolicy
 ) -> bool:
     # Admitted again, under a lock, so that two submitters don't both take the same room.
     with write(engine) as connection:
@@ -146,13 +173,24 @@ def _intend(
         if admission.batch.id not in admitted(connection, now(), policy, admission.probing):
             return False
         poster = recognition.register(connection, claude, json.loads(admission.batch.headers))
-        return _commit_intent(connection, admission.batch, cursor, poster)
+        if not _commit_intent(connection, admission.batch, seen, poster):
+            return False
+        if seen.suspect:  # it is not posted: the rescuer finds out whether this is it
+            in_doubt.begin(connection, admission.batch.id, _suspicion(seen.suspect), now())
+        return True
 
 
-def _commit_intent(
-    connection: sa.Connection, batch: Batch, cursor: Cursor, poster: str | None = None
-) -> bool:
-    cursor_id, cursor_at = cursor
+def _commit_intent(connection: sa.Connection, batch: Batch, seen: Look, poster: str | None = None) -> bool:
     return transitions.submit(
-        connection, batch, cursor_id=cursor_id, cursor_at=cursor_at, poster=poster, at=now()
+        connection,
+        batch,
+        cursor_id=seen.cursor_id,
+        cursor_at=seen.cursor_at,
+        looked_at=seen.at,
+        poster=poster,
+        at=now(),
     )
+
+
+def _suspicion(suspect: RemoteBatch) -> str:
+    return f"in doubt: not posted, as {suspect.id} at Anthropic may be this batch"

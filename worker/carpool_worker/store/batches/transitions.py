@@ -46,13 +46,14 @@ def submit(
     cursor_id: str | None,
     cursor_at: int | None,
     poster: str | None,
+    looked_at: int | None,
     at: Milliseconds,
 ) -> bool:
     """Commit the intent to post a sealed batch, unless it was posted or lost requests since `batch` was read.
 
     Its number of requests must be the one that is posted: a batch whose answer is lost is recognised by its size.
-    `cursor_id` is the newest batch that Anthropic knew at `cursor_at`, by Anthropic's clock; `poster` is the key's
-    fingerprint.
+    `cursor_id` is the newest batch that Anthropic knew at `cursor_at`, before the first post of this one; `looked_at`
+    is when its list was read before this post. Both times are by Anthropic's clock. `poster` is the key's fingerprint.
     """
     as_read = _is_submission(batch.submissions), batches.c.request_count == batch.request_count
     return _move(
@@ -66,6 +67,7 @@ def submit(
         cursor_at=cursor_at,
         poster=poster,
         unseen_since=None,
+        looked_at=looked_at,
         in_doubt_at=None,
         search_started_at=None,
     )
