@@ -138,7 +138,10 @@ def _nothing_twice(books: Books) -> Iterator[str]:
 def _everybody_called(books: Books) -> Iterator[str]:
     yield from _some("not delivered", _ids(books, lambda row: row.delivery not in (None, "delivered")))
     for channel, counts in books.arrived.items():
-        yield from _some(f"never arrived by {channel}", books.expected(channel) - counts.keys())
+        missing = books.expected(channel) - counts.keys()
+        sent = _ids(books, lambda row: row.delivery == "delivered")
+        yield from _some(f"never arrived by {channel}, nor are they recorded as delivered", missing - sent)
+        yield from _some(f"never arrived by {channel}, though recorded as delivered", missing & sent)
         strange = counts.keys() - {row.id for row in books.rows if row.channel == CHANNELS[channel]}
         yield from _some(f"arrived by {channel}, but were never asked for", strange)
 

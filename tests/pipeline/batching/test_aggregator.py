@@ -18,6 +18,7 @@ from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, Envelope, encode_entry
 from carpool_worker.coordination.keys import GROUP, QUARANTINE
 from carpool_worker.pipeline.batching import aggregator
 from carpool_worker.pipeline.batching.lanes import Filled
+from carpool_worker.pipeline.inbox import stream, stream_scripts
 from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.policies.limits import Limits
 
@@ -132,6 +133,41 @@ def test_consumers_dont_pile_up(
         append(server, envelope(n))
         aggregate(engine, Inbox(server, 30))
 
+    assert server.xinfo_consumers(INBOX, GROUP) == []
+
+
+def test_a_consumer_that_holds_entries_whose_reply_was_lost_is_kept_for_who_takes_them_over(
+    engine: sa.Engine, server: redis.Redis
+) -> None:
+    # Given a read whose reply was lost, and repeated under the same name
+    append(server, envelope(1))
+    inbox = Inbox(server, 30)
+    inbox._create_group()
+    server.xreadgroup(GROUP, inbox._consumer, {INBOX: ">"})
+    aggregate(engine, inbox)
+    assert server.xpending(INBOX, GROUP)["pending"] == 1
+
+    # When another takes over, Then nothing is lost
+    aggregate(engine, Inbox(server, 0))
+    assert batches(engine) == [(MODEL, "open", 1)]
+    assert_inbox_is_empty(server)
+
+
+def test_consumers_of_dead_processes_are_forgotten_once_they_hold_nothing(
+    engine: sa.Engine, server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given one that died with an entry, which another has stored since
+    append(server, envelope(1))
+    [_] = Inbox(server, 30).chunks()
+    aggregate(engine, Inbox(server, 0))
+    assert len(server.xinfo_consumers(INBOX, GROUP)) == 1
+
+    # When an hour has passed
+    script = stream_scripts.LEAVE_SCRIPT.replace(str(stream_scripts.CONSUMER_KEPT), "-1")
+    monkeypatch.setattr(stream, "LEAVE_SCRIPT", script)
+    aggregate(engine, Inbox(server, 30))
+
+    # Then
     assert server.xinfo_consumers(INBOX, GROUP) == []
 
 
