@@ -96,7 +96,9 @@ class Agents:
 
     def poll(self) -> None:
         """Wait until all batches at Anthropic have ended."""
-        until(lambda: not self._out(), bare.ENDED_WITHIN, step=lambda: poller.poll(self._engine, self._claude))
+        until(
+            lambda: not self._out(), bare.ENDED_WITHIN, step=lambda: poller.poll(self._engine, self._claude)
+        )
 
     def collect(self) -> None:
         """Collect what has ended."""
