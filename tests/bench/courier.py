@@ -7,24 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import aiohttp
 import celery
 import psutil
 import sqlalchemy as sa
-import trustme
-from tests.bench import bare, payloads, places
+from tests.bench import bare, payloads
 from tests.bench.agents import Agents, Servers
 from tests.bench.meter import measured, tree
 from tests.bench.rows import Row, at_least
-from tests.bench.webhook_receiver import receiving
+from tests.bench.webhook_receiver import over_either_scheme
 from tests.fixtures.deliveries import WEBHOOK_SECRET
 
 from carpool import Webhook
@@ -43,14 +40,8 @@ CONNECTIONS = 20
 
 def run(engine: sa.Engine, servers: Servers, count: int) -> Iterator[Row]:
     """Deliver `count` answers to a receiver in its own process, over either scheme."""
-    with tempfile.TemporaryDirectory(prefix="carpool-bench-") as folder:
-        certificate, authority = Path(folder) / "receiver.pem", Path(folder) / "authority.pem"
-        issue(certificate, authority)
-        # Where OpenSSL looks for the authorities that the system trusts, and so Python's ssl.
-        with places.environment(SSL_CERT_FILE=str(authority)):
-            for scheme in AIMS:
-                with receiving(certificate if scheme == "https" else None) as port:
-                    yield _measure(engine, servers, count, f"{scheme}://127.0.0.1:{port}/claude")
+    for _, url in over_either_scheme():
+        yield _measure(engine, servers, count, url)
 
 
 def _measure(engine: sa.Engine, servers: Servers, count: int, url: str) -> Row:
@@ -99,14 +90,6 @@ def _deliver(database_url: str, pipe: Connection) -> None:
     pipe.recv()
     pipe.send(courier.deliver(engine, celery.Celery(broker="memory://"), settings))
     pipe.recv()  # until the last look at this process
-
-
-def issue(certificate: Path, authority: Path) -> None:
-    """Make an authority, and a key with its certificate for 127.0.0.1."""
-    issuer = trustme.CA()
-    issuer.cert_pem.write_to_path(authority)
-    issued = issuer.issue_cert("127.0.0.1")
-    issued.private_key_and_cert_chain_pem.write_to_path(certificate)
 
 
 async def post_bare(url: str, count: int) -> None:

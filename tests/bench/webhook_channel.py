@@ -6,15 +6,13 @@ A rate here is a core's: posts by the CPU seconds of this process. The body is m
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-from tests.bench import bare, places
-from tests.bench.courier import BODY, CONNECTIONS, issue, post_bare
+from tests.bench import bare
+from tests.bench.courier import BODY, CONNECTIONS, post_bare
 from tests.bench.rows import Row, at_least
-from tests.bench.webhook_receiver import receiving
+from tests.bench.webhook_receiver import over_either_scheme
 from tests.fixtures.deliveries import webhook_settings
 from tests.fixtures.webhooks import outgoing
 
@@ -30,13 +28,8 @@ STAGES = {"http": "webhook channel, plain", "https": "webhook channel, TLS"}
 
 def run(count: int) -> Iterator[Row]:
     """Post `count` answers to a receiver in its own process, over either scheme."""
-    with tempfile.TemporaryDirectory(prefix="carpool-bench-") as folder:
-        certificate, authority = Path(folder) / "receiver.pem", Path(folder) / "authority.pem"
-        issue(certificate, authority)
-        with places.environment(SSL_CERT_FILE=str(authority)):
-            for scheme in AIMS:
-                with receiving(certificate if scheme == "https" else None) as port:
-                    yield _measure(scheme, f"{scheme}://127.0.0.1:{port}/claude", count)
+    for scheme, url in over_either_scheme():
+        yield _measure(scheme, url, count)
 
 
 def _measure(scheme: str, url: str, count: int) -> Row:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+import trustme
+from tests.bench import places
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
@@ -70,3 +74,23 @@ def receiving(certificate: Path | None = None) -> Iterator[int]:
     finally:
         process.terminate()
         process.join()
+
+
+def over_either_scheme() -> Iterator[tuple[str, str]]:
+    """Yield "http" and then "https", each with the URL of a receiver in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="carpool-bench-") as folder:
+        certificate, authority = Path(folder) / "receiver.pem", Path(folder) / "authority.pem"
+        _issue(certificate, authority)
+        # Where OpenSSL looks for the authorities that the system trusts, and so Python's ssl.
+        with places.environment(SSL_CERT_FILE=str(authority)):
+            for scheme in ("http", "https"):
+                with receiving(certificate if scheme == "https" else None) as port:
+                    yield scheme, f"{scheme}://127.0.0.1:{port}/claude"
+
+
+def _issue(certificate: Path, authority: Path) -> None:
+    """Make an authority, and a key with its certificate for 127.0.0.1."""
+    issuer = trustme.CA()
+    issuer.cert_pem.write_to_path(authority)
+    issued = issuer.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(certificate)

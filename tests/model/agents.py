@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import redis
 import sqlalchemy as sa
 from tests.model.courier import Courier
-from tests.model.interruptions import Crash, Fuse, PorousClaude, PorousInbox, crash
+from tests.model.interruptions import (
+    Fuse,
+    PorousClaude,
+    PorousInbox,
+    crash,
+    ended_early,
+    refuse,
+)
 
 from carpool_worker.database import now, read, write
 from carpool_worker.models import tables
 from carpool_worker.pipeline.batching import aggregator, budgeter, stager
 from carpool_worker.pipeline.collection import collector, poller
+from carpool_worker.pipeline.collection.replies import Replies
+from carpool_worker.pipeline.delivery.channels import reply
 from carpool_worker.pipeline.submission import rescuer, submitter
 from carpool_worker.pipeline.submission.admission import admitted
 from carpool_worker.policies.admission import SubmitPolicy
@@ -57,11 +65,15 @@ CLOCKS = {
 }
 
 
-CRASH = "crash"
+CRASH, REFUSAL = "crash", "refusal"
+MISHAPS = {CRASH: crash, REFUSAL: refuse}
 
 
 class Interruption(NamedTuple):
-    """After so many points `by` comes in between: a crash, or another agent; again after `again` more."""
+    """After so many points `by` comes in between: a crash, or another agent; again after `again` more.
+
+    A refusal is that of the next commit: it is rolled back, and ends the agent.
+    """
 
     after: int
     by: str
@@ -130,13 +142,13 @@ class Agents:
         self._turn_back(CLOCKS, HOURS)
 
     def run(self, names: Iterable[str], interruption: Interruption | None) -> None:
-        """Run these agents one after another; a crash ends one, and the next runs all the same."""
+        """Run these agents one after another; a mishap ends one, and the next runs all the same."""
         if interruption:
             after, by, again = interruption
-            self.fuse.light(after, crash if by == CRASH else lambda: AGENTS[by](self), again)
+            self.fuse.light(after, MISHAPS.get(by) or (lambda: AGENTS[by](self)), again)
         try:
             for name in names:
-                with suppress(Crash):
+                with ended_early():
                     AGENTS[name](self)
         finally:
             self.fuse.put_out()
@@ -154,8 +166,9 @@ class Agents:
         for batch_id in ids:
             collector.collect(self.engine, self.claude, batch_id, COLLECT_POLICY, self._announce)
 
-    def _announce(self, *_: object) -> None:
+    def _announce(self, ids: Sequence[str], replies: Replies) -> None:
         self.fuse.burn()
+        reply.push_packed(self.server, replies)
 
     def _turn_back(self, clocks: Mapping[str, Sequence[str]], milliseconds: int) -> None:
         with write(self.engine) as connection:

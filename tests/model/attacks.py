@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
-from tests.model.agents import CRASH, RIVALS, ROUND, Interruption
-from tests.model.test_model import EXAMPLES, Promises
-from tests.model.world import FAULTS, Wanted, World
+from tests.model.agents import CRASH, REFUSAL, RIVALS, ROUND, Interruption
+from tests.model.test_model import CLIENTS, EXAMPLES, Promises
+from tests.model.world import CALLBACKS, FAULTS, Wanted, World
 
 from carpool_worker.simulator import Fault
 
@@ -48,6 +48,33 @@ def crash_on_the_way_out(world: World, first: int = 0) -> int:
 def crash_on_the_way_back(world: World, first: int = 0) -> int:
     """Crash at each point of the second round, one after another, from the `first` on; return how many there are."""
     return _crash_at_every_point(world, ROUNDS["on the way back"], first)
+
+
+def suffer_refusals(world: World) -> None:
+    """Let the database refuse one commit of each round, one after another."""
+    for number in ROUNDS.values():
+        # There are two points to each commit: every other one is before each of them.
+        _at_every_point(world, lambda after: interrupted(number, Interruption(after, REFUSAL)), stride=2)  # noqa: B023
+
+
+def use_keys_again(world: World, first: int = 0) -> None:
+    """Let keys come again with other params, and the aggregator crash at each point, from the `first` on."""
+    _at_every_point(world, with_keys_used_again, first=first)
+
+
+def deliver_in_parts(world: World) -> None:
+    """Let receivers take some answers of a segment, and the others never."""
+    live_through(world, taken_in_parts)
+
+
+def share_batches(world: World) -> None:
+    """Let two clients, and requests with all kinds of callbacks, share batches."""
+    live_through(world, joined_by_all_kinds)
+
+
+def go_undisturbed(world: World) -> None:
+    """Let nothing go wrong."""
+    live_through(world, lambda _: None)
 
 
 def meet_rivals(world: World) -> None:
@@ -128,6 +155,35 @@ def struck_by(fault: Fault) -> Mishap:
             history.go_round(ended=True, interruption=None)
 
     return happen
+
+
+def with_keys_used_again(after: int) -> Mishap:
+    """Return what lets one key come again whose request is stored, and one whose is not, and the aggregator crash."""
+
+    def happen(history: Promises) -> None:
+        stored, new = (Wanted(fate, lane=0, callback=1, keyed=True) for fate in ("fine", "flaky"))
+        history.enqueue(0, [stored])
+        history.go_round(ended=False, interruption=None, agents=("aggregate",))
+        for again in (stored._replace(other=True), new, new._replace(other=True)):
+            history.enqueue(0, [again])
+        for interruption in (Interruption(after, CRASH), None):
+            history.go_round(ended=False, interruption=interruption, agents=("aggregate_for_the_dead",))
+            history.nothing_is_lost_or_changed_afterwards()
+
+    return happen
+
+
+def joined_by_all_kinds(history: Promises) -> None:
+    """Enqueue requests of each client with each kind of callback."""
+    for client in range(len(CLIENTS)):
+        history.enqueue(client, [WANTED[0]._replace(callback=number) for number in range(len(CALLBACKS))])
+
+
+def taken_in_parts(history: Promises) -> None:
+    """Let every other answer be taken at the first try, and the others never."""
+    for _ in range(len(ROUND)):
+        history.go_round(ended=True, interruption=None, agents=(*ROUND[:-1], "deliver_in_vain"))
+        history.nothing_is_lost_or_changed_afterwards()
 
 
 def replaced_by_a_stranger(history: Promises) -> None:

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import IO, Any
 
 import sqlalchemy as sa
 
+from carpool.contract import Envelope
 from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.claude.fence import Fence
-from carpool_worker.exceptions import ClaudeError
-from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
+from carpool_worker.exceptions import ClaudeError, ParamsGone
+from carpool_worker.pipeline.inbox.stream import Inbox
 
 
 class Crash(BaseException):
     """The process died here; no `except Exception` of an agent may see it."""
 
 
+class Refused(sqlite3.OperationalError):
+    """The database did not commit: its disk is full, or it went away."""
+
+
 def crash() -> None:
     raise Crash
 
 
+def refuse() -> None:
+    raise Refused("disk I/O error")
+
+
+@contextmanager
+def ended_early() -> Iterator[None]:
+    """Let an agent end by a crash, by a commit that was refused, or as it finds params gone and looks again later."""
+    try:
+        yield
+    except (Crash, ParamsGone):
+        pass
+    except sa.exc.OperationalError as error:
+        if not isinstance(error.orig, Refused):
+            raise
+
+
 @dataclass
 class Fuse:
-    """Burns down by one at each point; at the last it crashes the agent, or lets another run, perhaps repeatedly."""
+    """Burns down by one at each point; at the last it crashes the agent, or lets another run, perhaps repeatedly.
+
+    Or it has a commit refused, the next one there is.
+    """
 
     left: int | None = None
     again: int | None = None
@@ -44,7 +70,9 @@ class Fuse:
             return
         if self.left > 0:
             self.left -= 1
-        elif self.act is crash or not in_transaction:  # SQLite has one writer: no other comes in
+        elif self.act is crash or in_transaction == (
+            self.act is refuse
+        ):  # SQLite has one writer: no rival comes in
             self.left, self.burnt = None, True
             try:
                 self.act()
@@ -65,13 +93,18 @@ def make_porous(engine: sa.Engine, fuse: Fuse) -> None:
 
 
 class PorousInbox(Inbox):
-    """An inbox whose acknowledgements can be interrupted."""
+    """An inbox whose acknowledgements can be interrupted, and what it quarantines."""
 
     fuse: Fuse
 
-    def acknowledge(self, chunk: Chunk) -> None:
+    def quarantine(self, conflicting: Sequence[Envelope]) -> None:
+        super().quarantine(conflicting)
+        if conflicting:
+            self.fuse.burn()
+
+    def _delete(self, *arguments: bytes | int) -> None:
         self.fuse.burn()
-        super().acknowledge(chunk)
+        super()._delete(*arguments)
         self.fuse.burn()
 
 

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import redis
 import sqlalchemy as sa
+from tests.fixtures.inbox import waiting_in
 from tests.fixtures.queries import LEDGER, answer_bodies, params_bodies, readable
 from tests.model.agents import MAX_ATTEMPTS, QUEUE_LIMIT
+from tests.model.courier import Taken
 
-from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, decode_entry
+from carpool.answers import PackedAnswer, unpack_answers
+from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, REPLIES, decode_entry, to_json
 from carpool_worker.database import read
+from carpool_worker.pipeline.inbox import packs, quarantine
 from carpool_worker.policies.budgets import Budgets
 from carpool_worker.simulator import RemoteSimulator
+from carpool_worker.states import DeliveryState
 from carpool_worker.store.deliveries import coverage
+from carpool_worker.store.deliveries.coverage import Covering
+from carpool_worker.store.deliveries.receivers import destination
+from carpool_worker.store.requests.answers import load_answers
 from carpool_worker.store.requests.rows import UNBATCHED
 from carpool_worker.store.requests.segments import split
 
@@ -28,12 +36,27 @@ MISCOUNTED = """
 SELECT id, state, request_count,
     (SELECT count(*) FROM requests WHERE batch_id = batches.id AND finished_at IS NULL) AS waiting
 FROM batches WHERE state IN ('open', 'sealed', 'submitting', 'in_progress', 'canceling') AND waiting <> request_count"""
+STORED = "SELECT requests.id FROM requests JOIN params ON params.id = segment_id"
 HOMELESS = f"""
 SELECT id FROM requests WHERE batch_id NOT IN (SELECT id FROM batches)
 AND NOT (batch_id = id_of('{UNBATCHED}') AND attempt = 0)"""
 UNSETTLED = """
 SELECT id FROM requests WHERE estimate IS NOT NULL AND finished_at IS NOT NULL
     OR held_at IS NOT NULL AND (estimate IS NULL OR state <> 'retryable' OR attempt <> 0)"""
+MISPLACED = """
+SELECT requests.id FROM requests JOIN segments ON segments.id = segment_id LEFT JOIN answers ON answers.id = answer_id
+WHERE segments.client <> requests.client OR substr(segments.ids, 16 * position + 1, 16) <> requests.id
+    OR answers.client <> requests.client OR substr(answers.ids, 16 * answer_position + 1, 16) <> requests.id"""
+MISDELIVERED = """
+SELECT one.answer_id, one.position, state, pending, delivered, progress
+FROM deliveries AS one JOIN answers ON answers.id = answer_id
+WHERE (state = 'delivered') <> (pending = 0)
+    OR one.position >= 0 AND substr(ids, 16 * one.position + 1, 16) <> request_id
+    OR one.position < 0 AND pending + delivered + (
+        SELECT count(*) FROM deliveries AS own WHERE own.answer_id = one.answer_id AND own.position >= 0
+    ) <> length(ids) / 16
+    OR length(progress) - length(replace(progress, '-', '')) <> pending
+    OR length(progress) - length(replace(progress, 'd', '')) <> delivered"""
 TAKEN = """
 SELECT (SELECT coalesce(sum(cost), 0) FROM {ledger} WHERE client = '{client}')
     + (SELECT coalesce(sum(estimate), 0) FROM requests WHERE client = '{client}' AND held_at IS NULL)"""
@@ -72,8 +95,8 @@ class Books:
         self._server = server
         self._simulator = simulator
         self._final: dict[str, Any] = {}
-        self.asked: dict[str, str] = {}
-        """The text of each accepted request, by its id."""
+        self.asked: defaultdict[str, set[str]] = defaultdict(set)
+        """The text of each accepted request, by its id; several if its key came with several."""
 
     def rows(self, query: str) -> list[Any]:
         with read(self._engine) as connection:
@@ -88,14 +111,28 @@ class Books:
 
     def assert_nothing_accepted_is_lost(self, accepted: Mapping[str, Any]) -> None:
         inbox = self._inbox()
-        stored = {request_id for (request_id,) in self.rows("SELECT id FROM requests")}
+        stored = {request_id for (request_id,) in self.rows(STORED)}
         assert stored | set(inbox) == set(accepted)
         assert int(self._server.get(QUEUED) or 0) == len(inbox)
+
+    def assert_no_conflict_is_dropped(self) -> None:
+        """Of the requests that one key came with, one stands; each other one is in the quarantine, or still to come."""
+        asked = {(id_, text) for id_, texts in self.asked.items() if len(texts) > 1 for text in texts}
+        if not asked:
+            return
+        stored = {(id_, _text(params)) for id_, params in params_bodies(self._engine).items()}
+        waiting = {(one.id, _text(one.params)) for one in waiting_in(self._server)}
+        kept = [pack for entry in quarantine.entries(self._server) for pack in packs.read(entry.fields)]
+        apart = {(one.id, _text(one.params)) for pack in kept for one in pack.envelopes}
+        assert asked <= stored | waiting | apart
+        assert apart <= asked - stored
 
     def assert_the_tables_are_sound(self) -> None:
         assert self.rows(MISCOUNTED) == []
         assert self.rows(HOMELESS) == []
         assert self.rows(UNSETTLED) == []
+        assert self.rows(MISPLACED) == []
+        assert self.rows(MISDELIVERED) == []
 
     def assert_the_queue_is_short(self, counts: Iterable[int]) -> None:
         """`counts` holds the requests of each batch that waits at Anthropic."""
@@ -146,17 +183,61 @@ class Books:
             == {request_id for (request_id,) in self.rows("SELECT id FROM requests")}
         )
         for request_id, body in bodies.items():
-            asked = self.asked[request_id]
-            assert json.loads(sent[request_id])["messages"][0]["content"] == asked
+            asked = _text(sent[request_id])
+            assert asked in self.asked[request_id]
             assert QUOTE not in body or body.count(QUOTE + f'{asked}"'.encode()) == 1
 
     def assert_each_callback_has_its_delivery(self) -> None:
         called_back = [row[0] for row in self.rows(ENDS) if row[3] is not None]
+        assert sorted(one.request_id for one in self._owed()) == sorted(called_back)
+
+    def assert_what_is_delivered_was_taken(self, taken: Taken) -> None:
+        delivered = {one.request_id for one in self._owed() if one.state is DeliveryState.DELIVERED}
+        assert delivered <= set(taken)
+
+    def assert_each_receiver_got_its_own(self, taken: Taken) -> None:
+        """And always the same, however often."""
+        callbacks = {row[0]: row[3] for row in self.rows(ENDS)}
         with read(self._engine) as connection:
-            owed = coverage.of_requests(connection, [row[0] for row in self.rows(ENDS)])
-        assert sorted(one.request_id for one in owed) == sorted(called_back)
+            answers = load_answers(connection, list(taken))
+        for id_, got in taken.items():
+            own = destination(callbacks[id_]).target, _lasting(to_json(answers[id_]))
+            assert all((target, _lasting(answer)) == own for target, answer in got)
+
+    def assert_what_is_pushed_is_final(self) -> None:
+        """And it is pushed once: who commits it pushes it."""
+        pushed = [one.id for one in self._pushed()]
+        assert len(pushed) == len(set(pushed))
+        assert set(pushed) <= {row[0] for row in self.rows(FINAL)}
+
+    def assert_each_reply_is_its_requests_own(self) -> None:
+        pushed = {one.id: to_json(one.answer()) for one in self._pushed()}
+        with read(self._engine) as connection:
+            answers = load_answers(connection, list(pushed))
+        assert pushed == {id_: to_json(answer) for id_, answer in answers.items()}
+
+    def _owed(self) -> list[Covering]:
+        ids = [request_id for (request_id,) in self.rows("SELECT id FROM requests")]
+        with read(self._engine) as connection:
+            return coverage.of_requests(connection, ids)
+
+    def _pushed(self) -> list[PackedAnswer]:
+        names: Any = self._server.keys(f"{REPLIES}*")
+        items: list[Any] = [item for name in names for item in self._server.lrange(name, 0, -1)]
+        return [answer for item in items for answer in unpack_answers(item)]
 
     def _inbox(self) -> list[str]:
         entries: Any = self._server.xrange(INBOX)
         packed = [fields[ENTRY_FIELD] for _, fields in entries if ENTRY_FIELD in fields]
         return [request_id for one in packed for request_id in split(decode_entry(one).ids)]
+
+
+def _text(params: bytes) -> str:
+    text: str = json.loads(params)["messages"][0]["content"]
+    return text
+
+
+def _lasting(answer: bytes) -> dict[str, Any]:
+    """Return what never changes: the batch of a request that was canceled before it was sent may be sent later."""
+    read: dict[str, Any] = json.loads(answer)
+    return read | {"batch_id": None} if read["state"] == "canceled" else read

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from tests.model import attacks
-from tests.model.world import World, make_tables, world
+from tests.model.bugs import Bug, Patch, assert_the_model_sees
+from tests.model.world import World, world
 
 from carpool_worker.claude import client, results
 from carpool_worker.claude.batch import RemoteBatch
@@ -31,19 +32,6 @@ from carpool_worker.store.requests.rows import Pending
 from carpool_worker.store.requests.segments import AnswersSegment
 
 __all__ = ["world"]
-
-Patch = pytest.MonkeyPatch
-
-
-class Bug(NamedTuple):
-    """A bug, what brings it to light (crashes begin a little before the one that does), and the promise it breaks."""
-
-    put_in: Callable[[Patch], None]
-    attack: Callable[[World], object]
-    promise: str
-    guarded: bool = (
-        True  # False: the tests' databases refuse it by themselves, so that the model needs one that does not
-    )
 
 
 def acknowledge_before_the_commit(patch: Patch) -> None:
@@ -195,13 +183,7 @@ BUGS = {
 
 @pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS.keys())
 def test_the_model_sees(world: World, monkeypatch: pytest.MonkeyPatch, bug: Bug) -> None:
-    make_tables(world.folder, guarded=bug.guarded)
-    bug.put_in(monkeypatch)
-
-    with pytest.raises(AssertionError) as caught:
-        bug.attack(world)
-
-    assert caught.traceback[-1].name == bug.promise
+    assert_the_model_sees(bug, world, monkeypatch)
 
 
 @pytest.mark.parametrize("bug", [bug for bug in BUGS.values() if not bug.guarded])

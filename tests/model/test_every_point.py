@@ -30,6 +30,22 @@ def test_a_fault_of_any_kind_costs_nothing(world: World) -> None:
     attacks.suffer_faults(world)
 
 
+def test_a_commit_that_is_refused_costs_nothing(world: World) -> None:
+    attacks.suffer_refusals(world)
+
+
+def test_a_key_that_comes_again_with_other_params_costs_nothing(world: World) -> None:
+    attacks.use_keys_again(world)
+
+
+def test_batches_that_all_kinds_share_cost_nothing(world: World) -> None:
+    attacks.share_batches(world)
+
+
+def test_answers_of_which_some_are_never_taken_cost_nothing(world: World) -> None:
+    attacks.deliver_in_parts(world)
+
+
 def test_a_cancellation_on_the_way_costs_nothing(world: World) -> None:
     attacks.cancel_midway(world)
 

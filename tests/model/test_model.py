@@ -17,7 +17,7 @@ import redis
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from tests.fixtures.agents import request
-from tests.model.agents import AGENTS, CRASH, RIVALS, ROUND, Agents, Interruption
+from tests.model.agents import AGENTS, MISHAPS, RIVALS, ROUND, Agents, Interruption
 from tests.model.courier import Courier
 from tests.model.promises import Books
 from tests.model.world import FATES, FAULTS, Wanted, World, world
@@ -48,9 +48,9 @@ LITTLE = Budget(day=Decimal("0.001"))
 lanes, callbacks = st.sampled_from([0, 0, 1, 2]), st.integers(0, 2)
 fates, keyed_fates = st.sampled_from(list(FATES)), st.sampled_from(["fine", "flaky"])
 wanted = st.builds(Wanted, fates, lanes, callbacks, st.just(False)) | st.builds(
-    Wanted, keyed_fates, st.just(0), st.just(1), st.just(True)
+    Wanted, keyed_fates, st.just(0), st.just(1), st.just(True), st.booleans()
 )
-crashes = st.builds(Interruption, st.integers(0, 8), st.just(CRASH), st.integers(0, 9))
+mishaps = st.builds(Interruption, st.integers(0, 8), st.sampled_from(list(MISHAPS)), st.integers(0, 9))
 rivals = st.builds(Interruption, st.integers(0, 20), st.sampled_from(RIVALS), st.none() | st.integers(0, 4))
 
 
@@ -96,23 +96,24 @@ class Promises(RuleBasedStateMachine):
     @rule(client=st.integers(0, 1), wanted=st.lists(wanted, min_size=1, max_size=5))
     def enqueue(self, client: int, wanted: list[Wanted]) -> None:
         requests = [one.request(next(self.world.numbers)) for one in wanted]
-        ids = self.producers[client].enqueue_many(requests)
+        ids = self.producers[client].enqueue_many(requests, reply=client == 0)
         for one, asked, request_id in zip(wanted, requests, ids, strict=True):
-            self.books.asked[request_id] = asked.params["messages"][0]["content"]
+            self.books.asked[request_id].add(asked.params["messages"][0]["content"])
             if one.keyed:
-                assert self.keys.setdefault((client, one), request_id) == request_id
+                key = client, one._replace(other=False)
+                assert self.keys.setdefault(key, request_id) == request_id
             else:
                 assert request_id not in self.accepted
             self.accepted[request_id] = FATES[one.fate]
             self.owned[client].add(request_id)
 
-    @rule(agent=st.sampled_from(list(AGENTS)), interruption=st.none() | crashes | rivals)
+    @rule(agent=st.sampled_from(list(AGENTS)), interruption=st.none() | mishaps | rivals)
     def one_agent_runs(self, agent: str, interruption: Interruption | None) -> None:
         self.agents.run([agent], interruption)
 
-    @rule(ended=st.booleans(), crash=crashes)
-    def all_agents_run_and_crash(self, ended: bool, crash: Interruption) -> None:
-        self.go_round(ended, crash)
+    @rule(ended=st.booleans(), mishap=mishaps)
+    def all_agents_run_and_have_mishaps(self, ended: bool, mishap: Interruption) -> None:
+        self.go_round(ended, mishap)
 
     @rule(ended=st.booleans(), rival=rivals)
     def all_agents_run_among_rivals(self, ended: bool, rival: Interruption) -> None:
@@ -170,6 +171,9 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def nothing_is_lost_or_changed_afterwards(self) -> None:
         self.books.assert_nothing_accepted_is_lost(self.accepted)
+        self.books.assert_no_conflict_is_dropped()
+        self.books.assert_what_is_pushed_is_final()
+        self.books.assert_what_is_delivered_was_taken(self.agents.courier.taken)
         self.books.assert_the_tables_are_sound()
         self.books.assert_what_is_final_stays()
         self.books.assert_no_budget_is_overdrawn(self.agents.budgets)
@@ -188,12 +192,14 @@ class Promises(RuleBasedStateMachine):
             if self.books.at_rest:
                 break
             self.go_round(ended=True, interruption=None)
+            self.nothing_is_lost_or_changed_afterwards()
         self.books.assert_all_is_at_rest()
-        self.nothing_is_lost_or_changed_afterwards()
         self.books.assert_each_request_ended_as_it_must(self.accepted, self.unwanted)
         self.books.assert_nothing_is_paid_for_twice()
         self.books.assert_the_books_balance()
         self.books.assert_each_callback_has_its_delivery()
+        self.books.assert_each_receiver_got_its_own(self.agents.courier.taken)
+        self.books.assert_each_reply_is_its_requests_own()
 
     def go_round(self, ended: bool, interruption: Interruption | None, agents: Sequence[str] = ROUND) -> None:
         self.hours_pass()

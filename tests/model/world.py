@@ -78,11 +78,14 @@ class Wanted(NamedTuple):
     lane: int
     callback: int
     keyed: bool
+    other: bool = False
+    """With a key: its params are other ones than it came with else."""
 
     def request(self, number: int) -> Request:
         model, betas = LANES[self.lane]
         key = f"{self.fate} {self.lane} {self.callback}" if self.keyed else None
-        text = self.fate if self.keyed else f"{self.fate} {number}"
+        text = f"{self.fate} otherwise" if self.other else self.fate
+        text = text if self.keyed else f"{self.fate} {number}"
         # Not in the first lane with a webhook, where the systematic attacks expect one batch to stay one.
         shared = {"system": "Be brief."} if self.lane == 1 or self.callback != 1 else {}
         return Request(
@@ -163,7 +166,7 @@ def world(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> It
     # Small transactions, so that few requests take several.
     monkeypatch.setattr(stream, "READ_ENTRIES", 2)
     monkeypatch.setattr(stream, "CHUNK_REQUESTS", 3)
-    monkeypatch.setattr(results, "CHUNK_LINES", 1)
+    monkeypatch.setattr(results, "CHUNK_LINES", 2)  # not 1: a segment of answers has several
     monkeypatch.setattr(stager, "CHUNK_REQUESTS", 2)
     # Any shared prompt is long enough to be cached, and any saving worth a warm-up.
     monkeypatch.setattr(savings, "shortest", lambda _: 0)

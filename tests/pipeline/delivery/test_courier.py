@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -18,10 +20,13 @@ from tests.fixtures.deliveries import (
     given_deliveries,
     webhook,
 )
+from tests.fixtures.waiting import until
 
 from carpool_worker import database
 from carpool_worker.models import tables
 from carpool_worker.states import DeliveryState
+from carpool_worker.store.deliveries import receivers
+from carpool_worker.store.deliveries import rows as deliveries
 
 
 def test_what_is_due_reaches_its_receiver_signed_and_once(engine: sa.Engine, receiver: Any) -> None:
@@ -141,6 +146,76 @@ def test_a_hanging_receiver_does_not_delay_the_others(
     with database.read(engine) as connection:
         [parked] = connection.execute(sa.select(tables.parked_receivers)).all()
     assert parked.receiver == f"127.0.0.1:{receiver.port}"
+
+
+@pytest.mark.parametrize(
+    ("hanging", "parked"),
+    [(30, False), (300, False), (300, True)],
+    ids=["all its are loaded", "some of its are only claimed", "it is parked"],
+)
+def test_what_becomes_due_goes_out_while_only_a_hanging_receiver_is_waited_for(
+    engine: sa.Engine, receiver: Any, monkeypatch: pytest.MonkeyPatch, hanging: int, parked: bool
+) -> None:
+    # Given a run that has nothing to do but for a receiver that hangs, at once or after it was slow and is parked
+    over = threading.Event()
+
+    async def hang(request: web.Request) -> web.StreamResponse:
+        if parked and len(receiver.posts["/hanging"]) == 1:
+            await asyncio.sleep(1.1)
+            return web.Response()
+        await asyncio.to_thread(over.wait)
+        return web.Response()
+
+    monkeypatch.setattr("carpool_worker.pipeline.delivery.sending.SLOW_SECONDS", 1.0)
+    receiver.answers["/hanging"] = hang
+    given_deliveries(engine, *[webhook(receiver.url("/hanging"))] * hanging)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(deliver, engine, webhook_timeout=15)
+        try:
+            until(lambda: len(receiver.posts["/hanging"]) == 2 and are_parked(engine) == parked)
+
+            # When answers to another one become due, twice
+            for first, path in ((1_000, "/one"), (2_000, "/two")):
+                quick = webhook(receiver.url(path, host="localhost"))
+                given_deliveries(engine, *[quick] * 10, first=first)
+
+                # Then they are delivered meanwhile
+                until(lambda: len(receiver.posts[path]) == 10, within=10)  # noqa: B023
+                assert not run.done()
+        finally:
+            over.set()
+        run.result()
+    made = deliveries_by_id(engine).values()
+    assert sum(one.state is DeliveryState.DELIVERED for one in made if "localhost" in one.target) == 20
+
+
+def are_parked(engine: sa.Engine) -> bool:
+    with database.read(engine) as connection:
+        return connection.scalars(sa.select(tables.parked_receivers.c.receiver)).first() is not None
+
+
+def test_what_is_due_to_a_parked_receiver_hides_nothing_that_is_due_to_others(
+    engine: sa.Engine, receiver: Any
+) -> None:
+    # Given: a parked receiver has much that is due
+    parked = webhook(receiver.url("/parked"))
+    given_deliveries(engine, *[parked] * 300)
+    unparked_at = database.now() + 60_000
+    with database.write(engine) as connection:
+        receivers.park(connection, {f"127.0.0.1:{receiver.port}": (unparked_at, "slow")})
+
+    # When nothing else is, Then a courier has nothing to do until then
+    assert deliver(engine) == 0
+    with database.read(engine) as connection:
+        assert not deliveries.due(connection, database.now())
+        assert deliveries.next_due(connection, database.now()) == unparked_at
+
+    # When something becomes due to another one, Then it is delivered
+    given_deliveries(engine, *[webhook(receiver.url("/quick", host="localhost"))] * 10, first=1_000)
+    with database.read(engine) as connection:
+        assert deliveries.due(connection, database.now())
+    assert deliver(engine) == 10
+    assert (len(receiver.posts["/quick"]), len(receiver.posts["/parked"])) == (10, 0)
 
 
 def test_no_answer_and_no_secret_shows_up_in_the_log(
