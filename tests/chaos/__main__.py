@@ -16,7 +16,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
-from tests.chaos import api_keys, bystanders, crash_points, luck, outages, outages_of_databases, report
+from tests.chaos import (
+    api_keys,
+    bystanders,
+    crash_points,
+    frozen,
+    luck,
+    outages,
+    outages_of_databases,
+    report,
+)
 from tests.chaos.runs import Runs
 from tests.chaos.scenario import BOTH, SCENARIOS, Outcome, Scenario, run
 from tests.chaos.stack import Stack
@@ -25,7 +34,7 @@ from tests.chaos.time_limits import STOP_SECONDS
 from carpool_worker.formatting import age, counted
 from carpool_worker.units import SECOND
 
-ATTACKS = (crash_points, bystanders, api_keys, outages, outages_of_databases, luck)
+ATTACKS = (crash_points, frozen, bystanders, api_keys, outages, outages_of_databases, luck)
 """The modules whose scenarios are run."""
 
 WALKS = (crash_points.kill_child, crash_points.kill_worker, crash_points.terminate_worker)

@@ -32,6 +32,7 @@ from carpool_worker.pipeline.submission import cache_planner, rescuer
 from carpool_worker.policies import deliveries, in_doubt, retries
 from carpool_worker.processes.parent_death import end_with_parent
 from carpool_worker.prompt_cache import savings
+from carpool_worker.store.batches import in_doubt as in_doubt_rows
 
 SHORTENED: dict[ModuleType, dict[str, Any]] = {
     locks: {"LOCK_SECONDS": 2.0},
@@ -72,6 +73,9 @@ def at(point: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "term":
             os.kill(MAIN, signal.SIGTERM)
+        case "freeze":
+            points.freeze(point, os.getpid())
+            os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def caller() -> str:
@@ -126,6 +130,7 @@ def make_porous() -> None:
     """Put points around every outside effect."""
     porous(DefaultDialect, "do_commit", lambda *_: "commit")
     porous(httpx2.HTTPTransport, "handle_request", call)
+    porous(in_doubt_rows, "is_submitting", lambda *_: "look")
     porous(Script, "__call__", lambda *_: "script")
     porous(redis.client.Pipeline, "execute", lambda *_: "pipeline")
     porous(celery.Celery, "send_task", lambda self, name, *_: f"sending {name}")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-MODES = ("child", "worker", "term")
-"""kill -9 of the process itself, kill -9 of its worker with all children, SIGTERM for its worker."""
+MODES = ("child", "worker", "term", "freeze")
+"""kill -9 of the process itself, kill -9 of its worker with all children, SIGTERM for its worker, SIGSTOP of itself."""
 
 
 class Points:
@@ -18,7 +18,7 @@ class Points:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("seen", "armed", "struck"):
+        for name in ("seen", "armed", "struck", "frozen"):
             (folder / name).mkdir(parents=True, exist_ok=True)
 
     def arm(self, names: Iterable[str], mode: str) -> None:
@@ -41,6 +41,15 @@ class Points:
         except FileNotFoundError:
             return None
         return struck.read_text()
+
+    def freeze(self, name: str, pid: int) -> None:
+        """Record that a process is about to stop itself at a point."""
+        (self.folder / "frozen" / name).write_text(str(pid))
+
+    @property
+    def frozen(self) -> dict[str, int]:
+        """The points at which a process has stopped itself, and its process id."""
+        return {path.name: int(path.read_text() or 0) for path in (self.folder / "frozen").iterdir()}
 
     @property
     def seen(self) -> list[str]:

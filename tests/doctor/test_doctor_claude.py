@@ -27,7 +27,15 @@ def test_a_missing_key_is_found_and_the_simulator_is_named_where_there_is_one(do
 
 @pytest.mark.parametrize(
     ("status", "part"),
-    [(401, "valid"), (402, "billing"), (403, "workspace"), (429, "wait"), (529, "outages")],
+    [
+        (401, "valid"),
+        (402, "billing"),
+        (403, "workspace"),
+        (404, "docs/relays.md"),
+        (405, "docs/relays.md"),
+        (429, "wait"),
+        (529, "outages"),
+    ],
 )
 def test_a_key_that_is_refused_is_found(
     doctor: Doctor, simulator: RemoteSimulator, status: int, part: str

@@ -14,7 +14,7 @@ from carpool_worker.claude.client import Claude
 from carpool_worker.claude.credentials import Credentials
 from carpool_worker.database import now, open_engine, write
 from carpool_worker.models.tables import batches
-from carpool_worker.simulator import RemoteSimulator
+from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.store.batches.filling import FRESH, new_id
 
 
@@ -76,3 +76,15 @@ def test_without_a_key_nothing_is_said_of_what_it_sees(
     monkeypatch.delenv("ANTHROPIC_API_KEY")
 
     assert [one for one in doctor() if one["check"] == "keys"] == []
+
+
+def test_a_list_that_does_not_show_our_batch_is_found(
+    doctor: Doctor, made: tuple[sa.Engine, str], simulator: RemoteSimulator
+) -> None:
+    doctor.set(ANTHROPIC_API_KEY="sk-ours")
+    doctor.finds("keys", "ok", "a key of it sees its newest batch")
+    simulator.arm(Fault(operation="list", kind="stub", times=9))
+
+    one = doctor.finds("keys", "wrong", f"the list of batches does not show {made[1]}, which is there")
+
+    assert "docs/relays.md" in one.mend

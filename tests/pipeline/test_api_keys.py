@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from tests.fixtures.agents import GIVE_UP_AT_ONCE, MODEL, Carpool, request
-from tests.fixtures.doubts import LOST, NOT_MADE, assert_each_ran_once, given_doubts
+from tests.fixtures.doubts import (
+    LOST,
+    NOT_MADE,
+    assert_each_ran_once,
+    claude_ids,
+    given_doubts,
+    post_as_a_stranger,
+)
 from tests.fixtures.queries import batch_states, request_states
 from tests.fixtures.waiting import until
 
 from carpool import Producer
+from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.claude.credentials import Credentials
 from carpool_worker.database import now, read
 from carpool_worker.pipeline.collection import collector, poller, recognition
-from carpool_worker.pipeline.submission import rescuer
+from carpool_worker.pipeline.submission import rescuer, submitter
 from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.settings import read_settings
 from carpool_worker.simulator import Fault, RemoteSimulator
@@ -176,6 +184,29 @@ def test_results_that_another_key_may_not_see_are_not_gone(
     # When one of its workspace does, Then they are read
     assert collected(carpool, key(ROLLED))
     assert request_states(carpool.engine) == ["completed"]
+
+
+def test_a_doubt_adopts_nothing_of_another_workspace(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, key: Connect
+) -> None:
+    # Given two creates in doubt, one in each workspace, and a stranger of their size in the first
+    simulator.arm(LOST, NOT_MADE)
+    given_doubts(carpool, producer, MODEL)
+    old, carpool.claude = carpool.claude, key(ELSEWHERE)
+    first, second = given_doubts(carpool, producer, f"{MODEL}-2")
+    [made] = old.list_newest({})
+    post_as_a_stranger(old)
+
+    class Late(Claude):
+        """While it lists, the first one's answer comes after all."""
+
+        def list_newest(self, headers: Mapping[str, str]) -> Iterator[RemoteBatch]:
+            yield from list(super().list_newest(headers))
+            submitter.accept(carpool.engine, first, made)
+
+    # When the first is searched for, Then the second takes nothing that is there
+    assert rescued(carpool, Late(credentials=Credentials(api_key=OLD))) == []
+    assert claude_ids(carpool) == {first: made.id, second: None}
 
 
 def test_workers_with_different_keys_of_one_workspace_need_no_help(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -46,7 +47,8 @@ def test_an_answer_that_was_made_is_dropped_and_its_cost_reported(
     assert states_of(carpool, ids) == ["completed", "canceled"]
     told = answer_to(carpool, ids[1])
     assert (told.state, told.outcome) == ("canceled", "canceled")
-    assert bytes(told.message) == bytes(told.error) == b"null"
+    assert bytes(told.message) == b"null"
+    assert json.loads(bytes(told.error))["type"] == "canceled"
     [entry] = [entry for entry in simulator.ledger_entries() if entry["custom_id"] == ids[1]]
     assert told.usage == Usage(entry["input_tokens"], entry["output_tokens"])
     tokens = Tokens(entry["input_tokens"], entry["output_tokens"])

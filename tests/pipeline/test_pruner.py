@@ -28,7 +28,7 @@ from carpool.contract import WAITS, Wait, encode_wait, to_json
 from carpool.results import Result
 from carpool_worker.database import now, read, write
 from carpool_worker.models import Cancellation, DailyUsage, DeliveryAttempt
-from carpool_worker.models.tables import requests, segments
+from carpool_worker.models.tables import requests, segments, unowned
 from carpool_worker.pipeline import pruner
 from carpool_worker.pipeline.delivery.channels import reply
 from carpool_worker.states import FINAL_DELIVERY_STATES, DeliveryState, RequestState
@@ -37,6 +37,7 @@ from carpool_worker.store.deliveries import dead_letters
 from carpool_worker.store.deliveries.dead_letters import DeliveryFilter
 from carpool_worker.store.requests.answers import load_answers
 from carpool_worker.store.requests.rows import UNBATCHED
+from carpool_worker.units import DAY
 
 PARAMS_DAYS, ANSWERS_DAYS = 7.0, 29.0
 FINAL = (RequestState.COMPLETED, RequestState.DISCARDED, RequestState.CANCELED)
@@ -79,7 +80,13 @@ def test_params_go_after_a_week_and_answers_after_four(engine: sa.Engine) -> Non
 
     # Then
     assert (kept(engine, "params"), kept(engine, "answers")) == ([0], [0, 1, 2])
-    assert dropped == {"params": 3, "answers": 1, "delivery_attempts": 0, "cancellations": 0}
+    assert dropped == {
+        "params": 3,
+        "answers": 1,
+        "delivery_attempts": 0,
+        "cancellations": 0,
+        "unowned_batches": 0,
+    }
 
 
 def test_what_never_was_in_a_batch_goes_as_what_was(engine: sa.Engine) -> None:
@@ -287,3 +294,23 @@ def test_a_producer_that_waits_for_a_pruned_answer_gets_the_reason(engine: sa.En
 
     # Then
     assert Result.from_json(cast("bytes", pushed)).error == msgspec.json.decode(PRUNED, type=AnswerError)
+
+
+def test_strangers_are_forgotten_after_a_month_and_orphans_are_kept(engine: sa.Engine) -> None:
+    long_ago = now() - 30 * DAY
+    strangers = [
+        {"claude_id": name, "batch_id": owner, "found_at": at, "headers": "{}"}
+        for name, owner, at in (
+            ("msgbatch_old", None, long_ago),
+            ("msgbatch_new", None, now()),
+            ("msgbatch_orphan", "b" * 32, long_ago),
+        )
+    ]
+    with write(engine) as connection:
+        connection.execute(sa.insert(unowned), strangers)
+
+    assert pruner.prune(engine, 7, 29)["unowned_batches"] == 1
+
+    with read(engine) as connection:
+        kept = set(connection.scalars(sa.select(unowned.c.claude_id)))
+    assert kept == {"msgbatch_new", "msgbatch_orphan"}

@@ -155,7 +155,9 @@ def test_in_memory_what_is_canceled_ends_so_at_no_cost(params: dict[str, Any]) -
             None,
             None,
         )
-        assert (result.message, result.error) == (None, None)
+        assert result.message is None
+        assert result.error
+        assert result.error.type == "canceled"
     body, headers = producer.webhook(waiting, SECRET)
     assert webhooks.verify(body, headers, SECRET).state == "canceled"
     assert b'"request.canceled"' in body

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from carpool_worker.models import UnownedBatch
 from carpool_worker.store.batches.unseen import Unseen
 from carpool_worker.store.reports.status import Deliveries, Finished, WaitingCount
 from carpool_worker.views.accounts import Queue
@@ -51,6 +52,9 @@ def test_nothing_is_said_where_all_is_well_or_as_an_operator_wants_it() -> None:
     assert alerts(replace(WELL, queues={"default": Queue(100, 100)})) == []
 
 
+ORPHAN = UnownedBatch(claude_id="msgbatch_9", batch_id="b1", found_at=1)
+
+
 @pytest.mark.parametrize(
     ("status", "words"),
     [
@@ -62,6 +66,14 @@ def test_nothing_is_said_where_all_is_well_or_as_an_operator_wants_it() -> None:
         (replace(WELL, vitals=replace(WELL.vitals, quarantined=2)), "2 inbox entries could not be taken"),
         (paused(by_operator=False), "lane haiku is paused: 402 credit"),
         (replace(WELL, long_in_doubt=["b1"]), "batch b1 has been in doubt for too long"),
+        (
+            replace(WELL, orphans=[ORPHAN]),
+            "batch b1 has requests that msgbatch_9 has, too (not canceled yet)",
+        ),
+        (
+            replace(WELL, orphans=[ORPHAN.model_copy(update={"settled_at": 1})]),
+            "batch b1 has requests that msgbatch_9 has, too (canceled)",
+        ),
         (replace(WELL, unseen={None: Unseen(2, 1)}), "2 batches are seen by no API key of account default"),
         (replace(WELL, overdue=["b2"]), "batch b2 should have ended"),
         (replace(WELL, unread=["b3"]), "the results of batch b3 can't be read: carpool batches show b3"),

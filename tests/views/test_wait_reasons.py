@@ -88,6 +88,15 @@ def test_each_state_has_its_words(one: Batch, words: str) -> None:
     assert waits_for(one, CONTEXT) == words
 
 
+def test_in_a_fresh_workspace_it_says_that_it_takes_longer_and_what_ends_it() -> None:
+    doubted = batch(BatchState.SUBMITTING, submitting_at=NOON - 9_000, in_doubt_at=NOON)
+
+    assert waits_for(doubted, replace(CONTEXT, fresh={"b"})) == (
+        "Anthropic's list to show whether it was made, until 13:00:00 UTC, then it is sent again (so late as the list "
+        "has not shown any batch of ours yet; `carpool batches resolve` decides it)"
+    )
+
+
 def test_a_batch_that_may_be_posted_waits_for_a_worker_alone() -> None:
     assert waits_for(batch(BatchState.SEALED), replace(CONTEXT, admitted=("b",))) == "a worker to post it"
 

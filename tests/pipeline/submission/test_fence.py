@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.fixtures.agents import Carpool, request
 from tests.fixtures.doubts import assert_each_ran_once, claude_ids, rescue
+from tests.fixtures.metrics import scrape
 from tests.fixtures.queries import batch_ids
 
 from carpool import Producer
@@ -19,9 +20,12 @@ from carpool_worker.claude import fence as fences
 from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.claude.fence import HELD_BACK, UPLOAD_CHUNK, Fence, elapsed
+from carpool_worker.database import read
 from carpool_worker.exceptions import PostOvertaken
 from carpool_worker.pipeline.submission import orphans
+from carpool_worker.settings import read_settings
 from carpool_worker.simulator import Fault, RemoteSimulator, SimulatorOptions, running
+from carpool_worker.views.batches import find
 
 HOUR = 3_600
 
@@ -210,6 +214,12 @@ def test_what_gets_through_the_gap_is_canceled_at_once_and_its_id_is_kept(
     assert row.settled_at
     assert carpool.claude.retrieve(orphan, {}).processing_status in ("canceling", "ended")
     assert "batch posted twice" in caplog.text
+    with read(carpool.engine) as connection:
+        told = find(connection, read_settings(), batch_id).story
+    assert f"{orphan} found at Anthropic with its requests, too: posted late, and canceled" in {
+        event.words for event in told
+    }
+    assert scrape(carpool).value("batches_posted_twice_total") == 1
     carpool.until(lambda: len(slow.ledger_entries()) == 2)
     assert {entry["outcome"] for entry in slow.ledger_entries()} == {"canceled"}
 

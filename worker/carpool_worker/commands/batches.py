@@ -111,7 +111,6 @@ def resolve(batch: BatchId, not_made: NotMade = False, made: Made = None, yes: Y
     """
     if not_made == bool(made):
         raise typer.BadParameter("say either --not-made or --made msgbatch_…")
-    from carpool_worker.coordination.connections import claude
     from carpool_worker.database import engine
     from carpool_worker.operations import resolve as operation
     from carpool_worker.processes.preflight import check_tables
@@ -119,14 +118,14 @@ def resolve(batch: BatchId, not_made: NotMade = False, made: Made = None, yes: Y
 
     check_tables()
     doubted = operation.find_doubt(engine(), settings(), batch)
-    asked = claude(doubted.account)
-    if made:
-        moved = operation.declare_made(engine(), asked, doubted, made, actor=actor())
-        what = f"Batch {doubted.id} is {made}: its results are taken."
-    else:
-        confirm(f"Post the {doubted.request_count:,} requests of batch {doubted.id} once more?", yes)
-        moved = operation.declare_not_made(engine(), asked, settings(), doubted, actor=actor())
-        what = f"Batch {doubted.id} is posted again."
+    with operation.client_of(settings(), doubted) as asked:
+        if made:
+            moved = operation.declare_made(engine(), asked, doubted, made, actor=actor())
+            what = f"Batch {doubted.id} is {made}: its results are taken."
+        else:
+            confirm(f"Post the {doubted.request_count:,} requests of batch {doubted.id} once more?", yes)
+            moved = operation.declare_not_made(engine(), asked, settings(), doubted, actor=actor())
+            what = f"Batch {doubted.id} is posted again."
     typer.echo(what if moved else f"Batch {doubted.id} has moved on meanwhile.")
 
 

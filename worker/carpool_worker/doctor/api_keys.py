@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 import sqlalchemy as sa
 
@@ -18,10 +19,12 @@ from carpool_worker.policies.accounts import Accounts, shown
 from carpool_worker.policies.retries import RESULTS_KEPT
 from carpool_worker.store.batches import unseen
 from carpool_worker.store.reports import doctor
-from carpool_worker.units import SECOND
+from carpool_worker.units import SECOND, Milliseconds
 
 CHECK = "keys"
 MEND = "set the key of the workspace that made it, or name that among the account's retired_keys"
+
+UNLISTED = "something in between stubs, filters or keeps the list: docs/relays.md says what a relay needs"
 
 BLIND_STATUSES = REFUSED_STATUSES | {404}
 """The API's answers to a key that may not see a batch."""
@@ -56,6 +59,9 @@ def _newest(engine: sa.Engine, account: str | None, keys: Sequence[Credentials])
     sees = [_sees(one, claude_id, json.loads(headers)) for one in keys]
     if True in sees:
         yield ok(CHECK, f"account {shown(account)}: a key of it sees its newest batch, {claude_id}")
+        if _lists(keys[sees.index(True)], claude_id, json.loads(headers)) is False:
+            what = f"account {shown(account)}: the list of batches does not show {claude_id}, which is there"
+            yield wrong(CHECK, f"{what}: a lost post can't be found", UNLISTED)
     elif None not in sees:
         what = (
             f"account {shown(account)}: no key of it sees its newest batch, {claude_id}: another workspace?"
@@ -72,5 +78,18 @@ def _sees(credentials: Credentials, claude_id: str, headers: dict[str, str]) -> 
         return False if error.status in BLIND_STATUSES else None
     else:
         return True
+    finally:
+        claude.close()
+
+
+def _lists(credentials: Credentials, claude_id: str, headers: dict[str, str]) -> bool | None:
+    """Return whether the list shows a batch that is there; None if the API does not say."""
+    claude = Claude(credentials=credentials)
+    try:
+        made_at = claude.retrieve(claude_id, headers).created_at or Milliseconds(0)
+        recent = takewhile(lambda one: one.may_be_from(made_at), claude.list_newest(headers))
+        return any(remote.id == claude_id for remote in recent)
+    except ClaudeError:
+        return None
     finally:
         claude.close()

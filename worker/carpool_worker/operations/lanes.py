@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from celery import Celery
 
 from carpool_worker.database import now, write
-from carpool_worker.exceptions import WorkerError
+from carpool_worker.exceptions import LONGEST_MESSAGE, WorkerError
 from carpool_worker.flower import events
+from carpool_worker.outside_text import cleaned
 from carpool_worker.store.batches import filling, lane_pauses
 from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
@@ -81,7 +82,7 @@ def pause(engine: sa.Engine, lanes: Sequence[str], reason: str, *, actor: str) -
     with write(engine) as connection:
         for lane in lanes:
             _check_known(connection, lane)
-            lane_pauses.pause_by_operator(connection, lane, reason, now())
+            lane_pauses.pause_by_operator(connection, lane, cleaned(reason, LONGEST_MESSAGE), now())
     for lane in lanes:
         log.info("lane paused by operator", actor=actor, lane=lane)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
 import sqlalchemy as sa
 
 from carpool_worker.claude.client import Claude
+from carpool_worker.claude.credentials import DEFAULT, read_credentials
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError, WorkerError
 from carpool_worker.models import Batch
@@ -45,6 +49,14 @@ def find_doubt(engine: sa.Engine, settings: Settings, named: str) -> Batch:
     if batch.in_doubt_at is None and now() < after(Milliseconds(batch.submitting_at or 0), longest):
         raise NotInDoubt(f"batch {named} may be being posted at this moment: wait {longest:.0f} s")
     return batch
+
+
+@contextmanager
+def client_of(settings: Settings, batch: Batch) -> Iterator[Claude]:
+    """Yield a client with the key of a batch's account, or with the default one."""
+    own = [one for one in read_credentials(settings.accounts) if one.account == batch.account]
+    with closing(Claude(credentials=own[0] if own else DEFAULT)) as claude:
+        yield claude
 
 
 def declare_not_made(

@@ -28,6 +28,9 @@ STEP_ROWS = 1_000
 STEP_SEGMENTS = 20
 """What is deleted in one transaction: rows, or segments, each with up to 200 requests."""
 
+STRANGERS_DAYS = 29.0
+"""How long another program's batch is remembered, so that it is not looked into twice."""
+
 RowsStep = Callable[[sa.Connection, Milliseconds, int], int]
 SegmentsStep = Callable[[sa.Connection, Milliseconds, int, int], retention.Pruned]
 
@@ -44,6 +47,7 @@ def prune(
     run = PruningRun(engine)
     run.prune_rows("cancellations", retention.prune_cancellations, answers_days)
     run.prune_rows("delivery_attempts", retention.prune_attempts, answers_days)
+    run.prune_rows("unowned_batches", retention.prune_strangers, STRANGERS_DAYS)
     run.prune_segments("params", retention.prune_params, params_days)
     run.prune_segments("answers", retention.prune_answers, answers_days)
     if keys_days is not None:

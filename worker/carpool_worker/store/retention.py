@@ -22,6 +22,7 @@ from carpool_worker.models.tables import (
     requests,
     segments,
     tags,
+    unowned,
 )
 from carpool_worker.store.deliveries import coverage
 from carpool_worker.store.deliveries.dead_letters import REPLAY_LOCK
@@ -117,6 +118,13 @@ def prune_cancellations(connection: sa.Connection, before: Milliseconds, limit: 
     key = sa.tuple_(cancellations.c.request_id, cancellations.c.client)
     old = sa.select(*key.clauses).where(cancellations.c.requested_at <= before).limit(limit)
     return connection.execute(sa.delete(cancellations).where(key.in_(old))).rowcount
+
+
+def prune_strangers(connection: sa.Connection, before: Milliseconds, limit: int) -> int:
+    """Delete up to `limit` batches of other programs that were found before then; return how many."""
+    key = unowned.c.claude_id
+    old = sa.select(key).where(unowned.c.batch_id.is_(None), unowned.c.found_at <= before).limit(limit)
+    return connection.execute(sa.delete(unowned).where(key.in_(old))).rowcount
 
 
 def _members(connection: sa.Connection, query: sa.Select[Any]) -> Members:

@@ -131,7 +131,8 @@ def _settle(
     alike = [remote for remote in listing.remotes if remote.may_have(signature.request_count)]
     fitting = candidates_of(engine, listing, alike, owners, policy)
     candidates = [remote for remote in alike if any(remote.id in fits for fits in fitting.values())]
-    settled = _match(engine, claude, candidates, owners, signature.headers) if candidates else []
+    poster = doubted[0].poster
+    settled = _match(engine, claude, candidates, owners, signature.headers, poster) if candidates else []
     if _may_be_misadopted(engine, alike):
         return settled
     missing = [batch for batch in doubted if batch.id not in settled and not fitting.get(batch.id)]
@@ -144,9 +145,13 @@ def _match(
     candidates: Sequence[RemoteBatch],
     owners: Sequence[Batch],
     headers: dict[str, str],
+    poster: str | None,
 ) -> list[str]:
-    """Adopt the only candidate for its only possible owner; of several, adopt those whose results name their owner."""
-    if len(owners) == 1 and len(candidates) == 1:
+    """Adopt the only candidate for its only possible owner; of several, adopt those whose results name their owner.
+
+    An owner that another key has posted may be of another workspace than they are, so the results have to name it.
+    """
+    if len(owners) == 1 and len(candidates) == 1 and owners[0].poster == poster:
         [owner], [candidate] = owners, candidates
         return _adopt(engine, owner, candidate, in_doubt_at=owner.in_doubt_at or now())
     ended = [candidate for candidate in candidates if candidate.processing_status == "ended"]

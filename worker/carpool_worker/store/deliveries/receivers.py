@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from carpool.callbacks import Webhook, decode
 from carpool_worker.models.tables import deliveries, parked_receivers
+from carpool_worker.outside_text import cleaned
 from carpool_worker.store.upserts import upsert
 
 QUEUE = "queue:"
@@ -18,6 +19,9 @@ QUEUE = "queue:"
 
 SLOW = "slow"
 """Why a receiver is parked that hangs; any other reason is a sentence, for the operator."""
+
+LONGEST_REASON = 1_000
+"""Characters."""
 
 PORTS = {"https": 443, "http": 80}
 
@@ -52,7 +56,7 @@ def host_and_port(url: str) -> str:
 def park(connection: sa.Connection, given: Mapping[str, tuple[int, str]]) -> None:
     """Leave alone what is due to these receivers, whichever courier would claim it; given until when and why."""
     parked = [
-        {"receiver": one, "parked_until": until, "reason": reason}
+        {"receiver": one, "parked_until": until, "reason": cleaned(reason, LONGEST_REASON)}
         for one, (until, reason) in sorted(given.items())
     ]
     upsert(connection, parked_receivers, parked, replace=("parked_until", "reason"))
