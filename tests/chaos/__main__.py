@@ -24,6 +24,7 @@ from tests.chaos import (
     luck,
     outages,
     outages_of_databases,
+    relays,
     report,
 )
 from tests.chaos.runs import Runs
@@ -34,7 +35,7 @@ from tests.chaos.time_limits import STOP_SECONDS
 from carpool_worker.formatting import age, counted
 from carpool_worker.units import SECOND
 
-ATTACKS = (crash_points, frozen, bystanders, api_keys, outages, outages_of_databases, luck)
+ATTACKS = (crash_points, frozen, bystanders, api_keys, outages, outages_of_databases, relays, luck)
 """The modules whose scenarios are run."""
 
 WALKS = (crash_points.kill_child, crash_points.kill_worker, crash_points.terminate_worker)
