@@ -19,7 +19,7 @@ from carpool_worker.database import write
 from carpool_worker.models import tables
 from carpool_worker.pipeline.collection import collector
 from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
-from carpool_worker.pipeline.submission import submitter
+from carpool_worker.pipeline.submission import look, submitter
 from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.simulator import Fault
 from carpool_worker.store.batches import filling
@@ -56,15 +56,24 @@ def commit_the_intent_after_the_post(patch: Patch) -> None:
         intend(*intents.pop())
         return accept(engine, batch_id, remote)
 
+    patch.setattr(submitter, "_is_ours", lambda *_: True)  # the fence would let nothing pass
     patch.setattr(submitter, "_intend", intend_later)
     patch.setattr(submitter, "accept", accept_now)
 
 
 def send_again_at_once(patch: Patch) -> None:
+    look_away(patch)
+    patch.setattr(submitter, "_is_ours", lambda *_: True)
     patch.setattr(DoubtPolicy, "search_seconds", lambda *_: 0.0)
 
 
+def look_away(patch: Patch) -> None:
+    """Do without the look before a second post, which would find out that the first has made a batch."""
+    patch.setattr(look, "suspects", lambda *_: [])
+
+
 def take_a_timeout_for_a_refusal(patch: Patch) -> None:
+    look_away(patch)
     patch.setattr(client, "CERTAIN_STATUSES", client.CERTAIN_STATUSES | {504})
 
 
