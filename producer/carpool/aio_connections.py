@@ -22,15 +22,16 @@ class LoopConnections:
     def __init__(self, options: Options) -> None:
         self._redis = Redis.from_url(options.url, retry=Retry(*ONE_RETRY), **SOCKET)
         self._reader = Redis.from_url(options.url, retry=Retry(*NO_RETRY), **SOCKET)
+        self._is_closed = False
         self.appends = GroupedAppend(options, self.append)
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """Return a reply to each command, error replies as values; one round trip."""
-        return await _execute(self._redis, commands)
+        return await self._through(self._redis, commands)
 
     async def read(self, command: Command) -> list[Any]:
         """Return the reply to a command that blocks, an error reply as a value; it is never sent twice."""
-        return await _execute(self._reader, [command])
+        return await self._through(self._reader, [command])
 
     async def append(self, packer: Packer) -> None:
         """Send what the packer has closed, and wait until Redis has replied to everything.
@@ -46,8 +47,16 @@ class LoopConnections:
 
     async def close(self) -> None:
         """Close all connections."""
+        self._is_closed = True
         await self._redis.aclose()
         await self._reader.aclose()
+
+    async def _through(self, connection: Redis, commands: Sequence[Command]) -> list[Any]:
+        try:
+            return await _execute(connection, commands)
+        finally:
+            if self._is_closed:  # meanwhile, as the loop ends: redis-py may have connected again
+                await connection.aclose()
 
 
 class ConnectionsByLoop:

@@ -57,6 +57,7 @@ def commit_the_intent_after_the_post(patch: Patch) -> None:
         return accept(engine, batch_id, remote)
 
     patch.setattr(submitter, "_is_ours", lambda *_: True)  # the fence would let nothing pass
+    patch.setattr(look, "_lost", lambda *_: None)  # the look would find what the first post has made
     patch.setattr(submitter, "_intend", intend_later)
     patch.setattr(submitter, "accept", accept_now)
 
@@ -79,6 +80,7 @@ def take_a_timeout_for_a_refusal(patch: Patch) -> None:
 
 def adopt_the_first_candidate_unseen(patch: Patch) -> None:
     patch.setattr(collector, "_is_anothers", lambda *_: False)
+    patch.setattr(collector, "_count_missing", lambda *_: 0)  # a stranger's results would be read again and again
 
 
 def collect_what_was_collected(patch: Patch) -> None:
