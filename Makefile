@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 
-# Tests of a whole Carpool in its own processes, and those that walk every point at which it may crash.
+# Tests of a whole Carpool in its own processes, and those that attack it at every point and with inputs by chance.
 WHOLE := tests/acceptance tests/chaos/test_crash_points.py tests/model tests/papers/test_examples.py \
-	tests/papers/test_running.py
+	tests/papers/test_running.py tests/pipeline/test_side_by_side.py tests/pipeline/inbox/test_lies.py \
+	$(wildcard tests/pipeline/test_fuzz*.py tests/pipeline/*/test_fuzz*.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test acceptance coverage check chaos bench bench-million bench-growth diagrams clean setup

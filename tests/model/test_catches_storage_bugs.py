@@ -156,6 +156,7 @@ def acknowledge_after_a_rollback(patch: Patch) -> None:
 
 
 def take_a_segment_for_made_when_one_was_taken(patch: Patch) -> None:
+    patch.setattr(results, "CHUNK_LINES", 5)  # with fewer, each segment has one answer: failures are kept apart
     row = outcomes._row
 
     def all_made(claimed: Any, transition: Any, letters: bytearray, *rest: Any) -> ClaimOutcome:
@@ -167,6 +168,7 @@ def take_a_segment_for_made_when_one_was_taken(patch: Patch) -> None:
 
 
 def record_a_delivery_at_the_first_position(patch: Patch) -> None:
+    patch.setattr(results, "CHUNK_LINES", 5)  # with fewer, each segment has one answer: failures are kept apart
     settle = InFlight.settle
 
     def misplaced(self: InFlight, claim: OpenClaim, id_: str, position: int, sent: Sent) -> None:
