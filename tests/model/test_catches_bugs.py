@@ -80,7 +80,9 @@ def take_a_timeout_for_a_refusal(patch: Patch) -> None:
 
 def adopt_the_first_candidate_unseen(patch: Patch) -> None:
     patch.setattr(collector, "_is_anothers", lambda *_: False)
-    patch.setattr(collector, "_count_missing", lambda *_: 0)  # a stranger's results would be read again and again
+    patch.setattr(
+        collector, "_count_missing", lambda *_: 0
+    )  # a stranger's results would be read again and again
 
 
 def collect_what_was_collected(patch: Patch) -> None:

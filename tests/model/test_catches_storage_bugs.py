@@ -25,7 +25,7 @@ from carpool_worker.pipeline.collection.replies import packed
 from carpool_worker.pipeline.delivery.in_flight import InFlight, OpenClaim
 from carpool_worker.pipeline.inbox.packs import Pack
 from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
-from carpool_worker.policies.deliveries import Sent
+from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.states import DELIVER
 from carpool_worker.store import bulk
 from carpool_worker.store.deliveries import outcomes
@@ -156,7 +156,9 @@ def acknowledge_after_a_rollback(patch: Patch) -> None:
 
 
 def take_a_segment_for_made_when_one_was_taken(patch: Patch) -> None:
-    patch.setattr(results, "CHUNK_LINES", 5)  # with fewer, each segment has one answer: failures are kept apart
+    patch.setattr(
+        results, "CHUNK_LINES", 5
+    )  # with fewer, each segment has one answer: failures are kept apart
     row = outcomes._row
 
     def all_made(claimed: Any, transition: Any, letters: bytearray, *rest: Any) -> ClaimOutcome:
@@ -168,11 +170,14 @@ def take_a_segment_for_made_when_one_was_taken(patch: Patch) -> None:
 
 
 def record_a_delivery_at_the_first_position(patch: Patch) -> None:
-    patch.setattr(results, "CHUNK_LINES", 5)  # with fewer, each segment has one answer: failures are kept apart
+    patch.setattr(
+        results, "CHUNK_LINES", 5
+    )  # with fewer, each segment has one answer: failures are kept apart
     settle = InFlight.settle
 
     def misplaced(self: InFlight, claim: OpenClaim, id_: str, position: int, sent: Sent) -> None:
-        settle(self, claim, id_, position if claim.claimed.is_own else 0, sent)
+        is_made = sent.event is Event.ACCEPTED and not claim.claimed.is_own
+        settle(self, claim, id_, 0 if is_made else position, sent)
 
     patch.setattr(InFlight, "settle", misplaced)
 
