@@ -39,13 +39,10 @@ def claudes() -> list[Claude]:
 
 def claude(account: str | None = None) -> Claude:
     """Return the client that makes an account's batches; None: the default one."""
-    return next(
-        (one for one in claudes() if _makes_batches(one.credentials, account)), _claude(missing(account))
-    )
-
-
-def _makes_batches(credentials: Credentials, account: str | None) -> bool:
-    return credentials.account == account and not credentials.is_retired
+    for one in read_credentials(settings().accounts):
+        if one.account == account and not one.is_retired:
+            return _claude(one)
+    return _claude(missing(account))
 
 
 @cache
