@@ -77,6 +77,7 @@ def store_answers_at_their_neighbours_position(patch: Patch) -> None:
             yield one._replace(body=pack(rotated(unpack(one.body))))
 
     patch.setattr(segments, "packed_answers", misplaced)
+    patch.setattr(results, "CHUNK_LINES", 5)  # so that a segment has several, in whatever order they come
 
 
 def store_answers_for_several_callbacks_together(patch: Patch) -> None:
@@ -88,7 +89,7 @@ def store_answers_for_several_callbacks_together(patch: Patch) -> None:
         return insert(connection, alike, at)
 
     patch.setattr(endings, "_insert_answers", insert_together)
-    patch.setattr(results, "CHUNK_LINES", 5)
+    patch.setattr(results, "CHUNK_LINES", 5)  # so that a segment has several, in whatever order they come
 
 
 def store_answers_of_several_clients_together(patch: Patch) -> None:
@@ -98,7 +99,7 @@ def store_answers_of_several_clients_together(patch: Patch) -> None:
         return insert(connection, [one._replace(client=ended[0].client) for one in ended], at)
 
     patch.setattr(endings, "_insert_answers", insert_together)
-    patch.setattr(results, "CHUNK_LINES", 5)
+    patch.setattr(results, "CHUNK_LINES", 5)  # so that a segment has several, in whatever order they come
 
 
 def send_the_neighbours_answer(patch: Patch) -> None:
@@ -109,6 +110,7 @@ def send_the_neighbours_answer(patch: Patch) -> None:
             yield segment_id, rotated(all_)
 
     patch.setattr(sendable, "bodies", misread)
+    patch.setattr(results, "CHUNK_LINES", 5)  # so that a segment has several, in whatever order they come
 
 
 def push_the_neighbours_answer(patch: Patch) -> None:
@@ -117,6 +119,7 @@ def push_the_neighbours_answer(patch: Patch) -> None:
 
     pack_one = replies._packed
     patch.setattr(replies, "_packed", misread)
+    patch.setattr(results, "CHUNK_LINES", 5)  # so that a segment has several, in whatever order they come
 
 
 def drop_conflicts(patch: Patch) -> None:
@@ -156,9 +159,7 @@ def acknowledge_after_a_rollback(patch: Patch) -> None:
 
 
 def take_a_segment_for_made_when_one_was_taken(patch: Patch) -> None:
-    patch.setattr(
-        results, "CHUNK_LINES", 5
-    )  # with fewer, each segment has one answer: failures are kept apart
+    patch.setattr(results, "CHUNK_LINES", 5)  # so that a segment has several, in whatever order they come
     row = outcomes._row
 
     def all_made(claimed: Any, transition: Any, letters: bytearray, *rest: Any) -> ClaimOutcome:
@@ -170,9 +171,7 @@ def take_a_segment_for_made_when_one_was_taken(patch: Patch) -> None:
 
 
 def record_a_delivery_at_the_first_position(patch: Patch) -> None:
-    patch.setattr(
-        results, "CHUNK_LINES", 5
-    )  # with fewer, each segment has one answer: failures are kept apart
+    patch.setattr(results, "CHUNK_LINES", 5)  # so that a segment has several, in whatever order they come
     settle = InFlight.settle
 
     def misplaced(self: InFlight, claim: OpenClaim, id_: str, position: int, sent: Sent) -> None:
