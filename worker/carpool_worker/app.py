@@ -135,12 +135,19 @@ GC_THRESHOLDS = (50_000, 20, 50)
 """Objects made since the last look for cycles, then how many of those go before a look at older objects."""
 
 
+def look_for_cycles_rarely() -> None:
+    """Let the garbage collector look at few objects, and seldom.
+
+    What is loaded by now stays, so it need not be searched; and agents make tens of thousands of short-lived objects a
+    second without cycles: with Python's defaults, looking for cycles among them takes a fifth of their time.
+    """
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
 @signals.worker_process_init.connect
 def _after_fork(**_: Any) -> None:
     from carpool_worker.database import dispose_after_fork  # beat and Flower do without a database
 
     dispose_after_fork()
-    # What the parent loaded stays, so it need not be searched; and agents make tens of thousands of short-lived objects
-    # a second without cycles: with Python's defaults, looking for cycles among them takes a fifth of their time.
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    look_for_cycles_rarely()

@@ -27,6 +27,11 @@ CHUNK_BYTES = 8_000_000
 BOM = b"\xef\xbb\xbf"
 """UTF-8's byte order mark."""
 
+BEFORE, BETWEEN = b'{"custom_id":"', b'","result":'
+"""What the API writes before a line's custom_id, and between that and its result."""
+
+LONGEST_START = len(BEFORE) + 64 + len(BETWEEN)
+
 SUCCEEDED = "succeeded"
 """The one outcome that has a message."""
 
@@ -53,13 +58,6 @@ class _Answered(msgspec.Struct, frozen=True, gc=False):
     message: dict[str, msgspec.Raw]
 
 
-class WholeLine(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """One line of the results as the API writes it: these two fields, in this order, and no space between them."""
-
-    custom_id: str
-    result: ParsedResult
-
-
 class ResultLine(msgspec.Struct, frozen=True, gc=False):
     """One line of the results; `result` is kept as it came."""
 
@@ -68,7 +66,6 @@ class ResultLine(msgspec.Struct, frozen=True, gc=False):
 
 
 decode_line = msgspec.json.Decoder(ResultLine).decode
-decode_whole = msgspec.json.Decoder(WholeLine).decode
 decode_result = msgspec.json.Decoder(ParsedResult).decode
 decode_kind = msgspec.json.Decoder(ResultKind).decode
 _decode_answered = msgspec.json.Decoder(_Answered).decode
@@ -130,7 +127,7 @@ def read_chunk(lines: Sequence[bytes]) -> ReadChunk:
     blank = broken = strange = size = 0
     for line in lines:
         try:
-            custom_id, result = _read_whole(line) or _read(line)
+            custom_id, result = _read_plain(line) or _read(line)
             parsed = result.parsed
             if parsed.type != SUCCEEDED:
                 others[custom_id] = result
@@ -152,24 +149,24 @@ def read_chunk(lines: Sequence[bytes]) -> ReadChunk:
     return ReadChunk(succeeded, others, len(lines) - blank, broken, strange)
 
 
-def _read_whole(line: bytes) -> tuple[str, ReadResult] | None:
-    """Read a line at once, and cut the result's bytes out of it; None if it is not written as the API writes it."""
+def _read_plain(line: bytes) -> tuple[str, ReadResult] | None:
+    """Read a line that is written as the API writes it: the two fields, in this order, no space between; else None.
+
+    The result's bytes are cut out and decoded alone: as they are one JSON value, no field of the line comes twice.
+    """
+    end = line.find(BETWEEN, len(BEFORE), LONGEST_START)
+    if end < 0 or line[-1:] != b"}" or not line.startswith(BEFORE):
+        return None
+    custom_id, body = line[len(BEFORE) : end].decode(errors="replace"), line[end + len(BETWEEN) : -1]
+    if not NAME.fullmatch(custom_id):
+        return None
     try:
-        whole = decode_whole(line)
-        if not line.isascii():
-            line.decode()  # msgspec skips over most of the result: invalid UTF-8 would only show at the callback
+        parsed = decode_result(body)
+        if not body.isascii():
+            body.decode()  # msgspec skips over most of the result: invalid UTF-8 would only show at the callback
     except (ValueError, RecursionError):
         return None
-    start = len(whole.custom_id) + len(b'{"custom_id":"","result":')
-    is_plain = line[:start] == b'{"custom_id":"%b","result":' % whole.custom_id.encode()
-    body = line[start:-1]
-    # A field that comes twice would be cut out with the result.
-    is_one = (
-        body[:1] == b"{" and line[-2:] == b"}}" and b'"result"' not in body and b'"custom_id"' not in body
-    )
-    if not is_plain or not is_one or not NAME.fullmatch(whole.custom_id):
-        return None
-    return whole.custom_id, ReadResult(body, whole.result)
+    return (custom_id, ReadResult(body, parsed)) if body[:1] == b"{" and body[-1:] == b"}" else None
 
 
 def _read(line: bytes) -> tuple[str, ReadResult]:

@@ -60,14 +60,15 @@ def _copy(
 def one_of(
     connection: sa.Connection, column: sa.ColumnElement[Any], ids: Iterable[str]
 ) -> sa.ColumnElement[bool]:
-    """Return the condition that a column of ids is one of these, which may be thousands."""
+    """Return the condition that a column, of ids or of their text, is one of these, which may be thousands."""
     # A single parameter, so that neither database parses and caches a statement per number of ids. (psycopg would adapt
     # a list id by id; PostgreSQL's planner misjudges the size of a set that a function returns.)
+    is_text = not isinstance(column.type, Id)
     if is_postgres(connection):
         listed = sa.func.string_to_array(",".join(ids), ",", type_=sa.ARRAY(sa.Text))
-        return column == sa.any_(sa.cast(listed, sa.ARRAY(Id)))
+        return column == sa.any_(listed if is_text else sa.cast(listed, sa.ARRAY(Id)))
     each = sa.func.json_each(json.dumps(list(ids))).table_valued("value")
-    return column.in_(sa.select(sa.func.id_of(each.c.value, type_=Id)))
+    return column.in_(sa.select(each.c.value if is_text else sa.func.id_of(each.c.value, type_=Id)))
 
 
 def update_rows(

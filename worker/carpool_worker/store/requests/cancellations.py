@@ -16,6 +16,7 @@ from carpool.request_ids import RequestIds
 from carpool_worker.models.indexes import CANCEL_REQUESTED, RETRYABLE, UNFINISHED
 from carpool_worker.models.tables import batches, cancellations, requests, segments
 from carpool_worker.states import FINAL_REQUEST_STATES, BatchState, RequestState
+from carpool_worker.store.bulk import one_of
 from carpool_worker.store.requests.rows import among
 from carpool_worker.store.upserts import upsert
 
@@ -63,7 +64,7 @@ def remember(connection: sa.Connection, client: str, ids: Iterable[str], at: int
 def remembered(connection: sa.Connection, envelopes: Sequence[Envelope]) -> list[str]:
     """Return the ids of those requests whose client sent a cancel command before they arrived."""
     row = cancellations.c
-    one = row.request_id.in_([envelope.id for envelope in envelopes])
+    one = one_of(connection, row.request_id, (envelope.id for envelope in envelopes))
     every = sa.and_(row.request_id == ALL, row.client.in_({envelope.client for envelope in envelopes}))
     found = connection.execute(sa.select(cancellations).where(sa.or_(one, every)))
     requested_at = {(command.request_id, command.client): command.requested_at for command in found}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -83,9 +83,12 @@ def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dic
         .order_by(requests.c.id)
         .with_for_update()
     )
-    rows = connection.execute(waiting).all()
+    rows: Sequence[Any] = connection.execute(waiting).all()
     shared = segments.terms(connection, {row.segment_id for row in rows})
-    return {row.id: Pending._make((*row[:-1], shared[row.segment_id])) for row in rows}
+    return {
+        id_: Pending(id_, attempt, enqueued_at, metadata, cancel_requested_at, estimate, shared[segment_id])
+        for id_, attempt, enqueued_at, metadata, cancel_requested_at, estimate, segment_id in rows
+    }
 
 
 def sizes(
