@@ -17,6 +17,9 @@ from tests.bench.places import NewDatabase
 from tests.bench.progress import Bar
 from tests.bench.rows import Row, at_most
 
+from carpool_worker.database import write
+from carpool_worker.store import usage
+
 NEXT = 20_000
 FINISHED = (0, 1_000_000, 5_000_000)
 ROUNDS = 3
@@ -86,6 +89,8 @@ def _finish(engine: sa.Engine, beside: Servers) -> None:
     agents = Agents(engine, beside)
     agents.finish(payloads.prose(NEXT))
     agents.close()
+    with write(engine) as connection:
+        usage.roll_up(connection)  # as the stager does: the ledger grows by days, not by requests
 
 
 def _settle(engine: sa.Engine) -> None:
