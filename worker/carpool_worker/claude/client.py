@@ -22,6 +22,7 @@ from carpool_worker.claude.credentials import DEFAULT, Credentials
 from carpool_worker.claude.fence import Fence
 from carpool_worker.claude.rate_limit import RateLimit
 from carpool_worker.claude.result_lines import result_lines
+from carpool_worker.claude.sockets import drop_what_is_late
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError
 from carpool_worker.policies import in_doubt
 from carpool_worker.units import Milliseconds
@@ -70,7 +71,7 @@ class Claude:
         self.refused = False
         self.organization: str | None = None
         self.workspace: str | None = None
-        hooks = {"response": [self._learn]}
+        hooks = {"request": [drop_what_is_late], "response": [self._learn]}
         workspace = {WORKSPACE_HEADER: credentials.workspace} if credentials.workspace else {}
         self._client = anthropic.Anthropic(
             api_key=credentials.api_key,
