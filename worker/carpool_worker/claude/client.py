@@ -71,7 +71,6 @@ class Claude:
         self.refused = False
         self.organization: str | None = None
         self.workspace: str | None = None
-        hooks = {"request": [drop_what_is_late], "response": [self._learn]}
         workspace = {WORKSPACE_HEADER: credentials.workspace} if credentials.workspace else {}
         self._client = anthropic.Anthropic(
             api_key=credentials.api_key,
@@ -80,7 +79,9 @@ class Claude:
             max_retries=0,
             timeout=_timeout(in_doubt.READ_TIMEOUT),
             # A redirect is not followed: it would take the key to another address.
-            http_client=anthropic.DefaultHttpxClient(event_hooks=hooks, follow_redirects=False),
+            http_client=anthropic.DefaultHttpxClient(
+                event_hooks={"request": [drop_what_is_late], "response": [self._learn]}, follow_redirects=False
+            ),
         )
 
     def secret(self, headers: Mapping[str, str]) -> bytes:
