@@ -200,6 +200,7 @@ async def send(channel: Channel, letter: Letter) -> Sent:
             time_text(request.finished_at),
             answer_json(letter.content),
             request.trace,
+            request.retries or 0,
         )
         return await channel.send(outgoing)
     except Exception as error:
