@@ -286,6 +286,9 @@ FENCE: Rows = {
 RETRIES: Rows = {**FENCE, "requests": [one | {"retries": 1} for one in FENCE["requests"]]}
 """With the column of 0006."""
 
+AUDIT: Rows = {**RETRIES, "unowned_batches": [one | {"run_twice": 2} for one in RETRIES["unowned_batches"]]}
+"""With the column of 0007."""
+
 RENAMED: dict[str, dict[str, dict[str, str]]] = {}
 """The columns that a revision renamed, a table each, by the names they had before."""
 
@@ -309,4 +312,5 @@ ROWS: dict[str, Rows] = {
     "0004": RESULTS,
     "0005": FENCE,
     "0006": RETRIES,
+    "0007": AUDIT,
 }

@@ -75,6 +75,7 @@ class Settings(BaseSettings):
     poll_interval: Seconds = 30
     settle_interval: Seconds = SETTLE_INTERVAL
     fresh_settle_interval: Seconds = FRESH_INTERVAL
+    audit_days: Days = 3
     submit_timeout: Annotated[float, AfterValidator(check_submit_timeout), Field(gt=0)] = 600
     claim_interval: Seconds = 30
     queue_limit: int = Field(default=START_QUEUE_LIMIT, ge=1)

@@ -93,7 +93,11 @@ def _of_batches(status: Status) -> Iterator[Alert]:
             if orphan.settled_at
             else "not canceled yet"
         )
-        sentence = f"batch {orphan.batch_id} has requests that {orphan.claude_id} has, too ({how})"
+        if orphan.run_twice:
+            ran = counted(orphan.run_twice, "request ran", "requests ran")
+            sentence = f"{ran} twice: of batch {orphan.batch_id}, and in {orphan.claude_id} ({how})"
+        else:
+            sentence = f"batch {orphan.batch_id} has requests that {orphan.claude_id} has, too ({how})"
         command = f"carpool batches show {orphan.batch_id}"
         yield Alert(AlertKind.POSTED_TWICE, sentence, command, orphan.batch_id)
     for batch_id in status.long_in_doubt:
