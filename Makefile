@@ -10,8 +10,12 @@ WHOLE := tests/acceptance tests/chaos/test_crash_points.py tests/model tests/pap
 	tests/papers/test_running.py tests/pipeline/test_side_by_side.py tests/pipeline/inbox/test_lies.py \
 	$(wildcard tests/pipeline/test_fuzz*.py tests/pipeline/*/test_fuzz*.py)
 
+# Tests that show what a pooler would break: every statement of the stores, and the way of a request.
+POOLED := tests/store tests/pipeline/test_the_way_of_a_request.py tests/pipeline/test_canceling_what_was_sent.py \
+	tests/pipeline/batching tests/pipeline/collection/test_collector.py
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test acceptance coverage check chaos bench bench-million bench-growth diagrams clean setup
+.PHONY: help demo test acceptance coverage check chaos pgbouncer bench bench-million bench-growth diagrams clean setup
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +62,12 @@ check: $(READY)  ## Everything static: ruff (lint, format), mypy strict, import-
 
 chaos: $(READY)  ## Attack the promises with real crashes and outages, and count what became of them (CHAOS='--help')
 	@$(BIN)/python -m tests.chaos $(CHAOS)
+
+pgbouncer: $(READY)  ## Run tests of the database behind a real PgBouncer in transaction mode (Debian's package)
+	@PATH="$$PATH:/usr/sbin" command -v pgbouncer > /dev/null || \
+		{ echo "PgBouncer is not installed: apt-get install pgbouncer"; exit 1; }
+	@CARPOOL_TESTS_BEHIND=pgbouncer CARPOOL_DATABASE_POOLER=transaction \
+		$(BIN)/python -m pytest -n 2 -k "not sqlite" $(POOLED)
 
 bench: $(READY)  ## Measure each stage and the whole way, against the bare cost of the same work (BENCH='--help')
 	@$(BIN)/python -m tests.bench $(BENCH)

@@ -92,6 +92,39 @@ def test_a_request_that_is_retried_is_answered_and_delivered_again(
     assert [b"request.discarded" in body for body in bodies] == [True, False]
     assert b"request.completed" in bodies[1]
 
+    # Then a receiver that drops the webhook-ids it has seen lets the second in, and both name the request
+    assert [headers["webhook-id"] for headers, _ in receiver.posts["/claude"]] == [id_, f"{id_}-2"]
+    assert all(f'"id":"{id_}"'.encode() in body for body in bodies)
+
+
+def test_each_retry_has_its_own_webhook_id_and_each_try_of_one_the_same(
+    carpool: Carpool,
+    producer: Producer,
+    simulator: RemoteSimulator,
+    receiver: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a request that fails in each of three lives, and a receiver that refuses the first try of each
+    monkeypatch.setenv("CARPOOL_WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8")
+    monkeypatch.setenv("CARPOOL_WEBHOOK_SECRET", "whsec_" + "A" * 32)
+    settings.cache_clear()
+    id_ = given_discarded(carpool, producer, simulator, callback=Webhook(receiver.url("/claude")))
+    simulator.script(TROUBLE)
+
+    # When
+    for life in range(3):
+        if life:
+            succeeded("retry", id_, "--yes")
+            carpool.until(lambda: carpool.ended(2))
+        for answer in (500, 200):
+            receiver.answer("/claude", answer)
+            carpool.change("UPDATE deliveries SET state = 'available' WHERE state = 'retryable'")
+            courier.deliver(carpool.engine, celery, settings())
+
+    # Then
+    ids = [headers["webhook-id"] for headers, _ in receiver.posts["/claude"]]
+    assert ids == [id_, id_, f"{id_}-2", f"{id_}-2", f"{id_}-3", f"{id_}-3"]
+
 
 def test_it_asks_first_and_wants_to_know_which(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator

@@ -43,3 +43,13 @@ def test_a_url_that_was_stopped_is_found(doctor: Doctor, sqlite_url: str) -> Non
     engine.dispose()
 
     doctor.finds("webhooks", "warning", "https://example.com/hook")
+
+
+def test_a_url_that_takes_nothing_for_minutes_is_found(doctor: Doctor, sqlite_url: str) -> None:
+    engine = open_engine(sqlite_url)
+    with write(engine) as connection:
+        failing = endpoints.Health(frozenset(), frozenset({"https://example.com/down"}), frozenset())
+        endpoints.record_health(connection, failing, 10**9, now() - endpoints.FAILING)
+    engine.dispose()
+
+    doctor.finds("webhooks", "warning", "take no deliveries (1), such as https://example.com/down")

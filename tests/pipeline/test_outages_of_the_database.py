@@ -17,7 +17,7 @@ from tests.fixtures.agents import request
 from tests.fixtures.waiting import until
 
 from carpool import Producer
-from carpool_worker import database
+from carpool_worker import engines
 from carpool_worker.database import open_engine, write
 from carpool_worker.pipeline.batching import aggregator
 from carpool_worker.pipeline.inbox.stream import Inbox
@@ -148,7 +148,7 @@ def carpool(carpool: AnyCarpool) -> Carpool:
 @pytest.fixture
 def engine(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.Engine]:
     """As elsewhere, but a SQLite writer soon gives up."""
-    monkeypatch.setattr(database, "SQLITE_BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(engines, "SQLITE_BUSY_TIMEOUT", 0.05)
     monkeypatch.setattr(rescuer, "HEADSTART", 0)
     impatient = open_engine(engine.url.render_as_string(hide_password=False))
     yield impatient

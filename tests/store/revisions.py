@@ -283,6 +283,12 @@ FENCE: Rows = {
 }
 """With the tables of 0005."""
 
+RETRIES: Rows = {**FENCE, "requests": [one | {"retries": 1} for one in FENCE["requests"]]}
+"""With the column of 0006."""
+
+AUDIT: Rows = {**RETRIES, "unowned_batches": [one | {"run_twice": 2} for one in RETRIES["unowned_batches"]]}
+"""With the column of 0007."""
+
 RENAMED: dict[str, dict[str, dict[str, str]]] = {}
 """The columns that a revision renamed, a table each, by the names they had before."""
 
@@ -305,4 +311,6 @@ ROWS: dict[str, Rows] = {
     "0003": ACCOUNTS,
     "0004": RESULTS,
     "0005": FENCE,
+    "0006": RETRIES,
+    "0007": AUDIT,
 }

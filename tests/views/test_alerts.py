@@ -82,6 +82,14 @@ ORPHAN = UnownedBatch(claude_id="msgbatch_9", batch_id="b1", found_at=1)
             replace(WELL, deliveries=WELL.deliveries._replace(stopped_endpoints=1)),
             "1 webhook URL is stopped",
         ),
+        (
+            replace(WELL, deliveries=WELL.deliveries._replace(failing_endpoints=2)),
+            "2 receivers have taken no delivery for minutes",
+        ),
+        (
+            replace(WELL, orphans=[ORPHAN.model_copy(update={"run_twice": 3, "is_lost": True})]),
+            "3 requests ran twice: of batch b1, and in msgbatch_9 (the tables have lost rows)",
+        ),
     ],
 )
 def test_each_trouble_is_one_sentence(status: Status, words: str) -> None:

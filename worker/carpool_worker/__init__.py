@@ -17,7 +17,7 @@ Beside them, `pipeline.pruner` deletes contents and keys once their retention is
 Below the stages:
 
 - `policies`, `money`, `prompt_cache` and `states` are pure decisions: no database, no Redis, no network.
-- `store` has all SQL, `models` the tables, `migrations` their history, `database` the engine.
+- `store` has all SQL, `models` the tables, `migrations` their history, `database` transactions, `engines` connections.
 - `claude` is the client of Anthropic's API; `coordination` is what processes share through Redis.
 - `telemetry` writes logs and traces, `transition_log` a line for each transition once it is committed.
 - `units` are the types of numbers, and `formatting` prints them; `outside_text` cleans what others wrote; `settings`,

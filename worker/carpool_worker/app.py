@@ -34,6 +34,9 @@ RESCUE_INTERVAL = 10.0
 PRUNE_INTERVAL = 60.0
 """Seconds between ticks of the rescuer, at most, and of the pruner."""
 
+AUDIT_INTERVAL = 3_600.0
+"""Seconds between audits of Anthropic's list."""
+
 MOST_MEMORY = 200_000
 """Kilobytes of resident memory; a child that has more is replaced when its task is done."""
 
@@ -102,6 +105,7 @@ def schedule(settings: Settings) -> dict[str, Any]:
         "poll": ("poll", settings.poll_interval),
         "rescue": ("poll", min(RESCUE_INTERVAL, settings.settle_interval)),
         "prune": ("poll", PRUNE_INTERVAL),
+        "audit": ("poll", AUDIT_INTERVAL),
     }
     return {
         f"carpool.{task}": {

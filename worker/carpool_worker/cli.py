@@ -20,6 +20,7 @@ from carpool_worker.commands.doctor import doctor
 from carpool_worker.commands.enqueue import enqueue
 from carpool_worker.commands.metrics import metrics
 from carpool_worker.commands.purge import purge
+from carpool_worker.commands.reconcile import reconcile
 from carpool_worker.commands.results import results
 from carpool_worker.commands.retry import retry
 from carpool_worker.commands.simulator import simulator
@@ -92,7 +93,7 @@ COMMANDS: dict[str, Sequence[Callable[..., None]]] = {
         *(demo, up, processes.migrate, processes.worker, processes.beat, processes.flower),
         *(metrics, simulator),
     ),
-    "Look": (status, doctor, lanes.lanes),
+    "Look": (status, doctor, lanes.lanes, reconcile),
     "Act": (lanes.flush, lanes.pause, lanes.resume, cancel, retry, purge),
     "Files and money": (enqueue, results, usage, advise),
 }

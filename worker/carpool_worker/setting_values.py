@@ -6,7 +6,7 @@ import json
 import re
 from base64 import b64decode
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 from pydantic_settings import NoDecode
@@ -16,6 +16,9 @@ from carpool_worker.policies.windows import parse
 
 LONGEST_SUBMIT_TIMEOUT = 1_500.0
 """Seconds: the task that posts a batch must be over long before Redis delivers its message again, after an hour."""
+
+Pooler = Literal["none", "transaction"]
+"""What stands between Carpool and PostgreSQL: nothing, or a pooler that lends connections by the transaction."""
 
 PROXY = re.compile(r"((https?|socks5h)://([!-.0-?A-~]+@)?([\w.-]+|\[[\da-f:]+])(:\d{1,5})?/?)?", re.A | re.I)
 

@@ -35,6 +35,7 @@ from carpool_worker.setting_values import (
     Names,
     Networks,
     NotNegative,
+    Pooler,
     Schedule,
     Seconds,
     Secrets,
@@ -64,6 +65,7 @@ class Settings(BaseSettings):
     redis_url: Annotated[str, AfterValidator(check_url)] = "redis://127.0.0.1:6379/0"
     broker_url: Annotated[str, AfterValidator(check_broker_url)] = ""  # "": redis_url
     database_url: str = "sqlite:///.carpool/carpool.db"
+    database_pooler: Pooler = "none"
     inbox_shards: int = Field(default=1, ge=1, le=MAX_SHARDS)
 
     flush_count: int = Field(default=API_MAX_REQUESTS, ge=1, le=API_MAX_REQUESTS)
@@ -73,6 +75,7 @@ class Settings(BaseSettings):
     poll_interval: Seconds = 30
     settle_interval: Seconds = SETTLE_INTERVAL
     fresh_settle_interval: Seconds = FRESH_INTERVAL
+    audit_days: Days = 3
     submit_timeout: Annotated[float, AfterValidator(check_submit_timeout), Field(gt=0)] = 600
     claim_interval: Seconds = 30
     queue_limit: int = Field(default=START_QUEUE_LIMIT, ge=1)

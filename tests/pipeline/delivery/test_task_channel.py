@@ -47,6 +47,22 @@ def test_the_answer_arrives_as_the_tasks_one_argument_on_its_queue(redis_url: st
     arguments: Any = json.loads(message.body)[0]
     assert message.headers["task"] == "billing.on_answer"
     assert arguments == [{"id": "1", "cost": "0.1"}]
+    assert message.headers["delivery_id"] == "a" * 32
+    app.close()
+
+
+def test_a_retried_requests_task_has_another_delivery_id(redis_url: str) -> None:
+    # Given
+    app = celery.Celery(broker=redis_url)
+
+    # When
+    send(app, outgoing("billing.on_answer")._replace(retries=2))
+
+    # Then
+    with app.connection_for_read() as connection, connection.SimpleQueue("billing") as queue:
+        message = queue.get(timeout=10)
+        message.ack()
+    assert message.headers["delivery_id"] == "a" * 32 + "-3"
     app.close()
 
 

@@ -81,7 +81,9 @@ def show(request: RequestId, as_json: Json = False) -> None:
 
 @app.command()
 def endpoints(as_json: Json = False) -> None:
-    """List the webhook URLs that fail, and those that were stopped: by a 410, or after `webhook_stop_days`.
+    """List the receivers that fail, and the webhook URLs that were stopped: by a 410, or after `webhook_stop_days`.
+
+    A queue of tasks, `queue:NAME`, fails if the broker does not take its messages.
 
     A stopped one gets nothing until it is started again: `carpool deliveries replay --endpoint URL`.
     """
@@ -123,9 +125,9 @@ def _show_table(found: Sequence[DeliveryView]) -> None:
 
 def _show_endpoints(found: Sequence[EndpointView]) -> None:
     if not found:
-        typer.echo("No webhook fails.")
+        typer.echo("No receiver fails.")
         return
-    columns = ("Failing since", "Stopped", "Dead letters", "URL, and why it was stopped")
+    columns = ("Failing since", "Stopped", "Dead letters", "URL or queue, and why it was stopped")
     lines = [
         [
             time_or_absent(one.failing_since),

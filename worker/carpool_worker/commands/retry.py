@@ -39,8 +39,8 @@ def retry(
     alone without --even-paid. So is one whose params are no longer kept (params_retention_days), or that its client
     canceled. `carpool retry` bypasses the budget.
 
-    A callback that knows of the failure is called again, with the same webhook-id: a receiver that drops what it has
-    seen before must forget it first. Examples:
+    A callback that knows of the failure is called again. The webhook-id has another number at its end then, so that a
+    receiver that drops what it has seen before lets the new answer in. Examples:
 
         carpool requests --state discarded
         carpool retry 01a2030b867d76f384b2c810994db967

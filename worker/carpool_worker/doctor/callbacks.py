@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from carpool_worker.database import read
+from carpool_worker.database import now, read
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
+from carpool_worker.formatting import clock
 from carpool_worker.settings import Settings
 from carpool_worker.store.deliveries import endpoints
 from carpool_worker.store.reports import doctor
@@ -19,16 +20,30 @@ SEVERAL = 2
 
 
 def examine(engine: sa.Engine, settings: Settings) -> Iterator[Finding]:
-    """Examine the secrets and the stopped URLs."""
+    """Examine the secrets, and the receivers that are stopped or fail."""
     with read(engine) as connection:
         waits = doctor.waits_for_a_secret(connection)
-        stopped = [one.url for one in endpoints.troubles(connection) if one.stopped_at]
+        troubles = endpoints.troubles(connection)
+        at = now()
+    stopped = [one.url for one in troubles if one.stopped_at]
+    failing = [
+        one for one in troubles if not one.stopped_at and (one.failing_since or at) <= at - endpoints.FAILING
+    ]
     yield judge_secrets(len(settings.webhook_secret), waits)
     if stopped:
         what = (
             f"answers wait for URLs to which deliveries are stopped ({len(stopped):,}), such as {stopped[0]}"
         )
         yield warning(CHECK, what, "once they work again: carpool deliveries replay --endpoint URL")
+    if failing:
+        first = failing[0]
+        what = (
+            f"receivers take no deliveries ({len(failing):,}), such as {first.url}, since"
+            f" {clock(first.failing_since or at, at)}"
+        )
+        yield warning(
+            CHECK, what, "see why: carpool deliveries --state retryable, carpool deliveries show REQUEST"
+        )
 
 
 def judge_secrets(secrets: int, waits: bool) -> Finding:

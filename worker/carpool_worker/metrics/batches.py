@@ -75,6 +75,8 @@ def _troubles(readings: Readings) -> Iterator[Metric]:
         "Batches at Anthropic with requests of ours that another batch has, too: they may be paid for twice."
     )
     yield counter("batches_posted_twice", text, (), [((), readings.orphans)])
+    text = "Requests that such a batch has answered, besides their own: they were paid for there, too."
+    yield counter("requests_run_twice", text, (), [((), readings.run_twice)])
     yield one("batches_overdue", "Batches that Anthropic should have ended by now.", readings.overdue)
     text = "Batches that no API key of their account may see: is the key of another workspace?"
     hidden = [((shown(account),), row.batches) for account, row in readings.unseen.items()]

@@ -87,6 +87,8 @@ def of_deliveries(deliveries: Deliveries, tries: Iterable[Tries], at: int) -> It
     yield one(
         "endpoints_stopped", "Webhook URLs to which deliveries are stopped.", deliveries.stopped_endpoints
     )
+    text = "Webhook URLs and queues that have taken no delivery for at least five minutes, though tried."
+    yield one("endpoints_failing", text, deliveries.failing_endpoints)
     text = f"Delivery attempts in the last hour, among the newest {NEWEST_TRIES:,}, by host and outcome."
     yield gauge("delivery_tries_lately", text, ("host", "outcome"), _by_host(list(tries)))
 

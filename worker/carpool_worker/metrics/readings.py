@@ -52,6 +52,7 @@ class Readings:
     lost: int
     unseen: Mapping[str | None, Unseen]  # by account: batches that no API key may see
     orphans: int  # ever found: batches at Anthropic with requests that others have, too
+    run_twice: int  # of their requests: those that are known to have been answered there
     overdue: int  # Anthropic should have ended them by now
     queues: Mapping[str, Queue]  # at Anthropic, by account
     longest_closed: int  # seconds: the longest that submit_windows stay closed
@@ -86,6 +87,7 @@ def read_tables(engine: sa.Engine, settings: Settings) -> Readings:
             unseen=unseen.by_account(connection),
             lost=sum(doubt_policy.gives_up_at(batch, batch.id in fresh) < at for batch in submitting),
             orphans=unowned.count_orphans(connection),
+            run_twice=unowned.sum_twice(connection),
             overdue=sum((batch.expires_at or at) < at for batch in batches.out(connection)),
             queues=accounts.queues(connection, settings),
             longest_closed=longest_closed(parse_all(settings.submit_windows), at // DAY),

@@ -13,7 +13,7 @@ from carpool_worker.units import DOLLAR
 
 
 class _NativeId(sa.types.UserDefinedType[str]):
-    """PostgreSQL's uuid. The driver reads it as 32 hex digits (see database.py) and accepts them."""
+    """PostgreSQL's uuid. The driver reads it as 32 hex digits (see engines.py) and accepts them."""
 
     cache_ok = True
     render_bind_cast = True

@@ -76,6 +76,9 @@ class Request(SQLModel, table=True):
     idempotency_key: str | None = None
     params_digest: bytes | None = None  # of a request with a key: SHA-256, the first 16 bytes
     trace: str | None = None  # W3C traceparent of the enqueue
+    retries: int | None = Field(
+        default=None, sa_column=sa.Column(sa.SmallInteger)
+    )  # how often an operator has had it run again after its end; None: never
     client_batch: str | None = None  # the id of the batch that its client made, at the gateway
     custom_id: str | None = None  # its client's name for it in that batch
 

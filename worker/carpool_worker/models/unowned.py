@@ -29,3 +29,6 @@ class UnownedBatch(SQLModel, table=True):
     settled_at: int | None = Field(
         default=None, sa_column=big()
     )  # when nothing was left to do about it: it is canceled, or has ended
+    run_twice: int | None = Field(
+        default=None, sa_column=big()
+    )  # how many requests of ours an orphan's results answer; None: they were not read yet

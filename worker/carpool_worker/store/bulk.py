@@ -12,6 +12,7 @@ import psycopg
 import sqlalchemy as sa
 
 from carpool_worker.database import is_postgres, psycopg_connection
+from carpool_worker.engines import is_pooled
 from carpool_worker.models.columns import Id
 
 SQLITE_VALUES = 4_000
@@ -115,7 +116,8 @@ def _update_postgres(
 def _copied(
     connection: sa.Connection, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]]
 ) -> str:
-    """Copy rows into a temporary table of this connection, and return its name.
+    """Copy rows into a temporary table of this connection, and return its name. Behind a pooler it ends with the
+    transaction, as the connection does.
 
     PostgreSQL knows nothing of its contents: without these settings it would read all of `table` for a hash join.
     """
@@ -123,8 +125,9 @@ def _copied(
         f"{table}_{zlib.crc32(','.join(columns).encode()):08x}"  # names of PostgreSQL are cut at 63 letters
     )
     types = "".join(f", {column} {kind}" for column, kind in columns.items())
+    at_commit = "DROP" if is_pooled(connection) else "DELETE ROWS"
     connection.exec_driver_sql(
-        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} (id uuid PRIMARY KEY{types}) ON COMMIT DELETE ROWS"
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} (id uuid PRIMARY KEY{types}) ON COMMIT {at_commit}"
     )
     connection.exec_driver_sql(f"DELETE FROM {name}")  # noqa: S608 - of an earlier call in this transaction
     connection.exec_driver_sql("SET LOCAL enable_hashjoin = off")

@@ -22,7 +22,7 @@ from carpool_worker.pipeline.delivery import courier
 from carpool_worker.pipeline.delivery.channels import reply
 from carpool_worker.pipeline.inbox import shards
 from carpool_worker.pipeline.inbox.stream import Inbox
-from carpool_worker.pipeline.submission import rescuer, submitter
+from carpool_worker.pipeline.submission import audit, rescuer, submitter
 from carpool_worker.pipeline.submission.admission import admitted
 from carpool_worker.settings import settings
 from carpool_worker.states import BatchState
@@ -31,6 +31,7 @@ from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.tasks import alarms, followups
 from carpool_worker.tasks.task_class import CarpoolTask
+from carpool_worker.units import DAY, Milliseconds
 
 GATHER_SECONDS = 0.1
 """While requests keep coming, the aggregator reads the inbox this often; then it leaves its process to other tasks."""
@@ -136,6 +137,14 @@ def rescue() -> None:
             followups.publish(rescued)
             alarms.wake_to_poll()
             alarms.look_again()
+
+
+@app.task(name="carpool.audit", base=CarpoolTask)
+def audit_lists() -> None:
+    """Compare Anthropic's list of the last days with the tables; beat sends it."""
+    with lock(server(), "audit") as acquired:
+        if acquired:
+            audit.audit(engine(), claudes(), Milliseconds(now() - round(settings().audit_days * DAY)))
 
 
 @app.task(name="carpool.prune", base=CarpoolTask)

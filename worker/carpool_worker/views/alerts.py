@@ -35,6 +35,7 @@ class AlertKind(StrEnum):
     BATCH_UNREAD = "batch_unread"
     DELIVERIES_GIVEN_UP = "deliveries_given_up"
     ENDPOINTS_STOPPED = "endpoints_stopped"
+    ENDPOINTS_FAILING = "endpoints_failing"
     QUEUE_FULL = "queue_full"
 
 
@@ -93,7 +94,11 @@ def _of_batches(status: Status) -> Iterator[Alert]:
             if orphan.settled_at
             else "not canceled yet"
         )
-        sentence = f"batch {orphan.batch_id} has requests that {orphan.claude_id} has, too ({how})"
+        if orphan.run_twice:
+            ran = counted(orphan.run_twice, "request ran", "requests ran")
+            sentence = f"{ran} twice: of batch {orphan.batch_id}, and in {orphan.claude_id} ({how})"
+        else:
+            sentence = f"batch {orphan.batch_id} has requests that {orphan.claude_id} has, too ({how})"
         command = f"carpool batches show {orphan.batch_id}"
         yield Alert(AlertKind.POSTED_TWICE, sentence, command, orphan.batch_id)
     for batch_id in status.long_in_doubt:
@@ -115,5 +120,9 @@ def _of_deliveries(status: Status) -> Iterator[Alert]:
     if stopped := status.deliveries.stopped_endpoints:
         sentence = counted(stopped, "webhook URL is stopped", "webhook URLs are stopped")
         yield Alert(AlertKind.ENDPOINTS_STOPPED, sentence, "carpool deliveries endpoints")
+    if failing := status.deliveries.failing_endpoints:
+        receivers = counted(failing, "receiver has", "receivers have")
+        sentence = f"{receivers} taken no delivery for minutes, each try fails"
+        yield Alert(AlertKind.ENDPOINTS_FAILING, sentence, "carpool deliveries endpoints")
     for reason in status.deliveries.full:
         yield Alert(AlertKind.QUEUE_FULL, reason.replace("not sent yet", "task callbacks wait"))

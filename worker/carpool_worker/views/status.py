@@ -160,6 +160,7 @@ def _delivery_facts(status: Status) -> dict[str, Any]:
         "dead": deliveries.dead,
         "dead_in_a_day": deliveries.dead_lately,
         "stopped_endpoints": deliveries.stopped_endpoints,
+        "failing_endpoints": deliveries.failing_endpoints,
         "full": list(deliveries.full),
     }
 

@@ -45,7 +45,8 @@ RECORD_SECONDS = 0.03
 """Between records: outcomes are written in groups."""
 
 CLAIM_SECONDS = 1.0
-"""Between claims once nothing is due but deliveries are still in flight."""
+"""Between claims once nothing is due, but deliveries are still in flight or wait for a busy receiver; it ends sooner
+if that receiver can do with more."""
 
 RETRY_SECONDS = 1.0
 """Between tries to record outcomes while the database is away."""
@@ -98,6 +99,7 @@ class DeliveryRun:
         self._lease_ends = self._began + longest + LEASE_MARGIN_SECONDS
         self._claims_at = self._loads_at = self._records_at = 0.0
         self._turn = FIRST
+        self._passed_over: set[str] = set()  # receivers that were busy when nothing else was due
         # A thread of its own: the loop's others may all be looking up the names of hosts that don't answer.
         self._database = ThreadPoolExecutor(1, "courier-database")
 
@@ -123,11 +125,17 @@ class DeliveryRun:
         return claimed
 
     def _may_claim(self) -> bool:
-        return self._claims_at <= monotonic() < self._began + RUN_SECONDS and self._backlog.has_room
+        may_find = self._claims_at <= monotonic() or bool(self._passed_over - self._busy)
+        return may_find and monotonic() < self._began + RUN_SECONDS and self._backlog.has_room
+
+    @property
+    def _busy(self) -> set[str]:
+        """The receivers for which nothing is claimed now."""
+        return self._backlog.receivers.union(self._sending.parked)
 
     async def _claim(self) -> bool:
         lease = Milliseconds(round((self._lease_ends - monotonic()) * SECOND))
-        busy = self._backlog.receivers.union(self._sending.parked)
+        busy = self._busy
         try:
             found = await self._in_database(claims.claim, self._turn, busy, lease)
         except claims.AWAY:
@@ -135,8 +143,8 @@ class DeliveryRun:
                 raise
             found = claims.Claims([], FIRST, {})
         self._turn = found.last
-        if not found.rows and not busy:
-            self._claims_at = monotonic() + CLAIM_SECONDS
+        if not found.rows:
+            self._claims_at, self._passed_over = monotonic() + CLAIM_SECONDS, busy
         for one in found.rows:
             self._accept(one, found.troubles.get(one.target) if one.channel == "webhook" else None)
         return bool(found.rows)

@@ -81,8 +81,9 @@ class InFlight:
             (claim.tries if decision.counts else claim.unsent).append(outcome)
             if sent.event is Event.DEFERRED and sent.detail:
                 self.notices[sent.detail] += 1
-        if claim.claimed.channel == "webhook" and decision.counts:
-            self._note_health(claim.claimed.target, is_made, decision.stops_endpoint)
+        if decision.counts:
+            to = claim.claimed.target if claim.claimed.channel == "webhook" else claim.claimed.receiver
+            self._note_health(to, is_made, decision.stops_endpoint)
         self._count_down(claim, 1)
 
     def give_back(self, claim: OpenClaim, count: int, reason: str | None) -> None:

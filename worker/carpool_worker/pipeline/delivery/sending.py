@@ -36,8 +36,10 @@ MOST_LETTERS = 10_000
 MOST_BYTES = 32_000_000
 """Answers that are loaded and wait, and their bytes (which one segment may exceed)."""
 
-BUSY = Sent(Event.DEFERRED, "not sent yet: its receiver is slow, and others came first")
-CLOGGED = "not sent yet: its receiver is slow"
+CLOGGED = "not sent yet: {} is slow"
+"""Said of a host and port, whichever of its paths was slow, or of a queue."""
+
+BUSY = CLOGGED + ", and others came first"
 STOPPED = "not sent: its endpoint was stopped, it {}"
 GONE = Sent(Event.REFUSED, "not sent: the request is no longer kept")
 
@@ -115,7 +117,8 @@ class Sending:
     def defer_slowest(self) -> None:
         """Put off what waits for the slowest receivers, which keep others waiting."""
         for letter in self._limits.take_back_longest():
-            self._in_flight.settle(letter.claim, letter.content.request_id, letter.content.position, BUSY)
+            busy = Sent(Event.DEFERRED, BUSY.format(letter.claim.claimed.receiver))
+            self._in_flight.settle(letter.claim, letter.content.request_id, letter.content.position, busy)
             self._unload(letter)
 
     def _start(self, receiver: str, letter: Letter) -> None:
@@ -153,8 +156,9 @@ class Sending:
         is_slow = seconds >= self._quick
         self._limits.finish(receiver, ReceiverSpeed.SLOW if is_slow else ReceiverSpeed.QUICK)
         if is_slow:
-            self._park(receiver, PARK_SECONDS, SLOW, CLOGGED)
-            self._take_back(self._limits.take_back(receiver), CLOGGED)
+            clogged = CLOGGED.format(receiver)
+            self._park(receiver, PARK_SECONDS, SLOW, clogged)
+            self._take_back(self._limits.take_back(receiver), clogged)
         elif self._parked.get(receiver, (0, ""))[1] == SLOW:
             self._unpark(receiver)
 
@@ -200,6 +204,7 @@ async def send(channel: Channel, letter: Letter) -> Sent:
             time_text(request.finished_at),
             answer_json(letter.content),
             request.trace,
+            request.retries or 0,
         )
         return await channel.send(outgoing)
     except Exception as error:

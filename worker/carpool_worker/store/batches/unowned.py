@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 
 from carpool_worker.claude.batch import RemoteBatch
@@ -32,17 +34,39 @@ def add_orphan(
     return insert_missing(connection, unowned, [orphan]) == 1
 
 
-def add_stranger(connection: sa.Connection, remote: RemoteBatch, headers: str, at: Milliseconds) -> None:
-    """Remember that a batch at Anthropic is another program's, as its results have shown."""
+def add_stranger(
+    connection: sa.Connection, remote: RemoteBatch, headers: str, at: Milliseconds, *, is_lost: bool = False
+) -> None:
+    """Remember that a batch at Anthropic has no request that the tables know, as its results have shown.
+
+    With `is_lost` their names are such as Carpool gives: the tables may have known them.
+    """
     stranger = {
         "claude_id": remote.id,
         "headers": headers,
         "request_count": remote.request_count or 0,
         "found_at": at,
         "settled_at": at,
-        "is_lost": False,
+        "is_lost": is_lost,
     }
     insert_missing(connection, unowned, [stranger])
+
+
+def notes(connection: sa.Connection, claude_ids: Sequence[str]) -> dict[str, UnownedBatch]:
+    """Return what is known of those of these batches at Anthropic of which something is, by Anthropic's id."""
+    known = connection.execute(sa.select(unowned).where(unowned.c.claude_id.in_(claude_ids)))
+    return {row.claude_id: UnownedBatch(**row._mapping) for row in known}
+
+
+def count_twice(connection: sa.Connection, claude_id: str, requests: int) -> None:
+    """Record how many requests of ours an orphan's results answer."""
+    read = sa.update(unowned).where(unowned.c.claude_id == claude_id)
+    connection.execute(read.values(run_twice=requests))
+
+
+def sum_twice(connection: sa.Connection) -> int:
+    """Return how many requests of ours all orphans have answered that were found."""
+    return int(connection.scalar(sa.select(sa.func.sum(unowned.c.run_twice)).where(ORPHANED)) or 0)
 
 
 def has_lost_rows(connection: sa.Connection, since: int) -> bool:

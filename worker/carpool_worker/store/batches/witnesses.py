@@ -67,7 +67,12 @@ def _place(batch: Batch) -> tuple[str | None, str | None]:
 
 def workspace_of(batch: Batch) -> str | None:
     """Return the workspace that a batch's headers name; None is the key's own."""
-    named: str | None = json.loads(batch.headers).get(WORKSPACE_HEADER)
+    return workspace_in(batch.headers)
+
+
+def workspace_in(headers: str) -> str | None:
+    """Return the workspace that headers (JSON) name; None is the key's own."""
+    named: str | None = json.loads(headers).get(WORKSPACE_HEADER)
     return named
 
 

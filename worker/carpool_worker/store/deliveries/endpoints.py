@@ -1,4 +1,6 @@
-"""SQL about webhook URLs that fail or are stopped. A URL that works has no row, so that a success writes nothing.
+"""SQL about webhook URLs that fail or are stopped, and queues of tasks that fail.
+
+One that works has no row, so that a success writes nothing. Queues are named as receivers are; they are never stopped.
 
 Rows are locked in order of their URLs, so that two couriers with the same receivers never deadlock.
 """
@@ -13,9 +15,14 @@ import sqlalchemy as sa
 
 from carpool_worker.formatting import clock
 from carpool_worker.models.tables import endpoints
+from carpool_worker.store.deliveries.receivers import QUEUE
 from carpool_worker.store.upserts import insert_missing, upsert
+from carpool_worker.units import Milliseconds
 
 ANSWERED_GONE = "answered 410"
+
+FAILING = Milliseconds(300_000)
+"""After which one that has taken nothing is on the alarms: the second try is over, and a third begins."""
 
 
 class Trouble(NamedTuple):
@@ -42,7 +49,8 @@ def record_health(connection: sa.Connection, health: Health, stop_after: int, no
     _record_failing(connection, health.failing - health.well, now)
     for url in sorted(health.gone):
         stop(connection, url, ANSWERED_GONE, now)
-    for url, failing_since in _overdue(connection, health.failing - health.well, now - stop_after):
+    urls = {one for one in health.failing - health.well if not one.startswith(QUEUE)}
+    for url, failing_since in _overdue(connection, urls, now - stop_after):
         stop(connection, url, f"took no delivery since {clock(failing_since, now)}", now)
 
 
@@ -70,6 +78,13 @@ def troubles(connection: sa.Connection, urls: Collection[str] | None = None) -> 
         query = query.where(endpoints.c.url.in_(urls))
     oldest = sa.func.coalesce(endpoints.c.failing_since, endpoints.c.stopped_at)
     return [Trouble._make(row) for row in connection.execute(query.order_by(oldest, endpoints.c.url))]
+
+
+def count_failing(connection: sa.Connection, now: int, since: int) -> int:
+    """Count those that have taken nothing for a while, and that began to fail since then; stopped ones don't count."""
+    row = endpoints.c
+    failing = sa.select(sa.func.count()).where(row.stopped_at.is_(None), row.failing_since >= since)
+    return connection.scalar(failing.where(row.failing_since <= now - FAILING)) or 0
 
 
 def _forget(connection: sa.Connection, urls: Collection[str]) -> None:

@@ -31,7 +31,6 @@ from carpool_worker.store.bulk import insert_rows
 from carpool_worker.store.deliveries import receivers, statements
 from carpool_worker.store.deliveries.outcomes import Claimed, ClaimOutcome, DeliveryOutcome
 from carpool_worker.store.deliveries.receivers import Destination
-from carpool_worker.units import SECOND
 
 MAX_TEXT = 1_000
 """Characters kept of an error, or of a receiver's response."""
@@ -235,14 +234,15 @@ def _log(connection: sa.Connection, outcome: ClaimOutcome) -> None:
 
 
 def _log_failure(connection: sa.Connection, claimed: Claimed, failed: DeliveryOutcome) -> None:
-    # Without the reason: what a receiver says, or a library about it, can quote the answer. The table of tries has it.
-    transition_log.record(
+    # One line for all of a transaction that failed alike, as a receiver that is down fails thousands. Which those are,
+    # and why, is in the table of tries: what a receiver says, or a library about it, can quote the answer.
+    transition_log.record_many(
         connection,
-        f"delivery {failed.transition.target}",
+        f"deliveries {failed.transition.target}",
+        1,
         logging.WARNING if failed.transition is GIVE_UP else logging.INFO,
-        request=failed.request_id,
+        move=failed.transition.verb,
         channel=claimed.channel,
-        attempt=claimed.attempt,
+        receiver=claimed.receiver,
         status=failed.attempt.status,
-        seconds=failed.attempt.milliseconds / SECOND,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
@@ -12,6 +12,10 @@ from carpool_worker.models import Batch
 from carpool_worker.models.indexes import FAILED
 from carpool_worker.models.tables import batches, requests
 from carpool_worker.states import BatchState
+from carpool_worker.store.batches.witnesses import workspace_in
+from carpool_worker.store.reports import ids
+from carpool_worker.store.reports.status import LONGEST_LIFE
+from carpool_worker.units import Milliseconds
 
 
 def page(
@@ -78,3 +82,14 @@ def error_types(connection: sa.Connection, batch_ids: Collection[str]) -> dict[s
     for batch_id, error, count in connection.execute(counted.group_by(row.batch_id, row.error)):
         found[batch_id][error] = count
     return found
+
+
+def posted_since(connection: sa.Connection, at: Milliseconds) -> dict[tuple[str | None, str | None], int]:
+    """Count the batches that Anthropic has accepted since then, by account and by the workspace that they name."""
+    row = batches.c
+    count = sa.func.count().filter(row.claude_id.is_not(None), row.in_progress_at >= at)
+    posted = sa.select(row.account, row.headers, count).where(row.id >= ids.since(at - LONGEST_LIFE))
+    counts: Counter[tuple[str | None, str | None]] = Counter()
+    for account, headers, some in connection.execute(posted.group_by(row.account, row.headers)):
+        counts[account, workspace_in(headers)] += some
+    return dict(counts)

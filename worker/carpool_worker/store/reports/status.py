@@ -11,12 +11,16 @@ import sqlalchemy as sa
 from carpool_worker.models.indexes import ASIDE, AVAILABLE, DEAD, RETRYABLE, UNFINISHED
 from carpool_worker.models.tables import attempts, batches, deliveries, endpoints, requests
 from carpool_worker.states import BatchState, DeliveryState
+from carpool_worker.store.deliveries.endpoints import count_failing
 from carpool_worker.store.deliveries.receivers import is_parked, reasons_parked
 from carpool_worker.store.reports import ids
 from carpool_worker.units import DAY, Milliseconds
 
 LONGEST_LIFE = Milliseconds(8 * DAY)
 """No batch takes longer from its first request to its end."""
+
+LONGEST_FAILING = Milliseconds(5 * DAY)
+"""What has failed for longer is no longer tried: its deliveries were given up, which is an alert of its own."""
 
 LATEST_TRIES = 200
 """The last failed try to deliver is looked for among this many."""
@@ -58,6 +62,7 @@ class Deliveries(NamedTuple):
     dead: int
     dead_lately: int
     stopped_endpoints: int
+    failing_endpoints: int = 0  # webhook URLs and queues that have taken nothing for minutes
     full: Sequence[str] = ()  # why receivers get nothing now, a sentence for each that has no room
 
 
@@ -121,7 +126,15 @@ def delivering(connection: sa.Connection, now: int, lately: int) -> Deliveries:
     later = [one.at for one in (parked, retryable) if one.at is not None]
     waiting = WaitingCount(parked.rows + retryable.rows, min(later, default=None))
     all_, newly = (int(count or 0) for count in dead)
-    return Deliveries(due, waiting, all_, newly, connection.scalar(stopped) or 0, reasons_parked(connection))
+    return Deliveries(
+        due,
+        waiting,
+        all_,
+        newly,
+        connection.scalar(stopped) or 0,
+        count_failing(connection, now, now - LONGEST_FAILING),
+        reasons_parked(connection),
+    )
 
 
 def _waiting(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> WaitingCount:

@@ -1,6 +1,7 @@
 """SQL about `carpool retry`: which discarded requests can be retried, and making them retryable.
 
 A retried request loses its old answer and its delivery, so that it gets one of each again; the tries to deliver stay.
+Its retries are counted: the new delivery has another id, or a receiver that knows of the failure would drop it.
 It has as many attempts as a new one. It bypasses its client's budget, but its cost counts.
 """
 
@@ -151,7 +152,12 @@ def retry(
     ids = [one.id for one in found]
     guarded = sa.update(requests).where(among(connection, ids), row.state.in_(RETRY.sources))
     retried = guarded.values(
-        state=RETRY.target, attempt=0, retry_at=now, finished_at=None, **dict.fromkeys(ENDED)
+        state=RETRY.target,
+        attempt=0,
+        retry_at=now,
+        finished_at=None,
+        retries=sa.func.coalesce(row.retries, 0) + 1,
+        **dict.fromkeys(ENDED),
     )
     answered = [Place(one.answer_id, one.answer_position) for one in found if one.answer_id]
     erase(connection, answers, by_segment(answered))

@@ -43,6 +43,7 @@ class EndedRequest(NamedTuple):
     cache_write_tokens: int | None
     cache_read_tokens: int | None
     trace: str | None
+    retries: int | None
 
 
 class Sendable(NamedTuple):
@@ -123,6 +124,7 @@ def answer_json(content: Sendable) -> bytes:
         cost,
         list_price,
         *tokens,
+        _,
         _,
     ) = request
     head = (

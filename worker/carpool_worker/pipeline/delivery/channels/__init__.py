@@ -18,6 +18,15 @@ class Outgoing(NamedTuple):
     finished_at: str  # RFC 3339
     answer: bytes  # contract.Answer as JSON
     trace: str | None = None  # W3C traceparent of the enqueue
+    retries: int = 0  # by an operator, after it had ended
+
+    @property
+    def delivery_id(self) -> str:
+        """What receivers know the delivery by: the same at each try, and another one for another answer.
+
+        It is the request's id, and after `carpool retry` that with a number. Standard Webhooks allows no full stop.
+        """
+        return f"{self.request_id}-{self.retries + 1}" if self.retries else self.request_id
 
 
 class Channel(Protocol):

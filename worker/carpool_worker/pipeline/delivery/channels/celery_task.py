@@ -37,6 +37,9 @@ AWAY = (OperationalError, ChannelError, RedisError, OSError)
 HEADERS_BYTES = 1_000
 """About what a message takes besides its answer."""
 
+DELIVERY_ID = "delivery_id"
+"""The header of a message that says what a webhook's `webhook-id` says."""
+
 
 class TaskChannel:
     """Sends answers as the one argument of a task; used as a context manager, which owns the connections."""
@@ -90,7 +93,8 @@ class TaskChannel:
             self._rooms.place(callback.queue, _size(outgoing), partial(_look, connection)) as refusal,
         ):
             if refusal is None:
-                with delivering("task", outgoing.request_id, outgoing.trace) as headers:
+                with delivering("task", outgoing.request_id, outgoing.trace) as traced:
+                    headers = {DELIVERY_ID: outgoing.delivery_id, **traced}
                     sent = {"argsrepr": redacted, "headers": headers, "connection": connection}
                     self._app.send_task(callback.name, args=[answer], **sent, **to)
         return refusal

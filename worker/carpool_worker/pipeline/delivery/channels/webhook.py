@@ -66,7 +66,7 @@ class WebhookChannel:
         if not self._secrets:
             return UNSIGNED
         body = delivery_body(outgoing.state, outgoing.finished_at, outgoing.answer)
-        headers = sign(body, outgoing.request_id, self._secrets, datetime.now(UTC))
+        headers = sign(body, outgoing.delivery_id, self._secrets, datetime.now(UTC))
         try:
             target = parse(outgoing.target)
             with delivering("webhook", outgoing.request_id, outgoing.trace) as traced:

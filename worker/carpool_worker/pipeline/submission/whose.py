@@ -1,0 +1,66 @@
+"""Finds out from the results of a batch at Anthropic whose requests it has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from carpool.contract import REQUEST_ID
+from carpool_worker.claude.client import Claude
+from carpool_worker.claude.results import in_chunks, read_chunk
+from carpool_worker.database import read
+from carpool_worker.store.requests import rows as requests
+
+OUR_VERSIONS = "78"
+"""Of the UUIDs that are requests' ids: 7, and 8 with an idempotency key. Other programs mostly use version 4."""
+
+VERSION_AT = 12
+"""The digit of an id that is its version."""
+
+
+@dataclass
+class Requests:
+    """The requests that a batch's results name."""
+
+    lines: int = 0
+    unreadable: int = 0  # lines
+    ours: Counter[str] = field(
+        default_factory=Counter
+    )  # that the tables know, by the batch that they belong to
+    answered: Counter[str] = field(default_factory=Counter)  # those of them that succeeded, which cost money
+    nameless: int = 0  # that no table knows, though their names are such as Carpool gives
+
+    @property
+    def is_strange(self) -> bool:
+        """Whether no name is such as Carpool gives."""
+        return not self.ours and not self.nameless
+
+
+def read_requests(engine: sa.Engine, claude: Claude, claude_id: str, headers: Mapping[str, str]) -> Requests:
+    """Read the results of an ended batch, in chunks; those of a stranger only as far as the first chunk.
+
+    Raises:
+        ClaudeError, ResultsCut: the results can't be read.
+    """
+    found = Requests()
+    for chunk in in_chunks(claude.results(claude_id, headers)):
+        results = read_chunk(chunk)
+        found.lines += results.lines
+        found.unreadable += results.broken + results.strange
+        names = [name for name in (*results.succeeded, *results.others) if may_be_ours(name)]
+        with read(engine) as connection:
+            batches = requests.batches_of(connection, names)
+        found.ours.update(batches.values())
+        found.answered.update(batches[name] for name in batches.keys() & results.succeeded.keys())
+        found.nameless += len(names) - len(batches)
+        if found.is_strange and not found.unreadable:
+            break
+    return found
+
+
+def may_be_ours(custom_id: str) -> bool:
+    """Return whether a custom_id looks like the id of a request."""
+    return REQUEST_ID.fullmatch(custom_id) is not None and custom_id[VERSION_AT] in OUR_VERSIONS
