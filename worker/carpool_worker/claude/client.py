@@ -22,7 +22,7 @@ from carpool_worker.claude.credentials import DEFAULT, Credentials
 from carpool_worker.claude.fence import Fence
 from carpool_worker.claude.rate_limit import RateLimit
 from carpool_worker.claude.result_lines import result_lines
-from carpool_worker.claude.sockets import drop_what_is_late
+from carpool_worker.claude.sockets import hooks
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError
 from carpool_worker.policies import in_doubt
 from carpool_worker.units import Milliseconds
@@ -79,9 +79,7 @@ class Claude:
             max_retries=0,
             timeout=_timeout(in_doubt.READ_TIMEOUT),
             # A redirect is not followed: it would take the key to another address.
-            http_client=anthropic.DefaultHttpxClient(
-                event_hooks={"request": [drop_what_is_late], "response": [self._learn]}, follow_redirects=False
-            ),
+            http_client=anthropic.DefaultHttpxClient(event_hooks=hooks(self._learn), follow_redirects=False),
         )
 
     def secret(self, headers: Mapping[str, str]) -> bytes:

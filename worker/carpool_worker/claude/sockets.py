@@ -7,7 +7,7 @@ minutes where the network is away: a batch could be made after its absence was p
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx2
@@ -20,8 +20,12 @@ OPTION = getattr(socket, "TCP_USER_TIMEOUT", None)
 UNACKNOWLEDGED_SECONDS = READ_TIMEOUT
 
 
-def drop_what_is_late(request: httpx2.Request) -> None:
-    """Have the connection that this request may open drop what is not acknowledged in time; a hook of httpx."""
+def hooks(learn: Callable[[httpx2.Response], None]) -> dict[str, list[Callable[..., None]]]:
+    """Return the hooks of a client whose connections drop what is not acknowledged in time; `learn` gets each answer."""
+    return {"request": [_drop_what_is_late], "response": [learn]}
+
+
+def _drop_what_is_late(request: httpx2.Request) -> None:
     request.extensions["trace"] = _on_event
 
 
