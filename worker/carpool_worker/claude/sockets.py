@@ -21,7 +21,7 @@ UNACKNOWLEDGED_SECONDS = READ_TIMEOUT
 
 
 def hooks(learn: Callable[[httpx2.Response], None]) -> dict[str, list[Callable[..., None]]]:
-    """Return the hooks of a client whose connections drop what is not acknowledged in time; `learn` gets each answer."""
+    """Return the hooks of a client whose connections drop what comes too late; `learn` gets each answer."""
     return {"request": [_drop_what_is_late], "response": [learn]}
 
 
