@@ -26,6 +26,7 @@ from carpool_worker.coordination import heartbeat
 from carpool_worker.database import now, write
 from carpool_worker.metrics.readings import connect_briefly
 from carpool_worker.policies.limits import Limits
+from carpool_worker.settings import read_settings
 from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.deliveries.outcomes import DeliveryOutcome, SendAttempt
@@ -190,7 +191,8 @@ def put_into_ledger(carpool: Carpool, rows: str) -> None:
 def test_without_redis_the_tables_still_tell_their_part(carpool: Carpool, producer: Producer) -> None:
     producer.enqueue(request("a"))
     carpool.aggregate()
-    with connect_briefly(f"redis://127.0.0.1:{free_port()}") as nowhere, scraping(carpool, nowhere) as text:
+    settings = read_settings(redis_url=f"redis://127.0.0.1:{free_port()}")
+    with connect_briefly(settings) as nowhere, scraping(carpool, nowhere) as text:
         seen = parsed(text())
 
     assert (seen.value("up", server="redis"), seen.value("up", server="database")) == (0, 1)

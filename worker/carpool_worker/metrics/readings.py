@@ -106,7 +106,7 @@ def count_rows(engine: sa.Engine) -> Totals:
         return Totals(metrics.count_requests(connection), metrics.count_deliveries(connection))
 
 
-def connect_briefly(redis_url: str) -> redis.Redis:
+def connect_briefly(settings: Settings) -> redis.Redis:
     """Return a connection to Redis that gives up after REDIS_SECONDS."""
     timeouts = {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS}
-    return redis.Redis.from_url(redis_url, retry=Retry(NoBackoff(), 0), **timeouts)
+    return settings.redis(retry=Retry(NoBackoff(), 0), **timeouts)
