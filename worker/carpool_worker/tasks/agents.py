@@ -28,6 +28,7 @@ from carpool_worker.settings import settings
 from carpool_worker.states import BatchState
 from carpool_worker.store import usage
 from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.batches import totals
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.tasks import alarms, followups
 from carpool_worker.tasks.task_class import CarpoolTask
@@ -67,7 +68,7 @@ def aggregate(name: str = shards.FIRST.name) -> None:
 
 @app.task(name="carpool.stage", base=CarpoolTask)
 def stage() -> None:
-    """Stage requests and deliveries that are due, roll usage up, then notify the agents that have work; beat sends it.
+    """Stage requests and deliveries that are due, roll sums up, then notify the agents that have work; beat sends it.
 
     It also rolls up what collectors have added to the ledger. Whatever a lost message or a crash has left behind goes
     on from here.
@@ -80,6 +81,7 @@ def stage() -> None:
                 deliveries.stage(connection, now())
                 deliveries.rescue(connection, now())
                 usage.roll_up(connection)
+                totals.roll_up(connection, now())
             _notify_agents()
             alarms.wake_to_seal()
             alarms.wake_to_stage()
