@@ -69,6 +69,8 @@ class Settings(BaseSettings):
     broker_url: Annotated[str, AfterValidator(check_broker_url)] = ""  # "": redis_url
     database_url: str = "sqlite:///.carpool/carpool.db"
     database_pooler: Pooler = "none"
+    database_lock_timeout: NotNegative = 30  # 0: forever, as the next
+    database_idle_timeout: NotNegative = 60
     inbox_shards: int = Field(default=1, ge=1, le=MAX_SHARDS)
 
     flush_count: int = Field(default=API_MAX_REQUESTS, ge=1, le=API_MAX_REQUESTS)

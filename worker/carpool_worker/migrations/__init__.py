@@ -18,9 +18,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from carpool_worker.database import open_engine
+from carpool_worker.engines import open_engine
 from carpool_worker.exceptions import DatabaseNewer, DatabaseNotMigrated, DatabaseUnreleased, MigrationBlocked
 from carpool_worker.models.tables import schema_support
+from carpool_worker.settings import settings
 
 UPGRADE_LOCK = 0x0CA2_9001
 """PostgreSQL's advisory lock that lets only one process migrate at a time."""
@@ -46,7 +47,7 @@ def upgrade(url: str, revision: str = "head") -> None:
         DatabaseNewer: a later version has made them, on which this one does not work.
         MigrationBlocked: another session kept a table locked all the time.
     """
-    engine = open_engine(url)
+    engine = open_engine(url, pooler=settings().database_pooler)  # an index may take its time
     try:
         with _alone(engine):
             _check_not_newer(engine)
@@ -58,7 +59,7 @@ def upgrade(url: str, revision: str = "head") -> None:
 
 def downgrade(url: str, revision: str) -> None:
     """Downgrade the tables of the database at `url` to `revision`."""
-    engine = open_engine(url)
+    engine = open_engine(url, pooler=settings().database_pooler)
     try:
         with _alone(engine):
             _patiently(lambda: _run(engine, lambda config: command.downgrade(config, revision)))
