@@ -38,6 +38,10 @@ GATHER_SECONDS = 0.1
 """While requests keep coming, the aggregator reads the inbox this often; then it leaves its process to other tasks."""
 
 
+MOST_STEPS = 100
+"""In one run of the stager, of each kind of deliveries that are due; the next run does the rest."""
+
+
 @app.task(name="carpool.aggregate", base=CarpoolTask)
 def aggregate(name: str = shards.FIRST.name) -> None:
     """Pool the requests in a shard of the inbox into batches, and seal those that are due.
@@ -77,14 +81,21 @@ def stage() -> None:
         if acquired:
             followups.report(Filled(refused=budgeter.release(engine(), settings().budgets)))
             followups.report(stager.stage(engine(), settings().limits))
+            _stage_deliveries()
             with write(engine()) as connection:
-                deliveries.stage(connection, now())
-                deliveries.rescue(connection, now())
                 usage.roll_up(connection)
                 totals.roll_up(connection, now())
             _notify_agents()
             alarms.wake_to_seal()
             alarms.wake_to_stage()
+
+
+def _stage_deliveries() -> None:
+    for step in (deliveries.stage, deliveries.rescue):
+        for _ in range(MOST_STEPS):
+            with write(engine()) as connection:
+                if not step(connection, now()):
+                    break
 
 
 def _notify_agents() -> None:
