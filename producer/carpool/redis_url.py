@@ -8,11 +8,13 @@ from urllib.parse import unquote, urlsplit
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.sentinel import MasterNotFoundError as AsyncNotFound
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.exceptions import RedisError
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError as SyncNotFound
 from redis.sentinel import Sentinel
 
 from carpool.key_prefix import PrefixedCommands, prefixed, reply_callbacks
@@ -49,6 +51,8 @@ class _Sentinels(Sentinel):
     def discover_master(self, service_name: str) -> Any:
         try:
             return super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        except SyncNotFound:
+            raise SyncNotFound(_not_found(self, service_name)) from None
         finally:
             for one in self.sentinels:
                 one.connection_pool.disconnect(inuse_connections=False)
@@ -60,6 +64,8 @@ class _AsyncSentinels(AsyncSentinel):
     async def discover_master(self, service_name: str) -> Any:
         try:
             return await super().discover_master(service_name)
+        except AsyncNotFound:
+            raise AsyncNotFound(_not_found(self, service_name)) from None
         finally:
             for one in self.sentinels:
                 await one.connection_pool.disconnect(inuse_connections=False)
@@ -156,6 +162,13 @@ def _prefixing(connection: type[Any], key_prefix: str) -> type[Any]:
             return super().pack_command(*prefixed(key_prefix, arguments))
 
     return Prefixing
+
+
+def _not_found(sentinels: Any, service: str) -> str:
+    """Return what to say in place of redis-py's own text, which has every option of each connection, passwords too."""
+    addresses = (one.connection_pool.connection_kwargs for one in sentinels.sentinels)
+    asked = ", ".join(f"{one['host']}:{one['port']}" for one in addresses)
+    return f"no Sentinel names a primary of {service!r}; asked were {asked}"
 
 
 def _address(text: str) -> tuple[str, int]:

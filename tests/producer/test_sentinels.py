@@ -94,6 +94,22 @@ def test_one_sentinel_that_answers_is_enough(servers: Watched, params: dict[str,
         producer.enqueue(params)
 
 
+def test_what_is_said_when_none_answers_has_no_password(params: dict[str, Any]) -> None:
+    async def enqueue(url: str) -> None:
+        async with AsyncProducer(url) as producer:
+            await producer.enqueue(params)
+
+    host = f"127.0.0.1:{free_port()}"
+    url = f"sentinel://user:secret-1@{host}/inbox?sentinel_password=secret-2"
+    with Producer(url) as producer, pytest.raises(RedisUnavailable) as failure:
+        producer.enqueue(params)
+    with pytest.raises(RedisUnavailable) as in_loop:
+        asyncio.run(enqueue(url))
+    for said in (str(failure.value), str(in_loop.value)):
+        assert f"no Sentinel names a primary of 'inbox'; asked were {host}" in said
+        assert "secret" not in said
+
+
 def test_a_url_says_who_asks_and_for_what() -> None:
     read = parse_sentinel_url(
         "sentinel://us%40er:p%2Fa@a,[::1]:26380/my%2Finbox/3?sentinel_password=x&socket_timeout=4"
