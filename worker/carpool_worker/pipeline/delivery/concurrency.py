@@ -99,6 +99,10 @@ class ReceiverLimits(Generic[Item]):
         """Return the receivers that were slow, or failed, at their last try."""
         return [name for name, receiver in self._receivers.items() if receiver.is_slow]
 
+    def quick(self) -> set[str]:
+        """Return the receivers that were quick at their last try."""
+        return {name for name, one in self._receivers.items() if one.speed is ReceiverSpeed.QUICK}
+
     def is_quick(self, name: str) -> bool:
         """Return whether this receiver was quick at its last try."""
         receiver = self._receivers.get(name)

@@ -146,7 +146,7 @@ class DeliveryRun:
         lease = Milliseconds(round((self._lease_ends - monotonic()) * SECOND))
         busy = self._busy
         try:
-            found = await self._in_database(claims.claim, self._turn, busy, lease)
+            found = await self._in_database(claims.claim, self._turn, busy, lease, self._sending.quick())
         except claims.AWAY:
             if self._in_flight.is_empty:
                 raise

@@ -63,6 +63,7 @@ class Sending:
         self._limits = ReceiverLimits[Letter](
             settings.webhook_concurrency, settings.webhook_host_concurrency, self._start
         )
+        self.quick = self._limits.quick  # returns the receivers that were quick at their last try
         self._quick = min(SLOW_SECONDS, settings.webhook_timeout)
         self._ready: deque[tuple[str, Letter]] = deque()  # may be sent now
         self._loaded = self._bytes = 0
@@ -70,8 +71,7 @@ class Sending:
         self._tasks: set[asyncio.Task[None]] = set()
         self._parked: dict[str, tuple[Milliseconds, str]] = {}  # receivers, until when, and why
         self.is_ending = False  # only posts that hang keep the run from its end
-        self._posts = 0  # in flight
-        self._hanging = 0  # those that began before that
+        self._posts = self._hanging = 0  # in flight, and those of them that began before that
         self.slow: set[str] = set()  # receivers that are left to the next run then
 
     @property
