@@ -14,8 +14,11 @@ WHOLE := tests/acceptance tests/chaos/test_crash_points.py tests/model tests/pap
 POOLED := tests/store tests/pipeline/test_the_way_of_a_request.py tests/pipeline/test_canceling_what_was_sent.py \
 	tests/pipeline/batching tests/pipeline/collection/test_collector.py
 
+# The script of rabbitmq-server that starts it as whoever calls it.
+RABBITMQ ?= /usr/lib/rabbitmq/bin/rabbitmq-server
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test acceptance coverage check chaos pgbouncer bench bench-million bench-growth diagrams clean setup
+.PHONY: help demo test acceptance coverage check chaos pgbouncer rabbitmq bench bench-million bench-growth diagrams clean setup
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +71,11 @@ pgbouncer: $(READY)  ## Run tests of the database behind a real PgBouncer in tra
 		{ echo "PgBouncer is not installed: apt-get install pgbouncer"; exit 1; }
 	@CARPOOL_TESTS_BEHIND=pgbouncer CARPOOL_DATABASE_POOLER=transaction \
 		$(BIN)/python -m pytest -n 2 -k "not sqlite" $(POOLED)
+
+rabbitmq: $(READY)  ## Run a whole Carpool with a real RabbitMQ as its broker (Debian's package; RABBITMQ=… if it is elsewhere)
+	@test -x "$(RABBITMQ)" && command -v epmd > /dev/null || \
+		{ echo "RabbitMQ is not at $(RABBITMQ), or its epmd not on the PATH: apt-get install rabbitmq-server"; exit 1; }
+	@CARPOOL_TESTS_RABBITMQ="$(RABBITMQ)" $(BIN)/python -m pytest -W ignore::ResourceWarning tests/rabbitmq  # py-amqp leaves sockets
 
 bench: $(READY)  ## Measure each stage and the whole way, against the bare cost of the same work (BENCH='--help')
 	@$(BIN)/python -m tests.bench $(BENCH)

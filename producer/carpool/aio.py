@@ -37,8 +37,12 @@ class AsyncProducer:
         allow_http: bool = False,
         durable: bool = False,
         inbox_shards: int | None = None,
+        key_prefix: str | None = None,
+        durable_replicas: int = 0,
     ) -> None:
-        self._options = Options.resolve(url, client, max_queued, allow_http, durable, inbox_shards)
+        self._options = Options.resolve(
+            url, client, max_queued, allow_http, durable, inbox_shards, key_prefix, durable_replicas
+        )
         self._connections = ConnectionsByLoop(self._options)
 
     async def enqueue(

@@ -14,14 +14,16 @@ from carpool.grouping import GroupedAppend
 from carpool.options import NO_RETRY, ONE_RETRY, SOCKET, Options
 from carpool.packer import Command, Packer
 from carpool.pipelining import LOST
+from carpool.redis_url import connect_async
 
 
 class LoopConnections:
     """The connections of one event loop; nothing of them can be used in another one."""
 
     def __init__(self, options: Options) -> None:
-        self._redis = Redis.from_url(options.url, retry=Retry(*ONE_RETRY), **SOCKET)
-        self._reader = Redis.from_url(options.url, retry=Retry(*NO_RETRY), **SOCKET)
+        address = options.url, options.key_prefix
+        self._redis = connect_async(*address, retry=Retry(*ONE_RETRY), **SOCKET)
+        self._reader = connect_async(*address, retry=Retry(*NO_RETRY), **SOCKET)
         self._is_closed = False
         self.appends = GroupedAppend(options, self.append)
 

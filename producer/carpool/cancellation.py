@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from time import time_ns
 
 from carpool.contract import CANCEL_FIELD, INBOX, MAX_CANCEL_IDS, Cancel, encode_cancel
-from carpool.durability import SYNC, confirm_sync
 from carpool.options import Options
 from carpool.outstanding import checked_id
 from carpool.packer import Command
@@ -31,16 +30,18 @@ class CancelCommand:
             ("XADD", INBOX, "*", CANCEL_FIELD, encode_cancel(Cancel(self._options.client, ids, self._at)))
             for ids in self._parts()
         ]
-        return [*entries, SYNC] if entries and self._options.durable else entries
+        durable = self._options.durable
+        return [*entries, durable.sync] if entries and durable else entries
 
     def confirm(self, replies: Sequence[object]) -> None:
         """Check the replies; raises RedisUnavailable if Redis refused, and NotDurable as an enqueue does."""
-        *appended, last = replies if self._options.durable else [*replies, None]
+        durable = self._options.durable
+        *appended, last = replies if durable else [*replies, None]
         for reply in appended:
             if isinstance(reply, Exception):
                 raise self._options.unavailable(reply)
-        if self._options.durable:
-            confirm_sync(last)
+        if durable:
+            durable.confirm_sync(last)
 
     @property
     def seconds_to_wait(self) -> float:

@@ -17,6 +17,7 @@ from carpool.envelopes import EnqueueOptions, Params, Request
 from carpool.options import DEFAULT_MAX_QUEUED, NO_RETRY, ONE_RETRY, RECONNECT_SECONDS, SOCKET, Options
 from carpool.packer import Packer, append_command, is_accepted, refusal
 from carpool.pipelining import LOST, DirectConnections, PipelinedAppend, append, execute
+from carpool.redis_url import connect
 from carpool.request_ids import RequestIds
 from carpool.results import Result
 from carpool.shards import shard_of
@@ -33,6 +34,8 @@ class Producer:
     Redis 7.2 or Valkey with `appendonly yes`. `inbox_shards` (or CARPOOL_INBOX_SHARDS; default 1) is how many streams
     it spreads its requests over, so that as many aggregators can work at once; the worker reads them all, whatever
     other producers do. Each takes an equal share of `max_queued`, so `QueueFull` is raised when one has its share.
+    `key_prefix` (or CARPOOL_KEY_PREFIX) is that of the worker, where several share a Redis. `durable_replicas` is how
+    many replicas must have the requests on disk too before a call returns; it includes `durable`.
 
     Raises:
         InvalidSetting: an argument, or the environment variable in its place, breaks a rule.
@@ -47,11 +50,16 @@ class Producer:
         allow_http: bool = False,
         durable: bool = False,
         inbox_shards: int | None = None,
+        key_prefix: str | None = None,
+        durable_replicas: int = 0,
     ) -> None:
-        self._options = Options.resolve(url, client, max_queued, allow_http, durable, inbox_shards)
-        self._redis = redis.Redis.from_url(self._options.url, retry=Retry(*ONE_RETRY), **SOCKET)
+        self._options = Options.resolve(
+            url, client, max_queued, allow_http, durable, inbox_shards, key_prefix, durable_replicas
+        )
+        address = self._options.url, self._options.key_prefix
+        self._redis = connect(*address, retry=Retry(*ONE_RETRY), **SOCKET)
         self._direct = DirectConnections(self._redis)
-        self._reader = redis.Redis.from_url(self._options.url, retry=Retry(*NO_RETRY), **SOCKET)
+        self._reader = connect(*address, retry=Retry(*NO_RETRY), **SOCKET)
 
     def enqueue(
         self, params: Params, *, idempotency_key: str | None = None, **options: Unpack[EnqueueOptions]

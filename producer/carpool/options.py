@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 
 from redis.backoff import NoBackoff
 
+from carpool.durability import MAX_REPLICAS, Durability
 from carpool.envelopes import CheckedOptions, EnqueueOptions, check_client, check_options
 from carpool.exceptions import InvalidRequest, InvalidSetting, RedisUnavailable
+from carpool.key_prefix import check_key_prefix
 from carpool.redis_url import check_url
 from carpool.reply_list import ReplyList
 from carpool.shards import MAX_SHARDS
@@ -45,8 +47,9 @@ class Options:
     client: str
     max_queued: int
     allow_http: bool
-    durable: bool = False
+    durable: Durability | None = None  # None: Redis' own word is enough
     inbox_shards: int = 1
+    key_prefix: str = ""
     pushed: ReplyList = field(default_factory=ReplyList)
 
     @classmethod
@@ -58,8 +61,11 @@ class Options:
         allow_http: bool,
         durable: bool = False,
         inbox_shards: int | None = None,
+        key_prefix: str | None = None,
+        durable_replicas: int = 0,
     ) -> Options:
-        """Fill in the defaults, and the environment: CARPOOL_REDIS_URL, _CLIENT, _ALLOW_HTTP and _INBOX_SHARDS.
+        """Fill in the defaults, and the environment: CARPOOL_REDIS_URL, _CLIENT, _ALLOW_HTTP, _INBOX_SHARDS and
+        _KEY_PREFIX.
 
         Raises InvalidSetting.
         """
@@ -75,7 +81,9 @@ class Options:
             raise InvalidSetting("max_queued", f"must be 0 (no limit), or at least inbox_shards ({shards})")
         client = check_client(client or os.environ.get("CARPOOL_CLIENT") or DEFAULT_CLIENT)
         allow_http = allow_http or os.environ.get("CARPOOL_ALLOW_HTTP") == "1"
-        return cls(url, client, max_queued, allow_http, durable, inbox_shards=shards)
+        durability = _checked_durability(durable, durable_replicas)
+        prefix = _checked_prefix(key_prefix)
+        return cls(url, client, max_queued, allow_http, durability, shards, prefix)
 
     @property
     def shard_limit(self) -> int:
@@ -109,3 +117,16 @@ def _checked_shards(number: int | None) -> int:
     if type(given) is not int or not 1 <= given <= MAX_SHARDS:
         raise InvalidSetting("inbox_shards", f"must be an integer from 1 to {MAX_SHARDS}")
     return given
+
+
+def _checked_durability(durable: bool, replicas: int) -> Durability | None:
+    if type(replicas) is not int or not 0 <= replicas <= MAX_REPLICAS:
+        raise InvalidSetting("durable_replicas", f"must be an integer from 0 to {MAX_REPLICAS}")
+    return Durability(replicas) if durable or replicas else None
+
+
+def _checked_prefix(given: str | None) -> str:
+    try:
+        return check_key_prefix(os.environ.get("CARPOOL_KEY_PREFIX", "") if given is None else given)
+    except ValueError as error:
+        raise InvalidSetting("key_prefix", str(error)) from None

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError
 
 from carpool.append_script import APPEND_SCRIPT, OUT_OF_MEMORY, SCRIPT_SHA
 from carpool.contract import ENTRY_FIELD
-from carpool.durability import PROBE, SYNC, confirm_probe, confirm_sync
+from carpool.durability import Durability
 from carpool.entries import CheckedRequest, EntryTerms, OpenEntry, pack_entry
 from carpool.envelopes import CheckedOptions, Params, Request
 from carpool.exceptions import (
@@ -91,7 +91,7 @@ class Packer:
         self._shards = settings.inbox_shards
         self._failure: CarpoolError | None = None
         self._load_script = False
-        self._probing = settings.durable
+        self._probing = settings.durable is not None
 
     def add(self, item: Params | Request) -> bool:
         """Check and pack one request; return whether enough is pending for a round trip.
@@ -134,15 +134,14 @@ class Packer:
 
     def commands(self) -> list[Command]:
         """Return the Redis commands, one pipeline, that append the unsettled entries."""
-        if self._probing and self.unsettled:
-            return [PROBE]
+        durable = self._settings.durable
+        if durable and self._probing and self.unsettled:
+            return [durable.probe]
         self._sent, self._pending, self._pending_bytes = self._sent + self._pending, [], 0
         load: list[Command] = [("SCRIPT LOAD", APPEND_SCRIPT)] if self._load_script else []
-        sync: list[Command] = [SYNC] if self._settings.durable and self._sent else []
+        sync: list[Command] = [durable.sync] if durable and self._sent else []
         limit = self._settings.shard_limit
-        appends = (
-            append_command(entry.packed, len(entry.places), entry.shard, limit) for entry in self._sent
-        )
+        appends = (append_command(one.packed, len(one.places), one.shard, limit) for one in self._sent)
         return [*load, *appends, *sync]
 
     def settle(self, replies: Sequence[Any]) -> None:
@@ -155,13 +154,14 @@ class Packer:
             RedisUnavailable: Redis refused for another reason.
             NotDurable: the requests are to be durable, and Redis did not confirm that they are on disk.
         """
-        if self._probing and replies:
+        durable = self._settings.durable
+        if durable and self._probing and replies:
             self._probing = False
-            confirm_probe(replies[-1])
+            durable.confirm_probe(replies[-1])
             return
-        if self._settings.durable and self._sent:
+        if durable and self._sent:
             *replies, synced = replies
-            self._confirm_sync(synced)
+            self._confirm_sync(durable, synced)
         self._settle_entries(replies[-len(self._sent) :])
 
     def _settle_entries(self, replies: Sequence[Any]) -> None:
@@ -181,9 +181,9 @@ class Packer:
             error.accepted = self.accepted
             raise error
 
-    def _confirm_sync(self, reply: object) -> None:
+    def _confirm_sync(self, durable: Durability, reply: object) -> None:
         try:
-            confirm_sync(reply)
+            durable.confirm_sync(reply)
         except NotDurable as failure:
             failure.accepted, failure.unknown = self.accepted, self._sent_ids()
             raise

@@ -51,6 +51,8 @@ class InMemoryProducer:
         allow_http: bool = False,
         durable: bool = False,
         inbox_shards: int | None = None,
+        key_prefix: str | None = None,
+        durable_replicas: int = 0,
         reply: Callable[[dict[str, Any]], str] | None = None,
     ) -> None:
         self._options = Options.resolve(url, client, max_queued, allow_http, inbox_shards=inbox_shards)

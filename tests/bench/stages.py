@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.bench import courier, disk, growth, idle, places, producer, quick, webhook_channel, whole_way
+from tests.bench import (
+    courier,
+    disk,
+    growth,
+    hanging,
+    idle,
+    places,
+    producer,
+    quick,
+    webhook_channel,
+    whole_way,
+)
 from tests.bench.agents import COUNT, Stages, servers
 from tests.bench.payloads import CORPORA
 from tests.bench.progress import Bar
@@ -63,6 +74,13 @@ def webhooks(run: Run) -> Iterator[Row]:
             yield from courier.run(engine, beside, run.count)
 
 
+def beside_hanging(run: Run) -> Iterator[Row]:
+    """How long answers wait beside the backlog of a receiver that hangs."""
+    for kind in run.databases:
+        with places.DATABASES[kind]() as new_database, places.engines(new_database, 1) as (engine,):
+            yield from hanging.run(engine, run.count, run.bar)
+
+
 def channel(run: Run) -> Iterator[Row]:
     """Post answers to a receiver through the webhook channel alone, plain and over TLS."""
     return webhook_channel.run(run.count)
@@ -109,6 +127,7 @@ STAGES = {
     "enqueue": Stage(enqueue, COUNT),
     "agents": Stage(agents, COUNT),
     "webhooks": Stage(webhooks, courier.COUNT),
+    "hanging": Stage(beside_hanging, hanging.COUNT),
     "channel": Stage(channel, webhook_channel.COUNT),
     "disk": Stage(sizes, disk.COUNT),
     "flush": Stage(flush, quick.COUNT),

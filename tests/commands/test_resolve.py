@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.fixtures.agents import MODEL, Carpool, request
+from tests.fixtures.agents import Carpool, request
 from tests.fixtures.command_line import run, succeeded
 from tests.fixtures.doubts import (
-    LOST,
     NOT_MADE,
     assert_each_ran_once,
     claude_ids,
-    given_doubts,
+    given_a_lost_batch,
     post_as_a_stranger,
 )
 from tests.fixtures.queries import batch_ids, batch_states_by_id
@@ -24,8 +23,7 @@ pytestmark = pytest.mark.usefixtures("command_line")
 def test_a_batch_that_was_made_is_adopted(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
-    simulator.arm(LOST)
-    [batch_id] = given_doubts(carpool, producer, MODEL)
+    batch_id = given_a_lost_batch(carpool, producer, simulator)
     [made] = carpool.claude.list_newest({})
 
     said = succeeded("batches", "resolve", batch_id, "--made", made.id)
@@ -43,8 +41,7 @@ def test_a_batch_of_another_size_or_of_another_is_refused(
     carpool.aggregate()
     carpool.submit()
     [ours] = carpool.rows("SELECT claude_id FROM batches")
-    simulator.arm(NOT_MADE)
-    batch_id = given_doubts(carpool, producer, MODEL)[-1]
+    batch_id = given_a_lost_batch(carpool, producer, simulator, NOT_MADE)
     larger = post_as_a_stranger(carpool.claude, count=3)
 
     assert (
@@ -61,8 +58,7 @@ def test_a_batch_of_another_size_or_of_another_is_refused(
 def test_a_batch_that_was_not_made_is_posted_again_whatever_else_is_in_the_list(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
-    simulator.arm(NOT_MADE)
-    [batch_id] = given_doubts(carpool, producer, MODEL)
+    batch_id = given_a_lost_batch(carpool, producer, simulator, NOT_MADE)
     post_as_a_stranger(carpool.claude)
 
     assert succeeded("batches", "resolve", batch_id, "--not-made", "--yes") == (
@@ -79,8 +75,7 @@ def test_a_batch_that_was_not_made_is_posted_again_whatever_else_is_in_the_list(
 def test_it_takes_one_word(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator, options: tuple[str, ...]
 ) -> None:
-    simulator.arm(NOT_MADE)
-    [batch_id] = given_doubts(carpool, producer, MODEL)
+    batch_id = given_a_lost_batch(carpool, producer, simulator, NOT_MADE)
 
     ran = run("batches", "resolve", batch_id, *options)
 

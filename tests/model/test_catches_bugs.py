@@ -13,7 +13,7 @@ from tests.model import attacks
 from tests.model.bugs import Bug, Patch, assert_the_model_sees
 from tests.model.world import World, world
 
-from carpool_worker.claude import client, results
+from carpool_worker.claude import results, translation
 from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.database import write
 from carpool_worker.models import tables
@@ -75,7 +75,7 @@ def look_away(patch: Patch) -> None:
 
 def take_a_timeout_for_a_refusal(patch: Patch) -> None:
     look_away(patch)
-    patch.setattr(client, "CERTAIN_STATUSES", client.CERTAIN_STATUSES | {504})
+    patch.setattr(translation, "CERTAIN_STATUSES", translation.CERTAIN_STATUSES | {504})
 
 
 def adopt_the_first_candidate_unseen(patch: Patch) -> None:

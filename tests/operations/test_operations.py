@@ -17,7 +17,7 @@ from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.database import read
 from carpool_worker.operations import cancel, endpoints, lanes, purge, quarantine, replay, retry
 from carpool_worker.pipeline.inbox.quarantine import EntryUnknown
-from carpool_worker.settings import settings
+from carpool_worker.settings import read_settings, settings
 from carpool_worker.views.deliveries import DeliveryFilter, failing_endpoints
 from carpool_worker.views.lanes import active
 
@@ -74,13 +74,13 @@ def test_what_is_in_the_inbox_is_canceled_when_a_worker_reads_it(
 ) -> None:
     producer.enqueue(request("a"))
 
-    cancel.cancel_in_inbox(redis_url, "tests", actor=ADA)
+    cancel.cancel_in_inbox(read_settings(redis_url=redis_url), "tests", actor=ADA)
     carpool.aggregate()
 
     assert request_states(carpool.engine) == ["canceled"]
     assert of_operations(caplog) == [("inbox canceled by operator", {"actor": ADA, "client": "tests"})]
     with pytest.raises(cancel.InboxNotReached):
-        cancel.cancel_in_inbox("redis://127.0.0.1:1/0", "tests", actor=ADA)
+        cancel.cancel_in_inbox(read_settings(redis_url="redis://127.0.0.1:1/0"), "tests", actor=ADA)
 
 
 def test_a_retry_is_estimated_first_and_then_puts_the_requests_back(

@@ -99,7 +99,7 @@ def test_what_is_not_synced_in_time_is_unknown(
     params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a Redis that leaves it to the system when to write
-    monkeypatch.setattr("carpool.packer.SYNC", (*durability.SYNC[:3], 50))
+    monkeypatch.setattr(durability, "SYNC_MILLISECONDS", 50)
     with valkey(appendonly="yes", appendfsync="no") as url, Producer(url, durable=True) as producer:
         # When
         with pytest.raises(NotDurable, match="not on disk") as failure:

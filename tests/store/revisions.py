@@ -289,6 +289,25 @@ RETRIES: Rows = {**FENCE, "requests": [one | {"retries": 1} for one in FENCE["re
 AUDIT: Rows = {**RETRIES, "unowned_batches": [one | {"run_twice": 2} for one in RETRIES["unowned_batches"]]}
 """With the column of 0007."""
 
+LARGE: Rows = {
+    **AUDIT,
+    "batches": [one | {"tallied_at": NOW} for one in AUDIT["batches"]],
+    "batch_totals": [
+        {
+            "model": MODEL,
+            "completed": 1,
+            "rejected": 0,
+            "submissions": 2,
+            "succeeded": 1,
+            "errored": 1,
+            "canceled": 0,
+            "expired": 0,
+        }
+    ],
+    "batch_stays": [{"state": "open", "bound": 60, "batches": 1, "milliseconds": 30_000}],
+}
+"""With the tables of 0008; the migration itself writes the row of schema_support."""
+
 RENAMED: dict[str, dict[str, dict[str, str]]] = {}
 """The columns that a revision renamed, a table each, by the names they had before."""
 
@@ -313,4 +332,5 @@ ROWS: dict[str, Rows] = {
     "0005": FENCE,
     "0006": RETRIES,
     "0007": AUDIT,
+    "0008": LARGE,
 }

@@ -50,7 +50,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 
 def _broker(settings: Settings) -> dict[str, Any]:
-    broker = broker_settings(settings.broker)
+    broker = broker_settings(settings.broker, settings.key_prefix)
     return {
         "broker_url": broker.url,
         "broker_use_ssl": broker.ssl,

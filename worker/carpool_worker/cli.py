@@ -42,8 +42,18 @@ class OneLineErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except WorkerError as error:
-            typer.echo(f"carpool: {error}", err=True)
-            raise typer.Exit(1) from error
+            raise _ended(str(error)) from error
+        except Exception as error:
+            from carpool_worker.commands.surroundings import sentence
+
+            if (said := sentence(error)) is None:
+                raise
+            raise _ended(said) from error
+
+
+def _ended(said: str) -> typer.Exit:
+    typer.echo(f"carpool: {said}", err=True)
+    return typer.Exit(1)
 
 
 class FirstRecord(logging.Handler):

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from redis.exceptions import RedisError
 
 from carpool_worker import engines, transition_log
+from carpool_worker.engines import Timeouts
 from carpool_worker.settings import settings
 from carpool_worker.units import Milliseconds
 
@@ -30,8 +31,10 @@ def now() -> Milliseconds:
 
 
 def open_engine(url: str) -> sa.Engine:
-    """Return an engine for `url`, as the settings say whether a pooler stands before it; see engines.py."""
-    return engines.open_engine(url, pooler=settings().database_pooler)
+    """Return an engine for `url`, with the settings' timeouts and pooler; see engines.py."""
+    one = settings()
+    timeouts = Timeouts(one.database_lock_timeout, one.database_idle_timeout)
+    return engines.open_engine(url, pooler=one.database_pooler, timeouts=timeouts)
 
 
 @cache

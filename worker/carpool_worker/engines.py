@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import sqlalchemy as sa
@@ -14,6 +14,7 @@ from psycopg.adapt import Loader
 from psycopg.pq import Format
 
 from carpool_worker.setting_values import Pooler
+from carpool_worker.units import SECOND
 
 SQLITE_BUSY_TIMEOUT = 60.0
 """Seconds that a SQLite writer waits for another; only one writes at a time."""
@@ -43,11 +44,27 @@ KEEPALIVE = {
 """libpq's: a PostgreSQL that vanished silently is noticed within a minute. Seconds; the last is in milliseconds."""
 
 
-def open_engine(url: str, *, pooler: Pooler = "none") -> sa.Engine:
+class Timeouts(NamedTuple):
+    """How long a connection waits for a lock, and how long its transaction may do nothing; seconds, 0 is forever."""
+
+    lock: float
+    idle: float
+
+    @property
+    def options(self) -> str:
+        """libpq's options that set them."""
+        return (
+            f"-c lock_timeout={round(self.lock * SECOND)} "
+            f"-c idle_in_transaction_session_timeout={round(self.idle * SECOND)}"
+        )
+
+
+def open_engine(url: str, *, pooler: Pooler = "none", timeouts: Timeouts | None = None) -> sa.Engine:
     """Return an engine for `url`; for SQLite, create the file and its folder, and turn on the write-ahead log.
 
-    Behind a `pooler` that lends connections by the transaction, nothing outlives one: see is_pooled. Errors hide the
-    statements' parameters, which may be prompts: errors are logged.
+    Behind a `pooler` that lends connections by the transaction, nothing outlives one: see is_pooled. There, and without
+    `timeouts`, those of PostgreSQL's role hold. Errors hide the statements' parameters, which may be prompts: errors
+    are logged.
 
     Raises:
         OSError: the SQLite file, or its folder, can't be made.
@@ -59,7 +76,9 @@ def open_engine(url: str, *, pooler: Pooler = "none") -> sa.Engine:
     if parsed.drivername in POSTGRES:
         parsed = parsed.set(drivername="postgresql+psycopg")
     pooled = pooler == "transaction"
-    arguments = {name: value for name, value in KEEPALIVE.items() if name not in parsed.query}
+    arguments: dict[str, Any] = {name: one for name, one in KEEPALIVE.items() if name not in parsed.query}
+    if timeouts and not pooled:  # a pooler refuses options
+        arguments["options"] = f"{timeouts.options} {parsed.query.get('options', '')}"  # the last one counts
     engine = sa.create_engine(
         parsed,
         pool_size=POOL_SIZE,

@@ -31,6 +31,14 @@ class DatabaseUnreleased(DatabaseNotMigrated):
     """The database was made by a version before 0.1.0, whose tables can't be upgraded: start with an empty database."""
 
 
+class DatabaseNewer(DatabaseNotMigrated):
+    """The database's tables are those of a later version, on which this one does not work: install a newer one."""
+
+
+class MigrationBlocked(WorkerError):
+    """Another session keeps a table locked that a migration needs: end it, and run `carpool migrate` again."""
+
+
 class ClaudeError(WorkerError):
     """The Message Batches API did not do what it was asked.
 

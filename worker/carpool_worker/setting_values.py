@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 from pydantic_settings import NoDecode
 
-from carpool.redis_url import check_url
+from carpool.redis_url import SCHEMES, check_url
 from carpool_worker.policies.windows import parse
 
 LONGEST_SUBMIT_TIMEOUT = 1_500.0
@@ -42,8 +42,8 @@ def check_broker_url(url: str) -> str:
     """Accept an empty text, or the URL of a Redis or a RabbitMQ; raises ValueError."""
     if not url or url.startswith(("amqp://", "amqps://")):
         return url
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must begin with redis://, rediss://, unix://, amqp:// or amqps://")
+    if not url.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
+        raise ValueError("must begin with redis://, rediss://, unix://, sentinel://, amqp:// or amqps://")
     return check_url(url)
 
 

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import redis
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -20,7 +21,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from carpool.redis_url import check_url
+from carpool.key_prefix import check_key_prefix
+from carpool.redis_url import check_url, connect
 from carpool.shards import MAX_SHARDS
 from carpool_worker.exceptions import SettingsInvalid
 from carpool_worker.policies.accounts import DEFAULT, Account, check_accounts
@@ -63,9 +65,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CARPOOL_", extra="forbid", hide_input_in_errors=True)
 
     redis_url: Annotated[str, AfterValidator(check_url)] = "redis://127.0.0.1:6379/0"
+    key_prefix: Annotated[str, AfterValidator(check_key_prefix)] = ""
     broker_url: Annotated[str, AfterValidator(check_broker_url)] = ""  # "": redis_url
     database_url: str = "sqlite:///.carpool/carpool.db"
     database_pooler: Pooler = "none"
+    database_lock_timeout: NotNegative = 30  # 0: forever, as the next
+    database_idle_timeout: NotNegative = 60
     inbox_shards: int = Field(default=1, ge=1, le=MAX_SHARDS)
 
     flush_count: int = Field(default=API_MAX_REQUESTS, ge=1, le=API_MAX_REQUESTS)
@@ -126,6 +131,10 @@ class Settings(BaseSettings):
     def broker(self) -> str:
         """The URL of the broker of Celery's messages and of task callbacks."""
         return self.broker_url or self.redis_url
+
+    def redis(self, **options: Any) -> redis.Redis:
+        """Return a client of redis_url, not yet connected; `options` are redis-py's."""
+        return connect(self.redis_url, self.key_prefix, **options)
 
     @property
     def limits(self) -> Limits:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import Any
 
 import celery
@@ -21,10 +24,12 @@ from tests.fixtures.deliveries import (
 )
 from tests.fixtures.receiver import Receiver
 from tests.fixtures.segments import insert_requests
+from tests.fixtures.waiting import until
 
 from carpool_worker import database
 from carpool_worker.models import tables
 from carpool_worker.pipeline.delivery import courier
+from carpool_worker.states import DeliveryState
 from carpool_worker.store.deliveries import endpoints, receivers
 from carpool_worker.store.deliveries.endpoints import FAILING, Health
 from carpool_worker.store.reports import status
@@ -145,9 +150,43 @@ def test_while_only_a_busy_receiver_is_due_the_database_is_left_alone(
     deliver(engine, webhook_timeout=3)
 
     # Then it was asked about once a second, and the rest of the backlog is as it was
-    assert sum("RECURSIVE turns" in statement for statement in asked) < 12
+    assert sum("RECURSIVE turns" in statement for statement in asked) < 40
     with database.read(engine) as connection:
         claims = list(connection.scalars(sa.select(tables.deliveries.c.claims)))
-    assert sum(claims) <= 40
+    assert sum(claims) <= 8
     tried = [one for one in deliveries_by_id(engine).values() if one.attempt]
     assert len(tried) <= 4
+
+
+def test_a_run_that_only_a_hang_keeps_from_its_end_goes_on_for_others(
+    engine: sa.Engine, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a run whose time is over, and which waits for the answers of a receiver that hangs
+    over = threading.Event()
+
+    async def hang(request: web.Request) -> web.StreamResponse:
+        await asyncio.to_thread(over.wait)
+        return web.Response()
+
+    monkeypatch.setattr(courier, "RUN_SECONDS", 0.5)
+    receiver.answers["/hanging"] = hang
+    given_deliveries(engine, *[webhook(receiver.url("/hanging"))] * 300)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(deliver, engine, webhook_timeout=4)
+        try:
+            until(lambda: len(receiver.posts["/hanging"]) == 2)
+            start = monotonic()
+            until(lambda: monotonic() > start + 1.0)
+
+            # When something becomes due to another one, Then it goes out meanwhile
+            given_deliveries(engine, webhook(receiver.url("/quick", host="localhost")), first=1_000)
+            until(lambda: len(receiver.posts["/quick"]) == 1, within=2)
+            assert not run.done()
+            assert run.result() == 1
+        finally:
+            over.set()
+
+    # And the one that hangs was not asked again, and owes what it owed
+    assert len(receiver.posts["/hanging"]) == 2
+    made = deliveries_by_id(engine).values()
+    assert sum(one.state is DeliveryState.AVAILABLE for one in made) == 298

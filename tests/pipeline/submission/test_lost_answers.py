@@ -13,6 +13,7 @@ from tests.fixtures.doubts import (
     NOT_MADE,
     assert_each_ran_once,
     claude_ids,
+    given_a_lost_batch,
     given_doubts,
     post_as_a_stranger,
     rescue,
@@ -134,8 +135,7 @@ def test_ours_is_found_among_strangers_of_the_same_size_and_minute(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     strangers = [post_as_a_stranger(carpool.claude).id]
-    simulator.arm(LOST)
-    [batch_id] = given_doubts(carpool, producer, MODEL)
+    batch_id = given_a_lost_batch(carpool, producer, simulator)
     strangers += [post_as_a_stranger(carpool.claude).id for _ in range(2)]
 
     carpool.until(lambda: bool(rescue(carpool)))

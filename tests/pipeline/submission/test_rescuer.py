@@ -14,6 +14,7 @@ from tests.fixtures.doubts import (
     NOT_MADE,
     assert_each_ran_once,
     claude_ids,
+    given_a_lost_batch,
     given_doubts,
     post_as_a_stranger,
     rescue,
@@ -36,8 +37,7 @@ SEARCH_FOR_AN_HOUR = DoubtPolicy(submit_timeout=3_600, settle_interval=3_600)
 def test_nothing_is_sent_again_before_the_settling_time(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
-    simulator.arm(NOT_MADE)
-    [batch_id] = given_doubts(carpool, producer, MODEL)
+    batch_id = given_a_lost_batch(carpool, producer, simulator, NOT_MADE)
 
     assert rescue(carpool, SEARCH_FOR_AN_HOUR) == []
     assert rescue(carpool, DoubtPolicy(submit_timeout=0, settle_interval=60)) == []
@@ -51,8 +51,7 @@ def test_nothing_is_sent_again_before_the_settling_time(
 def test_a_batch_is_adopted_long_before_the_settling_time(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
-    simulator.arm(LOST)
-    [batch_id] = given_doubts(carpool, producer, MODEL)
+    batch_id = given_a_lost_batch(carpool, producer, simulator)
 
     assert rescue(carpool, SEARCH_FOR_AN_HOUR) == [batch_id]
     carpool.until(lambda: carpool.ended(2))
@@ -62,8 +61,7 @@ def test_a_batch_is_adopted_long_before_the_settling_time(
 def test_while_the_list_fails_every_doubt_stays(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
-    simulator.arm(NOT_MADE)
-    [batch_id] = given_doubts(carpool, producer, MODEL)
+    batch_id = given_a_lost_batch(carpool, producer, simulator, NOT_MADE)
     simulator.arm(*(Fault(operation="list", kind=kind) for kind in ("error", "dropped", "lost")))
 
     for _ in range(3):
@@ -76,8 +74,7 @@ def test_a_cursor_whose_batch_was_deleted_since_does_not_keep_a_doubt_open(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     # Given a lost create, and that the batch which was the newest before it is gone
-    simulator.arm(LOST)
-    [batch_id] = given_doubts(carpool, producer, MODEL)
+    batch_id = given_a_lost_batch(carpool, producer, simulator)
     carpool.change("UPDATE batches SET cursor_id = 'msgbatch_deleted'")
 
     # When, Then
@@ -128,8 +125,7 @@ def test_an_ended_batch_of_another_program_is_known_as_a_stranger(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     # Given our lost batch and a stranger's of the same size, both made since
-    simulator.arm(LOST)
-    [batch_id] = given_doubts(carpool, producer, MODEL)
+    batch_id = given_a_lost_batch(carpool, producer, simulator)
     stranger = post_as_a_stranger(carpool.claude)
 
     carpool.until(lambda: batch_id in rescue(carpool))
@@ -143,8 +139,7 @@ def test_a_stranger_adopted_by_mistake_is_released_and_the_batch_is_sent(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     # Given a create that made nothing, and the only batch since is another program's
-    simulator.arm(NOT_MADE)
-    [batch_id] = given_doubts(carpool, producer, MODEL)
+    batch_id = given_a_lost_batch(carpool, producer, simulator, NOT_MADE)
     stranger = post_as_a_stranger(carpool.claude)
     assert rescue(carpool) == [batch_id]
     assert claude_ids(carpool) == {batch_id: stranger.id}
@@ -233,8 +228,7 @@ def test_a_batch_being_posted_counts_as_a_possible_owner(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     # Given a doubt that made nothing, and another batch of its size: made, and its answer is on the way
-    simulator.arm(NOT_MADE)
-    [doubted] = given_doubts(carpool, producer, MODEL)
+    doubted = given_a_lost_batch(carpool, producer, simulator, NOT_MADE)
     simulator.arm(LOST)
     _, posted = given_doubts(carpool, producer, "claude-sonnet-4-5")
     with write(carpool.engine) as connection:
@@ -265,8 +259,7 @@ def test_a_slow_rescuer_does_not_put_back_what_is_posted_again_already(
     carpool: Carpool, producer: Producer, simulator: RemoteSimulator
 ) -> None:
     # Given a rescuer that waits for its list, while another sends the batch again and its next post begins
-    simulator.arm(NOT_MADE)
-    [batch_id] = given_doubts(carpool, producer, MODEL)
+    batch_id = given_a_lost_batch(carpool, producer, simulator, NOT_MADE)
 
     def another_sends_it_again() -> None:
         with write(carpool.engine) as connection:

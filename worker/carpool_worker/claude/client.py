@@ -1,4 +1,4 @@
-"""The Message Batches API, as Carpool uses it. The only module that imports anthropic.
+"""The Message Batches API, as Carpool uses it. The only module that calls the SDK.
 
 If an answer is lost, the SDK by default posts a create up to three times, without an idempotency key: three bills. So
 its retries are off; the caller decides, from the ClaudeError, what may be sent again.
@@ -6,10 +6,11 @@ its retries are off; the caller decides, from the ClaudeError, what may be sent 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import IO, Any, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import anthropic
 import httpx2
@@ -18,11 +19,13 @@ from anthropic.types.messages import MessageBatch
 from carpool.contract import WORKSPACE_HEADER
 from carpool_worker.claude import times
 from carpool_worker.claude.batch import RemoteBatch, read_batch
-from carpool_worker.claude.credentials import DEFAULT, Credentials
+from carpool_worker.claude.connection import ADDRESS, ANTHROPIC, is_url, open_http
+from carpool_worker.claude.credentials import DEFAULT, Credentials, unsendable
 from carpool_worker.claude.fence import Fence
 from carpool_worker.claude.rate_limit import RateLimit
 from carpool_worker.claude.result_lines import result_lines
 from carpool_worker.claude.sockets import hooks
+from carpool_worker.claude.translation import translated
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError
 from carpool_worker.policies import in_doubt
 from carpool_worker.units import Milliseconds
@@ -33,26 +36,11 @@ STREAMED = "X-Stainless-Raw-Response"
 """The SDK's own header for an answer whose body is not read at once."""
 
 DOWNLOAD_CHUNK = 1 << 18
-REDIRECTS = frozenset({301, 302, 307, 308})
-"""The API is at another address: nothing was done at this one. They are not followed; a 303 follows what was done."""
-
-CERTAIN_STATUSES = frozenset({400, 401, 402, 403, 404, 405, 413, 422, 429, 529}) | REDIRECTS
-"""Refusals: the API did nothing. After any other error a batch may have been made nevertheless."""
-
 ORGANIZATION_HEADER = "anthropic-organization-id"
 """Of answers: the organization that the key belongs to."""
 
 REFUSED_STATUSES = frozenset({401, 403})
 """The key is no longer valid, or may not use this."""
-
-MALFORMED = (
-    httpx2.HTTPError,
-    TimeoutError,
-    anthropic.APIResponseValidationError,
-    ValueError,
-    AttributeError,  # of an answer that is not JSON the SDK returns the text
-)
-"""What is raised for an answer that is cut short or unreadable."""
 
 
 class Claude:
@@ -72,14 +60,15 @@ class Claude:
         self.organization: str | None = None
         self.workspace: str | None = None
         workspace = {WORKSPACE_HEADER: credentials.workspace} if credentials.workspace else {}
+        address = credentials.base_url or os.environ.get(ADDRESS) or ANTHROPIC
+        self._unusable = credentials.unusable or unsendable(credentials)
         self._client = anthropic.Anthropic(
             api_key=credentials.api_key,
-            base_url=credentials.base_url,
+            base_url=_base_url(address, credentials),
             default_headers=workspace,
             max_retries=0,
             timeout=_timeout(in_doubt.READ_TIMEOUT),
-            # A redirect is not followed: it would take the key to another address.
-            http_client=anthropic.DefaultHttpxClient(event_hooks=hooks(self._learn), follow_redirects=False),
+            http_client=open_http(address, hooks(self._learn)),
         )
 
     def secret(self, headers: Mapping[str, str]) -> bytes:
@@ -181,12 +170,12 @@ class Claude:
 
     @contextmanager
     def _call(self) -> Iterator[None]:
-        if self.credentials.unusable:
-            raise ClaudeError(self.credentials.unusable, status=401)
+        if self._unusable:
+            raise ClaudeError(self._unusable, status=401)
         if self._rate_limit and (seconds := self._rate_limit.seconds_until_allowed()):
             waits = f"not asked for {seconds:.0f} s: the API's rate limit leaves no call"
             raise ClaudeError(waits, status=429, retry_after=seconds)
-        with _translated():
+        with translated():
             yield
 
     def _learn(self, response: httpx2.Response) -> None:
@@ -199,51 +188,12 @@ class Claude:
             self._rate_limit.learn(response.status_code, response.headers)
 
 
+def _base_url(address: str, credentials: Credentials) -> str | None:
+    """Return what the SDK is to call: None leaves it to a profile of its own; nothing is sent to what is no URL."""
+    if not credentials.base_url and ADDRESS not in os.environ:
+        return None
+    return address if is_url(address) else ANTHROPIC
+
+
 def _timeout(seconds: float) -> httpx2.Timeout:
     return httpx2.Timeout(min(seconds, in_doubt.READ_TIMEOUT), connect=in_doubt.CONNECT_TIMEOUT)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except anthropic.APIStatusError as error:
-        raise _from_status(error) from error
-    except anthropic.APIConnectionError as error:
-        never_sent = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
-        reason = type(error.__cause__ or error).__name__
-        raise ClaudeError(f"no answer: {reason}", certain=never_sent) from error
-    except MALFORMED as error:
-        raise ClaudeError(f"no whole answer: {type(error).__name__}", certain=False) from error
-    except (anthropic.AnthropicError, TypeError) as error:  # TypeError: there is no key
-        raise ClaudeError(f"the SDK refused to send: {error}", status=401, certain=False) from error
-
-
-def _from_status(error: anthropic.APIStatusError) -> ClaudeError:
-    body = error.body if isinstance(error.body, dict) else {}
-    inner = body.get("error")
-    inner = inner if isinstance(inner, dict) else {}
-    kind = str(inner.get("type") or "error")
-    text = str(inner.get("message") or _said(error))
-    return ClaudeError(
-        f"{error.status_code} {kind}: {text}",
-        status=error.status_code,
-        kind=kind,
-        error_code=_error_code(body) or _error_code(inner),
-        retry_after=times.retry_after(error.response.headers),
-        certain=error.status_code in CERTAIN_STATUSES,
-    )
-
-
-def _said(error: anthropic.APIStatusError) -> str:
-    if error.response.has_redirect_location:
-        target = urlsplit(error.response.headers["location"])
-        moved = f"{target.scheme}://{target.hostname}" if target.hostname else "another path"
-        return f"the API has moved to {moved}: not followed"
-    return str(error.response.reason_phrase)
-
-
-def _error_code(body: Mapping[str, Any]) -> str | None:
-    details = body.get("details")
-    code = details.get("error_code") if isinstance(details, dict) else None
-    return code if isinstance(code, str) else None

@@ -26,6 +26,12 @@ class Credentials:
     unusable: str | None = None  # why no call can be made: there is no key
 
 
+VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+"""Where the SDK looks for credentials; the first that is set wins."""
+
+ODD_CHARACTERS = {"\n": "a newline", "\r": "a carriage return", "\t": "a tab", " ": "a space"}
+"""What no key has, though it easily gets into a variable."""
+
 DEFAULT = Credentials()
 """Those of the environment, as the SDK reads them."""
 
@@ -46,6 +52,26 @@ def unreadable(accounts: Accounts) -> list[tuple[str, str]]:
         (name, source) for name, one in accounts.items() for source in (one.api_key, *one.retired_keys)
     ]
     return [(name, source) for name, source in sources if source is not None and not _read(source)]
+
+
+def variable() -> str | None:
+    """Return the variable of the environment that the SDK takes its credentials from; None if there is neither."""
+    return next(filter(os.environ.get, VARIABLES), None)
+
+
+def unsendable(credentials: Credentials) -> str | None:
+    """Return why a key can't be sent in a header, by the variable it is in; None if it can. The key is not quoted."""
+    if credentials.api_key is not None:
+        what, key = f"the API key of account {credentials.account or DEFAULT_ACCOUNT}", credentials.api_key
+    elif (found := variable()) is not None:
+        what, key = found, os.environ[found]
+    else:
+        return None
+    odd = next((one for one in key if not "!" <= one <= "~"), None)
+    if odd is None:
+        return None
+    named = ODD_CHARACTERS.get(odd, "a control character" if odd.isascii() else "a character beyond ASCII")
+    return f"{what} has {named} in it: set it to the key alone"
 
 
 def missing(account: str | None) -> Credentials:

@@ -72,7 +72,7 @@ def cancel(ids: Ids = None, batch: Batch = None, client: Client = None, yes: Yes
     confirm(_question(len(named), batch, client), yes)
     _print(operation.cancel(engine(), named, actor=actor()))
     if client:
-        operation.cancel_in_inbox(settings().redis_url, client, actor=actor())
+        operation.cancel_in_inbox(settings(), client, actor=actor())
         typer.echo("Requests still in the inbox are canceled when a worker reads them.")
 
 

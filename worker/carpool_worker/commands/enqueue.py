@@ -139,7 +139,9 @@ def _begin(
 
     try:
         run = _run(file, name, client, common, metadata)
-        return run, Producer(settings().redis_url, client=run.client, inbox_shards=settings().inbox_shards)
+        found = settings()
+        shards, prefix = found.inbox_shards, found.key_prefix
+        return run, Producer(found.redis_url, client=run.client, inbox_shards=shards, key_prefix=prefix)
     except CarpoolError as error:
         raise WorkerError(str(error)) from error
 

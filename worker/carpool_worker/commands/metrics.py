@@ -40,7 +40,7 @@ def metrics(
     check_tables()
     with (
         suppress(KeyboardInterrupt),
-        connect_briefly(settings().redis_url) as server,
+        connect_briefly(settings()) as server,
         serving(Exporter(engine(), server, settings()), address, port) as (port, wait),
     ):
         typer.echo(f"Metrics are on http://{address}:{port}/metrics")

@@ -65,7 +65,6 @@ def purge(client: Client = None, request: Request = None, yes: Yes = False) -> N
 
 
 def _purge_client(client: str, yes: bool) -> Purged:
-    from redis import Redis
 
     from carpool_worker.commands.progress import progress_bar
     from carpool_worker.database import engine
@@ -75,7 +74,7 @@ def _purge_client(client: str, yes: bool) -> Purged:
     found = operation.count(engine(), client)
     requests = counted(found, "request")
     confirm(f"Erase the content of client {client!r} ({requests}, and what is in the inbox) for good?", yes)
-    with progress_bar() as bar, Redis.from_url(settings().redis_url) as server:
+    with progress_bar() as bar, settings().redis() as server:
         task = bar.add_task("erasing", total=found or None)
         return operation.purge(
             engine(), server, client, settings(), lambda count: bar.advance(task, count), actor=actor()
@@ -83,7 +82,6 @@ def _purge_client(client: str, yes: bool) -> Purged:
 
 
 def _purge_request(named: str, yes: bool) -> Purged:
-    from redis import Redis
 
     from carpool_worker.database import engine, read
     from carpool_worker.operations import purge as operation
@@ -93,7 +91,7 @@ def _purge_request(named: str, yes: bool) -> Purged:
     with read() as connection:
         request_id = lookup.request_id(connection, named)
     confirm(f"Erase the content of request {request_id} for good?", yes)
-    with Redis.from_url(settings().redis_url) as server:
+    with settings().redis() as server:
         return operation.purge_request(engine(), server, request_id, settings(), actor=actor())
 
 

@@ -98,13 +98,12 @@ def retry(entries: Entries) -> None:
 
 @contextmanager
 def _redis() -> Iterator[redis.Redis]:
-    from redis import Redis
 
     from carpool_worker.processes.preflight import check_redis
     from carpool_worker.settings import settings
 
     check_redis()
-    with Redis.from_url(settings().redis_url) as server:
+    with settings().redis() as server:
         yield server
 
 

@@ -39,7 +39,6 @@ def status(
         carpool status --check || notify "Carpool needs you"
         carpool status --json | jq .inbox
     """
-    from redis import Redis
 
     from carpool_worker.processes.preflight import check_tables
     from carpool_worker.settings import settings
@@ -48,7 +47,7 @@ def status(
         raise typer.BadParameter("can't be combined with --check or --json", param_hint="--watch")
     check_tables()
     timeouts = {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS}
-    with Redis.from_url(settings().redis_url, **timeouts) as server:
+    with settings().redis(**timeouts) as server:
         if watch:
             _watch(server, every)
             return

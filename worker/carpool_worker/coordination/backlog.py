@@ -11,6 +11,7 @@ from kombu.exceptions import OperationalError
 from redis.retry import Retry
 
 from carpool.options import NO_RETRY
+from carpool.redis_url import connect
 from carpool_worker.coordination.broker_urls import is_redis
 
 MOST_UNREAD = 100
@@ -61,10 +62,10 @@ class OtherQueues:
             raise OperationalError(str(error)) from error
 
 
-def queues_of(url: str) -> Queues:
+def queues_of(url: str, key_prefix: str = "") -> Queues:
     """Return the queues of the broker with this URL; nothing is connected yet."""
     if is_redis(url):
-        return RedisQueues(redis.Redis.from_url(url, retry=Retry(*NO_RETRY)))
+        return RedisQueues(connect(url, key_prefix, retry=Retry(*NO_RETRY)))
     return OtherQueues(url)
 
 

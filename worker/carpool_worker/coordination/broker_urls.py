@@ -12,11 +12,14 @@ from urllib.parse import quote, urlsplit
 
 from redis.connection import parse_url
 
-from carpool.redis_url import SCHEMES
+from carpool.redis_url import SCHEMES, is_sentinel, parse_sentinel_url
 from carpool_worker.coordination.keys import UNACKED, UNACKED_INDEX, UNACKED_MUTEX
 
 VISIBILITY_TIMEOUT = 3_600
 """Seconds until an unacknowledged message is delivered again; longer than any task runs."""
+
+KEY_PREFIX_OPTION = "global_keyprefix"
+"""Celery's name of a prefix before all its keys."""
 
 KEPT_OPTIONS = ("socket_connect_timeout", "socket_keepalive", "health_check_interval")
 """Options of redis-py that Celery's transport has too, and that don't shorten its blocking reads."""
@@ -47,17 +50,30 @@ def is_redis(url: str) -> bool:
     return urlsplit(url).scheme in SCHEMES
 
 
-def broker_settings(url: str) -> BrokerSettings:
-    """Return the settings by which Celery uses the same server, database, user and certificates as redis-py."""
+def broker_settings(url: str, key_prefix: str = "") -> BrokerSettings:
+    """Return the settings by which Celery uses the same server, database, user and certificates as redis-py.
+
+    In a Redis each key gets the prefix, and so does what is published; it means nothing to any other broker.
+    """
     if not is_redis(url):
         parts = urlsplit(url)
         verified = {"cert_reqs": CERT_REQUIRED, "server_hostname": parts.hostname}
         # What is sent is what the broker has confirmed.
         return BrokerSettings(url, verified if parts.scheme == "amqps" else None, {"confirm_publish": True})
-    given: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
+    sentinels = parse_sentinel_url(url) if is_sentinel(url) else None
+    given: dict[str, Any] = sentinels.options if sentinels else dict(parse_url(url))  # type: ignore[no-untyped-call]
     options = OWN_KEYS | {name: given[name] for name in KEPT_OPTIONS if name in given}
+    if key_prefix:
+        options[KEY_PREFIX_OPTION] = key_prefix
     credentials = _credentials(given.get("username"), given.get("password"))
     database = given.get("db", 0)
+    if sentinels:
+        options |= {"master_name": sentinels.service, "sentinel_kwargs": sentinels.known_to_sentinels}
+        hosts = (
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in sentinels.sentinels
+        )
+        urls = (f"sentinel://{credentials}{host}/{database}" for host in hosts)
+        return BrokerSettings(";".join(urls), None, options)
     if path := given.get("path"):
         return BrokerSettings(f"redis+socket://{credentials}{path}?virtual_host={database}", None, options)
     host = str(given.get("host", "localhost"))

@@ -20,13 +20,17 @@ from carpool_worker.settings import settings
 def server() -> redis.Redis:
     """Return this process's Redis client. It repeats nothing by itself: of a read that is repeated, as its reply was
     lost, the inbox would never see the entries that the first one took."""
-    return redis.Redis.from_url(settings().redis_url, retry=Retry(*NO_RETRY))
+    return settings().redis(retry=Retry(*NO_RETRY))
 
 
 @cache
 def queues() -> Queues:
     """Return the queues of Celery's broker, over a connection of this process's own."""
-    return RedisQueues(server()) if not settings().broker_url else queues_of(settings().broker)
+    return (
+        RedisQueues(server())
+        if not settings().broker_url
+        else queues_of(settings().broker, settings().key_prefix)
+    )
 
 
 def claudes() -> list[Claude]:

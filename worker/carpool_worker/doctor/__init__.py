@@ -32,7 +32,7 @@ def examine() -> Generator[Finding, None, None]:
     if settings is None:
         return
     with ExitStack() as opened:
-        server = redis_server.opened(settings.redis_url)
+        server = redis_server.opened(settings)
         if isinstance(server, Redis):
             opened.callback(server.close)
         yield from [server] if isinstance(server, Finding) else redis_server.examine(server)

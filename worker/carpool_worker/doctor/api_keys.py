@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
 import sqlalchemy as sa
 
 from carpool_worker.claude.client import REFUSED_STATUSES, Claude
-from carpool_worker.claude.credentials import Credentials, unreadable
+from carpool_worker.claude.credentials import Credentials, unreadable, variable
 from carpool_worker.database import now, read
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
 from carpool_worker.exceptions import ClaudeError
@@ -46,8 +45,7 @@ def examine(engine: sa.Engine, all_keys: Sequence[Credentials], accounts: Accoun
 
 
 def _is_there(credentials: Credentials) -> bool:
-    of_the_sdk = any(map(os.environ.get, ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")))
-    return not credentials.unusable and (credentials.api_key is not None or of_the_sdk)
+    return not credentials.unusable and (credentials.api_key is not None or variable() is not None)
 
 
 def _newest(engine: sa.Engine, account: str | None, keys: Sequence[Credentials]) -> Iterator[Finding]:

@@ -9,19 +9,25 @@ from time import time
 from urllib.parse import urlsplit
 
 from carpool_worker.claude.client import Claude
-from carpool_worker.claude.credentials import DEFAULT, Credentials
+from carpool_worker.claude.connection import ADDRESS, ANTHROPIC, obstacles, proxy_variable
+from carpool_worker.claude.credentials import DEFAULT, Credentials, variable
 from carpool_worker.claude.rate_limit import PREFIX, RateLimit
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
 from carpool_worker.exceptions import ClaudeError
 
 CHECK = "claude"
-ANTHROPIC = "api.anthropic.com"
 
 TIERS = {1_000: ("Start", 200_000), 2_000: ("Build", 300_000), 4_000: ("Scale", 500_000)}
 """By the calls a minute in the headers: the tier, and the requests it may have queued (docs, August 2026)."""
 
 NO_LIST = (
     "the address has no list of batches, without which none is posted: docs/relays.md says what a relay needs"
+)
+
+PROXY_REFUSES = 407
+UNTRUSTED = "certificate is not trusted"
+TRUST = (
+    "name your authority's certificate in SSL_CERT_FILE (REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE are not read)"
 )
 
 MENDS = {
@@ -80,22 +86,34 @@ def ask(credentials: Credentials = DEFAULT) -> ApiAnswer:
 
 def judge(answer: ApiAnswer, queue_limit: int, credentials: Credentials = DEFAULT) -> Iterator[Finding]:
     """Judge an account's key, and the queue limit that Carpool is set to for it."""
-    address = credentials.base_url or os.environ.get("ANTHROPIC_BASE_URL") or f"https://{ANTHROPIC}"
+    address = _address(credentials)
+    yield from judge_surroundings(address)
+    if any(one.is_met for one in obstacles(address)):
+        return
     host = urlsplit(address).netloc.rpartition("@")[2]
     whose = "the key" if credentials.account is None else f"the key of account {credentials.account}"
     if answer.error:
-        has_key = credentials.api_key or os.environ.get("ANTHROPIC_API_KEY")
-        yield _refused(host, answer.error) if has_key else _without_key()
+        has_key = credentials.api_key or variable()
+        yield _refused(address, answer.error, credentials) if has_key else _without_key()
         return
     newest = (
         f"its workspace's newest batch is {answer.newest}" if answer.newest else "its workspace has no batch"
     )
     yield ok(CHECK, f"{host} accepts {whose}; {newest}")
-    if host != ANTHROPIC:
+    if host != urlsplit(ANTHROPIC).netloc:
         setting = "the account's base_url" if credentials.base_url else "ANTHROPIC_BASE_URL"
         mend = f"unset {setting}, unless a simulator or a proxy is meant"
         yield warning(CHECK, f"this is not Anthropic but {host}", mend)
     yield from judge_limit(answer.calls_a_minute, queue_limit)
+
+
+def judge_surroundings(address: str) -> Iterator[Finding]:
+    """Judge the proxies and certificates that the environment names; those that this address needs not are warnings."""
+    for one in obstacles(address):
+        if one.is_met:
+            yield wrong(CHECK, one.what, one.mend)
+        else:
+            yield warning(CHECK, f"{one.what}; {urlsplit(address).hostname} is asked without it", one.mend)
 
 
 def judge_limit(calls_a_minute: int | None, queue_limit: int) -> Iterator[Finding]:
@@ -121,8 +139,21 @@ def _without_key() -> Finding:
     return wrong(CHECK, "ANTHROPIC_API_KEY is not set here", "set it here as it is set where the workers run")
 
 
-def _refused(host: str, error: ClaudeError) -> Finding:
+def _address(credentials: Credentials) -> str:
+    return credentials.base_url or os.environ.get(ADDRESS) or ANTHROPIC
+
+
+def _refused(address: str, error: ClaudeError, credentials: Credentials) -> Finding:
+    host = urlsplit(address).netloc.rpartition("@")[2]
+    through = proxy_variable(address)
+    if through and error.status in (None, PROXY_REFUSES):
+        mend = f"correct the proxy that {through} names, or name {urlsplit(address).hostname} in NO_PROXY"
+        return wrong(CHECK, f"{host}: {error}; it is asked through the proxy in {through}", mend)
+    if UNTRUSTED in str(error):
+        return wrong(CHECK, f"{host}: {error}", TRUST)
     mend = MENDS.get(
         error.status or 0, "check that this machine can reach it, and its status page for outages"
     )
+    if credentials.api_key is None and (found := variable()) is not None:
+        mend = mend.replace("ANTHROPIC_API_KEY", found)
     return wrong(CHECK, f"{host}: {error}", mend)

@@ -11,12 +11,19 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from carpool_worker.database import open_engine, read
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
-from carpool_worker.exceptions import DatabaseNotMigrated, DatabaseUnreleased
+from carpool_worker.exceptions import DatabaseNewer, DatabaseNotMigrated, DatabaseUnreleased
 from carpool_worker.formatting import size
 from carpool_worker.migrations import check_migrated
 from carpool_worker.store.reports import doctor
 
 CHECK = "database"
+
+MENDS = {
+    DatabaseUnreleased: "name an empty database in CARPOOL_DATABASE_URL",
+    DatabaseNewer: "install a newer Carpool",
+}
+"""What to do about tables that `carpool migrate` does not change."""
+
 OLDEST_POSTGRES = 140_000
 """server_version_num of the oldest release that is still supported (November 2026)."""
 
@@ -47,8 +54,7 @@ def _refused(engine: sa.Engine) -> Finding | None:
         check_migrated(engine)
     except DatabaseNotMigrated as error:
         what, _, _ = str(error).partition(": ")
-        unreleased = isinstance(error, DatabaseUnreleased)
-        mend = "name an empty database in CARPOOL_DATABASE_URL" if unreleased else "carpool migrate"
+        mend = next((mend for kind, mend in MENDS.items() if isinstance(error, kind)), "carpool migrate")
         refusal = wrong(CHECK, what, mend)
     except (DBAPIError, ModuleNotFoundError) as error:
         refusal = _unusable(error)

@@ -14,6 +14,7 @@ from carpool.durability import PROBE
 from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
 from carpool_worker.formatting import size
+from carpool_worker.settings import Settings
 
 CHECK = "redis"
 OLDEST = (6, 2)
@@ -39,10 +40,10 @@ class Facts(NamedTuple):
     quarantined: int
 
 
-def opened(url: str) -> redis.Redis | Finding:
+def opened(settings: Settings) -> redis.Redis | Finding:
     """Return a server that answers, or what is wrong."""
     try:
-        server = redis.Redis.from_url(url, socket_timeout=ANSWER_SECONDS, retry=Retry(NoBackoff(), 0))
+        server = settings.redis(socket_timeout=ANSWER_SECONDS, retry=Retry(NoBackoff(), 0))
         server.info("server")
     except (RedisError, ValueError) as error:
         return wrong(CHECK, f"can't be used: {error}", "start it, or correct CARPOOL_REDIS_URL")

@@ -43,7 +43,7 @@ class RefreshOnConnect(bootsteps.StartStopStep):  # type: ignore[misc]
 
 def request_refresh() -> None:
     """Have the newest batches published; all workers request this at the same time, and it is done once."""
-    with redis.Redis.from_url(settings().redis_url) as server:
+    with settings().redis() as server:
         if server.set(FLOWER_REFRESH, 1, nx=True, ex=VISIBILITY_TIMEOUT):
             app.send_task("carpool.show", queue=queue("poll"))
 

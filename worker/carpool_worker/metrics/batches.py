@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from prometheus_client.core import HistogramMetricFamily, Metric
 
 from carpool_worker.metrics.families import OTHERS, Sample, counter, gauge, one
-from carpool_worker.metrics.readings import STAY_BOUNDS, Readings
+from carpool_worker.metrics.readings import Readings
 from carpool_worker.policies.accounts import shown
 from carpool_worker.states import OUTCOMES
-from carpool_worker.store.reports.metrics import Gone, ModelBatchCounts, Stay
+from carpool_worker.store.batches.totals import STAY_BOUNDS, Gone, Stay
+from carpool_worker.store.reports.metrics import ModelBatchCounts
 from carpool_worker.store.usage import UsageRow
 from carpool_worker.units import DOLLAR
 
@@ -115,7 +116,7 @@ def _gone(gone: Sequence[Gone]) -> Iterator[Metric]:
 def _stayed(stays: Iterable[Stay]) -> Metric:
     text = "How long finished batches spent in each state."
     family = HistogramMetricFamily("carpool_batch_state_seconds", text, labels=("state",))
-    bounds = [str(bound) for bound in STAY_BOUNDS]
+    bounds = [str(float(bound)) for bound in STAY_BOUNDS]
     for stay in stays:
         buckets = [*zip(bounds, stay.within, strict=True), ("+Inf", stay.batches)]
         family.add_metric([stay.state.value], buckets, stay.milliseconds / 1_000)

@@ -53,9 +53,14 @@ def of_vitals(vitals: Vitals) -> Iterator[Metric]:
 
 
 def of_totals(totals: Totals, at: int) -> Iterator[Metric]:
-    """Yield all requests and deliveries by state; `at` is now, in milliseconds since the epoch."""
+    """Yield the requests and deliveries that wait or have failed, by state; `at` is now, in ms since the epoch."""
     counted = [((row.state, str(row.attempt)), row.requests) for row in totals.requests]
-    yield gauge("requests", "Requests by state and attempt.", ("state", "attempt"), counted)
+    yield gauge(
+        "requests",
+        "Requests that wait, failed or were canceled, by state and attempt.",
+        ("state", "attempt"),
+        counted,
+    )
     oldest: dict[str, int] = {}
     for row in totals.requests:
         if row.state not in FINAL_REQUEST_STATES and row.enqueued_at is not None:
@@ -67,7 +72,12 @@ def of_totals(totals: Totals, at: int) -> Iterator[Metric]:
         ("state",),
         ages,
     )
-    yield gauge("deliveries", "Deliveries by state.", ("channel", "state"), totals.deliveries.items())
+    yield gauge(
+        "deliveries",
+        "Deliveries that are not made, by state.",
+        ("channel", "state"),
+        totals.deliveries.items(),
+    )
 
 
 def of_deliveries(deliveries: Deliveries, tries: Iterable[Tries], at: int) -> Iterator[Metric]:

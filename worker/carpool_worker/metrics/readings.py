@@ -1,4 +1,4 @@
-"""What the metrics read from SQL: what indexes find quickly, and counts that scan whole tables."""
+"""What the metrics read from SQL: what indexes find quickly, and counts of what waits or has failed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from carpool_worker.policies.windows import longest_closed, parse_all
 from carpool_worker.settings import Settings
 from carpool_worker.states import BatchState
 from carpool_worker.store import usage
-from carpool_worker.store.batches import lane_pauses, refusals, unowned, unseen, witnesses
+from carpool_worker.store.batches import lane_pauses, refusals, totals, unowned, unseen, witnesses
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.batches.refusals import RefusalCount
+from carpool_worker.store.batches.totals import Gone, Stay
 from carpool_worker.store.batches.unseen import Unseen
 from carpool_worker.store.reports import metrics, status
-from carpool_worker.store.reports.metrics import Gone, ModelBatchCounts, RequestCount, Stay, Tries
+from carpool_worker.store.reports.metrics import ModelBatchCounts, RequestCount, Tries
 from carpool_worker.store.reports.status import Deliveries
 from carpool_worker.store.requests import reservations
 from carpool_worker.store.usage import UsageRow
@@ -32,9 +33,6 @@ from carpool_worker.views.accounts import Queue
 
 LATELY = 3_600_000
 """Milliseconds: how far back delivery attempts, and deliveries given up on, are counted."""
-
-STAY_BOUNDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0, 7_200.0, 21_600.0, 43_200.0, 86_400.0)
-"""Seconds: the buckets of the time spent in a state. Most batches end within an hour, all within a day."""
 
 REDIS_SECONDS = 2.0
 """How long Redis may take to answer, without a retry: Prometheus waits 10 seconds by default."""
@@ -66,7 +64,7 @@ class Readings:
 
 @dataclass(frozen=True)
 class Totals:
-    """Counts that scan every row."""
+    """Counts that grow with a backlog: they read as many entries of partial indexes."""
 
     requests: Sequence[RequestCount]
     deliveries: Mapping[tuple[str, str], int]
@@ -80,8 +78,8 @@ def read_tables(engine: sa.Engine, settings: Settings) -> Readings:
         fresh = witnesses.in_fresh_workspaces(connection, submitting)
         return Readings(
             standings=metrics.unfinished(connection),
-            gone=metrics.gone(connection),
-            stays=metrics.stays(connection, STAY_BOUNDS),
+            gone=totals.gone(connection),
+            stays=totals.stays(connection),
             refused=refusals.counted(connection),
             in_doubt=sum(batch.in_doubt_at is not None for batch in submitting),
             unseen=unseen.by_account(connection),
@@ -101,12 +99,12 @@ def read_tables(engine: sa.Engine, settings: Settings) -> Readings:
 
 
 def count_rows(engine: sa.Engine) -> Totals:
-    """Count all requests and deliveries."""
+    """Count the requests and deliveries that wait, or have failed."""
     with read(engine) as connection:
         return Totals(metrics.count_requests(connection), metrics.count_deliveries(connection))
 
 
-def connect_briefly(redis_url: str) -> redis.Redis:
+def connect_briefly(settings: Settings) -> redis.Redis:
     """Return a connection to Redis that gives up after REDIS_SECONDS."""
     timeouts = {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS}
-    return redis.Redis.from_url(redis_url, retry=Retry(NoBackoff(), 0), **timeouts)
+    return settings.redis(retry=Retry(NoBackoff(), 0), **timeouts)

@@ -12,6 +12,7 @@ from carpool_worker.models.deliveries import DeliveryAttempt, DeliveryRow, Endpo
 from carpool_worker.models.durations import BatchDuration
 from carpool_worker.models.requests import Cancellation, Request, Tag
 from carpool_worker.models.segments import Answers, Params, Segment
+from carpool_worker.models.totals import BatchStay, BatchTotal, SchemaSupport
 from carpool_worker.models.unowned import UnownedBatch
 from carpool_worker.models.usage import DailyUsage, UsageEntry
 
@@ -19,6 +20,8 @@ __all__ = [
     "Answers",
     "Batch",
     "BatchDuration",
+    "BatchStay",
+    "BatchTotal",
     "Cancellation",
     "ClaudeKey",
     "DailyUsage",
@@ -30,6 +33,7 @@ __all__ = [
     "ParkedReceiver",
     "Refusal",
     "Request",
+    "SchemaSupport",
     "Segment",
     "Tag",
     "UnownedBatch",

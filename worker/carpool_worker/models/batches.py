@@ -80,6 +80,7 @@ class Batch(SQLModel, table=True):
     expires_at: int | None = Field(default=None, sa_column=big())
     ended_at: int | None = Field(default=None, sa_column=big())
     finished_at: int | None = Field(default=None, sa_column=big())
+    tallied_at: int | None = Field(default=None, sa_column=big())  # when it was added to the totals
 
     @property
     def outcomes(self) -> dict[str, int]:

@@ -25,6 +25,21 @@ OPEN = batches.c.state == _literals(BatchState.OPEN)[0]
 UNFINISHED = batches.c.finished_at.is_(None)
 """Batches that are neither completed nor rejected."""
 
+
+def unfinished(*states: BatchState) -> sa.ColumnElement[bool]:
+    """Return the condition that a batch is in one of these states, none of them final, as their index finds it.
+
+    Of the state alone no database concludes that the batch is unfinished, and reads all that ever were.
+    """
+    return sa.and_(UNFINISHED, batches.c.state.in_(states))
+
+
+UNTALLIED = batches.c.tallied_at.is_(None)
+"""Batches that are not in the totals yet: those that are unfinished, and those that have just finished."""
+
+MARKED = batches.c.marked != sa.literal_column("'[]'")
+"""Batches with prefixes that are marked for the cache."""
+
 RETRYABLE = requests.c.retry_at.is_not(None)
 """Requests that wait to be staged. Not by their state: then PostgreSQL would write all indexes at every transition."""
 
@@ -56,6 +71,9 @@ UNSETTLED = unowned.c.settled_at.is_(None)
 ORPHANED = unowned.c.batch_id.is_not(None)
 """Those of them that have requests of ours."""
 
+STRANGE = unowned.c.batch_id.is_(None)
+"""Batches at Anthropic that are other programs'."""
+
 
 def _partial(
     name: str, condition: sa.ColumnElement[bool], *columns: sa.Column[Any], unique: bool = False
@@ -65,6 +83,8 @@ def _partial(
 
 _partial("uq_batches_open_lane", OPEN, batches.c.lane, batches.c.shard, unique=True)
 _partial("ix_batches_unfinished", UNFINISHED, batches.c.state)
+_partial("ix_batches_untallied", UNTALLIED, batches.c.finished_at)
+_partial("ix_batches_marked", MARKED, batches.c.lane, batches.c.ended_at)
 _partial("ix_requests_retryable", RETRYABLE, requests.c.retry_at)
 _partial("ix_requests_cancel_requested", CANCEL_REQUESTED, requests.c.batch_id)
 _partial("ix_requests_failed", FAILED, requests.c.batch_id)
@@ -77,3 +97,4 @@ _partial("ix_deliveries_aside", ASIDE, deliveries.c.state, deliveries.c.due_at)
 _partial("ix_deliveries_discarded", DEAD, deliveries.c.discarded_at)
 _partial("ix_unowned_batches_unsettled", UNSETTLED, unowned.c.found_at)
 _partial("ix_unowned_batches_orphans", ORPHANED, unowned.c.found_at)
+_partial("ix_unowned_batches_strangers", STRANGE, unowned.c.found_at)

@@ -11,6 +11,7 @@ import carpool_worker.models.deliveries
 import carpool_worker.models.durations
 import carpool_worker.models.requests
 import carpool_worker.models.segments
+import carpool_worker.models.totals
 import carpool_worker.models.unowned
 import carpool_worker.models.usage  # noqa: F401 - these modules define the tables
 
@@ -19,6 +20,8 @@ _tables = SQLModel.metadata.tables
 batches: sa.Table = _tables["batches"]
 pauses: sa.Table = _tables["lane_pauses"]
 refusals: sa.Table = _tables["refusals"]
+batch_totals: sa.Table = _tables["batch_totals"]
+batch_stays: sa.Table = _tables["batch_stays"]
 claude_keys: sa.Table = _tables["claude_keys"]
 unowned: sa.Table = _tables["unowned_batches"]
 
@@ -37,3 +40,5 @@ endpoints: sa.Table = _tables["endpoints"]
 usage: sa.Table = _tables["usage"]
 usage_entries: sa.Table = _tables["usage_entries"]
 durations: sa.Table = _tables["durations"]
+
+schema_support: sa.Table = _tables["schema_support"]

@@ -11,6 +11,7 @@ from carpool import CarpoolError, Producer
 from carpool_worker.database import now, read
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.pipeline.batching import canceler
+from carpool_worker.settings import Settings
 from carpool_worker.states import CANCEL
 from carpool_worker.store.reports import batches
 from carpool_worker.store.requests import cancellations
@@ -76,14 +77,14 @@ def cancel(engine: sa.Engine, ids: Sequence[str], *, actor: str) -> CancelOutcom
     return outcome
 
 
-def cancel_in_inbox(redis_url: str, client: str, *, actor: str) -> None:
+def cancel_in_inbox(settings: Settings, client: str, *, actor: str) -> None:
     """Cancel all requests of a client that are still in the inbox, as soon as a worker reads them.
 
     Raises:
         InboxNotReached: Redis can't be used, or refuses it.
     """
     try:
-        with Producer(redis_url, client=client) as producer:
+        with Producer(settings.redis_url, client=client, key_prefix=settings.key_prefix) as producer:
             producer.cancel_all()
     except CarpoolError as error:
         raise InboxNotReached(f"the requests still in the inbox are not canceled: {error}") from error

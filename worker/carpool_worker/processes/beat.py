@@ -12,7 +12,6 @@ from __future__ import annotations
 from time import monotonic, sleep
 from typing import Any
 
-import redis
 from celery.beat import ScheduleEntry, Scheduler, SchedulingError
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -32,8 +31,8 @@ class BeatScheduler(Scheduler):  # type: ignore[misc]
     """Sends the ticks of the beat schedule, and sooner what there is work for."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._server = redis.Redis.from_url(settings().redis_url)
-        self._queues = queues_of(settings().broker)
+        self._server = settings().redis()
+        self._queues = queues_of(settings().broker, settings().key_prefix)
         leases = {shard.inbox: shard.lease for shard in shards.SHARDS}
         self._wake_ups = WakeUps(self._server, self._queues, leases)
         self._due: dict[str, float] = {}

@@ -43,6 +43,7 @@ class StackPlan:
 
     data: Path
     redis_url: str
+    key_prefix: str
     database_url: str
     valkey_port: int | None
     simulator_port: int | None
@@ -76,6 +77,7 @@ class StackPlan:
         """Return the environment variables that services on this machine need, and the addresses of what runs here."""
         found = {
             "CARPOOL_REDIS_URL": self.redis_url,
+            "CARPOOL_KEY_PREFIX": self.key_prefix,
             "CARPOOL_DATABASE_URL": self.database_url,
             "CARPOOL_WEBHOOK_SECRET": self.webhook_secret,
             "CARPOOL_FLOWER_URL": self.flower_url,
@@ -101,6 +103,7 @@ def prepare(data: Path, *, any_port: bool) -> StackPlan:
     plan = StackPlan(
         data=data,
         redis_url=given.get("CARPOOL_REDIS_URL") or f"redis://{LOOPBACK}:{valkey_port}/0",
+        key_prefix=read_settings().key_prefix,
         database_url=given.get("CARPOOL_DATABASE_URL") or f"sqlite:///{data}/carpool.db",
         valkey_port=valkey_port,
         simulator_port=free_port(SIMULATOR_PORT, any_port) if simulator else None,

@@ -17,7 +17,6 @@ REDIS_STARTS_WITHIN = 10
 
 def check_redis() -> None:
     """Raise WorkerError unless Redis answers."""
-    from redis import Redis
     from redis.backoff import ConstantBackoff
     from redis.exceptions import RedisError
     from redis.retry import Retry
@@ -26,7 +25,7 @@ def check_redis() -> None:
 
     each_second = Retry(ConstantBackoff(1), REDIS_STARTS_WITHIN)
     try:
-        with Redis.from_url(settings().redis_url, retry=each_second) as connection:
+        with settings().redis(retry=each_second) as connection:
             connection.ping()
     except (RedisError, ValueError) as error:
         raise WorkerError(f"Redis can't be used (CARPOOL_REDIS_URL): {error}") from error

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from kombu.exceptions import OperationalError
 from rich.console import Console
-from sqlalchemy import make_url
 
 from carpool_worker.processes.data_folder import lock
 from carpool_worker.processes.local_stack import (
@@ -146,4 +146,8 @@ def _print_changed_ports(plan: StackPlan) -> None:
 
 
 def _hidden(url: str) -> str:
-    return make_url(url).render_as_string(hide_password=True)
+    """Return a URL without its password; options, which may have one, are left out."""
+    parts = urlsplit(url)
+    credentials, at, hosts = parts.netloc.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    return f"{parts.scheme}://{user}{':***' if colon else ''}{at}{hosts}{parts.path}"

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from carpool.contract import is_keyed
 from carpool_worker import database
-from carpool_worker.models.indexes import KEYED
+from carpool_worker.models.indexes import KEYED, STRANGE
 from carpool_worker.models.tables import (
     answers,
     attempts,
@@ -123,7 +123,7 @@ def prune_cancellations(connection: sa.Connection, before: Milliseconds, limit: 
 def prune_strangers(connection: sa.Connection, before: Milliseconds, limit: int) -> int:
     """Delete up to `limit` batches of other programs that were found before then; return how many."""
     key = unowned.c.claude_id
-    old = sa.select(key).where(unowned.c.batch_id.is_(None), unowned.c.found_at <= before).limit(limit)
+    old = sa.select(key).where(STRANGE, unowned.c.found_at <= before).limit(limit)
     return connection.execute(sa.delete(unowned).where(key.in_(old))).rowcount
 
 

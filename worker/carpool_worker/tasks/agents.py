@@ -28,6 +28,7 @@ from carpool_worker.settings import settings
 from carpool_worker.states import BatchState
 from carpool_worker.store import usage
 from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.batches import totals
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.tasks import alarms, followups
 from carpool_worker.tasks.task_class import CarpoolTask
@@ -35,6 +36,10 @@ from carpool_worker.units import DAY, Milliseconds
 
 GATHER_SECONDS = 0.1
 """While requests keep coming, the aggregator reads the inbox this often; then it leaves its process to other tasks."""
+
+
+MOST_STEPS = 100
+"""In one run of the stager, of each kind of deliveries that are due; the next run does the rest."""
 
 
 @app.task(name="carpool.aggregate", base=CarpoolTask)
@@ -67,7 +72,7 @@ def aggregate(name: str = shards.FIRST.name) -> None:
 
 @app.task(name="carpool.stage", base=CarpoolTask)
 def stage() -> None:
-    """Stage requests and deliveries that are due, roll usage up, then notify the agents that have work; beat sends it.
+    """Stage requests and deliveries that are due, roll sums up, then notify the agents that have work; beat sends it.
 
     It also rolls up what collectors have added to the ledger. Whatever a lost message or a crash has left behind goes
     on from here.
@@ -76,13 +81,21 @@ def stage() -> None:
         if acquired:
             followups.report(Filled(refused=budgeter.release(engine(), settings().budgets)))
             followups.report(stager.stage(engine(), settings().limits))
+            _stage_deliveries()
             with write(engine()) as connection:
-                deliveries.stage(connection, now())
-                deliveries.rescue(connection, now())
                 usage.roll_up(connection)
+                totals.roll_up(connection, now())
             _notify_agents()
             alarms.wake_to_seal()
             alarms.wake_to_stage()
+
+
+def _stage_deliveries() -> None:
+    for step in (deliveries.stage, deliveries.rescue):
+        for _ in range(MOST_STEPS):
+            with write(engine()) as connection:
+                if not step(connection, now()):
+                    break
 
 
 def _notify_agents() -> None:

@@ -64,6 +64,7 @@ def _enqueue(client: str, params: Mapping[str, Any], key: str, options: EnqueueO
         client=client,
         allow_http=allow_http,
         inbox_shards=settings().inbox_shards,
+        key_prefix=settings().key_prefix,
     ) as producer:
         producer.enqueue(params, idempotency_key=key, **options)
 

@@ -50,15 +50,28 @@ class Findings:
         return bool(self.outcomes or self.stopped or self.parked or self.unparked)
 
 
-def claim(engine: sa.Engine, after: Turn, busy: Collection[str], lease: Milliseconds) -> Claims:
-    """Claim rows for the duration of `lease`, of each receiver and client as many, but for receivers that are busy."""
+def claim(
+    engine: sa.Engine,
+    after: Turn,
+    busy: Collection[str],
+    lease: Milliseconds,
+    quick: Collection[str] | None = None,
+) -> Claims:
+    """Claim rows for the duration of `lease`, but for receivers that are busy.
+
+    Of each receiver and client it is one row until the receiver is `quick` (None: all are), as one that hangs may have
+    any number.
+    """
     with database.read(engine) as connection:
         turns = _turns(connection, after, busy)
     if not turns:
         return Claims([], FIRST, {})
     with database.write(engine) as connection:
         until = database.now() + lease
-        claimed = deliveries.claim(connection, turns, max(1, CLAIM_ROWS // len(turns)), until)
+        at_once = [one for one in turns if quick is None or one.receiver in quick]
+        claimed = deliveries.claim(connection, [one for one in turns if one not in at_once], 1, until)
+        many = max(1, CLAIM_ROWS // len(turns))
+        claimed += deliveries.claim(connection, at_once, many, until)
     with database.read(engine) as connection:
         urls = {one.target for one in claimed if one.channel == "webhook"}
         troubles = {trouble.url: trouble for trouble in endpoints.troubles(connection, urls)}

@@ -95,6 +95,14 @@ class ReceiverLimits(Generic[Item]):
         receiver = self._receivers.get(name)
         return receiver is not None and receiver.is_slow
 
+    def slow(self) -> list[str]:
+        """Return the receivers that were slow, or failed, at their last try."""
+        return [name for name, receiver in self._receivers.items() if receiver.is_slow]
+
+    def quick(self) -> set[str]:
+        """Return the receivers that were quick at their last try."""
+        return {name for name, one in self._receivers.items() if one.speed is ReceiverSpeed.QUICK}
+
     def is_quick(self, name: str) -> bool:
         """Return whether this receiver was quick at its last try."""
         receiver = self._receivers.get(name)
@@ -102,7 +110,7 @@ class ReceiverLimits(Generic[Item]):
 
     def take_back(self, name: str, all_but: int = SLOW_WAITING) -> list[Item]:
         """Remove and return the items that wait for this receiver, but for so many."""
-        waiting = self._receivers[name].waiting
+        waiting = self._receivers[name].waiting if name in self._receivers else deque[Item]()
         return [waiting.pop() for _ in range(len(waiting) - all_but)]
 
     def take_back_longest(self) -> list[Item]:

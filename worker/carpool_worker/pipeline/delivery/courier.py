@@ -33,7 +33,8 @@ from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import DAY, SECOND, Milliseconds
 
 RUN_SECONDS = 20.0
-"""How long a run claims deliveries; the next run takes over."""
+"""How long a run claims deliveries; the next run takes over. Only while posts of this time hang, it goes on claiming
+for others, for as long as a post may take: where there is but one courier, there is no next run until they are over."""
 
 DRAIN_SECONDS = 5.0
 """How long it keeps sending after that; then it gives back what still waits."""
@@ -95,7 +96,8 @@ class DeliveryRun:
         self._backlog = Backlog()  # claimed, not loaded
         self._sending = Sending(channels, self._in_flight, self._backlog, settings)
         self._began = self._had_room = monotonic()
-        longest = RUN_SECONDS + DRAIN_SECONDS + settings.webhook_timeout
+        self._ends = self._began + RUN_SECONDS
+        longest = RUN_SECONDS + DRAIN_SECONDS + 2 * settings.webhook_timeout
         self._lease_ends = self._began + longest + LEASE_MARGIN_SECONDS
         self._claims_at = self._loads_at = self._records_at = 0.0
         self._turn = FIRST
@@ -126,18 +128,25 @@ class DeliveryRun:
 
     def _may_claim(self) -> bool:
         may_find = self._claims_at <= monotonic() or bool(self._passed_over - self._busy)
-        return may_find and monotonic() < self._began + RUN_SECONDS and self._backlog.has_room
+        return may_find and not self._is_over and self._backlog.has_room
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether nothing more is claimed."""
+        late = monotonic() - self._ends
+        return late > self._settings.webhook_timeout or (late > 0 and not self._sending.hangs)
 
     @property
     def _busy(self) -> set[str]:
         """The receivers for which nothing is claimed now."""
-        return self._backlog.receivers.union(self._sending.parked)
+        busy = self._backlog.receivers.union(self._sending.parked)
+        return busy | self._sending.slow if self._sending.is_ending else busy
 
     async def _claim(self) -> bool:
         lease = Milliseconds(round((self._lease_ends - monotonic()) * SECOND))
         busy = self._busy
         try:
-            found = await self._in_database(claims.claim, self._turn, busy, lease)
+            found = await self._in_database(claims.claim, self._turn, busy, lease, self._sending.quick())
         except claims.AWAY:
             if self._in_flight.is_empty:
                 raise
@@ -154,6 +163,8 @@ class DeliveryRun:
         if trouble and trouble.stopped_at and trouble.reason:
             reason = self._sending.stop(claimed.target, trouble.reason)
             self._in_flight.refuse(claim, reason)
+        elif claim.is_failing and self._sending.is_ending:
+            self._sending.leave_to_the_next_run(claim)
         elif claim.left:
             self._backlog.add(claim)
 
@@ -200,7 +211,9 @@ class DeliveryRun:
 
     def _give_back_late(self) -> None:
         """Give back what waits for receivers that keep others waiting, and all that waits once the time is up."""
-        if monotonic() > self._began + RUN_SECONDS + DRAIN_SECONDS:
+        if monotonic() > self._ends and not self._sending.is_ending:
+            self._sending.end()
+        if monotonic() > self._ends + DRAIN_SECONDS and self._is_over:
             self._sending.give_back_all()
         elif not self._has_room() and monotonic() > self._had_room + STALL_SECONDS:
             self._sending.defer_slowest()

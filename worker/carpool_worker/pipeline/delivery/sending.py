@@ -63,17 +63,44 @@ class Sending:
         self._limits = ReceiverLimits[Letter](
             settings.webhook_concurrency, settings.webhook_host_concurrency, self._start
         )
+        self.quick = self._limits.quick  # returns the receivers that were quick at their last try
         self._quick = min(SLOW_SECONDS, settings.webhook_timeout)
         self._ready: deque[tuple[str, Letter]] = deque()  # may be sent now
         self._loaded = self._bytes = 0
         self._stopped: dict[str, str] = {}  # URLs to which nothing more is sent, and why
         self._tasks: set[asyncio.Task[None]] = set()
         self._parked: dict[str, tuple[Milliseconds, str]] = {}  # receivers, until when, and why
+        self.is_ending = False  # only posts that hang keep the run from its end
+        self._posts = self._hanging = 0  # in flight, and those of them that began before that
+        self.slow: set[str] = set()  # receivers that are left to the next run then
 
     @property
     def parked(self) -> list[str]:
         """The receivers that are left alone now."""
         return [receiver for receiver, (until, _) in self._parked.items() if until > database.now()]
+
+    @property
+    def hangs(self) -> bool:
+        """Whether posts are in flight that began before the run was ending."""
+        return self._hanging > 0 or not self.is_ending
+
+    def end(self) -> None:
+        """Begin nothing more that is known to hang, so that the run can end, and give it back."""
+        self.is_ending = True
+        self._hanging = self._posts
+        for receiver in self._limits.slow():
+            self._leave(receiver)
+
+    def leave_to_the_next_run(self, claim: OpenClaim) -> None:
+        """Give a row back whose receiver fails: it may hang."""
+        self.slow.add(claim.claimed.receiver)
+        self._in_flight.give_back(claim, claim.left, None)
+
+    def _leave(self, receiver: str) -> None:
+        self.slow.add(receiver)
+        for claim in self._backlog.drop(receiver):
+            self._in_flight.give_back(claim, claim.left, None)
+        self._take_back(self._limits.take_back(receiver, all_but=0), None)
 
     @property
     def has_room(self) -> bool:
@@ -140,12 +167,15 @@ class Sending:
 
     async def _send(self, receiver: str, letter: Letter) -> None:
         claim, content = letter
-        start = monotonic()
+        start, began_before = monotonic(), not self.is_ending
+        self._posts += 1
         if reason := self._stopped.get(claim.claimed.target):
             sent = Sent(Event.REFUSED, reason)
         else:
             sent = await send(self._channels[claim.claimed.channel], letter)
         seconds = monotonic() - start
+        self._posts -= 1
+        self._hanging -= began_before and self.is_ending
         if sent.event is Event.FULL:
             self._stop_filling(receiver, letter, str(sent.detail))
             return
@@ -154,6 +184,8 @@ class Sending:
         if sent.status == GONE_STATUS:
             self.stop(claim.claimed.target, ANSWERED_GONE)
         is_slow = seconds >= self._quick
+        if is_slow and self.is_ending:
+            self._leave(receiver)
         self._limits.finish(receiver, ReceiverSpeed.SLOW if is_slow else ReceiverSpeed.QUICK)
         if is_slow:
             clogged = CLOGGED.format(receiver)

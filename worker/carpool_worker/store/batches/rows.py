@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from carpool_worker.models import Batch
+from carpool_worker.models.indexes import unfinished
 from carpool_worker.models.tables import batches
 from carpool_worker.states import OUT_BATCH_STATES, BatchState
 from carpool_worker.units import Milliseconds
@@ -35,8 +36,8 @@ def account_of(connection: sa.Connection, batch_id: str) -> str | None:
 
 
 def in_states(connection: sa.Connection, states: Iterable[BatchState]) -> list[Batch]:
-    """Return the batches that are in one of `states`, oldest first."""
-    found = sa.select(batches).where(batches.c.state.in_(list(states))).order_by(batches.c.id)
+    """Return the batches that are in one of `states`, none of them a final one, oldest first."""
+    found = sa.select(batches).where(unfinished(*states)).order_by(batches.c.id)
     return [as_batch(row) for row in connection.execute(found)]
 
 
@@ -47,7 +48,7 @@ def out(connection: sa.Connection) -> list[Batch]:
 
 def due_to_collect(connection: sa.Connection, now: Milliseconds) -> list[str]:
     """Return the ended batches whose results are due to be collected, oldest first."""
-    due = sa.select(batches.c.id).where(batches.c.state == BatchState.ENDED, batches.c.due_at <= now)
+    due = sa.select(batches.c.id).where(unfinished(BatchState.ENDED), batches.c.due_at <= now)
     return list(connection.scalars(due.order_by(batches.c.opened_at)))
 
 

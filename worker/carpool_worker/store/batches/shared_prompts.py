@@ -8,10 +8,9 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker.models import Batch
+from carpool_worker.models.indexes import MARKED
 from carpool_worker.models.tables import batches, requests
 from carpool_worker.states import BatchState, RequestState
-
-NONE_MARKED = "[]"
 
 
 class PromptGroup(NamedTuple):
@@ -41,7 +40,7 @@ def groups_in(connection: sa.Connection, batch_id: str, most: int) -> list[Promp
 def used(connection: sa.Connection, lane: str, since: int) -> frozenset[str]:
     """Return the marked prefixes of a lane's batches that ended since then (milliseconds since the epoch)."""
     row = batches.c
-    ended = sa.select(row.marked).where(row.lane == lane, row.ended_at >= since, row.marked != NONE_MARKED)
+    ended = sa.select(row.marked).where(MARKED, row.lane == lane, row.ended_at >= since)
     return frozenset(prefix for marked in connection.scalars(ended) for prefix in json.loads(marked))
 
 
@@ -62,18 +61,19 @@ def billed(
 
 
 def _newest_marked(lane: str, since: int, most: int, cached_for: int) -> sa.Select[tuple[str, bool]]:
-    row, before = batches.c, batches.alias("before").c
+    row, before, waiting = batches.c, batches.alias("before").c, batches.alias("waiting").c
     followed = sa.exists().where(
         before.lane == row.lane,
         before.marked == row.marked,
+        before.marked != sa.literal_column("'[]'"),
         before.ended_at.between(row.in_progress_at - cached_for, row.in_progress_at),
     )
     # A warm-up only writes, and would count as a batch without hits.
-    warm_ups = sa.select(row.warm_up_id).where(row.lane == lane, row.warm_up_id.is_not(None))
+    is_warm_up = sa.exists().where(waiting.id == row.parent_id, waiting.warm_up_id == row.id)
     return (
         sa.select(row.id, sa.or_(row.warm_up_id.is_not(None), followed).label("warm"))
-        .where(row.lane == lane, row.opened_at >= since)
-        .where(row.state == BatchState.COMPLETED, row.marked != NONE_MARKED, row.id.not_in(warm_ups))
+        .where(MARKED, row.lane == lane, row.ended_at >= since, row.opened_at >= since)
+        .where(row.state == BatchState.COMPLETED, ~is_warm_up)
         .order_by(row.opened_at.desc())
         .limit(most)
     )

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from carpool.contract import WORKSPACE_HEADER
 from carpool_worker.database import now
 from carpool_worker.models import Batch
-from carpool_worker.models.indexes import UNFINISHED
+from carpool_worker.models.indexes import unfinished
 from carpool_worker.models.tables import batches
 from carpool_worker.states import OUT_BATCH_STATES
 from carpool_worker.store import claude_keys
@@ -78,7 +78,7 @@ def workspace_in(headers: str) -> str | None:
 
 def _candidates(connection: sa.Connection) -> Iterable[Batch]:
     row = batches.c
-    out = sa.select(batches).where(UNFINISHED, row.state.in_(OUT_BATCH_STATES), row.in_doubt_at.is_(None))
+    out = sa.select(batches).where(unfinished(*OUT_BATCH_STATES), row.in_doubt_at.is_(None))
     newest = sa.select(batches).where(row.claude_id.is_not(None)).order_by(row.id.desc()).limit(MOST_FINISHED)
     found = {one.id: as_batch(one) for query in (out, newest) for one in connection.execute(query)}
     oldest = now() - LISTED_FOR

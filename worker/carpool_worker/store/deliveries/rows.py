@@ -120,13 +120,13 @@ def give_up_stopped(connection: sa.Connection, url: str, reason: str, now: int) 
 
 
 def stage(connection: sa.Connection, now: int) -> int:
-    """Make retryable rows that are due available; return how many deliveries that are."""
+    """Make some retryable rows that are due available; return how many deliveries that are, 0 if none was left."""
     receivers.forget_past(connection, now)
     return _make_available(connection, MAKE_AVAILABLE, now)
 
 
 def rescue(connection: sa.Connection, now: int) -> int:
-    """Make rows whose lease has ended available again; return how many deliveries that are."""
+    """Make some rows whose lease has ended available again; return how many deliveries that are, 0 if none was left."""
     return _make_available(connection, RESCUE, now)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from carpool_worker.database import is_postgres
 from carpool_worker.models.indexes import ASIDE
@@ -14,6 +15,9 @@ from carpool_worker.models.tables import deliveries, parked_receivers
 from carpool_worker.states import CLAIM, DELIVER, RESCUE, DeliveryState, Transition
 from carpool_worker.states import MAKE_AVAILABLE as STAGE
 from carpool_worker.store.deliveries.outcomes import Claimed
+
+STEP = 5_000
+"""The most rows that one statement makes available: the others wait for the next, so that no transaction is long."""
 
 ROWS = 100
 """Rows per statement on SQLite, which allows 32,766 values."""
@@ -168,14 +172,21 @@ def is_in(transition: Transition[DeliveryState]) -> sa.ColumnElement[bool]:
 
 _TIME_HAS_COME = deliveries.c.due_at <= sa.bindparam("now")
 
-MAKE_AVAILABLE = {
-    transition: sa.update(deliveries)
-    .where(ASIDE, is_in(transition), _TIME_HAS_COME)
-    .values(state=transition.target)
-    .returning(deliveries.c.pending)
-    for transition in (STAGE, RESCUE)
-}
-"""Make rows available whose `due_at` has come, by the transition."""
+
+def _make_available(transition: Transition[DeliveryState]) -> ReturningUpdate[Any]:
+    row = deliveries.c
+    due = sa.select(row.answer_id, row.position).where(ASIDE, is_in(transition), _TIME_HAS_COME)
+    first = due.order_by(row.due_at).limit(sa.bindparam("step", STEP)).with_for_update(skip_locked=True)
+    # A CTE: as a subquery, PostgreSQL might run it again and again, and take more each time.
+    some = first.cte("some").c
+    these = row.answer_id == some.answer_id, row.position == some.position
+    # The guards once more: they hold the state that a row has when it is locked.
+    moved = sa.update(deliveries).where(*these, ASIDE, is_in(transition))
+    return moved.values(state=transition.target).returning(row.pending)
+
+
+MAKE_AVAILABLE = {transition: _make_available(transition) for transition in (STAGE, RESCUE)}
+"""Make up to STEP rows available whose `due_at` has come, by the transition."""
 
 OVERDUE = {
     transition: sa.select(sa.literal(1)).where(ASIDE, is_in(transition), _TIME_HAS_COME).limit(1)

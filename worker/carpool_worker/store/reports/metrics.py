@@ -1,31 +1,29 @@
-"""SQL about the metrics: sums over the batches and the newest tries, and two counts that read whole tables."""
+"""SQL about the metrics: what waits, what failed, and the newest tries, by partial indexes or among few rows."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from carpool_worker.models.deliveries import REST
-from carpool_worker.models.indexes import UNFINISHED
+from carpool_worker.models.indexes import (
+    ASIDE,
+    AVAILABLE,
+    CANCEL_REQUESTED,
+    DEAD,
+    FAILED,
+    RETRYABLE,
+    UNFINISHED,
+)
 from carpool_worker.models.tables import attempts, batches, deliveries, requests
-from carpool_worker.states import OUTCOMES, BatchState, DeliveryState
+from carpool_worker.states import BatchState, RequestState
 from carpool_worker.store.deliveries import coverage
-from carpool_worker.units import SECOND
 
 NEWEST_TRIES = 5_000
 """Only the newest tries to deliver are read: a table of millions has no index by time."""
-
-STAYS = {
-    BatchState.OPEN: ("opened_at", "sealed_at"),
-    BatchState.SEALED: ("sealed_at", "submitting_at"),
-    BatchState.SUBMITTING: ("submitting_at", "in_progress_at"),
-    BatchState.IN_PROGRESS: ("in_progress_at", "ended_at"),
-    BatchState.ENDED: ("ended_at", "finished_at"),
-}
-"""The columns between whose times a batch was in each state; of several posts, the last counts."""
 
 
 class ModelBatchCounts(NamedTuple):
@@ -36,28 +34,6 @@ class ModelBatchCounts(NamedTuple):
     batches: int
     requests: int
     opened_at: int
-
-
-class Gone(NamedTuple):
-    """The ends of all batches of a model so far, and the sums over all, unfinished ones included; each post counts."""
-
-    model: str
-    completed: int
-    rejected: int
-    submissions: int
-    succeeded: int
-    errored: int
-    canceled: int
-    expired: int
-
-
-class Stay(NamedTuple):
-    """How long finished batches were in one state: how many within each bound, how many in all, and the total time."""
-
-    state: BatchState
-    within: Sequence[int]
-    batches: int
-    milliseconds: int
 
 
 class RequestCount(NamedTuple):
@@ -91,29 +67,6 @@ def unfinished(connection: sa.Connection) -> list[ModelBatchCounts]:
     return [ModelBatchCounts(model, state, count, int(total), at) for model, state, count, total, at in found]
 
 
-def gone(connection: sa.Connection) -> list[Gone]:
-    """Sum over all batches so far, by model."""
-    row = batches.c
-    ends = [_count(row.state == state) for state in (BatchState.COMPLETED, BatchState.REJECTED)]
-    sums = [sa.func.sum(row[name]) for name in ("submissions", *OUTCOMES)]
-    found = connection.execute(sa.select(row.model, *ends, *sums).group_by(row.model))
-    return [Gone(model, *(int(number) for number in numbers)) for model, *numbers in found]
-
-
-def stays(connection: sa.Connection, bounds: Sequence[float]) -> list[Stay]:
-    """Return how long all finished batches were in each state; `bounds` are seconds. One statement for all."""
-    columns: list[sa.ColumnElement[int]] = []
-    for begin, end in STAYS.values():
-        took = batches.c[end] - batches.c[begin]
-        columns += [_count(took <= bound * SECOND) for bound in bounds]
-        columns += [_count(took.is_not(None)), sa.func.coalesce(sa.func.sum(_at_least_0(took)), 0)]
-    query = sa.select(*columns).where(batches.c.finished_at.is_not(None))
-    numbers = [int(number) for number in connection.execute(query).one()]
-    width = len(bounds) + 2
-    slices = [numbers[start : start + width] for start in range(0, len(numbers), width)]
-    return [Stay(state, cut[:-2], *cut[-2:]) for state, cut in zip(STAYS, slices, strict=True)]
-
-
 def tries_since(connection: sa.Connection, at: int) -> list[Tries]:
     """Count the tries to deliver since then, among the newest."""
     row = attempts.c
@@ -141,28 +94,37 @@ def _successes_since(connection: sa.Connection, at: int) -> list[Tries]:
 
 
 def count_requests(connection: sa.Connection) -> list[RequestCount]:
-    """Count the requests by state and attempt; reads the whole table."""
+    """Count the requests by state and attempt, without those that were completed: the ledger of usage counts these."""
     row = requests.c
+    unfinished = row.batch_id.in_(sa.select(batches.c.id).where(UNFINISHED)), row.finished_at.is_(None)
+    canceled = CANCEL_REQUESTED, row.error.is_(None), row.state == RequestState.CANCELED
+    failed = FAILED, row.state.in_((RequestState.DISCARDED, RequestState.CANCELED))
     numbers = (sa.func.count(), sa.func.min(sa.case((row.held_at.is_(None), row.enqueued_at))))
-    counted = sa.select(row.state, row.attempt, *numbers).group_by(row.state, row.attempt)
-    return [RequestCount(state.value, *rest) for state, *rest in connection.execute(counted)]
+    counts: list[RequestCount] = []
+    # One query for each index; an OR would read the whole table.
+    for conditions in ((*unfinished, row.retry_at.is_(None)), (RETRYABLE,), failed, canceled):
+        counted = sa.select(row.state, row.attempt, *numbers).where(*conditions)
+        found = connection.execute(counted.group_by(row.state, row.attempt))
+        counts += [RequestCount(state.value, *rest) for state, *rest in found]
+    return _added(counts)
+
+
+def _added(counts: Iterable[RequestCount]) -> list[RequestCount]:
+    sums: dict[tuple[str, int], RequestCount] = {}
+    for one in counts:
+        key = one.state, one.attempt
+        before = sums.get(key, one._replace(requests=0))
+        oldest = min((at for at in (before.enqueued_at, one.enqueued_at) if at is not None), default=None)
+        sums[key] = one._replace(requests=before.requests + one.requests, enqueued_at=oldest)
+    return list(sums.values())
 
 
 def count_deliveries(connection: sa.Connection) -> dict[tuple[str, str], int]:
-    """Count the deliveries by channel and state; reads the whole table."""
+    """Count the deliveries that are not made, by channel and state."""
     row = deliveries.c
-    counted = sa.select(row.channel, row.state, sa.func.sum(row.pending), sa.func.sum(row.delivered))
     counts = Counter[tuple[str, str]]()
-    for channel, state, pending, delivered in connection.execute(counted.group_by(row.channel, row.state)):
-        counts[channel, state.value] += int(pending)
-        counts[channel, DeliveryState.DELIVERED.value] += int(delivered)
+    for condition in (AVAILABLE, ASIDE, DEAD):
+        counted = sa.select(row.channel, row.state, sa.func.sum(row.pending)).where(condition)
+        for channel, state, pending in connection.execute(counted.group_by(row.channel, row.state)):
+            counts[channel, state.value] += int(pending)
     return {key: count for key, count in counts.items() if count}
-
-
-def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-    return sa.func.count(sa.case((condition, 1)))
-
-
-def _at_least_0(number: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
-    # Anthropic's clock and the local one may differ a little.
-    return sa.case((number < 0, 0), else_=number)

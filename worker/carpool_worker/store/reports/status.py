@@ -148,7 +148,8 @@ def troubled(connection: sa.Connection, limit: int) -> list[Mishap]:
     """Return the last errors of up to `limit` unfinished batches that have one, the newest batches first."""
     row = batches.c
     erring = sa.select(row.id, row.last_error).where(UNFINISHED, row.last_error.is_not(None))
-    found = connection.execute(erring.order_by(row.id.desc()).limit(limit))
+    # Not by id alone: SQLite would read all batches in that order.
+    found = connection.execute(erring.order_by(row.opened_at.desc(), row.id.desc()).limit(limit))
     return [Mishap("batch", id_, error) for id_, error in found]
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from carpool.contract import Envelope
 from carpool.request_ids import RequestIds
-from carpool_worker.models.indexes import CANCEL_REQUESTED, RETRYABLE, UNFINISHED
+from carpool_worker.models.indexes import CANCEL_REQUESTED, RETRYABLE, UNFINISHED, unfinished
 from carpool_worker.models.tables import batches, cancellations, requests, segments
 from carpool_worker.states import FINAL_REQUEST_STATES, BatchState, RequestState
 from carpool_worker.store.bulk import one_of
@@ -121,7 +121,7 @@ def standing(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Request
 def unsent_to_be_canceled(connection: sa.Connection) -> list[str]:
     """Return the ids of the open and sealed batches with requests to be canceled."""
     has_one = sa.exists().where(requests.c.batch_id == batches.c.id, TO_BE_CANCELED)
-    found = sa.select(batches.c.id).where(batches.c.state.in_(UNSENT_STATES), UNFINISHED, has_one)
+    found = sa.select(batches.c.id).where(unfinished(*UNSENT_STATES), has_one)
     return list(connection.scalars(found.order_by(batches.c.id)))
 
 
@@ -149,7 +149,7 @@ def unwanted(connection: sa.Connection) -> set[str]:
     """Return the ids of the batches in progress whose requests are all to be canceled."""
     joined = sa.select(batches.c.id).join(requests, requests.c.batch_id == batches.c.id)
     unwanted_requests = joined.where(
-        batches.c.state == BatchState.IN_PROGRESS, batches.c.in_doubt_at.is_(None), TO_BE_CANCELED
+        unfinished(BatchState.IN_PROGRESS), batches.c.in_doubt_at.is_(None), TO_BE_CANCELED
     )
     whole = unwanted_requests.group_by(batches.c.id, batches.c.request_count).having(
         sa.func.count() == batches.c.request_count

@@ -18,7 +18,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 from carpool.callbacks import OWN_NAMES, Task
 from carpool.callbacks import decode as decode_callback
 from carpool_worker.coordination.backlog import unread_in
-from carpool_worker.coordination.broker_urls import is_redis
+from carpool_worker.coordination.broker_urls import KEY_PREFIX_OPTION, is_redis
 from carpool_worker.pipeline.delivery.channels import Outgoing
 from carpool_worker.pipeline.delivery.channels.queue_room import MEMORY_FULL, QueueState, Rooms, look
 from carpool_worker.policies.deliveries import Event, Sent
@@ -51,8 +51,10 @@ class TaskChannel:
         names = (
             ("socket_timeout", "socket_connect_timeout") if is_redis(settings.broker) else ("write_timeout",)
         )
-        timeouts = dict.fromkeys(names, BROKER_TIMEOUT)
-        self._connections = app.connection_for_write(transport_options=timeouts).Pool(limit=THREADS)
+        options: dict[str, Any] = dict.fromkeys(names, BROKER_TIMEOUT)
+        if settings.key_prefix:
+            options[KEY_PREFIX_OPTION] = ""  # the queue is the service's own, whose Celery knows no prefix
+        self._connections = app.connection_for_write(transport_options=options).Pool(limit=THREADS)
         self._threads = ThreadPoolExecutor(THREADS, "courier-broker")
         self._rooms = Rooms(settings.task_queue_limit)
 
@@ -70,7 +72,7 @@ class TaskChannel:
         callback = decode_callback(outgoing.callback)
         if not isinstance(callback, Task) or not permitted(callback.name, self._settings.task_allowed):
             return Sent(Event.REFUSED, f"not sent: the task {outgoing.target} is not in CARPOOL_TASK_ALLOWED")
-        if not permitted(callback.queue, self._settings.task_queues_allowed):
+        if self._is_own(callback.queue) or not permitted(callback.queue, self._settings.task_queues_allowed):
             reason = f"not sent: the queue {callback.queue} is not in CARPOOL_TASK_QUEUES_ALLOWED, or is Carpool's own"
             return Sent(Event.REFUSED, reason)
         try:
@@ -81,6 +83,11 @@ class TaskChannel:
                 return Sent(Event.FULL, MEMORY_FULL)
             return Sent(Event.FAILED, f"the broker did not accept it: {error}")
         return Sent(Event.FULL, no_room) if no_room else Sent(Event.ACCEPTED)
+
+    def _is_own(self, queue: str) -> bool:
+        """Return whether a queue would be a key of Carpool's own: OWN_NAMES, behind the prefix."""
+        prefix = self._settings.key_prefix
+        return bool(prefix) and queue.startswith(prefix) and queue.removeprefix(prefix).startswith(OWN_NAMES)
 
     def _send(self, callback: Task, outgoing: Outgoing) -> str | None:
         """Send one answer; return why if there is no room for it."""

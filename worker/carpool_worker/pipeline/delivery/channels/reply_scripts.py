@@ -6,6 +6,7 @@ and no answer is pushed where Redis, or the list, has no room for it.
 
 from __future__ import annotations
 
+from carpool_worker.coordination.keys import WAITING
 from carpool_worker.coordination.memory import ANSWERS_SHARE, KEY_SHARE, MEMORY_FUNCTIONS
 
 WAIT_SECONDS = 120
@@ -81,14 +82,16 @@ end
 """
 
 PUSH_SCRIPT = f"""{_NOW}{_FORGET}{_ROOM}
+local prefix = string.sub(KEYS[1], 1, #KEYS[1] - {len(WAITING)})
 if room <= 0 then return {{0, (#ARGV - 1) / 3}} end
 local pushed, left_out = 0, 0
 for i = 2, #ARGV, 3 do
   local waiters, kept = waiters_of(ARGV[i]), {{}}
   for _, one in ipairs(waiters) do
     if one[1] == ARGV[i + 1] and (one[3] or now + 1) > now then
-      if push(one[2], ARGV[i + 2]) then
-        redis.call('EXPIRE', one[2], ARGV[1])
+      local list = prefix .. one[2]
+      if push(list, ARGV[i + 2]) then
+        redis.call('EXPIRE', list, ARGV[1])
         pushed = pushed + 1
       else
         table.insert(kept, one)
@@ -102,7 +105,8 @@ end
 return {{pushed, left_out}}
 """
 """KEYS: WAITING, WAITING_UNTIL. ARGV: REPLY_TTL, then id, client and answer of each. Atomic, so that no waiter who
-registers meanwhile is dropped unanswered. Returns how many answers were pushed, and how many found no room: who waits
+registers meanwhile is dropped unanswered. The lists are named in WAITING as their producers know them: they get the key
+prefix that WAITING has. Returns how many answers were pushed, and how many found no room: who waits
 for these stays registered, and asks again."""
 
 PUSH_PACKED_SCRIPT = f"""{_ROOM}

@@ -1,0 +1,136 @@
+"""Every command, where Redis, the database or the disk fails it: one line that says what to do, and no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import typer
+from redis.exceptions import ConnectionError as RedisAway
+from tests.commands import each_command
+from tests.commands.test_cli import commands_of
+
+from carpool_worker.cli import app
+from carpool_worker.commands.surroundings import sentence
+
+OF_THE_DATABASE = (
+    *("migrate", "status", "lanes", "flush", "usage", "advise", "batches", "requests", "deliveries"),
+    *("clients", "clients show billing", "pause claude-haiku-4-5", "purge --client billing --yes"),
+    *("retry --all --yes", "deliveries replay --all --yes", "results --client billing", "metrics --port 0"),
+)
+OF_REDIS = (
+    "status",
+    "quarantine",
+    "quarantine show 1-1",
+    "quarantine drop 1-1 --yes",
+    "quarantine retry 1-1",
+)
+
+REFUSES = "127.0.0.1:1"
+
+DATABASES = {
+    "no server": (f"postgresql://{REFUSES}/none", "CARPOOL_DATABASE_URL"),
+    "no server, by its other name": (f"postgres://{REFUSES}/none", "CARPOOL_DATABASE_URL"),
+    "no URL": ("nonsense", "CARPOOL_DATABASE_URL"),
+    "another database": ("mysql+nodriver://x/y", "CARPOOL_DATABASE_URL"),
+    "a driver that is missing": ("postgresql+psycopg2://x/y", "CARPOOL_DATABASE_URL"),
+    "no authority": (
+        f"postgresql://{REFUSES}/x?sslmode=verify-full&sslrootcert=/none",
+        "CARPOOL_DATABASE_URL",
+    ),
+    "a folder that is none": ("sqlite:////dev/null/x/carpool.db", "another place"),
+    "a folder that can't be written": ("sqlite:////proc/carpool.db", "another place"),
+}
+SERVERS = {
+    "no server": f"redis://{REFUSES}/0",
+    "no socket": "unix:///nonexistent/redis.sock",
+}
+
+
+def runs(folder: Path, commands: tuple[str, ...], **surroundings: str) -> list[dict[str, Any]]:
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("CARPOOL_", "FLOWER_"))
+    }
+    found = subprocess.run(
+        [sys.executable, "-m", "tests.commands.each_command", *commands],
+        cwd=folder,
+        env=clean | surroundings | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=True,
+    )
+    return [json.loads(line) for line in found.stdout.splitlines()]
+
+
+def assert_one_line(run: dict[str, Any], part: str) -> None:
+    assert run["code"] == 1, run
+    assert run["err"].startswith("carpool: "), run
+    assert len(run["err"].splitlines()) == 1, run
+    assert part in run["err"], run
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_a_database_that_can_not_be_used_is_one_line(kind: str, tmp_path: Path, redis_url: str) -> None:
+    url, part = DATABASES[kind]
+    commands = OF_THE_DATABASE if kind == "no server" else OF_THE_DATABASE[:1]
+    for run in runs(tmp_path, commands, CARPOOL_DATABASE_URL=url, CARPOOL_REDIS_URL=redis_url):
+        assert_one_line(run, part)
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_redis_that_can_not_be_used_is_one_line(kind: str, tmp_path: Path) -> None:
+    commands = OF_REDIS[1:] if kind == "no server" else OF_REDIS[1:2]
+    for run in runs(tmp_path, commands, CARPOOL_REDIS_URL=SERVERS[kind]):
+        assert_one_line(run, "CARPOOL_REDIS_URL")
+
+
+def test_no_command_is_forgotten() -> None:
+    every = {
+        " ".join(path)
+        for path, one in commands_of(typer.main.get_command(app))
+        if path and not _is_group(one)
+    }
+    tried = {name for name in every if any(f"{one} ".startswith(f"{name} ") for one in each_command.COMMANDS)}
+    assert every - tried == {"demo"}
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        (
+            ModuleNotFoundError("No module named 'psycopg'", name="psycopg"),
+            "psycopg is not installed: pip install",
+        ),
+        (PermissionError(13, "Permission denied", "/data/x"), "/data/x: Permission denied: make room"),
+        (OSError(30, "Read-only file system", b"/data/x"), "/data/x: Read-only file system"),
+        (OSError(28, "No space left on device"), "No space left on device: make room"),
+        (RedisAway("Error 111"), "correct CARPOOL_REDIS_URL"),
+        (sa.exc.ArgumentError("Could not parse"), "correct CARPOOL_DATABASE_URL"),
+        (sa.exc.OperationalError("SELECT", None, Exception("no such table: batches")), "run carpool migrate"),
+        (
+            sa.exc.OperationalError("SELECT", None, Exception("disk I/O error\nmore")),
+            "disk I/O error: start it",
+        ),
+    ],
+)
+def test_what_fails_a_command_is_a_sentence_with_what_to_do(error: Exception, part: str) -> None:
+    assert part in str(sentence(error))
+    assert "\n" not in str(sentence(error))
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a bug"), KeyError("a bug"), BrokenPipeError(32, "Broken pipe"), TypeError("a bug")]
+)
+def test_a_bug_keeps_its_traceback(error: Exception) -> None:
+    assert sentence(error) is None
+
+
+def _is_group(command: Any) -> bool:
+    return bool(getattr(command, "commands", None)) and not getattr(command, "invoke_without_command", False)

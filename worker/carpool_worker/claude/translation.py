@@ -1,0 +1,89 @@
+"""What the SDK raises, as a ClaudeError: what the API said, and whether the call is known to have had no effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import anthropic
+import httpx2
+
+from carpool_worker.claude import times
+from carpool_worker.exceptions import ClaudeError
+
+REDIRECTS = frozenset({301, 302, 307, 308})
+"""The API is at another address: nothing was done at this one. They are not followed; a 303 follows what was done."""
+
+CERTAIN_STATUSES = frozenset({400, 401, 402, 403, 404, 405, 407, 413, 422, 429, 529}) | REDIRECTS
+"""Refusals: the API, or a proxy before it (407), did nothing. After any other error a batch may have been made."""
+
+NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol)
+"""What is raised before the first byte of a request leaves; a proxy refuses to connect before it is given one."""
+
+NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
+"""In the message of a connection that failed because no authority trusted here signed the server's certificate."""
+
+MALFORMED = (
+    httpx2.HTTPError,
+    TimeoutError,
+    anthropic.APIResponseValidationError,
+    ValueError,
+    AttributeError,  # of an answer that is not JSON the SDK returns the text
+)
+"""What is raised for an answer that is cut short or unreadable."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the SDK and its HTTP client raise into a ClaudeError that says whether anything was sent."""
+    try:
+        yield
+    except anthropic.APIStatusError as error:
+        raise _from_status(error) from error
+    except anthropic.APIConnectionError as error:
+        if isinstance(error.__cause__, ClaudeError):  # what would stop the call was known before
+            raise error.__cause__ from None
+        raise _no_answer(error.__cause__ or error) from error
+    except MALFORMED as error:
+        raise ClaudeError(f"no whole answer: {type(error).__name__}", certain=False) from error
+    except (anthropic.AnthropicError, TypeError) as error:  # TypeError: there is no key
+        raise ClaudeError(f"the SDK refused to send: {error}", status=401, certain=False) from error
+
+
+def _no_answer(cause: BaseException) -> ClaudeError:
+    reason = type(cause).__name__
+    if NOT_TRUSTED in str(cause):
+        reason = "its certificate is not trusted"
+    return ClaudeError(f"no answer: {reason}", certain=isinstance(cause, NEVER_SENT))
+
+
+def _from_status(error: anthropic.APIStatusError) -> ClaudeError:
+    body = error.body if isinstance(error.body, dict) else {}
+    inner = body.get("error")
+    inner = inner if isinstance(inner, dict) else {}
+    kind = str(inner.get("type") or "error")
+    text = str(inner.get("message") or _said(error))
+    return ClaudeError(
+        f"{error.status_code} {kind}: {text}",
+        status=error.status_code,
+        kind=kind,
+        error_code=_error_code(body) or _error_code(inner),
+        retry_after=times.retry_after(error.response.headers),
+        certain=error.status_code in CERTAIN_STATUSES,
+    )
+
+
+def _said(error: anthropic.APIStatusError) -> str:
+    if error.response.has_redirect_location:
+        target = urlsplit(error.response.headers["location"])
+        moved = f"{target.scheme}://{target.hostname}" if target.hostname else "another path"
+        return f"the API has moved to {moved}: not followed"
+    return str(error.response.reason_phrase)
+
+
+def _error_code(body: Mapping[str, Any]) -> str | None:
+    details = body.get("details")
+    code = details.get("error_code") if isinstance(details, dict) else None
+    return code if isinstance(code, str) else None

@@ -1,0 +1,62 @@
+"""What a command says where Redis, the database, the disk or an installation fails it: one line, no traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+REDIS = "start it, or correct CARPOOL_REDIS_URL (CARPOOL_BROKER_URL where that is set)"
+DATABASE = "start it, or correct CARPOOL_DATABASE_URL"
+DISK = "make room or give this user the right to it, or name another place"
+PACKAGES = "pip install 'carpool[worker]', or name what is installed (CARPOOL_DATABASE_URL: postgresql://)"
+MIGRATE = "run carpool migrate"
+
+NO_TABLES = {"42P01", "42703"}
+"""SQLSTATE of PostgreSQL: there is no such table, or column."""
+
+NO_RIGHTS = {"42501"}
+"""SQLSTATE of PostgreSQL: this user may not do that."""
+
+
+def sentence(error: Exception) -> str | None:
+    """Return what is wrong with the surroundings, and what to do; None if the error is about something else: a bug."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed: {PACKAGES}"
+    if isinstance(error, OSError):
+        return _of_the_system(error)
+    return _of_redis(error) or _of_the_database(error)
+
+
+def _of_the_system(error: OSError) -> str | None:
+    if error.errno in (None, errno.EPIPE):  # a reader that has left is for click to handle
+        return None
+    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    return f"{where}{error.strerror}: {DISK}"
+
+
+def _of_redis(error: Exception) -> str | None:
+    from kombu.exceptions import OperationalError
+    from redis.exceptions import RedisError
+
+    if isinstance(error, RedisError | OperationalError):
+        return f"Redis can't be used: {_first_line(error)}: {REDIS}"
+    return None
+
+
+def _of_the_database(error: Exception) -> str | None:
+    from sqlalchemy import exc
+
+    if isinstance(error, exc.ArgumentError):
+        return f"The database can't be used: {_first_line(error)}: {DATABASE}"
+    if not isinstance(error, exc.DBAPIError):
+        return None
+    reason, state = _first_line(error.orig or error), getattr(error.orig, "sqlstate", None)
+    if state in NO_TABLES or reason.startswith(("no such table", "no such column")):
+        return f"The database has not the tables of this version: {MIGRATE}"
+    if isinstance(error, exc.OperationalError | exc.InternalError | exc.InterfaceError) or state in NO_RIGHTS:
+        return f"The database can't be used: {reason}: {DATABASE}"
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
