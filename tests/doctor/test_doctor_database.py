@@ -30,12 +30,22 @@ def test_a_database_that_can_not_be_used_is_found(doctor: Doctor, url: str) -> N
     assert "CARPOOL_DATABASE_URL" in doctor.finds("database", "wrong", "can't be used").mend
 
 
-def test_tables_of_another_version_are_found(doctor: Doctor, database_url: str) -> None:
+def test_tables_of_an_older_version_are_found(doctor: Doctor, database_url: str) -> None:
+    migrations.upgrade(database_url)
+    change(database_url, "UPDATE alembic_version SET version_num = '0001'")
+    doctor.set(CARPOOL_DATABASE_URL=database_url)
+
+    assert doctor.finds("database", "wrong", "at revision 0001").mend == "carpool migrate"
+
+
+def test_newer_tables_are_found_where_they_lack_something(doctor: Doctor, database_url: str) -> None:
     migrations.upgrade(database_url)
     change(database_url, "UPDATE alembic_version SET version_num = '9999'")
     doctor.set(CARPOOL_DATABASE_URL=database_url)
+    doctor.finds("database", "ok", "")  # they only have more
 
-    assert doctor.finds("database", "wrong", "at revision 9999").mend == "carpool migrate"
+    change(database_url, "UPDATE schema_support SET oldest = '9999'")
+    assert doctor.finds("database", "wrong", "at revision 9999").mend == "install a newer Carpool"
 
 
 def test_tables_from_before_the_first_release_are_found(doctor: Doctor, database_url: str) -> None:

@@ -166,7 +166,7 @@ def test_replay_starts_an_endpoint_that_was_stopped(engine: sa.Engine, receiver:
     assert run.stdout == f"1 delivery replayed.\nStarted again: {url}\n"
     assert deliveries_by_id(engine)[id_].state is DELIVERED
     assert endpoint_rows(engine) == []
-    assert command("endpoints").stdout == "No webhook fails.\n"
+    assert command("endpoints").stdout == "No receiver fails.\n"
 
 
 def test_what_is_no_longer_kept_is_not_replayed_and_that_is_said(engine: sa.Engine, receiver: Any) -> None:
