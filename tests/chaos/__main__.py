@@ -26,6 +26,7 @@ from tests.chaos import (
     outages_of_databases,
     relays,
     report,
+    shared_redis,
 )
 from tests.chaos.runs import Runs
 from tests.chaos.scenario import BOTH, SCENARIOS, Outcome, Scenario, run
@@ -35,7 +36,17 @@ from tests.chaos.time_limits import STOP_SECONDS
 from carpool_worker.formatting import age, counted
 from carpool_worker.units import SECOND
 
-ATTACKS = (crash_points, frozen, bystanders, api_keys, outages, outages_of_databases, relays, luck)
+ATTACKS = (
+    crash_points,
+    frozen,
+    bystanders,
+    api_keys,
+    outages,
+    outages_of_databases,
+    shared_redis,
+    relays,
+    luck,
+)
 """The modules whose scenarios are run."""
 
 WALKS = (crash_points.kill_child, crash_points.kill_worker, crash_points.terminate_worker)

@@ -104,7 +104,9 @@ class Books:
 
     def expected(self, channel: str) -> set[str]:
         """Return the ids that must have arrived on a channel."""
-        return {row.id for row in self.rows if row.channel == CHANNELS[channel]} - self.canceled
+        # Nobody waits for a reply to what may not have been accepted.
+        unasked = self.canceled | (self.unknown if CHANNELS[channel] is None else set())
+        return {row.id for row in self.rows if row.channel == CHANNELS[channel]} - unasked
 
 
 def audit(books: Books) -> list[str]:

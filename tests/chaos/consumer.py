@@ -31,6 +31,7 @@ class Consumer:
         self.broken: list[str] = []
         self._redis_url = redis_url
         self._over = threading.Event()
+        self._paused = threading.Event()
         self._thread = threading.Thread(target=self._consume)
         self._thread.start()
 
@@ -38,6 +39,14 @@ class Consumer:
         """Stop consuming."""
         self._over.set()
         self._thread.join()
+
+    def pause(self) -> None:
+        """Take no task until it resumes: the service is down."""
+        self._paused.set()
+
+    def resume(self) -> None:
+        """Take tasks again."""
+        self._paused.clear()
 
     def _consume(self) -> None:
         while not self._over.is_set():
@@ -51,7 +60,9 @@ class Consumer:
             for left in broker.lrange(TAKEN, 0, -1):
                 self._take(broker, left)
             while not self._over.is_set():
-                if message := broker.blmove(TASK_QUEUE, TAKEN, BLOCK_SECONDS, "RIGHT", "LEFT"):
+                if self._paused.is_set():
+                    self._over.wait(LULL_SECONDS)
+                elif message := broker.blmove(TASK_QUEUE, TAKEN, BLOCK_SECONDS, "RIGHT", "LEFT"):
                     self._take(broker, message)
 
     def _take(self, broker: redis.Redis, message: Any) -> None:

@@ -23,7 +23,9 @@ def row(id_: str, channel: str | None, kind: str = "plain", state: str = "comple
 
 
 def kept() -> Books:
-    """Four requests, of which one was poisoned; a million tokens cost half a dollar in, two and a half out."""
+    """Four requests, of which one was poisoned, and one of which its producer knows nothing; all cost what Haiku costs:
+    half a dollar a million tokens in, two and a half out.
+    """
     return Books(
         accepted={"a", "b", "c", "d"},
         unknown={"e"},
@@ -32,6 +34,7 @@ def kept() -> Books:
             row("b", "task"),
             row("c", None),
             row("d", "webhook", "poisoned", "discarded"),
+            row("e", None, "poisoned", "discarded"),
         ],
         entries=[entry("a"), entry("b"), entry("c")],
         usage={("web", HAIKU): Used(3, 300, 60, Decimal("0.0003"))},
