@@ -20,7 +20,6 @@ from tests.bench.rows import Row, at_least
 from tests.fixtures.waiting import until
 
 from carpool import Callback, Producer
-from carpool_worker.app import look_for_cycles_rarely
 from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, read
 from carpool_worker.models import tables
@@ -73,7 +72,6 @@ class Agents:
         self._claude = Claude()
         url = engine.url.render_as_string(hide_password=False)
         self.postmaster = places.postmaster(url.replace("+psycopg", ""))
-        look_for_cycles_rarely()  # as the worker's processes do, in which the agents run
 
     def enqueue(self, params: Iterable[Params], callback: Callback | None = None) -> int:
         """Append requests to the inbox; return how many."""

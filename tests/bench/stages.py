@@ -22,6 +22,8 @@ from tests.bench.payloads import CORPORA
 from tests.bench.progress import Bar
 from tests.bench.rows import Row
 
+from carpool_worker.app import look_for_cycles_rarely
+
 
 @dataclass(frozen=True)
 class Run:
@@ -54,6 +56,7 @@ def enqueue(run: Run) -> Iterator[Row]:
 
 def agents(run: Run) -> Iterator[Row]:
     """Aggregate, submit and collect."""
+    look_for_cycles_rarely()  # as the worker's processes do, in which the agents run
     for kind in run.databases:
         with (
             servers() as beside,
@@ -65,6 +68,7 @@ def agents(run: Run) -> Iterator[Row]:
 
 def webhooks(run: Run) -> Iterator[Row]:
     """Deliver answers to a receiver, plain and over TLS."""
+    look_for_cycles_rarely()
     for kind in run.databases:
         with (
             servers() as beside,
@@ -120,6 +124,7 @@ def million(run: Run) -> Iterator[Row]:
 
 def grown(run: Run) -> Iterator[Row]:
     """What the next requests cost on none, a million and five million finished ones."""
+    look_for_cycles_rarely()
     return growth.run(run.count, run.databases, run.bar)
 
 
