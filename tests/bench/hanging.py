@@ -40,14 +40,14 @@ def run(engine: sa.Engine, count: int, bar: Bar) -> Iterator[Row]:
     """Make a backlog of `count` for a receiver that hangs, then let answers to another become due one by one."""
     with hostile(hang) as bad, receiving() as port:
         for first in range(0, count, STEP):
-            bar.show(f"a backlog of {first:,}", first / count)
+            bar.show("the backlog", first / count)
             given_deliveries(engine, *[webhook(bad.url())] * min(STEP, count - first), first=first)
         good = f"http://127.0.0.1:{port}/claude"
         with _couriers(engine.url.render_as_string(hide_password=False)):
             until(lambda: bad.connections > 0, 30)
             start, given = time.monotonic(), 0
             while (spent := time.monotonic() - start) < SECONDS:
-                bar.show(f"{given:,} answers beside it", spent / SECONDS)
+                bar.show("answers beside it", spent / SECONDS)
                 given_deliveries(engine, webhook(good), first=count + given)
                 given += 1
                 time.sleep(PAUSE_SECONDS)
