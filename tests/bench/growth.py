@@ -28,8 +28,8 @@ ROUNDS = 3
 GROWTH_AIM = 1.10
 """Times the CPU on none."""
 
-FINISHED_FILLFACTOR = 53
-"""Percent: with it a page has 25 or 26 finished requests, and 25 where the agents wrote them."""
+FINISHED_FILLFACTOR = 56
+"""Percent: with it a page has 27 or 28 finished requests, as where the agents wrote them."""
 
 DISK_BYTES = 9_000
 """A finished request takes at most, its WAL and what is there twice for a moment included."""

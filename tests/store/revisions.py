@@ -333,4 +333,5 @@ ROWS: dict[str, Rows] = {
     "0006": RETRIES,
     "0007": AUDIT,
     "0008": LARGE,
+    "0009": LARGE,
 }
