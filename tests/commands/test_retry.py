@@ -62,17 +62,18 @@ def given_lost_answers(carpool: Carpool, producer: Producer) -> list[str]:
     return ids
 
 
-def test_a_request_that_is_retried_is_answered_and_delivered_again(
-    carpool: Carpool,
-    producer: Producer,
-    simulator: RemoteSimulator,
-    receiver: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # Given a request that was discarded, and whose callback knows that
+@pytest.fixture
+def webhooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Webhooks are signed, and may go to this machine."""
     monkeypatch.setenv("CARPOOL_WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8")
     monkeypatch.setenv("CARPOOL_WEBHOOK_SECRET", "whsec_" + "A" * 32)
     settings.cache_clear()
+
+
+def test_a_request_that_is_retried_is_answered_and_delivered_again(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, receiver: Any, webhooks: None
+) -> None:
+    # Given a request that was discarded, and whose callback knows that
     id_ = given_discarded(carpool, producer, simulator, callback=Webhook(receiver.url("/claude")))
     courier.deliver(carpool.engine, celery, settings())
 
@@ -98,16 +99,9 @@ def test_a_request_that_is_retried_is_answered_and_delivered_again(
 
 
 def test_each_retry_has_its_own_webhook_id_and_each_try_of_one_the_same(
-    carpool: Carpool,
-    producer: Producer,
-    simulator: RemoteSimulator,
-    receiver: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, receiver: Any, webhooks: None
 ) -> None:
     # Given a request that fails in each of three lives, and a receiver that refuses the first try of each
-    monkeypatch.setenv("CARPOOL_WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8")
-    monkeypatch.setenv("CARPOOL_WEBHOOK_SECRET", "whsec_" + "A" * 32)
-    settings.cache_clear()
     id_ = given_discarded(carpool, producer, simulator, callback=Webhook(receiver.url("/claude")))
     simulator.script(TROUBLE)
 
