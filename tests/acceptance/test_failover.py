@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import threading
+import itertools
 from pathlib import Path
 
 import pytest
 from kombu.connection import Connection
-from tests.acceptance.conftest import RunningCarpool, until
+from tests.acceptance.conftest import RunningCarpool
 from tests.fixtures.agents import request
-from tests.fixtures.sentinels import SERVICE, watched
+from tests.fixtures.sentinels import SERVICE, accepted_through_a_failover, watched
 
-from carpool import NotDurable, Producer, RedisUnavailable, Task
+from carpool import Producer, Task
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -22,32 +22,12 @@ def test_nothing_that_replicas_have_is_lost_when_the_primary_dies(
     running_carpool: RunningCarpool, tmp_path: Path
 ) -> None:
     with watched(tmp_path) as servers, running_carpool(CARPOOL_REDIS_URL=servers.url) as carpool:
-        accepted: list[str] = []
-        over = threading.Event()
-
-        def enqueue() -> None:
-            with Producer(servers.url, durable_replicas=1) as producer:
-                while not over.is_set():
-                    try:
-                        accepted.append(producer.enqueue(request(str(len(accepted)))))
-                    except (RedisUnavailable, NotDurable):
-                        over.wait(0.1)
-
-        # Given requests all the time
-        thread = threading.Thread(target=enqueue)
-        thread.start()
-        try:
-            until(lambda: len(accepted) >= 3)
-
-            # When the primary dies, and comes back later, as a replica
-            killed = servers.primary()
-            servers.kill_primary()
-            servers.start_again(killed)
-            before = len(accepted)
-            until(lambda: len(accepted) >= before + 2, within=90)
-        finally:
-            over.set()
-            thread.join()
+        # Given requests all the time, when the primary dies, and comes back later, as a replica
+        numbers = itertools.count()
+        with Producer(servers.url, durable_replicas=1) as producer:
+            accepted = accepted_through_a_failover(
+                servers, lambda: producer.enqueue(request(str(next(numbers)))), within=90
+            )
 
         # Then all are answered, by the same processes, and so is what comes now, by task as well
         with Producer(carpool.redis_url) as producer:

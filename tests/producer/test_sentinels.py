@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ import pytest
 import redis
 from tests.conftest import free_port
 from tests.fixtures.inbox import waiting_in
-from tests.fixtures.sentinels import Watched, watched
-from tests.fixtures.waiting import until
+from tests.fixtures.sentinels import Watched, accepted_through_a_failover, watched
 
 from carpool import AsyncProducer, CarpoolError, InvalidSetting, NotDurable, Producer, RedisUnavailable
 from carpool.redis_url import connect, parse_sentinel_url
@@ -31,37 +29,9 @@ def ids_in(servers: Watched) -> set[str]:
         return {one.id for one in waiting_in(server)}
 
 
-def keep_enqueuing(
-    producer: Producer, params: dict[str, Any], accepted: list[str], over: threading.Event
-) -> None:
-    while not over.is_set():
-        try:
-            accepted.append(producer.enqueue(params))
-        except (RedisUnavailable, NotDurable):
-            over.wait(0.05)
-
-
 def test_what_replicas_have_outlives_a_failover(servers: Watched, params: dict[str, Any]) -> None:
-    # Given a producer that enqueues all the time
-    accepted: list[str] = []
-    over = threading.Event()
     with Producer(servers.url, durable_replicas=1) as producer:
-        thread = threading.Thread(target=keep_enqueuing, args=(producer, params, accepted, over))
-        thread.start()
-        try:
-            until(lambda: len(accepted) >= 3, within=30)
-
-            # When its primary dies, another takes over, and the first comes back as its replica
-            killed = servers.primary()
-            servers.kill_primary()
-            servers.start_again(killed)
-            before = len(accepted)
-
-            # Then it goes on by itself, and has lost nothing
-            until(lambda: len(accepted) >= before + 2, within=60)
-        finally:
-            over.set()
-            thread.join()
+        accepted = accepted_through_a_failover(servers, lambda: producer.enqueue(params), within=60)
     assert set(accepted) <= ids_in(servers)
 
 
