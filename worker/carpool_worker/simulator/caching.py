@@ -7,10 +7,9 @@ The prefix is the text of all tools and all blocks of `system` and `messages` up
 from hashlib import blake2b
 from typing import NamedTuple
 
-from carpool_worker.simulator.params import Block, SimulatedParams
+from carpool_worker.simulator.params import CHARS_PER_TOKEN, Block, SimulatedParams
 
 MIN_PREFIX_TOKENS = 1_024
-CHARS_PER_TOKEN = 4
 TTL_SECONDS = {"5m": 300, "1h": 3_600}
 
 

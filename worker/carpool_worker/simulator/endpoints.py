@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from carpool_worker.simulator.batches import SimulatedBatch
-from carpool_worker.simulator.errors import ApiError, invalid
+from carpool_worker.simulator.errors import ApiError, invalid, no_such_batch
 from carpool_worker.simulator.intake import receive
 from carpool_worker.simulator.pages import page_of
 from carpool_worker.simulator.runs import BODY, RESULTS
@@ -48,7 +48,7 @@ async def create(request: web.Request) -> web.Response:
 async def list_batches(request: web.Request) -> web.Response:
     """Return a page of batches, newest first."""
     batches = request.app[SIMULATOR].registry.newest_first(request[WORKSPACE])
-    page, has_more = page_of(batches, request.query)
+    page, has_more = page_of(batches, request.query, no_such_batch())
     answer = {
         "data": [batch.as_answer(_origin(request)) for batch in page],
         "has_more": has_more,

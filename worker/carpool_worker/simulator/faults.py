@@ -5,7 +5,17 @@ from typing import Literal
 
 import msgspec
 
-Operation = Literal["create", "retrieve", "list", "results", "cancel", "delete"]
+Operation = Literal[
+    "create",
+    "retrieve",
+    "list",
+    "results",
+    "cancel",
+    "delete",
+    "count_tokens",
+    "list_models",
+    "retrieve_model",
+]
 Kind = Literal[
     "dropped",
     "lost",

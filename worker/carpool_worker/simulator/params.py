@@ -1,21 +1,12 @@
 """The params of a request: validated when the batch runs, not when it is created, as in the API."""
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
-# The most output tokens, by the beginning of the model's name (Anthropic's model overview, rounded).
-MAX_OUTPUT_TOKENS = {
-    "claude-haiku-": 64_000,
-    "claude-sonnet-": 64_000,
-    "claude-opus-": 128_000,
-    "claude-fable-": 128_000,
-    "claude-mythos-": 128_000,
-}
-# The beta that allows longer answers in batches.
-LONG_OUTPUT_BETA = "output-300k-2026-03-24"
-LONG_OUTPUT_TOKENS = 300_000
+from carpool_worker.simulator.models import LONG_OUTPUT_BETA, max_output_tokens
+
+CHARS_PER_TOKEN = 4
 
 
 class ParamsError(NamedTuple):
@@ -30,6 +21,7 @@ class Block(msgspec.Struct, gc=False):
 
     type: str = "text"
     text: str = ""
+    name: str | None = None  # of the tool that a tool_use calls
     cache_control: dict[str, Any] | None = None
 
 
@@ -44,6 +36,26 @@ class Tool(msgspec.Struct, gc=False):
     def text(self) -> str:
         """Return what the model reads of the tool."""
         return f"{self.name}\n{self.description}\n{bytes(self.input_schema).decode()}"
+
+
+class ToolChoice(msgspec.Struct, gc=False):
+    """Whether the model must call a tool: `any` of them, the `tool` with this name, or none."""
+
+    type: str = "auto"
+    name: str | None = None
+
+
+class OutputFormat(msgspec.Struct, gc=False):
+    """The form that the answer's text must have: JSON for this schema."""
+
+    type: str = "json_schema"
+    schema: dict[str, Any] | None = None
+
+
+class OutputConfig(msgspec.Struct, gc=False):
+    """How the model answers, as far as the simulator reads it."""
+
+    format: OutputFormat | None = None
 
 
 class ConversationTurn(msgspec.Struct, gc=False):
@@ -65,17 +77,43 @@ class SimulatedParams(msgspec.Struct, gc=False):
     messages: list[ConversationTurn] | None = None
     system: str | list[Block] = ""
     tools: list[Tool] | None = None
+    tool_choice: ToolChoice | None = None
+    output_config: OutputConfig | None = None
+    output_format: OutputFormat | None = None  # the beta's name for output_config.format
     stream: bool | None = None
     speed: str | None = None
     store: Any = None
     fallbacks: Any = None
 
-    def text_chars(self) -> int:
-        """Return how many characters of text there are in the whole prompt."""
+    def prompt_tokens(self) -> int:
+        """Return how many tokens of text there are in the whole prompt."""
         chars = len(text_of(self.system)) + sum(len(tool.text()) for tool in self.tools or ())
         for turn in self.messages or ():
             chars += len(turn.text())
-        return chars
+        return chars // CHARS_PER_TOKEN
+
+    def called_tool(self) -> Tool | None:
+        """Return the tool that the answer must call, if it must call one: of several, one that was not called yet."""
+        if self.tool_choice is None or not self.tools:
+            return None
+        if self.tool_choice.type == "tool":
+            return next((tool for tool in self.tools if tool.name == self.tool_choice.name), None)
+        if self.tool_choice.type != "any":
+            return None
+        own = [tool for tool in self.tools if bytes(tool.input_schema)]  # not those that the API runs itself
+        called = self._called()
+        return next((tool for tool in own if tool.name not in called), own[-1] if own else None)
+
+    def answer_schema(self) -> dict[str, Any] | None:
+        """Return the schema of the JSON that the answer's text must be, if there is one."""
+        form = self.output_format if self.output_config is None else self.output_config.format
+        return None if form is None else form.schema
+
+    def _called(self) -> set[str | None]:
+        blocks = (
+            block for turn in self.messages or () if isinstance(turn.content, list) for block in turn.content
+        )
+        return {block.name for block in blocks if block.type == "tool_use"}
 
     def last_user_text(self) -> str:
         """Return the text of the last user message, or nothing."""
@@ -104,7 +142,7 @@ def read_params(raw: msgspec.Raw) -> SimulatedParams | ParamsError:
 
 def find_error(params: SimulatedParams, betas: str) -> ParamsError | None:
     """Return the error that the documented API gives for these params."""
-    return _forbidden(params) or _missing(params) or _beyond_model(params, betas)
+    return _forbidden(params) or _missing(params) or _unknown_tool(params) or _beyond_model(params, betas)
 
 
 def _forbidden(params: SimulatedParams) -> ParamsError | None:
@@ -129,22 +167,25 @@ def _missing(params: SimulatedParams) -> ParamsError | None:
     return _invalid("max_tokens: must be greater than or equal to 1") if params.max_tokens < 1 else None
 
 
+def _unknown_tool(params: SimulatedParams) -> ParamsError | None:
+    choice = params.tool_choice
+    if choice is None or choice.type in ("auto", "none"):
+        return None
+    if not params.tools:
+        return _invalid("tool_choice may only be specified while providing tools")
+    if choice.type == "tool" and params.called_tool() is None:
+        return _invalid(f"tool_choice: Tool '{choice.name}' not found in provided tools")
+    return None
+
+
 def _beyond_model(params: SimulatedParams, betas: str) -> ParamsError | None:
     model, wanted = params.model or "", params.max_tokens or 0
-    allowed = _max_output_tokens(model, LONG_OUTPUT_BETA in betas)
+    allowed = max_output_tokens(model, LONG_OUTPUT_BETA in betas)
     if allowed is None:
         return ParamsError("not_found_error", f"model: {model}")
     if wanted > allowed:
         limit = f"{wanted} > {allowed}, which is the maximum allowed number of output tokens for {model}"
         return _invalid(f"max_tokens: {limit}")
-    return None
-
-
-@lru_cache
-def _max_output_tokens(model: str, is_long: bool) -> int | None:
-    for beginning, tokens in MAX_OUTPUT_TOKENS.items():
-        if model.startswith(beginning):
-            return LONG_OUTPUT_TOKENS if is_long else tokens
     return None
 
 

@@ -1,13 +1,14 @@
 """The lines of a batch's results, and the simulated messages in them."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-from carpool_worker.simulator.caching import CHARS_PER_TOKEN, CacheTokens
-from carpool_worker.simulator.params import SimulatedParams
+from carpool_worker.simulator.caching import CacheTokens
+from carpool_worker.simulator.json_examples import example_of
+from carpool_worker.simulator.params import CHARS_PER_TOKEN, SimulatedParams, Tool
 
-StopReason = Literal["end_turn", "max_tokens", "refusal"]
+StopReason = Literal["end_turn", "max_tokens", "refusal", "tool_use"]
 
 
 class SimulatedCacheCreation(msgspec.Struct, gc=False):
@@ -31,11 +32,22 @@ class SimulatedUsage(msgspec.Struct, gc=False):
 
 
 class TextBlock(msgspec.Struct, gc=False):
-    """A content block of an answer."""
+    """Text of an answer."""
 
     text: str
     type: str = "text"
-    citations: None = None
+
+
+class ToolUseBlock(msgspec.Struct, gc=False):
+    """A call of a tool in an answer."""
+
+    id: str
+    name: str
+    input: dict[str, Any]
+    type: str = "tool_use"
+
+
+AnswerBlock = TextBlock | ToolUseBlock | dict[str, Any]
 
 
 class SimulatedMessage(msgspec.Struct, gc=False):
@@ -43,7 +55,7 @@ class SimulatedMessage(msgspec.Struct, gc=False):
 
     id: str
     model: str | None
-    content: list[TextBlock]
+    content: list[AnswerBlock]
     stop_reason: StopReason
     usage: SimulatedUsage
     type: str = "message"
@@ -106,14 +118,32 @@ WROTE_NOTHING = SimulatedCacheCreation(0, 0)
 def succeeded(number: str, params: SimulatedParams, text: str, cached: CacheTokens) -> Succeeded:
     """Return an answer with this text, cut where `max_tokens` ends it; `number` is unique to this run."""
     budget = (params.max_tokens or 0) * CHARS_PER_TOKEN
-    if len(text) > budget:
-        return _message(number, params, text[:budget], "max_tokens", cached)
-    return _message(number, params, text, "end_turn", cached)
+    stop: StopReason = "max_tokens" if len(text) > budget else "end_turn"
+    text = text[:budget]
+    return _message(number, params, [TextBlock(text)], len(text), stop, cached)
+
+
+def called(number: str, params: SimulatedParams, tool: Tool, cached: CacheTokens) -> Succeeded:
+    """Return a call of the tool with the smallest input that its schema allows; raise NoExampleError."""
+    arguments = example_of(msgspec.json.decode(tool.input_schema))
+    block = ToolUseBlock(f"toolu_{number}", tool.name, arguments)
+    chars = len(msgspec.json.encode(arguments))
+    return _message(number, params, [block], chars, "tool_use", cached)
+
+
+def dictated(
+    number: str, params: SimulatedParams, content: list[dict[str, Any]], cached: CacheTokens
+) -> Succeeded:
+    """Return an answer of these blocks, as they stand."""
+    calls_tool = any(block.get("type") == "tool_use" for block in content)
+    chars = len(msgspec.json.encode(content))
+    return _message(number, params, [*content], chars, "tool_use" if calls_tool else "end_turn", cached)
 
 
 def refused(number: str, params: SimulatedParams, cached: CacheTokens) -> Succeeded:
     """Return a refusal, which the API counts (and bills) as succeeded."""
-    return _message(number, params, "[simulated] I can't help with that.", "refusal", cached)
+    text = "[simulated] I can't help with that."
+    return _message(number, params, [TextBlock(text)], len(text), "refusal", cached)
 
 
 def errored(number: str, error_type: str, message: str) -> Errored:
@@ -122,14 +152,19 @@ def errored(number: str, error_type: str, message: str) -> Errored:
 
 
 def _message(
-    number: str, params: SimulatedParams, text: str, stop: StopReason, cached: CacheTokens
+    number: str,
+    params: SimulatedParams,
+    content: list[AnswerBlock],
+    chars: int,
+    stop: StopReason,
+    cached: CacheTokens,
 ) -> Succeeded:
     written = cached.written_5m + cached.written_1h
     usage = SimulatedUsage(
-        max(params.text_chars() // CHARS_PER_TOKEN - written - cached.read, 1),
-        max(len(text) // CHARS_PER_TOKEN, 1),
+        max(params.prompt_tokens() - written - cached.read, 1),
+        max(chars // CHARS_PER_TOKEN, 1),
         written,
         cached.read,
         SimulatedCacheCreation(cached.written_5m, cached.written_1h) if written else WROTE_NOTHING,
     )
-    return Succeeded(SimulatedMessage("msg_" + number, params.model, [TextBlock(text)], stop, usage))
+    return Succeeded(SimulatedMessage("msg_" + number, params.model, content, stop, usage))

@@ -7,9 +7,12 @@ from threading import Event
 from time import time
 from typing import BinaryIO
 
+import msgspec
+
 from carpool_worker.simulator.answers import answer_to
 from carpool_worker.simulator.batches import SimulatedBatch, SimulatedCounts
-from carpool_worker.simulator.caching import PrefixCache
+from carpool_worker.simulator.caching import CacheTokens, PrefixCache
+from carpool_worker.simulator.json_examples import NoExampleError, example_of
 from carpool_worker.simulator.ledger import Ledger, LedgerEntry
 from carpool_worker.simulator.params import ParamsError, SimulatedParams, find_error
 from carpool_worker.simulator.results import (
@@ -17,6 +20,8 @@ from carpool_worker.simulator.results import (
     SimulatedLine,
     Succeeded,
     Unrun,
+    called,
+    dictated,
     encode_lines,
     errored,
     refused,
@@ -100,8 +105,11 @@ class BatchRun:
         cached = self._context.cache.tokens(params, time())
         if script.outcome == "refused":
             return refused(number, params, cached)
-        text = answer_to(params.last_user_text()) if script.text is None else script.text
-        return succeeded(number, params, text, cached)
+        if script.content is not None:
+            return dictated(number, params, script.content, cached)
+        if script.text is not None:
+            return succeeded(number, params, script.text, cached)
+        return _answered(number, params, cached)
 
     def _entry(
         self, custom_id: str, params: SimulatedParams | None, result: Succeeded | Errored | Unrun
@@ -121,3 +129,17 @@ class BatchRun:
         else:
             self._counts.expired += 1
         return LedgerEntry(self._batch.id, custom_id, model, result.type)
+
+
+def _answered(number: str, params: SimulatedParams, cached: CacheTokens) -> Succeeded | Errored:
+    """Return an answer in the form that the request demands, if it demands one."""
+    tool, schema = params.called_tool(), params.answer_schema()
+    try:
+        if tool is not None:
+            return called(number, params, tool, cached)
+        if schema is not None:
+            return succeeded(number, params, msgspec.json.encode(example_of(schema)).decode(), cached)
+    except NoExampleError as error:
+        place = f"tools.{tool.name}.input_schema" if tool is not None else "output_config.format.schema"
+        return errored(number, "invalid_request_error", f"{place}: {error}")
+    return succeeded(number, params, answer_to(params.last_user_text()), cached)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from hashlib import blake2b
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -16,12 +16,13 @@ class Script(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     """The outcome of every request with this custom_id, this model and this text (each if given).
 
     `contains` is searched for in the last user message. `share` picks that fraction of them, always the same ones.
-    `times` limits the script to that many runs of each request. `text` is the answer of a succeeded one; `error_type`
-    and `message` are the error of an errored one.
+    `times` limits the script to that many runs of each request. `text` is the answer of a succeeded one, or `content`
+    its blocks as they stand; `error_type` and `message` are the error of an errored one.
     """
 
     outcome: ScriptedOutcome = "succeeded"
     text: str | None = None
+    content: list[dict[str, Any]] | None = None
     error_type: str = "api_error"
     message: str = "Internal server error"
     custom_id: str | None = None
