@@ -6,7 +6,13 @@
 
 `carpool.webhooks` verifies the webhooks that a service receives. In its tests, `carpool.testing.InMemoryProducer` takes
 the producer's place.
+
+`carpool.Anthropic` and `carpool.AsyncAnthropic` are Anthropic's own clients, with every call through Carpool's gateway.
+They are loaded when they are first used, and need the extra `carpool[anthropic]`.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from carpool.aio import AsyncProducer
 from carpool.answers import AnswerError
@@ -50,3 +56,24 @@ __all__ = [
     "WaitTimeout",
     "Webhook",
 ]
+
+if TYPE_CHECKING:
+    from carpool.sdk_clients import Anthropic as Anthropic
+    from carpool.sdk_clients import AsyncAnthropic as AsyncAnthropic
+else:  # type checkers would take a __getattr__ as leave for every name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _ON_DEMAND:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            return getattr(import_module("carpool.sdk_clients"), name)
+        except ModuleNotFoundError as error:
+            needs = f"carpool.{name} needs Anthropic's SDK: pip install 'carpool[anthropic]'"
+            raise ImportError(needs, name="anthropic") from error
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_ON_DEMAND})
+
+
+_ON_DEMAND = frozenset({"Anthropic", "AsyncAnthropic"})
+"""What needs the SDK. It is not in `__all__`, so that `from carpool import *` does not."""
