@@ -35,7 +35,7 @@ def test_the_terminal_tells_who_waits_for_money_and_why(carpool: Carpool, produc
     told = succeeded("requests", "show", first)
     assert "waiting for: its client's budget: $0.0003 a day, $0.0002 spent or reserved" in told
     assert "free again at 00:00 UTC" in told
-    assert "put aside: its client's budget had no room for it" in told
+    assert "put aside: its budget had no room for it" in told
 
     [client] = rows("clients")
     assert (client["waiting"], client["held"]) == (3, 2)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from carpool_worker.money.costs import Tokens, price_of
 from carpool_worker.money.estimates import BYTES_A_TOKEN, MOST_TOKENS, estimate, tokens_of
-from carpool_worker.policies.budgets import Budget, BudgetBalance, affordable, budget_of, reason, waits_for
+from carpool_worker.policies.budgets import Budget, BudgetBalance, budget_of, reason, waits_for
 from carpool_worker.units import DOLLAR
 
 TODAY = date(2026, 11, 22)
@@ -45,20 +45,10 @@ def test_there_is_room_for_what_neither_the_day_nor_the_month_has_taken(
     assert of_month == 8 * DOLLAR - day - earlier - reserved
 
 
-@given(st.lists(amounts), st.integers(-DOLLAR, 20 * DOLLAR))
-def test_what_is_affordable_fits_the_next_would_not_and_none_is_overtaken(
-    estimates: list[int], room: int
-) -> None:
-    count = affordable(estimates, room)
-
-    assert sum(estimates[:count]) <= room or count == 0
-    assert count == len(estimates) or sum(estimates[: count + 1]) > room
-
-
 def test_the_reason_names_the_tightest_limit_what_is_taken_and_what_was_asked_for() -> None:
     taken = balance(budget("5", "100"), day=4 * DOLLAR, month=9 * DOLLAR, reserved=99 * CENT)
 
-    assert reason("billing", taken, 3 * CENT) == (
+    assert reason("client billing", taken, 3 * CENT) == (
         "client billing is over its budget: $5.00 a day, $4.99 spent or reserved, "
         "this request is estimated at $0.03"
     )
@@ -68,7 +58,7 @@ def test_the_reason_names_the_tightest_limit_what_is_taken_and_what_was_asked_fo
 
 
 def test_the_reason_for_what_can_never_be_afforded_names_only_the_limits() -> None:
-    assert reason("billing", balance(budget("5", "100"), day=DOLLAR), 7 * DOLLAR) == (
+    assert reason("client billing", balance(budget("5", "100"), day=DOLLAR), 7 * DOLLAR) == (
         "client billing is over its budget: $5.00 a day and $100.00 a month, this request is estimated at $7.00"
     )
 

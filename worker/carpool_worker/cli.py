@@ -13,7 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from carpool_worker.commands import batches, clients, deliveries, lanes, processes, quarantine, requests
+from carpool_worker.commands import batches, clients, deliveries, keys, lanes, processes, quarantine, requests
 from carpool_worker.commands.advise import advise
 from carpool_worker.commands.cancel import cancel
 from carpool_worker.commands.doctor import doctor
@@ -114,6 +114,7 @@ GROUPS = {
     "requests": requests.app,
     "deliveries": deliveries.app,
     "clients": clients.app,
+    "keys": keys.app,
     "quarantine": quarantine.app,
 }
 """Lists that have commands of their own; they come last in their panel."""

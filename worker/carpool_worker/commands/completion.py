@@ -42,6 +42,13 @@ def complete_client(incomplete: str) -> list[str]:
     return _ask(names, incomplete)
 
 
+def complete_key(incomplete: str) -> list[str]:
+    """Return the gateway's keys that begin like this."""
+    from carpool_worker.views.keys import names
+
+    return _ask(names, incomplete)
+
+
 def _ask(query: Callable[[sa.Connection], list[str]], incomplete: str) -> list[str]:
     from carpool_worker.database import read
 

@@ -1,4 +1,4 @@
-"""`carpool usage`: what was used, what it cost and what it saved, by client, model and day."""
+"""`carpool usage`: what was used, what it cost and what it saved, by client, key, model and day."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carpool_worker.commands.completion import complete_key
 from carpool_worker.commands.options import OfClient
 from carpool_worker.exceptions import WorkerError
 
 if TYPE_CHECKING:
     from carpool_worker.views.usage import UsageView
 
-By = Annotated[str, typer.Option("--by", help="What to sum by: some of client, model and day, with commas.")]
+By = Annotated[
+    str, typer.Option("--by", help="What to sum by: some of client, key, model and day, with commas.")
+]
 SinceDay = Annotated[
     str,
     typer.Option(
@@ -25,6 +28,12 @@ SinceDay = Annotated[
 ]
 UntilDay = Annotated[
     str | None, typer.Option("--until", metavar="WHEN", help="The last day.", show_default="today")
+]
+OfKey = Annotated[
+    str | None,
+    typer.Option(
+        "--key", help="Only that of this key of the gateway.", show_default="all", autocompletion=complete_key
+    ),
 ]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 JsonList = Annotated[bool, typer.Option("--json", help="Print JSON, a list of rows.")]
@@ -39,6 +48,7 @@ def usage(
     since: SinceDay = "7d",
     until: UntilDay = None,
     client: OfClient = None,
+    key: OfKey = None,
     as_csv: Csv = False,
     as_json: JsonList = False,
     plot: Plot = None,
@@ -51,6 +61,7 @@ def usage(
 
         carpool usage --since 30d
         carpool usage --by day --client billing
+        carpool usage --by key,model --since 30d
         carpool usage --by client,model,day --since 2026-11-01 --until 2026-11-30 --csv > november.csv
         carpool usage --json | jq 'map(.saved) | add'
     """
@@ -62,14 +73,14 @@ def usage(
     dimensions = _dimensions(by)
     first, last = day_of("--since", since), day_of("--until", until) if until else None
     check_tables()
-    rows = _totals(dimensions, first, last, client)
+    rows = _totals(dimensions, first, last, client, key)
     if as_json or as_csv:
         _print(rows, dimensions, as_csv)
     else:
         usage_tables.show(rows, dimensions, first, last)
     usage_tables.warn_of_unpriced(rows)
     if plot:
-        usage_plot.draw(_totals(_with_days(dimensions), first, last, client), plot)
+        usage_plot.draw(_totals(_with_days(dimensions), first, last, client, key), plot)
 
 
 def _check_formats(as_csv: bool, as_json: bool) -> None:
@@ -99,9 +110,11 @@ def _with_days(dimensions: Sequence[str]) -> list[str]:
     return ["day", *(dimension for dimension in dimensions if dimension != "day")]
 
 
-def _totals(by: Sequence[str], first: str, last: str | None, client: str | None) -> list[UsageView]:
+def _totals(
+    by: Sequence[str], first: str, last: str | None, client: str | None, key: str | None
+) -> list[UsageView]:
     from carpool_worker.database import read
     from carpool_worker.views.usage import totals
 
     with read() as connection:
-        return totals(connection, by, first, last, client)
+        return totals(connection, by, first, last, client, key)

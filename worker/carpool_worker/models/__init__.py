@@ -10,6 +10,7 @@ from carpool_worker.models.batches import Batch, LanePause, Refusal
 from carpool_worker.models.claude_keys import ClaudeKey
 from carpool_worker.models.deliveries import DeliveryAttempt, DeliveryRow, Endpoint, ParkedReceiver
 from carpool_worker.models.durations import BatchDuration
+from carpool_worker.models.gateway_keys import BudgetWarning, GatewayKeyRow, GatewaySecret, WebhookSecret
 from carpool_worker.models.requests import Cancellation, Request, Tag
 from carpool_worker.models.segments import Answers, Params, Segment
 from carpool_worker.models.totals import BatchStay, BatchTotal, SchemaSupport
@@ -22,12 +23,15 @@ __all__ = [
     "BatchDuration",
     "BatchStay",
     "BatchTotal",
+    "BudgetWarning",
     "Cancellation",
     "ClaudeKey",
     "DailyUsage",
     "DeliveryAttempt",
     "DeliveryRow",
     "Endpoint",
+    "GatewayKeyRow",
+    "GatewaySecret",
     "LanePause",
     "Params",
     "ParkedReceiver",
@@ -38,4 +42,5 @@ __all__ = [
     "Tag",
     "UnownedBatch",
     "UsageEntry",
+    "WebhookSecret",
 ]

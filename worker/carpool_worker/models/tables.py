@@ -9,6 +9,7 @@ import carpool_worker.models.batches
 import carpool_worker.models.claude_keys
 import carpool_worker.models.deliveries
 import carpool_worker.models.durations
+import carpool_worker.models.gateway_keys
 import carpool_worker.models.requests
 import carpool_worker.models.segments
 import carpool_worker.models.totals
@@ -40,5 +41,10 @@ endpoints: sa.Table = _tables["endpoints"]
 usage: sa.Table = _tables["usage"]
 usage_entries: sa.Table = _tables["usage_entries"]
 durations: sa.Table = _tables["durations"]
+
+gateway_keys: sa.Table = _tables["gateway_keys"]
+gateway_secrets: sa.Table = _tables["gateway_secrets"]
+budget_warnings: sa.Table = _tables["budget_warnings"]
+webhook_secrets: sa.Table = _tables["webhook_secrets"]
 
 schema_support: sa.Table = _tables["schema_support"]

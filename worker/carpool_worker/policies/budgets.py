@@ -1,4 +1,4 @@
-"""What clients may spend a day and a month, and whether a request is within that. Pure; days and months are UTC.
+"""What clients and keys may spend a day and a month, and whether a request is within that. Pure; periods are UTC.
 
 What is spent and what is reserved are sums over rows, so that neither can drift. Limits are only as exact as the
 estimates: an answer that costs more than was reserved for it is still paid, and leaves less room.
@@ -6,11 +6,10 @@ estimates: an answer that costs more than was reserved for it is still paid, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from itertools import accumulate
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -95,21 +94,16 @@ class BudgetBalance:
         return min(self.budget.limits, key=self._left)
 
 
-def affordable(estimates: Sequence[int], room: int) -> int:
-    """Return how many of these, in order, fit into `room`; nothing overtakes an estimate that does not fit."""
-    return sum(total <= room for total in accumulate(estimates))
-
-
-def reason(client: str, balance: BudgetBalance, estimate: int) -> str:
-    """Return why a request is refused."""
+def reason(owner: str, balance: BudgetBalance, estimate: int) -> str:
+    """Return why a request is refused; the owner of the budget is as "client billing"."""
     if balance.budget.allows(estimate):
         budget = str(balance)
     else:
         budget = " and ".join(f"{money(limit)} a {period}" for period, limit in balance.budget.limits.items())
-    return f"client {client} is over its budget: {budget}, this request is estimated at {money(estimate)}"
+    return f"{owner} is over its budget: {budget}, this request is estimated at {money(estimate)}"
 
 
-def waits_for(balance: BudgetBalance, estimate: int) -> str:
+def waits_for(balance: BudgetBalance, estimate: int, whose: str = "its client's") -> str:
     """Return what a held request waits for."""
     needs = f"{balance}, this request is estimated at {money(estimate)}"
-    return f"its client's budget: {needs}; free again at 00:00 UTC, or as answers cost less than estimated"
+    return f"{whose} budget: {needs}; free again at 00:00 UTC, or as answers cost less than estimated"

@@ -18,7 +18,10 @@ from carpool_worker.money.prices import Price
 from carpool_worker.store.upserts import upsert
 from carpool_worker.units import DOLLAR
 
-DIMENSIONS = ("client", "model", "day")
+DIMENSIONS = ("client", "key", "model", "day")
+COLUMNS = {name: name for name in DIMENSIONS} | {"key": "gateway_key"}
+"""What usage is summed by, and the columns that have it."""
+
 KEY = ("day", "client", "account", "gateway_key", "model", "processing")
 ROLLED_UP = 5_000
 """Entries rolled up in one transaction."""
@@ -120,26 +123,29 @@ def totals(
     since: str | None = None,
     until: str | None = None,
     client: str | None = None,
+    key: str | None = None,
 ) -> list[UsageRow]:
     """Return the usage from day `since` to day `until`, both included, summed by some of DIMENSIONS.
 
-    The other dimensions are "" in the rows. The rows are ordered by day, then the most expensive first.
+    `key` is the name of a key of the gateway; of requests that came without one, it is "". The other dimensions are ""
+    in the rows. The rows are ordered by day, then the most expensive first.
     """
     ledger = all_rows().c
-    kept = [ledger[name] for name in by]
+    kept = [ledger[COLUMNS[name]] for name in by]
     sums = [sa.type_coerce(sa.func.sum(ledger[name]), sa.BigInteger).label(name) for name in COUNTS]
     bounds = (
         ledger.day >= since if since else None,
         ledger.day <= until if until else None,
         ledger.client == client if client else None,
+        ledger.gateway_key == key if key is not None else None,
     )
     query = sa.select(*kept, *sums).where(*(bound for bound in bounds if bound is not None)).group_by(*kept)
     rows = [_used(row._mapping) for row in connection.execute(query)]
-    return sorted(rows, key=lambda row: (row.day, -row.cost, row.client, row.model))
+    return sorted(rows, key=lambda row: (row.day, -row.cost, row.client, row.gateway_key, row.model))
 
 
 def _used(row: sa.RowMapping) -> UsageRow:
-    named: dict[str, Any] = dict.fromkeys(DIMENSIONS, "") | dict(row)
+    named: dict[str, Any] = dict.fromkeys(COLUMNS.values(), "") | dict(row)
     return UsageRow(**named | {name: int(row[name]) for name in COUNTS})  # PostgreSQL sums into numeric
 
 

@@ -12,10 +12,14 @@ from carpool_worker.database import now
 from carpool_worker.formatting import dollars, exact
 from carpool_worker.models import Request
 from carpool_worker.policies.budgets import BudgetBalance, Over, budget_of, waits_for
+from carpool_worker.policies.keys import GatewayKey
 from carpool_worker.settings import Settings
+from carpool_worker.store import gateway_keys
 from carpool_worker.store.requests import reservations
 from carpool_worker.units import DOLLAR
 from carpool_worker.views.encoding import FLAT
+
+FREE = "nothing: no budget limits it any longer, so it goes next"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,7 @@ class PeriodView:
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetView:
-    """A client's budget for a day, a month or both, and what is reserved for answers to come; dollars."""
+    """A budget for a day, a month or both, and what is reserved for answers to come; dollars."""
 
     periods: Mapping[str, PeriodView] = field(metadata=FLAT)  # by `day` and `month`
     reserved: Decimal
@@ -45,23 +49,38 @@ class BudgetView:
 def budget(connection: sa.Connection, settings: Settings, client: str) -> BudgetView | None:
     """Return a client's budget and what is left of it now, or None if it has none."""
     balance = _balance(connection, settings, client)
-    if balance is None:
-        return None
-    periods = {
-        period: PeriodView(limit=exact(limit), spent=exact(balance.spent[period]))
-        for period, limit in balance.budget.limits.items()
-    }
-    return BudgetView(periods=periods, reserved=exact(balance.reserved), over=balance.budget.over)
+    return None if balance is None else _view(balance)
 
 
-def waiting_for(connection: sa.Connection, settings: Settings, held: Request) -> str:
-    """Return what a request waits for when its client's budget has no room for it."""
-    balance = _balance(connection, settings, held.client)
-    if balance is None or held.estimate is None:
-        return "nothing: its client no longer has a budget, so it goes next"
-    return waits_for(balance, int(held.estimate * DOLLAR))
+def waiting_for(
+    connection: sa.Connection, settings: Settings, held: Request, gateway_key: str | None = None
+) -> str:
+    """Return what a request waits for when its client's budget, or its key's, has no room for it."""
+    if held.estimate is None:
+        return FREE
+    estimate = int(held.estimate * DOLLAR)
+    keys = gateway_keys.with_budgets(connection, [gateway_key] if gateway_key else [])
+    for balance in reservations.key_balances(connection, keys, now()).values():
+        if estimate > balance.room:
+            return waits_for(balance, estimate, f"the key {gateway_key}'s")
+    own = _balance(connection, settings, held.client)
+    return FREE if own is None else waits_for(own, estimate)
+
+
+def of_key(connection: sa.Connection, key: GatewayKey) -> BudgetView | None:
+    """Return the budget of a key and what is left of it now, or None if it has none."""
+    balances = reservations.key_balances(connection, [key] if key.budget else [], now())
+    return _view(balances[key.name]) if balances else None
 
 
 def _balance(connection: sa.Connection, settings: Settings, client: str) -> BudgetBalance | None:
     own = budget_of(settings.budgets, client)
     return reservations.balances(connection, {client: own}, now())[client] if own else None
+
+
+def _view(balance: BudgetBalance) -> BudgetView:
+    periods = {
+        period: PeriodView(limit=exact(limit), spent=exact(balance.spent[period]))
+        for period, limit in balance.budget.limits.items()
+    }
+    return BudgetView(periods=periods, reserved=exact(balance.reserved), over=balance.budget.over)

@@ -129,7 +129,7 @@ def find(
         callback=callback.get("url") or callback.get("name"),
         delivery=DeliveryState(delivery.state) if delivery else None,
         delivery_error=delivery.last_error if delivery else None,
-        waiting_for=_waiting_for(connection, settings, request, batch),
+        waiting_for=_waiting_for(connection, settings, found, batch),
         contents=_contents(connection, request) if contents else None,
         story=story(found, batch, delivery, dead_letters.tries(connection, request.id)),
     )
@@ -175,10 +175,11 @@ def _facts(found: FoundRequest) -> dict[str, Any]:
 
 
 def _waiting_for(
-    connection: sa.Connection, settings: Settings, request: Request, batch: Batch | None
+    connection: sa.Connection, settings: Settings, found: FoundRequest, batch: Batch | None
 ) -> str | None:
+    request = found.row
     if request.held_at:
-        return budgets.waiting_for(connection, settings, request)
+        return budgets.waiting_for(connection, settings, request, found.gateway_key)
     if batch and request.state == RequestState.BATCHED:
         return waits_for(batch, queue_context(connection, settings))
     return f"another try at {time_of(request.retry_at)}" if request.retry_at else None
@@ -198,7 +199,7 @@ def _begins(found: FoundRequest) -> Iterator[StoryEvent]:
     request, size = found.row, counted(found.row.params_bytes, "byte")
     yield StoryEvent(request.enqueued_at, f"enqueued by {request.client} for {found.model}, {size}")
     if request.batch_id == UNBATCHED:
-        yield StoryEvent(found.batched_at, "put aside: its client's budget had no room for it")
+        yield StoryEvent(found.batched_at, "put aside: its budget had no room for it")
     else:
         yield StoryEvent(
             found.batched_at, f"put into batch {request.batch_id}, for attempt {request.attempt}"

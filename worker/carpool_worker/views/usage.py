@@ -1,4 +1,4 @@
-"""Usage: what was used, what it cost and what it saved, summed by client, model or day; as values, JSON or CSV."""
+"""Usage: what was used, what it cost and what it saved, summed by client, key, model or day; as values, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class UsageView:
     """
 
     client: str = ""
+    key: str = ""  # the name of a key of the gateway
     model: str = ""
     day: str = ""  # UTC, as 2026-11-22
     requests: int = 0
@@ -53,6 +54,7 @@ def usage_view(row: UsageRow) -> UsageView:
     counts = {
         name: getattr(row, name) for name in ("client", "model", "day", "requests", *TOKENS, "unpriced")
     }
+    counts["key"] = row.gateway_key
     if not row.is_priced:
         return UsageView(**counts)
     return UsageView(**counts, cost=exact(row.cost), list_price=exact(row.list_price), saved=exact(row.saved))
@@ -64,12 +66,13 @@ def totals(
     since: str | None = None,
     until: str | None = None,
     client: str | None = None,
+    key: str | None = None,
 ) -> list[UsageView]:
-    """Return what was used from day `since` to day `until`, both included, summed by some of client, model and day.
+    """Return what was used from day `since` to day `until`, both included, summed by some of DIMENSIONS.
 
     Ordered by day if they are summed by it, then most expensive first.
     """
-    return [usage_view(row) for row in usage.totals(connection, by, since, until, client)]
+    return [usage_view(row) for row in usage.totals(connection, by, since, until, client, key)]
 
 
 def together(rows: Sequence[UsageView]) -> UsageView:

@@ -78,6 +78,7 @@ class FoundRequest(NamedTuple):
     model: str
     lane: str
     callback: str | None  # JSON
+    gateway_key: str | None  # the name of the key that it came with
 
     @property
     def batched_at(self) -> int:
@@ -85,7 +86,8 @@ class FoundRequest(NamedTuple):
         return self.row.batched_at or stored_at(self.row.segment_id)
 
 
-_FOUND = sa.select(requests, segments.c.model, segments.c.lane, segments.c.callback).join_from(
+_OF = segments.c
+_FOUND = sa.select(requests, _OF.model, _OF.lane, _OF.callback, _OF.gateway_key).join_from(
     requests, segments, segments.c.id == requests.c.segment_id
 )
 

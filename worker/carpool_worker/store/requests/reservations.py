@@ -1,4 +1,4 @@
-"""SQL about budgets: what clients have reserved and spent, and the requests held because they are over budget.
+"""SQL about budgets: what clients and keys have reserved and spent, and the requests held because they are over budget.
 
 A request has an `estimate` from its arrival until it ends. It is reserved unless the request is held (`held_at`). The
 transaction that ends the request clears the estimate, as the ledger then has the cost. What is reserved is thus a sum
@@ -17,6 +17,7 @@ from carpool_worker import database
 from carpool_worker.models.indexes import ESTIMATED
 from carpool_worker.models.tables import requests, segments
 from carpool_worker.policies.budgets import Budget, BudgetBalance
+from carpool_worker.policies.keys import GatewayKey
 from carpool_worker.states import STAGE
 from carpool_worker.store import usage
 from carpool_worker.store.requests.rows import among
@@ -24,6 +25,8 @@ from carpool_worker.units import SECOND
 
 BUDGET_LOCK = 0x62756467
 """PostgreSQL's advisory lock on the reservations of all budgets."""
+
+NOTHING = {"day": 0, "month": 0}
 
 HELD = sa.and_(ESTIMATED, requests.c.held_at.is_not(None))
 
@@ -35,6 +38,7 @@ class HeldRequest(NamedTuple):
     client: str
     estimate: int
     callback: str | None
+    gateway_key: str | None = None
 
 
 def lock(connection: sa.Connection) -> None:
@@ -47,10 +51,31 @@ def balances(connection: sa.Connection, budgets: Mapping[str, Budget], now: int)
     # In this order: a request that ends in between counts twice for a moment; in the other order, not at all.
     reserved = _reserved(connection, list(budgets))
     spent = _spent(connection, list(budgets), now)
-    nothing = {"day": 0, "month": 0}
     return {
-        client: BudgetBalance(budget, spent.get(client, nothing), reserved.get(client, 0))
+        client: BudgetBalance(budget, spent.get(client, NOTHING), reserved.get(client, 0))
         for client, budget in budgets.items()
+    }
+
+
+def key_balances(connection: sa.Connection, keys: Sequence[GatewayKey], now: int) -> dict[str, BudgetBalance]:
+    """Return the balances of keys of the gateway that have a budget, by name."""
+    if not keys:
+        return {}
+    names = [key.name for key in keys]
+    row = requests.c
+    theirs = sa.select(segments.c.gateway_key, sa.func.sum(sa.type_coerce(row.estimate, sa.BigInteger)))
+    joined = theirs.join_from(requests, segments, segments.c.id == row.segment_id).where(
+        row.client.in_({key.client for key in keys}), row.held_at.is_(None), ESTIMATED
+    )
+    found = connection.execute(
+        joined.where(segments.c.gateway_key.in_(names)).group_by(segments.c.gateway_key)
+    )
+    reserved = {name: int(total) for name, total in found}  # before what is spent, as above
+    spent = _spent(connection, names, now, by="gateway_key")
+    return {
+        key.name: BudgetBalance(key.budget, spent.get(key.name, NOTHING), reserved.get(key.name, 0))
+        for key in keys
+        if key.budget
     }
 
 
@@ -61,16 +86,18 @@ def _reserved(connection: sa.Connection, clients: Collection[str]) -> dict[str, 
     return {client: int(total) for client, total in connection.execute(reserved)}
 
 
-def _spent(connection: sa.Connection, clients: Collection[str], now: int) -> dict[str, dict[str, int]]:
+def _spent(
+    connection: sa.Connection, names: Collection[str], now: int, by: str = "client"
+) -> dict[str, dict[str, int]]:
     today = datetime.fromtimestamp(now / SECOND, UTC).date()
     row = usage.all_rows().c
     cost = sa.type_coerce(row.cost, sa.BigInteger)
     of_day = sa.func.sum(sa.case((row.day == today.isoformat(), cost), else_=0))
-    of_month = sa.select(row.client, of_day, sa.func.sum(cost)).where(
-        row.client.in_(clients), row.day >= today.replace(day=1).isoformat()
+    of_month = sa.select(row[by], of_day, sa.func.sum(cost)).where(
+        row[by].in_(names), row.day >= today.replace(day=1).isoformat()
     )
-    found = connection.execute(of_month.group_by(row.client))
-    return {client: {"day": int(day), "month": int(month)} for client, day, month in found}
+    found = connection.execute(of_month.group_by(row[by]))
+    return {name: {"day": int(day), "month": int(month)} for name, day, month in found}
 
 
 def clients_with_held(connection: sa.Connection) -> list[str]:
@@ -84,12 +111,17 @@ def clients_with_held(connection: sa.Connection) -> list[str]:
     return list(connection.scalars(sa.select(clients.c.client).where(has_held)))
 
 
-def oldest_held(connection: sa.Connection, client: str, limit: int) -> list[HeldRequest]:
-    """Return up to `limit` held requests of a client, the oldest first."""
-    row = requests.c
-    columns = (row.id, row.client, sa.type_coerce(row.estimate, sa.BigInteger), segments.c.callback)
+def oldest_held(
+    connection: sa.Connection, client: str, limit: int, but_not: Collection[str] = ()
+) -> list[HeldRequest]:
+    """Return up to `limit` held requests of a client, the oldest first, `but_not` those of some keys."""
+    row, of = requests.c, segments.c
+    estimate = sa.type_coerce(row.estimate, sa.BigInteger)
+    columns = (row.id, row.client, estimate, of.callback, of.gateway_key)
     all_held = sa.select(*columns).join_from(requests, segments, segments.c.id == row.segment_id)
     held = all_held.where(row.client == client, HELD, row.cancel_requested_at.is_(None))
+    if but_not:
+        held = held.where(sa.or_(of.gateway_key.is_(None), of.gateway_key.not_in(but_not)))
     oldest = held.order_by(row.held_at, row.id).limit(limit)
     return [HeldRequest(*found) for found in connection.execute(oldest)]
 
