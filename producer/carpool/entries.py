@@ -26,6 +26,7 @@ class EntryTerms(msgspec.Struct, frozen=True, eq=False):
     callback: bytes | None  # JSON
     priority: int
     reply_to: str | None = None
+    gateway_key: str | None = None  # the name of the gateway's key that the requests come with
 
 
 class CheckedRequest(msgspec.Struct, frozen=True, gc=False):
@@ -87,6 +88,7 @@ def pack_entry(requests: Sequence[CheckedRequest]) -> bytes:
             params=pack([one.params for one in requests]),
             enqueued_at=[one.enqueued_at for one in requests],
             reply_to=terms.reply_to,
+            gateway_key=terms.gateway_key,
             metadata=_column([one.metadata for one in requests]),
             idempotency_keys=_column([one.idempotency_key for one in requests]),
             submit_by=_column([one.submit_by for one in requests]),

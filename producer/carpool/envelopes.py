@@ -29,8 +29,7 @@ MAX_BETAS_LENGTH = 1_000
 
 Params = Mapping[str, Any]
 
-Headers = tuple[tuple[str, str], ...]
-"""Names and values of the per-batch headers, in a form that can be a key."""
+Headers = tuple[tuple[str, str], ...]  # of a batch: names and values, in a form that can be a key
 
 
 class EnqueueOptions(TypedDict, total=False):
@@ -139,13 +138,19 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
             shared.callback if callback is None else callbacks.encode(callback, allow_http=self.allow_http),
             shared.priority if priority is None else checked_priority(priority),
             shared.reply_to,
+            shared.gateway_key,
         )
 
 
 def check_options(
-    client: str, options: EnqueueOptions, *, allow_http: bool = False, reply_to: str | None = None
+    client: str,
+    options: EnqueueOptions,
+    *,
+    allow_http: bool = False,
+    reply_to: str | None = None,
+    gateway_key: str | None = None,
 ) -> CheckedOptions:
-    """Check and encode the options of a call; `reply_to` is the list that answers are pushed to.
+    """Check and encode the options of a call; answers are pushed to the list `reply_to`; see EntryTerms.
 
     Raises:
         InvalidRequest: an option breaks a rule; it names the option and the rule.
@@ -165,6 +170,7 @@ def check_options(
         workspace,
         options.get("priority", 0),
         reply_to,
+        gateway_key,
     )
     try:
         terms = _checked_terms(*shared)
@@ -199,6 +205,7 @@ def _checked_terms(
     workspace_id: object,
     priority: object,
     reply_to: str | None,
+    gateway_key: str | None,
 ) -> EntryTerms:
     return _terms(
         client,
@@ -206,15 +213,21 @@ def _checked_terms(
         None if callback is None else callbacks.encode(callback, allow_http=allow_http),
         checked_priority(priority),
         reply_to,
+        gateway_key,
     )
 
 
 @lru_cache(maxsize=4096)
 def _terms(
-    client: str, headers: Headers, callback: bytes | None, priority: int, reply_to: str | None
+    client: str,
+    headers: Headers,
+    callback: bytes | None,
+    priority: int,
+    reply_to: str | None,
+    gateway_key: str | None,
 ) -> EntryTerms:
     """Return the same EntryTerms for the same values, so that they are compared by identity."""
-    return EntryTerms(client, dict(headers), callback, priority, reply_to)
+    return EntryTerms(client, dict(headers), callback, priority, reply_to, gateway_key)
 
 
 def _headers(betas: object, user_profile_id: object, workspace_id: object) -> Headers:

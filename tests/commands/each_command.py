@@ -32,6 +32,7 @@ COMMANDS = (
     "beat",
     "flower",
     "metrics --port 0",
+    "gateway --port 0",
     "simulator --port 0",
     "status",
     "doctor",

@@ -29,6 +29,14 @@ SHOWN = {
     ("README.md", "Starting Carpool on this machine …"): (
         "what `make demo` prints; its numbers vary, and tests/acceptance/test_demo.py runs it"
     ),
+    ("docs/gateway.md", "upstream carpool { server 127.0.0.1:8088; keepalive 64; }"): (
+        "a configuration of nginx, which the tests don't have"
+    ),
+    ("docs/gateway.md", "carpool.example.com {"): "a configuration of Caddy, likewise",
+    ("docs/gateway.md", "frontend carpool"): "a configuration of HAProxy, likewise",
+    ("docs/gateway.md", "route: { cluster: carpool, timeout: 0s, idle_timeout: 120s }  # no retry_policy"): (
+        "options of Envoy, likewise"
+    ),
 }
 """The fences that no test runs or reads: page and first line, and why."""
 

@@ -18,6 +18,7 @@ from carpool_worker.commands.advise import advise
 from carpool_worker.commands.cancel import cancel
 from carpool_worker.commands.doctor import doctor
 from carpool_worker.commands.enqueue import enqueue
+from carpool_worker.commands.gateway import gateway
 from carpool_worker.commands.metrics import metrics
 from carpool_worker.commands.purge import purge
 from carpool_worker.commands.reconcile import reconcile
@@ -101,7 +102,7 @@ def carpool() -> None:
 COMMANDS: dict[str, Sequence[Callable[..., None]]] = {
     "Run it": (
         *(demo, up, processes.migrate, processes.worker, processes.beat, processes.flower),
-        *(metrics, simulator),
+        *(gateway, metrics, simulator),
     ),
     "Look": (status, doctor, lanes.lanes, reconcile),
     "Act": (lanes.flush, lanes.pause, lanes.resume, cancel, retry, purge),

@@ -17,8 +17,14 @@ from carpool_worker.policies.windows import parse
 LONGEST_SUBMIT_TIMEOUT = 1_500.0
 """Seconds: the task that posts a batch must be over long before Redis delivers its message again, after an hour."""
 
+WEBHOOK_SCHEDULE = (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
+"""Seconds between the tries of a delivery, where nobody says otherwise."""
+
 Pooler = Literal["none", "transaction"]
 """What stands between Carpool and PostgreSQL: nothing, or a pooler that lends connections by the transaction."""
+
+PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.A)
+PUBLIC_URL = re.compile(r"(https?://([\w.-]+|\[[\da-f:]+])(:\d{1,5})?/?)?", re.A | re.I)
 
 PROXY = re.compile(r"((https?|socks5h)://([!-.0-?A-~]+@)?([\w.-]+|\[[\da-f:]+])(:\d{1,5})?/?)?", re.A | re.I)
 
@@ -64,6 +70,20 @@ def check_proxy(secret: SecretStr) -> SecretStr:
     if not PROXY.fullmatch(secret.get_secret_value()):
         raise ValueError("must be http://, https:// or socks5h://[user:password@]host[:port]")
     return secret
+
+
+def check_prefixes(prefixes: list[str]) -> list[str]:
+    """Accept paths, such as /relay/claude; raises ValueError."""
+    if bad := [prefix for prefix in prefixes if not PREFIX.fullmatch(prefix)]:
+        raise ValueError(f"each must be a path such as /claude, without a slash at its end, not {bad[0]!r}")
+    return prefixes
+
+
+def check_public_url(url: str) -> str:
+    """Accept an empty text, or the URL of a host, without a path; raises ValueError."""
+    if not PUBLIC_URL.fullmatch(url):
+        raise ValueError("must be http:// or https://host[:port], without a path (see gateway_prefixes)")
+    return url
 
 
 def check_submit_timeout(seconds: float) -> float:

@@ -33,6 +33,7 @@ from carpool_worker.policies.limits import SHORTEST_FLUSH, Limits
 from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.policies.windows import parse_all
 from carpool_worker.setting_values import (
+    WEBHOOK_SCHEDULE,
     Days,
     Names,
     Networks,
@@ -44,7 +45,9 @@ from carpool_worker.setting_values import (
     WindowTexts,
     check_broker_url,
     check_keys_retention,
+    check_prefixes,
     check_proxy,
+    check_public_url,
     check_submit_timeout,
     read_json,
 )
@@ -101,25 +104,22 @@ class Settings(BaseSettings):
     webhook_timeout: Seconds = 20
     webhook_concurrency: int = Field(default=100, ge=1, le=2_000)
     webhook_host_concurrency: int = Field(default=20, ge=1, le=2_000)
-    webhook_schedule: Schedule = Field(
-        default_factory=lambda: [
-            5.0,
-            300.0,
-            1_800.0,
-            7_200.0,
-            18_000.0,
-            36_000.0,
-            50_400.0,
-            72_000.0,
-            86_400.0,
-        ]
-    )
-
+    webhook_schedule: Schedule = Field(default_factory=lambda: list(WEBHOOK_SCHEDULE))
     webhook_stop_days: Days = 5
 
     task_allowed: Names = Field(default_factory=lambda: ["*"])
     task_queues_allowed: Names = Field(default_factory=lambda: ["*"])
     task_queue_limit: int = Field(default=10_000, ge=1)
+
+    gateway_public_url: Annotated[str, AfterValidator(check_public_url)] = ""
+    gateway_prefixes: Annotated[Names, AfterValidator(check_prefixes)] = Field(default_factory=list)
+    gateway_trusted_proxies: Networks = Field(default_factory=list)
+    gateway_origins: Names = Field(default_factory=list)
+    gateway_max_wait: Seconds = 5
+    gateway_most_held: int = Field(default=10_000, ge=1)
+    gateway_silence: Seconds = 20
+    gateway_ping_interval: Seconds = 15
+    gateway_drain: NotNegative = 60
 
     log_format: Literal["auto", "json", "text"] = "auto"
 

@@ -33,6 +33,32 @@ RATE_LIMITED = "carpool:rate-limited"
 FLOWER_REFRESH = "carpool:flower-refresh"
 """Set when a Flower subscribes and needs the batches' rows; deleted when a worker begins to send them."""
 
+GATEWAYS = "carpool:gateways"
+"""Sorted set: the gateways, each process an id of its own, by when it was last alive (milliseconds since the epoch)."""
+
+GATEWAY_STATUS = "carpool:gateway:status:"
+"""Prefix, a gateway's id follows: what it does now and has done, JSON, until it expires."""
+
+GATEWAY_CALLS = "carpool:gateway:calls:"
+"""Prefix, a digest of a call and a colon follow. Sorted sets of the ids of requests that were made of calls with this
+digest: those under way at a gateway (its id is appended), those given up unanswered (nothing), and those answered
+("answered")."""
+
+GATEWAY_HELD = "carpool:gateway:held:"
+"""Prefix, a key's id follows. Hash: by gateway, how many calls with this key wait for their answer there."""
+
+GATEWAY_RATE = "carpool:gateway:rate:"
+"""Prefix, a key's id follows: when the requests that it made would be due if they came evenly."""
+
+GATEWAY_KEYED = "carpool:gateway:keyed:"
+"""Prefix, a request's id follows: the digest of the call with an idempotency key that made it."""
+
+GATEWAY_ACCEPTED = "carpool:gateway:accepted:"
+"""Prefix, a request's id follows: its client, until the request is surely in the tables."""
+
+GATEWAY_ALIVE = "carpool:gateway:alive:"
+"""Prefix of channels, a gateway's id follows. Nothing is published there; that somebody listens shows that it lives."""
+
 UNACKED, UNACKED_INDEX, UNACKED_MUTEX = (f"carpool:unacked{part}" for part in ("", "-index", "-mutex"))
 """Where Celery keeps the messages that workers have taken and not acknowledged."""
 

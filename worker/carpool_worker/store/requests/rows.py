@@ -48,6 +48,12 @@ def known(connection: sa.Connection, ids: Sequence[str]) -> dict[str, bytes | No
     return {row.id: row.params_digest for row in connection.execute(found)}
 
 
+def state_of(connection: sa.Connection, request_id: str, client: str) -> RequestState | None:
+    """Return the state of a request, or None if this client has none with this id."""
+    found = sa.select(requests.c.state).where(among(connection, [request_id]), requests.c.client == client)
+    return connection.scalar(found)
+
+
 def batch_of(connection: sa.Connection, request_id: str) -> str | None:
     """Return the id of a request's batch, or None if there is no such request, or this is no id of one."""
     batch_id: str | None = connection.scalar(

@@ -1,0 +1,93 @@
+"""POST /v1/messages: the request goes into the inbox, and its answer comes back on the same connection, or later."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+from msgspec.structs import replace
+
+from carpool_worker.gateway.answering import (
+    CallCut,
+    after_spaces,
+    as_events,
+    claim_headers,
+    send,
+    streamed,
+    whole,
+    within,
+)
+from carpool_worker.gateway.calls import Call
+from carpool_worker.gateway.claims import Claim
+from carpool_worker.gateway.followed import accepted, check_same_params
+from carpool_worker.gateway.wishes import MessageCall, read_call
+
+
+async def create(call: Call) -> web.StreamResponse:
+    """Answer a call with its Message, whole or as a stream; or with 202, if it prefers that.
+
+    Once the body has been read the request is enqueued, even if the caller hangs up. Until its answer was handed to the
+    network, an equal call gets it.
+    """
+    with call.gateway.place():
+        wanted = await read_call(call)
+        claim = await _accept(call, wanted)
+        try:
+            return await _answer(call, wanted, claim)
+        except CallCut:
+            await call.gateway.claims.given_up(claim)
+            raise
+        except BaseException:
+            call.gateway.claims.orphaned(claim)
+            raise
+
+
+async def _accept(call: Call, wanted: MessageCall) -> Claim:
+    """Return the claim of a request that is in the inbox; hanging up meanwhile leaves it there, to be adopted."""
+    enqueuing = asyncio.get_running_loop().create_task(_enqueue(call, wanted))
+    try:
+        return await asyncio.shield(enqueuing)
+    except asyncio.CancelledError:
+        enqueuing.add_done_callback(lambda done: _orphan(call, done))
+        raise
+
+
+def _orphan(call: Call, enqueuing: asyncio.Task[Claim]) -> None:
+    if not enqueuing.cancelled() and enqueuing.exception() is None:
+        call.gateway.claims.orphaned(enqueuing.result())
+
+
+async def _enqueue(call: Call, wanted: MessageCall) -> Claim:
+    # The id is claimed first, then the request is always appended under it: the tables have each id once.
+    gateway = call.gateway
+    claim = await gateway.claims.claim(wanted.claimant)
+    try:
+        if claim.is_keyed and claim.is_new:
+            await check_same_params(gateway, claim, wanted.request.params)
+        request = replace(wanted.request, id=bytes.fromhex(claim.id))
+        await gateway.redis.appends.append(request)
+    except BaseException:
+        gateway.claims.orphaned(claim)
+        raise
+    return claim
+
+
+async def _answer(call: Call, wanted: MessageCall, claim: Claim) -> web.StreamResponse:
+    gateway, settings = call.gateway, call.gateway.settings
+    # Another gateway's list is in the entry of a request that was there before.
+    is_ours = claim.is_new and wanted.request.terms.reply_to is not None
+    silence = wanted.wait if wanted.is_async else settings.gateway_silence
+    with gateway.replies.expecting(claim.id, call.key.client, is_ours=is_ours) as waiting:
+        answer = await within(waiting, silence) if silence else None
+        if answer is None and not wanted.is_async:
+            answer_late = as_events if wanted.is_streamed else after_spaces
+            return await answer_late(call, claim, waiting)
+    if answer is None:
+        response = accepted(call, claim.id, claim_headers(call, claim))
+    elif wanted.is_streamed:
+        response = streamed(call, claim, answer)
+    else:
+        response = whole(call, claim, answer)
+    await send(call.request, response)
+    gateway.claims.answered(claim)
+    return response

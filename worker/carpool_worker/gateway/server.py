@@ -1,0 +1,159 @@
+"""The process of a gateway: it listens, and when it is to end, it lets the calls that it holds come to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+import sqlalchemy as sa
+import uvloop
+from aiohttp import web
+
+from carpool_worker.exceptions import WorkerError
+from carpool_worker.gateway.answering import CallCut
+from carpool_worker.gateway.app import create_app
+from carpool_worker.gateway.connections import GatewayConnection
+from carpool_worker.gateway.state import GATEWAY, Gateway
+from carpool_worker.settings import Settings
+from carpool_worker.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+BACKLOG = 4_096
+"""Connections that the kernel keeps until they are accepted."""
+
+HANDSHAKE_SECONDS = 10.0
+
+CUT_SECONDS = 5.0
+"""How long calls that are cut off may take to end."""
+
+
+class Exposed(WorkerError):
+    """Keys and prompts would cross the network in clear."""
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where a gateway listens, and how."""
+
+    host: str
+    port: int
+    certificate: Path | None = None  # of TLS, with its chain, PEM
+    private_key: Path | None = None  # None: it is in the certificate's file
+    behind_proxy: bool = False  # TLS ends at a proxy that alone can reach it
+
+    def check(self) -> None:
+        """Raise Exposed unless this machine alone can connect, or the connection is secret."""
+        if not (self.certificate or self.behind_proxy or _is_loopback(self.host)):
+            raise Exposed(
+                f"{self.host} can be reached from other machines, which would send keys and prompts in clear: "
+                "give --tls-certificate, or --behind-proxy if only a proxy that speaks TLS reaches it."
+            )
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Return the certificate, loaded; None without one. Raises WorkerError if it can't be read."""
+        if self.certificate is None:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            context.load_cert_chain(self.certificate, self.private_key)
+        except OSError as error:  # ssl's errors are OSErrors
+            raise WorkerError(f"The certificate {self.certificate} can't be used: {error}") from error
+        return context
+
+
+def serve(
+    settings: Settings, engine: sa.Engine, listening: Listening, started: Callable[[str], None]
+) -> None:
+    """Serve until SIGINT or SIGTERM; `started` is called with the URL once calls are taken."""
+    listening.check()
+    tls = listening.tls()
+    _allow_connections()
+    uvloop.run(_serve_until_signal(settings, engine, listening, tls, started))
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings, engine: sa.Engine, listening: Listening, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
+    """Serve while the context lasts; yield the URL. At its end the calls that are held have `gateway_drain` seconds."""
+    app = create_app(settings, engine)
+    runner = web.AppRunner(app, handler_cancellation=True)
+    await runner.setup()
+    server = runner.server
+    if server is None:
+        raise RuntimeError("the runner is set up and has no server")
+    listener = await asyncio.get_running_loop().create_server(
+        lambda: GatewayConnection(server),
+        listening.host,
+        listening.port,
+        ssl=tls,
+        ssl_handshake_timeout=HANDSHAKE_SECONDS if tls else None,
+        backlog=BACKLOG,
+    )
+    try:
+        yield _url(listener, listening, tls)
+    finally:
+        listener.close()
+        server.pre_shutdown()  # no further call on the connections that are there
+        await _drain(app[GATEWAY])
+        await server.shutdown(CUT_SECONDS)
+        await runner.cleanup()
+
+
+async def _drain(gateway: Gateway) -> None:
+    gateway.is_draining = True
+    held = gateway.held
+    await _until_none_is_held(gateway, gateway.settings.gateway_drain)
+    cut = gateway.held
+    gateway.replies.cut(CallCut)
+    await _until_none_is_held(gateway, CUT_SECONDS)
+    log.info("gateway drained", held=held, cut=cut)
+
+
+async def _until_none_is_held(gateway: Gateway, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await gateway.nothing_held.wait()
+
+
+async def _serve_until_signal(
+    settings: Settings,
+    engine: sa.Engine,
+    listening: Listening,
+    tls: ssl.SSLContext | None,
+    started: Callable[[str], None],
+) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with serving(settings, engine, listening, tls) as url:
+        started(url)
+        await stopped.wait()
+
+
+def _url(listener: asyncio.Server, listening: Listening, tls: ssl.SSLContext | None) -> str:
+    port = listener.sockets[0].getsockname()[1]
+    host = f"[{listening.host}]" if ":" in listening.host else listening.host
+    return f"{'https' if tls else 'http'}://{host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _allow_connections() -> None:
+    """Raise the limit of open files to the most that this process may have: each held call is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,112 @@
+"""What the calls of one gateway process share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import sqlalchemy as sa
+import uuid_utils
+from aiohttp import web
+
+from carpool.aio_connections import LoopConnections
+from carpool.options import DEFAULT_MAX_QUEUED, Options
+from carpool_worker import database
+from carpool_worker.gateway.claim_scripts import SCRIPTS
+from carpool_worker.gateway.claims import CallClaims
+from carpool_worker.gateway.errors import FULL_RETRY_AFTER, GatewayError
+from carpool_worker.gateway.gathering import GatheredCommands
+from carpool_worker.gateway.key_cache import KeyCache
+from carpool_worker.gateway.replies import ReplyReader
+from carpool_worker.settings import Settings
+
+if TYPE_CHECKING:
+    from carpool_worker.gateway.calls import Call
+
+T = TypeVar("T")
+
+CLIENT = "gateway"
+"""The client of the connections to Redis; each request has that of its key."""
+
+Check = Callable[["Call", dict[str, Any]], Awaitable[None]]
+"""Raises GatewayError if the key may not make a request with these params."""
+
+
+class Gateway:
+    """One process: its settings, its connections, and what it is doing."""
+
+    def __init__(self, settings: Settings, engine: sa.Engine) -> None:
+        self.id = uuid_utils.uuid7().hex
+        self.settings = settings
+        self.engine = engine
+        self.options = Options.resolve(
+            settings.redis_url,
+            CLIENT,
+            DEFAULT_MAX_QUEUED,
+            allow_http=False,
+            inbox_shards=settings.inbox_shards,
+            key_prefix=settings.key_prefix,
+        )
+        self.redis = LoopConnections(self.options)
+        self.keys = KeyCache(engine)
+        self.commands = GatheredCommands(self.options, self.redis, SCRIPTS)
+        self.claims = CallClaims(self.commands, self.id)
+        self.replies = ReplyReader(self.redis)
+        self.checks: tuple[Check, ...] = ()
+        """What else is asked before a request is enqueued, in this order."""
+        self.held = 0
+        """Calls that wait for their answer now."""
+        self.nothing_held = asyncio.Event()
+        self.nothing_held.set()
+        self.answered: Counter[int] = Counter()
+        """Calls that were answered since the start, by their status."""
+        self.is_draining = False
+
+    def options_of(self, client: str) -> Options:
+        """Return the options of commands of a client."""
+        return replace(self.options, client=client)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Take one of the places for calls that wait; raises GatewayError if none is free."""
+        if self.held >= self.settings.gateway_most_held:
+            message = "Overloaded: this gateway holds as many calls as it may (gateway_most_held)."
+            raise GatewayError(529, message, retry_after=FULL_RETRY_AFTER)
+        self.held += 1
+        self.nothing_held.clear()
+        try:
+            yield
+        finally:
+            self.held -= 1
+            if not self.held:
+                self.nothing_held.set()
+
+    async def admit(self, call: Call, params: dict[str, Any]) -> None:
+        """Raise GatewayError if one of the checks refuses a request."""
+        for check in self.checks:
+            await check(call, params)
+
+    async def read(self, ask: Callable[[sa.Connection], T]) -> T:
+        """Return what a function finds in the database, called in a thread and in a transaction that only reads."""
+
+        def run() -> T:
+            with database.read(self.engine) as connection:
+                return ask(connection)
+
+        return await asyncio.to_thread(run)
+
+    async def write(self, change: Callable[[sa.Connection], T]) -> T:
+        """Do the same in a transaction that is committed."""
+
+        def run() -> T:
+            with database.write(self.engine) as connection:
+                return change(connection)
+
+        return await asyncio.to_thread(run)
+
+
+GATEWAY: web.AppKey[Gateway] = web.AppKey("gateway", Gateway)

@@ -1,0 +1,194 @@
+"""What a call to /v1/messages asks for, read from its headers and its body."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from carpool.callbacks import Callback, Task, Webhook
+from carpool.contract import BETA_HEADER, USER_PROFILE_HEADER, WORKSPACE_HEADER
+from carpool.entries import CheckedRequest
+from carpool.envelopes import EnqueueOptions, check_options
+from carpool.exceptions import InvalidRequest
+from carpool.keywords import checked_key
+from carpool.tracing import TRACEPARENT
+from carpool_worker.gateway.bodies import read_body, read_object
+from carpool_worker.gateway.calls import Call
+from carpool_worker.gateway.claims import Claimant
+from carpool_worker.gateway.errors import GatewayError
+from carpool_worker.policies.keys import GatewayKey, Scope
+
+TASK_CALLBACK = re.compile("task:(?P<name>[^@]+)(?:@(?P<queue>.+))?")
+
+LONGEST_PREFERRED_WAIT = 600.0
+"""Seconds."""
+
+SEPARATOR = b"\0"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageCall:
+    """A request that a call makes, checked, and how its answer is to be given."""
+
+    request: CheckedRequest
+    claimant: Claimant
+    is_streamed: bool
+    is_async: bool  # answered with 202 unless the answer comes within `wait` seconds
+    wait: float
+
+
+async def read_call(call: Call) -> MessageCall:
+    """Read a call.
+
+    Raises:
+        InvalidRequest: a header or the params break a rule; it names which, and the rule.
+        GatewayError: the key may not do this, or the body can't be read.
+    """
+    key, prefer = call.key, preferences(call)
+    options = _options(call)
+    idempotency_key = _idempotency_key(call)
+    params = read_object(await read_body(call.request))
+    is_streamed = _is_streamed(params)
+    _check_model(key, params)
+    await call.gateway.admit(call, params)
+    is_async = "respond-async" in prefer or "callback" in options
+    if not is_async:
+        options.setdefault("max_wait", call.gateway.settings.gateway_max_wait)
+    gateway = call.gateway
+    checked = check_options(
+        key.client,
+        options,
+        allow_http=gateway.options.allow_http,
+        reply_to=None if "callback" in options else gateway.replies.name,
+        gateway_key=key.name,
+    )
+    request = checked.request(params, idempotency_key)
+    is_retry = _number(call, "x-stainless-retry-count", 0.0) > 0
+    claimant = Claimant(key, _identity(request, is_async), idempotency_key, is_retry, is_async)
+    return MessageCall(request, claimant, is_streamed, is_async, _wait(prefer))
+
+
+def preferences(call: Call) -> dict[str, str]:
+    """Return what `Prefer` says (RFC 7240), by the names of the preferences."""
+    found: dict[str, str] = {}
+    for one in ",".join(call.request.headers.getall("prefer", [])).split(","):
+        name, _, value = one.partition(";")[0].partition("=")
+        found.setdefault(name.strip().lower(), value.strip().strip('"'))
+    return found
+
+
+def preferred_wait(call: Call) -> float:
+    """Return how many seconds a call prefers to wait; 0.0 if it does not say."""
+    return _wait(preferences(call))
+
+
+def _wait(prefer: dict[str, str]) -> float:
+    try:
+        return max(0.0, min(float(prefer.get("wait", "0")), LONGEST_PREFERRED_WAIT))
+    except ValueError:  # what is not understood is ignored (RFC 7240, section 2)
+        return 0.0
+
+
+def _options(call: Call) -> EnqueueOptions:
+    headers, key = call.request.headers, call.key
+    options: EnqueueOptions = {
+        "betas": _betas(call),
+        "user_profile_id": headers.get(USER_PROFILE_HEADER),
+        "priority": key.clamp(round(_number(call, "X-Carpool-Priority", 0.0))),
+    }
+    if workspace := headers.get(WORKSPACE_HEADER):
+        if not key.workspaces:
+            raise GatewayError(403, f"Your API key may not choose a workspace ({WORKSPACE_HEADER}).")
+        options["workspace_id"] = workspace
+    if callback := _callback(call):
+        options["callback"] = callback
+    if "X-Carpool-Metadata" in headers:
+        options["metadata"] = _metadata(headers["X-Carpool-Metadata"])
+    if "X-Carpool-Max-Wait" in headers:
+        options["max_wait"] = _number(call, "X-Carpool-Max-Wait", 0.0)
+    trace = headers.get("traceparent", "")
+    if TRACEPARENT.fullmatch(trace):  # W3C Trace Context, section 2.2.2: any other is ignored
+        options["trace"] = trace
+    return options
+
+
+def _betas(call: Call) -> list[str]:
+    given = ",".join(call.request.headers.getall(BETA_HEADER, []))
+    return [beta.strip() for beta in given.split(",") if beta.strip()]
+
+
+def _callback(call: Call) -> Callback | None:
+    given = call.request.headers.get("X-Carpool-Callback")
+    if given is None:
+        return None
+    if not call.key.has(Scope.CALLBACKS):
+        raise GatewayError(403, "Your API key lacks the scope 'callbacks' (X-Carpool-Callback).")
+    if task := TASK_CALLBACK.fullmatch(given):
+        return Task(task["name"], task["queue"]) if task["queue"] else Task(task["name"])
+    try:
+        host = urlsplit(given).hostname or ""
+    except ValueError:
+        host = ""
+    if host and not call.key.allows_callback(host):
+        raise GatewayError(403, f"Your API key may not have webhooks sent to {host} (callback_hosts).")
+    return Webhook(given)
+
+
+def _metadata(given: str) -> Any:
+    try:
+        return msgspec.json.decode(given)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidRequest("X-Carpool-Metadata", f"must be JSON: {error}") from None
+
+
+def _idempotency_key(call: Call) -> str | None:
+    given = call.request.headers.get("Idempotency-Key")
+    if given is None:
+        return None
+    # A string of Structured Fields (RFC 9651), as the draft has it, or plain, as everybody sends it.
+    if len(given) >= 2 and given[0] == given[-1] == '"':
+        given = given[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    try:
+        return checked_key(given)
+    except InvalidRequest as error:
+        raise InvalidRequest("Idempotency-Key", error.rule) from None
+
+
+def _number(call: Call, header: str, default: float) -> float:
+    given = call.request.headers.get(header)
+    if given is None:
+        return default
+    try:
+        number = float(given)
+    except ValueError:
+        number = float("nan")
+    if not abs(number) < 1e9:  # no number, or none that could be meant
+        raise InvalidRequest(header, "must be a number")
+    return number
+
+
+def _is_streamed(params: dict[str, Any]) -> bool:
+    streamed = params.pop("stream", False)
+    if streamed not in (True, False, None):
+        raise InvalidRequest("stream", "must be true or false")
+    return bool(streamed)
+
+
+def _check_model(key: GatewayKey, params: dict[str, Any]) -> None:
+    model = params.get("model")
+    if isinstance(model, str) and not key.allows_model(model):
+        raise GatewayError(403, f"Your API key may not use the model {model}.")
+
+
+def _identity(request: CheckedRequest, is_async: bool) -> bytes:
+    """Return what tells a call from others; with an idempotency key, what it asks of Claude, however it is answered."""
+    terms = request.terms
+    lane = "\n".join(f"{name}={terms.headers[name]}" for name in sorted(terms.headers)).encode()
+    if request.idempotency_key is not None:
+        return SEPARATOR.join((lane, request.params))
+    kind = b"async" if is_async else b"held"
+    return SEPARATOR.join((kind, lane, terms.callback or b"", request.metadata or b"", request.params))
