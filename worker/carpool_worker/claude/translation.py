@@ -16,11 +16,21 @@ from carpool_worker.exceptions import ClaudeError
 REDIRECTS = frozenset({301, 302, 307, 308})
 """The API is at another address: nothing was done at this one. They are not followed; a 303 follows what was done."""
 
-CERTAIN_STATUSES = frozenset({400, 401, 402, 403, 404, 405, 407, 413, 422, 429, 529}) | REDIRECTS
-"""Refusals: the API, or a proxy before it (407), did nothing. After any other error a batch may have been made."""
+CERTAIN_STATUSES = frozenset({400, 401, 402, 403, 404, 405, 413, 422, 429, 529}) | REDIRECTS
+"""Refusals: the API did nothing. After any other error a batch may have been made.
+
+So after 407, too, though the proxy that says it does not forward the request (RFC 9110, 15.5.8): no status of the API's
+own, it can come from any proxy or relay on the way, as the answer to what one before it has sent for a second time. A
+proxy that refuses to open a tunnel is no such answer, see NEVER_SENT.
+"""
 
 NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol)
-"""What is raised before the first byte of a request leaves; a proxy refuses to connect before it is given one."""
+"""What is raised before the first byte of a request leaves.
+
+ProxyError: a proxy refuses CONNECT, or SOCKS' handshake, and only in the tunnel would it be given a request; it is
+raised nowhere else (httpcore2's http_proxy.py, socks_proxy.py). UnsupportedProtocol: the pool refuses the address
+before it looks for a connection; redirects, which could lead to such an address after a request, are not followed.
+"""
 
 NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
 """In the message of a connection that failed because no authority trusted here signed the server's certificate."""
