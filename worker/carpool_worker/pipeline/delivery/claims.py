@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -68,10 +69,11 @@ def claim(
         return Claims([], FIRST, {})
     with database.write(engine) as connection:
         until = database.now() + lease
-        at_once = [one for one in turns if quick is None or one.receiver in quick]
-        claimed = deliveries.claim(connection, [one for one in turns if one not in at_once], 1, until)
-        many = max(1, CLAIM_ROWS // len(turns))
-        claimed += deliveries.claim(connection, at_once, many, until)
+        claimed = [
+            row
+            for each, some in _by_rows(turns, quick).items()
+            for row in deliveries.claim(connection, some, each, until)
+        ]
     with database.read(engine) as connection:
         urls = {one.target for one in claimed if one.channel == "webhook"}
         troubles = {trouble.url: trouble for trouble in endpoints.troubles(connection, urls)}
@@ -97,10 +99,18 @@ def record(engine: sa.Engine, findings: Findings, stop_after: Milliseconds) -> N
         receivers.unpark(connection, findings.unparked)
 
 
+def _by_rows(turns: Sequence[Turn], quick: Collection[str] | None) -> Mapping[int, Sequence[Turn]]:
+    """Return the turns by how many rows are claimed of each."""
+    by_rows: defaultdict[int, list[Turn]] = defaultdict(list)
+    many = max(1, CLAIM_ROWS // len(turns))
+    for turn in turns:
+        by_rows[many if quick is None or turn.receiver in quick else 1].append(turn)
+    return by_rows
+
+
 def _turns(connection: sa.Connection, after: Turn, busy: Collection[str]) -> list[Turn]:
     now = database.now()
     turns = deliveries.turns(connection, after, CLAIM_ROWS, now, busy)
     if len(turns) < CLAIM_ROWS and after != FIRST:
-        again = deliveries.turns(connection, FIRST, CLAIM_ROWS - len(turns), now, busy)
-        turns += [one for one in again if one not in turns]
-    return turns
+        turns += deliveries.turns(connection, FIRST, CLAIM_ROWS - len(turns), now, busy)
+    return list(dict.fromkeys(turns))
