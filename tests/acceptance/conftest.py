@@ -43,6 +43,8 @@ class Carpool:
     flower_url: str  # with user and password
     metrics_url: str
     webhook_secret: str
+    gateway_url: str
+    gateway_secret: str
 
     def processes(self) -> list[psutil.Process]:
         """Return every process of it, itself included."""
@@ -90,6 +92,8 @@ def running_carpool(tmp_path: Path) -> RunningCarpool:
                 flower_url=env["CARPOOL_FLOWER_URL"],
                 metrics_url=env["CARPOOL_METRICS_URL"],
                 webhook_secret=env["CARPOOL_WEBHOOK_SECRET"],
+                gateway_url=env["ANTHROPIC_BASE_URL"],
+                gateway_secret=env["ANTHROPIC_API_KEY"],
             )
             yield carpool
             assert_sigterm_stops_all(carpool)

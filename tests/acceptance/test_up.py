@@ -14,7 +14,7 @@ from tests.acceptance.conftest import Carpool, RunningCarpool, until, up
 
 from carpool import Producer
 
-PROGRAMS = {"valkey", "simulator", "flower", "metrics", "worker", "beat"}
+PROGRAMS = {"valkey", "simulator", "flower", "metrics", "worker", "beat", "gateway"}
 PARAMS = {
     "model": "claude-haiku-4-5",
     "max_tokens": 16,

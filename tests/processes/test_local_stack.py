@@ -61,7 +61,7 @@ def test_given_servers_and_an_api_key_take_the_place_of_embedded_ones(
         )
         assert "ANTHROPIC_BASE_URL" not in plan.for_programs()
         names = [program.name for program in programs(plan, latency=1, concurrency=1)]
-        assert names == ["beat", "worker", "flower", "metrics"]
+        assert names == ["gateway", "beat", "worker", "flower", "metrics"]
 
 
 def test_a_shell_that_sourced_the_env_file_still_gets_embedded_servers(
@@ -72,13 +72,18 @@ def test_a_shell_that_sourced_the_env_file_still_gets_embedded_servers(
     script = f"source {shlex.quote(str(tmp_path / 'env'))}; env -0"
     sourced = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
     for pair in sourced.split("\0"):
-        if pair.startswith("CARPOOL_"):
+        if pair.startswith(("CARPOOL_", "ANTHROPIC_")):
             monkeypatch.setenv(*pair.split("=", 1))
 
     # When another run is planned there, Then it embeds as before
     plan = prepare(tmp_path, any_port=True)
     assert plan.embedded == {"CARPOOL_REDIS_URL", "CARPOOL_DATABASE_URL", "CARPOOL_WEBHOOK_SECRET"}
     assert plan.valkey_port
+
+    # And its worker does not take the gateway for Anthropic
+    assert plan.simulator_url
+    assert plan.for_programs()["ANTHROPIC_BASE_URL"] == plan.simulator_url
+    assert plan.for_shells()["ANTHROPIC_BASE_URL"] == plan.gateway_url
 
 
 def test_a_taken_port_gives_way_to_the_next_free_one() -> None:
@@ -128,6 +133,7 @@ def test_supervisor_reads_the_configuration_as_it_was_meant(tmp_path: Path) -> N
         assert read[program.name].stdout_logfile == str(data / "logs" / f"{program.name}.log")
     by_stop = sorted(read.values(), key=lambda config: config.priority, reverse=True)
     assert [config.name for config in by_stop] == [
+        "gateway",
         "beat",
         "worker",
         "flower",

@@ -18,15 +18,16 @@ def up(
         bool,
         typer.Option(
             "--any-port",
-            help="Use any free ports, instead of 5555, 9465, 8082 and 6399 or the next free ones.",
+            help="Use any free ports, instead of 8088, 5555, 9465, 8082 and 6399 or the next free ones.",
         ),
     ] = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C.
 
-    It migrates the database, then runs the worker, beat, Flower and the metrics; a Valkey server and a SQLite database
-    in the data folder, unless CARPOOL_REDIS_URL or CARPOOL_DATABASE_URL name others; and a simulated Message Batches
-    API, unless ANTHROPIC_API_KEY is set. To point services in another shell at it, source .carpool/env there. Example:
+    It migrates the database, then runs the worker, beat, the gateway, Flower and the metrics; a Valkey server and a
+    SQLite database in the data folder, unless CARPOOL_REDIS_URL or CARPOOL_DATABASE_URL name others; and a simulated
+    Message Batches API, unless ANTHROPIC_API_KEY is set. To point services in another shell at it, and programs that
+    use Anthropic's API, source .carpool/env there. Example:
 
         carpool up --latency 5
         source .carpool/env

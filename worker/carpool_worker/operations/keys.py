@@ -70,6 +70,23 @@ def create(engine: sa.Engine, given: Mapping[str, Any], *, if_absent: bool = Fal
     return NewSecret(key, secret)
 
 
+def ensure(engine: sa.Engine, given: Mapping[str, Any], secret: str, *, actor: str) -> GatewayKey:
+    """Return the key of this name with this secret: a new one, or the one that there is, which gets this secret.
+
+    Raises:
+        KeyInvalid, KeyNameTaken, KeyRevoked: as `create` does.
+    """
+    terms, at = check_terms({"name": given.get("client")} | dict(given)), now()
+    with write(engine) as connection:
+        key = gateway_keys.create(connection, terms, hash_of(secret), hint_of(secret), at)
+        if key is None:
+            key = _existing(connection, terms, if_absent=True)
+            if gateway_keys.find(connection, hash_of(secret)) is None:
+                gateway_keys.rotate(connection, key.id, hash_of(secret), hint_of(secret), at, at)
+    _log("key ensured by operator", key, actor)
+    return key
+
+
 def change(engine: sa.Engine, name_or_id: str, changes: Mapping[str, Any], *, actor: str) -> GatewayKey:
     """Change fields of KeyTerms of a key that is not revoked; its name and its client stay.
 

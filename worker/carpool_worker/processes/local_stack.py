@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from carpool_worker.exceptions import WorkerError
+from carpool_worker.policies.keys import new_secret
 from carpool_worker.processes.data_folder import EMBEDDED, read_env, secret, write_env
 from carpool_worker.settings import read_settings
 
@@ -19,6 +20,7 @@ VALKEY_PORT = 6399
 FLOWER_PORT = 5555
 SIMULATOR_PORT = 8082
 METRICS_PORT = 9465
+GATEWAY_PORT = 8088
 """Preferred ports; if one is taken, the next free one is used."""
 
 PORTS_TRIED = 100
@@ -28,6 +30,12 @@ WEBHOOK_SECRET_BYTES = 32
 FLOWER_USER = "carpool"
 SIMULATOR_KEY = "simulated"
 """The simulator accepts any key."""
+
+GATEWAY_DRAIN = "5"
+"""Seconds that calls at the gateway have when everything is stopped: their answers would take longer anyway."""
+
+GATEWAY_VARIABLES = ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY")
+"""By which Anthropic's SDKs find the gateway; for Carpool itself they name the API."""
 
 CHOOSABLE = {
     "redis_url": "CARPOOL_REDIS_URL",
@@ -49,6 +57,8 @@ class StackPlan:
     simulator_port: int | None
     flower_port: int
     metrics_port: int
+    gateway_port: int
+    gateway_secret: str
     flower_password: str
     webhook_secret: str
     embedded: frozenset[str]  # environment variables that this instance chose; the others were given
@@ -69,6 +79,11 @@ class StackPlan:
         return f"http://{LOOPBACK}:{self.metrics_port}/metrics"
 
     @property
+    def gateway_url(self) -> str:
+        """The base URL of programs that speak Anthropic's API."""
+        return f"http://{LOOPBACK}:{self.gateway_port}"
+
+    @property
     def simulator_url(self) -> str | None:
         """The simulator's address; None if the real API is used."""
         return f"http://{LOOPBACK}:{self.simulator_port}" if self.simulator_port else None
@@ -86,9 +101,16 @@ class StackPlan:
         }
         return {name: value for name, value in found.items() if value}
 
+    def for_shells(self) -> dict[str, str]:
+        """Return the same, and with which URL and key Anthropic's SDKs use the gateway."""
+        found = zip(GATEWAY_VARIABLES, (self.gateway_url, self.gateway_secret), strict=True)
+        return self.for_services() | dict(found)
+
     def for_programs(self) -> dict[str, str]:
         """Return the environment variables that the programs get in addition to this process's."""
         found = {**self.for_services(), "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{self.flower_password}"}
+        if "gateway_drain" not in read_settings().model_fields_set:
+            found["CARPOOL_GATEWAY_DRAIN"] = GATEWAY_DRAIN
         if self.simulator_url:
             found |= {"ANTHROPIC_BASE_URL": self.simulator_url, "ANTHROPIC_API_KEY": SIMULATOR_KEY}
         return found
@@ -97,7 +119,9 @@ class StackPlan:
 def prepare(data: Path, *, any_port: bool) -> StackPlan:
     """Decide where everything goes, and create what is missing in the data folder."""
     (data / "logs").mkdir(parents=True, exist_ok=True)
-    given = _given(read_env(data, comment=EMBEDDED))
+    remembered = read_env(data, comment=EMBEDDED)
+    _forget_gateway(remembered)
+    given = _given(remembered)
     valkey_port = None if "CARPOOL_REDIS_URL" in given else free_port(VALKEY_PORT, any_port)
     simulator = not os.environ.get("ANTHROPIC_API_KEY")
     plan = StackPlan(
@@ -109,12 +133,22 @@ def prepare(data: Path, *, any_port: bool) -> StackPlan:
         simulator_port=free_port(SIMULATOR_PORT, any_port) if simulator else None,
         flower_port=free_port(FLOWER_PORT, any_port),
         metrics_port=free_port(METRICS_PORT, any_port),
+        gateway_port=free_port(GATEWAY_PORT, any_port),
+        gateway_secret=secret(data / "gateway_key", new_secret),
         flower_password=secret(data / "flower_password", lambda: secrets.token_urlsafe(18)),
         webhook_secret=given.get("CARPOOL_WEBHOOK_SECRET") or secret(data / "webhook_secret", webhook_secret),
         embedded=frozenset(CHOOSABLE.values()) - given.keys(),
     )
-    write_env(data, plan.for_services(), plan.embedded)
+    write_env(data, plan.for_shells(), plan.embedded.union(GATEWAY_VARIABLES))
     return plan
+
+
+def _forget_gateway(remembered: Mapping[str, str]) -> None:
+    """Drop the gateway's URL and key from the environment of a shell that sourced this folder's `env` file."""
+    key = os.environ.get("ANTHROPIC_API_KEY")
+    if key and key == remembered.get("ANTHROPIC_API_KEY"):
+        for name in GATEWAY_VARIABLES:
+            os.environ.pop(name, None)
 
 
 def _given(remembered: Mapping[str, str]) -> dict[str, str]:

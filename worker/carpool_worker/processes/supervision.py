@@ -39,6 +39,7 @@ class Program:
 def programs(plan: StackPlan, *, latency: float, concurrency: int) -> list[Program]:
     """Return the programs of one instance; addresses and secrets reach them through their environment."""
     found = [
+        Program("gateway", _carpool("gateway", "--host", LOOPBACK, "--port", plan.gateway_port), 60),
         Program("beat", _carpool("beat"), 50),
         Program("worker", _carpool("worker", "--concurrency", concurrency), 40, WORKER_STOP_WAIT),
         Program("flower", _carpool("flower", "--address", LOOPBACK, "--port", plan.flower_port), 30),

@@ -19,6 +19,7 @@ from rich.console import Console
 from carpool_worker.processes.data_folder import lock
 from carpool_worker.processes.local_stack import (
     FLOWER_PORT,
+    GATEWAY_PORT,
     METRICS_PORT,
     SIMULATOR_PORT,
     VALKEY_PORT,
@@ -33,6 +34,9 @@ READY_WITHIN = 120.0
 """Seconds after which it is reported that no worker has answered."""
 
 PING_SECONDS = 1.0
+
+FIRST_KEY = {"client": "default", "name": "up", "scopes": ["messages", "batches", "usage", "callbacks"]}
+"""The key that `carpool up` brings: it does what clients do, and is the client that a Producer is by default."""
 
 READY = "Ready."
 """Printed once the worker answers."""
@@ -52,12 +56,22 @@ def run(data: Path, *, latency: float, concurrency: int, any_port: bool) -> int:
         plan = prepare(data, any_port=any_port)
         os.environ.update(plan.for_programs())
         migrate()
+        _make_key(plan)
         running = programs(plan, latency=latency, concurrency=concurrency)
         (data / "supervisord.conf").write_text(configuration(plan, running))
         _print_addresses(plan)
         if not any_port:
             _print_changed_ports(plan)
         return _supervise(data / "supervisord.conf", data_lock)
+
+
+def _make_key(plan: StackPlan) -> None:
+    """Make the gateway's key that this folder has in a file, unless it is in the tables already."""
+    from carpool_worker.database import engine
+    from carpool_worker.operations import keys
+
+    keys.ensure(engine(), FIRST_KEY, plan.gateway_secret, actor="up")
+    engine().dispose()
 
 
 def _supervise(conf: Path, data_lock: IO[str]) -> int:
@@ -86,7 +100,7 @@ def _stop_on_signals(supervisor: subprocess.Popen[bytes]) -> list[int]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         if not received:
-            console.print("\nStopping: beat, the worker, Flower, metrics, then what they need …")
+            console.print("\nStopping: the gateway, beat, the worker, Flower, metrics, then what they need …")
         received.append(number)
         supervisor.terminate()
 
@@ -123,10 +137,12 @@ def _print_addresses(plan: StackPlan) -> None:
         "Claude": f"{plan.simulator_url}  (simulator)"
         if plan.simulator_url
         else "the real API: batches cost money",
+        "Gateway": f"{plan.gateway_url}  (Anthropic's API, at half price)",
         "Flower": plan.flower_url,
         "Metrics": f"{plan.metrics_url}  (for Prometheus)",
         "Logs": str(plan.logs),
-        "Services": f"source {shlex.quote(str(plan.data / 'env'))}, then Producer().enqueue(…)",
+        "Services": f"source {shlex.quote(str(plan.data / 'env'))}, "
+        "then Producer().enqueue(…), or any program that uses Anthropic's API",
     }
     console.print("[bold]Carpool[/bold] is starting. Ctrl-C stops it.")
     for name, place in places.items():
@@ -135,6 +151,7 @@ def _print_addresses(plan: StackPlan) -> None:
 
 def _print_changed_ports(plan: StackPlan) -> None:
     taken = {
+        "The gateway": (GATEWAY_PORT, plan.gateway_port),
         "Flower": (FLOWER_PORT, plan.flower_port),
         "Metrics": (METRICS_PORT, plan.metrics_port),
         "The simulator": (SIMULATOR_PORT, plan.simulator_port),
