@@ -28,7 +28,9 @@ def test_the_units_are_those_of_the_types() -> None:
     seconds = {name for name, (_, unit) in LISTED.items() if unit == "seconds"}
     days = {name for name, (_, unit) in LISTED.items() if unit == "days"}
 
-    assert days - {"keys_retention_days"} == {name for name in LISTED if typed(name, Days)}
+    assert days - {"keys_retention_days", "requests_retention_days"} == {
+        name for name in LISTED if typed(name, Days)
+    }
     assert {name for name in LISTED if typed(name, Seconds) and name not in days} <= seconds
     assert all(unit for _, unit in LISTED.values())
 

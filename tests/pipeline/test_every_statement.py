@@ -24,6 +24,7 @@ from carpool_worker.coordination.keys import FLOWER_REFRESH, POLLED
 from carpool_worker.database import now, write
 from carpool_worker.metrics import readings
 from carpool_worker.models import tables
+from carpool_worker.pipeline import pruner
 from carpool_worker.settings import settings
 from carpool_worker.simulator import RemoteSimulator
 from carpool_worker.tasks import agents, followups
@@ -35,6 +36,9 @@ HISTORY = 600
 ROUND = ("aggregate", "stage", "poll", "rescue", "deliver", "reply", "prune", "show", "audit")
 """The tasks that beat sends, or that find their work by themselves; submit and collect come as messages."""
 
+MOMENT = 1e-6
+"""Days: all that has ended is older."""
+
 ENVIRONMENT = {
     "CARPOOL_FLUSH_INTERVAL": "0",
     "CARPOOL_POLL_INTERVAL": "0.01",
@@ -44,6 +48,7 @@ ENVIRONMENT = {
     "CARPOOL_WEBHOOK_SCHEDULE": "0.01",
     "CARPOOL_CACHE_SHARED_PROMPTS": "true",
     "CARPOOL_KEYS_RETENTION_DAYS": "29",
+    "CARPOOL_REQUESTS_RETENTION_DAYS": "30",
     "CARPOOL_BUDGETS": '{"frugal": {"day": 0.0000001}}',
 }
 
@@ -139,11 +144,13 @@ def test_no_statement_of_any_agent_reads_a_table_that_grows(
         readings.read_tables(engine, settings())
         readings.count_rows(engine)
         status.status(engine, connections.server(), settings())
+        pruned = pruner.prune(engine, *[MOMENT] * 4)
 
     # Then every task has run, and each of its statements goes by an index
     tasks = {name for name in app.tasks if name.startswith("carpool.")} - {"carpool.enqueue"}
     assert worker.ran == tasks
     assert len(plans.seen) > 100
+    assert pruned.keys() >= {"params", "answers", "requests", "batches", "delivery_attempts"}
     assert plans.whole == {}
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.store.gateway_rows import GATEWAY
+
 from carpool.segments import pack
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -308,58 +310,10 @@ LARGE: Rows = {
 }
 """With the tables of 0008; the migration itself writes the row of schema_support."""
 
-KEYS: Rows = {
-    **LARGE,
-    "gateway_keys": [
-        {
-            "id": _id("4" * 32),
-            "name": "billing-nightly",
-            "client": "billing",
-            "scopes": '["messages"]',
-            "models": '["claude-haiku-*"]',
-            "callback_hosts": "[]",
-            "requests_a_minute": 60,
-            "most_queued": 1_000,
-            "most_held": 10,
-            "day": 2**62,
-            "month": 2**62,
-            "over": "refuse",
-            "lowest_priority": -100,
-            "highest_priority": 5,
-            "workspaces": True,
-            "created_at": NOW,
-            "expires_at": NOW,
-            "expires_after": 86_400_000,
-            "first_used_at": NOW,
-            "last_used_at": NOW,
-            "revoked_at": NOW,
-        }
-    ],
-    "gateway_secrets": [
-        {
-            "hash": "5" * 64,
-            "key_id": _id("4" * 32),
-            "hint": "Ab3dEf6h",
-            "created_at": NOW,
-            "valid_until": NOW,
-        }
-    ],
-    "budget_warnings": [
-        {
-            "gateway_key": "billing-nightly",
-            "period": "2027-01-15",
-            "percent": 80,
-            "warned_at": NOW,
-            "due_at": NOW,
-            "attempts": 2,
-            "budget": 2**62,
-            "used": 2**61,
-        }
-    ],
-    "webhook_secrets": [
-        {"client": "billing", "number": 1, "secret": "whsec_1", "created_at": NOW, "valid_until": NOW}
-    ],
-}
+LEDGER = LARGE | {"pruner_positions": [{"walk": "batches", "last": _id(OVER)}]}
+"""With the table of 0010."""
+
+KEYS = LEDGER | GATEWAY
 """With the tables of 0011."""
 
 RENAMED: dict[str, dict[str, dict[str, str]]] = {}
@@ -388,5 +342,6 @@ ROWS: dict[str, Rows] = {
     "0007": AUDIT,
     "0008": LARGE,
     "0009": LARGE,
+    "0010": LEDGER,
     "0011": KEYS,
 }

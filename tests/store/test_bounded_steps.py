@@ -53,6 +53,23 @@ def test_a_step_reports_how_many_deliveries_it_moved_until_none_is_left(engine: 
         assert [rows.stage(connection, NOW), rows.stage(connection, NOW)] == [10, 0]
 
 
+def test_what_waits_for_a_stopped_url_is_given_up_some_at_a_time(engine: sa.Engine) -> None:
+    # Given rows for a URL, and for another one of its host
+    other = {"target": "https://example.com/other"}
+    given = [ROW | {"answer_id": number, "state": "available", "due_at": number} for number in range(WAITING)]
+    with write(engine) as connection:
+        connection.execute(
+            sa.insert(deliveries), [*given, given[0] | {"answer_id": 99, "due_at": 99} | other]
+        )
+
+    # When / Then
+    asked = {"host": "example.com:443", "url": ROW["target"], "reason": "410", "now": NOW, "step": 2}
+    for expected in ([99, 4, 3, 2], [99, 4], [99]):
+        with write(engine) as connection:
+            connection.execute(statements.GIVE_UP_STOPPED, asked)
+        assert available(engine) == expected
+
+
 def available(engine: sa.Engine) -> list[int]:
     with read(engine) as connection:
         found = sa.select(deliveries.c.answer_id).where(deliveries.c.state == DeliveryState.AVAILABLE)

@@ -71,7 +71,6 @@ def test_conditions_on_requests_tell_those_of_one_segment_apart(engine: sa.Engin
     settle(engine, _1=RETRYABLE, _2=DISCARDED)
 
     assert those(engine, coverage.is_delivered()) == [ids[0], ids[3]]
-    assert those(engine, coverage.request_awaits_delivery()) == [ids[1]]
     assert those(engine, coverage.is_undelivered()) == ids[1:3]
     assert those(engine, coverage.is_claimed()) == []
 

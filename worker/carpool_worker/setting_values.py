@@ -20,6 +20,9 @@ LONGEST_SUBMIT_TIMEOUT = 1_500.0
 WEBHOOK_SCHEDULE = (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
 """Seconds between the tries of a delivery, where nobody says otherwise."""
 
+LISTED_DAYS = 30.0
+"""Anthropic lists a batch for 29 days: a row that goes before would make our own batch look like a stranger's."""
+
 Pooler = Literal["none", "transaction"]
 """What stands between Carpool and PostgreSQL: nothing, or a pooler that lends connections by the transaction."""
 
@@ -100,6 +103,18 @@ def check_keys_retention(days: float, info: ValidationInfo) -> float:
     if 0 < days < longest:
         raise ValueError(
             f"must be 0 (forever), or {longest:g} or more: a key goes with its contents or later"
+        )
+    return days
+
+
+def check_requests_retention(days: float, info: ValidationInfo) -> float:
+    """Accept 0 (forever), or at least as long as contents are kept and batches are looked for; raises ValueError."""
+    names = ("params_retention_days", "answers_retention_days", "audit_days")
+    longest = max(LISTED_DAYS, *(info.data.get(name, 0.0) for name in names))
+    if 0 < days < longest:
+        raise ValueError(
+            f"must be 0 (forever), or {longest:g} or more: as long as contents are kept, batches are audited and "
+            f"Anthropic lists them ({LISTED_DAYS:g})"
         )
     return days
 

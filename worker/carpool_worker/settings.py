@@ -48,6 +48,7 @@ from carpool_worker.setting_values import (
     check_prefixes,
     check_proxy,
     check_public_url,
+    check_requests_retention,
     check_submit_timeout,
     read_json,
 )
@@ -125,7 +126,10 @@ class Settings(BaseSettings):
 
     params_retention_days: Days = 7
     answers_retention_days: Days = 29
-    keys_retention_days: Annotated[NotNegative, AfterValidator(check_keys_retention)] = 0  # 0: forever
+    keys_retention_days: Annotated[NotNegative, AfterValidator(check_keys_retention)] = (
+        0  # 0: forever, as the next
+    )
+    requests_retention_days: Annotated[NotNegative, AfterValidator(check_requests_retention)] = 0
 
     @property
     def broker(self) -> str:

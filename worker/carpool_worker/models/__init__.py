@@ -13,7 +13,7 @@ from carpool_worker.models.durations import BatchDuration
 from carpool_worker.models.gateway_keys import BudgetWarning, GatewayKeyRow, GatewaySecret, WebhookSecret
 from carpool_worker.models.requests import Cancellation, Request, Tag
 from carpool_worker.models.segments import Answers, Params, Segment
-from carpool_worker.models.totals import BatchStay, BatchTotal, SchemaSupport
+from carpool_worker.models.totals import BatchStay, BatchTotal, PrunerPosition, SchemaSupport
 from carpool_worker.models.unowned import UnownedBatch
 from carpool_worker.models.usage import DailyUsage, UsageEntry
 
@@ -35,6 +35,7 @@ __all__ = [
     "LanePause",
     "Params",
     "ParkedReceiver",
+    "PrunerPosition",
     "Refusal",
     "Request",
     "SchemaSupport",

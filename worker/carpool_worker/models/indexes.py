@@ -34,6 +34,9 @@ def unfinished(*states: BatchState) -> sa.ColumnElement[bool]:
     return sa.and_(UNFINISHED, batches.c.state.in_(states))
 
 
+FINISHED = batches.c.finished_at.is_not(None)
+"""All others."""
+
 UNTALLIED = batches.c.tallied_at.is_(None)
 """Batches that are not in the totals yet: those that are unfinished, and those that have just finished."""
 
@@ -54,6 +57,9 @@ FAILED = requests.c.error.is_not(None)
 
 KEYED = segments.c.keyed > sa.literal_column("0")
 """Segments with requests whose idempotency keys are kept."""
+
+UNKEYED = segments.c.requests > segments.c.keyed
+"""Segments with requests that have none."""
 
 AVAILABLE = deliveries.c.state == _literals(DeliveryState.AVAILABLE)[0]
 """Deliveries to be claimed."""
@@ -83,6 +89,7 @@ def _partial(
 
 _partial("uq_batches_open_lane", OPEN, batches.c.lane, batches.c.shard, unique=True)
 _partial("ix_batches_unfinished", UNFINISHED, batches.c.state)
+_partial("ix_batches_finished", FINISHED, batches.c.finished_at)
 _partial("ix_batches_untallied", UNTALLIED, batches.c.finished_at)
 _partial("ix_batches_marked", MARKED, batches.c.lane, batches.c.ended_at)
 _partial("ix_requests_retryable", RETRYABLE, requests.c.retry_at)
@@ -90,6 +97,7 @@ _partial("ix_requests_cancel_requested", CANCEL_REQUESTED, requests.c.batch_id)
 _partial("ix_requests_failed", FAILED, requests.c.batch_id)
 _partial("ix_requests_estimated", ESTIMATED, requests.c.client, requests.c.held_at, requests.c.estimate)
 _partial("ix_segments_keyed", KEYED, segments.c.id)
+_partial("ix_segments_unkeyed", UNKEYED, segments.c.id)
 _partial(
     "ix_deliveries_available", AVAILABLE, deliveries.c.receiver, deliveries.c.client, deliveries.c.due_at
 )

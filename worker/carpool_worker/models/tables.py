@@ -47,4 +47,5 @@ gateway_secrets: sa.Table = _tables["gateway_secrets"]
 budget_warnings: sa.Table = _tables["budget_warnings"]
 webhook_secrets: sa.Table = _tables["webhook_secrets"]
 
+pruner_positions: sa.Table = _tables["pruner_positions"]
 schema_support: sa.Table = _tables["schema_support"]

@@ -1,11 +1,13 @@
-"""Sums over the batches that have finished, so that nobody counts all that ever were; and what the tables need."""
+"""Sums over the batches that have finished, so that nobody counts all that ever were; and what the tables
+need for themselves.
+"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from carpool_worker.models.columns import count
+from carpool_worker.models.columns import count, identity
 
 
 class BatchTotal(SQLModel, table=True):
@@ -32,6 +34,15 @@ class BatchStay(SQLModel, table=True):
     bound: int = Field(sa_column=sa.Column(sa.BigInteger, primary_key=True, autoincrement=False))
     batches: int = Field(default=0, sa_column=count())
     milliseconds: int = Field(default=0, sa_column=count())
+
+
+class PrunerPosition(SQLModel, table=True):
+    """How far a walk over a table has come, of which each run of the pruner looks at a part."""
+
+    __tablename__ = "pruner_positions"
+
+    walk: str = Field(primary_key=True, max_length=16)
+    last: str = Field(sa_column=identity())
 
 
 class SchemaSupport(SQLModel, table=True):

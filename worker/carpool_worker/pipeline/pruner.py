@@ -1,8 +1,8 @@
-"""Drops what has been kept for long enough: params, answers, keys, tries to deliver, cancel commands.
+"""Drops what has been kept for long enough: contents, keys, tries to deliver, cancel commands, the ledger's rows.
 
 Content goes a segment at a time: once the retention of each of its requests is over, counted from the request's own
-end. The pruner works in short transactions, so that nobody waits for it, and in runs of bounded length. Batches, usage
-and requests without a key are the ledger, which is kept forever.
+end. The pruner works in short transactions, so that nobody waits for it, and in runs of bounded length. Batches and
+requests without a key are the ledger, which is kept forever unless a setting says for how long; usage always is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from time import monotonic
 import sqlalchemy as sa
 
 from carpool_worker.database import now, write
-from carpool_worker.store import retention
+from carpool_worker.store import forgetting, retention
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import DAY, Milliseconds
 
@@ -28,6 +28,9 @@ STEP_ROWS = 1_000
 STEP_SEGMENTS = 20
 """What is deleted in one transaction: rows, or segments, each with up to 200 requests."""
 
+WALK_STEPS = 5
+"""Of the walk over old batches in one run, each of up to STEP_ROWS: those that must stay may be any number."""
+
 STRANGERS_DAYS = 29.0
 """How long another program's batch is remembered, so that it is not looked into twice."""
 
@@ -36,12 +39,17 @@ SegmentsStep = Callable[[sa.Connection, Milliseconds, int, int], retention.Prune
 
 
 def prune(
-    engine: sa.Engine, params_days: float, answers_days: float, keys_days: float | None = None
+    engine: sa.Engine,
+    params_days: float,
+    answers_days: float,
+    keys_days: float | None = None,
+    requests_days: float | None = None,
 ) -> Counter[str]:
     """Drop what is older than these ages in days; return how many rows of each table were dropped.
 
-    Without `keys_days`, idempotency keys are kept forever. The `carpool.prune` task calls it each minute, one at a
-    time. Each step is a transaction of its own, so a crash, or the end of the run's time, leaves the rest to the next.
+    Without `keys_days`, idempotency keys are kept forever, with the requests that have one; without `requests_days`,
+    all other requests, and batches. The `carpool.prune` task calls it each minute, one at a time. Each step is a
+    transaction of its own, so a crash, or the end of the run's time, leaves the rest to the next.
     Nothing is dropped of a request that has not ended, nor an answer that is still to be delivered.
     """
     run = PruningRun(engine)
@@ -51,7 +59,10 @@ def prune(
     run.prune_segments("params", retention.prune_params, params_days)
     run.prune_segments("answers", retention.prune_answers, answers_days)
     if keys_days is not None:
-        run.prune_segments("requests", retention.prune_keys, keys_days)
+        run.prune_segments("requests", forgetting.prune_keyed, keys_days)
+    if requests_days is not None:
+        run.prune_segments("requests", forgetting.prune_unkeyed, requests_days)
+        run.prune_batches(requests_days)
     if dropped := +run.dropped:
         log.info("pruned", **dropped)
     return run.dropped
@@ -86,6 +97,17 @@ class PruningRun:
             with write(self.engine) as connection:
                 last, gone = step(connection, self._before(days), last, STEP_SEGMENTS)
             self.dropped[name] += gone
+
+    def prune_batches(self, days: float) -> None:
+        """Drop the batches that are older than that and empty, among the next ones of the walk over all."""
+        for _ in range(WALK_STEPS):
+            if self.is_over:
+                return
+            with write(self.engine) as connection:
+                looked_at, gone = forgetting.prune_batches(connection, self._before(days), STEP_ROWS)
+            self.dropped["batches"] += gone
+            if looked_at < STEP_ROWS:
+                return
 
     def _before(self, days: float) -> Milliseconds:
         return Milliseconds(self.at - int(days * DAY))

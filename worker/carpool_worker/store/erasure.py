@@ -73,9 +73,7 @@ def erase_answers(connection: sa.Connection, client: str, after: int, limit: int
     row = answers.c
     page = sa.select(row.id).where(row.client == client, row.id > after).order_by(row.id).limit(limit)
     ids = list(connection.scalars(page))
-    awaited = set(
-        connection.scalars(sa.select(row.id).where(row.id.in_(ids), coverage.awaits_delivery(row.id)))
-    )
+    awaited = coverage.awaiting_delivery(connection, ids)
     erased, whole = 0, []
     for segment_id, all_ in bodies(connection, answers, ids):
         unwanted = [at for at, one in enumerate(all_) if one not in (ERASED, CANCELED_BODY)]

@@ -1,7 +1,7 @@
-"""SQL about pruning: params, answers and idempotency keys whose retention is over, and old tries and cancel commands.
+"""SQL about pruning: params and answers whose retention is over, and old tries and cancel commands.
 
-Content goes a segment at a time, once the retention of all in it is over. The rows of requests without a key, of
-segments, batches and usage are the ledger, and stay.
+Content goes a segment at a time, once the retention of all in it is over. The rows of requests, segments and batches
+are the ledger: see forgetting.py.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from carpool.contract import is_keyed
 from carpool_worker import database
-from carpool_worker.models.indexes import KEYED, STRANGE
+from carpool_worker.models.indexes import STRANGE
 from carpool_worker.models.tables import (
     answers,
     attempts,
@@ -21,13 +20,12 @@ from carpool_worker.models.tables import (
     params,
     requests,
     segments,
-    tags,
     unowned,
 )
 from carpool_worker.store.deliveries import coverage
 from carpool_worker.store.deliveries.dead_letters import REPLAY_LOCK
 from carpool_worker.store.requests.rows import among
-from carpool_worker.store.requests.segments import first_id, joined, split
+from carpool_worker.store.requests.segments import first_id, split
 from carpool_worker.units import Milliseconds
 
 
@@ -60,12 +58,12 @@ def prune_params(connection: sa.Connection, before: Milliseconds, after: int, li
     row = segments.c
     due = sa.select(row.id, row.ids).join_from(params, segments, row.id == params.c.id)
     due = due.where(params.c.id > after, params.c.id < first_id(before), row.ends_after <= before)
-    members = _members(connection, due.order_by(params.c.id).limit(limit))
+    members = members_of(connection, due.order_by(params.c.id).limit(limit))
     if not members:
         return NOTHING
-    ended = _ended(connection, members, before)
-    gone = connection.execute(sa.delete(params).where(params.c.id.in_(ended)))
-    return Pruned(_last(members, limit), gone.rowcount)
+    old = all_ended(connection, members, before)
+    gone = connection.execute(sa.delete(params).where(params.c.id.in_(old)))
+    return Pruned(last_of(members, limit), gone.rowcount)
 
 
 def prune_answers(connection: sa.Connection, before: Milliseconds, after: int, limit: int) -> Pruned:
@@ -75,35 +73,15 @@ def prune_answers(connection: sa.Connection, before: Milliseconds, after: int, l
     """
     database.lock(connection, REPLAY_LOCK)
     row = answers.c
-    awaited = sa.case((coverage.awaits_delivery(row.id), 1), else_=0)
-    old = sa.select(row.id, awaited).where(row.id > after, row.id < first_id(before))
-    found = dict(connection.execute(old.order_by(row.id).limit(limit)).all())
-    gone = [segment_id for segment_id, is_awaited in found.items() if not is_awaited]
+    old = sa.select(row.id).where(row.id > after, row.id < first_id(before))
+    found = list(connection.scalars(old.order_by(row.id).limit(limit)))
+    awaited = coverage.awaiting_delivery(connection, found)
+    gone = [segment_id for segment_id in found if segment_id not in awaited]
     if not gone:
-        return Pruned(_last(found, limit), 0)
+        return Pruned(last_of(found, limit), 0)
     coverage.prune(connection, gone)
     connection.execute(sa.delete(answers).where(row.id.in_(gone)))
-    return Pruned(_last(found, limit), len(gone))
-
-
-def prune_keys(connection: sa.Connection, before: Milliseconds, after: int, limit: int) -> Pruned:
-    """Delete requests with an idempotency key, of segments whose requests all ended before then, with all about them.
-
-    From then on the key is a new request. Those with params or an answer that is kept, or a delivery under way, stay.
-    """
-    row = segments.c
-    kept = sa.exists().where(params.c.id == row.id)
-    due = sa.select(row.id, row.ids).where(KEYED, row.id > after, row.id < first_id(before))
-    due = due.where(row.ends_after <= before, ~kept)
-    members = _members(connection, due.order_by(row.id).limit(limit))
-    if not members:
-        return NOTHING
-    ended = _ended(connection, members, before)
-    blocked = _awaited(connection, members) | _answered(connection, members)
-    free = {one: members[one] for one in ended if blocked.isdisjoint(members[one])}
-    keyed = [id_ for ids in free.values() for id_ in ids if is_keyed(id_)]
-    _forget_members(connection, free)
-    return Pruned(_last(members, limit), _forget(connection, keyed))
+    return Pruned(last_of(found, limit), len(gone))
 
 
 def prune_attempts(connection: sa.Connection, before: Milliseconds, limit: int) -> int:
@@ -127,11 +105,12 @@ def prune_strangers(connection: sa.Connection, before: Milliseconds, limit: int)
     return connection.execute(sa.delete(unowned).where(key.in_(old))).rowcount
 
 
-def _members(connection: sa.Connection, query: sa.Select[Any]) -> Members:
+def members_of(connection: sa.Connection, query: sa.Select[Any]) -> Members:
+    """Return the requests of the segments that a query of (id, ids) finds."""
     return {segment_id: split(ids) for segment_id, ids in connection.execute(query)}
 
 
-def _ended(connection: sa.Connection, members: Members, before: Milliseconds) -> Collection[int]:
+def all_ended(connection: sa.Connection, members: Members, before: Milliseconds) -> Collection[int]:
     """Return those of these segments whose requests all ended before then; note of the others when they may have."""
     ends, now = _ends(connection, members), database.now()
     # A request that has not ended will at the earliest now, so its segment is looked at again after a whole retention.
@@ -146,48 +125,15 @@ def _ends(connection: sa.Connection, members: Members) -> dict[int, _Ends]:
     row = requests.c
     ended = sa.func.count(row.finished_at)
     each = sa.select(row.segment_id, sa.func.count() - ended, sa.func.max(row.finished_at))
-    each = each.where(among(connection, _all(members))).group_by(row.segment_id)
+    each = each.where(among(connection, all_of(members))).group_by(row.segment_id)
     return {one: _Ends(unended, last or 0) for one, unended, last in connection.execute(each)}
 
 
-def _awaited(connection: sa.Connection, members: Members) -> set[str]:
-    """Return the requests of these segments whose answers are still to be delivered."""
-    under_way = sa.select(requests.c.id).where(coverage.request_awaits_delivery())
-    return set(connection.scalars(under_way.where(among(connection, _all(members)))))
-
-
-def _answered(connection: sa.Connection, members: Members) -> set[str]:
-    """Return the requests of these segments whose answers are kept."""
-    kept = sa.select(requests.c.id).join(answers, answers.c.id == requests.c.answer_id)
-    return set(connection.scalars(kept.where(among(connection, _all(members)))))
-
-
-def _forget_members(connection: sa.Connection, members: Members) -> None:
-    """Take the requests with a key out of these segments, and delete those that have no others."""
-    row = segments.c
-    left = {one: [id_ for id_ in ids if not is_keyed(id_)] for one, ids in members.items()}
-    rest = [
-        {"segment": one, "ids": joined(ids), "requests": len(ids), "keyed": 0}
-        for one, ids in left.items()
-        if ids
-    ]
-    if rest:
-        connection.execute(sa.update(segments).where(row.id == sa.bindparam("segment")), rest)
-    connection.execute(sa.delete(segments).where(row.id.in_([one for one, ids in left.items() if not ids])))
-
-
-def _forget(connection: sa.Connection, ids: Sequence[str]) -> int:
-    """Delete these requests with all that would be taken for that of a new request with the same id."""
-    coverage.forget(connection, ids)
-    for column in (attempts.c.request_id, tags.c.request_id):
-        connection.execute(sa.delete(column.table).where(among(connection, ids, column)))
-    connection.execute(sa.delete(cancellations).where(cancellations.c.request_id.in_(ids)))
-    return connection.execute(sa.delete(requests).where(among(connection, ids))).rowcount
-
-
-def _last(looked_at: Collection[int], limit: int) -> int | None:
+def last_of(looked_at: Collection[int], limit: int) -> int | None:
+    """Return the last of the segments that a step looked at, or None if there were no more than these."""
     return max(looked_at) if len(looked_at) == limit else None
 
 
-def _all(members: Members) -> Iterable[str]:
+def all_of(members: Members) -> Iterable[str]:
+    """Return the ids of all requests of these segments."""
     return (id_ for ids in members.values() for id_ in ids)

@@ -171,6 +171,7 @@ def prune() -> None:
                 one.params_retention_days,
                 one.answers_retention_days,
                 one.keys_retention_days or None,
+                one.requests_retention_days or None,
             )
 
 

@@ -9,7 +9,7 @@ from carpool_worker.models.tables import batches
 from carpool_worker.policies.refusals import Family, Relative
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches import lane_pauses
-from carpool_worker.store.batches.rows import get
+from carpool_worker.store.batches.rows import first_id_at, get
 from carpool_worker.units import DAY
 
 LONGEST_LIFE = 8 * DAY
@@ -49,6 +49,6 @@ def _siblings(connection: sa.Connection, batch: Batch) -> list[Relative]:
 
 def _any_accepted(connection: sa.Connection, lane: str, since: int) -> bool:
     row = batches.c
-    lately = row.id >= f"{max(0, since - LONGEST_LIFE):012x}{'0' * 20}"  # ids begin with their milliseconds
+    lately = row.id >= first_id_at(since - LONGEST_LIFE)
     accepted = sa.select(row.id).where(lately, row.lane == lane, row.in_progress_at >= since)
     return connection.scalar(accepted.limit(1)) is not None

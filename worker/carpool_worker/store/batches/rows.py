@@ -35,6 +35,11 @@ def account_of(connection: sa.Connection, batch_id: str) -> str | None:
     return account
 
 
+def first_id_at(at: int) -> str:
+    """Return the lowest id that a batch opened then (milliseconds since the epoch) can have (UUIDv7: RFC 9562)."""
+    return f"{max(0, at):012x}".ljust(32, "0")
+
+
 def in_states(connection: sa.Connection, states: Iterable[BatchState]) -> list[Batch]:
     """Return the batches that are in one of `states`, none of them a final one, oldest first."""
     found = sa.select(batches).where(unfinished(*states)).order_by(batches.c.id)

@@ -54,14 +54,10 @@ OWES = sa.and_(_is_of, sa.or_(_is_own, _is_untold, _has(WAITS)))
 """The condition that it does, and has not delivered it unless all in it was delivered."""
 
 
-def awaits_delivery(answer_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """Return the condition that a segment of answers has something that is neither delivered nor given up."""
-    return sa.exists().where(_row.answer_id == answer_id, _row.state.not_in(FINAL_DELIVERY_STATES))
-
-
-def request_awaits_delivery() -> sa.ColumnElement[bool]:
-    """Return the condition that the answer of a row of `requests` is neither delivered nor given up."""
-    return sa.exists().where(OWES, _row.state.not_in(FINAL_DELIVERY_STATES))
+def awaiting_delivery(connection: sa.Connection, answer_ids: Collection[int]) -> set[int]:
+    """Return those of these segments of answers that have something that is neither delivered nor given up."""
+    under_way = sa.select(_row.answer_id).where(_row.state.not_in(FINAL_DELIVERY_STATES))
+    return set(connection.scalars(under_way.where(_row.answer_id.in_(answer_ids))))
 
 
 def is_called_back() -> sa.ColumnElement[bool]:

@@ -15,7 +15,6 @@ import sqlalchemy as sa
 
 from carpool_worker import transition_log
 from carpool_worker.models.deliveries import REST
-from carpool_worker.models.tables import deliveries
 from carpool_worker.outside_text import cleaned
 from carpool_worker.states import (
     CLAIM,
@@ -102,18 +101,12 @@ def record(connection: sa.Connection, outcomes: Sequence[ClaimOutcome], now: int
 
 
 def give_up_stopped(connection: sa.Connection, url: str, reason: str, now: int) -> None:
-    """Give up all that is available for a webhook URL that is stopped."""
-    row = deliveries.c
-    receiver = receivers.host_and_port(url)
-    available = (
-        statements.is_in(STOP),
-        row.receiver == receiver,
-        row.channel == "webhook",
-        row.target == url,
-    )
-    columns = {"state": STOP.target, "due_at": now, "discarded_at": now, "last_error": text(reason)}
-    stopped = sa.update(deliveries).where(*available).values(columns).returning(row.pending)
-    count = sum(connection.scalars(stopped))
+    """Give up what is available for a webhook URL that is stopped, among the first rows of its receiver.
+
+    The others are claimed sooner or later, and each claim that finds the URL stopped calls this again.
+    """
+    given = {"host": receivers.host_and_port(url), "url": url, "reason": text(reason), "now": now}
+    count = sum(connection.scalars(statements.GIVE_UP_STOPPED, given))
     transition_log.record_many(
         connection, f"deliveries {STOP.target}", count, logging.WARNING, move=STOP.verb, channel="webhook"
     )

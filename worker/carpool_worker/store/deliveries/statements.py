@@ -10,14 +10,14 @@ import sqlalchemy as sa
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from carpool_worker.database import is_postgres
-from carpool_worker.models.indexes import ASIDE
+from carpool_worker.models.indexes import ASIDE, AVAILABLE
 from carpool_worker.models.tables import deliveries, parked_receivers
-from carpool_worker.states import CLAIM, DELIVER, RESCUE, DeliveryState, Transition
+from carpool_worker.states import CLAIM, DELIVER, RESCUE, STOP, DeliveryState, Transition
 from carpool_worker.states import MAKE_AVAILABLE as STAGE
 from carpool_worker.store.deliveries.outcomes import Claimed
 
 STEP = 5_000
-"""The most rows that one statement makes available: the others wait for the next, so that no transaction is long."""
+"""The most rows that one statement makes available or gives up: so no transaction is long; others wait for the next."""
 
 ROWS = 100
 """Rows per statement on SQLite, which allows 32,766 values."""
@@ -187,6 +187,26 @@ def _make_available(transition: Transition[DeliveryState]) -> ReturningUpdate[An
 
 MAKE_AVAILABLE = {transition: _make_available(transition) for transition in (STAGE, RESCUE)}
 """Make up to STEP rows available whose `due_at` has come, by the transition."""
+
+
+def _give_up_stopped() -> ReturningUpdate[Any]:
+    row = deliveries.c
+    due = sa.select(row.answer_id, row.position).where(AVAILABLE, row.receiver == sa.bindparam("host"))
+    first = due.order_by(row.client, row.due_at).limit(sa.bindparam("step", STEP))
+    some = first.with_for_update(skip_locked=True).cte("some").c
+    these = row.answer_id == some.answer_id, row.position == some.position
+    meant = row.channel == "webhook", row.target == sa.bindparam("url")
+    given_up = {
+        "state": STOP.target,
+        "due_at": sa.bindparam("now"),
+        "discarded_at": sa.bindparam("now"),
+        "last_error": sa.bindparam("reason"),
+    }
+    return sa.update(deliveries).where(*these, is_in(STOP), *meant).values(given_up).returning(row.pending)
+
+
+GIVE_UP_STOPPED = _give_up_stopped()
+"""Give up what is available for a URL, among the first STEP rows that are available to its receiver."""
 
 OVERDUE = {
     transition: sa.select(sa.literal(1)).where(ASIDE, is_in(transition), _TIME_HAS_COME).limit(1)

@@ -38,19 +38,11 @@ def _cut(connection: sa.Connection, table: sa.Table, segment_id: int, positions:
     if body is None:
         return 0
     left = {position for position, one in enumerate(unpack(body)) if one}
-    if left <= positions and not _is_awaited(connection, table, where):
+    is_awaited = table is answers and bool(coverage.awaiting_delivery(connection, [segment_id]))
+    if left <= positions and not is_awaited:
         if table is answers:
             coverage.prune(connection, [segment_id])
         connection.execute(sa.delete(table).where(where))
     elif left & positions:
         connection.execute(sa.update(table).where(where).values(body=without(body, positions)))
     return len(left & positions)
-
-
-def _is_awaited(connection: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> bool:
-    if table is not answers:
-        return False
-    return (
-        connection.scalar(sa.select(answers.c.id).where(where, coverage.awaits_delivery(answers.c.id)))
-        is not None
-    )
