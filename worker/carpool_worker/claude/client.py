@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 from urllib.parse import quote
 
 import anthropic
@@ -41,6 +41,14 @@ ORGANIZATION_HEADER = "anthropic-organization-id"
 
 REFUSED_STATUSES = frozenset({401, 403})
 """The key is no longer valid, or may not use this."""
+
+
+class DirectAnswer(NamedTuple):
+    """What the API answered: HTTP's status, the bytes of the body, and the seconds after which to ask again."""
+
+    status: int
+    body: bytes
+    retry_after: float | None
 
 
 class Claude:
@@ -157,6 +165,25 @@ class Claude:
                 raise
             with closing(response):
                 yield from result_lines(response.iter_bytes(DOWNLOAD_CHUNK))
+
+    def call(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> DirectAnswer:
+        """Return what the API answers to a call that it answers at once, errors included, as it stands.
+
+        Raises:
+            ClaudeError: no answer came.
+        """
+        options: Any = {"headers": headers}
+        with self._call():
+            try:
+                if method == "POST":
+                    answer = self._client.post(path, content=body, cast_to=httpx2.Response, options=options)
+                else:
+                    answer = self._client.get(path, cast_to=httpx2.Response, options=options)
+            except anthropic.APIStatusError as error:
+                answer = error.response
+            return DirectAnswer(answer.status_code, answer.content, times.retry_after(answer.headers))
 
     def _stream(self, path: str, headers: Mapping[str, str]) -> anthropic.APIResponse[object]:
         # Not the SDK's results(): it sends the key to whatever address results_url names.

@@ -89,6 +89,7 @@ async def _run(app: web.Application) -> AsyncIterator[None]:
     await gateway.replies.close()
     await presence.close()
     await gateway.keys.close()
+    await gateway.upstream.close()
     await gateway.redis.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from carpool_worker.gateway import followed, health, messages
+from carpool_worker.gateway import followed, health, messages, openapi, passed_on
 from carpool_worker.gateway.calls import Answering, Open
 from carpool_worker.policies.keys import Scope
 
@@ -28,6 +28,9 @@ class OpenRoute(NamedTuple):
 
 ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/messages", messages.create, Scope.MESSAGES),
+    Route("POST", "/v1/messages/count_tokens", passed_on.count_tokens, Scope.MESSAGES),
+    Route("GET", "/v1/models", passed_on.list_models, None),
+    Route("GET", "/v1/models/{id}", passed_on.retrieve_model, None),
     Route("GET", "/v1/carpool/requests", followed.list_all, Scope.MESSAGES),
     Route("GET", "/v1/carpool/requests/{id}", followed.show, Scope.MESSAGES),
     Route("POST", "/v1/carpool/requests/{id}/cancel", followed.cancel, Scope.MESSAGES),
@@ -37,5 +40,6 @@ OPEN: tuple[OpenRoute, ...] = (
     OpenRoute("GET", "/", health.home),
     OpenRoute("GET", "/healthz", health.alive),
     OpenRoute("GET", "/readyz", health.ready),
+    OpenRoute("GET", "/openapi.json", openapi.show),
 )
 """HEAD is answered wherever GET is."""

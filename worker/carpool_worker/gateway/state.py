@@ -22,6 +22,7 @@ from carpool_worker.gateway.errors import FULL_RETRY_AFTER, GatewayError
 from carpool_worker.gateway.gathering import GatheredCommands
 from carpool_worker.gateway.key_cache import KeyCache
 from carpool_worker.gateway.replies import ReplyReader
+from carpool_worker.gateway.upstream import Upstream
 from carpool_worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Gateway:
         self.commands = GatheredCommands(self.options, self.redis, SCRIPTS)
         self.claims = CallClaims(self.commands, self.id)
         self.replies = ReplyReader(self.redis)
+        self.upstream = Upstream(settings.accounts)
         self.checks: tuple[Check, ...] = ()
         """What else is asked before a request is enqueued, in this order."""
         self.held = 0

@@ -1,0 +1,141 @@
+"""What each route does, takes and answers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from carpool_worker.gateway.openapi.schemas import COST_HEADERS, REQUEST_ID
+from carpool_worker.gateway.openapi.types import TEXT, WHOLE, Schema, one_of
+
+JSON, EVENTS = "application/json", "text/event-stream"
+
+BODY_ERRORS = (400, 408, 413)
+KEYED_ERRORS = (401, 403, 503)
+"""No valid key, one without the scope, and a database or Redis that is away."""
+
+
+class Documented(NamedTuple):
+    """A route: what it answers by status, with the names of schemas by media type, and what it takes."""
+
+    summary: str
+    answers: dict[int, dict[str, str]]
+    body: str | None = None
+    parameters: tuple[Schema, ...] = ()
+    errors: tuple[int, ...] = ()
+    headers: dict[str, Schema] | None = None
+    has_key: bool = True
+
+
+def header(name: str, description: str, schema: Schema = TEXT) -> Schema:
+    """Return a header that a call may have."""
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
+
+
+def query(name: str, description: str, schema: Schema = TEXT) -> Schema:
+    """Return a parameter of the query."""
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+
+
+def path_id(description: str, schema: Schema = TEXT) -> Schema:
+    """Return the id in a path."""
+    return {"name": "id", "in": "path", "required": True, "description": description, "schema": schema}
+
+
+def as_json(name: str) -> dict[str, str]:
+    """Return what an answer of JSON has."""
+    return {JSON: name}
+
+
+LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": 1_000, "default": 20}
+PAGES = (
+    query("limit", "How many at most.", LIMIT),
+    query("after_id", "What follows this one in the list."),
+    query("before_id", "What precedes this one in the list."),
+)
+VERSION = header("anthropic-version", "Any version of the API is accepted.")
+API_VERSION = header("anthropic-version", "The version of the API.", one_of("2023-06-01", "2026-10-21"))
+BETA = header("anthropic-beta", "Beta features; only requests with the same ones share a batch.")
+PROFILE = header("anthropic-user-profile-id", "The end customer that a request is for.")
+WORKSPACE = header("anthropic-workspace-id", "A workspace, where the key may choose one.")
+CALLBACK = header("X-Carpool-Callback", "Where the answer goes: an https URL, or task:NAME@QUEUE.")
+MESSAGE_HEADERS = (
+    VERSION,
+    BETA,
+    PROFILE,
+    WORKSPACE,
+    CALLBACK,
+    header("Idempotency-Key", "The same key is the same request, which runs, and is paid for, once."),
+    header("Prefer", "respond-async answers with 202; wait=N waits N seconds before it does (RFC 7240)."),
+    header("X-Carpool-Metadata", "JSON that comes back with the answer."),
+    header(
+        "X-Carpool-Max-Wait",
+        "Seconds until the request is sent to the API at the latest.",
+        {"type": "number"},
+    ),
+    header("X-Carpool-Priority", "-100 to 100, within the range of the key.", WHOLE),
+    header("traceparent", "A W3C trace context, which the callback receives."),
+)
+# What a request can end with, besides its Message.
+OUTCOMES = (400, 402, 403, 404, 409, 413, 429, 500, 502, 504, 529)
+FOLLOWED = {202: as_json("OpenRequest"), 200: as_json("EndedRequest")}
+
+OPERATIONS: dict[tuple[str, str], Documented] = {
+    ("POST", "/v1/messages"): Documented(
+        "Ask for a Message: held until its answer is there, streamed, or followed by its id",
+        {200: {JSON: "Message", EVENTS: "Events"}, 202: as_json("OpenRequest")},
+        body="MessageParams",
+        parameters=MESSAGE_HEADERS,
+        errors=(408, 415, 422, *OUTCOMES),
+        headers={"x-carpool-request-id": REQUEST_ID, **COST_HEADERS},
+    ),
+    ("POST", "/v1/messages/count_tokens"): Documented(
+        "Count the tokens of a prompt, for nothing",
+        {200: as_json("TokenCount")},
+        body="Prompt",
+        parameters=(API_VERSION, BETA, WORKSPACE),
+        errors=(*BODY_ERRORS, 404, 429, 500, 502, 504, 529),
+    ),
+    ("GET", "/v1/models"): Documented(
+        "List the models that the key may use, newest first",
+        {200: as_json("ModelPage")},
+        parameters=(*PAGES, API_VERSION, BETA, WORKSPACE),
+        errors=(400, 404, 429, 500, 502, 504, 529),
+    ),
+    ("GET", "/v1/models/{id}"): Documented(
+        "Show a model, by its id or its alias",
+        {200: as_json("Model")},
+        parameters=(path_id("A model."), API_VERSION, BETA, WORKSPACE),
+        errors=(400, 404, 429, 500, 502, 504, 529),
+    ),
+    ("GET", "/v1/carpool/requests"): Documented(
+        "List the client's newest requests",
+        {200: as_json("RequestPage")},
+        parameters=(
+            query("limit", "How many at most.", LIMIT),
+            query("before", "Requests older than this one.", REQUEST_ID),
+            query("after", "Requests newer than this one.", REQUEST_ID),
+        ),
+        errors=(400, 404),
+    ),
+    ("GET", "/v1/carpool/requests/{id}"): Documented(
+        "Follow a request: 202 while it is open, then what its webhook gets",
+        FOLLOWED,
+        parameters=(
+            path_id("A request of the client's.", REQUEST_ID),
+            header("Prefer", "wait=N waits up to N seconds for its end (RFC 7240)."),
+        ),
+        errors=(404,),
+    ),
+    ("POST", "/v1/carpool/requests/{id}/cancel"): Documented(
+        "Cancel a request",
+        FOLLOWED,
+        parameters=(path_id("A request of the client's.", REQUEST_ID),),
+        errors=(404,),
+    ),
+    ("GET", "/"): Documented("Look whether anybody is here", {200: as_json("Gateway")}, has_key=False),
+    ("GET", "/healthz"): Documented("Look whether the process lives", {200: as_json("Alive")}, has_key=False),
+    ("GET", "/readyz"): Documented(
+        "Look whether calls are taken", {200: as_json("Readiness"), 503: as_json("Readiness")}, has_key=False
+    ),
+    ("GET", "/openapi.json"): Documented("Read this document", {200: as_json("Document")}, has_key=False),
+}
