@@ -18,12 +18,14 @@ from rich.live import Live
 from rich.text import Text
 from tests.chaos import (
     api_keys,
+    backups,
     bystanders,
     crash_points,
     frozen,
     luck,
     outages,
     outages_of_databases,
+    receivers,
     relays,
     report,
     shared_redis,
@@ -44,7 +46,9 @@ ATTACKS = (
     outages,
     outages_of_databases,
     shared_redis,
+    receivers,
     relays,
+    backups,
     luck,
 )
 """The modules whose scenarios are run."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -75,6 +75,22 @@ class Books:
     broken: list[str] = field(
         default_factory=list
     )  # what receivers and logs show: a bad signature, a quoted prompt
+
+    def without(self, ids: set[str]) -> Books:
+        """Return the books without these requests, which the tables can't know; none of them may have run twice."""
+        twice = _some("billed twice, though the tables have lost them", ids.intersection(self.ran_twice))
+        return replace(
+            self,
+            accepted=self.accepted - ids,
+            unknown=self.unknown - ids,
+            rows=[row for row in self.rows if row.id not in ids],
+            entries=[entry for entry in self.entries if entry["custom_id"] not in ids],
+            arrived={
+                channel: Counter({id_: count for id_, count in counts.items() if id_ not in ids})
+                for channel, counts in self.arrived.items()
+            },
+            broken=[*self.broken, *twice],
+        )
 
     @property
     def states(self) -> Counter[str]:

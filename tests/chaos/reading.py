@@ -26,6 +26,7 @@ FROM requests r JOIN segments s ON s.id = r.segment_id LEFT JOIN deliveries d ON
         d.progress IS NULL OR substr(d.progress, r.answer_position + 1, 1) IN ('-', 'd')
     )
 ) LEFT JOIN batches b ON b.id = r.batch_id"""
+BATCHES_OF = "SELECT id, batch_id FROM requests"
 USAGE = """
 SELECT client, model, sum(requests) AS requests, sum(input_tokens) AS input_tokens,
     sum(output_tokens) AS output_tokens, sum(cost) AS cost
@@ -70,6 +71,12 @@ def still_open(engine: sa.Engine) -> dict[str, int]:
         }
 
 
+def batches_of(engine: sa.Engine) -> dict[str, str]:
+    """Return the batch of every request, by the request's id."""
+    with read(engine) as connection:
+        return {_hex(id_): _hex(batch_id) for id_, batch_id in connection.execute(sa.text(BATCHES_OF))}
+
+
 def fill(
     engine: sa.Engine,
     simulator: RemoteSimulator,
@@ -96,5 +103,8 @@ def _row(found: Any) -> Row:
     kind = (json.loads(found.metadata) if found.metadata else {}).get("kind", "plain")
     # A fault of the API that refuses a batch for good, which only this request was in: it can't be told from a bad one.
     kind = "refused alone" if found.refused_alone else kind
-    id_ = found.id.hex() if isinstance(found.id, bytes) else found.id  # SQLite's
-    return Row(id_, found.client, found.model, found.state, kind, channel, found.delivery)
+    return Row(_hex(found.id), found.client, found.model, found.state, kind, channel, found.delivery)
+
+
+def _hex(id_: Any) -> str:
+    return id_.hex() if isinstance(id_, bytes) else str(id_)  # SQLite's are bytes

@@ -27,6 +27,8 @@ class Receiver:
         self.misdeeds: Counter[str] = Counter()
         self.broken: list[str] = []
         self.share = 0.0
+        self._answers = asyncio.Event()
+        self._answers.set()
         self._luck = Random()
         self._verifier = ForeignVerifier(secret)
         self._loop = asyncio.new_event_loop()
@@ -45,8 +47,17 @@ class Receiver:
         self.share = share
         self._luck = luck or self._luck
 
+    def hang(self) -> None:
+        """Take no post from now on, and leave each without an answer, until it answers again."""
+        self._loop.call_soon_threadsafe(self._answers.clear)
+
+    def answer(self) -> None:
+        """Answer again."""
+        self._loop.call_soon_threadsafe(self._answers.set)
+
     def close(self) -> None:
         """Stop serving."""
+        self.answer()
         self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(START_SECONDS)
         self._loop.close()
@@ -74,10 +85,17 @@ class Receiver:
         if data["id"] != webhook_id:
             self.broken.append(f"webhook-id {webhook_id} for {data['id']}")
         self.seen[webhook_id] += 1
+        if not self._answers.is_set():
+            return await self._hold()
         if self._luck.random() < self.share:
             return await self._misbehave(request, webhook_id)
         self.taken[webhook_id] += 1
         return web.Response(status=204)
+
+    async def _hold(self) -> web.Response:
+        self.misdeeds["receiver: held without an answer"] += 1
+        await self._answers.wait()
+        return web.Response(status=504)
 
     async def _misbehave(self, request: web.Request, webhook_id: str) -> web.StreamResponse:
         misdeed = self._luck.choice(MISDEEDS)

@@ -60,6 +60,8 @@ class Stack:
         self.minutes = 1.0  # how long walks and luck may last
         self.injected: Counter[str] = Counter()
         self.notes: list[str] = []  # what else the report says about this run
+        self.broken: list[str] = []  # promises that the attack itself saw broken
+        self.forgotten: set[str] = set()  # requests that a restored backup knows nothing of
         self.points = Points(folder / "points")
         self._valkey_port, self._simulator_port = free_port(), free_port()
         self.redis_url = f"redis://127.0.0.1:{self._valkey_port}/0"
@@ -89,7 +91,7 @@ class Stack:
             self._parts.callback(self.traffic.close)
             for program in (*self.workers, self.beat):
                 program.start()
-            self._wait_until_ready()
+            self.wait_until_ready()
             self._parts = self._parts.pop_all()
         return self
 
@@ -136,6 +138,7 @@ class Stack:
         """End all disturbances: start every program, disarm faults and crash points."""
         self.points.disarm()
         self.receiver.misbehave(0)
+        self.receiver.answer()
         for program in (self.valkey, self.simulator, *self.workers, self.beat):
             program.start()
         with suppress(OSError, RuntimeError):  # if it has just died, its faults are gone too
@@ -150,17 +153,18 @@ class Stack:
             "reply": self.traffic.answered,
         }
         found = reading.fill(self.engine, self.remote, self.traffic.accepted, self.traffic.unknown, arrived)
-        found.broken += [*self.receiver.broken, *self.consumer.broken]
+        found.broken += [*self.broken, *self.receiver.broken, *self.consumer.broken]
         found.killed_clients = frozenset({CLIENT})
         found.broken += reading.quoted(self.folder, programs.WEBHOOK_SECRET)
-        return found
+        return found.without(self.forgotten)
 
-    def _wait_until_ready(self) -> None:
+    def wait_until_ready(self, workers: int = 1) -> None:
+        """Return once so many workers answer; raises RuntimeError if they do not come up."""
         worker, over = self.workers[0], time.monotonic() + READY_SECONDS
         with inquirer(read_settings(redis_url=self.redis_url)) as celery:
-            while time.monotonic() < over and worker.deaths <= MOST_DEATHS:
+            while time.monotonic() < over and worker.deaths <= MOST_DEATHS + self.injected["worker: SIGKILL"]:
                 with suppress(redis.RedisError, OSError):  # Valkey is coming up, too
-                    if celery.control.ping(timeout=1.0, limit=1):
+                    if len(celery.control.ping(timeout=1.0, limit=workers)) == workers:
                         return
         raise RuntimeError(f"the worker does not answer:\n{worker.last_words()}")
 

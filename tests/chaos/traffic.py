@@ -100,6 +100,10 @@ class Traffic:
         for result in self._producers[2].as_completed(missing, timeout):
             self.answered[result.id] += 1
 
+    def forget(self, ids: Iterable[str]) -> None:
+        """Wait no longer for answers to these."""
+        self._waited_for.difference_update(ids)
+
     def close(self) -> None:
         """Stop everything."""
         self._over.set()

@@ -1,0 +1,136 @@
+"""A database that is set back to a backup while requests flow, and the runbook for it (docs/operations.md)."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from tests.chaos import reading
+from tests.chaos.scenario import scenario
+from tests.chaos.stack import Stack
+from tests.fixtures.waiting import until
+
+from carpool.contract import INBOX
+
+BEFORE_SECONDS, AFTER_SECONDS = (4.0, 6.0), (3.0, 8.0)
+"""How long requests flow until the backup, and from then until the loss."""
+
+COMMAND_SECONDS = 60.0
+WAIT_SECONDS = 60.0
+TROUBLED = 1
+"""The exit code of `carpool reconcile` where requests ran twice, or will."""
+
+
+@scenario("a restored backup", seconds=150, databases=("sqlite",), workers=2)
+def restored(stack: Stack) -> None:
+    """Lose everything that was written since a backup, and follow the runbook."""
+    time.sleep(stack.luck.uniform(*BEFORE_SECONDS))
+    _back_up(stack)
+    time.sleep(stack.luck.uniform(*AFTER_SECONDS))
+    stack.traffic.stop()
+    for program in (*stack.workers, stack.beat):
+        program.stop()
+    posted = {entry["custom_id"] for entry in stack.remote.ledger_entries()}
+    _restore(stack)
+    stack.inject("database: set back to a backup")
+
+    lanes = [row["lane"] for row in _carpool(stack, "lanes", "--json")]
+    _carpool(stack, "pause", *lanes)
+    for program in (*stack.workers, stack.beat):
+        program.start()
+    with stack.connection() as server:
+        until(lambda: server.xlen(INBOX) == 0, WAIT_SECONDS)
+    kept = {row.id for row in reading.rows(stack.engine)}
+    _forget(stack, (stack.traffic.accepted | stack.traffic.unknown) - kept)
+    stack.notes.append(f"lost with the tables: {len(stack.forgotten):,} requests")
+    until(lambda: _is_back(stack), WAIT_SECONDS, progress=lambda: reading.still_open(stack.engine))
+    [audit] = until(lambda: _when_all_is_known(stack), WAIT_SECONDS)
+    again = list(_run_already(stack, audit["findings"]))
+    if again:
+        _carpool(stack, "cancel", "--yes", *again)
+        _forget(stack, again)
+    adopted = len(posted & kept) - len(again)
+    stack.notes.append(
+        f"posted before and known to the backup: {adopted:,}; canceled by the runbook: {len(again):,}"
+    )
+    _carpool(stack, "resume", *lanes)
+    stack.traffic.flow()
+    time.sleep(stack.luck.uniform(*AFTER_SECONDS))
+
+
+def _back_up(stack: Stack) -> None:
+    with (
+        closing(sqlite3.connect(_file(stack))) as source,
+        closing(sqlite3.connect(stack.folder / "backup")) as backup,
+    ):
+        source.backup(backup)
+
+
+def _restore(stack: Stack) -> None:
+    stack.engine.dispose()
+    place = _file(stack)
+    for end in ("-wal", "-shm"):
+        place.with_name(place.name + end).unlink(missing_ok=True)
+    (stack.folder / "backup").replace(place)
+
+
+def _file(stack: Stack) -> Path:
+    return Path(stack.database.url.removeprefix("sqlite:///"))
+
+
+def _forget(stack: Stack, ids: Iterable[str]) -> None:
+    stack.forgotten.update(ids)
+    stack.traffic.forget(ids)
+
+
+def _is_back(stack: Stack) -> bool:
+    """Return whether nothing is at Anthropic and no request waits for its retry: what is left waits in paused lanes."""
+    still = reading.still_open(stack.engine)
+    return all(
+        kind in ("requests batched", "batches sealed") or kind.startswith("deliveries") for kind in still
+    )
+
+
+def _when_all_is_known(stack: Stack) -> list[Any]:
+    """Return what `carpool reconcile` says, once it knows whose every batch is; until then, nothing."""
+    said = _carpool(stack, "reconcile", "--since", "1h", "--json")
+    return said if not said[0]["counts"].get("unread") else []
+
+
+def _run_already(stack: Stack, findings: Iterable[dict[str, Any]]) -> Iterable[str]:
+    """Yield the requests that a lost batch ran and that Carpool would run again, as their batch is another now."""
+    rows = reading.batches_of(stack.engine)
+    for one in findings:
+        if one["verdict"] == "early":
+            ran = {
+                entry["custom_id"]
+                for entry in stack.remote.ledger_entries()
+                if entry["batch_id"] == one["claude_id"]
+            }
+            ours = {id_ for id_, batch_id in rows.items() if batch_id == one["batch_id"]}
+            if ran != ours:
+                yield from ran & ours
+
+
+def _carpool(stack: Stack, *arguments: str) -> list[Any]:
+    """Run a command as the operator does; return the JSON that it printed, a document a line."""
+    command = [sys.executable, "-m", "carpool_worker.cli", *arguments]
+    ended = subprocess.run(
+        command,
+        env=stack.environment,
+        cwd=stack.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=COMMAND_SECONDS,
+    )
+    if ended.returncode not in (0, TROUBLED):
+        raise RuntimeError(f"carpool {arguments[0]} ended with {ended.returncode}: {ended.stderr[-500:]}")
+    return [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
