@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from carpool.contract import Envelope
 from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
+from carpool_worker.claude.credentials import DEFAULT, Credentials
 from carpool_worker.claude.fence import Fence
 from carpool_worker.exceptions import ClaudeError, ParamsGone
 from carpool_worker.pipeline.inbox.stream import Inbox
@@ -111,12 +112,14 @@ class PorousInbox(Inbox):
 class PorousClaude(Claude):
     """A client whose calls can be interrupted; batches end when the model says so, not when the simulator does."""
 
-    def __init__(self, fuse: Fuse) -> None:
-        super().__init__()
+    def __init__(self, fuse: Fuse, credentials: Credentials = DEFAULT) -> None:
+        super().__init__(credentials=credentials)
         self._fuse = fuse
         self.ended: set[str] = set()
         self.canceling: set[str] = set()
         self.list_lags = False
+        self.is_stubbed = False
+        """Whether the list is empty, whatever there is."""
         self.listed: list[str] = []
         self.posts = 0
         """How often a batch may have been made."""
@@ -170,7 +173,7 @@ class PorousClaude(Claude):
         return list(takewhile(lambda remote: remote.id != cursor_id, super().list_newest({})))
 
     def _is_late(self, remote: RemoteBatch) -> bool:
-        return self.list_lags and remote.id not in self.listed
+        return self.is_stubbed or (self.list_lags and remote.id not in self.listed)
 
     def _shown(self, remote: RemoteBatch) -> RemoteBatch:
         if remote.id in self.ended:
