@@ -16,6 +16,7 @@ from carpool_worker.doctor import (
     claude_api,
     clocks,
     databases,
+    gateways,
     redis_server,
 )
 from carpool_worker.doctor.findings import Finding, Verdict
@@ -58,5 +59,6 @@ def _rest(settings: Settings, server: Redis | None, engine: sa.Engine | None) ->
     yield from clocks.examine(server, engine, answers[0])
     if server:
         yield from celery_queues.examine(server, settings)
+        yield from gateways.examine(server)
     if engine:
         yield from callbacks.examine(engine, settings)

@@ -71,6 +71,7 @@ class Presence:
             {
                 "host": gethostname(),
                 "held": gateway.held,
+                "most_held": gateway.settings.gateway_most_held,
                 "answered": {str(status): count for status, count in gateway.answered.items()},
             }
         )

@@ -20,8 +20,10 @@ from carpool_worker.metrics.batches import of_batches, of_usage
 from carpool_worker.metrics.budgets import of_budgets
 from carpool_worker.metrics.cached import Cached
 from carpool_worker.metrics.families import gauge, of_deliveries, of_totals, of_vitals
+from carpool_worker.metrics.gateways import of_gateways
 from carpool_worker.metrics.readings import count_rows, read_tables
 from carpool_worker.settings import Settings
+from carpool_worker.views.gateways import read_gateways
 from carpool_worker.views.vitals import read_vitals
 
 AWAY = (RedisError, sa.exc.SQLAlchemyError, OSError)
@@ -36,6 +38,7 @@ class Exporter(Collector):
         self._readings = Cached(lambda: read_tables(engine, settings))
         self._totals = Cached(lambda: count_rows(engine))
         self._vitals = Cached(lambda: read_vitals(server))
+        self._gateways = Cached(lambda: read_gateways(server))
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as of now, or of a few seconds ago."""
@@ -50,6 +53,8 @@ class Exporter(Collector):
         yield gauge("up", text, ("server",), [((name,), reached) for name, reached in up.items()])
         if vitals is not None:
             yield from of_vitals(vitals)
+        if (gateways := _reached(self._gateways)) is not None:
+            yield from of_gateways(gateways)
         if readings is not None:
             yield from of_batches(readings, at)
             yield from of_deliveries(readings.deliveries, readings.tries, at)
@@ -60,7 +65,7 @@ class Exporter(Collector):
 
     def close(self) -> None:
         """Wait for readings that are under way."""
-        for cached in (self._readings, self._totals, self._vitals):
+        for cached in (self._readings, self._totals, self._vitals, self._gateways):
             cached.close()
 
 
