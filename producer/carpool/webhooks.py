@@ -73,7 +73,7 @@ def _signers(secret: str | Sequence[str]) -> list[Webhook]:
     return [_signer(one) for one in secrets]
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=1024)  # clients may have secrets of their own
 def _signer(secret: str) -> Webhook:
     try:
         return Webhook(secret)
@@ -81,7 +81,7 @@ def _signer(secret: str) -> Webhook:
         raise InvalidSetting("secret", "must be whsec_ and base64") from None
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=1024)  # clients may have secrets of their own
 def _key(secret: str) -> bytes:
     _signer(secret)  # raises what is to be raised
     return b64decode(secret.removeprefix("whsec_"))

@@ -59,6 +59,8 @@ COMMANDS = (
     "deliveries endpoints",
     "clients",
     "clients show billing",
+    "clients rotate-secret billing",
+    "clients drop-secret billing",
     "keys create billing",
     "keys list",
     "keys show billing",

@@ -112,6 +112,28 @@ def test_rows_are_summed_by_what_is_asked_and_limited_by_day_and_client(engine: 
     assert totals(engine, "client", since=ago[7], until=ago[2]) == []
 
 
+def test_usage_is_summed_by_key_and_limited_to_one(engine: sa.Engine) -> None:
+    haiku = "claude-haiku-4-5"
+    rows = [used(0, "a", haiku), used(0, "a", haiku, 2), used(1, "b", haiku, 3)]
+    for row, key in zip(rows, ("nightly", "", "daily"), strict=True):
+        row.gateway_key = key
+    keep(engine, *rows)
+
+    shown = json.loads(run("usage", "--by", "key,client", "--json").stdout)
+    of_one = json.loads(run("usage", "--by", "day,key", "--key", "nightly", "--json").stdout)
+
+    assert [(row["key"], row["client"], row["requests"]) for row in shown] == [
+        ("daily", "b", 3),
+        ("", "a", 2),
+        ("nightly", "a", 1),
+    ]
+    assert [(row["day"], row["key"], row["requests"]) for row in of_one] == [
+        (TODAY.isoformat(), "nightly", 1)
+    ]
+    assert [row.requests for row in totals(engine, "client", key="")] == [2]
+    assert stacks([usage_view(rows[0])]).keys() == {"a · nightly · claude-haiku-4-5"}
+
+
 def test_what_has_no_price_is_counted_and_is_never_zero(engine: sa.Engine) -> None:
     keep(engine, used(0, "a", "claude-unheard-of", 3), used(0, "a", "claude-haiku-4-5", 2))
 

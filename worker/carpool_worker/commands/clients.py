@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from carpool_worker.commands.options import ClientName, Json, JsonObject, Since
-from carpool_worker.commands.tables import ABSENT, print_json, print_json_object, print_table
+from carpool_worker.commands.key_options import Grace, seconds_of
+from carpool_worker.commands.options import ClientName, Json, JsonObject, Since, actor
+from carpool_worker.commands.tables import ABSENT, print_json, print_json_object, print_table, time_or_absent
 
 if TYPE_CHECKING:
     from carpool_worker.views.clients import ClientDetails, ClientView
@@ -62,6 +63,49 @@ def show(client: ClientName, since: Since = None, as_json: JsonObject = False) -
         _show_details(found)
 
 
+@app.command("rotate-secret")
+def rotate_secret(client: ClientName, grace: Grace = "1d", as_json: JsonObject = False) -> None:
+    """Give a client a new secret that its webhooks are signed with, and print it, this once.
+
+    A client without one has the general secret (the setting `webhook_secret`), which all such clients know: any of them
+    could forge another's webhooks. For the grace time the secret before signs as well, the general one or its own: each
+    webhook then has both signatures, and is verified with either. Examples:
+
+        carpool clients rotate-secret billing
+        carpool clients rotate-secret billing --grace 7d --json | jq -r .secret
+    """
+    from carpool_worker.database import engine
+    from carpool_worker.operations import webhook_secrets
+    from carpool_worker.processes.preflight import check_tables
+
+    seconds = seconds_of("--grace", grace) or 0.0
+    check_tables()
+    secret = webhook_secrets.rotate(engine(), client, seconds, actor=actor())
+    if as_json:
+        print_json_object({"client": client, "secret": secret, "grace": seconds})
+    else:
+        typer.echo(f"The secret of {client}'s webhooks, shown only now:", err=True)
+        typer.echo(secret)
+
+
+@app.command("drop-secret")
+def drop_secret(client: ClientName, grace: Grace = "1d") -> None:
+    """Sign a client's webhooks with the general secret again.
+
+    For the grace time its own secret signs as well. A client that has none of its own stays as it is. Example:
+
+        carpool clients drop-secret billing
+    """
+    from carpool_worker.database import engine
+    from carpool_worker.operations import webhook_secrets
+    from carpool_worker.processes.preflight import check_tables
+
+    seconds = seconds_of("--grace", grace) or 0.0
+    check_tables()
+    had_one = webhook_secrets.drop(engine(), client, seconds, actor=actor())
+    typer.echo(f"Dropped: the secret of {client}" if had_one else f"It has none of its own: {client}")
+
+
 def _show_table(found: Sequence[ClientView]) -> None:
     any_held = any(one.held for one in found)
     columns = ("Waiting", *(["Held"] if any_held else []), "Answered", "Cost", "Saved", "Client")
@@ -77,6 +121,8 @@ def _show_details(client: ClientDetails) -> None:
     typer.echo(f"{client.client}\nwaiting: {where or 'nothing'}\ndead letters: {client.dead_letters:,}")
     if client.budget:
         typer.echo(f"budget: {client.budget}")
+    if client.secret_since:
+        typer.echo(f"webhooks: signed with a secret of its own since {time_or_absent(client.secret_since)}")
     if client.models:
         lines = [
             [f"{one.answered:,}", _money(one.cost), _money(one.saved), one.model] for one in client.models

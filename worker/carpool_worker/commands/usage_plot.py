@@ -86,7 +86,7 @@ def _draw_bars(axes: Axes, days: Sequence[str], stacked: Mapping[str, Mapping[st
 
 
 def _name(row: UsageView) -> str:
-    return " · ".join(part for part in (row.client, row.model) if part) or "all"
+    return " · ".join(part for part in (row.client, row.key, row.model) if part) or "all"
 
 
 def _title(rows: Sequence[UsageView]) -> str:

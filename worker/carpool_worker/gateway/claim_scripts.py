@@ -105,7 +105,10 @@ noticed yet. Its connection to Redis may just have been cut, so the caller asks 
 END_SCRIPT = f"""
 local base, held_key, own, id, how, counted = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if counted == '1' then redis.call('HINCRBY', held_key, own, -1) end
-if how ~= 'keyed' and redis.call('ZREM', base .. own, id) == 1 then
+if how == 'dropped' then
+  redis.call('DEL', KEYS[3])
+  if ARGV[5] == '1' then redis.call('DEL', base) else redis.call('ZREM', base .. own, id) end
+elseif how ~= 'keyed' and redis.call('ZREM', base .. own, id) == 1 then
   if how == 'answered' then
     local time = redis.call('TIME')
     redis.call('ZADD', base .. how, time[1] * 1000 + math.floor(time[2] / 1000), id)
@@ -117,9 +120,10 @@ if how ~= 'keyed' and redis.call('ZREM', base .. own, id) == 1 then
 end
 return 1
 """
-"""KEYS: the digest's calls, the key's held calls. ARGV: this gateway, the request's id, how the call ended ('answered',
-'orphaned', or 'keyed': of one with an idempotency key nothing is left), and whether it was counted as held. Orphans are
-taken in the order of their ids, which is that of their age."""
+"""KEYS: the digest's calls, the key's held calls, what is known of the request as accepted. ARGV: this gateway, the
+request's id, how the call ended ('answered', 'orphaned', 'dropped': nothing was enqueued, or 'keyed': of one with an
+idempotency key nothing is left), whether it was counted as held, and whether it has such a key. Orphans are taken in
+the order of their ids, which is that of their age."""
 
 SCRIPTS = (CLAIM_SCRIPT, END_SCRIPT)
 

@@ -101,6 +101,10 @@ class CallClaims:
         """Give up a claim unanswered: the next equal call adopts the request."""
         self._end(claim, "orphaned")
 
+    def dropped(self, claim: Claim) -> None:
+        """End a new claim under which nothing was enqueued: the next equal call is a new one."""
+        self._end(claim, "dropped")
+
     async def given_up(self, claim: Claim) -> None:
         """Do the same as `orphaned`, and return once Redis knows: the caller's retry comes at once."""
         await self._send_end(claim, "orphaned")
@@ -116,10 +120,13 @@ class CallClaims:
         task.add_done_callback(self._ending.discard)
 
     async def _send_end(self, claim: Claim, how: str) -> None:
-        if claim.is_keyed and not claim.is_counted:
-            return
-        arguments = (self._gateway_id, claim.id, "keyed" if claim.is_keyed else how, int(claim.is_counted))
-        command: Command = ("EVALSHA", END_SHA, 2, claim.calls, GATEWAY_HELD + claim.key_id, *arguments)
+        if claim.is_keyed and how != "dropped":
+            if not claim.is_counted:
+                return
+            how = "keyed"
+        keys = (claim.calls, GATEWAY_HELD + claim.key_id, GATEWAY_ACCEPTED + claim.id)
+        arguments = (self._gateway_id, claim.id, how, int(claim.is_counted), int(claim.is_keyed))
+        command: Command = ("EVALSHA", END_SHA, len(keys), *keys, *arguments)
         try:
             await self._commands.run(command)
         except RedisUnavailable as error:  # the claim stays this gateway's; it ends when its process does

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 from aiohttp import web
 from msgspec.structs import replace
 
+from carpool.entries import CheckedRequest
 from carpool_worker.gateway.answering import (
     CallCut,
     after_spaces,
@@ -21,6 +23,7 @@ from carpool_worker.gateway.calls import Call
 from carpool_worker.gateway.claims import Claim
 from carpool_worker.gateway.followed import accepted, check_same_params
 from carpool_worker.gateway.wishes import MessageCall, read_call
+from carpool_worker.money.estimates import estimate
 
 
 async def create(call: Call) -> web.StreamResponse:
@@ -61,6 +64,8 @@ async def _enqueue(call: Call, wanted: MessageCall) -> Claim:
     # The id is claimed first, then the request is always appended under it: the tables have each id once.
     gateway = call.gateway
     claim = await gateway.claims.claim(wanted.claimant)
+    if claim.is_new:
+        await _check_budget(call, claim, wanted.request)
     try:
         if claim.is_keyed and claim.is_new:
             await check_same_params(gateway, claim, wanted.request.params)
@@ -70,6 +75,18 @@ async def _enqueue(call: Call, wanted: MessageCall) -> Claim:
         gateway.claims.orphaned(claim)
         raise
     return claim
+
+
+async def _check_budget(call: Call, claim: Claim, request: CheckedRequest) -> None:
+    # Of one that was accepted before, the answer may be there already, whatever the budget has become.
+    if call.key.budget is None:
+        return
+    try:
+        amount = estimate(request.model, request.params, datetime.now(UTC).date())
+        await call.gateway.key_budgets.check(call.key, amount or 0, claim.id)
+    except BaseException:
+        call.gateway.claims.dropped(claim)
+        raise
 
 
 async def _answer(call: Call, wanted: MessageCall, claim: Claim) -> web.StreamResponse:

@@ -26,6 +26,9 @@ STATUSES = {
 UPSTREAM_KEY = "authentication_error"
 """The operator's key is refused: the caller's own is right, so it is no 401."""
 
+OVER_BUDGET = "budget_exceeded"
+"""Carpool's own: the budget of the key, or of its client, had no room when the request was pooled."""
+
 EXPIRED, CANCELED = "expired", "canceled"
 
 _decode_error = msgspec.json.Decoder(AnswerError).decode
@@ -65,5 +68,7 @@ def _status(outcome: str, kind: str) -> tuple[int, str | None]:
         return 409, None
     if kind == UPSTREAM_KEY:
         return 502, "api_error"
+    if kind == OVER_BUDGET:
+        return 402, "billing_error"
     status = STATUSES.get(kind)
     return (500, "api_error") if status is None else (status, kind)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from carpool_worker.gateway import followed, health, messages, openapi, passed_on
+from carpool_worker.gateway import admin, followed, health, messages, openapi, passed_on, usage
 from carpool_worker.gateway.calls import Answering, Open
 from carpool_worker.policies.keys import Scope
 
@@ -34,6 +34,15 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/carpool/requests", followed.list_all, Scope.MESSAGES),
     Route("GET", "/v1/carpool/requests/{id}", followed.show, Scope.MESSAGES),
     Route("POST", "/v1/carpool/requests/{id}/cancel", followed.cancel, Scope.MESSAGES),
+    Route("GET", "/v1/carpool/usage", usage.show, Scope.USAGE),
+    Route("GET", "/v1/carpool/me", usage.me, None),
+    Route("GET", "/admin/v1/usage", admin.show_usage, Scope.ADMIN),
+    Route("GET", "/admin/v1/keys", admin.list_keys, Scope.ADMIN),
+    Route("POST", "/admin/v1/keys", admin.create_key, Scope.ADMIN),
+    Route("GET", "/admin/v1/keys/{id}", admin.show_key, Scope.ADMIN),
+    Route("PATCH", "/admin/v1/keys/{id}", admin.change_key, Scope.ADMIN),
+    Route("DELETE", "/admin/v1/keys/{id}", admin.revoke_key, Scope.ADMIN),
+    Route("POST", "/admin/v1/keys/{id}/rotate", admin.rotate_key, Scope.ADMIN),
 )
 
 OPEN: tuple[OpenRoute, ...] = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 import sqlalchemy as sa
 import uuid_utils
@@ -20,21 +20,16 @@ from carpool_worker.gateway.claim_scripts import SCRIPTS
 from carpool_worker.gateway.claims import CallClaims
 from carpool_worker.gateway.errors import FULL_RETRY_AFTER, GatewayError
 from carpool_worker.gateway.gathering import GatheredCommands
+from carpool_worker.gateway.key_budgets import KeyBudgets
 from carpool_worker.gateway.key_cache import KeyCache
 from carpool_worker.gateway.replies import ReplyReader
 from carpool_worker.gateway.upstream import Upstream
 from carpool_worker.settings import Settings
 
-if TYPE_CHECKING:
-    from carpool_worker.gateway.calls import Call
-
 T = TypeVar("T")
 
 CLIENT = "gateway"
 """The client of the connections to Redis; each request has that of its key."""
-
-Check = Callable[["Call", dict[str, Any]], Awaitable[None]]
-"""Raises GatewayError if the key may not make a request with these params."""
 
 
 class Gateway:
@@ -58,8 +53,7 @@ class Gateway:
         self.claims = CallClaims(self.commands, self.id)
         self.replies = ReplyReader(self.redis)
         self.upstream = Upstream(settings.accounts)
-        self.checks: tuple[Check, ...] = ()
-        """What else is asked before a request is enqueued, in this order."""
+        self.key_budgets = KeyBudgets(engine)
         self.held = 0
         """Calls that wait for their answer now."""
         self.nothing_held = asyncio.Event()
@@ -86,11 +80,6 @@ class Gateway:
             self.held -= 1
             if not self.held:
                 self.nothing_held.set()
-
-    async def admit(self, call: Call, params: dict[str, Any]) -> None:
-        """Raise GatewayError if one of the checks refuses a request."""
-        for check in self.checks:
-            await check(call, params)
 
     async def read(self, ask: Callable[[sa.Connection], T]) -> T:
         """Return what a function finds in the database, called in a thread and in a transaction that only reads."""

@@ -54,7 +54,6 @@ async def read_call(call: Call) -> MessageCall:
     params = read_object(await read_body(call.request))
     is_streamed = _is_streamed(params)
     _check_model(key, params)
-    await call.gateway.admit(call, params)
     is_async = "respond-async" in prefer or "callback" in options
     if not is_async:
         options.setdefault("max_wait", call.gateway.settings.gateway_max_wait)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -107,8 +108,7 @@ def rotate(engine: sa.Engine, name_or_id: str, grace: float = DEFAULT_GRACE, *, 
     Raises:
         UnknownKey, KeyRevoked, GraceInvalid.
     """
-    if not 0 <= grace <= LONGEST_GRACE:
-        raise GraceInvalid(f"grace: must be from 0 seconds to 90 days, not {grace:g} seconds")
+    check_grace(grace)
     secret, at = new_secret(), now()
     with write(engine) as connection:
         key = _usable(connection, name_or_id)
@@ -116,6 +116,12 @@ def rotate(engine: sa.Engine, name_or_id: str, grace: float = DEFAULT_GRACE, *, 
         rotated = _usable(connection, key.id)
     _log("key rotated by operator", key, actor, grace=grace)
     return NewSecret(rotated, secret)
+
+
+def check_grace(grace: float) -> None:
+    """Raise GraceInvalid unless a grace time, in seconds, is within its bounds."""
+    if not 0 <= grace <= LONGEST_GRACE:
+        raise GraceInvalid(f"grace: must be from 0 seconds to 90 days, not {grace:g} seconds")
 
 
 def revoke(engine: sa.Engine, name_or_id: str, *, actor: str) -> bool:
@@ -157,7 +163,8 @@ def terms_of(key: GatewayKey) -> dict[str, Any]:
         terms |= {name: getattr(key.budget, name) for name in ("day", "month", "over")}
     if key.expires_after is not None:
         return terms | {"expires_after": key.expires_after / 1_000}
-    return terms | {"expires_at": None if key.expires_at is None else key.expires_at / 1_000}
+    expires_at = None if key.expires_at is None else datetime.fromtimestamp(key.expires_at / 1_000, UTC)
+    return terms | {"expires_at": expires_at}
 
 
 def _changed(key: GatewayKey, changes: Mapping[str, Any]) -> KeyTerms:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -12,8 +12,10 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     ValidationError,
     model_validator,
 )
@@ -62,9 +64,27 @@ def _host(text: str) -> str:
     return host
 
 
-Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Dollars = Annotated[Decimal, Field(gt=0, le=1_000_000, decimal_places=12, allow_inf_nan=False)]
-Priority = Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic takes it for the field's error
+    return value
+
+
+def _time(value: object) -> object:
+    if not isinstance(value, str | datetime | None):
+        raise ValueError("must be a time, as 2027-01-31T00:00:00Z")  # noqa: TRY004 - as above
+    return value
+
+
+Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
+Dollars = Annotated[
+    Decimal,
+    BeforeValidator(_number),
+    Field(gt=0, le=1_000_000, decimal_places=12, allow_inf_nan=False),
+]
+Priority = Annotated[int, Field(strict=True, ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_time)]
+Lifetime = Annotated[timedelta, BeforeValidator(_number), Field(gt=timedelta(0), le=LONGEST_EXPIRY)]
 Models = Annotated[tuple[Annotated[str, AfterValidator(_model)], ...], Field(max_length=MOST_PATTERNS)]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], Field(max_length=MOST_PATTERNS)]
 
@@ -87,9 +107,9 @@ class KeyTerms(BaseModel):
     lowest_priority: Priority = -MAX_PRIORITY
     highest_priority: Priority = MAX_PRIORITY
     callback_hosts: Hosts = ()
-    workspaces: bool = False
-    expires_at: AwareDatetime | None = None
-    expires_after: Annotated[timedelta, Field(gt=timedelta(0), le=LONGEST_EXPIRY)] | None = None
+    workspaces: StrictBool = False
+    expires_at: Moment | None = None
+    expires_after: Lifetime | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> KeyTerms:

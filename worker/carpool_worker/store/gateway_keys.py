@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 import uuid_utils
 
-from carpool.contract import REQUEST_ID
+from carpool.contract import CLIENT_NAME, REQUEST_ID
 from carpool_worker.database import now
 from carpool_worker.models.tables import gateway_keys, gateway_secrets
 from carpool_worker.policies.budgets import Budget, Over
@@ -45,6 +45,8 @@ def find(connection: sa.Connection, secret_hash: str) -> GatewayKey | None:
 
 def get(connection: sa.Connection, name_or_id: str) -> GatewayKey | None:
     """Return the key of this name or id."""
+    if not CLIENT_NAME.fullmatch(name_or_id):
+        return None
     is_id = REQUEST_ID.fullmatch(name_or_id)
     row = connection.execute(
         _keys().where(KEY.id == name_or_id if is_id else KEY.name == name_or_id)

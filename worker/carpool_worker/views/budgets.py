@@ -73,6 +73,11 @@ def of_key(connection: sa.Connection, key: GatewayKey) -> BudgetView | None:
     return _view(balances[key.name]) if balances else None
 
 
+def left(budget: BudgetView) -> Decimal:
+    """Return what may still be reserved, in dollars; below 0 if answers cost more than estimated."""
+    return min(one.limit - one.spent for one in budget.periods.values()) - budget.reserved
+
+
 def _balance(connection: sa.Connection, settings: Settings, client: str) -> BudgetBalance | None:
     own = budget_of(settings.budgets, client)
     return reservations.balances(connection, {client: own}, now())[client] if own else None

@@ -12,11 +12,12 @@ import sqlalchemy as sa
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.formatting import exact
 from carpool_worker.settings import Settings
-from carpool_worker.store import usage
+from carpool_worker.store import usage, webhook_secrets
 from carpool_worker.store.reports import clients
 from carpool_worker.store.requests import reservations
 from carpool_worker.store.usage import UsageRow
 from carpool_worker.views.budgets import BudgetView, budget
+from carpool_worker.views.encoding import Moment
 
 
 class UnknownClient(WorkerError):
@@ -54,6 +55,7 @@ class ClientDetails:
     dead_letters: int
     models: Sequence[ModelUsage]
     budget: BudgetView | None
+    secret_since: Moment | None  # since when its webhooks are signed with a secret of its own
 
 
 def active(connection: sa.Connection, since: int | None = None) -> list[ClientView]:
@@ -96,6 +98,7 @@ def find(
             for row in models
         ],
         budget=budget(connection, settings, client),
+        secret_since=webhook_secrets.since(connection, client),
     )
 
 

@@ -10,7 +10,9 @@ from aiohttp import web
 
 from carpool.contract import to_json
 from carpool_worker.gateway.answering import json_answer
-from carpool_worker.gateway.openapi.operations import JSON, KEYED_ERRORS, OPERATIONS, Documented
+from carpool_worker.gateway.openapi.described import JSON, KEYED_ERRORS, Documented
+from carpool_worker.gateway.openapi.key_routes import KEY_SCHEMAS
+from carpool_worker.gateway.openapi.operations import OPERATIONS
 from carpool_worker.gateway.openapi.schemas import SCHEMAS, ref
 from carpool_worker.gateway.openapi.types import TEXT, Schema
 
@@ -46,7 +48,7 @@ def document() -> dict[str, Any]:
             "description": "Anthropic's Messages API, answered from Message Batches at half the price.",
         },
         "paths": paths,
-        "components": {"schemas": {**SCHEMAS, **PLAIN}, "securitySchemes": SECURITY},
+        "components": {"schemas": {**SCHEMAS, **KEY_SCHEMAS, **PLAIN}, "securitySchemes": SECURITY},
     }
 
 
@@ -69,7 +71,10 @@ def _operation(documented: Documented) -> dict[str, Any]:
     if documented.parameters:
         operation["parameters"] = list(documented.parameters)
     if documented.body:
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": ref(documented.body)}}}
+        operation["requestBody"] = {
+            "required": documented.needs_body,
+            "content": {JSON: {"schema": ref(documented.body)}},
+        }
     if documented.has_key:
         operation["security"] = [{name: []} for name in SECURITY]
     return operation

@@ -10,6 +10,7 @@ import psycopg
 import sqlalchemy as sa
 
 from carpool_worker import database
+from carpool_worker.store import webhook_secrets
 from carpool_worker.store.deliveries import endpoints, receivers
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.deliveries.endpoints import Health, Trouble
@@ -49,6 +50,12 @@ class Findings:
 
     def __bool__(self) -> bool:
         return bool(self.outcomes or self.stopped or self.parked or self.unparked)
+
+
+def own_secrets(engine: sa.Engine) -> dict[str, list[str]]:
+    """Return the secrets of clients whose webhooks are signed with some of their own."""
+    with database.read(engine) as connection:
+        return webhook_secrets.load(connection, database.now())
 
 
 def claim(

@@ -80,7 +80,7 @@ def deliver(engine: sa.Engine, app: celery.Celery, settings: Settings) -> int:
 async def _deliver(engine: sa.Engine, app: celery.Celery, settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(LOOKUPS, "courier-lookup"))
-    async with WebhookChannel(settings) as webhook:
+    async with WebhookChannel(settings, own_secrets=claims.own_secrets(engine)) as webhook:
         with TaskChannel(app, settings) as task:
             channels: Channels = {"webhook": webhook, "task": task}
             return await DeliveryRun(engine, channels, settings).run()

@@ -237,14 +237,14 @@ async def send(channel: Channel, letter: Letter) -> Sent:
             answer_json(letter.content),
             request.trace,
             request.retries or 0,
+            client=claimed.client,
         )
         return await channel.send(outgoing)
     except Exception as error:
-        # Only its type: its message could quote the answer.
         log.error(
             "delivery channel failed",
             request=request.id,
             channel=claimed.channel,
-            error=type(error).__name__,
+            error=type(error).__name__,  # its message could quote the answer
         )
         return Sent(Event.FAILED, type(error).__name__)

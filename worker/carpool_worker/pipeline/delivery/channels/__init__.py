@@ -19,6 +19,7 @@ class Outgoing(NamedTuple):
     answer: bytes  # contract.Answer as JSON
     trace: str | None = None  # W3C traceparent of the enqueue
     retries: int = 0  # by an operator, after it had ended
+    client: str = ""  # whose secret signs it, if it has one of its own
 
     @property
     def delivery_id(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from time import monotonic
 from types import TracebackType
@@ -20,6 +20,7 @@ from carpool_worker.pipeline.delivery.channels.transfers import TransferFailed, 
 from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.policies.retry_after import parse_retry_after
 from carpool_worker.settings import Settings
+from carpool_worker.store.webhook_secrets import ClientSecrets
 from carpool_worker.telemetry.traces import delivering
 
 ANSWER_SECONDS = 1.0
@@ -27,6 +28,8 @@ ANSWER_SECONDS = 1.0
 
 SWEEP_SECONDS = 0.2
 """Between looks for answers that don't end."""
+
+NO_SECRETS: Mapping[str, Sequence[str]] = {}
 
 UNSIGNED = Sent(Event.DEFERRED, "not sent: set CARPOOL_WEBHOOK_SECRET, webhooks are never sent unsigned")
 PLAIN_HTTP = Sent(Event.REFUSED, "not sent: plain http goes only to CARPOOL_WEBHOOK_ALLOWED_NETWORKS")
@@ -37,9 +40,16 @@ NO_URL = Sent(Event.REFUSED, "not sent: the callback is no http or https URL wit
 class WebhookChannel:
     """Posts answers to URLs; used as an asynchronous context manager, which owns the connections."""
 
-    def __init__(self, settings: Settings, resolve: Resolve = resolve) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        resolve: Resolve = resolve,
+        own_secrets: Mapping[str, Sequence[str]] = NO_SECRETS,
+    ) -> None:
+        """`own_secrets` are those of clients that have some (store/webhook_secrets.py)."""
         self._settings = settings
-        self._secrets = [secret.get_secret_value() for secret in settings.webhook_secret]
+        general = [secret.get_secret_value() for secret in settings.webhook_secret]
+        self._secrets = ClientSecrets(own_secrets, general)
         self._lookups = Lookups(resolve, settings.webhook_allowed_networks)
         self._options = trust()
         self._idle: list[Post] = []
@@ -63,10 +73,11 @@ class WebhookChannel:
 
     async def send(self, outgoing: Outgoing) -> Sent:
         """Sign and post one answer."""
-        if not self._secrets:
+        secrets = self._secrets.of(outgoing.client)
+        if not secrets:
             return UNSIGNED
         body = delivery_body(outgoing.state, outgoing.finished_at, outgoing.answer)
-        headers = sign(body, outgoing.delivery_id, self._secrets, datetime.now(UTC))
+        headers = sign(body, outgoing.delivery_id, secrets, datetime.now(UTC))
         try:
             target = parse(outgoing.target)
             with delivering("webhook", outgoing.request_id, outgoing.trace) as traced:
