@@ -191,7 +191,7 @@ class PackedAnswers(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """The body of a webhook, as Standard Webhooks 1.0.0 recommends."""
 
-    type: str  # request.completed, request.discarded or request.canceled
+    type: str  # request.completed, request.discarded or request.canceled; batch.ended
     timestamp: str
     data: msgspec.Raw  # an Answer
 

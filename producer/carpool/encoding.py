@@ -50,6 +50,12 @@ def encode(field: str, value: object, limit: int) -> bytes:
     return body
 
 
+def check_depth(field: str, value: object) -> None:
+    """Raise InvalidRequest for a value read from JSON that has more than MAX_DEPTH levels."""
+    if not _is_surely_fine(value):
+        raise InvalidRequest(field, TOO_DEEP)
+
+
 def _is_surely_fine(value: object) -> bool:
     """Return whether `value` surely has no NaN, no infinity and few levels: a quick check, of plain types only."""
     level: list[Any] = [[value]]

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import convert
 
 from carpool.contract import MAX_PARAMS_BYTES, to_json
-from carpool.encoding import encode
+from carpool.encoding import TOO_DEEP, check_depth, encode
 from carpool.exceptions import InvalidRequest
 
 ROLES = ("user", "assistant", "system")
@@ -55,6 +55,9 @@ class _PlainParams(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     top_k: int | None = None
 
 
+_decode_plain = msgspec.json.Decoder(_PlainParams).decode
+
+
 def check_params(params: object) -> bytes:
     """Return the params as JSON, of at most MAX_PARAMS_BYTES; that is what is sent to Anthropic.
 
@@ -69,6 +72,28 @@ def check_params(params: object) -> bytes:
             return body
     _check(params)
     return encode("params", params, MAX_PARAMS_BYTES)
+
+
+def check_encoded(params: bytes | msgspec.Raw) -> str:
+    """Check params that are a JSON object already, and are sent to Anthropic as they are; return their model.
+
+    Raises InvalidRequest, naming the field and the rule, for what could only fail in a batch.
+    """
+    if memoryview(params).nbytes > MAX_PARAMS_BYTES:
+        raise InvalidRequest("params", f"must have {MAX_PARAMS_BYTES:,} bytes at most")
+    try:
+        model = _decode_plain(params).model
+    except msgspec.ValidationError:
+        model = ""
+    if is_model(model):
+        return model
+    try:
+        decoded = msgspec.json.decode(params)
+    except RecursionError:
+        raise InvalidRequest("params", TOO_DEEP) from None
+    check_depth("params", decoded)
+    _check(decoded)
+    return str(decoded["model"])
 
 
 def _are_plain(params: object) -> bool:

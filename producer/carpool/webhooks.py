@@ -61,9 +61,12 @@ def sign(body: bytes, webhook_id: str, secret: str | Sequence[str], at: datetime
     }
 
 
-def delivery_body(state: str, finished_at: str, answer: bytes) -> bytes:
-    """Return the body of a delivery: an Answer as JSON, of a request in this final state since `finished_at`."""
-    return to_json(Delivery(type=f"request.{state}", timestamp=finished_at, data=msgspec.Raw(answer)))
+def delivery_body(state: str, finished_at: str, answer: bytes, kind: str = "request") -> bytes:
+    """Return the body of a delivery: an Answer as JSON, of a request in this final state since `finished_at`.
+
+    For a `kind` of "batch", it is a batch that a client made at the gateway, as the API words it, and it has ended.
+    """
+    return to_json(Delivery(type=f"{kind}.{state}", timestamp=finished_at, data=msgspec.Raw(answer)))
 
 
 def _signers(secret: str | Sequence[str]) -> list[Webhook]:

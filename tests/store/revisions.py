@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.store.client_batch_rows import CLIENT_BATCH
 from tests.store.gateway_rows import GATEWAY
 
 from carpool.segments import pack
@@ -316,6 +317,9 @@ LEDGER = LARGE | {"pruner_positions": [{"walk": "batches", "last": _id(OVER)}]}
 KEYS = LEDGER | GATEWAY
 """With the tables of 0011."""
 
+CLIENT_BATCHES: Rows = {**KEYS, "client_batches": [CLIENT_BATCH]}
+"""With the table of 0012."""
+
 RENAMED: dict[str, dict[str, dict[str, str]]] = {}
 """The columns that a revision renamed, a table each, by the names they had before."""
 
@@ -344,4 +348,5 @@ ROWS: dict[str, Rows] = {
     "0009": LARGE,
     "0010": LEDGER,
     "0011": KEYS,
+    "0012": CLIENT_BATCHES,
 }

@@ -27,6 +27,7 @@ class Requested(NamedTuple):
     id: str
     client: str
     callback: str | None
+    client_batch: str | None = None
 
 
 ID = "a" * 32

@@ -82,3 +82,27 @@ class ResultsCut(WorkerError):
     def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
         super().__init__(message or "The stream of results ended before its last line.")
         self.retry_after = retry_after
+
+
+class ClientBatchError(WorkerError):
+    """Something can't be done with a client's batch."""
+
+
+class NoClientBatch(ClientBatchError):
+    """The client has no batch of this id."""
+
+
+class BatchInProgress(ClientBatchError):
+    """The batch has not ended."""
+
+
+class BatchEnded(ClientBatchError):
+    """The batch has ended."""
+
+
+class NoResults(ClientBatchError):
+    """The batch has not ended, or its results are no longer kept."""
+
+
+class KeyReused(ClientBatchError):
+    """The client has used this idempotency key for another batch."""

@@ -30,6 +30,7 @@ def show_details(request: RequestDetails) -> None:
         "priority": request.priority,
         "submit by": time_of(request.submit_by) if request.submit_by else None,
         "tags": ", ".join(request.tags),
+        "client's batch": request.client_batch,
         "waiting for": request.waiting_for,
         "callback": request.callback,
         "delivery": request.delivery,

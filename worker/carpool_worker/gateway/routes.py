@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from carpool_worker.gateway import admin, followed, health, messages, openapi, passed_on, usage
+from carpool_worker.gateway import (
+    admin,
+    client_batches,
+    followed,
+    health,
+    messages,
+    openapi,
+    passed_on,
+    usage,
+)
 from carpool_worker.gateway.calls import Answering, Open
 from carpool_worker.policies.keys import Scope
 
@@ -31,6 +40,12 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/messages/count_tokens", passed_on.count_tokens, Scope.MESSAGES),
     Route("GET", "/v1/models", passed_on.list_models, None),
     Route("GET", "/v1/models/{id}", passed_on.retrieve_model, None),
+    Route("POST", "/v1/messages/batches", client_batches.create, Scope.BATCHES),
+    Route("GET", "/v1/messages/batches", client_batches.list_all, Scope.BATCHES),
+    Route("GET", "/v1/messages/batches/{id}", client_batches.show, Scope.BATCHES),
+    Route("DELETE", "/v1/messages/batches/{id}", client_batches.delete, Scope.BATCHES),
+    Route("POST", "/v1/messages/batches/{id}/cancel", client_batches.cancel, Scope.BATCHES),
+    Route("GET", "/v1/messages/batches/{id}/results", client_batches.results, Scope.BATCHES),
     Route("GET", "/v1/carpool/requests", followed.list_all, Scope.MESSAGES),
     Route("GET", "/v1/carpool/requests/{id}", followed.show, Scope.MESSAGES),
     Route("POST", "/v1/carpool/requests/{id}/cancel", followed.cancel, Scope.MESSAGES),

@@ -16,6 +16,7 @@ from aiohttp import web
 from carpool.aio_connections import LoopConnections
 from carpool.options import DEFAULT_MAX_QUEUED, Options
 from carpool_worker import database
+from carpool_worker.gateway.batch_cache import BatchCache
 from carpool_worker.gateway.claim_scripts import SCRIPTS
 from carpool_worker.gateway.claims import CallClaims
 from carpool_worker.gateway.errors import FULL_RETRY_AFTER, GatewayError
@@ -23,6 +24,7 @@ from carpool_worker.gateway.gathering import GatheredCommands
 from carpool_worker.gateway.key_budgets import KeyBudgets
 from carpool_worker.gateway.key_cache import KeyCache
 from carpool_worker.gateway.replies import ReplyReader
+from carpool_worker.gateway.spool_room import Spools
 from carpool_worker.gateway.upstream import Upstream
 from carpool_worker.settings import Settings
 
@@ -54,6 +56,8 @@ class Gateway:
         self.replies = ReplyReader(self.redis)
         self.upstream = Upstream(settings.accounts)
         self.key_budgets = KeyBudgets(engine)
+        self.spools = Spools()
+        self.shown_batches = BatchCache()
         self.held = 0
         """Calls that wait for their answer now."""
         self.nothing_held = asyncio.Event()

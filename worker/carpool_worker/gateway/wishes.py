@@ -49,8 +49,8 @@ async def read_call(call: Call) -> MessageCall:
         GatewayError: the key may not do this, or the body can't be read.
     """
     key, prefer = call.key, preferences(call)
-    options = _options(call)
-    idempotency_key = _idempotency_key(call)
+    options = read_options(call)
+    idempotency_key = read_idempotency_key(call)
     params = read_object(await read_body(call.request))
     is_streamed = _is_streamed(params)
     _check_model(key, params)
@@ -66,7 +66,7 @@ async def read_call(call: Call) -> MessageCall:
         gateway_key=key.name,
     )
     request = checked.request(params, idempotency_key)
-    is_retry = _number(call, "x-stainless-retry-count", 0.0) > 0
+    is_retry = is_marked_retry(call)
     claimant = Claimant(key, _identity(request, is_async), idempotency_key, is_retry, is_async)
     return MessageCall(request, claimant, is_streamed, is_async, _wait(prefer))
 
@@ -92,7 +92,18 @@ def _wait(prefer: dict[str, str]) -> float:
         return 0.0
 
 
-def _options(call: Call) -> EnqueueOptions:
+def is_marked_retry(call: Call) -> bool:
+    """Return whether the caller says that it repeats a call, as the official SDKs do."""
+    return _number(call, "x-stainless-retry-count", 0.0) > 0
+
+
+def read_options(call: Call) -> EnqueueOptions:
+    """Return the options that the headers give.
+
+    Raises:
+        InvalidRequest: a header breaks a rule.
+        GatewayError: the key may not do this.
+    """
     headers, key = call.request.headers, call.key
     options: EnqueueOptions = {
         "betas": _betas(call),
@@ -144,7 +155,8 @@ def _metadata(given: str) -> Any:
         raise InvalidRequest("X-Carpool-Metadata", f"must be JSON: {error}") from None
 
 
-def _idempotency_key(call: Call) -> str | None:
+def read_idempotency_key(call: Call) -> str | None:
+    """Return the idempotency key; raises InvalidRequest for one that can't be."""
     given = call.request.headers.get("Idempotency-Key")
     if given is None:
         return None

@@ -8,6 +8,7 @@ thousands of rows are inserted together with their batch, and checking each woul
 from carpool_worker.models import indexes  # noqa: F401 - adds the indexes to the metadata
 from carpool_worker.models.batches import Batch, LanePause, Refusal
 from carpool_worker.models.claude_keys import ClaudeKey
+from carpool_worker.models.client_batches import ClientBatch
 from carpool_worker.models.deliveries import DeliveryAttempt, DeliveryRow, Endpoint, ParkedReceiver
 from carpool_worker.models.durations import BatchDuration
 from carpool_worker.models.gateway_keys import BudgetWarning, GatewayKeyRow, GatewaySecret, WebhookSecret
@@ -26,6 +27,7 @@ __all__ = [
     "BudgetWarning",
     "Cancellation",
     "ClaudeKey",
+    "ClientBatch",
     "DailyUsage",
     "DeliveryAttempt",
     "DeliveryRow",

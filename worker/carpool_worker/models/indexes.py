@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from carpool_worker.models.tables import batches, deliveries, requests, segments, unowned
+from carpool_worker.models.tables import batches, client_batches, deliveries, requests, segments, unowned
 from carpool_worker.states import BatchState, DeliveryState
 
 
@@ -80,6 +80,15 @@ ORPHANED = unowned.c.batch_id.is_not(None)
 STRANGE = unowned.c.batch_id.is_(None)
 """Batches at Anthropic that are other programs'."""
 
+UNENDED = client_batches.c.ended_at.is_(None)
+"""Clients' batches with requests that have not ended."""
+
+UNARCHIVED = client_batches.c.archived_at.is_(None)
+"""Clients' batches whose results are kept, or not there yet."""
+
+WITH_KEY = client_batches.c.idempotency_key.is_not(None)
+"""Clients' batches that came with an idempotency key."""
+
 
 def _partial(
     name: str, condition: sa.ColumnElement[bool], *columns: sa.Column[Any], unique: bool = False
@@ -106,3 +115,8 @@ _partial("ix_deliveries_discarded", DEAD, deliveries.c.discarded_at)
 _partial("ix_unowned_batches_unsettled", UNSETTLED, unowned.c.found_at)
 _partial("ix_unowned_batches_orphans", ORPHANED, unowned.c.found_at)
 _partial("ix_unowned_batches_strangers", STRANGE, unowned.c.found_at)
+_partial("ix_client_batches_unended", UNENDED, client_batches.c.expires_at)
+_partial("ix_client_batches_unarchived", UNARCHIVED, client_batches.c.created_at)
+_partial(
+    "uq_client_batches_key", WITH_KEY, client_batches.c.client, client_batches.c.idempotency_key, unique=True
+)

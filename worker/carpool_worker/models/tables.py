@@ -7,6 +7,7 @@ from sqlmodel import SQLModel
 
 import carpool_worker.models.batches
 import carpool_worker.models.claude_keys
+import carpool_worker.models.client_batches
 import carpool_worker.models.deliveries
 import carpool_worker.models.durations
 import carpool_worker.models.gateway_keys
@@ -25,6 +26,7 @@ batch_totals: sa.Table = _tables["batch_totals"]
 batch_stays: sa.Table = _tables["batch_stays"]
 claude_keys: sa.Table = _tables["claude_keys"]
 unowned: sa.Table = _tables["unowned_batches"]
+client_batches: sa.Table = _tables["client_batches"]
 
 requests: sa.Table = _tables["requests"]
 tags: sa.Table = _tables["tags"]

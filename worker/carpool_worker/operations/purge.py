@@ -26,6 +26,7 @@ from carpool_worker.pipeline.inbox.shards import Shard
 from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.settings import Settings
 from carpool_worker.store import erasure
+from carpool_worker.store.client_batches import rows as client_batches
 from carpool_worker.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -136,6 +137,8 @@ def _take_inbox(engine: sa.Engine, server: redis.Redis, settings: Settings, newe
 
 
 def _erase(engine: sa.Engine, client: str, purged: Purged, progress: Progress) -> None:
+    with write(engine) as connection:
+        client_batches.purge(connection, client, now())
     for erase in (erasure.erase_requests, erasure.erase_answers):
         last: int | None = 0
         while last is not None:

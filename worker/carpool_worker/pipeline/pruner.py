@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from carpool_worker.database import now, write
 from carpool_worker.store import forgetting, retention
+from carpool_worker.store.client_batches import rows as client_batches
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import DAY, Milliseconds
 
@@ -56,6 +57,7 @@ def prune(
     run.prune_rows("cancellations", retention.prune_cancellations, answers_days)
     run.prune_rows("delivery_attempts", retention.prune_attempts, answers_days)
     run.prune_rows("unowned_batches", retention.prune_strangers, STRANGERS_DAYS)
+    run.prune_rows("archived_batches", client_batches.archive, answers_days)
     run.prune_segments("params", retention.prune_params, params_days)
     run.prune_segments("answers", retention.prune_answers, answers_days)
     if keys_days is not None:
@@ -63,6 +65,7 @@ def prune(
     if requests_days is not None:
         run.prune_segments("requests", forgetting.prune_unkeyed, requests_days)
         run.prune_batches(requests_days)
+        run.prune_rows("client_batches", client_batches.prune, requests_days)
     if dropped := +run.dropped:
         log.info("pruned", **dropped)
     return run.dropped

@@ -6,22 +6,22 @@ from pathlib import Path
 
 from aiohttp import StreamReader
 
-from carpool_worker.simulator.bodies import BodySpool, Spooled
-from carpool_worker.simulator.errors import ApiError
+from carpool_worker.batch_bodies.spool import MAX_BODY_BYTES, BodyRefused, BodySpool, Spooled
+from carpool_worker.simulator.errors import ApiError, invalid
 
-MAX_BODY_BYTES = 256_000_000
 BLOCK_BYTES = 256_000  # a millisecond of work
 
 
 async def receive(content: StreamReader, path: Path) -> Spooled:
     """Write the body to the path; return what is on disk; raise ApiError."""
-    spool = BodySpool(path)
-    try:
+    with path.open("w+b", buffering=0) as file:
+        spool = BodySpool(file)
         async for block in _blocks(content):
             spool.feed(block)
-        return await asyncio.to_thread(spool.finish)
-    finally:
-        spool.close()
+        try:
+            return await asyncio.to_thread(spool.finish)
+        except BodyRefused as error:
+            raise invalid(str(error)) from None
 
 
 async def _blocks(content: StreamReader) -> AsyncIterator[bytes]:

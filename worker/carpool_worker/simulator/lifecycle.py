@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from time import time
 
+from carpool_worker.batch_bodies.spool import Spooled
 from carpool_worker.simulator.batches import SimulatedBatch, SimulatedCounts
-from carpool_worker.simulator.bodies import Spooled
 from carpool_worker.simulator.errors import invalid
 from carpool_worker.simulator.options import SimulatorOptions
 from carpool_worker.simulator.registry import Registry

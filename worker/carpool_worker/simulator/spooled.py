@@ -7,7 +7,7 @@ from random import Random
 
 import msgspec
 
-from carpool_worker.simulator.bodies import Bounds, decode_items
+from carpool_worker.batch_bodies.spool import Bounds, decode_items
 from carpool_worker.simulator.params import ParamsError, SimulatedParams, read_params
 
 # How many parts, from anywhere in the body, are in memory at a time, with their requests shuffled.

@@ -14,7 +14,7 @@ from carpool_worker.database import engine, now, read, write
 from carpool_worker.flower import events
 from carpool_worker.flower.refresh import take_request
 from carpool_worker.pipeline import pruner
-from carpool_worker.pipeline.batching import aggregator, budgeter, stager
+from carpool_worker.pipeline.batching import aggregator, budgeter, canceler, stager
 from carpool_worker.pipeline.batching.lanes import Filled
 from carpool_worker.pipeline.collection import collector, poller, recognition
 from carpool_worker.pipeline.collection.replies import Replies
@@ -81,6 +81,8 @@ def stage() -> None:
         if acquired:
             followups.report(Filled(refused=budgeter.release(engine(), settings().budgets)))
             followups.report(stager.stage(engine(), settings().limits))
+            if canceler.lapse(engine()):
+                followups.notify("aggregate")
             _stage_deliveries()
             with write(engine()) as connection:
                 usage.roll_up(connection)

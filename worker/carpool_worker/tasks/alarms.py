@@ -14,6 +14,7 @@ from carpool_worker.pipeline.collection import poller
 from carpool_worker.policies.polling import PollPolicy
 from carpool_worker.settings import settings
 from carpool_worker.store.batches import queue
+from carpool_worker.store.client_batches import rows as client_batches
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.requests import reservations, staging
 from carpool_worker.units import SECOND
@@ -49,6 +50,7 @@ def wake_to_stage() -> None:
             queue.next_due(connection),
             staging.next_due(connection),
             deliveries.next_due(connection, now()),
+            client_batches.next_expiry(connection),
             held,
         ]
     times = [at for at in due if at is not None]

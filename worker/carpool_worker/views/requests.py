@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from carpool_worker.database import now
 from carpool_worker.formatting import counted, dollars, time_of
 from carpool_worker.models import Batch, Request
+from carpool_worker.pipeline.batching.spooled_creates import FORBIDDEN, INVALID
 from carpool_worker.settings import Settings
 from carpool_worker.states import DeliveryState, RequestState
 from carpool_worker.store.batches import rows as batches
@@ -32,6 +33,7 @@ from carpool_worker.views.wait_reasons import queue_context, waits_for
 RequestFilter = requests.RequestFilter
 """Which requests; `batch` may be the beginning of an id, and `longest_open` is filled in by the view."""
 
+REFUSALS = (INVALID, FORBIDDEN)  # the errors of requests of clients' batches that were never sent
 TOKENS = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
 
 
@@ -69,6 +71,7 @@ class Contents:
 
     metadata: Any
     idempotency_key: str | None
+    custom_id: str | None  # what its client calls it in its batch
     params: Any
     answer: Any
 
@@ -79,6 +82,7 @@ class RequestDetails(RequestView):
 
     params_bytes: int
     tags: Sequence[str]
+    client_batch: str | None  # the batch that its client made at the gateway
     callback: str | None  # a URL, or a task's name
     delivery: DeliveryState | None
     delivery_error: str | None
@@ -126,6 +130,7 @@ def find(
         **_facts(found),
         params_bytes=request.params_bytes,
         tags=requests.tags_of(connection, request.id),
+        client_batch=request.client_batch,
         callback=callback.get("url") or callback.get("name"),
         delivery=DeliveryState(delivery.state) if delivery else None,
         delivery_error=delivery.last_error if delivery else None,
@@ -190,6 +195,7 @@ def _contents(connection: sa.Connection, request: Request) -> Contents:
     return Contents(
         metadata=json.loads(request.request_metadata) if request.request_metadata else None,
         idempotency_key=request.idempotency_key,
+        custom_id=request.custom_id,
         params=json.loads(kept.params) if kept.params else None,
         answer=json.loads(kept.answer) if kept.answer else None,
     )
@@ -199,7 +205,9 @@ def _begins(found: FoundRequest) -> Iterator[StoryEvent]:
     request, size = found.row, counted(found.row.params_bytes, "byte")
     yield StoryEvent(request.enqueued_at, f"enqueued by {request.client} for {found.model}, {size}")
     if request.batch_id == UNBATCHED:
-        yield StoryEvent(found.batched_at, "put aside: its budget had no room for it")
+        is_refused = request.client_batch is not None and request.error in REFUSALS
+        why = "it breaks a rule" if is_refused else "its budget had no room for it"
+        yield StoryEvent(found.batched_at, f"put aside: {why}")
     else:
         yield StoryEvent(
             found.batched_at, f"put into batch {request.batch_id}, for attempt {request.attempt}"

@@ -45,11 +45,64 @@ MESSAGE_HEADERS = (
     header("X-Carpool-Priority", "-100 to 100, within the range of the key.", WHOLE),
     header("traceparent", "A W3C trace context, which the callback receives."),
 )
+CREATE_HEADERS = {
+    "anthropic-version",
+    "anthropic-beta",
+    "anthropic-user-profile-id",
+    "anthropic-workspace-id",
+    "X-Carpool-Callback",
+    "Idempotency-Key",
+    "X-Carpool-Priority",
+}
 # What a request can end with, besides its Message.
 OUTCOMES = (400, 402, 403, 404, 409, 413, 429, 500, 502, 504, 529)
 FOLLOWED = {202: as_json("OpenRequest"), 200: as_json("EndedRequest")}
 
+BATCH = path_id("A batch of the client's.")
+BATCH_OPERATIONS: dict[tuple[str, str], Documented] = {
+    ("POST", "/v1/messages/batches"): Documented(
+        "Create a batch; params that break a rule become errored results",
+        {200: as_json("MessageBatch")},
+        body="BatchCreate",
+        parameters=tuple(one for one in MESSAGE_HEADERS if one["name"] in CREATE_HEADERS),
+        errors=(*BODY_ERRORS, 415, 422, 429, 529),
+        headers=COST_HEADERS,
+    ),
+    ("GET", "/v1/messages/batches"): Documented(
+        "List the client's batches, newest first",
+        {200: as_json("MessageBatchPage")},
+        parameters=(*PAGES, VERSION),
+        errors=(400, 404),
+    ),
+    ("GET", "/v1/messages/batches/{id}"): Documented(
+        "Show a batch, as it was two seconds ago at most",
+        {200: as_json("MessageBatch")},
+        parameters=(BATCH, VERSION),
+        errors=(404,),
+        headers=COST_HEADERS,
+    ),
+    ("DELETE", "/v1/messages/batches/{id}"): Documented(
+        "Delete a batch that has ended",
+        {200: as_json("DeletedMessageBatch")},
+        parameters=(BATCH, VERSION),
+        errors=(400, 404),
+    ),
+    ("POST", "/v1/messages/batches/{id}/cancel"): Documented(
+        "Cancel a batch; what was not sent costs nothing",
+        {200: as_json("MessageBatch")},
+        parameters=(BATCH, VERSION),
+        errors=(400, 404),
+    ),
+    ("GET", "/v1/messages/batches/{id}/results"): Documented(
+        "Read the results of a batch that has ended, a JSON line for each request",
+        {200: {"application/x-jsonl": "BatchResults"}},
+        parameters=(BATCH, VERSION),
+        errors=(404,),
+    ),
+}
+
 OPERATIONS: dict[tuple[str, str], Documented] = {
+    **BATCH_OPERATIONS,
     ("POST", "/v1/messages"): Documented(
         "Ask for a Message: held until its answer is there, streamed, or followed by its id",
         {200: {JSON: "Message", EVENTS: "Events"}, 202: as_json("OpenRequest")},

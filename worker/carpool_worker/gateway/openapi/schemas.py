@@ -111,7 +111,42 @@ MODEL: Schema = {
 # In an answer, what is absent is left out or null.
 ANSWER = schema_of(Answer)
 
+OUTCOMES = ("processing", "succeeded", "errored", "canceled", "expired")
+BATCH_ID: Schema = {"type": "string", "pattern": "^msgbatch_01[0-9A-Za-z]{22}$"}
+BATCH = closed(
+    "A batch of a client, as the API has it.",
+    id=BATCH_ID,
+    type={"const": "message_batch"},
+    processing_status=one_of("in_progress", "canceling", "ended"),
+    request_counts=closed("Its requests.", **dict.fromkeys(OUTCOMES, WHOLE)),
+    created_at=MOMENT,
+    expires_at=MOMENT,
+    ended_at=nullable(MOMENT),
+    cancel_initiated_at=nullable(MOMENT),
+    archived_at=nullable(MOMENT),
+    results_url=nullable(TEXT),
+)
+BATCH_ITEM = closed(
+    "A request, with a name that is unique in the batch.",
+    custom_id={"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$"},
+    params={
+        "type": "object",
+        "description": "Params of the Messages API, checked late.",
+        "additionalProperties": True,
+    },
+)
+
 SCHEMAS: dict[str, Schema] = {
+    "MessageBatch": BATCH,
+    "MessageBatchPage": page_of("A page of batches, newest first.", ref("MessageBatch")),
+    "BatchCreate": closed(
+        "Requests of a batch.",
+        requests={"type": "array", "items": BATCH_ITEM, "minItems": 1, "maxItems": 100_000},
+    ),
+    "DeletedMessageBatch": closed(
+        "A batch that is gone.", id=BATCH_ID, type={"const": "message_batch_deleted"}
+    ),
+    "BatchResults": {"type": "string", "description": 'Lines of {"custom_id": …, "result": …}, in no order.'},
     "Error": ERROR,
     "Message": MESSAGE,
     "MessageParams": PARAMS,

@@ -8,27 +8,25 @@ Cancel commands come through the inbox too, after their requests, and are applie
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
 import sqlalchemy as sa
 
-from carpool.contract import Cancel, Envelope, lane_of
+from carpool.contract import Cancel, Envelope
 from carpool_worker.database import now, read, write
-from carpool_worker.pipeline.batching import budgeter, canceler, poison
-from carpool_worker.pipeline.batching.lanes import Arrived, Filled, Lane, fill
-from carpool_worker.pipeline.inbox.packs import Pack, assigned, regrouped
+from carpool_worker.pipeline.batching import canceler, poison
+from carpool_worker.pipeline.batching.lanes import Filled
+from carpool_worker.pipeline.batching.placing import place
+from carpool_worker.pipeline.inbox.packs import Pack, assigned
 from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
 from carpool_worker.policies.accounts import Accounts
 from carpool_worker.policies.budgets import Budgets
 from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.windows import LEAD, is_open
-from carpool_worker.prompt_cache.prefixes import prefix_of
 from carpool_worker.store.batches import filling
-from carpool_worker.store.batches.queue import count_under_way
-from carpool_worker.store.requests import intake, segments
+from carpool_worker.store.requests import intake
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import SECOND, Milliseconds
@@ -169,28 +167,10 @@ def _pool(
     budgets: Budgets,
     shard: int,
 ) -> Filled:
-    arrived_first, conflicting = _new(connection, packs)
-    prefixes = {one.id: prefix_of(one.params) for pack in arrived_first for one in pack.envelopes}
-    new = regrouped(arrived_first, prefixes)
-    envelopes = [envelope for pack in new for envelope in pack.envelopes]
-    split = budgeter.split(connection, envelopes, budgets, at)
-    places = segments.insert(connection, [(pack.envelopes, pack.packed()) for pack in new])
-    budgeter.insert_over_budget(connection, split, places, at)
-    filled = Filled(refused=[envelope.id for envelope, _ in split.refused], conflicting=conflicting)
-    lanes = _by_lane(split.within)
-    for name in sorted(lanes):  # one order for all aggregators: no deadlock over open batches
-        first = lanes[name][0]
-        lane = Lane(name, first.model, first.headers, shard, first.account)
-        in_force = _in_force(connection, name, limits, at)
-        arrived = [Arrived(envelope, places[envelope.id].segment_id) for envelope in lanes[name]]
-        for batch_id, part in fill(connection, lane, arrived, in_force, at, filled):
-            some = [one.envelope for one in part]
-            intake.insert(connection, batch_id, some, places, split.estimates, prefixes)
+    new, conflicting = _new(connection, packs)
+    filled = Filled(conflicting=conflicting)
+    place(connection, new, limits, at, budgets, shard, filled)
     return filled
-
-
-def _in_force(connection: sa.Connection, lane: str, limits: Limits, at: Milliseconds) -> Limits:
-    return limits.with_lane(count_under_way(connection, lane), at) if limits.are_many_behind else limits
 
 
 def _new(connection: sa.Connection, packs: Sequence[Pack]) -> tuple[list[Pack], list[Envelope]]:
@@ -210,13 +190,6 @@ def _new(connection: sa.Connection, packs: Sequence[Pack]) -> tuple[list[Pack], 
             conflicting.append(one)
     kept = (pack.keeping([one for one in pack.envelopes if first.get(one.id) is one]) for pack in packs)
     return [pack for pack in kept if pack.envelopes], conflicting
-
-
-def _by_lane(envelopes: Sequence[Envelope]) -> dict[str, list[Envelope]]:
-    lanes: defaultdict[str, list[Envelope]] = defaultdict(list)
-    for envelope in envelopes:
-        lanes[lane_of(envelope.model, envelope.headers, envelope.account)].append(envelope)
-    return lanes
 
 
 def _apply_cancels(engine: sa.Engine, packs: Sequence[Pack], cancels: Sequence[Cancel]) -> int:

@@ -164,4 +164,6 @@ def _refuse(connection: sa.Connection, refused: Sequence[tuple[HeldRequest, str]
 
 def _held(one: Envelope, split: BudgetSplit) -> HeldRequest:
     callback = one.callback.decode() if one.callback else None
-    return HeldRequest(one.id, one.client, split.estimates[one.id], callback, one.gateway_key)
+    return HeldRequest(
+        one.id, one.client, split.estimates[one.id], callback, one.gateway_key, one.client_batch
+    )

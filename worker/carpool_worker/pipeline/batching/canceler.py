@@ -15,10 +15,13 @@ import sqlalchemy as sa
 
 from carpool.contract import Cancel, Envelope
 from carpool_worker.database import now, read, write
+from carpool_worker.exceptions import BatchEnded, NoClientBatch
+from carpool_worker.models import ClientBatch
 from carpool_worker.policies.limits import item_bytes
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches import filling, transitions
-from carpool_worker.store.requests import cancellations, endings
+from carpool_worker.store.client_batches import rows as client_batches
+from carpool_worker.store.requests import cancellations, endings, of_client_batches
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.requests.cancellations import ALL, DueCancellation
 from carpool_worker.store.requests.endings import Ending
@@ -87,6 +90,45 @@ def request_cancellation(engine: sa.Engine, ids: Sequence[str], client: str | No
     return requested
 
 
+def cancel_client_batch(engine: sa.Engine, client: str, batch_id: str) -> ClientBatch:
+    """Request the cancellation of a client's batch; return it as it is then.
+
+    It is one transaction, however many requests the batch has. Ending those that were not sent is left to `sweep`.
+
+    Raises:
+        NoClientBatch, BatchEnded.
+    """
+    with write(engine) as connection:
+        batch = client_batches.get(connection, client, batch_id)
+        if batch is None:
+            raise NoClientBatch
+        if batch.ended_at is not None:
+            raise BatchEnded
+        if batch.cancel_initiated_at is None:
+            at = now()
+            of_client_batches.request_cancellation(connection, batch_id, at)
+            client_batches.initiate_cancel(connection, batch_id, at)
+        return client_batches.get(connection, client, batch_id) or batch
+
+
+def lapse(engine: sa.Engine) -> int:
+    """Let the requests of clients' batches expire that have not ended when their batch should have; return how many.
+
+    The `carpool.stage` task calls it. Those at Anthropic end when their results come, the others with the next `sweep`.
+    """
+    lapsed = 0
+    with read(engine) as connection:
+        overdue = client_batches.overdue(connection, now())
+    for batch_id in overdue:
+        with write(engine) as connection:
+            at = now()
+            lapsed += of_client_batches.request_cancellation(connection, batch_id, at)
+            client_batches.lapse(connection, batch_id, at)
+        with write(engine) as connection:
+            of_client_batches.correct_counts(connection, batch_id, now())
+    return lapsed
+
+
 def sweep(engine: sa.Engine) -> Canceled:
     """Cancel every request that is to be canceled and is not at Anthropic.
 
@@ -138,7 +180,8 @@ def _remove(connection: sa.Connection, batch_id: str, due: Sequence[DueCancellat
 
 
 def _cancel(connection: sa.Connection, due: Sequence[DueCancellation], at: int) -> None:
-    endings.finish(connection, [Ending.canceled(one) for one in due], at)
+    canceled = [Ending.canceled(one, has_expired=one.has_expired) for one in due]
+    endings.finish(connection, canceled, at)
 
 
 def _dissolve(connection: sa.Connection, batch_id: str, state: BatchState) -> None:

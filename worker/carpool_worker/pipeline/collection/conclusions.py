@@ -90,7 +90,9 @@ def _conclude(
         end = _priced(conclusions, request, result.message, found, day)
     else:
         end = Ending.unanswered(request, transition, result.type, body, kind)
-    conclusions.endings.append(end.dropped() if request.cancel_requested_at else end)
+    if request.cancel_requested_at:
+        end = end.expired() if request.has_expired else end.dropped()
+    conclusions.endings.append(end)
 
 
 def _priced(

@@ -10,15 +10,16 @@ from typing import NamedTuple
 
 from carpool_worker import database
 from carpool_worker.pipeline.delivery.backlog import LOADED_DELIVERIES, Backlog
-from carpool_worker.pipeline.delivery.channels import Channel, Channels, Outgoing
+from carpool_worker.pipeline.delivery.channels import Channel, Channels
 from carpool_worker.pipeline.delivery.concurrency import ReceiverLimits, ReceiverSpeed
 from carpool_worker.pipeline.delivery.in_flight import InFlight, OpenClaim
+from carpool_worker.pipeline.delivery.letters import outgoing
 from carpool_worker.policies.deliveries import GONE as GONE_STATUS
 from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.settings import Settings
 from carpool_worker.store.deliveries.endpoints import ANSWERED_GONE
 from carpool_worker.store.deliveries.receivers import SLOW
-from carpool_worker.store.requests.sendable import Sendable, answer_json, time_text
+from carpool_worker.store.requests.sendable import Sendable
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import Milliseconds, after
 
@@ -122,7 +123,7 @@ class Sending:
         if not contents:
             self._in_flight.refuse(claim, str(GONE.detail))
         for content in contents:
-            if content.request is None:
+            if content.is_gone:
                 self._in_flight.settle(claim, content.request_id, content.position, GONE)
                 continue
             self._loaded += 1
@@ -224,26 +225,14 @@ class Sending:
 
 async def send(channel: Channel, letter: Letter) -> Sent:
     """Send one delivery; an exception that the channel did not expect counts as a failed try."""
-    claimed, request = letter.claim.claimed, letter.content.request
-    if request is None:
-        return GONE
+    claimed = letter.claim.claimed
     try:
-        outgoing = Outgoing(
-            request.id,
-            request.state,
-            claimed.target,
-            letter.content.callback,
-            time_text(request.finished_at),
-            answer_json(letter.content),
-            request.trace,
-            request.retries or 0,
-            client=claimed.client,
-        )
-        return await channel.send(outgoing)
+        content = outgoing(letter.content, claimed)
+        return GONE if content is None else await channel.send(content)
     except Exception as error:
         log.error(
             "delivery channel failed",
-            request=request.id,
+            request=letter.content.request_id,
             channel=claimed.channel,
             error=type(error).__name__,  # its message could quote the answer
         )

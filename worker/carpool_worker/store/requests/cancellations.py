@@ -40,6 +40,8 @@ class DueCancellation(NamedTuple):
     client: str
     callback: str | None
     params_bytes: int
+    client_batch: str | None = None
+    has_expired: bool = False  # as its client's batch has
 
 
 class RequestStanding(NamedTuple):
@@ -159,7 +161,10 @@ def unwanted(connection: sa.Connection) -> set[str]:
 
 def _due() -> sa.Select[Any]:
     row = requests.c
-    due = sa.select(row.id, row.client, segments.c.callback, row.params_bytes).where(TO_BE_CANCELED)
+    expired = sa.and_(row.client_batch.is_not(None), row.deadline.is_not(None))
+    has_expired = sa.case((sa.and_(expired, row.cancel_requested_at >= row.deadline), 1), else_=0)
+    facts = (row.id, row.client, segments.c.callback, row.params_bytes, row.client_batch, has_expired)
+    due = sa.select(*facts).where(TO_BE_CANCELED)
     return due.join_from(requests, segments, segments.c.id == row.segment_id)
 
 

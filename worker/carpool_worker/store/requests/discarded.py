@@ -7,7 +7,8 @@ It has as many attempts as a new one. It bypasses its client's budget, but its c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from carpool_worker import database, transition_log
 from carpool_worker.models.indexes import CANCEL_REQUESTED, FINISHED, UNFINISHED
 from carpool_worker.models.tables import answers, batches, params, requests, segments
 from carpool_worker.states import RETRY
+from carpool_worker.store.client_batches import counts
 from carpool_worker.store.deliveries import coverage
 from carpool_worker.store.requests.erasing import by_segment, erase
 from carpool_worker.store.requests.rows import UNBATCHED, among
@@ -149,7 +151,7 @@ def retry(
     """Make up to `limit` of these requests with these chances retryable, due at once; return how many."""
     database.lock(connection, RETRY_LOCK)
     row = requests.c
-    some = sa.select(row.id, row.answer_id, row.answer_position)
+    some = sa.select(row.id, row.answer_id, row.answer_position, row.client_batch, row.outcome)
     some = some.where(*wanted.conditions(connection), wanted.chance().in_(chances)).limit(limit)
     found = list(connection.execute(some.order_by(row.id).with_for_update(of=requests)))
     busy = coverage.forget(connection, [one.id for one in found])
@@ -167,5 +169,15 @@ def retry(
     answered = [Place(one.answer_id, one.answer_position) for one in found if one.answer_id]
     erase(connection, answers, by_segment(answered))
     count = connection.execute(retried).rowcount
+    counts.reopen(connection, _by_client_batch(found))
     transition_log.record_many(connection, f"requests {RETRY.target}", count, move=RETRY.verb)
     return count
+
+
+def _by_client_batch(retried: Sequence[Any]) -> Mapping[str, Counter[str]]:
+    """Return how many of these rows had which outcome, by their clients' batches."""
+    outcomes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for one in retried:
+        if one.client_batch is not None:
+            outcomes[one.client_batch][one.outcome] += 1
+    return outcomes

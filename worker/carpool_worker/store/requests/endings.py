@@ -21,14 +21,16 @@ from carpool_worker.money.costs import Tokens
 from carpool_worker.money.prices import Price
 from carpool_worker.states import CANCEL, COMPLETE, DISCARD, RequestState, Transition
 from carpool_worker.store.bulk import update_rows
+from carpool_worker.store.client_batches import counts
 from carpool_worker.store.deliveries import rows as deliveries
 from carpool_worker.store.deliveries.rows import NewDelivery
-from carpool_worker.store.requests import segments
+from carpool_worker.store.requests import ended_batches, segments
 from carpool_worker.store.requests.rows import Pending, in_states, pending
 from carpool_worker.store.requests.segments import AnswersSegment, Place
 
 CANCELED_BODY = b'{"type":"canceled"}'
-"""The stored result of a canceled request, worded as the API words it."""
+EXPIRED_BODY = b'{"type":"expired"}'
+"""The stored results of requests that were not run, worded as the API words them."""
 
 PLACE = {"answer_id": "bigint", "answer_position": "smallint"}
 OWN = {
@@ -61,6 +63,10 @@ class Concluded(Protocol):
     def callback(self) -> str | None:
         """Where its answer goes, as JSON."""
 
+    @property
+    def client_batch(self) -> str | None:
+        """The batch that its client made, as the client knows it."""
+
 
 class Ending(NamedTuple):
     """How a request ends: its transition, its columns in `requests`, and the answer's bytes."""
@@ -79,6 +85,7 @@ class Ending(NamedTuple):
     list_price: int | None = None  # picodollars
     error: str | None = None  # the type of the error that it failed with
     reply_to: str | None = None  # the list to which the answer is pushed at once
+    client_batch: str | None = None  # the batch that its client made, as the client knows it
 
     @classmethod
     def succeeded(cls, request: Pending, body: bytes, tokens: Tokens, price: Price | None) -> Ending:
@@ -97,6 +104,7 @@ class Ending(NamedTuple):
             cost=price and price.cost,
             list_price=price and price.list_price,
             reply_to=request.terms.reply_to,
+            client_batch=request.client_batch,
         )
 
     @classmethod
@@ -119,6 +127,7 @@ class Ending(NamedTuple):
             to.callback,
             error=error,
             reply_to=to.reply_to,
+            client_batch=request.client_batch,
         )
 
     @classmethod
@@ -133,17 +142,32 @@ class Ending(NamedTuple):
         error = {"type": "error", "error": {"type": kind, "message": message}}
         body = msgspec.json.encode({"type": "errored", "error": error})
         return cls(
-            request.id, request.client, transition, "errored", body, request.callback, error=kind or "unknown"
+            request.id,
+            request.client,
+            transition,
+            "errored",
+            body,
+            request.callback,
+            error=kind or "unknown",
+            client_batch=request.client_batch,
         )
 
     @classmethod
-    def canceled(cls, request: Concluded) -> Ending:
-        """Return the ending of a request that was canceled before it was sent."""
-        return cls(request.id, request.client, CANCEL, "canceled", CANCELED_BODY, request.callback)
+    def canceled(cls, request: Concluded, *, has_expired: bool = False) -> Ending:
+        """Return the ending of a request that was canceled before it was sent, or has expired before."""
+        outcome, body = ("expired", EXPIRED_BODY) if has_expired else ("canceled", CANCELED_BODY)
+        to = request.callback
+        return cls(request.id, request.client, CANCEL, outcome, body, to, client_batch=request.client_batch)
 
     def dropped(self) -> Ending:
         """Return the ending of the same request as a canceled one: the answer is dropped, usage and cost stay."""
         return self._replace(transition=CANCEL, outcome="canceled", body=CANCELED_BODY, error=None)
+
+    def expired(self) -> Ending:
+        """Return the ending of the same request as an expired one, unless there is an answer."""
+        if self.transition is COMPLETE:
+            return self
+        return self._replace(transition=CANCEL, outcome="expired", body=EXPIRED_BODY, error=None)
 
 
 def finish(
@@ -165,6 +189,7 @@ def finish(
         alike[ending.transition, ending.outcome].append(ending)
     for (transition, outcome), some in alike.items():
         _move(connection, transition, outcome, some, places, at, batch_id)
+    ended_batches.tell(connection, counts.end(connection, endings, at), at)
     return stored
 
 

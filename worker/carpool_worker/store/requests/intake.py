@@ -92,20 +92,23 @@ def insert_held(
     prefixes: Prefixes,
     estimates: Mapping[str, int],
     now: int,
+    why: str = "budget",
 ) -> None:
     """Insert held requests, which are in no batch yet; places, prefixes and estimates are given by id.
+
+    `why` they are held is for the log.
 
     Raises:
         sqlalchemy.exc.IntegrityError: another aggregator has just inserted one of them.
     """
     optional = _optional(envelopes, prefixes) | {
         "batched_at": [now] * len(envelopes),
-        "estimate": [estimates[one.id] for one in envelopes],
+        "estimate": [estimates.get(one.id) for one in envelopes],
         "held_at": [now] * len(envelopes),
         "retry_at": [NEVER] * len(envelopes),
     }
     _insert(connection, envelopes, places, (bytes.fromhex(UNBATCHED), HELD_STATE, 0), optional)
-    transition_log.record_many(connection, f"requests {HELD_STATE}", len(envelopes), why="budget")
+    transition_log.record_many(connection, f"requests {HELD_STATE}", len(envelopes), why=why)
 
 
 def digest(params: bytes) -> bytes:

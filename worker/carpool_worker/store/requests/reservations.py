@@ -39,6 +39,7 @@ class HeldRequest(NamedTuple):
     estimate: int
     callback: str | None
     gateway_key: str | None = None
+    client_batch: str | None = None
 
 
 def lock(connection: sa.Connection) -> None:
@@ -117,7 +118,7 @@ def oldest_held(
     """Return up to `limit` held requests of a client, the oldest first, `but_not` those of some keys."""
     row, of = requests.c, segments.c
     estimate = sa.type_coerce(row.estimate, sa.BigInteger)
-    columns = (row.id, row.client, estimate, of.callback, of.gateway_key)
+    columns = (row.id, row.client, estimate, of.callback, of.gateway_key, row.client_batch)
     all_held = sa.select(*columns).join_from(requests, segments, segments.c.id == row.segment_id)
     held = all_held.where(row.client == client, HELD, row.cancel_requested_at.is_(None))
     if but_not:

@@ -30,6 +30,8 @@ class Pending(NamedTuple):
     cancel_requested_at: int | None  # if it is set, its answer is dropped
     reserved: int | None  # picodollars, from its client's budget
     terms: Terms
+    client_batch: str | None = None  # the batch that its client made
+    deadline: int | None = None  # when its answer should have been there, in milliseconds since the epoch
 
     @property
     def client(self) -> str:
@@ -40,6 +42,13 @@ class Pending(NamedTuple):
     def callback(self) -> str | None:
         """Where its answer goes, as JSON."""
         return self.terms.callback
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether it is to be canceled as its client's batch has expired."""
+        if self.client_batch is None or self.deadline is None or self.cancel_requested_at is None:
+            return False
+        return self.cancel_requested_at >= self.deadline
 
 
 def known(connection: sa.Connection, ids: Sequence[str]) -> dict[str, bytes | None]:
@@ -88,8 +97,9 @@ def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dic
     """Return those of `ids` that wait in this batch, locked (in order of id) until the transaction ends."""
     names = ("id", "attempt", "enqueued_at", "metadata", "cancel_requested_at")
     reserved = sa.type_coerce(requests.c.estimate, sa.BigInteger)
+    last = (requests.c[name] for name in ("segment_id", "client_batch", "deadline"))
     waiting = (
-        sa.select(*(requests.c[name] for name in names), reserved, requests.c.segment_id)
+        sa.select(*(requests.c[name] for name in names), reserved, *last)
         .where(among(connection, ids), requests.c.batch_id == batch_id)
         .where(requests.c.state == RequestState.BATCHED)
         .order_by(requests.c.id)
@@ -97,10 +107,12 @@ def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dic
     )
     rows: Sequence[Any] = connection.execute(waiting).all()
     shared = segments.terms(connection, {row.segment_id for row in rows})
-    return {
-        id_: Pending(id_, attempt, enqueued_at, metadata, cancel_requested_at, estimate, shared[segment_id])
-        for id_, attempt, enqueued_at, metadata, cancel_requested_at, estimate, segment_id in rows
-    }
+    return {row.id: _pending(row, shared[row.segment_id]) for row in rows}
+
+
+def _pending(row: Any, terms: Terms) -> Pending:
+    id_, attempt, enqueued_at, metadata, cancel_requested_at, reserved, _, *own = row
+    return Pending(id_, attempt, enqueued_at, metadata, cancel_requested_at, reserved, terms, *own)
 
 
 def sizes(

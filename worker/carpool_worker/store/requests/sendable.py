@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from carpool.answers import dollars, message_and_error, rfc3339
 from carpool.contract import to_json
 from carpool_worker.database import is_postgres, psycopg_connection
+from carpool_worker.models import ClientBatch
 from carpool_worker.models.tables import answers, batches
 from carpool_worker.store.deliveries.outcomes import Claimed
-from carpool_worker.store.requests import segments
+from carpool_worker.store.requests import ended_batches, segments
 from carpool_worker.store.requests.segments import Terms, bodies, split
 
 Key = tuple[int, int]
@@ -55,10 +56,16 @@ class Sendable(NamedTuple):
     terms: Terms | None
     claude_id: str | None  # of its batch
     body: bytes
+    batch: ClientBatch | None = None  # what is sent is that this has ended
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether there is nothing to be sent."""
+        return self.request is None and self.batch is None
 
     @property
     def callback(self) -> str:
-        """Where it goes, as JSON."""
+        """Where an answer goes, as JSON."""
         return (self.terms.callback if self.terms else None) or ""
 
 
@@ -82,11 +89,13 @@ def load(connection: sa.Connection, claims: Sequence[Claimed], most_bytes: int) 
     found = {row.id: row for row in _rows(connection, [id_ for some in places.values() for _, id_ in some])}
     terms = segments.terms(connection, {row.segment_id for row in found.values()})
     claude_ids = _claude_ids(connection, {row.batch_id for row in found.values()})
+    others = {id_ for some in places.values() for _, id_ in some} - found.keys()
+    ended = ended_batches.ended(connection, others) if others else {}
 
     def sendable(position: int, id_: str, answer_id: int, body: bytes) -> Sendable:
         row = found.get(id_)
         if row is None or row.answer_id != answer_id:
-            return Sendable(id_, position, None, None, None, body)
+            return Sendable(id_, position, None, None, None, body, ended.get(id_))
         return Sendable(id_, position, row, terms[row.segment_id], claude_ids.get(row.batch_id), body)
 
     size = 0

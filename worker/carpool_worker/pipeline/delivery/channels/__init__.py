@@ -9,10 +9,10 @@ from carpool_worker.policies.deliveries import Sent
 
 
 class Outgoing(NamedTuple):
-    """One answer, ready to be sent."""
+    """One answer, or the end of a client's batch, ready to be sent."""
 
-    request_id: str
-    state: str  # of the request: completed, discarded or canceled
+    request_id: str  # or the batch's, as its client knows it
+    state: str  # of the request: completed, discarded or canceled; of the batch: ended
     target: str  # a URL, or a task's name
     callback: str  # JSON
     finished_at: str  # RFC 3339
@@ -20,6 +20,7 @@ class Outgoing(NamedTuple):
     trace: str | None = None  # W3C traceparent of the enqueue
     retries: int = 0  # by an operator, after it had ended
     client: str = ""  # whose secret signs it, if it has one of its own
+    kind: str = "request"  # or "batch"
 
     @property
     def delivery_id(self) -> str:

@@ -76,7 +76,7 @@ class WebhookChannel:
         secrets = self._secrets.of(outgoing.client)
         if not secrets:
             return UNSIGNED
-        body = delivery_body(outgoing.state, outgoing.finished_at, outgoing.answer)
+        body = delivery_body(outgoing.state, outgoing.finished_at, outgoing.answer, outgoing.kind)
         headers = sign(body, outgoing.delivery_id, secrets, datetime.now(UTC))
         try:
             target = parse(outgoing.target)

@@ -1,38 +1,41 @@
-"""Reads a create's body as a whole, and raises the documented error for anything that is wrong with it."""
+"""Reads a create's body as a whole, and refuses it with the API's words for anything that is wrong with it."""
 
+import mmap
 import re
 
 import msgspec
-
-from carpool_worker.simulator.errors import invalid
 
 CUSTOM_ID = "[a-zA-Z0-9_-]{1,64}"
 MAX_CUSTOM_ID_CHARS = 64
 Fields = dict[str, msgspec.Raw]
 
 
-def read_strictly(body: bytes, max_requests: int) -> list[tuple[str, msgspec.Raw]]:
-    """Return custom_id and params of each request; raise ApiError (400) with the API's words."""
+class BodyRefused(ValueError):
+    """The body breaks a rule of the API; the text names the field and the rule, as the API words it (status 400)."""
+
+
+def read_strictly(body: bytes | mmap.mmap, max_requests: int) -> list[tuple[str, msgspec.Raw]]:
+    """Return custom_id and params of each request; raise BodyRefused."""
     items = _requests_of(body)
     if not items:
-        raise invalid("requests: List should have at least 1 item after validation, not 0")
+        raise BodyRefused("requests: List should have at least 1 item after validation, not 0")
     if len(items) > max_requests:
         limit = f"List should have at most {max_requests} items after validation, not {len(items)}"
-        raise invalid(f"requests: {limit}")
+        raise BodyRefused(f"requests: {limit}")
     requests = [_request(item, f"requests.{number}") for number, item in enumerate(items)]
     _refuse_duplicates([custom_id for custom_id, _ in requests])
     return requests
 
 
-def _requests_of(body: bytes) -> list[msgspec.Raw]:
+def _requests_of(body: bytes | mmap.mmap) -> list[msgspec.Raw]:
     fields = _fields(body, "request body")
     _refuse_unknown_fields(fields, {"requests"}, "")
     if "requests" not in fields:
-        raise invalid("requests: Field required")
+        raise BodyRefused("requests: Field required")
     try:
         return msgspec.json.decode(fields["requests"], type=list[msgspec.Raw])
     except msgspec.ValidationError:
-        raise invalid("requests: Input should be a valid list") from None
+        raise BodyRefused("requests: Input should be a valid list") from None
 
 
 def _request(item: msgspec.Raw, place: str) -> tuple[str, msgspec.Raw]:
@@ -40,37 +43,47 @@ def _request(item: msgspec.Raw, place: str) -> tuple[str, msgspec.Raw]:
     _refuse_unknown_fields(fields, {"custom_id", "params"}, f"{place}.")
     for name in ("custom_id", "params"):
         if name not in fields:
-            raise invalid(f"{place}.{name}: Field required")
+            raise BodyRefused(f"{place}.{name}: Field required")
     custom_id = _custom_id(fields["custom_id"], f"{place}.custom_id")
     _fields(fields["params"], f"{place}.params")
+    _refuse_bad_text(bytes(fields["params"]))
     return custom_id, fields["params"]
 
 
-def _fields(raw: bytes | msgspec.Raw, place: str) -> Fields:
+def _fields(raw: bytes | mmap.mmap | msgspec.Raw, place: str) -> Fields:
     try:
         return msgspec.json.decode(raw, type=Fields)
     except msgspec.ValidationError:
-        raise invalid(f"{place}: Input should be a valid dictionary") from None
+        raise BodyRefused(f"{place}: Input should be a valid dictionary") from None
     except msgspec.DecodeError as error:
-        raise invalid(f"The request body is not valid JSON: {error}") from None
+        raise BodyRefused(f"The request body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise BodyRefused("The request body is not valid JSON: it is nested too deeply") from None
+
+
+def _refuse_bad_text(text: bytes) -> None:
+    try:
+        text.decode()  # msgspec does not check what it does not turn into strings
+    except UnicodeDecodeError as error:
+        raise BodyRefused(f"The request body is not valid JSON: invalid UTF-8, {error.reason}") from None
 
 
 def _custom_id(raw: msgspec.Raw, place: str) -> str:
     try:
         custom_id = msgspec.json.decode(raw, type=str)
     except msgspec.ValidationError:
-        raise invalid(f"{place}: Input should be a valid string") from None
+        raise BodyRefused(f"{place}: Input should be a valid string") from None
     if len(custom_id) > MAX_CUSTOM_ID_CHARS:
-        raise invalid(f"{place}: String should have at most {MAX_CUSTOM_ID_CHARS} characters")
+        raise BodyRefused(f"{place}: String should have at most {MAX_CUSTOM_ID_CHARS} characters")
     if not re.fullmatch(CUSTOM_ID, custom_id):
-        raise invalid(f"{place}: String should match pattern '^{CUSTOM_ID}$'")
+        raise BodyRefused(f"{place}: String should match pattern '^{CUSTOM_ID}$'")
     return custom_id
 
 
 def _refuse_unknown_fields(fields: Fields, known: set[str], place: str) -> None:
     for name in fields:
         if name not in known:
-            raise invalid(f"{place}{name}: Extra inputs are not permitted")
+            raise BodyRefused(f"{place}{name}: Extra inputs are not permitted")
 
 
 def _refuse_duplicates(custom_ids: list[str]) -> None:
@@ -78,5 +91,5 @@ def _refuse_duplicates(custom_ids: list[str]) -> None:
     for custom_id in custom_ids:
         if custom_id in seen:
             problem = f"custom_id's must be unique within a batch. Duplicate custom_id found: {custom_id}"
-            raise invalid(f"requests: {problem}")
+            raise BodyRefused(f"requests: {problem}")
         seen.add(custom_id)

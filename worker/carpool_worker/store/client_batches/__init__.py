@@ -1,0 +1,1 @@
+"""Clients' batches in SQL: their rows, and the counts of their requests."""
