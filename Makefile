@@ -21,7 +21,7 @@ POOLED := tests/store tests/pipeline/test_the_way_of_a_request.py tests/pipeline
 RABBITMQ ?= /usr/lib/rabbitmq/bin/rabbitmq-server
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test acceptance coverage check chaos pgbouncer rabbitmq upgrade bench bench-million bench-growth diagrams clean setup
+.PHONY: help demo test acceptance coverage check chaos pgbouncer rabbitmq programs upgrade bench bench-million bench-growth diagrams clean setup
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,10 @@ rabbitmq: $(READY)  ## Run a whole Carpool with a real RabbitMQ as its broker (D
 	@test -x "$(RABBITMQ)" && command -v epmd > /dev/null || \
 		{ echo "RabbitMQ is not at $(RABBITMQ), or its epmd not on the PATH: apt-get install rabbitmq-server"; exit 1; }
 	@CARPOOL_TESTS_RABBITMQ="$(RABBITMQ)" $(BIN)/python -m pytest -W ignore::ResourceWarning tests/rabbitmq  # py-amqp leaves sockets
+
+programs: $(READY)  ## Run other people's programs, Python's and Node's, unchanged through the gateway (fetches their packages)
+	@$(BIN)/python -m tests.programs.environments
+	@CARPOOL_TESTS_PROGRAMS=1 $(BIN)/python -m pytest tests/programs
 
 upgrade: $(READY)  ## Run the worker of the first schema beside today's, on one database (needs this repository's history)
 	@CARPOOL_TESTS_UPGRADE=1 $(BIN)/python -m pytest tests/upgrade

