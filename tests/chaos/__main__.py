@@ -131,7 +131,8 @@ def main() -> int:
         def make(scenario: Scenario, database: str) -> Outcome:
             display.begin(f"{scenario.name}, {database}")
             kept = arguments.report / "logs" / f"{scenario.name} {database}"
-            return run(scenario, database, arguments.seed, arguments.minutes, display.watch, kept)
+            watch, minutes = display.watch, arguments.minutes
+            return run(scenario, database, arguments.seed, minutes, watch, kept, arguments.load)
 
         def end(outcome: Outcome) -> None:
             display.end(outcome)
@@ -200,6 +201,13 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--minutes", type=float, default=5.0, help="how long luck and walks last at most, see below"
+    )
+    parser.add_argument(
+        "--load",
+        type=int,
+        default=1,
+        metavar="N",
+        help="let N times as many requests flow (some 100 a second)",
     )
     parser.add_argument("--database", choices=[*BOTH, "both"], default="both")
     parser.add_argument("--only", metavar="NAME", help="only the scenarios whose name contains this")

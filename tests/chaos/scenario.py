@@ -103,8 +103,9 @@ def run(
     minutes: float = 1.0,
     watch: Callable[[Stack], None] = lambda _: None,
     keep: Path | None = None,
+    load: int = 1,
 ) -> Outcome:
-    """Run a scenario and audit the books.
+    """Run a scenario, with `load` times the usual traffic, and audit the books.
 
     `watch` gets the stack once it is up; `keep` is a folder for logs and tables if a promise is broken.
     """
@@ -113,6 +114,7 @@ def run(
     with running(database, Random(seed), scenario.workers, **scenario.environment) as stack:
         stack.minutes = minutes
         watch(stack)
+        stack.traffic.load = load
         stack.traffic.flow()
         scenario.attack(stack)
         stack.heal()

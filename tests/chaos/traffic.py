@@ -70,6 +70,8 @@ class Traffic:
         self.unknown: set[str] = set()
         self.refusals: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
+        self.load = 1
+        """How many times the usual number of requests flows."""
         self._waited_for: set[str] = set()
         self._luck = luck
         names = ("web", "books", "script")
@@ -115,8 +117,8 @@ class Traffic:
 
     def _flow(self) -> None:
         while self._flowing.wait() and not self._over.is_set():
-            if len(self._waited_for) - len(self.answered) < MOST_OPEN:
-                self.send(ROUND)
+            if len(self._waited_for) - len(self.answered) < MOST_OPEN * self.load:
+                self.send(ROUND * self.load)
             time.sleep(ROUND_SECONDS)
 
     def _enqueue(self, client: int, some: Iterable[Request]) -> set[str]:

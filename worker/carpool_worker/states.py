@@ -13,7 +13,7 @@ class BatchState(StrEnum):
 
     OPEN = "open"
     """The aggregator and the stager put requests into it, and seal it when it is full. The aggregator seals it when it
-    is due, an operator at any time (`carpool lanes flush`). Once all its requests are canceled, the canceler seals
+    is due, an operator at any time (`carpool flush`). Once all its requests are canceled, the canceler seals
     it."""
     SEALED = "sealed"
     """Its requests are fixed. The submitter posts it as soon as there is room at Anthropic, and no back-off, closed
