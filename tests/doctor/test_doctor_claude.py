@@ -11,6 +11,7 @@ from tests.fixtures.doctor import Doctor
 
 from carpool_worker import migrations
 from carpool_worker.doctor import clocks
+from carpool_worker.policies.keys import new_secret
 from carpool_worker.simulator import Fault, RemoteSimulator, SimulatorOptions, running
 
 
@@ -23,6 +24,12 @@ def test_a_missing_key_is_found_and_the_simulator_is_named_where_there_is_one(do
     doctor.set(CARPOOL_SIMULATOR_URL="http://127.0.0.1:9")
 
     assert "ANTHROPIC_BASE_URL=http://127.0.0.1:9" in doctor.finds("claude", "warning", "its simulator").mend
+
+
+def test_a_key_of_the_gateway_is_no_key_of_the_api(doctor: Doctor, simulator: RemoteSimulator) -> None:
+    doctor.set(ANTHROPIC_BASE_URL=simulator.url, ANTHROPIC_API_KEY=new_secret())
+
+    doctor.finds("claude", "wrong", "ANTHROPIC_API_KEY is not set")
 
 
 @pytest.mark.parametrize(

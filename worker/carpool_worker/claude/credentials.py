@@ -12,6 +12,7 @@ from pathlib import Path
 
 from carpool_worker.policies.accounts import DEFAULT as DEFAULT_ACCOUNT
 from carpool_worker.policies.accounts import Account, Accounts
+from carpool_worker.policies.keys import is_well_formed
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,10 @@ class Credentials:
 
 VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 """Where the SDK looks for credentials; the first that is set wins."""
+
+OF_THE_GATEWAY = (
+    "the key in the environment is one of a Carpool gateway, not Anthropic's: unset it, or set Anthropic's"
+)
 
 ODD_CHARACTERS = {"\n": "a newline", "\r": "a carriage return", "\t": "a tab", " ": "a space"}
 """What no key has, though it easily gets into a variable."""
@@ -55,8 +60,12 @@ def unreadable(accounts: Accounts) -> list[tuple[str, str]]:
 
 
 def variable() -> str | None:
-    """Return the variable of the environment that the SDK takes its credentials from; None if there is neither."""
-    return next(filter(os.environ.get, VARIABLES), None)
+    """Return the variable of the environment that the SDK takes its credentials from; None if there is neither.
+
+    A key of Carpool's own gateway, as `carpool up` writes it for programs, is none: batches would go in a circle.
+    """
+    found = next(filter(os.environ.get, VARIABLES), None)
+    return None if found is None or is_well_formed(os.environ[found]) else found
 
 
 def unsendable(credentials: Credentials) -> str | None:
@@ -66,7 +75,7 @@ def unsendable(credentials: Credentials) -> str | None:
     elif (found := variable()) is not None:
         what, key = found, os.environ[found]
     else:
-        return None
+        return OF_THE_GATEWAY if any(map(os.environ.get, VARIABLES)) else None
     odd = next((one for one in key if not "!" <= one <= "~"), None)
     if odd is None:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.prompt import Confirm
 
+from carpool_worker.claude.credentials import variable
 from carpool_worker.database import open_engine
 from carpool_worker.demo.clients import Client, Library, Shop, Support
 from carpool_worker.demo.display import Progress, answers, savings
@@ -40,7 +40,7 @@ def run(files: Sequence[Path], *, yes: bool, keep: bool) -> int:
     """
     texts = read_files(files)
     clients = [Shop(classifications("first")), Support(classifications("second")), Library(summaries(texts))]
-    real = bool(os.environ.get("ANTHROPIC_API_KEY"))
+    real = variable() == "ANTHROPIC_API_KEY"
     if real and not (yes or _agreed(clients)):
         raise WorkerError("Nothing was sent. `carpool demo --yes` doesn't ask.")
     data = Path(tempfile.mkdtemp(prefix="carpool-demo-"))

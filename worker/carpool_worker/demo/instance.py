@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from carpool_worker.exceptions import WorkerError
-from carpool_worker.policies.keys import is_well_formed
 from carpool_worker.processes.data_folder import read_env
 from carpool_worker.processes.parent_death import wrapped
 from carpool_worker.processes.up import READY
@@ -62,7 +61,8 @@ def running(data: Path) -> Iterator[Instance]:
     process = subprocess.Popen(  # noqa: S603
         wrapped([*command, "--latency", SIMULATED_LATENCY]),
         cwd=data,  # no config/carpool.toml there
-        env=_environment() | QUICK_SETTINGS,
+        env={name: value for name, value in os.environ.items() if not name.startswith("CARPOOL_")}
+        | QUICK_SETTINGS,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -74,14 +74,6 @@ def running(data: Path) -> Iterator[Instance]:
     finally:
         process.terminate()
         process.communicate(timeout=STOP_WAIT)
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment without settings, and without a gateway's key and address: the demo has its own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CARPOOL_")}
-    if is_well_formed(kept.get("ANTHROPIC_API_KEY", "")):
-        kept = {name: value for name, value in kept.items() if not name.startswith("ANTHROPIC_")}
-    return kept
 
 
 def _wait_until_ready(process: subprocess.Popen[str]) -> None:

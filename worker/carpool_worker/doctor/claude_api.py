@@ -14,7 +14,6 @@ from carpool_worker.claude.credentials import DEFAULT, Credentials, variable
 from carpool_worker.claude.rate_limit import PREFIX, RateLimit
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
 from carpool_worker.exceptions import ClaudeError
-from carpool_worker.policies.keys import is_well_formed
 
 CHECK = "claude"
 
@@ -87,7 +86,7 @@ def ask(credentials: Credentials = DEFAULT) -> ApiAnswer:
 
 def judge(answer: ApiAnswer, queue_limit: int, credentials: Credentials = DEFAULT) -> Iterator[Finding]:
     """Judge an account's key, and the queue limit that Carpool is set to for it."""
-    if _is_of_the_gateway(credentials):
+    if credentials.api_key is None and variable() is None:
         yield _without_key()
         return
     address = _address(credentials)
@@ -97,8 +96,7 @@ def judge(answer: ApiAnswer, queue_limit: int, credentials: Credentials = DEFAUL
     host = urlsplit(address).netloc.rpartition("@")[2]
     whose = "the key" if credentials.account is None else f"the key of account {credentials.account}"
     if answer.error:
-        has_key = credentials.api_key or variable()
-        yield _refused(address, answer.error, credentials) if has_key else _without_key()
+        yield _refused(address, answer.error, credentials)
         return
     newest = (
         f"its workspace's newest batch is {answer.newest}" if answer.newest else "its workspace has no batch"
@@ -134,12 +132,6 @@ def judge_limit(calls_a_minute: int | None, queue_limit: int) -> Iterator[Findin
         yield warning(CHECK, f"{what}: batches wait needlessly", f"set queue_limit to {most}")
     else:
         yield ok(CHECK, what)
-
-
-def _is_of_the_gateway(credentials: Credentials) -> bool:
-    """Return whether the key is one that Carpool itself gave out, as in the `env` file of `carpool up`."""
-    found = variable() if credentials.api_key is None else None
-    return found is not None and is_well_formed(os.environ[found])
 
 
 def _without_key() -> Finding:

@@ -17,7 +17,9 @@ from carpool_worker.settings import Settings, config_path, read_settings
 CHECK = "settings"
 PREFIX = "CARPOOL_"
 
-OTHERS_READ = frozenset({"CONFIG", "CLIENT", "ALLOW_HTTP", "FLOWER_URL", "SIMULATOR_URL"})
+OTHERS_READ = frozenset(
+    {"CONFIG", "CLIENT", "ALLOW_HTTP", "FLOWER_URL", "METRICS_URL", "SIMULATOR_URL", "URL"}
+)
 """Variables that are not settings of the worker: they name its file, or are for services."""
 
 SHORT_SETTLE = 30.0

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import os
 import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from carpool_worker.claude.credentials import variable
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.policies.keys import new_secret
 from carpool_worker.processes.data_folder import EMBEDDED, read_env, secret, write_env
@@ -120,10 +120,9 @@ def prepare(data: Path, *, any_port: bool) -> StackPlan:
     """Decide where everything goes, and create what is missing in the data folder."""
     (data / "logs").mkdir(parents=True, exist_ok=True)
     remembered = read_env(data, comment=EMBEDDED)
-    _forget_gateway(remembered)
     given = _given(remembered)
     valkey_port = None if "CARPOOL_REDIS_URL" in given else free_port(VALKEY_PORT, any_port)
-    simulator = not os.environ.get("ANTHROPIC_API_KEY")
+    simulator = variable() != "ANTHROPIC_API_KEY"
     plan = StackPlan(
         data=data,
         redis_url=given.get("CARPOOL_REDIS_URL") or f"redis://{LOOPBACK}:{valkey_port}/0",
@@ -139,16 +138,8 @@ def prepare(data: Path, *, any_port: bool) -> StackPlan:
         webhook_secret=given.get("CARPOOL_WEBHOOK_SECRET") or secret(data / "webhook_secret", webhook_secret),
         embedded=frozenset(CHOOSABLE.values()) - given.keys(),
     )
-    write_env(data, plan.for_shells(), plan.embedded.union(GATEWAY_VARIABLES))
+    write_env(data, plan.for_shells(), plan.embedded)
     return plan
-
-
-def _forget_gateway(remembered: Mapping[str, str]) -> None:
-    """Drop the gateway's URL and key from the environment of a shell that sourced this folder's `env` file."""
-    key = os.environ.get("ANTHROPIC_API_KEY")
-    if key and key == remembered.get("ANTHROPIC_API_KEY"):
-        for name in GATEWAY_VARIABLES:
-            os.environ.pop(name, None)
 
 
 def _given(remembered: Mapping[str, str]) -> dict[str, str]:
