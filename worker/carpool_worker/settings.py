@@ -25,6 +25,7 @@ from carpool.key_prefix import check_key_prefix
 from carpool.redis_url import check_url, connect
 from carpool.shards import MAX_SHARDS
 from carpool_worker.exceptions import SettingsInvalid
+from carpool_worker.money.overrides import PriceOverride, check_patterns, put_in_force
 from carpool_worker.policies.accounts import DEFAULT, Account, check_accounts
 from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.budgets import Budget
@@ -98,6 +99,9 @@ class Settings(BaseSettings):
     retry_interval: Seconds = 60
 
     budgets: Annotated[dict[str, Budget], NoDecode, BeforeValidator(read_json)] = Field(default_factory=dict)
+    prices: Annotated[
+        dict[str, PriceOverride], NoDecode, BeforeValidator(read_json), AfterValidator(check_patterns)
+    ] = Field(default_factory=dict)
 
     webhook_secret: Secrets = Field(default_factory=list)
     webhook_allowed_networks: Networks = Field(default_factory=list)
@@ -223,8 +227,10 @@ def read_settings(**overrides: Any) -> Settings:
 
 @cache
 def settings() -> Settings:
-    """Return this process's settings, read once."""
-    return read_settings()
+    """Return this process's settings, read once; from then on their prices are in force."""
+    read = read_settings()
+    put_in_force(read.prices)
+    return read
 
 
 def _sentence(error: Any) -> str:

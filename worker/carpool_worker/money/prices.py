@@ -1,4 +1,4 @@
-"""The prices of a model on a day, as `genai-prices` has them; none is repeated here.
+"""The prices of a model on a day, as `genai-prices` has them, or the settings; none is repeated here.
 
 A batch halves the price of every kind of token, but not of web searches (Anthropic's price list). The library has batch
 rates from 14 October 2026 on, and not for every older model; where it has none it silently returns the list price, so
@@ -7,7 +7,7 @@ that is halved here. Its `input_tokens` includes cached tokens, the API's exclud
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
@@ -16,6 +16,7 @@ from typing import NamedTuple, cast
 from genai_prices import Usage, calc_price
 from genai_prices.types import TieredPrices
 
+from carpool_worker.money.overrides import PriceOverride, override_of
 from carpool_worker.units import DOLLAR, Picodollars
 
 BATCH_DISCOUNT = 2
@@ -54,6 +55,14 @@ class ModelPrices:
     standard: tuple[Counts, ...]
     unknown: tuple[int, ...] = ()  # which of KINDS have no price
 
+    def discounted(self, percent: Decimal) -> ModelPrices:
+        """Return these prices less so many percent, in a batch and outside."""
+        in_batch, standard = (
+            tuple(cast(Counts, tuple(_less(rate, percent) for rate in rates)) for rates in tiers)
+            for tiers in (self.in_batch, self.standard)
+        )
+        return replace(self, in_batch=in_batch, standard=standard)
+
     def price(self, counts: Counts) -> Price | None:
         """Return the price of these counts, or None if one of them is of a kind without a known price."""
         if self.unknown and any(counts[kind] for kind in self.unknown):
@@ -66,9 +75,37 @@ class ModelPrices:
         return Price(_sum(counts, self.in_batch[tier]), _sum(counts, self.standard[tier]))
 
 
-@lru_cache(maxsize=512)
 def model_prices(model: str, day: date, in_us: bool = False) -> ModelPrices | None:
     """Return a model's prices on a day (UTC), or None if unknown; `in_us`: for answers run within the US only."""
+    return _model_prices(model, day, in_us, override_of(model))
+
+
+@lru_cache(maxsize=512)
+def _model_prices(model: str, day: date, in_us: bool, override: PriceOverride | None) -> ModelPrices | None:
+    if override is None:
+        return _library_prices(model, day, in_us)
+    if (rates := override.rates) is not None:
+        return _own_prices(cast(Counts, rates), override, in_us)
+    known = _library_prices(model, day, in_us)
+    return known and known.discounted(override.discount or Decimal(0))
+
+
+def _own_prices(rates: Counts, override: PriceOverride, in_us: bool) -> ModelPrices:
+    tokens = [rate * US_PERCENT // 100 if in_us else rate for rate in rates[:SEARCHES]]
+    in_batch = [_less(rate, override.batch_discount) for rate in tokens]
+    return ModelPrices(
+        thresholds=(0,),
+        in_batch=(cast(Counts, (*in_batch, rates[SEARCHES])),),
+        standard=(cast(Counts, (*tokens, rates[SEARCHES])),),
+        unknown=(SEARCHES,) if override.web_search is None else (),
+    )
+
+
+def _less(rate: int, percent: Decimal) -> int:
+    return int(rate * (100 - percent) / 100)
+
+
+def _library_prices(model: str, day: date, in_us: bool) -> ModelPrices | None:
     at = datetime.combine(day, time(12), UTC)
     try:
         known = calc_price(Usage(input_tokens=1), model, provider_id="anthropic", genai_request_timestamp=at)
