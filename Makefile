@@ -15,7 +15,7 @@ WHOLE := tests/acceptance tests/chaos/test_crash_points.py tests/commands/test_c
 
 # Tests that show what a pooler would break: every statement of the stores, and the way of a request.
 POOLED := tests/store tests/pipeline/test_the_way_of_a_request.py tests/pipeline/test_canceling_what_was_sent.py \
-	tests/pipeline/batching tests/pipeline/collection/test_collector.py
+	tests/pipeline/batching tests/pipeline/collection/test_collector.py tests/pipeline/test_side_by_side.py
 
 # The script of rabbitmq-server that starts it as whoever calls it.
 RABBITMQ ?= /usr/lib/rabbitmq/bin/rabbitmq-server

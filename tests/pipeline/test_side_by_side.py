@@ -39,7 +39,7 @@ MOST_WAITING = 0.05
 RECORD_UPDATES = """
 CREATE TABLE row_updates (agent text, updated text, key text);
 CREATE FUNCTION record_update() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    INSERT INTO row_updates SELECT current_setting('application_name'), TG_TABLE_NAME,
+    INSERT INTO row_updates SELECT current_setting('carpool.agent', true), TG_TABLE_NAME,
         (SELECT string_agg(to_jsonb(NEW) ->> name, ' ') FROM unnest(TG_ARGV) AS name);
     RETURN NULL;
 END $$;
@@ -56,7 +56,7 @@ WHERE wait_event_type = 'Lock' AND application_name LIKE 'side by side %'
 
 
 def record_updates(engine: sa.Engine) -> None:
-    """Have PostgreSQL keep which agent, by its application_name, updated which row."""
+    """Have PostgreSQL keep which agent, by the name that it gives its transactions, updated which row."""
     with engine.begin() as connection:
         connection.exec_driver_sql(RECORD_UPDATES)
         for table in tables.batches.metadata.sorted_tables:
@@ -86,9 +86,20 @@ def sampled(engine: sa.Engine) -> Iterator[list[int]]:
         sampling.result()
 
 
+def name_transactions(engine: sa.Engine, name: str) -> None:
+    """Name each transaction, not the connection: a pooler's connections are everybody's."""
+
+    def begun(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(f"SET LOCAL carpool.agent = '{name}'")
+
+    sa.event.listen(engine, "begin", begun)
+
+
 def all_at_once(url: str, kind: str, work: Callable[[sa.Engine, int], object]) -> None:
     """Run `work` in so many threads, each with connections of its own under the agent's name."""
     engines = [open_engine(f"{url}&application_name=side by side {kind} {n}") for n in range(AGENTS)]
+    for n, engine in enumerate(engines):
+        name_transactions(engine, f"side by side {kind} {n}")
     try:
         with ThreadPoolExecutor(AGENTS) as pool:
             for done in [pool.submit(work, engine, n) for n, engine in enumerate(engines)]:
