@@ -26,6 +26,9 @@ FENCE = re.compile(r"^(`{3,})(\w*)\n(.*?)^\1$", re.DOTALL | re.MULTILINE)
 MARKER = re.compile(r"<!-- test: (run|run background|parse|show) -->\n(?:<!-- .* -->\n)?\Z")
 
 SHOWN = {
+    ("docs/clients.md", "import Anthropic from '@carpool/anthropic';"): (
+        "Node, which `make programs` brings: producer/node's tests and docs/examples/node_batches.js run the like"
+    ),
     ("README.md", "Starting Carpool on this machine …"): (
         "what `make demo` prints; its numbers vary, and tests/acceptance/test_demo.py runs it"
     ),

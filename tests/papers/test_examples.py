@@ -131,3 +131,49 @@ def test_a_services_own_tests_pass_with_the_producer_in_memory() -> None:
     tested = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, check=False)
     assert tested.returncode == 0, tested.stdout
     assert "4 passed" in tested.stdout
+
+
+def with_the_gateway(carpool: Carpool) -> dict[str, str]:
+    """Return what `.carpool/env` tells clients of Anthropic's API."""
+    return {"ANTHROPIC_BASE_URL": carpool.gateway_url, "ANTHROPIC_API_KEY": carpool.gateway_secret}
+
+
+def run_example(carpool: Carpool, *command: str) -> str:
+    """Run an example to its end; return what it printed."""
+    ran = subprocess.run(
+        command,
+        cwd=EXAMPLES,
+        env=in_the_shell_of(carpool) | with_the_gateway(carpool),
+        capture_output=True,
+        text=True,
+        timeout=ENDS_WITHIN,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_programs_use_the_gateway_with_the_import_or_nothing_changed(
+    running_carpool: RunningCarpool, tmp_path: Path
+) -> None:
+    url = f"http://127.0.0.1:{(port := str(free_port()))}"
+    uvicorn = ("uvicorn", "fastapi_anthropic:app", "--port", port)
+    with (
+        running_carpool() as carpool,
+        running(carpool, tmp_path / "log", *uvicorn, **with_the_gateway(carpool)),
+    ):
+        # A script with batches prints each answer
+        lines = run_example(carpool, sys.executable, "anthropic_batches.py").splitlines()
+        assert sorted(line.split()[0] for line in lines) == ["doc-0", "doc-1", "doc-2"]
+        assert all("[simulated]" in line for line in lines)
+
+        # curl gets its Message, and later what a webhook would have got
+        held, followed = map(json.loads, run_example(carpool, "sh", "curl.sh").splitlines())
+        assert held["type"] == "message"
+        assert followed["type"] == "request.completed"
+        assert followed["data"]["message"]["content"][0]["text"] == held["content"][0]["text"]
+
+        # A FastAPI service has its verdict without anybody waiting
+        review = {"number": 1, "text": "I love it, best purchase of the year."}
+        assert until(lambda: ask(f"{url}/reviews", review)) == {"number": 1}
+        assert until(lambda: ask(f"{url}/reviews/1")["verdict"]) == "[simulated] positive"

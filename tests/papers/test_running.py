@@ -17,6 +17,9 @@ from carpool_worker.simulator.scripts import Script
 NEWCOMERS = ("README.md", "docs/quickstart.md")
 """The pages that start a `carpool up` of their own, and stop it at their end."""
 
+CLIENTS = ("docs/clients.md",)
+"""The pages whose readers have the gateway in Anthropic's place."""
+
 PARAMS: dict[str, Any] = {
     "model": "claude-haiku-4-5",
     "max_tokens": 16,
@@ -63,9 +66,15 @@ def test_every_other_page_can_be_followed_beside_a_running_carpool(
             "ANTHROPIC_API_KEY": "simulated",
         }
 
+        through_the_gateway = {
+            "ANTHROPIC_BASE_URL": carpool.gateway_url,
+            "ANTHROPIC_API_KEY": carpool.gateway_secret,
+        }
+
         # Then each of their blocks does what it says
         for paper in PAPERS:
             if paper not in NEWCOMERS and (followed := to_run(paper)):
-                with Reader(tmp_path / paper.replace("/", "-"), variables) as reader:
+                told = variables | (through_the_gateway if paper in CLIENTS else {})
+                with Reader(tmp_path / paper.replace("/", "-"), told) as reader:
                     for fence in followed:
                         reader.follow(fence)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from importlib.metadata import Distribution
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.programs.conftest import Door
 from tests.programs.fixed_ids import fixed_ids
 
 SCRIPTS = Path(__file__).parent / "scripts"
+EXAMPLES = environments.PROJECT / "docs" / "examples"
 ENDS_WITHIN = 240.0
 
 PYTHON = {
@@ -147,3 +149,20 @@ def test_the_node_clients_own_tests_pass(door: Door, passed: Passed) -> None:
         printed = run(door, folder, environments.node(), "--test", "--test-reporter", "tap", test)
         count += int(printed.partition("# pass ")[2].split()[0])
     passed.append(("@carpool/anthropic (Node)", "0.1.0", count))
+
+
+def test_the_examples_for_langchain_and_node_run(door: Door, passed: Passed) -> None:
+    # LangChain is told of the gateway by the environment alone
+    printed = run(
+        door, EXAMPLES, str(environments.python("langchain")), str(EXAMPLES / "langchain_script.py")
+    )
+    assert printed.splitlines()[0] == "[simulated] positive"
+    assert "sentiment=" in printed
+
+    # Node's script changes its import
+    folder = environments.node_folder("carpool")
+    shutil.copy(EXAMPLES / "node_batches.js", folder)
+    lines = run(door, folder, environments.node(), "node_batches.js").splitlines()
+    assert sorted(line.split()[0] for line in lines) == ["item-0", "item-1", "item-2"]
+    assert all("[simulated]" in line for line in lines)
+    passed.append(("docs/examples", "", 2))
