@@ -22,6 +22,7 @@ from tests.chaos import (
     bystanders,
     crash_points,
     frozen,
+    gateways,
     luck,
     outages,
     outages_of_databases,
@@ -49,6 +50,7 @@ ATTACKS = (
     receivers,
     relays,
     backups,
+    gateways,
     luck,
 )
 """The modules whose scenarios are run."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from contextlib import closing
@@ -13,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import reading
+from tests.chaos.operating import carpool
 from tests.chaos.scenario import scenario
 from tests.chaos.stack import Stack
 from tests.fixtures.waiting import until
@@ -22,10 +20,7 @@ from carpool.contract import INBOX
 BEFORE_SECONDS, AFTER_SECONDS = (4.0, 6.0), (3.0, 8.0)
 """How long requests flow until the backup, and from then until the loss."""
 
-COMMAND_SECONDS = 60.0
 WAIT_SECONDS = 60.0
-TROUBLED = 1
-"""The exit code of `carpool reconcile` where requests ran twice, or will."""
 
 
 @scenario("a restored backup", seconds=150, databases=("sqlite",), workers=2)
@@ -41,8 +36,8 @@ def restored(stack: Stack) -> None:
     _restore(stack)
     stack.inject("database: set back to a backup")
 
-    lanes = [row["lane"] for row in _carpool(stack, "lanes", "--json")]
-    _carpool(stack, "pause", *lanes)
+    lanes = [row["lane"] for row in carpool(stack, "lanes", "--json")]
+    carpool(stack, "pause", *lanes)
     for program in (*stack.workers, stack.beat):
         program.start()
     with stack.connection() as server:
@@ -54,13 +49,13 @@ def restored(stack: Stack) -> None:
     [audit] = until(lambda: _when_all_is_known(stack), WAIT_SECONDS)
     again = list(_run_already(stack, audit["findings"]))
     if again:
-        _carpool(stack, "cancel", "--yes", *again)
+        carpool(stack, "cancel", "--yes", *again)
         _forget(stack, again)
     adopted = len(posted & kept) - len(again)
     stack.notes.append(
         f"posted before and known to the backup: {adopted:,}; canceled by the runbook: {len(again):,}"
     )
-    _carpool(stack, "resume", *lanes)
+    carpool(stack, "resume", *lanes)
     stack.traffic.flow()
     time.sleep(stack.luck.uniform(*AFTER_SECONDS))
 
@@ -100,7 +95,7 @@ def _is_back(stack: Stack) -> bool:
 
 def _when_all_is_known(stack: Stack) -> list[Any]:
     """Return what `carpool reconcile` says, once it knows whose every batch is; until then, nothing."""
-    said = _carpool(stack, "reconcile", "--since", "1h", "--json")
+    said = carpool(stack, "reconcile", "--since", "1h", "--json")
     return said if not said[0]["counts"].get("unread") else []
 
 
@@ -117,20 +112,3 @@ def _run_already(stack: Stack, findings: Iterable[dict[str, Any]]) -> Iterable[s
             ours = {id_ for id_, batch_id in rows.items() if batch_id == one["batch_id"]}
             if ran != ours:
                 yield from ran & ours
-
-
-def _carpool(stack: Stack, *arguments: str) -> list[Any]:
-    """Run a command as the operator does; return the JSON that it printed, a document a line."""
-    command = [sys.executable, "-m", "carpool_worker.cli", *arguments]
-    ended = subprocess.run(
-        command,
-        env=stack.environment,
-        cwd=stack.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=COMMAND_SECONDS,
-    )
-    if ended.returncode not in (0, TROUBLED):
-        raise RuntimeError(f"carpool {arguments[0]} ended with {ended.returncode}: {ended.stderr[-500:]}")
-    return [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
