@@ -37,9 +37,17 @@ class SegmentMalformed(ValueError):
 
 
 def pack(bodies: Sequence[bytes]) -> bytes:
-    """Return a segment with these bodies, in their order."""
+    """Return a segment with these bodies, in their order.
+
+    Raises:
+        ValueError: they are none, or more than a segment may have, and so nobody could read them again.
+    """
     lengths = struct.pack(f"<{len(bodies) + 1}I", len(bodies), *map(len, bodies))
-    return _local.compressor.compress(b"".join((lengths, *bodies)))
+    content = b"".join((lengths, *bodies))
+    is_long = len(bodies) > 1 and len(content) - len(lengths) > SEGMENT_BYTES
+    if is_long or not 0 < len(bodies) <= SEGMENT_REQUESTS:
+        raise ValueError(f"{len(bodies):,} bodies of {len(content):,} bytes are no segment")
+    return _local.compressor.compress(content)
 
 
 def unpack(segment: bytes) -> list[bytes]:

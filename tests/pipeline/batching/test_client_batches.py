@@ -67,6 +67,18 @@ def test_a_batch_goes_the_whole_way(carpool: Carpool, simulator: RemoteSimulator
     assert_counts_are_those_of_the_rows(carpool.engine)
 
 
+def test_a_batch_of_many_requests_goes_the_whole_way(carpool: Carpool) -> None:
+    # Given more than a segment holds, valid and refused
+    given = {f"valid-{n}": request(str(n)) for n in range(450)}
+    given |= {f"refused-{n}": request(str(n)) | {"max_tokens": 0} for n in range(250)}
+
+    ended = end(carpool, make(carpool, given).batch)
+
+    assert counts(ended) == {"succeeded": 450, "errored": 250}
+    assert results(carpool, ended).keys() == given.keys()
+    assert_counts_are_those_of_the_rows(carpool.engine)
+
+
 def test_its_requests_pool_with_everybodys(unhurried: Carpool, producer: Producer) -> None:
     # Given
     producer.enqueue(request("theirs"))

@@ -14,6 +14,7 @@ from tests.fixtures.inbox import append, append_old, entry, envelope
 from tests.fixtures.queries import params_bodies, rows
 
 from carpool.contract import INBOX, OLD_ENTRY_FIELD, QUEUED, Envelope, decode_old_entry, encode_entry
+from carpool.segments import SEGMENT_REQUESTS, pack
 from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.database import read
 from carpool_worker.pipeline.batching import aggregator
@@ -68,6 +69,25 @@ def test_params_stay_byte_for_byte_from_either_version_regrouped_or_not_and_in_s
         for batch in rows(engine, "SELECT id FROM batches"):
             spooled |= bodies.of_batch(connection, batch.id, ())
     assert spooled == sent
+
+
+def test_more_requests_than_a_segment_holds_are_divided(engine: sa.Engine, server: redis.Redis) -> None:
+    # Given entries of version 1: many small requests, and some that are large together
+    small = [envelope(n, params=b'{"n":%d}' % n) for n in range(450)]
+    large = [envelope(450 + n, params=b'{"text":"%b"}' % (b"%02d" % n * 10_000)) for n in range(40)]
+    append_old(server, small)
+    append_old(server, large)
+
+    aggregate(engine, server)
+
+    sent = {one.id: one.params for one in (*small, *large)}
+    assert params_bodies(engine) == sent
+
+
+@pytest.mark.parametrize("bodies", [[b"{}"] * (SEGMENT_REQUESTS + 1), [b"a" * 200_000] * 2, []])
+def test_what_could_not_be_read_again_is_not_written(bodies: list[bytes]) -> None:
+    with pytest.raises(ValueError, match="no segment"):
+        pack(bodies)
 
 
 def test_a_full_entry_is_stored_as_it_came(engine: sa.Engine, server: redis.Redis) -> None:

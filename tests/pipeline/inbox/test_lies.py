@@ -72,6 +72,9 @@ def with_dictionary() -> bytes:
     return zstandard.ZstdCompressor(dict_data=known).compress(of(2, 2))
 
 
+LONG_BODY = b'{"a":"%b"}' % (b"a" * 200_000)
+LONG = len(LONG_BODY)
+
 LIES: dict[str, Callable[[], bytes]] = {
     "a gigabyte": bomb,
     "a gigabyte that says nothing of its size": unsized_bomb,
@@ -88,8 +91,8 @@ LIES: dict[str, Callable[[], bytes]] = {
     "more bodies than lengths": lambda: framed(of(2, 2, count=200)),
     "a count of billions": lambda: framed(of(2, 2, count=2**32 - 1)),
     "no bodies": lambda: framed(of(rest=b"")),
-    "201 bodies": lambda: pack([b"{}"] * (SEGMENT_REQUESTS + 1)),
-    "several bodies above the limit together": lambda: pack([b'{"a":"%b"}' % (b"a" * 200_000)] * 2),
+    "201 bodies": lambda: framed(of(*[2] * (SEGMENT_REQUESTS + 1), rest=b"{}" * (SEGMENT_REQUESTS + 1))),
+    "several bodies above the limit together": lambda: framed(of(LONG, LONG, rest=2 * LONG_BODY)),
     "a body above the API's limit": lambda: pack([b'{"a":"%b"}' % (b"a" * 33 * MB)]),
     "one body more": lambda: pack([b"{}"] * 3),
     "one body less": lambda: pack([b"{}"]),

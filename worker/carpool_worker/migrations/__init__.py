@@ -160,6 +160,8 @@ def _run(engine: sa.Engine, act: Callable[[Config], None]) -> None:
 
 
 def _be_brief(connection: sa.Connection) -> None:
+    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+        return  # an index that is made concurrently locks out nobody
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
     connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
 

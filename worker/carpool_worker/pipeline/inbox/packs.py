@@ -93,7 +93,7 @@ def assigned(packs: Sequence[Pack], accounts: Accounts) -> list[Pack]:
 
 
 def regrouped(packs: Iterable[Pack], prefixes: Mapping[str, str | None]) -> list[Pack]:
-    """Return the packs, with the requests of small ones that share their terms put together.
+    """Return the packs, with the requests of small ones that share their terms put together, and large ones divided.
 
     Those that share a prompt follow each other, as far as whole packs allow: a batch may end between any two.
     `prefixes` names the prompt of each request, by its id.
@@ -105,17 +105,17 @@ def regrouped(packs: Iterable[Pack], prefixes: Mapping[str, str | None]) -> list
     large: list[Pack] = []
     small: list[Envelope] = []
     for one in packs:
-        if len(one.envelopes) >= SMALL:
-            large.append(one)
-        else:
+        if len(one.envelopes) < SMALL:
             small += one.envelopes
+        else:
+            large += _divided(one.envelopes) if one.segment is None else [one]
     alike = _by_terms(sorted(small, key=prompt))
-    packed_again = [
-        Pack(envelopes[span])
-        for envelopes in alike.values()
-        for span in spans([len(one.params) for one in envelopes])
-    ]
+    packed_again = [one for envelopes in alike.values() for one in _divided(envelopes)]
     return sorted(large + packed_again, key=lambda pack: prompt(pack.envelopes[0]))
+
+
+def _divided(envelopes: list[Envelope]) -> list[Pack]:
+    return [Pack(envelopes[span]) for span in spans([len(one.params) for one in envelopes])]
 
 
 def _read_entry(entry: Entry) -> Pack:
