@@ -113,6 +113,14 @@ class Agents:
     def finish_queued(self, count: int) -> None:
         """Take the requests in the inbox to their end."""
         self.aggregate(count)
+        self.finish_sealed()
+
+    def seal(self) -> None:
+        """Seal what is open."""
+        aggregator.seal_due(self._engine, AT_ONCE)
+
+    def finish_sealed(self) -> None:
+        """Take the requests of sealed batches to their end."""
         self.submit()
         self.poll()
         self.collect()

@@ -9,7 +9,7 @@ from tests.bench import places
 from tests.bench.progress import Bar
 from tests.bench.rows import Row, at_most, median
 from tests.bench.traffic import service
-from tests.bench.whole_way import ANSWERS_WITHIN, up
+from tests.bench.whole_way import ANSWERS_WITHIN, REDIS_URL, up
 
 COUNT = 10_000
 AIM_SECONDS = 2.8
@@ -22,7 +22,7 @@ def run(count: int, databases: Sequence[str], bar: Bar) -> Iterator[Row]:
     for kind in databases:
         with places.simulator(BATCH_SECONDS), places.DATABASES[kind]() as new_database:
             url = new_database() if kind == "postgresql" else None  # else the embedded one
-            with up(url) as (_, redis_url), service(redis_url) as traffic:
+            with up(url) as (_, placed), service(placed[REDIS_URL]) as traffic:
                 rows = []
                 for number in range(ROUNDS):
                     bar.show(f"{kind}, round {number + 1} of {ROUNDS}", number / ROUNDS)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tests.bench import (
     courier,
     disk,
+    gateway,
     growth,
     hanging,
     idle,
@@ -117,6 +118,12 @@ def way(run: Run) -> Iterator[Row]:
     return whole_way.run(run.count, run.databases, run.bar)
 
 
+def through_the_gateway(run: Run) -> Iterator[Row]:
+    """Calls that the gateway accepts and holds, a batch of 252 MB and its results, and the whole way through it."""
+    look_for_cycles_rarely()
+    return gateway.run(run.databases, run.count)
+
+
 def million(run: Run) -> Iterator[Row]:
     """The whole way with a million requests, and the same with a tenth of them."""
     return whole_way.run_million(run.count, run.databases, run.bar)
@@ -138,6 +145,7 @@ STAGES = {
     "flush": Stage(flush, quick.COUNT),
     "idle": Stage(resting, idle.SECONDS),
     "way": Stage(way, whole_way.COUNT),
+    "gateway": Stage(through_the_gateway, gateway.COUNT),
     "million": Stage(million, whole_way.MILLION, whole_way.longest_seconds(whole_way.MILLION)),
     "growth": Stage(grown, max(growth.FINISHED), growth.longest_seconds()),
 }

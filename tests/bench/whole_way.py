@@ -42,6 +42,7 @@ SLOWEST_RATE = 1_000.0
 """A run is given up after ANSWERS_WITHIN seconds, and those that the requests take at this rate."""
 
 RAW = "raw SDK in memory"
+REDIS_URL = "CARPOOL_REDIS_URL"
 MEGABYTE = 1_000_000
 QUICK_SETTINGS = {
     "CARPOOL_FLUSH_INTERVAL": "1",
@@ -87,7 +88,7 @@ def once(
 ) -> Row:
     """Measure from the first enqueue to the last answer, on the embedded SQLite or a new database of PostgreSQL."""
     url = new_database() if kind == "postgresql" else None
-    with up(url) as (process, redis_url), service(redis_url) as traffic:
+    with up(url) as (process, placed), service(placed[REDIS_URL]) as traffic:
         others = {"service": traffic.process, "simulator": simulator}
         if url and (postmaster := places.postmaster(url)):
             others["postgresql"] = postmaster
@@ -119,8 +120,8 @@ def _memory(row: Row, most: int) -> Aim:
 @contextmanager
 def up(
     database_url: str | None, settings: Mapping[str, str] = QUICK_SETTINGS
-) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `carpool up` in a temporary folder with the API of ANTHROPIC_BASE_URL; its process, its Redis' URL."""
+) -> Iterator[tuple[subprocess.Popen[str], Mapping[str, str]]]:
+    """Run `carpool up` in a temporary folder with the API of ANTHROPIC_BASE_URL; its process, and its `env` file."""
     with tempfile.TemporaryDirectory(prefix="carpool-bench-") as folder:
         options = ["--any-port", "--data", folder, "--concurrency", str(CONCURRENCY)]
         process = subprocess.Popen(
@@ -133,7 +134,7 @@ def up(
         )
         try:
             _wait_until_ready(process)
-            yield process, read_env(Path(folder))["CARPOOL_REDIS_URL"]
+            yield process, read_env(Path(folder))
         finally:
             process.terminate()
             process.communicate(timeout=STOP_SECONDS)
