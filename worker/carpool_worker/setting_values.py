@@ -89,6 +89,13 @@ def check_public_url(url: str) -> str:
     return url
 
 
+def check_webhook(url: str) -> str:
+    """Accept an empty text, or a URL that webhooks can go to; raises ValueError."""
+    if url and not re.fullmatch(r"https?://[!-~]+", url):
+        raise ValueError("must be an http or https URL")
+    return url
+
+
 def check_submit_timeout(seconds: float) -> float:
     """Accept a timeout with which a post ends long before its message is delivered again; raises ValueError."""
     if not seconds <= LONGEST_SUBMIT_TIMEOUT:

@@ -51,6 +51,7 @@ from carpool_worker.setting_values import (
     check_public_url,
     check_requests_retention,
     check_submit_timeout,
+    check_webhook,
     read_json,
 )
 
@@ -99,6 +100,7 @@ class Settings(BaseSettings):
     retry_interval: Seconds = 60
 
     budgets: Annotated[dict[str, Budget], NoDecode, BeforeValidator(read_json)] = Field(default_factory=dict)
+    budget_webhook: Annotated[str, AfterValidator(check_webhook)] = ""  # "": none
     prices: Annotated[
         dict[str, PriceOverride], NoDecode, BeforeValidator(read_json), AfterValidator(check_patterns)
     ] = Field(default_factory=dict)

@@ -65,7 +65,7 @@ async def _enqueue(call: Call, wanted: MessageCall) -> Claim:
     gateway = call.gateway
     claim = await gateway.claims.claim(wanted.claimant)
     if claim.is_new:
-        await _check_budget(call, claim, wanted.request)
+        await _check_limits(call, claim, wanted.request)
     try:
         if claim.is_keyed and claim.is_new:
             await check_same_params(gateway, claim, wanted.request.params)
@@ -77,13 +77,13 @@ async def _enqueue(call: Call, wanted: MessageCall) -> Claim:
     return claim
 
 
-async def _check_budget(call: Call, claim: Claim, request: CheckedRequest) -> None:
-    # Of one that was accepted before, the answer may be there already, whatever the budget has become.
-    if call.key.budget is None:
-        return
+async def _check_limits(call: Call, claim: Claim, request: CheckedRequest) -> None:
+    # Of one that was accepted before, the answer may be there already, whatever the limits have become.
     try:
-        amount = estimate(request.model, request.params, datetime.now(UTC).date())
-        await call.gateway.key_budgets.check(call.key, amount or 0, claim.id)
+        await call.gateway.key_queues.check(call.key, claim.id)
+        if call.key.budget:
+            amount = estimate(request.model, request.params, datetime.now(UTC).date())
+            await call.gateway.key_budgets.check(call.key, amount or 0, claim.id)
     except BaseException:
         call.gateway.claims.dropped(claim)
         raise

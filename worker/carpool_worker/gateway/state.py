@@ -23,6 +23,7 @@ from carpool_worker.gateway.errors import FULL_RETRY_AFTER, GatewayError
 from carpool_worker.gateway.gathering import GatheredCommands
 from carpool_worker.gateway.key_budgets import KeyBudgets
 from carpool_worker.gateway.key_cache import KeyCache
+from carpool_worker.gateway.key_queues import KeyQueues
 from carpool_worker.gateway.replies import ReplyReader
 from carpool_worker.gateway.spool_room import Spools
 from carpool_worker.gateway.upstream import Upstream
@@ -56,6 +57,7 @@ class Gateway:
         self.replies = ReplyReader(self.redis)
         self.upstream = Upstream(settings.accounts)
         self.key_budgets = KeyBudgets(engine)
+        self.key_queues = KeyQueues(engine)
         self.spools = Spools()
         self.shown_batches = BatchCache()
         self.held = 0

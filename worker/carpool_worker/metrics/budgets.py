@@ -30,3 +30,19 @@ def of_budgets(balances: Mapping[str, BudgetBalance], held: Mapping[str, int]) -
         waiting[OTHERS,] = others
     text = "Requests that wait because they are over their client's budget."
     yield gauge("requests_held", text, ("client",), waiting.items())
+
+
+def of_key_budgets(balances: Mapping[str, BudgetBalance]) -> Iterator[Metric]:
+    """Yield what keys of the gateway with a budget may spend, have spent and have reserved."""
+    per = ("key", "period")
+    limits = [
+        ((key, period), limit / DOLLAR)
+        for key, one in balances.items()
+        for period, limit in one.budget.limits.items()
+    ]
+    yield gauge("key_budget_dollars", "What a key may spend in this period, in US dollars.", per, limits)
+    spent = [((key, period), balances[key].spent[period] / DOLLAR) for (key, period), _ in limits]
+    yield gauge("key_budget_spent_dollars", "What a key has spent in this period, in US dollars.", per, spent)
+    reserved = [((key,), one.reserved / DOLLAR) for key, one in balances.items()]
+    text = "What is reserved of a key's budget for answers to come, in US dollars."
+    yield gauge("key_budget_reserved_dollars", text, ("key",), reserved)

@@ -16,7 +16,7 @@ from carpool_worker.policies.budgets import BudgetBalance
 from carpool_worker.policies.windows import longest_closed, parse_all
 from carpool_worker.settings import Settings
 from carpool_worker.states import BatchState
-from carpool_worker.store import usage
+from carpool_worker.store import gateway_keys, usage
 from carpool_worker.store.batches import lane_pauses, refusals, totals, unowned, unseen, witnesses
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.batches.refusals import RefusalCount
@@ -59,6 +59,7 @@ class Readings:
     tries: Sequence[Tries]
     used: Sequence[UsageRow]
     budgets: Mapping[str, BudgetBalance]  # of the clients with a budget of their own
+    key_budgets: Mapping[str, BudgetBalance]  # of the keys of the gateway that have one
     held: Mapping[str, int]  # by client: requests over budget
 
 
@@ -94,6 +95,7 @@ def read_tables(engine: sa.Engine, settings: Settings) -> Readings:
             tries=metrics.tries_since(connection, at - LATELY),
             used=usage.totals(connection, ("client", "model")),
             budgets=reservations.balances(connection, settings.budgets, at),
+            key_budgets=reservations.key_balances(connection, gateway_keys.all_with_budgets(connection), at),
             held=reservations.count_held(connection),
         )
 

@@ -18,7 +18,7 @@ from carpool_worker.pipeline.batching import aggregator, budgeter, canceler, sta
 from carpool_worker.pipeline.batching.lanes import Filled
 from carpool_worker.pipeline.collection import collector, poller, recognition
 from carpool_worker.pipeline.collection.replies import Replies
-from carpool_worker.pipeline.delivery import courier
+from carpool_worker.pipeline.delivery import budget_warnings, courier
 from carpool_worker.pipeline.delivery.channels import reply
 from carpool_worker.pipeline.inbox import shards
 from carpool_worker.pipeline.inbox.stream import Inbox
@@ -146,12 +146,15 @@ def poll() -> None:
 
 @app.task(name="carpool.rescue", base=CarpoolTask)
 def rescue() -> None:
-    """Find out whether batches in doubt were made; beat sends it."""
+    """Find out whether batches in doubt were made, and warn of budgets that are used up; beat sends it."""
     with lock(server(), "rescue") as acquired:
-        if acquired and (rescued := rescuer.rescue(engine(), claudes(), settings().doubt_policy)):
+        if not acquired:
+            return
+        if rescued := rescuer.rescue(engine(), claudes(), settings().doubt_policy):
             followups.publish(rescued)
             alarms.wake_to_poll()
             alarms.look_again()
+        budget_warnings.warn(engine(), settings())
 
 
 @app.task(name="carpool.audit", base=CarpoolTask)

@@ -32,6 +32,20 @@ def waiting(connection: sa.Connection, client: str | None = None) -> dict[str, i
     return dict(counted)
 
 
+def waiting_of_key(connection: sa.Connection, client: str, key: str) -> int:
+    """Return how many requests that came with a key of the gateway have not ended."""
+    unfinished = sa.select(batches.c.id).where(UNFINISHED)
+    batched = (
+        requests.c.batch_id.in_(unfinished),
+        requests.c.finished_at.is_(None),
+        requests.c.retry_at.is_(None),
+    )
+    joined = requests.join(segments, segments.c.id == requests.c.segment_id)
+    theirs = (requests.c.client == client, segments.c.gateway_key == key)
+    counted = sa.select(sa.func.count()).select_from(joined).where(*theirs)
+    return sum(connection.scalar(counted.where(*which)) or 0 for which in (batched, (RETRYABLE,)))
+
+
 def waiting_by_state(connection: sa.Connection, client: str) -> dict[str, int]:
     """Return how many requests of a client wait, by the state of their batch, or as `retryable` or `held`."""
     joined = requests.join(batches, batches.c.id == requests.c.batch_id)
