@@ -213,3 +213,21 @@ def test_a_gateway_that_ends_gives_its_calls_up(
 
     assert simulator.ledger()["billed"] == 1
     assert idle_carpool.redis.zcard("carpool:gateways") == 0
+
+
+def test_with_a_key_prefix_a_gateway_keeps_to_its_keys(
+    run_gateway: RunGateway, secret: str, idle_carpool: WorkingCarpool
+) -> None:
+    def queued() -> int:
+        return int(idle_carpool.redis.get("blue:carpool:{0}:queued") or 0)
+
+    with run_gateway(key_prefix="blue:") as url:
+        with begun(url, secret, "POST", "/v1/messages", json.dumps(request()).encode()):
+            until(lambda: queued() == 1)
+        orphaned = until(lambda: idle_carpool.redis.keys("blue:carpool:gateway:calls:*:"))
+        adopted = post(url, secret, idempotency_key="k", prefer="respond-async")
+        with begun(url, secret, "POST", "/v1/messages", json.dumps(request()).encode()):
+            until(lambda: not idle_carpool.redis.exists(*orphaned))
+        assert adopted.status == 202
+
+    assert all(key.startswith(b"blue:") for key in list(idle_carpool.redis.scan_iter()))

@@ -70,6 +70,7 @@ class CallClaims:
         self._commands = commands
         self._gateway_id = gateway_id
         self._ending: set[asyncio.Task[None]] = set()
+        self._is_failing = False
 
     async def claim(self, claimant: Claimant) -> Claim:
         """Return the request that a call stands for: a new one, or the one that an earlier call left behind.
@@ -129,8 +130,11 @@ class CallClaims:
         command: Command = ("EVALSHA", END_SHA, len(keys), *keys, *arguments)
         try:
             await self._commands.run(command)
+            self._is_failing = False
         except RedisUnavailable as error:  # the claim stays this gateway's; it ends when its process does
-            log.warning("call not given up", request=claim.id, reason=error.reason)
+            if not self._is_failing:  # else thousands of calls say the same
+                log.warning("calls not given up", reason=error.reason)
+            self._is_failing = True
 
     def _claim_command(self, claimant: Claimant, *, confirming: bool = False) -> Command:
         key = claimant.key

@@ -22,7 +22,7 @@ from carpool_worker.gateway.answering import (
 from carpool_worker.gateway.calls import Call
 from carpool_worker.gateway.claims import Claim
 from carpool_worker.gateway.followed import accepted, check_same_params
-from carpool_worker.gateway.wishes import MessageCall, read_call
+from carpool_worker.gateway.wishes import Manner, MessageCall, read_call
 from carpool_worker.money.estimates import estimate
 
 
@@ -33,16 +33,21 @@ async def create(call: Call) -> web.StreamResponse:
     network, an equal call gets it.
     """
     with call.gateway.place():
-        wanted = await read_call(call)
-        claim = await _accept(call, wanted)
+        manner, claim = await _begin(call)
         try:
-            return await _answer(call, wanted, claim)
+            return await _answer(call, manner, claim)
         except CallCut:
             await call.gateway.claims.given_up(claim)
             raise
         except BaseException:
             call.gateway.claims.orphaned(claim)
             raise
+
+
+async def _begin(call: Call) -> tuple[Manner, Claim]:
+    """Return how a call is to be answered, and its claim; the request itself need not stay in memory meanwhile."""
+    wanted = await read_call(call)
+    return wanted.manner, await _accept(call, wanted)
 
 
 async def _accept(call: Call, wanted: MessageCall) -> Claim:
@@ -89,19 +94,19 @@ async def _check_limits(call: Call, claim: Claim, request: CheckedRequest) -> No
         raise
 
 
-async def _answer(call: Call, wanted: MessageCall, claim: Claim) -> web.StreamResponse:
+async def _answer(call: Call, manner: Manner, claim: Claim) -> web.StreamResponse:
     gateway, settings = call.gateway, call.gateway.settings
     # Another gateway's list is in the entry of a request that was there before.
-    is_ours = claim.is_new and wanted.request.terms.reply_to is not None
-    silence = wanted.wait if wanted.is_async else settings.gateway_silence
+    is_ours = claim.is_new and manner.is_replied
+    silence = manner.wait if manner.is_async else settings.gateway_silence
     with gateway.replies.expecting(claim.id, call.key.client, is_ours=is_ours) as waiting:
         answer = await within(waiting, silence) if silence else None
-        if answer is None and not wanted.is_async:
-            answer_late = as_events if wanted.is_streamed else after_spaces
+        if answer is None and not manner.is_async:
+            answer_late = as_events if manner.is_streamed else after_spaces
             return await answer_late(call, claim, waiting)
     if answer is None:
         response = accepted(call, claim.id, claim_headers(call, claim))
-    elif wanted.is_streamed:
+    elif manner.is_streamed:
         response = streamed(call, claim, answer)
     else:
         response = whole(call, claim, answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -30,15 +30,22 @@ LONGEST_PREFERRED_WAIT = 600.0
 SEPARATOR = b"\0"
 
 
+class Manner(NamedTuple):
+    """How a call is to be answered."""
+
+    is_streamed: bool
+    is_async: bool  # with 202, unless the answer comes within `wait` seconds
+    wait: float
+    is_replied: bool  # the answer is pushed to this gateway, and not to a callback
+
+
 @dataclass(frozen=True, slots=True)
 class MessageCall:
     """A request that a call makes, checked, and how its answer is to be given."""
 
     request: CheckedRequest
     claimant: Claimant
-    is_streamed: bool
-    is_async: bool  # answered with 202 unless the answer comes within `wait` seconds
-    wait: float
+    manner: Manner
 
 
 async def read_call(call: Call) -> MessageCall:
@@ -68,7 +75,8 @@ async def read_call(call: Call) -> MessageCall:
     request = checked.request(params, idempotency_key)
     is_retry = is_marked_retry(call)
     claimant = Claimant(key, _identity(request, is_async), idempotency_key, is_retry, is_async)
-    return MessageCall(request, claimant, is_streamed, is_async, _wait(prefer))
+    manner = Manner(is_streamed, is_async, _wait(prefer), "callback" not in options)
+    return MessageCall(request, claimant, manner)
 
 
 def preferences(call: Call) -> dict[str, str]:
