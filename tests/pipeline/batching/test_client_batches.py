@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.fixtures.agents import MODEL, Carpool, request
+from tests.fixtures.agents import AT_ONCE, MODEL, Carpool, request
 from tests.fixtures.client_batches import (
     CLIENT,
     assert_counts_are_those_of_the_rows,
@@ -18,6 +18,7 @@ from tests.fixtures.client_batches import (
 )
 
 from carpool import Producer
+from carpool.segments import SEGMENT_REQUESTS
 from carpool_worker.exceptions import KeyReused
 from carpool_worker.policies.budgets import Budget
 from carpool_worker.policies.client_batches import shown_id
@@ -99,8 +100,8 @@ def test_each_result_has_the_bytes_that_the_api_sent(carpool: Carpool) -> None:
     assert results(carpool, ended)["one"]["message"]["type"] == "message"
 
 
-@pytest.mark.parametrize("size", [1, 7])
-def test_a_batch_larger_than_a_chunk_is_made_whole(
+@pytest.mark.parametrize("size", [7, 2_000])
+def test_a_batch_of_many_requests_goes_the_whole_way(
     unhurried: Carpool, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     monkeypatch.setattr("carpool_worker.pipeline.batching.spooled_creates.CHUNK_REQUESTS", size)
@@ -111,7 +112,12 @@ def test_a_batch_larger_than_a_chunk_is_made_whole(
     assert counts(made) == {"processing": 500}
     stored = unhurried.rows("SELECT custom_id FROM requests ORDER BY id")
     assert [row.custom_id for row in stored] == names
-    assert unhurried.rows("SELECT sum(requests) AS n FROM segments")[0].n == 500
+    segments = unhurried.rows("SELECT sum(requests) AS n, max(requests) AS most FROM segments")
+    assert segments[0].n == 500
+    assert segments[0].most <= SEGMENT_REQUESTS
+    unhurried.limits = AT_ONCE
+    assert counts(end(unhurried, made)) == {"succeeded": 500}
+    assert results(unhurried, made).keys() == {*names}
 
 
 def test_one_whose_requests_all_break_a_rule_ends_at_once(carpool: Carpool) -> None:

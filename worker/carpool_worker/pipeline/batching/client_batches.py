@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-import msgspec
 import sqlalchemy as sa
 from uuid_utils import uuid7
 
 from carpool.contract import Envelope, lane_of
-from carpool.params import is_model
+from carpool.segments import spans
 from carpool_worker import transition_log
 from carpool_worker.batch_bodies.spool import Item
 from carpool_worker.database import now, write
@@ -24,7 +23,7 @@ from carpool_worker.exceptions import KeyReused
 from carpool_worker.models import ClientBatch
 from carpool_worker.pipeline.batching.lanes import Filled
 from carpool_worker.pipeline.batching.placing import place
-from carpool_worker.pipeline.batching.spooled_creates import ParamsChecks, SpooledCreate
+from carpool_worker.pipeline.batching.spooled_creates import ParamsChecks, SpooledCreate, model_of
 from carpool_worker.pipeline.inbox.packs import Pack, assigned, regrouped
 from carpool_worker.policies.accounts import Accounts, account_of
 from carpool_worker.policies.budgets import Budgets, budget_of
@@ -42,9 +41,6 @@ from carpool_worker.units import Milliseconds
 
 RACES = 5
 """Tries to commit a batch, as the id of a segment may be taken."""
-
-UNKNOWN_MODEL = "unknown"
-"""The model of a request whose params name none."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ def _create(
     stored: dict[int, None] = {}  # segments, in order
     for first, items in given.chunks():
         valid, refused = _envelopes(items, first, given.checks, terms, batch)
-        packs = assigned([Pack(some) for some in valid.values()], accounts)
+        packs = assigned([one for some in valid.values() for one in _packs(some)], accounts)
         places = place(connection, packs, limits, at, budgets, 0, filled)
         stored |= dict.fromkeys(one.segment_id for one in places.values())
         stored |= dict.fromkeys(_refuse(connection, refused, at))
@@ -195,7 +191,7 @@ def _envelopes(
         envelope = Envelope(
             id=uuid7().hex,
             client=terms.client,
-            model=_model_of(item.params),
+            model=model_of(item.params),
             params=bytes(item.params),
             headers=dict(terms.headers),
             callback=None,
@@ -215,19 +211,9 @@ def _envelopes(
     return valid, refused
 
 
-class _Named(msgspec.Struct):
-    model: str = UNKNOWN_MODEL
-
-
-_decode_named = msgspec.json.Decoder(_Named).decode
-
-
-def _model_of(params: msgspec.Raw) -> str:
-    try:
-        model = _decode_named(params).model
-    except (msgspec.DecodeError, RecursionError):
-        return UNKNOWN_MODEL
-    return model if is_model(model) else UNKNOWN_MODEL
+def _packs(alike: Sequence[Envelope]) -> list[Pack]:
+    """Return the requests to one model in as many packs as they need segments."""
+    return [Pack(list(alike[span])) for span in spans([len(one.params) for one in alike])]
 
 
 def _refuse(

@@ -6,18 +6,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import msgspec
+
 from carpool.exceptions import InvalidRequest
-from carpool.params import check_encoded
+from carpool.params import check_encoded, is_model
 from carpool_worker.batch_bodies.spool import Item, Spooled, read_part
 
 CHUNK_REQUESTS = 2_000
-CHUNK_BYTES = 8_000_000
+CHUNK_BYTES = 4_000_000
 """Requests that are in memory at a time, and bytes of their params: of one part more, of which none is larger than 16
 MB unless a single request is."""
 
 INVALID = "invalid_request_error"
 FORBIDDEN = "permission_error"
 """The API's types of the errors of requests that are not sent."""
+
+
+UNKNOWN_MODEL = "unknown"
+"""The model of a request whose params name none."""
 
 
 class ParamsChecks:
@@ -65,3 +71,19 @@ class SpooledCreate:
                 first, size, items = first + len(items), 0, []
         if items:
             yield first, items
+
+
+class _Named(msgspec.Struct):
+    model: str = UNKNOWN_MODEL
+
+
+_decode_named = msgspec.json.Decoder(_Named).decode
+
+
+def model_of(params: msgspec.Raw) -> str:
+    """Return the model that params name; UNKNOWN_MODEL if they name none."""
+    try:
+        model = _decode_named(params).model
+    except (msgspec.DecodeError, RecursionError):
+        return UNKNOWN_MODEL
+    return model if is_model(model) else UNKNOWN_MODEL
