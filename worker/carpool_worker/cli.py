@@ -134,7 +134,14 @@ def main() -> None:
     atexit.register(gc.freeze)  # spares the worker a last collection of half a second at its end
     logging.lastResort = FirstRecord()  # services have handlers of their own
     logging.getLogger().setLevel(logging.INFO)
-    app()
+    try:
+        app()
+    except OSError as error:  # of what is printed before any command runs: help, on a full disk
+        from carpool_worker.commands.surroundings import sentence
+
+        if (said := sentence(error)) is None:
+            raise
+        sys.exit(f"carpool: {said}")
 
 
 def _write_what_the_terminal_can_show() -> None:

@@ -36,12 +36,14 @@ UNPREPARED: dict[str, int | None] = {"prepare_threshold": None}
 POOLED = "carpool_pooled"
 
 KEEPALIVE = {
+    "connect_timeout": 10,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-"""libpq's: a PostgreSQL that vanished silently is noticed within a minute. Seconds; the last is in milliseconds."""
+"""libpq's: one that does not answer is given up after ten seconds, and a PostgreSQL that vanished silently is noticed
+within a minute. Seconds; the last is in milliseconds."""
 
 
 class Timeouts(NamedTuple):

@@ -135,12 +135,14 @@ def _begin(
 ) -> tuple[FileRun, Producer]:
     """Return the run, once what its requests have in common is checked, and a producer of its client."""
     from carpool import CarpoolError, Producer
+    from carpool_worker.processes.preflight import check_redis_files
     from carpool_worker.settings import settings
 
     try:
         run = _run(file, name, client, common, metadata)
         found = settings()
         shards, prefix = found.inbox_shards, found.key_prefix
+        check_redis_files()
         return run, Producer(found.redis_url, client=run.client, inbox_shards=shards, key_prefix=prefix)
     except CarpoolError as error:
         raise WorkerError(str(error)) from error

@@ -30,21 +30,23 @@ def worker(
     # it is imported. A task that is stopped this way is run again.
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     from carpool_worker.processes import preflight
-    from carpool_worker.processes.worker import run
 
+    preflight.check_tables()  # first, as a wrong URL is known at once, and Redis may be starting
     preflight.check_redis()
-    preflight.check_tables()
+    from carpool_worker.processes.worker import run  # takes seconds to import
+
     run(queues, concurrency)
 
 
 def beat() -> None:
     """Run the clock that wakes the agents when there is work. It keeps no state; run exactly one."""
-    from carpool_worker.app import app
     from carpool_worker.processes import preflight
+
+    preflight.check_redis()
+    from carpool_worker.app import app  # takes seconds to import
     from carpool_worker.settings import settings
     from carpool_worker.telemetry import logs
 
-    preflight.check_redis()
     # Not through Celery's command line, which takes longer to import than the clock does.
     clock = {
         "scheduler": "carpool_worker.processes.beat:BeatScheduler",

@@ -37,6 +37,9 @@ def unfinished(*states: BatchState) -> sa.ColumnElement[bool]:
 FINISHED = batches.c.finished_at.is_not(None)
 """All others."""
 
+PARTS = batches.c.parent_id.is_not(None)
+"""Batches that were split from another."""
+
 UNTALLIED = batches.c.tallied_at.is_(None)
 """Batches that are not in the totals yet: those that are unfinished, and those that have just finished."""
 
@@ -99,6 +102,7 @@ def _partial(
 _partial("uq_batches_open_lane", OPEN, batches.c.lane, batches.c.shard, unique=True)
 _partial("ix_batches_unfinished", UNFINISHED, batches.c.state)
 _partial("ix_batches_finished", FINISHED, batches.c.finished_at)
+_partial("ix_batches_parent", PARTS, batches.c.parent_id)
 _partial("ix_batches_untallied", UNTALLIED, batches.c.finished_at)
 _partial("ix_batches_marked", MARKED, batches.c.lane, batches.c.ended_at)
 _partial("ix_requests_retryable", RETRYABLE, requests.c.retry_at)

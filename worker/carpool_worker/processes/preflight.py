@@ -5,30 +5,76 @@ Each check imports what it needs itself: beat needs no database, and the simulat
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic, sleep
+from typing import Any
 
 from carpool_worker.exceptions import WorkerError
 
 REDIS_STARTS_WITHIN = 10
 """Seconds to wait for a Redis that is still starting."""
 
+TIMEOUTS = {"socket_connect_timeout": 5, "socket_timeout": 5}
+"""Seconds, of the check alone: something that listens and never answers is no Redis."""
+
+FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+"""Options of the URL that name files."""
+
 
 def check_redis() -> None:
-    """Raise WorkerError unless Redis answers."""
-    from redis.backoff import ConstantBackoff
+    """Raise WorkerError unless Redis answers; one that may be starting gets a while, and the log says so."""
+    from redis.backoff import NoBackoff
+    from redis.exceptions import ConnectionError as RedisAway
     from redis.exceptions import RedisError
+    from redis.exceptions import TimeoutError as RedisSilent
     from redis.retry import Retry
 
     from carpool_worker.settings import settings
+    from carpool_worker.telemetry.logs import get_logger
 
-    each_second = Retry(ConstantBackoff(1), REDIS_STARTS_WITHIN)
+    check_redis_files()
+    at_once: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), **TIMEOUTS}
+    deadline, is_waiting = monotonic() + REDIS_STARTS_WITHIN, False
     try:
-        with settings().redis(retry=each_second) as connection:
-            connection.ping()
+        with settings().redis(**at_once) as connection:
+            while True:
+                try:
+                    connection.ping()
+                except (RedisAway, RedisSilent) as error:
+                    if monotonic() > deadline:
+                        raise
+                    if not is_waiting:
+                        get_logger(__name__).warning("waiting for Redis", error=str(error))
+                    is_waiting = True
+                    sleep(1)
+                else:
+                    return
     except (RedisError, ValueError) as error:
         raise WorkerError(f"Redis can't be used (CARPOOL_REDIS_URL): {error}") from error
+
+
+def check_redis_files() -> None:
+    """Raise WorkerError if Redis' URL names a file of certificates that can't be read: later errors don't name it."""
+    from carpool_worker.settings import settings
+
+    with settings().redis() as connection:
+        given = connection.connection_pool.connection_kwargs
+    for name in FILES:
+        if (path := given.get(name)) and not os.access(path, os.R_OK):
+            raise WorkerError(
+                f"CARPOOL_REDIS_URL names {path} as its {name}, which can't be read: correct it"
+            )
+
+
+def check_key() -> None:
+    """Raise WorkerError if the API key of the environment can't be sent, as with a newline at its end."""
+    from carpool_worker.claude.credentials import DEFAULT, unsendable
+
+    if why := unsendable(DEFAULT):
+        raise WorkerError(why)
 
 
 def check_tables() -> None:

@@ -27,7 +27,7 @@ from carpool_worker.processes.local_stack import (
     prepare,
 )
 from carpool_worker.processes.parent_death import wrapped
-from carpool_worker.processes.preflight import migrate
+from carpool_worker.processes.preflight import check_key, check_redis, migrate
 from carpool_worker.processes.supervision import configuration, programs
 
 READY_WITHIN = 120.0
@@ -50,12 +50,16 @@ def run(data: Path, *, latency: float, concurrency: int, any_port: bool) -> int:
     Raises:
         AlreadyRunning: the data folder is in use.
         FolderUnusable: it can't be made, or not be written.
+        WorkerError: the API key can't be sent, or a Redis or a database that was given can't be used.
     """
     data = data.resolve()
+    check_key()
     with lock(data) as data_lock:
         plan = prepare(data, any_port=any_port)
         os.environ.update(plan.for_programs())
         migrate()
+        if plan.valkey_port is None:
+            check_redis()
         _make_key(plan)
         running = programs(plan, latency=latency, concurrency=concurrency)
         (data / "supervisord.conf").write_text(configuration(plan, running))

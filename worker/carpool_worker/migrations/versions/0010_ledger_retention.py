@@ -1,6 +1,6 @@
 """What it takes to prune the ledger: the segments with requests that have no key, and how far the pruner has come.
 
-And batches by the time when they finished, as `carpool retry` looks for those that did lately.
+And what commands look batches up by: when they finished, and the batch that they are a part of.
 """
 
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ ID = sa.LargeBinary(16).with_variant(postgresql.UUID(), "postgresql")
 INDEXES = {
     "ix_segments_unkeyed": ("segments", ["id"], "requests > keyed"),
     "ix_batches_finished": ("batches", ["finished_at"], "finished_at IS NOT NULL"),
+    "ix_batches_parent": ("batches", ["parent_id"], "parent_id IS NOT NULL"),
 }
 
 

@@ -146,8 +146,9 @@ def erase(connection: sa.Connection, ids: Collection[str]) -> int:
     """
     connection.execute(sa.delete(attempts).where(one_of(connection, attempts.c.request_id, ids)))
     taken = _take_out(connection, ids, _row.state.in_(FINAL_DELIVERY_STATES))
-    theirs = sa.select(requests.c.answer_id).where(one_of(connection, requests.c.id, ids))
-    erring = sa.update(deliveries).where(_row.answer_id.in_(theirs), _row.last_error.is_not(None))
+    theirs = sa.select(requests.c.answer_id).where(one_of(connection, requests.c.id, ids)).distinct()
+    answer_ids = list(connection.scalars(theirs.where(requests.c.answer_id.is_not(None))))
+    erring = sa.update(deliveries).where(_row.answer_id.in_(answer_ids), _row.last_error.is_not(None))
     connection.execute(erring.values(last_error=None))
     return taken
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from carpool_worker import database, transition_log
 from carpool_worker.models.deliveries import REST
-from carpool_worker.models.indexes import DEAD
+from carpool_worker.models.indexes import ASIDE, AVAILABLE, DEAD
 from carpool_worker.models.tables import answers, attempts, deliveries, requests
 from carpool_worker.states import REPLAY, DeliveryState
 from carpool_worker.store.deliveries import coverage, endpoints
@@ -52,8 +52,12 @@ class DeliveryFilter:
         conditions: list[sa.ColumnElement[bool]] = [sa.true()]
         if self.state is DeliveryState.DELIVERED:
             conditions.append(row.delivered > 0)
+        elif self.state is DeliveryState.DISCARDED:
+            conditions += [DEAD, row.state == self.state]
         elif self.state is not None:
-            conditions.append(row.state == self.state)
+            # Few are not delivered: they are found first, whatever the order.
+            few = sa.select(row.answer_id, row.position).where(_INDEXED[self.state], row.state == self.state)
+            conditions.append(sa.tuple_(row.answer_id, row.position).in_(few.correlate(None)))
         if self.client is not None:
             conditions.append(row.client == self.client)
         if self.target is not None:
@@ -73,6 +77,13 @@ class _Place(NamedTuple):
     key: tuple[int, ...]
     position: int
 
+
+_INDEXED = {
+    DeliveryState.AVAILABLE: AVAILABLE,
+    DeliveryState.DELIVERING: ASIDE,
+    DeliveryState.RETRYABLE: ASIDE,
+}
+"""By which partial index rows in each of these states are found."""
 
 _SENDABLE = sa.exists().where(answers.c.id == deliveries.c.answer_id)
 

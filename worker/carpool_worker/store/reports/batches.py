@@ -9,13 +9,13 @@ import sqlalchemy as sa
 
 from carpool.contract import REQUEST_ID
 from carpool_worker.models import Batch
-from carpool_worker.models.indexes import FAILED
+from carpool_worker.models.indexes import FAILED, PARTS
 from carpool_worker.models.tables import batches, requests
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches.witnesses import workspace_in
 from carpool_worker.store.reports import ids
 from carpool_worker.store.reports.status import LONGEST_LIFE
-from carpool_worker.units import Milliseconds
+from carpool_worker.units import HOUR, Milliseconds
 
 
 def page(
@@ -50,6 +50,7 @@ def _conditions(
         yield batches.c.model == model
     if since is not None:
         yield batches.c.opened_at >= since
+        yield batches.c.id >= ids.since(since - HOUR)  # the index; a batch has its id when it is opened
 
 
 def find(connection: sa.Connection, named: str) -> Batch | None:
@@ -63,7 +64,7 @@ def parts(connection: sa.Connection, batch_id: str) -> list[str]:
     """Return the ids of the batches that a rejected one was split into."""
     return list(
         connection.scalars(
-            sa.select(batches.c.id).where(batches.c.parent_id == batch_id).order_by(batches.c.id)
+            sa.select(batches.c.id).where(PARTS, batches.c.parent_id == batch_id).order_by(batches.c.id)
         )
     )
 

@@ -48,15 +48,20 @@ def waiting_of_key(connection: sa.Connection, client: str, key: str) -> int:
 
 def waiting_by_state(connection: sa.Connection, client: str) -> dict[str, int]:
     """Return how many requests of a client wait, by the state of their batch, or as `retryable` or `held`."""
-    joined = requests.join(batches, batches.c.id == requests.c.batch_id)
+    states = dict(connection.execute(sa.select(batches.c.id, batches.c.state).where(UNFINISHED)).all())
+    # Not a join: SQLite would begin with all requests.
+    unfinished = sa.select(batches.c.id).where(UNFINISHED)
     theirs = requests.c.client == client, requests.c.finished_at.is_(None), requests.c.retry_at.is_(None)
-    query = sa.select(batches.c.state, sa.func.count()).select_from(joined).where(*theirs)
-    in_batches = connection.execute(query.where(UNFINISHED).group_by(batches.c.state))
-    found = {str(state): count for state, count in in_batches}
+    counted = sa.select(requests.c.batch_id, sa.func.count()).where(
+        requests.c.batch_id.in_(unfinished), *theirs
+    )
+    found: Counter[str] = Counter()
+    for batch_id, count in connection.execute(counted.group_by(requests.c.batch_id)):
+        found[str(states[batch_id])] += count
     counts = sa.func.count(), sa.func.count(requests.c.held_at)
     retryable = sa.select(*counts).where(RETRYABLE, requests.c.client == client)
     waiting, held = connection.execute(retryable).one()
-    found |= {str(RequestState.RETRYABLE): waiting - held, HELD: held}
+    found.update({str(RequestState.RETRYABLE): waiting - held, HELD: held})
     order = [*map(str, BatchState), str(RequestState.RETRYABLE), HELD]
     return {state: found[state] for state in order if found.get(state)}
 

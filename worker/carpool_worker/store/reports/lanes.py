@@ -12,6 +12,9 @@ from carpool_worker.models.tables import batches, pauses
 from carpool_worker.states import QUEUED_BATCH_STATES, BatchState
 from carpool_worker.store.batches import lane_pauses
 
+NEWEST = 100_000
+"""Batches: of a hundred lanes that have one a minute, those of the last day and a half are among them at least."""
+
 _ROW = batches.c
 _UNFINISHED = (
     sa.select(
@@ -59,7 +62,8 @@ def active(connection: sa.Connection) -> list[LaneCounts]:
 
 
 def is_known(connection: sa.Connection, lane: str) -> bool:
-    """Return whether a lane ever had a batch, or is paused."""
-    batch = sa.select(batches.c.id).where(batches.c.lane == lane).limit(1)
+    """Return whether a lane is paused, or had one of the newest batches (an index by lane would mislead SQLite)."""
+    newest = sa.select(batches.c.id, batches.c.lane).order_by(batches.c.id.desc()).limit(NEWEST).subquery().c
+    batch = sa.select(newest.id).where(newest.lane == lane).limit(1)
     paused = sa.select(pauses.c.lane).where(pauses.c.lane == lane)
     return connection.scalar(batch) is not None or connection.scalar(paused) is not None

@@ -19,6 +19,7 @@ from carpool_worker import database, transition_log
 from carpool_worker.models.indexes import CANCEL_REQUESTED, FINISHED, UNFINISHED
 from carpool_worker.models.tables import answers, batches, params, requests, segments
 from carpool_worker.states import RETRY
+from carpool_worker.store.bulk import one_of
 from carpool_worker.store.client_batches import counts
 from carpool_worker.store.deliveries import coverage
 from carpool_worker.store.requests.erasing import by_segment, erase
@@ -80,7 +81,7 @@ class DiscardedFilter:
         if self.ids is not None:
             conditions.append(among(connection, self.ids))
         else:
-            conditions.append(row.batch_id.in_(self._batches()))
+            conditions.append(one_of(connection, row.batch_id, self._batches(connection)))
         if self.client is not None:
             conditions.append(row.client == self.client)
         if self.since is not None:
@@ -89,16 +90,13 @@ class DiscardedFilter:
             conditions.append(row.finished_at < self.until)
         return conditions
 
-    def _batches(self) -> sa.CompoundSelect[tuple[str]]:
+    def _batches(self, connection: sa.Connection) -> list[str]:
         """Return the batches with requests that may have been discarded lately enough."""
         since = max(self.since or 0, self.kept_since)
         lately = FINISHED, batches.c.finished_at >= since
-        # A UNION, as each part has an index; an OR would read all batches, or all requests.
-        return sa.union_all(
-            sa.select(batches.c.id).where(UNFINISHED),
-            sa.select(batches.c.id).where(*lately),
-            sa.select(sa.literal(UNBATCHED, requests.c.batch_id.type)),
-        )
+        # Two queries, as each has an index; and apart from that for requests, which might begin with all of these.
+        queries = (sa.select(batches.c.id).where(*one) for one in ((UNFINISHED,), lately))
+        return [UNBATCHED, *(id_ for query in queries for id_ in connection.scalars(query))]
 
     def chance(self) -> sa.Case[Any]:
         """Return the Chance of a request, as SQL."""
