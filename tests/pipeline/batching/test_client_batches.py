@@ -68,7 +68,7 @@ def test_a_batch_goes_the_whole_way(carpool: Carpool, simulator: RemoteSimulator
     assert_counts_are_those_of_the_rows(carpool.engine)
 
 
-def test_a_batch_of_many_requests_goes_the_whole_way(carpool: Carpool) -> None:
+def test_valid_and_refused_requests_are_divided_into_segments(carpool: Carpool) -> None:
     # Given more than a segment holds, valid and refused
     given = {f"valid-{n}": request(str(n)) for n in range(450)}
     given |= {f"refused-{n}": request(str(n)) | {"max_tokens": 0} for n in range(250)}
