@@ -92,7 +92,7 @@ def collect_what_was_collected(patch: Patch) -> None:
         found = connection.execute(sa.select(*(row[name] for name in names)).where(row.batch_id == batch_id))
         rows = [one for one in found if one.id in ids]
         shared = segments.terms(connection, {one.segment_id for one in rows})
-        return {one.id: Pending(*one[:-1], shared[one.segment_id]) for one in rows}
+        return {one.id: Pending._make((*one[:-1], shared[one.segment_id], None, None)) for one in rows}
 
     finish = endings.finish
 
