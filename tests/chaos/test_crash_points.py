@@ -34,8 +34,8 @@ def test_the_functions_of_the_costliest_points_exist() -> None:
     assert names
     for name in names:
         module, _, function = name.partition(".")
-        [path] = Path(carpool_worker.__path__[0]).rglob(f"{module}.py")
-        assert f"def {function}(" in path.read_text(), name
+        modules = Path(carpool_worker.__path__[0]).rglob(f"{module}.py")
+        assert any(f"def {function}(" in path.read_text() for path in modules), name
 
 
 def test_only_one_process_dies_at_an_armed_point(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def purge(client: Client = None, request: Request = None, yes: Yes = False) -> N
         raise typer.BadParameter("name either --client or --request")
     from carpool_worker.processes import preflight
 
-    preflight.check_redis()
+    preflight.check_redis(starts_within=0)  # somebody waits for the answer
     preflight.check_tables()
     _print(_purge_client(client, yes) if client is not None else _purge_request(str(request), yes))
 

@@ -102,7 +102,7 @@ def _redis() -> Iterator[redis.Redis]:
     from carpool_worker.processes.preflight import check_redis
     from carpool_worker.settings import settings
 
-    check_redis()
+    check_redis(starts_within=0)  # somebody waits for the answer
     with settings().redis() as server:
         yield server
 

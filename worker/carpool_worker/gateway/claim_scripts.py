@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 
-from carpool_worker.coordination.keys import GATEWAY_ALIVE
-
 LEASE_MILLISECONDS = 30_000
 """A gateway that has not been heard of for so long is dead, and its calls may be adopted."""
 
@@ -26,7 +24,7 @@ MINUTE = 60_000
 CLAIM_SCRIPT = f"""
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local rate_key, held_key, gateways, base, accepted = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local rate_key, held_key, gateways, base, accepted, alive_channel = unpack(KEYS)
 local new, own, digest, marked = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local limit, most_held, client, confirming = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8] == '1'
 
@@ -69,7 +67,7 @@ else
     local key = base .. name
     if not found and redis.call('EXISTS', key) == 1 then
       if name ~= own then
-        local listens = redis.call('PUBSUB', 'NUMSUB', '{GATEWAY_ALIVE}' .. name)[2] > 0
+        local listens = redis.call('PUBSUB', 'NUMSUB', alive_channel .. name)[2] > 0
         if alive[i + 1] + {LEASE_MILLISECONDS} <= now or (not listens and confirming) then found = taken(key)
         elseif not listens then unsure = true end
       end
@@ -93,9 +91,10 @@ if client ~= '' then redis.call('SET', accepted .. id, client, 'EX', {ADOPTABLE_
 return {{'claimed', id, is_new, remaining, math.ceil(due - now)}}
 """
 """KEYS: the key's rate, its held calls, the gateways, the digest's calls (or what is known of the idempotency key's
-request), the prefix of accepted requests. ARGV: a new id, this gateway, the digest of a call with an idempotency key
-(else ''), whether it says that it is a retry, requests a minute and held calls allowed (0: any number), the client if
-it is to be known as the request's (else ''), and whether this is the second time that the call asks.
+request), the prefixes of accepted requests and of gateways' channels. ARGV: a new id, this gateway, the digest of a
+call with an idempotency key (else ''), whether it says that it is a retry, requests a minute and held calls allowed (0:
+any number), the client if it is to be known as the request's (else ''), and whether this is the second time that the
+call asks.
 
 Returns 'claimed', the id, whether it is new, and how many requests are left of the minute until when (milliseconds);
 or 'rate' and the milliseconds to wait, 'held', or 'other': that idempotency key came with another body. 'again': a

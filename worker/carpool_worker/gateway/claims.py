@@ -19,6 +19,7 @@ from carpool.exceptions import RedisUnavailable
 from carpool.packer import Command
 from carpool_worker.coordination.keys import (
     GATEWAY_ACCEPTED,
+    GATEWAY_ALIVE,
     GATEWAY_CALLS,
     GATEWAY_HELD,
     GATEWAY_KEYED,
@@ -138,7 +139,15 @@ class CallClaims:
 
     def _claim_command(self, claimant: Claimant, *, confirming: bool = False) -> Command:
         key = claimant.key
-        keys = (GATEWAY_RATE + key.id, GATEWAY_HELD + key.id, GATEWAYS, _calls(claimant), GATEWAY_ACCEPTED)
+        calls = _calls(claimant)
+        keys = (
+            GATEWAY_RATE + key.id,
+            GATEWAY_HELD + key.id,
+            GATEWAYS,
+            calls,
+            GATEWAY_ACCEPTED,
+            GATEWAY_ALIVE,
+        )
         is_keyed = claimant.idempotency_key is not None
         return (
             *("EVALSHA", CLAIM_SHA, len(keys), *keys),

@@ -91,7 +91,7 @@ class Presence:
             client = connect_async(options.url, options.key_prefix, **SOCKET)
             try:
                 async with client.pubsub() as channel:
-                    await channel.subscribe(GATEWAY_ALIVE + self._gateway.id)
+                    await channel.subscribe(options.key_prefix + GATEWAY_ALIVE + self._gateway.id)
                     while True:
                         await channel.get_message(timeout=LISTEN_SECONDS)
                         self._listening.set()

@@ -24,8 +24,8 @@ FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 """Options of the URL that name files."""
 
 
-def check_redis() -> None:
-    """Raise WorkerError unless Redis answers; one that may be starting gets a while, and the log says so."""
+def check_redis(starts_within: float = REDIS_STARTS_WITHIN) -> None:
+    """Raise WorkerError unless Redis answers; one that is starting gets so many seconds, and the log says so."""
     from redis.backoff import NoBackoff
     from redis.exceptions import ConnectionError as RedisAway
     from redis.exceptions import RedisError
@@ -37,7 +37,7 @@ def check_redis() -> None:
 
     check_redis_files()
     at_once: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), **TIMEOUTS}
-    deadline, is_waiting = monotonic() + REDIS_STARTS_WITHIN, False
+    deadline, is_waiting = monotonic() + starts_within, False
     try:
         with settings().redis(**at_once) as connection:
             while True:
