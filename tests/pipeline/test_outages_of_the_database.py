@@ -30,6 +30,9 @@ Fault = Callable[[sa.Engine], AbstractContextManager[None]]
 
 ROLES = (f"carpool_{number}" for number in itertools.count())
 PROMPT = "PRIVATE PROMPT"
+LOT = 20
+"""Requests at each step."""
+
 SEARCH_FOR_AN_HOUR = DoubtPolicy(submit_timeout=600, settle_interval=3_600)
 
 
@@ -186,7 +189,7 @@ def test_an_outage_at_each_step_loses_nothing_and_runs_nothing_twice(
     steps = (carpool.aggregate, carpool.submit, carpool.poll, carpool.collect, carpool.stage)
     failures = []
     for number, step in enumerate(steps):
-        producer.enqueue_many(request(f"{PROMPT} {number} {n}") for n in range(100))
+        producer.enqueue_many(request(f"{PROMPT} {number} {n}") for n in range(LOT))
 
         # When the database fails for two rounds, and is back for the next step
         with fault(carpool.engine):
@@ -198,10 +201,11 @@ def test_an_outage_at_each_step_loses_nothing_and_runs_nothing_twice(
     assert not any(PROMPT in str(failure) for failure in failures)
 
     # And in the end every request has ended, each run once
-    carpool.until(lambda: rescued(carpool) and carpool.ended(100))
+    requests = LOT * len(steps)
+    carpool.until(lambda: rescued(carpool) and carpool.ended(requests))
     ledger = simulator.ledger()
     assert ledger["ran_twice"] == []
-    assert ledger["billed"] == ledger["distinct_custom_ids"] == 100
+    assert ledger["billed"] == ledger["distinct_custom_ids"] == requests
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
