@@ -43,8 +43,12 @@ class Standing(NamedTuple):
     answer: Answer | None
 
 
-async def check_same_params(gateway: Gateway, claim: Claim, params: bytes) -> None:
-    """Raise GatewayError (422) if an earlier request with this idempotency key had other params."""
+async def is_stored(gateway: Gateway, claim: Claim, params: bytes) -> bool:
+    """Return whether the tables have the request of a claim with an idempotency key.
+
+    Raises:
+        GatewayError: 422, it had other params.
+    """
 
     def stored(connection: sa.Connection) -> bytes | None:
         return rows.known(connection, [claim.id]).get(claim.id)
@@ -55,6 +59,7 @@ async def check_same_params(gateway: Gateway, claim: Claim, params: bytes) -> No
         raise GatewayError(
             422, "Idempotency-Key: this key was used with another request.", should_retry=False
         )
+    return digest is not None
 
 
 def accepted(call: Call, request_id: str, headers: Mapping[str, str], state: str = QUEUED) -> web.Response:

@@ -21,7 +21,7 @@ from carpool_worker.gateway.answering import (
 )
 from carpool_worker.gateway.calls import Call
 from carpool_worker.gateway.claims import Claim
-from carpool_worker.gateway.followed import accepted, check_same_params
+from carpool_worker.gateway.followed import accepted, is_stored
 from carpool_worker.gateway.wishes import Manner, MessageCall, read_call
 from carpool_worker.money.estimates import estimate
 
@@ -69,11 +69,15 @@ async def _enqueue(call: Call, wanted: MessageCall) -> Claim:
     # The id is claimed first, then the request is always appended under it: the tables have each id once.
     gateway = call.gateway
     claim = await gateway.claims.claim(wanted.claimant)
+    try:
+        if claim.is_keyed and claim.is_new and await is_stored(gateway, claim, wanted.request.params):
+            claim = claim._replace(is_new=False)  # Redis has forgotten it
+    except BaseException:
+        gateway.claims.orphaned(claim)
+        raise
     if claim.is_new:
         await _check_limits(call, claim, wanted.request)
     try:
-        if claim.is_keyed and claim.is_new:
-            await check_same_params(gateway, claim, wanted.request.params)
         request = replace(wanted.request, id=bytes.fromhex(claim.id))
         await gateway.redis.appends.append(request)
     except BaseException:
