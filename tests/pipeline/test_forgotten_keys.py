@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import Carpool, request
 from tests.fixtures.queries import rows
-from tests.fixtures.retention import DELIVER_ALL, days_ago, given_delivery, given_segment, row
+from tests.fixtures.retention import DELIVER_ALL, OF_A_REQUEST, days_ago, given_delivery, given_segment, row
 from tests.fixtures.segments import insert_answers
 
 from carpool import Producer, Webhook
@@ -59,17 +59,7 @@ def test_a_key_is_forgotten_with_all_about_its_request(engine: sa.Engine) -> Non
 
     # Then
     assert dropped["requests"] == 1
-    about = (
-        "requests",
-        "segments",
-        "params",
-        "answers",
-        "deliveries",
-        "delivery_attempts",
-        "tags",
-        "cancellations",
-    )
-    assert {table: stored(engine, table) for table in about} == dict.fromkeys(about, 0)
+    assert {table: stored(engine, table) for table in OF_A_REQUEST} == dict.fromkeys(OF_A_REQUEST, 0)
 
 
 def test_without_the_setting_it_is_kept_forever(engine: sa.Engine) -> None:

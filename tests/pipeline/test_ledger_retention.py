@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.queries import rows
-from tests.fixtures.retention import days_ago, given_delivery, given_segment, row
+from tests.fixtures.retention import OF_A_REQUEST, days_ago, given_delivery, given_segment, row
 from tests.fixtures.segments import insert_answers
 
 from carpool.contract import mint_id
@@ -79,17 +79,7 @@ def test_a_request_goes_with_all_about_it(engine: sa.Engine) -> None:
 
     # Then
     assert (dropped["requests"], dropped["batches"]) == (1, 1)
-    about = (
-        "requests",
-        "segments",
-        "params",
-        "answers",
-        "deliveries",
-        "delivery_attempts",
-        "tags",
-        "cancellations",
-        "batches",
-    )
+    about = (*OF_A_REQUEST, "batches")
     assert {table: stored(engine, table) for table in about} == dict.fromkeys(about, 0)
 
 
