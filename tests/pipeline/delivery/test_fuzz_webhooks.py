@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -134,7 +135,7 @@ class Garbled:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            with connection:
+            with connection, contextlib.suppress(OSError):  # a courier that has read enough hangs up
                 connection.settimeout(5)
                 _read_request(connection)
                 connection.sendall(self.answer)
@@ -143,11 +144,18 @@ class Garbled:
 def _read_request(connection: socket.socket) -> None:
     received = b""
     while b"\r\n\r\n" not in received:
-        received += connection.recv(65_536)
+        received += _more(connection)
     head, _, body = received.partition(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
     while len(body) < length:
-        body += connection.recv(65_536)
+        body += _more(connection)
+
+
+def _more(connection: socket.socket) -> bytes:
+    """Raises ConnectionError where the other side has hung up."""
+    if not (received := connection.recv(65_536)):
+        raise ConnectionError
+    return received
 
 
 @pytest.fixture
