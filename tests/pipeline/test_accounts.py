@@ -21,6 +21,7 @@ from carpool_worker.claude.client import Claude
 from carpool_worker.claude.credentials import Credentials
 from carpool_worker.coordination import connections
 from carpool_worker.database import now, read
+from carpool_worker.exceptions import ClaudeError
 from carpool_worker.pipeline.collection import collector, poller, recognition
 from carpool_worker.pipeline.submission.admission import admitted
 from carpool_worker.policies.accounts import Account
@@ -192,6 +193,54 @@ def test_a_process_has_a_client_for_each_key_and_posts_with_the_one_in_use(
     assert connections.claude("research") is connections.claude("research")
     assert connections.claude().credentials.account is None
     assert "not in the settings" in str(connections.claude("gone").credentials.unusable)
+
+
+@pytest.fixture
+def fresh_connections() -> Iterator[None]:
+    """The connections of this process are opened anew, and closed after the test."""
+    caches = (connections.server, connections._claude)
+    for one in caches:
+        one.cache_clear()
+    yield
+    connections.server().close()
+    for one in caches:
+        one.cache_clear()
+
+
+@pytest.mark.usefixtures("command_line_without_database", "claudes", "simulator", "fresh_connections")
+def test_the_rate_limit_of_one_account_holds_no_other_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given three accounts, of which one has used up its calls, as an answer to it said
+    accounts = {name: {"api_key": "env:OTHER_KEY", "clients": [name]} for name in ("labs", "shop")}
+    monkeypatch.setenv("CARPOOL_ACCOUNTS", json.dumps(accounts))
+    monkeypatch.setenv("OTHER_KEY", "sk-other")
+    settings.settings.cache_clear()
+    names = (None, "labs", "shop")
+    used_up = {
+        "anthropic-ratelimit-requests-limit": "50",
+        "anthropic-ratelimit-requests-remaining": "0",
+        "retry-after": "30",
+    }
+
+    def held_back() -> set[str | None]:
+        return {name for name in names if _is_held_back(connections.claude(name))}
+
+    for name in names:
+        limit = connections.claude(name)._rate_limit
+        assert limit
+        limit.learn(429, used_up)
+
+        # Then it alone is not asked
+        assert held_back() == {name}
+        connections.server().flushdb()
+    assert held_back() == set()
+
+
+def _is_held_back(claude: Claude) -> bool:
+    try:
+        claude.newest({}, 1)
+    except ClaudeError as error:
+        return "not asked" in str(error)
+    return False
 
 
 @pytest.mark.usefixtures("command_line")

@@ -108,7 +108,8 @@ def test_an_error_is_unwrapped(engine: sa.Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [b"null", b'"overloaded"', b'{"error":null}', b'{"error":"overloaded"}', b"[]"]
+    "error",
+    [b"null", b'"overloaded"', b'{"error":null}', b'{"error":"overloaded"}', b"[]", b"{}", b'""', b"7"],
 )
 def test_an_error_of_a_strange_shape_blocks_nothing(engine: sa.Engine, error: bytes) -> None:
     # Given
@@ -120,7 +121,9 @@ def test_an_error_of_a_strange_shape_blocks_nothing(engine: sa.Engine, error: by
 
     # Then
     assert result.outcome == "errored"
-    assert result.error is None or result.error.type == "unknown"
+    assert result.error
+    assert result.error.type
+    assert result.error.message
 
 
 def test_expired_requests_have_neither_message_nor_cost_but_an_error_that_says_so(engine: sa.Engine) -> None:

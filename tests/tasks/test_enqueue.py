@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 from tests.fixtures.agents import Carpool, request
+from tests.fixtures.command_line import succeeded
 from tests.fixtures.flower_events import listening
 from tests.fixtures.inbox import waiting_in
 from tests.fixtures.logs import logged
@@ -20,6 +22,7 @@ from carpool.contract import Envelope, to_json
 from carpool.exceptions import InvalidRequest, InvalidSetting
 from carpool_worker.flower import events as flower_events
 from carpool_worker.settings import read_settings
+from carpool_worker.simulator import RemoteSimulator, Script
 from carpool_worker.tasks import enqueue
 
 Events = Callable[[int], list[dict[str, Any]]]
@@ -140,6 +143,53 @@ def test_a_batch_is_shown_from_its_opening_to_its_end_and_its_contents_never(
     assert shown[0]["args"].startswith("3 requests, ")
     assert shown[3]["result"].startswith("3 succeeded · ")
     assert "SECRET" not in str(shown)
+
+
+def test_why_requests_failed_is_shown_in_flower_by_command_and_in_the_log_without_a_word_of_them(
+    app: celery.Celery,
+    events: Events,
+    carpool: Carpool,
+    producer: Any,
+    simulator: RemoteSimulator,
+    command_line: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # Given a batch of which some requests fail with errors that quote them, and one expires
+    caplog.set_level(logging.INFO)
+    kinds = {"wrong": "invalid_request_error", "odd": "teapot_error"}
+    simulator.script(
+        *(
+            Script(contains=word, outcome="errored", error_type=kind, message=f"SECRET {word} is wrong")
+            for word, kind in kinds.items()
+        ),
+        Script(contains="late", outcome="expired"),
+    )
+    ids = {word: producer.enqueue(request(f"SECRET {word}")) for word in ("wrong", "odd", "late", "fine")}
+    carpool.aggregate()
+    carpool.change("UPDATE requests SET attempt = 3")  # the last one, so that none is tried again
+    carpool.submit()
+    carpool.until_polled("ended")
+    carpool.collect()
+
+    # When
+    flower_events.publish(app, carpool.engine, batch_ids(carpool.engine))
+
+    # Then
+    [shown] = events(1)
+    assert "failed: " in shown["result"]
+    for kind in kinds.values():
+        assert f"1 {kind}" in shown["result"]
+    said = {
+        word: succeeded("requests", "show", id_) + succeeded("requests", "show", id_, "--json")
+        for word, id_ in ids.items()
+    }
+    for word, kind in kinds.items():
+        assert kind in said[word]
+    assert "expired" in said["late"]
+    listed = succeeded("requests", "--state", "discarded")
+    assert all(kind in listed for kind in kinds.values())
+    assert kinds["odd"] in caplog.text
+    assert "SECRET" not in str(shown) + str(said) + listed + caplog.text
 
 
 def test_a_broker_that_is_away_stops_no_work(engine: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:

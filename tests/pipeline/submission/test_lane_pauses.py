@@ -25,6 +25,8 @@ TROUBLES = {
     "400 of the account": Fault(operation="create", kind="error", status=400, message=NO_CREDIT),
     "spend cap": Fault(operation="create", kind="error", status=429, error_code=SPEND_LIMIT_REACHED),
     "401 before the post": Fault(operation="list", kind="error", status=401),
+    "a relay without a list": Fault(operation="list", kind="error", status=404),
+    "a relay that lets nobody list": Fault(operation="list", kind="error", status=405),
 }
 
 

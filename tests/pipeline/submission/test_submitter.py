@@ -153,6 +153,7 @@ def test_of_submitters_at_once_one_posts(
         (Fault(operation="create", kind="error", status=429, retry_after=90_000), 3_600, 3_600),
         (Fault(operation="create", kind="error", status=529), 4, 6),
         (Fault(operation="list", kind="error", status=500), 4, 6),
+        (Fault(operation="list", kind="error", status=501), 4, 6),
     ],
     ids=lambda value: f"{value.operation}-{value.status}" if isinstance(value, Fault) else str(value),
 )
@@ -175,6 +176,28 @@ def test_a_refused_batch_is_sealed_and_waits_as_long_as_it_should(
     assert str(fault.status) in batch(carpool).last_error
     assert before + at_least * 1_000 <= batch(carpool).due_at <= now() + at_most * 1_000
     assert carpool.submit_batch(batch_id) is None
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+def test_where_the_list_is_a_page_of_html_nothing_is_posted_and_it_says_so(
+    carpool: Carpool, producer: Producer, simulator: RemoteSimulator, requests: int
+) -> None:
+    batch_id = given_a_sealed_batch(carpool, producer, requests)
+    simulator.arm(Fault(operation="list", kind="page", times=2))
+
+    # When it is tried, even twice, Then it waits, and nothing was made
+    for _ in range(2):
+        carpool.forget_waiting()
+        submitted = carpool.submit_batch(batch_id)
+        assert submitted
+        assert (submitted.state, batch(carpool).in_doubt_at) == ("sealed", None)
+        assert "no list" in batch(carpool).last_error
+        assert batch(carpool).due_at > now()
+    assert simulator.ledger()["batches"] == 0
+
+    # When the list is one again, Then it goes
+    carpool.until(lambda: carpool.ended(requests))
+    assert simulator.ledger()["ran_twice"] == []
 
 
 @pytest.mark.parametrize("kind", ["lost", "dropped", "error_after", "error"])

@@ -25,7 +25,7 @@ from carpool_worker.claude.fence import Fence
 from carpool_worker.claude.rate_limit import RateLimit
 from carpool_worker.claude.result_lines import result_lines
 from carpool_worker.claude.sockets import hooks
-from carpool_worker.claude.translation import translated
+from carpool_worker.claude.translation import STATUS, translated
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError
 from carpool_worker.policies import in_doubt
 from carpool_worker.units import Milliseconds
@@ -141,8 +141,11 @@ class Claude:
         self, headers: Mapping[str, str], limit: int, after_id: str | None = None
     ) -> tuple[list[RemoteBatch], bool]:
         after = anthropic.omit if after_id is None else after_id
-        page = self._client.messages.batches.list(limit=limit, after_id=after, extra_headers=headers)
-        listed = getattr(page, "data", None)  # of an answer that is not JSON the SDK returns the text
+        try:
+            page = self._client.messages.batches.list(limit=limit, after_id=after, extra_headers=headers)
+            listed: Any = page.data
+        except AttributeError:  # of an answer that is not JSON the SDK takes the text for a page
+            listed = None
         if not isinstance(listed, list):
             raise ClaudeError("the answer to the list of batches is no list", certain=False)
         return [read_batch(batch) for batch in listed], bool(page.has_more)
@@ -206,6 +209,7 @@ class Claude:
             yield
 
     def _learn(self, response: httpx2.Response) -> None:
+        response.request.extensions[STATUS] = response.status_code
         answered_at = times.answered_at(response.headers)
         self.answered_at = times.milliseconds(answered_at) if answered_at else None
         self.refused = response.status_code in REFUSED_STATUSES

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,9 +41,13 @@ MALFORMED = (
     TimeoutError,
     anthropic.APIResponseValidationError,
     ValueError,
+    RecursionError,  # of JSON that is nested deeper than can be read
     AttributeError,  # of an answer that is not JSON the SDK returns the text
 )
 """What is raised for an answer that is cut short or unreadable."""
+
+STATUS = "carpool.status"
+"""Among the extensions of a request: the status of its answer, known before the body is read (see Claude._learn)."""
 
 
 @contextmanager
@@ -57,7 +62,7 @@ def translated() -> Iterator[None]:
             raise error.__cause__ from None
         raise _no_answer(error.__cause__ or error) from error
     except MALFORMED as error:
-        raise ClaudeError(f"no whole answer: {type(error).__name__}", certain=False) from error
+        raise _unreadable("no whole answer", _flaw(error), error) from error
     except (anthropic.AnthropicError, TypeError) as error:  # TypeError: there is no key
         raise ClaudeError(f"the SDK refused to send: {error}", status=401, certain=False) from error
 
@@ -66,7 +71,33 @@ def _no_answer(cause: BaseException) -> ClaudeError:
     reason = type(cause).__name__
     if NOT_TRUSTED in str(cause):
         reason = "its certificate is not trusted"
-    return ClaudeError(f"no answer: {reason}", certain=isinstance(cause, NEVER_SENT))
+    if isinstance(cause, NEVER_SENT):
+        return ClaudeError(f"no answer: {reason}")
+    return _unreadable("no answer", reason, cause)
+
+
+def _unreadable(what: str, reason: str, cause: BaseException) -> ClaudeError:
+    """Return the error of an answer of which no more than a status was read: a refusal stays one, whatever its body."""
+    status = _status(cause)
+    if status is None or status < HTTPStatus.MULTIPLE_CHOICES:
+        return ClaudeError(f"{what}: {reason}", certain=False)
+    certain = status in CERTAIN_STATUSES
+    return ClaudeError(f"{status}, unreadable: {reason}", status=status, certain=certain)
+
+
+def _flaw(error: BaseException) -> str:
+    return (
+        type(error).__name__
+        if isinstance(error, httpx2.HTTPError | TimeoutError)
+        else "it is no JSON of the API"
+    )
+
+
+def _status(cause: BaseException) -> int | None:
+    with suppress(AttributeError, RuntimeError):  # RuntimeError: httpx2 raised it outside of any request
+        status: int | None = cause.request.extensions.get(STATUS)  # type: ignore[attr-defined]
+        return status
+    return None
 
 
 def _from_status(error: anthropic.APIStatusError) -> ClaudeError:
@@ -87,10 +118,16 @@ def _from_status(error: anthropic.APIStatusError) -> ClaudeError:
 
 def _said(error: anthropic.APIStatusError) -> str:
     if error.response.has_redirect_location:
-        target = urlsplit(error.response.headers["location"])
-        moved = f"{target.scheme}://{target.hostname}" if target.hostname else "another path"
-        return f"the API has moved to {moved}: not followed"
+        return f"the API has moved to {_moved_to(error.response.headers['location'])}: not followed"
     return str(error.response.reason_phrase)
+
+
+def _moved_to(location: str) -> str:
+    try:
+        target = urlsplit(location)
+    except ValueError:
+        return "what is no URL"
+    return f"{target.scheme}://{target.hostname}" if target.hostname else "another path"
 
 
 def _error_code(body: Mapping[str, Any]) -> str | None:
