@@ -37,12 +37,16 @@ class GroupedAppend:
 
         Raises QueueFull, RedisUnavailable or NotDurable; `unknown` holds the request's id where Redis may have it.
         """
+        await self.begin(request)
+
+    def begin(self, request: CheckedRequest) -> asyncio.Future[None]:
+        """Do the same, and return the future that tells how it ended."""
         loop = asyncio.get_running_loop()
         one = _Waiting(request, loop.create_future())
         self._waiting.append(one)
         if self._sender is None or self._sender.done():
             self._sender = loop.create_task(self._send_all())
-        await one.appended
+        return one.appended
 
     async def _send_all(self) -> None:
         while self._waiting:

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
-from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from tests.fixtures.agents import request
 from tests.fixtures.gateway import RunGateway, WorkingCarpool, new_key
@@ -21,9 +20,11 @@ from tests.fixtures.gateway_calls import Reply, begun, call, get, post
 from tests.fixtures.waiting import until
 
 from carpool_worker.gateway import bodies, connections, messages
+from carpool_worker.gateway.calls import Call
 from carpool_worker.gateway.forwarded import PREFIX, public_url
-from carpool_worker.gateway.state import GATEWAY, Gateway
+from carpool_worker.gateway.state import Gateway
 from carpool_worker.operations import keys
+from carpool_worker.policies.keys import GatewayKey
 from carpool_worker.settings import Settings, read_settings
 
 BODY = json.dumps(request()).encode()
@@ -354,12 +355,11 @@ def test_only_listed_proxies_say_under_which_url_the_gateway_is_known(
         def __init__(self, settings: Settings) -> None:
             self.settings = settings
 
-    app = web.Application()
-    app[GATEWAY] = cast(Gateway, Known(read_settings(**settings)))
-    asked = make_mocked_request("GET", "/", {"Host": "here"} | headers, app=app).clone(remote="127.0.0.1")
+    asked = make_mocked_request("GET", "/", {"Host": "here"} | headers).clone(remote="127.0.0.1")
     asked[PREFIX] = "/claude"
+    gateway = cast(Gateway, Known(read_settings(**settings)))
 
-    assert public_url(asked) == f"{expected}/claude"
+    assert public_url(Call(asked, cast(GatewayKey, None), gateway)) == f"{expected}/claude"
 
 
 def test_a_caller_that_leaves_in_the_middle_of_its_body_leaves_nothing(

@@ -15,7 +15,7 @@ from carpool_worker.gateway.errors import GatewayError
 from carpool_worker.gateway.events import PING, error_event, events_of
 from carpool_worker.gateway.outcomes import error_of, message_of, money_headers
 from carpool_worker.gateway.replies import Waiting
-from carpool_worker.gateway.request_id import REQUEST_ID
+from carpool_worker.gateway.request_id import REQUEST_ID, begin_answer
 
 SPACE = b" "
 """JSON may begin with it (RFC 8259, section 2), so it keeps the connection alive and changes nothing."""
@@ -53,11 +53,10 @@ async def within(waiting: Waiting, seconds: float) -> Answer | None:
     return waiting.result() if done else None
 
 
-async def send(request: web.Request, response: web.Response) -> web.Response:
+async def send(call: Call, response: web.Response) -> None:
     """Hand a whole answer to the network; raises ConnectionError if the caller has gone."""
-    await response.prepare(request)
+    await begin_answer(call.request, response)
     await response.write_eof()
-    return response
 
 
 def whole(call: Call, claim: Claim, answer: Answer) -> web.Response:
@@ -86,7 +85,7 @@ async def after_spaces(call: Call, claim: Claim, waiting: Waiting) -> web.Stream
     """
     response = web.StreamResponse(headers=claim_headers(call, claim))
     response.content_type = JSON
-    await response.prepare(call.request)
+    await begin_answer(call.request, response)
     answer = await _keeping_alive(call, response, waiting, SPACE)
     message = message_of(answer) if answer else None
     if message is None:
@@ -101,7 +100,7 @@ async def after_spaces(call: Call, claim: Claim, waiting: Waiting) -> web.Stream
 async def as_events(call: Call, claim: Claim, waiting: Waiting) -> web.StreamResponse:
     """Answer with pings and then the events of the Message, or an `error` event."""
     response = web.StreamResponse(headers={**claim_headers(call, claim), **STREAM_HEADERS})
-    await response.prepare(call.request)
+    await begin_answer(call.request, response)
     answer = await _keeping_alive(call, response, waiting, PING)
     if answer is None:
         await call.gateway.claims.given_up(claim)

@@ -17,7 +17,7 @@ from carpool_worker.gateway.errors import GatewayError, as_gateway_error
 from carpool_worker.gateway.forwarded import PREFIX
 from carpool_worker.gateway.origins import origin_headers, preflight
 from carpool_worker.gateway.presence import Presence
-from carpool_worker.gateway.request_id import REQUEST_ID, new_request_id
+from carpool_worker.gateway.request_id import COMMON, REQUEST_ID, SERVER, new_request_id
 from carpool_worker.gateway.routes import OPEN, ROUTES
 from carpool_worker.gateway.state import GATEWAY, Gateway
 from carpool_worker.policies.keys import Scope
@@ -26,32 +26,64 @@ from carpool_worker.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Awaited = Awaitable[web.StreamResponse]
+
+Answer = Callable[[web.Request], Awaited]
+
+
+class DirectRoutes:
+    """Answers the calls that come most without aiohttp's router and middlewares, and passes the others on to these."""
+
+    def __init__(self, app: web.Application, others: Callable[[web.BaseRequest], Awaited]) -> None:
+        self._gateway = app[GATEWAY]
+        self._others = others
+        self._answers: dict[str, tuple[str, Answer]] = {}  # with their prefixes, by path
+        for prefix in ("", *self._gateway.settings.gateway_prefixes):
+            for route in ROUTES:
+                if route.is_direct:
+                    answer = _with_key(self._gateway, route.answer, route.scope)
+                    self._answers[prefix + route.path] = prefix, answer
+
+    def __call__(self, request: web.BaseRequest) -> Awaited:
+        """Return what becomes the call's answer."""
+        found = self._answers.get(request.raw_path.partition("?")[0]) if request.method == "POST" else None
+        if found is None or "expect" in request.headers or not isinstance(request, web.Request):
+            return self._others(request)
+        request[PREFIX], answer = found
+        return answer_all(self._gateway, request, answer)
 
 
 def create_app(settings: Settings, engine: sa.Engine) -> web.Application:
     """Return the application; it opens its connections when it starts, and closes them when it is cleaned up."""
-    app = web.Application(middlewares=[answer_all])
-    app[GATEWAY] = Gateway(settings, engine)
-    app.on_response_prepare.append(_add_headers)
+    gateway = Gateway(settings, engine)
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await answer_all(gateway, request, handler)
+
+    app = web.Application(middlewares=[answer])
+    app[GATEWAY] = gateway
     app.cleanup_ctx.append(_run)
     for prefix in ("", *settings.gateway_prefixes):
         for route in ROUTES:
-            _add(app, route.method, prefix, route.path, _with_key(route.answer, route.scope))
+            _add(app, route.method, prefix, route.path, _with_key(gateway, route.answer, route.scope))
         for open_route in OPEN:
             _add(app, open_route.method, prefix, open_route.path, open_route.answer)
     return app
 
 
-@web.middleware
-async def answer_all(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def answer_all(gateway: Gateway, request: web.Request, answer: Answer) -> web.StreamResponse:
     """Give a call its id, and whatever happens in it an answer."""
-    request[REQUEST_ID] = new_request_id()
-    connection, gateway = request.protocol, request.app[GATEWAY]
+    request_id = request[REQUEST_ID] = new_request_id()
+    origins = gateway.settings.gateway_origins
+    request[COMMON] = {"request-id": request_id, "server": SERVER}
+    if origins:
+        request[COMMON].update(origin_headers(request, origins))
+    connection = request.protocol
     if isinstance(connection, GatewayConnection):
         connection.begin_call()
     try:
-        response = preflight(request) or await handler(request)
+        response = preflight(request, origins) or await answer(request)
     except ConnectionError:
         return web.Response()  # to a caller that has gone
     except Exception as error:
@@ -60,6 +92,8 @@ async def answer_all(request: web.Request, handler: Handler) -> web.StreamRespon
         if isinstance(connection, GatewayConnection):
             connection.end_call()
     gateway.answered[response.status] += 1
+    if not response.prepared:
+        response.headers.update(request[COMMON])
     return response
 
 
@@ -74,18 +108,13 @@ def _refusal(request: web.Request, error: Exception) -> web.Response:
     return refusal.response(request[REQUEST_ID])
 
 
-async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["request-id"] = request[REQUEST_ID]
-    response.headers.update(origin_headers(request))
-
-
 async def _run(app: web.Application) -> AsyncIterator[None]:
     gateway = app[GATEWAY]
     presence = Presence(gateway)
     gateway.replies.start()
     await presence.start()
     yield
-    await gateway.claims.settle()
+    await gateway.commands.all_replied()
     await gateway.replies.close()
     await presence.close()
     await gateway.keys.close()
@@ -104,9 +133,8 @@ def _add(app: web.Application, method: str, prefix: str, path: str, answer: Answ
         app.router.add_route(method, prefix + path, handler)
 
 
-def _with_key(answer: Answering, scope: Scope | None) -> Answer:
+def _with_key(gateway: Gateway, answer: Answering, scope: Scope | None) -> Answer:
     async def with_key(request: web.Request) -> web.StreamResponse:
-        gateway = request.app[GATEWAY]
         key = await authenticate(gateway, request, scope)
         return await answer(Call(request, key, gateway))
 

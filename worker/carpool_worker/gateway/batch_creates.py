@@ -66,7 +66,7 @@ def _terms(call: Call) -> BatchTerms:
         idempotency_key=read_idempotency_key(call),
         gateway_key=call.key.name,
         callback=checked.callback.decode() if checked.callback else None,
-        origin=public_url(call.request),
+        origin=public_url(call),
         priority=checked.priority,
     )
 

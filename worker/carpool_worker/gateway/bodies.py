@@ -27,6 +27,8 @@ async def read_body(request: web.Request, limit: int = MAX_MESSAGE_BYTES) -> byt
     Raises:
         GatewayError: 413 if it has more than `limit` bytes, 408 if it comes too slowly, 400 if it can't be unpacked.
     """
+    if request.content.is_eof():  # it came with the headers, as a short one does
+        return _read_all(request, limit)
     body = bytearray()
     async for chunk in chunks(request, limit):
         body += chunk
@@ -46,7 +48,7 @@ async def chunks(request: web.Request, limit: int) -> AsyncIterator[bytes]:
         except TimeoutError:
             raise GatewayError(408, "The request body arrived too slowly.", headers=CLOSING) from None
         except (web.RequestPayloadError, zlib.error) as error:
-            raise GatewayError(400, f"The request body can't be read: {error}", headers=CLOSING) from None
+            raise _unreadable(error) from None
         if not chunk:
             return
         total += len(chunk)
@@ -55,6 +57,19 @@ async def chunks(request: web.Request, limit: int) -> AsyncIterator[bytes]:
         if total >= least:
             due, least = loop.time() + UPLOAD_SECONDS, total + UPLOAD_BYTES
         yield chunk
+
+
+def _read_all(request: web.Request, limit: int) -> bytes:
+    if max(request.content_length or 0, request.content.total_bytes) > limit:
+        raise too_large(limit)
+    try:
+        return request.content.read_nowait()
+    except (web.RequestPayloadError, zlib.error) as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> GatewayError:
+    return GatewayError(400, f"The request body can't be read: {error}", headers=CLOSING)
 
 
 def too_large(limit: int) -> GatewayError:

@@ -9,27 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
-import uuid_utils
-
 from carpool.answers import rfc3339
-from carpool.contract import mint_id
 from carpool.exceptions import RedisUnavailable
-from carpool.packer import Command
-from carpool_worker.coordination.keys import (
-    GATEWAY_ACCEPTED,
-    GATEWAY_ALIVE,
-    GATEWAY_CALLS,
-    GATEWAY_HELD,
-    GATEWAY_KEYED,
-    GATEWAY_RATE,
-    GATEWAYS,
-)
+from carpool_worker.coordination.keys import GATEWAY_CALLS, GATEWAY_KEYED
 from carpool_worker.database import now
-from carpool_worker.gateway.claim_scripts import CLAIM_SCRIPT, END_SCRIPT, sha_of
+from carpool_worker.gateway.claim_scripts import CLAIM_KEYS, CLAIM_SCRIPT, END_KEYS, END_SCRIPT
 from carpool_worker.gateway.errors import FULL_RETRY_AFTER, GatewayError
-from carpool_worker.gateway.gathering import GatheredCommands
+from carpool_worker.gateway.gathering import GatheredCommands, SharedScript
 from carpool_worker.policies.keys import GatewayKey
 from carpool_worker.telemetry.logs import get_logger
 
@@ -38,15 +28,14 @@ log = get_logger(__name__)
 AGAIN_SECONDS = 1.0
 """How long a gateway has to be back at Redis before it counts as dead."""
 
-CLAIM_SHA, END_SHA = sha_of(CLAIM_SCRIPT), sha_of(END_SCRIPT)
-
 
 class Claimant(NamedTuple):
     """What is claimed for: the key, and what tells this call from others of its client."""
 
+    id: str  # of the request, if it is a new one
     key: GatewayKey
-    identity: bytes  # what equal calls have in common
-    idempotency_key: str | None
+    digest: str  # of what equal calls have in common
+    is_keyed: bool  # the id was made from an idempotency key
     is_retry: bool  # it says so itself
     is_followed: bool  # its client will ask for the request by its id
 
@@ -56,12 +45,16 @@ class Claim(NamedTuple):
 
     id: str
     is_new: bool
-    calls: str  # the Redis key
-    key_id: str
+    digest: str
     is_keyed: bool
-    is_counted: bool
+    counted_for: str  # the id of the key that has one more held call; "": it may hold any number
     remaining: int  # of the key's requests a minute; -1: it has no limit
     reset_seconds: float
+
+
+OnClaim = Callable[[Claim | Exception], None]
+"""Is called with a claim; or with GatewayError (429, the key has used up its minute, or holds as many calls as it may;
+422, its idempotency key came with another body) or RedisUnavailable."""
 
 
 class CallClaims:
@@ -69,31 +62,13 @@ class CallClaims:
 
     def __init__(self, commands: GatheredCommands, gateway_id: str) -> None:
         self._commands = commands
-        self._gateway_id = gateway_id
-        self._ending: set[asyncio.Task[None]] = set()
+        self._claim_script = SharedScript(CLAIM_SCRIPT, CLAIM_KEYS, [gateway_id])
+        self._end_script = SharedScript(END_SCRIPT, END_KEYS, [gateway_id])
         self._is_failing = False
 
-    async def claim(self, claimant: Claimant) -> Claim:
-        """Return the request that a call stands for: a new one, or the one that an earlier call left behind.
-
-        Raises:
-            GatewayError: 429, the key has used up its minute, or holds as many calls as it may; 422, its idempotency
-                key came with another body.
-            RedisUnavailable.
-        """
-        reply = await self._commands.run(self._claim_command(claimant))
-        if reply[0] == b"again":
-            await asyncio.sleep(AGAIN_SECONDS)
-            reply = await self._commands.run(self._claim_command(claimant, confirming=True))
-        if reply[0] != b"claimed":
-            raise _refusal(claimant.key, reply)
-        _, id_, is_new, remaining, reset = reply
-        key = claimant.key
-        is_keyed, is_counted = claimant.idempotency_key is not None, key.most_held is not None
-        calls = _calls(claimant)
-        return Claim(
-            id_.decode(), bool(is_new), calls, key.id, is_keyed, is_counted, int(remaining), reset / 1_000
-        )
+    def claim(self, claimant: Claimant, on_claim: OnClaim) -> None:
+        """Claim the request that a call stands for: a new one, or the one that an earlier call left behind."""
+        self._claim(claimant, on_claim, is_second=False)
 
     def answered(self, claim: Claim) -> None:
         """End a claim whose answer was handed to the network."""
@@ -109,57 +84,72 @@ class CallClaims:
 
     async def given_up(self, claim: Claim) -> None:
         """Do the same as `orphaned`, and return once Redis knows: the caller's retry comes at once."""
-        await self._send_end(claim, "orphaned")
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._end(claim, "orphaned", ended)
+        await ended
 
-    async def settle(self) -> None:
-        """Return once Redis knows of all claims that have ended."""
-        while self._ending:
-            await asyncio.gather(*self._ending)
-
-    def _end(self, claim: Claim, how: str) -> None:
-        task = asyncio.get_running_loop().create_task(self._send_end(claim, how))
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-
-    async def _send_end(self, claim: Claim, how: str) -> None:
-        if claim.is_keyed and how != "dropped":
-            if not claim.is_counted:
-                return
-            how = "keyed"
-        keys = (claim.calls, GATEWAY_HELD + claim.key_id, GATEWAY_ACCEPTED + claim.id)
-        arguments = (self._gateway_id, claim.id, how, int(claim.is_counted), int(claim.is_keyed))
-        command: Command = ("EVALSHA", END_SHA, len(keys), *keys, *arguments)
-        try:
-            await self._commands.run(command)
-            self._is_failing = False
-        except RedisUnavailable as error:  # the claim stays this gateway's; it ends when its process does
-            if not self._is_failing:  # else thousands of calls say the same
-                log.warning("calls not given up", reason=error.reason)
-            self._is_failing = True
-
-    def _claim_command(self, claimant: Claimant, *, confirming: bool = False) -> Command:
+    def _claim(self, claimant: Claimant, on_claim: OnClaim, *, is_second: bool) -> None:
         key = claimant.key
-        calls = _calls(claimant)
-        keys = (
-            GATEWAY_RATE + key.id,
-            GATEWAY_HELD + key.id,
-            GATEWAYS,
-            calls,
-            GATEWAY_ACCEPTED,
-            GATEWAY_ALIVE,
-        )
-        is_keyed = claimant.idempotency_key is not None
-        return (
-            *("EVALSHA", CLAIM_SHA, len(keys), *keys),
-            _keyed_id(claimant) if is_keyed else uuid_utils.uuid7().hex,
-            self._gateway_id,
-            _digest(claimant) if is_keyed else "",
-            int(claimant.is_retry),
+        item = (
+            claimant.id,
+            claimant.digest,
+            claimant.is_keyed,
+            claimant.is_retry,
+            key.id,
             key.requests_a_minute or 0,
             key.most_held or 0,
-            key.client if claimant.is_followed or is_keyed else "",
-            int(confirming),
+            key.client if claimant.is_followed or claimant.is_keyed else "",
+            is_second,
         )
+        self._commands.run_script(self._claim_script, item, partial(self._claimed, claimant, on_claim))
+
+    def _claimed(self, claimant: Claimant, on_claim: OnClaim, reply: Any) -> None:
+        if isinstance(reply, Exception):
+            on_claim(reply)
+        elif reply[0] == b"claimed":
+            on_claim(_claim_of(claimant, reply))
+        elif reply[0] == b"again":
+            again = partial(self._claim, claimant, on_claim, is_second=True)
+            asyncio.get_running_loop().call_later(AGAIN_SECONDS, again)
+        else:
+            on_claim(_refusal(claimant.key, reply))
+
+    def _end(self, claim: Claim, how: str, ended: asyncio.Future[None] | None = None) -> None:
+        if claim.is_keyed and how != "dropped" and not claim.counted_for:  # Redis knows nothing of it
+            if ended:
+                ended.set_result(None)
+            return
+        item = (claim.id, how, claim.digest, claim.is_keyed, claim.counted_for)
+        self._commands.run_script(self._end_script, item, partial(self._ended, ended))
+
+    def _ended(self, ended: asyncio.Future[None] | None, reply: Any) -> None:
+        is_failing = isinstance(
+            reply, RedisUnavailable
+        )  # the claim stays this gateway's; it ends with its process
+        if is_failing and not self._is_failing:  # else thousands of calls say the same
+            log.warning("calls not given up", reason=reply.reason)
+        self._is_failing = is_failing
+        if ended and not ended.done():
+            ended.set_result(None)
+
+
+def calls_of(claim: Claim) -> str:
+    """Return the Redis key of what is known of the calls that a claim stands for."""
+    return GATEWAY_KEYED + claim.id if claim.is_keyed else f"{GATEWAY_CALLS}{claim.digest}:"
+
+
+def _claim_of(claimant: Claimant, reply: Any) -> Claim:
+    _, id_, is_new, remaining, reset = reply
+    key = claimant.key
+    return Claim(
+        id_.decode(),
+        bool(is_new),
+        claimant.digest,
+        claimant.is_keyed,
+        key.id if key.most_held is not None else "",
+        remaining,
+        reset / 1_000,
+    )
 
 
 def rate_headers(key: GatewayKey, claim: Claim) -> dict[str, str]:
@@ -175,18 +165,9 @@ def _rate_headers(limit: int, remaining: int, reset_seconds: float) -> dict[str,
     return {f"{name}-limit": str(limit), f"{name}-remaining": str(remaining), f"{name}-reset": reset}
 
 
-def _calls(claimant: Claimant) -> str:
-    if claimant.idempotency_key is not None:
-        return GATEWAY_KEYED + _keyed_id(claimant)
-    return f"{GATEWAY_CALLS}{_digest(claimant)}:"
-
-
-def _keyed_id(claimant: Claimant) -> str:
-    return mint_id(claimant.key.client, claimant.idempotency_key)
-
-
-def _digest(claimant: Claimant) -> str:
-    return hashlib.sha256(claimant.key.client.encode() + b"\0" + claimant.identity).hexdigest()[:32]
+def digest_of(client: str, identity: bytes) -> str:
+    """Return the digest of a call: `identity` is what it has in common with equal calls of its client."""
+    return hashlib.sha256(client.encode() + b"\0" + identity).hexdigest()[:32]
 
 
 def _refusal(key: GatewayKey, reply: Any) -> GatewayError:

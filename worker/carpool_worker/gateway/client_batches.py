@@ -15,6 +15,7 @@ from carpool_worker.gateway.answering import cut, json_answer
 from carpool_worker.gateway.calls import Call
 from carpool_worker.gateway.errors import AWAY, GatewayError
 from carpool_worker.gateway.forwarded import public_url
+from carpool_worker.gateway.request_id import begin_answer
 from carpool_worker.models import ClientBatch
 from carpool_worker.operations import client_batches
 from carpool_worker.store.client_batches.rows import Page
@@ -47,7 +48,7 @@ async def list_all(call: Call) -> web.StreamResponse:
         return client_batches.page(call.gateway.engine, call.key.client, limit, **cursors)
 
     found = await _act(page)
-    shown = [message_batch(one, public_url(call.request)) for one in found.batches]
+    shown = [message_batch(one, public_url(call)) for one in found.batches]
     answer = {
         "data": shown,
         "has_more": found.has_more,
@@ -93,7 +94,7 @@ async def results(call: Call) -> web.StreamResponse:
     engine = call.gateway.engine
     plan = await _act(client_batches.plan_results, engine, call.key.client, _id(call))
     response = web.StreamResponse(headers={"content-type": JSON_LINES})
-    await response.prepare(call.request)
+    await begin_answer(call.request, response)
     if call.request.method != "HEAD":
         pages = client_batches.results(engine, plan)
         try:
@@ -128,7 +129,7 @@ def _answer(call: Call, batch: ClientBatch) -> web.Response:
     if batch.ended_at is not None:
         headers["x-carpool-cost"] = dollars(batch.cost)
         headers["x-carpool-saved"] = dollars(batch.list_price - batch.cost)
-    return json_answer(to_json(message_batch(batch, public_url(call.request))), headers=headers)
+    return json_answer(to_json(message_batch(batch, public_url(call))), headers=headers)
 
 
 def _id(call: Call) -> str:

@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 
 from carpool_worker.gateway.errors import KINDS, error_body
-from carpool_worker.gateway.request_id import new_request_id
+from carpool_worker.gateway.request_id import SERVER, new_request_id
 
 HEADER_SECONDS = 10.0
 """How long the headers of a call may take, from its first byte on, or from the connection's beginning."""
@@ -26,7 +26,7 @@ LONGEST_LINE = 8_190
 class GatewayConnection(web.RequestHandler):
     """Ends itself when the headers of a call don't come in time, for which aiohttp has no limit of its own."""
 
-    __slots__ = ("_is_answering", "_timer")
+    __slots__ = ("_is_answering", "_reading_since")
 
     def __init__(self, manager: web.Server) -> None:
         super().__init__(
@@ -39,29 +39,25 @@ class GatewayConnection(web.RequestHandler):
             max_field_size=LONGEST_LINE,
             max_headers=MOST_HEADERS,
         )
-        self._timer: asyncio.TimerHandle | None = None
+        self._reading_since: float | None = None
+        """When the headers that are waited for began, by the loop's clock."""
         self._is_answering = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, and wait for the first call."""
         super().connection_made(transport)
-        self._start_timer()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """End."""
-        self._stop_timer()
-        super().connection_lost(exc)
+        self._reading_since = self._loop.time()
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived."""
-        if not self._is_answering and self._timer is None:
-            self._start_timer()
+        if self._reading_since is None and not self._is_answering:
+            self._reading_since = self._loop.time()
         super().data_received(data)
 
     def begin_call(self) -> None:
         """Note that the headers of a call are complete."""
         self._is_answering = True
-        self._stop_timer()
+        self._reading_since = None
 
     def end_call(self) -> None:
         """Note that the call has its answer; what arrives next is another one."""
@@ -86,21 +82,23 @@ class GatewayConnection(web.RequestHandler):
         response = web.Response(
             body=error_body(KINDS.get(status, "api_error"), text, request_id),
             status=status,
-            headers={"request-id": request_id},
+            headers={"request-id": request_id, "server": SERVER},
             content_type="application/json",
         )
         response.force_close()
         return response
 
-    def _start_timer(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(HEADER_SECONDS, self._give_up)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _give_up(self) -> None:
-        self._timer = None
-        if not self._is_answering and self.transport is not None:
+    def end_if_late(self) -> None:
+        """End the connection if the headers that it waits for are late."""
+        since = self._reading_since
+        if since is not None and self.transport is not None and self._loop.time() - since > HEADER_SECONDS:
             self.transport.abort()
+
+
+async def end_late_ones(server: web.Server) -> None:
+    """End the connections whose headers are late, now and then: a timer for each would cost every call."""
+    while True:
+        await asyncio.sleep(HEADER_SECONDS / 10)
+        for connection in server.connections:
+            if isinstance(connection, GatewayConnection):
+                connection.end_if_late()

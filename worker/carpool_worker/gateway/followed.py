@@ -15,7 +15,7 @@ from carpool.contract import Answer, Delivery, to_json
 from carpool_worker.coordination.keys import GATEWAY_ACCEPTED
 from carpool_worker.gateway.answering import json_answer, within
 from carpool_worker.gateway.calls import Call
-from carpool_worker.gateway.claims import Claim
+from carpool_worker.gateway.claims import Claim, calls_of
 from carpool_worker.gateway.errors import GatewayError, not_found
 from carpool_worker.gateway.forwarded import PREFIX
 from carpool_worker.gateway.state import Gateway
@@ -55,7 +55,7 @@ async def is_stored(gateway: Gateway, claim: Claim, params: bytes) -> bool:
 
     digest = await gateway.read(stored)
     if digest is not None and digest != intake.digest(params):
-        await gateway.commands.run(("DEL", claim.calls))
+        await gateway.commands.run(("DEL", calls_of(claim)))
         raise GatewayError(
             422, "Idempotency-Key: this key was used with another request.", should_retry=False
         )

@@ -10,32 +10,32 @@ from ipaddress import ip_address
 
 from aiohttp import web
 
-from carpool_worker.gateway.state import GATEWAY
+from carpool_worker.gateway.calls import Call
 
 PREFIX: web.RequestKey[str] = web.RequestKey("prefix", str)
 """The prefix under which the call's route was found; "" is none."""
 
 
-def public_url(request: web.Request) -> str:
+def public_url(call: Call) -> str:
     """Return the URL that the caller's base URL is, without a slash at its end."""
-    settings = request.app[GATEWAY].settings
+    request, settings = call.request, call.gateway.settings
     prefix = request[PREFIX]
     if settings.gateway_public_url:
         return settings.gateway_public_url.rstrip("/") + prefix
     scheme, host = request.scheme, request.host
-    if is_trusted(request):
+    if is_trusted(call):
         scheme = _last(request, "x-forwarded-proto") or scheme
         host = _last(request, "x-forwarded-host") or host
     return f"{'https' if scheme == 'https' else 'http'}://{host}{prefix}"
 
 
-def is_trusted(request: web.Request) -> bool:
+def is_trusted(call: Call) -> bool:
     """Return whether the call comes from a proxy that is listed."""
-    networks = request.app[GATEWAY].settings.gateway_trusted_proxies
-    if not networks or request.remote is None:
+    networks, remote = call.gateway.settings.gateway_trusted_proxies, call.request.remote
+    if not networks or remote is None:
         return False
     try:
-        address = ip_address(request.remote)
+        address = ip_address(remote)
     except ValueError:  # a socket of this machine
         return False
     return any(address in network for network in networks)

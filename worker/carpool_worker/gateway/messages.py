@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
+from functools import partial
 
 from aiohttp import web
-from msgspec.structs import replace
 
 from carpool.entries import CheckedRequest
 from carpool_worker.gateway.answering import (
@@ -22,7 +21,7 @@ from carpool_worker.gateway.answering import (
 from carpool_worker.gateway.calls import Call
 from carpool_worker.gateway.claims import Claim
 from carpool_worker.gateway.followed import accepted, is_stored
-from carpool_worker.gateway.wishes import Manner, MessageCall, read_call
+from carpool_worker.gateway.wishes import Manner, read_call
 from carpool_worker.money.estimates import estimate
 
 
@@ -32,57 +31,41 @@ async def create(call: Call) -> web.StreamResponse:
     Once the body has been read the request is enqueued, even if the caller hangs up. Until its answer was handed to the
     network, an equal call gets it.
     """
-    with call.gateway.place():
+    gateway = call.gateway
+    gateway.take_place()
+    try:
         manner, claim = await _begin(call)
         try:
             return await _answer(call, manner, claim)
         except CallCut:
-            await call.gateway.claims.given_up(claim)
+            await gateway.claims.given_up(claim)
             raise
         except BaseException:
-            call.gateway.claims.orphaned(claim)
+            gateway.claims.orphaned(claim)
             raise
+    finally:
+        gateway.leave_place()
 
 
 async def _begin(call: Call) -> tuple[Manner, Claim]:
     """Return how a call is to be answered, and its claim; the request itself need not stay in memory meanwhile."""
     wanted = await read_call(call)
-    return wanted.manner, await _accept(call, wanted)
+    key = call.key
+    is_limited = wanted.claimant.is_keyed or key.budget or key.most_queued is not None
+    check = partial(_check, call) if is_limited else None
+    return wanted.manner, await call.gateway.acceptances.accept(wanted.claimant, wanted.request, check)
 
 
-async def _accept(call: Call, wanted: MessageCall) -> Claim:
-    """Return the claim of a request that is in the inbox; hanging up meanwhile leaves it there, to be adopted."""
-    enqueuing = asyncio.get_running_loop().create_task(_enqueue(call, wanted))
-    try:
-        return await asyncio.shield(enqueuing)
-    except asyncio.CancelledError:
-        enqueuing.add_done_callback(lambda done: _orphan(call, done))
-        raise
-
-
-def _orphan(call: Call, enqueuing: asyncio.Task[Claim]) -> None:
-    if not enqueuing.cancelled() and enqueuing.exception() is None:
-        call.gateway.claims.orphaned(enqueuing.result())
-
-
-async def _enqueue(call: Call, wanted: MessageCall) -> Claim:
-    # The id is claimed first, then the request is always appended under it: the tables have each id once.
+async def _check(call: Call, claim: Claim, request: CheckedRequest) -> Claim:
+    """Check a request that seems to be new: whether it is, and whether it may be enqueued."""
     gateway = call.gateway
-    claim = await gateway.claims.claim(wanted.claimant)
     try:
-        if claim.is_keyed and claim.is_new and await is_stored(gateway, claim, wanted.request.params):
-            claim = claim._replace(is_new=False)  # Redis has forgotten it
+        if claim.is_keyed and await is_stored(gateway, claim, request.params):
+            return claim._replace(is_new=False)  # Redis has forgotten it
     except BaseException:
         gateway.claims.orphaned(claim)
         raise
-    if claim.is_new:
-        await _check_limits(call, claim, wanted.request)
-    try:
-        request = replace(wanted.request, id=bytes.fromhex(claim.id))
-        await gateway.redis.appends.append(request)
-    except BaseException:
-        gateway.claims.orphaned(claim)
-        raise
+    await _check_limits(call, claim, request)
     return claim
 
 
@@ -103,6 +86,8 @@ async def _answer(call: Call, manner: Manner, claim: Claim) -> web.StreamRespons
     # Another gateway's list is in the entry of a request that was there before.
     is_ours = claim.is_new and manner.is_replied
     silence = manner.wait if manner.is_async else settings.gateway_silence
+    if manner.is_async and not silence:
+        return await _finish(call, claim, accepted(call, claim.id, claim_headers(call, claim)))
     with gateway.replies.expecting(claim.id, call.key.client, is_ours=is_ours) as waiting:
         answer = await within(waiting, silence) if silence else None
         if answer is None and not manner.is_async:
@@ -114,6 +99,10 @@ async def _answer(call: Call, manner: Manner, claim: Claim) -> web.StreamRespons
         response = streamed(call, claim, answer)
     else:
         response = whole(call, claim, answer)
-    await send(call.request, response)
-    gateway.claims.answered(claim)
+    return await _finish(call, claim, response)
+
+
+async def _finish(call: Call, claim: Claim, response: web.Response) -> web.Response:
+    await send(call, response)
+    call.gateway.claims.answered(claim)
     return response

@@ -1,4 +1,4 @@
-"""The id of each call, which its answer names and the log."""
+"""The id of each call, which its answer names and the log, and the other headers that every answer has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ import secrets
 
 from aiohttp import web
 
+SERVER = "carpool"
+"""What `Server` says; else aiohttp names itself and Python, with their versions."""
+
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+COMMON: web.RequestKey[dict[str, str]] = web.RequestKey("common", dict)
+"""The headers of whatever answers this call."""
+
+
+async def begin_answer(request: web.Request, response: web.StreamResponse) -> None:
+    """Send an answer's headers; raises ConnectionError if the caller has gone."""
+    response.headers.update(request[COMMON])
+    await response.prepare(request)
 
 
 def new_request_id() -> str:

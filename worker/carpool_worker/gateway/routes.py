@@ -19,12 +19,16 @@ from carpool_worker.policies.keys import Scope
 
 
 class Route(NamedTuple):
-    """A route for callers with a key; `scope` is what that must have, None: any key will do."""
+    """A route for callers with a key; `scope` is what that must have, None: any key will do.
+
+    The calls of a direct one don't pass aiohttp's router; its path has no variable parts.
+    """
 
     method: str
     path: str
     answer: Answering
     scope: Scope | None
+    is_direct: bool = False
 
 
 class OpenRoute(NamedTuple):
@@ -36,7 +40,7 @@ class OpenRoute(NamedTuple):
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("POST", "/v1/messages", messages.create, Scope.MESSAGES),
+    Route("POST", "/v1/messages", messages.create, Scope.MESSAGES, is_direct=True),
     Route("POST", "/v1/messages/count_tokens", passed_on.count_tokens, Scope.MESSAGES),
     Route("GET", "/v1/models", passed_on.list_models, None),
     Route("GET", "/v1/models/{id}", passed_on.retrieve_model, None),

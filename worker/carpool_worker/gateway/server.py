@@ -18,8 +18,8 @@ from aiohttp import web
 
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.gateway.answering import CallCut
-from carpool_worker.gateway.app import create_app
-from carpool_worker.gateway.connections import GatewayConnection
+from carpool_worker.gateway.app import DirectRoutes, create_app
+from carpool_worker.gateway.connections import GatewayConnection, end_late_ones
 from carpool_worker.gateway.state import GATEWAY, Gateway
 from carpool_worker.settings import Settings
 from carpool_worker.telemetry.logs import get_logger
@@ -90,6 +90,8 @@ async def serving(
     server = runner.server
     if server is None:
         raise RuntimeError("the runner is set up and has no server")
+    server.request_handler = DirectRoutes(app, server.request_handler)
+    late = asyncio.create_task(end_late_ones(server))
     listener = await asyncio.get_running_loop().create_server(
         lambda: GatewayConnection(server),
         listening.host,
@@ -104,6 +106,7 @@ async def serving(
         listener.close()
         server.pre_shutdown()  # no further call on the connections that are there
         await _drain(app[GATEWAY])
+        late.cancel()
         await server.shutdown(CUT_SECONDS)
         await runner.cleanup()
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -16,8 +15,8 @@ from aiohttp import web
 from carpool.aio_connections import LoopConnections
 from carpool.options import DEFAULT_MAX_QUEUED, Options
 from carpool_worker import database
+from carpool_worker.gateway.acceptances import Acceptances
 from carpool_worker.gateway.batch_cache import BatchCache
-from carpool_worker.gateway.claim_scripts import SCRIPTS
 from carpool_worker.gateway.claims import CallClaims
 from carpool_worker.gateway.errors import FULL_RETRY_AFTER, GatewayError
 from carpool_worker.gateway.gathering import GatheredCommands
@@ -52,8 +51,9 @@ class Gateway:
         )
         self.redis = LoopConnections(self.options)
         self.keys = KeyCache(engine)
-        self.commands = GatheredCommands(self.options, self.redis, SCRIPTS)
+        self.commands = GatheredCommands(self.options, self.redis)
         self.claims = CallClaims(self.commands, self.id)
+        self.acceptances = Acceptances(self.claims, self.redis.appends)
         self.replies = ReplyReader(self.redis)
         self.upstream = Upstream(settings.accounts)
         self.key_budgets = KeyBudgets(engine)
@@ -72,20 +72,19 @@ class Gateway:
         """Return the options of commands of a client."""
         return replace(self.options, client=client)
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
+    def take_place(self) -> None:
         """Take one of the places for calls that wait; raises GatewayError if none is free."""
         if self.held >= self.settings.gateway_most_held:
             message = "Overloaded: this gateway holds as many calls as it may (gateway_most_held)."
             raise GatewayError(529, message, retry_after=FULL_RETRY_AFTER)
         self.held += 1
         self.nothing_held.clear()
-        try:
-            yield
-        finally:
-            self.held -= 1
-            if not self.held:
-                self.nothing_held.set()
+
+    def leave_place(self) -> None:
+        """Give a place back."""
+        self.held -= 1
+        if not self.held:
+            self.nothing_held.set()
 
     async def read(self, ask: Callable[[sa.Connection], T]) -> T:
         """Return what a function finds in the database, called in a thread and in a transaction that only reads."""

@@ -18,7 +18,7 @@ from carpool.keywords import checked_key
 from carpool.tracing import TRACEPARENT
 from carpool_worker.gateway.bodies import read_body, read_object
 from carpool_worker.gateway.calls import Call
-from carpool_worker.gateway.claims import Claimant
+from carpool_worker.gateway.claims import Claimant, digest_of
 from carpool_worker.gateway.errors import GatewayError
 from carpool_worker.policies.keys import GatewayKey, Scope
 
@@ -73,8 +73,14 @@ async def read_call(call: Call) -> MessageCall:
         gateway_key=key.name,
     )
     request = checked.request(params, idempotency_key)
-    is_retry = is_marked_retry(call)
-    claimant = Claimant(key, _identity(request, is_async), idempotency_key, is_retry, is_async)
+    claimant = Claimant(
+        request.id.hex(),
+        key,
+        digest_of(key.client, _identity(request, is_async)),
+        idempotency_key is not None,
+        is_marked_retry(call),
+        is_async,
+    )
     manner = Manner(is_streamed, is_async, _wait(prefer), "callback" not in options)
     return MessageCall(request, claimant, manner)
 
