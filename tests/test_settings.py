@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from carpool_worker.exceptions import SettingsInvalid
-from carpool_worker.settings import API_MAX_BYTES, API_MAX_REQUESTS, Settings, read_settings
+from carpool_worker.setting_values import API_MAX_BYTES, API_MAX_REQUESTS
+from carpool_worker.settings import Settings, read_settings
 
 OLD = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NEW = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"

@@ -18,7 +18,7 @@ from carpool.aio import AsyncProducer
 from carpool.answers import AnswerError
 from carpool.callbacks import Callback, Task, Webhook
 from carpool.client import Producer
-from carpool.envelopes import Request
+from carpool.enqueue_options import Request
 from carpool.exceptions import (
     CarpoolError,
     InvalidAnswer,

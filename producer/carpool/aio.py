@@ -12,7 +12,7 @@ import redis
 
 from carpool.aio_connections import ConnectionsByLoop
 from carpool.cancellation import CancelCommand
-from carpool.envelopes import EnqueueOptions, Params, Request
+from carpool.enqueue_options import EnqueueOptions, Params, Request
 from carpool.options import DEFAULT_MAX_QUEUED, RECONNECT_SECONDS, Options
 from carpool.packer import Command, Packer
 from carpool.pipelining import LOST

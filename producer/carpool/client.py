@@ -12,8 +12,8 @@ from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from carpool.cancellation import CancelCommand
+from carpool.enqueue_options import EnqueueOptions, Params, Request
 from carpool.entries import CheckedRequest, pack_entry
-from carpool.envelopes import EnqueueOptions, Params, Request
 from carpool.options import DEFAULT_MAX_QUEUED, NO_RETRY, ONE_RETRY, RECONNECT_SECONDS, SOCKET, Options
 from carpool.packer import Packer, append_command, is_accepted, refusal
 from carpool.pipelining import LOST, DirectConnections, PipelinedAppend, append, execute

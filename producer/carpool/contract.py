@@ -84,6 +84,7 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
     custom_id: str | None = None
     deadline: int | None = None
     tags: tuple[str, ...] = ()
+    deadline_policy: str | None = None
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -114,6 +115,7 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     traces: list[str | None] | None = None  # W3C Trace Context's traceparent
     custom_ids: list[str | None] | None = None  # the client's names for them in its batch
     tags: list[list[str]] | None = None
+    deadline_policies: list[str | None] | None = None  # as in enqueue_options.py; None: the default
 
 
 class Cancel(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -42,6 +42,8 @@ class CheckedRequest(msgspec.Struct, frozen=True, gc=False):
     submit_by: int | None = None  # milliseconds since the epoch
     trace: str | None = None
     tags: tuple[str, ...] = ()
+    deadline: int | None = None  # milliseconds since the epoch
+    deadline_policy: str | None = None
 
 
 class OpenEntry:
@@ -94,6 +96,8 @@ def pack_entry(requests: Sequence[CheckedRequest]) -> bytes:
             submit_by=_column([one.submit_by for one in requests]),
             traces=_column([one.trace for one in requests]),
             tags=[list(one.tags) for one in requests] if any(one.tags for one in requests) else None,
+            deadlines=_column([one.deadline for one in requests]),
+            deadline_policies=_column([one.deadline_policy for one in requests]),
         )
     )
 
@@ -115,6 +119,7 @@ def envelopes(entry: Entry) -> list[Envelope]:
         _of_each(entry.custom_ids, count),
         _of_each(entry.deadlines, count),
         _of_each(entry.tags, count),
+        _of_each(entry.deadline_policies, count),
         strict=True,
     )
     return [
@@ -138,8 +143,9 @@ def envelopes(entry: Entry) -> list[Envelope]:
             custom_id,
             deadline,
             tuple(tags or ()),
+            policy,
         )
-        for id_, params, enqueued_at, metadata, key, submit_by, trace, custom_id, deadline, tags in columns
+        for id_, params, enqueued_at, metadata, key, submit_by, trace, custom_id, deadline, tags, policy in columns
     ]
 
 

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from time import time_ns
-from typing import Any, TypedDict
+from typing import Any
 
 import msgspec
 from uuid_utils import uuid7
 
 from carpool import callbacks, tracing
-from carpool.callbacks import Callback
 from carpool.contract import CLIENT_NAME, batch_headers, mint_id
 from carpool.encoding import encode
+from carpool.enqueue_options import KNOWN_OPTIONS, EnqueueOptions, Params, Request
 from carpool.entries import CheckedRequest, EntryTerms
 from carpool.exceptions import InvalidRequest, InvalidSetting
-from carpool.keywords import checked_key, checked_priority, checked_tags, checked_trace, checked_wait
+from carpool.keywords import (
+    CheckedDeadline,
+    checked_deadline,
+    checked_deadline_policy,
+    checked_key,
+    checked_priority,
+    checked_tags,
+    checked_trace,
+    checked_wait,
+)
 from carpool.params import check_params
 
 MAX_METADATA_BYTES = 16_384
@@ -27,58 +36,7 @@ HEADER_VALUE = re.compile(r"[!-+\--~]{1,256}")
 MAX_BETAS_LENGTH = 1_000
 """Characters of all betas together: servers limit the length of a header, and databases that of a lane's name."""
 
-Params = Mapping[str, Any]
-
 Headers = tuple[tuple[str, str], ...]  # of a batch: names and values, in a form that can be a key
-
-
-class EnqueueOptions(TypedDict, total=False):
-    """The keywords of an enqueue; those of an `enqueue_many` are the defaults of all its requests."""
-
-    callback: Callback | None
-    """Where the answer goes: a Webhook, a Task, or None, which keeps it for `wait`."""
-    metadata: Any
-    """Any JSON value of at most 16,384 bytes; it comes back with the answer."""
-    tags: Sequence[str]
-    """Up to 10 short texts by which people find the request: `carpool requests --tag`. Each is 1 to 64 printable
-    characters without spaces. They are not in the answer, and may be seen by whoever operates Carpool."""
-    betas: Sequence[str]
-    """Values of the `anthropic-beta` header. Only requests with the same headers share a batch."""
-    user_profile_id: str | None
-    """The `anthropic-user-profile-id` header: on whose behalf the requests are made."""
-    workspace_id: str | None
-    """The `anthropic-workspace-id` header, for API keys that can act on several workspaces."""
-    priority: int
-    """From -100 to 100, by default 0. While the account's queue at Anthropic is full, the batches with the highest
-    priority go first; low ones may wait for as long as higher ones keep coming. A batch has the highest priority of
-    its requests."""
-    max_wait: float | None
-    """Seconds, at most 30 days: this long after the enqueue at the latest, the request is sent, if Anthropic accepts it
-    then. Its batch is sealed early, however few requests share it, and ignores `submit_windows`. It does not
-    override a paused lane, a full queue at Anthropic, a back-off or a budget, and never makes a batch wait longer."""
-    reply: bool
-    """Whether the answer is pushed to this producer as soon as it is there, so that its `wait` and `as_completed` need
-    not ask for it: sooner, and at a tenth of the cost. Each other process can wait too, and asks. Redis keeps
-    100,000 unread answers, for an hour; the others are asked for. For what nobody waits for, leave it out."""
-    trace: str | None
-    """A W3C traceparent that is passed on to the callback: as a header of a webhook, or of a task's message. By default
-    it is that of OpenTelemetry's current span, if the service uses OpenTelemetry."""
-
-
-KNOWN_OPTIONS = EnqueueOptions.__optional_keys__
-
-
-class Request(msgspec.Struct, frozen=True):
-    """One request of an `enqueue_many`, with options of its own; None stands for the call's default."""
-
-    params: Params
-    callback: Callback | None = None
-    metadata: Any = None
-    idempotency_key: str | None = None
-    betas: Sequence[str] | None = None
-    priority: int | None = None
-    max_wait: float | None = None
-    tags: Sequence[str] | None = None
 
 
 class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,15 +50,27 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_wait: int | None  # milliseconds
     trace: str | None
     tags: tuple[str, ...] = ()
+    deadline: CheckedDeadline | None = None
+    deadline_policy: str | None = None  # None: the default
 
     def request(self, params: Params, key: str | None = None) -> CheckedRequest:
         """Return one request that has no options of its own but the key; raises InvalidRequest."""
         key = None if key is None else checked_key(key)
-        return self._request(params, self.terms, self.metadata, self.max_wait, key, self.tags)
+        return self._request(
+            params,
+            self.terms,
+            self.metadata,
+            self.max_wait,
+            key,
+            self.tags,
+            self.deadline,
+            self.deadline_policy,
+        )
 
     def overridden(self, request: Request) -> CheckedRequest:
         """Return one request, whose own options override these; raises InvalidRequest."""
         wait, metadata, key = request.max_wait, request.metadata, request.idempotency_key
+        deadline, policy = request.deadline, request.deadline_policy
         return self._request(
             request.params,
             self._terms(request),
@@ -108,6 +78,8 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
             self.max_wait if wait is None else checked_wait(wait),
             None if key is None else checked_key(key),
             self.tags if request.tags is None else checked_tags(request.tags),
+            self.deadline if deadline is None else checked_deadline(deadline),
+            self.deadline_policy if policy is None else checked_deadline_policy(policy),
         )
 
     def _request(
@@ -118,12 +90,26 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
         max_wait: int | None,
         key: str | None,
         tags: tuple[str, ...],
+        deadline: CheckedDeadline | None,
+        deadline_policy: str | None,
     ) -> CheckedRequest:
         body, now = check_params(params), time_ns() // 1_000_000
         id_ = uuid7().bytes if key is None else bytes.fromhex(mint_id(terms.client, key))
         submit_by = None if max_wait is None else now + max_wait
+        due = None if deadline is None else deadline.at(now)
         return CheckedRequest(
-            terms, params["model"], id_, body, now, metadata, key, submit_by, self.trace, tags
+            terms,
+            params["model"],
+            id_,
+            body,
+            now,
+            metadata,
+            key,
+            submit_by,
+            self.trace,
+            tags,
+            due,
+            deadline_policy,
         )
 
     def _terms(self, request: Request) -> EntryTerms:
@@ -161,6 +147,7 @@ def check_options(
     metadata, max_wait, trace = options.get("metadata"), options.get("max_wait"), options.get("trace")
     profile, workspace = options.get("user_profile_id"), options.get("workspace_id")
     betas, tags = options.get("betas", ()), options.get("tags", ())
+    deadline, policy = options.get("deadline"), options.get("deadline_policy")
     shared = (
         client,
         allow_http,
@@ -185,6 +172,8 @@ def check_options(
         max_wait=None if max_wait is None else checked_wait(max_wait),
         trace=tracing.current() if trace is None else checked_trace(trace),
         tags=checked_tags(tags) if tags else (),
+        deadline=None if deadline is None else checked_deadline(deadline),
+        deadline_policy=None if policy is None else checked_deadline_policy(policy),
     )
 
 

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from redis.backoff import NoBackoff
 
 from carpool.durability import MAX_REPLICAS, Durability
-from carpool.envelopes import CheckedOptions, EnqueueOptions, check_client, check_options
+from carpool.enqueue_options import EnqueueOptions
+from carpool.envelopes import CheckedOptions, check_client, check_options
 from carpool.exceptions import InvalidRequest, InvalidSetting, RedisUnavailable
 from carpool.key_prefix import check_key_prefix
 from carpool.redis_url import check_url

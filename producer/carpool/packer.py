@@ -16,8 +16,9 @@ from redis.exceptions import NoScriptError, OutOfMemoryError
 from carpool.append_script import APPEND_SCRIPT, OUT_OF_MEMORY, SCRIPT_SHA
 from carpool.contract import ENTRY_FIELD
 from carpool.durability import Durability
+from carpool.enqueue_options import Params, Request
 from carpool.entries import CheckedRequest, EntryTerms, OpenEntry, pack_entry
-from carpool.envelopes import CheckedOptions, Params, Request
+from carpool.envelopes import CheckedOptions
 from carpool.exceptions import (
     CarpoolError,
     InvalidRequest,
@@ -39,8 +40,7 @@ OPEN_ENTRIES = 16
 memory (4 MB of params). The oldest is closed first."""
 
 OPEN_REQUESTS = 5_000
-"""An entry is closed at the latest when so many requests have come since its first, so that a rare one doesn't wait
-for the end of a long call."""
+"""An entry is closed at the latest when so many requests have come since its first: a rare one shan't wait for all."""
 
 Command = tuple[str | bytes | int | float, ...]
 

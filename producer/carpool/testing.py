@@ -10,9 +10,10 @@ import msgspec
 from carpool import callbacks
 from carpool.callbacks import Callback
 from carpool.contract import Answer, Envelope, Usage, decode_entry, to_json
+from carpool.enqueue_options import EnqueueOptions, Params, Request
 from carpool.entries import envelopes
-from carpool.envelopes import EnqueueOptions, Params, Request
 from carpool.exceptions import CarpoolError, WaitTimeout
+from carpool.keywords import DEADLINE_POLICIES
 from carpool.options import DEFAULT_MAX_QUEUED, Options
 from carpool.outstanding import checked_id
 from carpool.packer import Command, Packer
@@ -33,6 +34,8 @@ class Enqueued(msgspec.Struct, frozen=True):
     priority: int
     max_wait: float | None  # seconds
     tags: tuple[str, ...] = ()
+    deadline: float | None = None  # seconds since the epoch
+    deadline_policy: str = DEADLINE_POLICIES[0]
 
 
 class InMemoryProducer:
@@ -171,6 +174,8 @@ def _enqueued(envelope: Envelope) -> Enqueued:
         priority=envelope.priority,
         max_wait=None if envelope.submit_by is None else (envelope.submit_by - envelope.enqueued_at) / 1_000,
         tags=envelope.tags,
+        deadline=None if envelope.deadline is None else envelope.deadline / 1_000,
+        deadline_policy=envelope.deadline_policy or DEADLINE_POLICIES[0],
     )
 
 

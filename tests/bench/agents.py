@@ -31,7 +31,7 @@ from carpool_worker.pipeline.submission.admission import admitted
 from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.retries import CollectPolicy
-from carpool_worker.settings import API_MAX_REQUESTS, START_QUEUE_LIMIT
+from carpool_worker.setting_values import API_MAX_REQUESTS, START_QUEUE_LIMIT
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.units import Milliseconds

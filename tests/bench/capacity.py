@@ -12,7 +12,8 @@ from tests.bench.agents import AGENT
 from tests.bench.producer import SERVICE
 from tests.bench.rows import Row
 
-from carpool_worker.settings import START_QUEUE_LIMIT, Settings
+from carpool_worker.setting_values import START_QUEUE_LIMIT
+from carpool_worker.settings import Settings
 
 DAY_REQUESTS = 1_000_000_000
 PEAK = 3.0

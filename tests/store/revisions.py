@@ -320,6 +320,16 @@ KEYS = LEDGER | GATEWAY
 CLIENT_BATCHES: Rows = {**KEYS, "client_batches": [CLIENT_BATCH]}
 """With the table of 0012."""
 
+DEADLINES: Rows = {
+    **CLIENT_BATCHES,
+    "batches": [one | {"deadline": NOW} for one in LARGE["batches"]],
+    "requests": [one | {"deadline_policy": "pay_again"} for one in RETRIES["requests"]],
+    "gateway_keys": [
+        one | {"deadline": 3_600, "deadline_policy": "batch"} for one in GATEWAY["gateway_keys"]
+    ],
+}
+"""With the columns of 0013."""
+
 RENAMED: dict[str, dict[str, dict[str, str]]] = {}
 """The columns that a revision renamed, a table each, by the names they had before."""
 
@@ -349,4 +359,5 @@ ROWS: dict[str, Rows] = {
     "0010": LEDGER,
     "0011": KEYS,
     "0012": CLIENT_BATCHES,
+    "0013": DEADLINES,
 }

@@ -14,6 +14,13 @@ from pydantic_settings import NoDecode
 from carpool.redis_url import SCHEMES, check_url
 from carpool_worker.policies.windows import parse
 
+API_MAX_REQUESTS = 100_000
+API_MAX_BYTES = 256_000_000
+"""Anthropic's limits for one batch; no setting can exceed them."""
+
+START_QUEUE_LIMIT = 200_000
+"""Requests that an account of the tier Start may have queued in all its batches (api docs, August 2026)."""
+
 LONGEST_SUBMIT_TIMEOUT = 1_500.0
 """Seconds: the task that posts a batch must be over long before Redis delivers its message again, after an hour."""
 

@@ -29,11 +29,15 @@ from carpool_worker.money.overrides import PriceOverride, check_patterns, put_in
 from carpool_worker.policies.accounts import DEFAULT, Account, check_accounts
 from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.budgets import Budget
+from carpool_worker.policies.deadlines import POSTING_SECONDS, SHARE, DeadlineRule
 from carpool_worker.policies.in_doubt import FRESH_INTERVAL, SETTLE_INTERVAL, DoubtPolicy
 from carpool_worker.policies.limits import SHORTEST_FLUSH, Limits
 from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.policies.windows import parse_all
 from carpool_worker.setting_values import (
+    API_MAX_BYTES,
+    API_MAX_REQUESTS,
+    START_QUEUE_LIMIT,
     WEBHOOK_SCHEDULE,
     Days,
     Names,
@@ -54,13 +58,6 @@ from carpool_worker.setting_values import (
     check_webhook,
     read_json,
 )
-
-API_MAX_REQUESTS = 100_000
-API_MAX_BYTES = 256_000_000
-"""Anthropic's limits for one batch; no setting can exceed them."""
-
-START_QUEUE_LIMIT = 200_000
-"""Requests that an account of the tier Start may have queued in all its batches (api docs, August 2026)."""
 
 DEFAULT_CONFIG = Path("config/carpool.toml")
 
@@ -98,6 +95,8 @@ class Settings(BaseSettings):
 
     max_attempts: int = Field(default=3, ge=1, le=100)
     retry_interval: Seconds = 60
+
+    deadline_share: float = Field(default=SHARE, ge=0.5, le=0.999)
 
     budgets: Annotated[dict[str, Budget], NoDecode, BeforeValidator(read_json)] = Field(default_factory=dict)
     budget_webhook: Annotated[str, AfterValidator(check_webhook)] = ""  # "": none
@@ -154,7 +153,13 @@ class Settings(BaseSettings):
             max(self.flush_interval, SHORTEST_FLUSH),
         )
         may_overlap = not self.cache_shared_prompts  # each batch writes them to the cache anew
-        return Limits(count, self.flush_bytes, seconds, parse_all(self.submit_windows), may_overlap)
+        windows, rule = parse_all(self.submit_windows), self.deadline_rule
+        return Limits(count, self.flush_bytes, seconds, windows, may_overlap, deadlines=rule)
+
+    @property
+    def deadline_rule(self) -> DeadlineRule:
+        """How surely deadlines are kept; a batch that has ended is noticed within a `poll_interval`."""
+        return DeadlineRule(self.deadline_share, POSTING_SECONDS + self.poll_interval)
 
     @property
     def account_limits(self) -> dict[str | None, int]:

@@ -20,7 +20,7 @@ from carpool_worker.pipeline.submission.body import spooled
 from carpool_worker.policies.limits import BODY_FRAME_BYTES, Limits
 from carpool_worker.prompt_cache import savings
 from carpool_worker.prompt_cache.marking import MARK_BYTES
-from carpool_worker.settings import API_MAX_BYTES
+from carpool_worker.setting_values import API_MAX_BYTES
 from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches

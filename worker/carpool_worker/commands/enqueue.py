@@ -15,7 +15,7 @@ from carpool_worker.formatting import counted
 
 if TYPE_CHECKING:
     from carpool import Producer
-    from carpool.envelopes import EnqueueOptions
+    from carpool.enqueue_options import EnqueueOptions
     from carpool_worker.files.enqueuer import Item, Stopped
     from carpool_worker.files.request_lines import FileRun
 
@@ -114,7 +114,7 @@ def enqueue(
 
 def _options(callback: str | None, priority: int, max_wait: float | None) -> EnqueueOptions:
     from carpool import Webhook
-    from carpool.envelopes import EnqueueOptions
+    from carpool.enqueue_options import EnqueueOptions
 
     hook = Webhook(callback) if callback else None
     return EnqueueOptions(callback=hook, priority=priority, max_wait=max_wait)
@@ -156,7 +156,8 @@ def _run(
     Raises:
         CarpoolError, WorkerError: some of it is wrong.
     """
-    from carpool.envelopes import EnqueueOptions, check_options
+    from carpool.enqueue_options import EnqueueOptions
+    from carpool.envelopes import check_options
     from carpool.options import Options
     from carpool_worker.files.request_files import STDIN
     from carpool_worker.files.request_lines import RUN_NAME, FileRun

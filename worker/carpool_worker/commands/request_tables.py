@@ -29,6 +29,7 @@ def show_details(request: RequestDetails) -> None:
     lines = {
         "priority": request.priority,
         "submit by": time_of(request.submit_by) if request.submit_by else None,
+        "deadline": _deadline(request),
         "tags": ", ".join(request.tags),
         "client's batch": request.client_batch,
         "waiting for": request.waiting_for,
@@ -41,6 +42,13 @@ def show_details(request: RequestDetails) -> None:
             typer.echo(f"{name}: {value}")
     for name, content in asdict(request.contents).items() if request.contents else ():
         typer.echo(f"{name.replace('_', ' ')}: {json.dumps(content, ensure_ascii=False, indent=2)}")
+
+
+def _deadline(request: RequestDetails) -> str:
+    if request.deadline is None:
+        return ""
+    late = ", missed" if request.is_late else ""
+    return f"{time_of(request.deadline)} ({request.deadline_policy}){late}"
 
 
 def _about(request: RequestView) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from carpool import CarpoolError, Producer, QueueFull, Request
-from carpool.envelopes import EnqueueOptions
+from carpool.enqueue_options import EnqueueOptions
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.files.request_lines import RequestLine
 

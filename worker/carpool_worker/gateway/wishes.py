@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import msgspec
 
 from carpool.callbacks import Callback, Task, Webhook
 from carpool.contract import BETA_HEADER, USER_PROFILE_HEADER, WORKSPACE_HEADER
+from carpool.enqueue_options import EnqueueOptions
 from carpool.entries import CheckedRequest
-from carpool.envelopes import EnqueueOptions, check_options
+from carpool.envelopes import check_options
 from carpool.exceptions import InvalidRequest
 from carpool.keywords import checked_key
 from carpool.tracing import TRACEPARENT
@@ -134,6 +135,12 @@ def read_options(call: Call) -> EnqueueOptions:
         options["metadata"] = _metadata(headers["X-Carpool-Metadata"])
     if "X-Carpool-Max-Wait" in headers:
         options["max_wait"] = _number(call, "X-Carpool-Max-Wait", 0.0)
+    if "X-Carpool-Deadline" in headers:
+        options["deadline"] = _deadline(headers["X-Carpool-Deadline"])
+    if "X-Carpool-Deadline-Policy" in headers:
+        options["deadline_policy"] = cast(
+            Any, headers["X-Carpool-Deadline-Policy"]
+        )  # checked with the others
     trace = headers.get("traceparent", "")
     if TRACEPARENT.fullmatch(trace):  # W3C Trace Context, section 2.2.2: any other is ignored
         options["trace"] = trace
@@ -167,6 +174,14 @@ def _metadata(given: str) -> Any:
         return msgspec.json.decode(given)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidRequest("X-Carpool-Metadata", f"must be JSON: {error}") from None
+
+
+def _deadline(given: str) -> Any:
+    """Return seconds, or else the text of a time."""
+    try:
+        return float(given)
+    except ValueError:
+        return given
 
 
 def read_idempotency_key(call: Call) -> str | None:

@@ -32,6 +32,7 @@ class Batch(SQLModel, table=True):
     )  # the batch this one was split from
     priority: int = Field(default=0, sa_column=number())  # the highest of its requests
     submit_by: int | None = Field(default=None, sa_column=big())  # the earliest of its requests
+    deadline: int | None = Field(default=None, sa_column=big())  # the earliest of its requests, or earlier
 
     submissions: int = Field(default=0)  # posts so far, including those that could not begin
     due_at: int = Field(default=0, sa_column=count())  # not posted before then: backing off

@@ -34,6 +34,8 @@ class GatewayKeyRow(SQLModel, table=True):
     lowest_priority: int
     highest_priority: int
     workspaces: bool  # may choose Anthropic's workspace
+    deadline: int | None = None  # seconds, of requests that name none
+    deadline_policy: str | None = None  # what that may cost
     created_at: int = Field(sa_column=_moment())
     expires_at: int | None = Field(default=None, sa_column=big())
     expires_after: int | None = Field(default=None, sa_column=big())  # from its first use

@@ -55,6 +55,12 @@ CANCEL_REQUESTED = requests.c.cancel_requested_at.is_not(None)
 ESTIMATED = requests.c.estimate.is_not(None)
 """Requests that reserve some of their client's budget, or are held."""
 
+WITH_DEADLINE = sa.and_(requests.c.deadline.is_not(None), requests.c.client_batch.is_(None))
+"""Requests whose answers should be there at some time. Those of clients' batches have a deadline when they expire."""
+
+WATCHED = (requests.c.batch_id, requests.c.deadline, requests.c.deadline_policy)
+"""What is asked of those."""
+
 FAILED = requests.c.error.is_not(None)
 """Requests that ended with an error."""
 
@@ -107,6 +113,7 @@ _partial("ix_batches_untallied", UNTALLIED, batches.c.finished_at)
 _partial("ix_batches_marked", MARKED, batches.c.lane, batches.c.ended_at)
 _partial("ix_requests_retryable", RETRYABLE, requests.c.retry_at)
 _partial("ix_requests_cancel_requested", CANCEL_REQUESTED, requests.c.batch_id)
+_partial("ix_requests_deadline", WITH_DEADLINE, *WATCHED)
 _partial("ix_requests_failed", FAILED, requests.c.batch_id)
 _partial("ix_requests_estimated", ESTIMATED, requests.c.client, requests.c.held_at, requests.c.estimate)
 _partial("ix_segments_keyed", KEYED, segments.c.id)

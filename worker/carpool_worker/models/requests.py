@@ -68,7 +68,10 @@ class Request(SQLModel, table=True):
     # What few requests have.
     prefix: str | None = Field(default=None, sa_column=sa.Column(Digest))  # of its tools and system prompt
     submit_by: int | None = Field(default=None, sa_column=big())  # should be posted to Anthropic by then
-    deadline: int | None = Field(default=None, sa_column=big())  # when its answer should be there
+    deadline: int | None = Field(
+        default=None, sa_column=big()
+    )  # when its answer should be there; of a client's batch, when it expires
+    deadline_policy: str | None = None  # what that may cost; None: it may be called at once
     estimate: Decimal | None = Field(
         default=None, sa_column=sa.Column(Dollars)
     )  # reserved from its client's budget

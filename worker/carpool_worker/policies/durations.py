@@ -55,6 +55,17 @@ def quantile(histogram: Histogram, share: float, longer_than: float = 0.0) -> fl
     return None
 
 
+def chance(histogram: Histogram, seconds: float) -> float | None:
+    """Return the share (0 to 1) of batches that took no longer than that; None if nothing was learned.
+
+    What is in the bucket that `seconds` is in counts as longer.
+    """
+    total = sum(histogram.values())
+    if not total:
+        return None
+    return sum(weight for bucket, weight in histogram.items() if longest_in(bucket) <= seconds) / total
+
+
 def hour_of(at: Milliseconds) -> int:
     """Return the hour of the day, UTC, by which durations are learned: the one in which a batch was posted."""
     return datetime.fromtimestamp(at / SECOND, UTC).hour

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from carpool_worker.policies.deadlines import DeadlineRule
 from carpool_worker.policies.windows import Windows, first_open, is_open, longest_closed
 from carpool_worker.units import DAY, SECOND, Milliseconds
 
@@ -35,6 +36,7 @@ class Limits:
     windows: Windows = ()
     may_overlap: bool = True  # whether batches may be sealed early, see `with_lane`
     behind: int = 0  # requests in the inbox that have not been read yet
+    deadlines: DeadlineRule = field(default_factory=DeadlineRule)  # by which a batch is due before
 
     @property
     def max_age(self) -> Milliseconds:

@@ -11,7 +11,7 @@ from celery.exceptions import Reject
 
 from carpool import tracing
 from carpool.client import Producer
-from carpool.envelopes import EnqueueOptions
+from carpool.enqueue_options import EnqueueOptions
 from carpool.exceptions import CarpoolError, InvalidRequest, InvalidSetting, QueueFull, RedisUnavailable
 from carpool_worker.app import app
 from carpool_worker.flower import events
@@ -33,11 +33,14 @@ def enqueue(
     priority: int = 0,
     max_wait: float | None = None,
     tags: Sequence[str] = (),
+    deadline: float | str | None = None,
+    deadline_policy: str | None = None,
 ) -> None:
     """Enqueue a request for a service that uses only Celery; invalid params fail the task, with field and rule.
 
     A message that Celery delivers twice makes one request: the task's id is the default idempotency key.
-    `max_wait`, in seconds, counts from when a worker takes the message.
+    `max_wait`, in seconds, counts from when a worker takes the message, and so does a `deadline` in seconds; one that
+    is the text of a time, 2026-12-01T09:00:00Z, does not.
     """
     options = EnqueueOptions(
         callback=cast(Any, callback),
@@ -45,6 +48,8 @@ def enqueue(
         priority=priority,
         max_wait=max_wait,
         tags=tags,
+        deadline=cast(Any, deadline),
+        deadline_policy=cast(Any, deadline_policy),
         trace=tracing.current() or _trace_of(self.request),
     )
     key = f"celery {self.request.id}" if idempotency_key is None else idempotency_key

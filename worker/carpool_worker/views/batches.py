@@ -43,6 +43,7 @@ class BatchView:
     bytes: int
     priority: int
     submit_by: Moment | None
+    deadline: Moment | None  # the earliest of its requests
     waiting_for: str  # empty once it has ended
     last_error: str | None
     claude_id: str | None
@@ -185,6 +186,7 @@ def _facts(batch: Batch, context: QueueContext) -> dict[str, Any]:
         "bytes": batch.body_bytes,
         "priority": batch.priority,
         "submit_by": batch.submit_by,
+        "deadline": batch.deadline,
         "waiting_for": waits_for(batch, context),
         "last_error": batch.last_error,
         "claude_id": batch.claude_id,

@@ -6,34 +6,32 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
+from carpool.enqueue_options import DeadlinePolicy
+from carpool.keywords import DEADLINE_POLICIES
 from carpool_worker.database import now
-from carpool_worker.formatting import counted, dollars, time_of
+from carpool_worker.formatting import time_of
 from carpool_worker.models import Batch, Request
-from carpool_worker.pipeline.batching.spooled_creates import FORBIDDEN, INVALID
 from carpool_worker.settings import Settings
 from carpool_worker.states import DeliveryState, RequestState
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.deliveries import coverage, dead_letters
-from carpool_worker.store.deliveries.coverage import Covering
-from carpool_worker.store.deliveries.dead_letters import Try
 from carpool_worker.store.reports import requests
 from carpool_worker.store.reports.requests import FoundRequest
 from carpool_worker.store.requests import results
 from carpool_worker.store.requests.rows import UNBATCHED
 from carpool_worker.views import budgets, lookup
 from carpool_worker.views.batches import StoryEvent
-from carpool_worker.views.batches import events as events_of_batch
 from carpool_worker.views.encoding import FLAT, Moment
+from carpool_worker.views.request_stories import deadline_of, story
 from carpool_worker.views.wait_reasons import queue_context, waits_for
 
 RequestFilter = requests.RequestFilter
 """Which requests; `batch` may be the beginning of an id, and `longest_open` is filled in by the view."""
 
-REFUSALS = (INVALID, FORBIDDEN)  # the errors of requests of clients' batches that were never sent
 TOKENS = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
 
 
@@ -53,6 +51,7 @@ class RequestView:
     priority: int
     enqueued_at: Moment
     submit_by: Moment | None
+    deadline: Moment | None  # when its answer should be there
     retry_at: Moment | None
     held_at: Moment | None  # since when it waits for its client's budget
     finished_at: Moment | None
@@ -82,6 +81,8 @@ class RequestDetails(RequestView):
 
     params_bytes: int
     tags: Sequence[str]
+    deadline_policy: DeadlinePolicy | None  # what its deadline may cost; None: it has none
+    is_late: bool | None  # whether that has passed before its answer came; None: it has none
     client_batch: str | None  # the batch that its client made at the gateway
     callback: str | None  # a URL, or a task's name
     delivery: DeliveryState | None
@@ -130,6 +131,8 @@ def find(
         **_facts(found),
         params_bytes=request.params_bytes,
         tags=requests.tags_of(connection, request.id),
+        deadline_policy=_deadline_policy(request),
+        is_late=_is_late(request),
         client_batch=request.client_batch,
         callback=callback.get("url") or callback.get("name"),
         delivery=DeliveryState(delivery.state) if delivery else None,
@@ -143,14 +146,6 @@ def find(
 def ids_of_client(connection: sa.Connection, client: str, since: Moment) -> Iterator[str]:
     """Yield the ids of all requests that a client has enqueued since then, in the order in which they were stored."""
     return results.of_client(connection, client, since)
-
-
-def story(
-    found: FoundRequest, batch: Batch | None, delivery: Covering | None, tries: Sequence[Try]
-) -> list[StoryEvent]:
-    """Return what happened to a request, in order of time."""
-    events = [*_begins(found), *_goes_out(batch), *_ends(found.row), *_is_delivered(delivery, tries)]
-    return sorted(events, key=lambda event: event.at)
 
 
 def _get(connection: sa.Connection, named: str) -> FoundRequest:
@@ -172,6 +167,7 @@ def _facts(found: FoundRequest) -> dict[str, Any]:
         "priority": request.priority,
         "enqueued_at": request.enqueued_at,
         "submit_by": request.submit_by,
+        "deadline": deadline_of(request),
         "retry_at": None if request.held_at else request.retry_at,
         "held_at": request.held_at,
         "finished_at": request.finished_at,
@@ -190,6 +186,17 @@ def _waiting_for(
     return f"another try at {time_of(request.retry_at)}" if request.retry_at else None
 
 
+def _deadline_policy(request: Request) -> DeadlinePolicy | None:
+    if deadline_of(request) is None:
+        return None
+    return cast(DeadlinePolicy, request.deadline_policy or DEADLINE_POLICIES[0])
+
+
+def _is_late(request: Request) -> bool | None:
+    deadline = deadline_of(request)
+    return None if deadline is None else (request.finished_at or now()) > deadline
+
+
 def _contents(connection: sa.Connection, request: Request) -> Contents:
     kept = requests.contents(connection, request)
     return Contents(
@@ -199,51 +206,3 @@ def _contents(connection: sa.Connection, request: Request) -> Contents:
         params=json.loads(kept.params) if kept.params else None,
         answer=json.loads(kept.answer) if kept.answer else None,
     )
-
-
-def _begins(found: FoundRequest) -> Iterator[StoryEvent]:
-    request, size = found.row, counted(found.row.params_bytes, "byte")
-    yield StoryEvent(request.enqueued_at, f"enqueued by {request.client} for {found.model}, {size}")
-    if request.batch_id == UNBATCHED:
-        is_refused = request.client_batch is not None and request.error in REFUSALS
-        why = "it breaks a rule" if is_refused else "its budget had no room for it"
-        yield StoryEvent(found.batched_at, f"put aside: {why}")
-    else:
-        yield StoryEvent(
-            found.batched_at, f"put into batch {request.batch_id}, for attempt {request.attempt}"
-        )
-    if request.cancel_requested_at:
-        yield StoryEvent(request.cancel_requested_at, "its cancellation was requested")
-
-
-def _goes_out(batch: Batch | None) -> Iterator[StoryEvent]:
-    if batch is not None:
-        ours = (batch.opened_at, batch.finished_at)
-        yield from (
-            StoryEvent(at, f"its batch: {words}")
-            for at, words in events_of_batch(batch, ())
-            if at not in ours
-        )
-
-
-def _ends(request: Request) -> Iterator[StoryEvent]:
-    if request.finished_at is None:
-        return
-    used = (
-        f" · {request.input_tokens:,} tokens in, {request.output_tokens:,} out"
-        if request.output_tokens
-        else ""
-    )
-    cost = f" · {dollars(request.cost)}" if request.cost is not None else ""
-    error = f" by {request.error}" if request.error else ""
-    yield StoryEvent(request.finished_at, f"{request.state}: {request.outcome}{error}{used}{cost}")
-
-
-def _is_delivered(delivery: Covering | None, tries: Sequence[Try]) -> Iterator[StoryEvent]:
-    for one in tries:
-        answer = ", ".join(str(part) for part in (one.status, one.detail) if part is not None)
-        yield StoryEvent(one.at, f"delivery, try {one.attempt}: {answer or 'sent'} ({one.milliseconds:,} ms)")
-    if delivery and delivery.delivered_at:
-        yield StoryEvent(delivery.delivered_at, f"delivered to {delivery.target}")
-    if delivery and delivery.discarded_at:
-        yield StoryEvent(delivery.discarded_at, f"delivery given up on: {delivery.last_error}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
 from carpool_worker.database import now
 from carpool_worker.formatting import clock
 from carpool_worker.models import Batch, LanePause
+from carpool_worker.pipeline.batching import deadlines
 from carpool_worker.pipeline.submission.admission import admitted
 from carpool_worker.policies.accounts import shown
 from carpool_worker.policies.admission import SubmitPolicy
@@ -36,6 +37,7 @@ class QueueContext:
     admitted: Collection[str]  # ids of the batches that may be posted now
     opening: Opening | None = None  # of the windows, where they are closed
     warming: Collection[str] = ()  # ids of the batches that wait for their warm-up
+    urgent: Mapping[str, int] = field(default_factory=dict)  # when open batches have to leave for a deadline
     fresh: Collection[str] = ()  # ids of batches in workspaces where no list has shown a batch of ours yet
 
 
@@ -53,6 +55,7 @@ def queue_context(connection: sa.Connection, settings: Settings) -> QueueContext
         admitted=admitted(connection, at, settings.submit_policy),
         warming=batch_queue.warming(connection, at),
         opening=next_opening(limits.windows, at),
+        urgent=deadlines.leave_at(connection, limits.deadlines),
         fresh=witnesses.in_fresh_workspaces(connection, submitting),
     )
 
@@ -73,8 +76,10 @@ def _unseen(batch: Batch, context: QueueContext) -> str:
 def _open(batch: Batch, context: QueueContext) -> str:
     room = context.limits.count - batch.request_count
     sealed_at = context.limits.due_at(batch.opened_at)
-    until = clock(min(sealed_at, _leaves_at(batch) or sealed_at), context.at)
-    return f"more requests: until {until}, or {room:,} more"
+    urgent_at = context.urgent.get(batch.id, sealed_at)
+    until = clock(min(sealed_at, _leaves_at(batch) or sealed_at, urgent_at), context.at)
+    why = f" (its deadline is {clock(batch.deadline, context.at)})" if batch.deadline else ""
+    return f"more requests: until {until}{why}, or {room:,} more"
 
 
 def _sealed(batch: Batch, context: QueueContext) -> str:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from carpool.contract import Cancel, Envelope
 from carpool_worker.database import now, read, write
-from carpool_worker.pipeline.batching import canceler, poison
+from carpool_worker.pipeline.batching import canceler, deadlines, poison
 from carpool_worker.pipeline.batching.lanes import Filled
 from carpool_worker.pipeline.batching.placing import place
 from carpool_worker.pipeline.inbox.packs import Pack, assigned
@@ -138,13 +138,14 @@ def pool(
 
 
 def seal_due(engine: sa.Engine, limits: Limits) -> Filled:
-    """Seal the open batches that are old enough, or have a request that must be submitted soon.
+    """Seal the open batches that are old enough, or have a request that must be submitted or answered soon.
 
     While the submit windows are closed, age is no reason: a sealed batch could only wait, and would take no requests.
     """
     at = now()
     with write(engine) as connection:
         sealed = filling.seal_to_submit_by(connection, at + LEAD, at)
+        sealed += deadlines.send_urgent(connection, limits.deadlines, at)
         if is_open(limits.windows, at):
             sealed += filling.seal_opened_before(connection, at - limits.max_age, at, wait=False)
         return Filled(sealed=sealed)
@@ -154,8 +155,10 @@ def seconds_until_due(engine: sa.Engine, limits: Limits) -> float | None:
     """Return the seconds until `seal_due` will have a batch to seal; None if none is open."""
     with read(engine) as connection:
         opened_at, submit_by = filling.open_since(connection)
+        urgent = deadlines.leave_at(connection, limits.deadlines).values()
     times = [limits.due_at(opened_at)] if opened_at is not None else []
     times += [Milliseconds(submit_by - LEAD)] if submit_by is not None else []
+    times += urgent
     return max(0.0, (min(times) - now()) / SECOND) if times else None
 
 

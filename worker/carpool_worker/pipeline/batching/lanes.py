@@ -33,6 +33,10 @@ class Queued(Protocol):
     def submit_by(self) -> int | None:
         """When it should be submitted, in milliseconds since the epoch; None: at any time."""
 
+    @property
+    def due_by(self) -> int | None:
+        """When its answer should be there, in milliseconds since the epoch; None: at any time."""
+
 
 class Arrived(NamedTuple):
     """A new request, and the segment with its params."""
@@ -55,13 +59,18 @@ class Arrived(NamedTuple):
         """When it should be submitted, in milliseconds since the epoch; None: at any time."""
         return self.envelope.submit_by
 
+    @property
+    def due_by(self) -> int | None:
+        """When its answer should be there, in milliseconds since the epoch; None: at any time, or it would expire."""
+        return self.envelope.deadline if self.envelope.client_batch is None else None
+
 
 Item = TypeVar("Item", bound=Queued)
 
 
-def earliest(items: Iterable[Queued]) -> int | None:
-    """Return the earliest `submit_by`, in milliseconds since the epoch, or None if none has one."""
-    return min((item.submit_by for item in items if item.submit_by is not None), default=None)
+def earliest(times: Iterable[int | None]) -> int | None:
+    """Return the earliest of these times, or None if none is one."""
+    return min((at for at in times if at is not None), default=None)
 
 
 @dataclass(slots=True)
@@ -116,7 +125,15 @@ def fill(
             part = items[start : start + n]
             yield batch.id, part
             size = sum(map(item_bytes, sizes[start : start + n]))
-            filling.add_requests(connection, batch.id, n, size, part[0].priority, earliest(part))
+            filling.add_requests(
+                connection,
+                batch.id,
+                n,
+                size,
+                part[0].priority,
+                earliest(item.submit_by for item in part),
+                earliest(item.due_by for item in part),
+            )
         start += n
         if start < len(items) or batch.request_count + n >= limits.count:
             transitions.seal(connection, batch.id, now)

@@ -25,7 +25,7 @@ from carpool.contract import (
     Envelope,
 )
 from carpool.envelopes import MAX_BETAS_LENGTH, check_client
-from carpool.keywords import checked_tags
+from carpool.keywords import DEADLINE_POLICIES, checked_tags
 from carpool.params import is_model
 from carpool.tracing import TRACEPARENT
 
@@ -75,6 +75,8 @@ def check(envelopes: Iterable[Envelope], *, terms_are_checked: bool = False) -> 
             raise ValueError("submit_by: must be milliseconds since the epoch")
         if not 0 <= (envelope.deadline or 0) <= LATEST:
             raise ValueError("deadline: must be milliseconds since the epoch")
+        if envelope.deadline_policy not in (None, *DEADLINE_POLICIES):
+            raise ValueError(f"deadline_policy: must be one of {', '.join(DEADLINE_POLICIES)}")
         if envelope.trace is not None and not TRACEPARENT.fullmatch(envelope.trace):
             raise ValueError("trace: must be a W3C traceparent")
         _check_params(envelope.params)

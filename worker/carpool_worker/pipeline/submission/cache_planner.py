@@ -22,7 +22,7 @@ from carpool_worker.policies.windows import LEAD
 from carpool_worker.prompt_cache import prefixes
 from carpool_worker.prompt_cache.marking import MARK_BYTES, can_be_marked
 from carpool_worker.prompt_cache.savings import CachePlan, SharedPrefix, decide, hits_of
-from carpool_worker.settings import API_MAX_BYTES
+from carpool_worker.setting_values import API_MAX_BYTES
 from carpool_worker.store.batches import filling, shared_prompts
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.requests import rows as requests

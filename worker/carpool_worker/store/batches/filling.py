@@ -15,7 +15,7 @@ from carpool_worker.models.indexes import OPEN
 from carpool_worker.models.tables import batches
 from carpool_worker.policies.limits import item_bytes
 from carpool_worker.states import BatchState
-from carpool_worker.store.batches.rows import as_batch, may_go_later, within
+from carpool_worker.store.batches.rows import as_batch, may_end_later, may_go_later, within
 from carpool_worker.store.batches.transitions import seal
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.upserts import insert_missing
@@ -71,12 +71,14 @@ def add_requests(
     body_bytes: int,
     priority: int = 0,
     submit_by: int | None = None,
+    deadline: int | None = None,
 ) -> None:
-    """Count requests that were put into an open batch: `priority` is the highest of them, `submit_by` the earliest."""
+    """Count requests that were put into an open batch: `priority` is the highest of them, both times the earliest."""
     row = batches.c
     empty = row.request_count == 0
     higher = sa.or_(empty, row.priority < priority)
     sooner = empty if submit_by is None else sa.or_(empty, may_go_later(submit_by))
+    due_sooner = empty if deadline is None else sa.or_(empty, may_end_later(deadline))
     connection.execute(
         sa.update(batches)
         .where(row.id == batch_id)
@@ -85,6 +87,7 @@ def add_requests(
             body_bytes=row.body_bytes + body_bytes,
             priority=sa.case((higher, priority), else_=row.priority),
             submit_by=sa.case((sooner, submit_by), else_=row.submit_by),
+            deadline=sa.case((due_sooner, deadline), else_=row.deadline),
         )
     )
 
@@ -156,6 +159,7 @@ def insert_sealed(
         "priority": parent.priority,
         "marked": parent.marked,
         "submit_by": parent.submit_by,
+        "deadline": parent.deadline,
         "sealed_at": now,
     }
     connection.execute(sa.insert(batches), FRESH | row)

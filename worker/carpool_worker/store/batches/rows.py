@@ -114,6 +114,11 @@ def may_go_later(submit_by: int) -> sa.ColumnElement[bool]:
     return sa.or_(batches.c.submit_by.is_(None), batches.c.submit_by > submit_by)
 
 
+def may_end_later(deadline: int) -> sa.ColumnElement[bool]:
+    """Return the condition that no request of a batch must be answered by that (milliseconds since the epoch)."""
+    return sa.or_(batches.c.deadline.is_(None), batches.c.deadline > deadline)
+
+
 def within(lane: str | None, model: str | None) -> list[sa.ColumnElement[bool]]:
     """Return the conditions that a batch is of that lane and model; None means any."""
     named = (batches.c.lane, lane), (batches.c.model, model)

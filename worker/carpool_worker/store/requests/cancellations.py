@@ -161,6 +161,7 @@ def unwanted(connection: sa.Connection) -> set[str]:
 
 def _due() -> sa.Select[Any]:
     row = requests.c
+    # The deadline of a client's batch is when it expires; others cancel nothing.
     expired = sa.and_(row.client_batch.is_not(None), row.deadline.is_not(None))
     has_expired = sa.case((sa.and_(expired, row.cancel_requested_at >= row.deadline), 1), else_=0)
     facts = (row.id, row.client, segments.c.callback, row.params_bytes, row.client_batch, has_expired)

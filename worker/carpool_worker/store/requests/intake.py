@@ -38,6 +38,7 @@ OPTIONAL = {
     "params_digest": "bytea",
     "submit_by": "bigint",
     "deadline": "bigint",
+    "deadline_policy": "text",
     "trace": "text",
     "client_batch": "text",
     "custom_id": "text",
@@ -48,6 +49,17 @@ OPTIONAL = {
     "retry_at": "bigint",
 }
 """Columns that few requests have: they are written only if one of those that are inserted together has them."""
+
+OF_ENVELOPES = (
+    "idempotency_key",
+    "submit_by",
+    "deadline",
+    "deadline_policy",
+    "trace",
+    "client_batch",
+    "custom_id",
+)
+"""Those of them that are written as envelopes have them."""
 
 TAGS = {"client": "text", "tag": "text", "request_id": "bytea"}
 DIGEST_BYTES = 16
@@ -117,10 +129,7 @@ def digest(params: bytes) -> bytes:
 
 
 def _optional(envelopes: Sequence[Envelope], prefixes: Prefixes) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {
-        name: list(map(attrgetter(name), envelopes))
-        for name in ("idempotency_key", "submit_by", "deadline", "trace", "client_batch", "custom_id")
-    }
+    columns: dict[str, list[Any]] = {name: list(map(attrgetter(name), envelopes)) for name in OF_ENVELOPES}
     columns["metadata"] = [one.metadata.decode() if one.metadata else None for one in envelopes]
     columns["params_digest"] = [
         None if one.idempotency_key is None else digest(one.params) for one in envelopes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -30,6 +30,7 @@ class DueRequest:
     params_bytes: int
     priority: int
     submit_by: int | None
+    due_by: int | None
 
 
 class Rescheduled(NamedTuple):
@@ -53,9 +54,12 @@ def reschedule(connection: sa.Connection, rescheduled: Sequence[Rescheduled], ba
 
 def due_to_stage(connection: sa.Connection, now: int, limit: int) -> list[DueRequest]:
     """Return up to `limit` requests that are due to be tried again, the longest due first; locks them."""
-    shared = ("model", "lane", "account", "headers")
+    shared, own = ("model", "lane", "account", "headers"), requests.c
+    names = DueRequest.__slots__[:-1]
+    columns: list[Any] = [(segments if name in shared else requests).c[name] for name in names]
+    columns.append(sa.case((own.client_batch.is_(None), own.deadline)))
     due = (
-        sa.select(*((segments if name in shared else requests).c[name] for name in DueRequest.__slots__))
+        sa.select(*columns)
         .join_from(requests, segments, segments.c.id == requests.c.segment_id)
         .where(requests.c.state == RequestState.RETRYABLE, requests.c.retry_at <= now)
         .order_by(requests.c.retry_at, requests.c.id)
