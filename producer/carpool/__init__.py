@@ -5,7 +5,7 @@
     result = producer.wait(request_id)
 
 `carpool.webhooks` verifies the webhooks that a service receives. In its tests, `carpool.testing.InMemoryProducer` takes
-the producer's place.
+the producer's place; `ProducerLike` is the type of either.
 
 `carpool.Anthropic` and `carpool.AsyncAnthropic` are Anthropic's own clients, with every call through Carpool's gateway.
 They are loaded when they are first used, and need the extra `carpool[anthropic]`.
@@ -18,7 +18,7 @@ from carpool.aio import AsyncProducer
 from carpool.answers import AnswerError
 from carpool.callbacks import Callback, Task, Webhook
 from carpool.client import Producer
-from carpool.enqueue_options import Request
+from carpool.enqueue_options import EnqueueOptions, Request
 from carpool.exceptions import (
     CarpoolError,
     InvalidAnswer,
@@ -31,20 +31,25 @@ from carpool.exceptions import (
     SourceFailed,
     WaitTimeout,
 )
+from carpool.misplaced import UnknownParam
+from carpool.protocols import AsyncProducerLike, ProducerLike
 from carpool.request_ids import RequestIds
 from carpool.results import RequestFailed, Result
 
 __all__ = [
     "AnswerError",
     "AsyncProducer",
+    "AsyncProducerLike",
     "Callback",
     "CarpoolError",
+    "EnqueueOptions",
     "InvalidAnswer",
     "InvalidRequest",
     "InvalidSetting",
     "InvalidSignature",
     "NotDurable",
     "Producer",
+    "ProducerLike",
     "QueueFull",
     "RedisUnavailable",
     "Request",
@@ -53,6 +58,7 @@ __all__ = [
     "Result",
     "SourceFailed",
     "Task",
+    "UnknownParam",
     "WaitTimeout",
     "Webhook",
 ]

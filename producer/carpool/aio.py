@@ -116,7 +116,7 @@ class AsyncProducer:
             if commands := command.commands():
                 command.confirm(await self._execute(commands))
         except LOST as error:
-            raise self._options.unavailable(error) from error
+            raise self._options.unavailable(error) from None
         await asyncio.sleep(command.seconds_to_wait)
 
     async def _results(self, waiter: ReplyWaiter) -> AsyncGenerator[Result, None]:
@@ -140,7 +140,7 @@ class AsyncProducer:
         try:
             waiter.confirm(await self._execute(waiter.commands(monotonic()) or [PING]))
         except LOST as error:
-            raise self._options.unavailable(error) from error
+            raise self._options.unavailable(error) from None
 
     async def _read(self, waiter: ReplyWaiter) -> None:
         try:

@@ -44,7 +44,7 @@ class LoopConnections:
             try:
                 replies = await self.execute(packer.commands())
             except LOST as error:
-                raise packer.unanswered(error) from error
+                raise packer.unanswered(error) from None
             packer.settle(replies)
 
     async def close(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from ipaddress import ip_address
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,6 +19,12 @@ MAX_URL_LENGTH = 2048
 
 TASK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}")
 """Names of Celery tasks and queues: dotted identifiers, with the dashes and colons that queue names have."""
+
+LOOPBACK: Final = "loopback"
+ANYWHERE: Final = True
+
+AllowHttp = bool | Literal["loopback"]
+"""Where webhooks without TLS may go: anywhere, nowhere, or to this machine only."""
 
 OWN_NAMES = ("carpool.", "carpool:")
 """Prefixes of Carpool's own tasks, queues and Redis keys, which no callback may name."""
@@ -42,10 +49,11 @@ decode = msgspec.json.Decoder(Callback).decode
 """Read a callback from an Envelope's JSON."""
 
 
-def encode(callback: Callback | Mapping[str, Any], *, allow_http: bool = False) -> bytes:
+def encode(callback: Callback | Mapping[str, Any], *, allow_http: AllowHttp = False) -> bytes:
     """Return a callback as JSON, after checking it; a mapping such as {"kind": "webhook", "url": …} will do.
 
-    `allow_http` allows webhooks without TLS. Raises InvalidRequest, naming the field and the rule.
+    `allow_http` allows webhooks without TLS (LOOPBACK: those to this machine). Raises InvalidRequest, naming the field
+    and the rule.
     """
     try:
         return _encode(callback if isinstance(callback, Callback) else _from_mapping(callback), allow_http)
@@ -62,7 +70,7 @@ def _from_mapping(callback: object) -> Callback:
 
 
 @lru_cache(maxsize=4096)
-def _encode(callback: Callback, allow_http: bool) -> bytes:
+def _encode(callback: Callback, allow_http: AllowHttp) -> bytes:
     if isinstance(callback, Webhook):
         _check_url(callback.url, allow_http)
     else:
@@ -71,13 +79,13 @@ def _encode(callback: Callback, allow_http: bool) -> bytes:
     return to_json(callback)
 
 
-def _check_url(url: object, allow_http: bool) -> None:
+def _check_url(url: object, allow_http: AllowHttp) -> None:
     rule = _broken_rule(url, allow_http) if isinstance(url, str) else "must be a string"
     if rule:
         raise InvalidRequest("callback.url", rule)
 
 
-def _broken_rule(url: str, allow_http: bool) -> str | None:
+def _broken_rule(url: str, allow_http: AllowHttp) -> str | None:
     if not url.isprintable() or " " in url:
         return "must not contain spaces or control characters"
     if len(url.encode()) > MAX_URL_LENGTH:
@@ -89,11 +97,19 @@ def _broken_rule(url: str, allow_http: bool) -> str | None:
         return f"must be a URL: {error}"
     if parts.scheme not in ("https", "http") or not parts.hostname or port == 0:
         return "must be an absolute URL, such as https://example.com/claude"
-    if parts.scheme == "http" and not allow_http:
+    if parts.scheme == "http" and not (allow_http is True or (allow_http and _is_here(parts.hostname))):
         return "must be https (allow_http=True or CARPOOL_ALLOW_HTTP=1 allows http)"
     if "@" in parts.netloc:
         return "must not contain a user or a password; deliveries are signed instead"
     return None
+
+
+def _is_here(host: str) -> bool:
+    """Return whether a host is this machine: a loopback address, or a name that always is (RFC 6761, section 6.3)."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _check_name(field: str, name: object) -> None:

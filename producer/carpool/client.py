@@ -188,7 +188,7 @@ class Producer:
             if commands := command.commands():
                 command.confirm(execute(self._redis, commands))
         except LOST as error:
-            raise self._options.unavailable(error) from error
+            raise self._options.unavailable(error) from None
         sleep(command.seconds_to_wait)
 
     def _results(self, waiter: ReplyWaiter) -> Generator[Result, None, None]:
@@ -209,7 +209,7 @@ class Producer:
         try:
             waiter.confirm(execute(self._redis, waiter.commands(monotonic()) or [PING]))
         except LOST as error:
-            raise self._options.unavailable(error) from error
+            raise self._options.unavailable(error) from None
 
     def _read(self, waiter: ReplyWaiter) -> None:
         try:

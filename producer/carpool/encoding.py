@@ -27,8 +27,8 @@ FORMLESS_CONTAINERS = (set, frozenset)
 """What JSON has no form for. msgspec would turn it into text or a list, and which text is for the caller to say."""
 
 
-def encode(field: str, value: object, limit: int) -> bytes:
-    """Return `value` as JSON of at most `limit` bytes; `field` is its name in errors.
+def encode(field: str, value: object, limit: int, *, is_fine: bool = False) -> bytes:
+    """Return `value` as JSON of at most `limit` bytes; `field` is its name in errors. It may be known to be fine.
 
     Raises InvalidRequest for what JSON can't represent, NaN and infinities included (RFC 8259, section 6), and for
     more than MAX_DEPTH levels.
@@ -40,7 +40,7 @@ def encode(field: str, value: object, limit: int) -> bytes:
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidRequest(_culprit(field, value), f"can't be JSON: {error}") from None
     # msgspec writes NaN and infinities as null.
-    if not _is_surely_fine(value):
+    if not (is_fine or is_surely_fine(value)):
         _refuse_odd(field, value, MAX_DEPTH)
         _refuse_odd(
             field, msgspec.to_builtins(value, builtin_types=FORMLESS), MAX_DEPTH
@@ -52,11 +52,11 @@ def encode(field: str, value: object, limit: int) -> bytes:
 
 def check_depth(field: str, value: object) -> None:
     """Raise InvalidRequest for a value read from JSON that has more than MAX_DEPTH levels."""
-    if not _is_surely_fine(value):
+    if not is_surely_fine(value):
         raise InvalidRequest(field, TOO_DEEP)
 
 
-def _is_surely_fine(value: object) -> bool:
+def is_surely_fine(value: object) -> bool:
     """Return whether `value` surely has no NaN, no infinity and few levels: a quick check, of plain types only."""
     level: list[Any] = [[value]]
     for _ in range(MAX_DEPTH + 1):

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 from uuid_utils import uuid7
 
-from carpool import callbacks, tracing
+from carpool import callbacks, misplaced, tracing
+from carpool.callbacks import AllowHttp
 from carpool.contract import CLIENT_NAME, batch_headers, mint_id
 from carpool.encoding import encode
 from carpool.enqueue_options import KNOWN_OPTIONS, EnqueueOptions, Params, Request
@@ -43,7 +44,7 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of one call, checked and encoded once for all its requests; `check_options` makes them."""
 
     terms: EntryTerms
-    allow_http: bool
+    allow_http: AllowHttp
     metadata: bytes | None  # JSON
     user_profile_id: str | None
     workspace_id: str | None
@@ -132,7 +133,7 @@ def check_options(
     client: str,
     options: EnqueueOptions,
     *,
-    allow_http: bool = False,
+    allow_http: AllowHttp = False,
     reply_to: str | None = None,
     gateway_key: str | None = None,
 ) -> CheckedOptions:
@@ -143,7 +144,7 @@ def check_options(
         TypeError: there is no such option.
     """
     if not options.keys() <= KNOWN_OPTIONS:
-        raise TypeError(f"got an unexpected keyword argument {min(options.keys() - KNOWN_OPTIONS)!r}")
+        raise TypeError(misplaced.unexpected(options, KNOWN_OPTIONS))
     metadata, max_wait, trace = options.get("metadata"), options.get("max_wait"), options.get("trace")
     profile, workspace = options.get("user_profile_id"), options.get("workspace_id")
     betas, tags = options.get("betas", ()), options.get("tags", ())
@@ -187,7 +188,7 @@ def check_client(name: object) -> str:
 @lru_cache(maxsize=4096, typed=True)
 def _checked_terms(
     client: str,
-    allow_http: bool,
+    allow_http: AllowHttp,
     callback: Any,
     betas: object,
     user_profile_id: object,

@@ -54,15 +54,16 @@ class QueueFull(CarpoolError):
 
 
 class RedisUnavailable(CarpoolError):
-    """Redis does not answer, or refuses. `url` is its URL without the password."""
+    """Redis does not answer, or refuses. `url` is its URL without the password; the message says who named it."""
 
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__(url, reason)
+    def __init__(self, url: str, reason: str, origin: str = "") -> None:
+        super().__init__(url, reason, origin)
         self.url = url
         self.reason = reason
+        self.origin = origin
 
     def __str__(self) -> str:
-        return f"Redis at {self.url} is unavailable: {self.reason}"
+        return f"Redis at {self.url}{self.origin} is unavailable: {self.reason}"
 
 
 class NotDurable(CarpoolError):

@@ -209,7 +209,7 @@ class Packer:
         except CarpoolError:
             raise
         except Exception as error:
-            self._failure = SourceFailed()
+            self._failure = SourceFailed(f"the iterable of requests raised {type(error).__name__}: {error}")
             self._failure.__cause__ = error
 
     def finish(self) -> RequestIds:

@@ -6,14 +6,16 @@ Only what would certainly fail is refused; unknown keys pass through, as the API
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import convert
 
 from carpool.contract import MAX_PARAMS_BYTES, to_json
-from carpool.encoding import TOO_DEEP, check_depth, encode
+from carpool.encoding import TOO_DEEP, check_depth, encode, is_surely_fine
 from carpool.exceptions import InvalidRequest
+from carpool.misplaced import ELSEWHERE, check_places, warn_of_near_misses
+from carpool.plain_params import has_answers, plain
 
 ROLES = ("user", "assistant", "system")
 """The Messages API's roles (`MessageParam` of its SDK 2.12)."""
@@ -58,7 +60,7 @@ class _PlainParams(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 _decode_plain = msgspec.json.Decoder(_PlainParams).decode
 
 
-def check_params(params: object) -> bytes:
+def check_params(params: Any) -> bytes:
     """Return the params as JSON, of at most MAX_PARAMS_BYTES; that is what is sent to Anthropic.
 
     Raises InvalidRequest, naming the field and the rule, for what could only fail in a batch.
@@ -70,8 +72,12 @@ def check_params(params: object) -> bytes:
             body = None  # what follows names the culprit
         if body is not None and len(body) <= MAX_PARAMS_BYTES:
             return body
+    is_fine = type(params) is dict and is_surely_fine(params) and not has_answers(params)
+    if not is_fine:
+        params = plain(params)
     _check(params)
-    return encode("params", params, MAX_PARAMS_BYTES)
+    warn_of_near_misses(params)
+    return encode("params", params, MAX_PARAMS_BYTES, is_fine=is_fine)
 
 
 def check_encoded(params: bytes | msgspec.Raw) -> str:
@@ -113,7 +119,9 @@ def _are_plain(params: object) -> bool:
 
 def _check(params: object) -> None:
     if not isinstance(params, dict):
-        raise InvalidRequest("params", "must be a dict, as for the Messages API")
+        raise InvalidRequest("params", "must be a dict or another mapping, as for the Messages API")
+    if not ELSEWHERE.keys().isdisjoint(params):
+        check_places(params)
     model = params.get("model")
     if not isinstance(model, str) or not is_model(model):
         raise InvalidRequest("model", "must be the name of a model, without spaces")

@@ -36,7 +36,7 @@ def append(client: redis.Redis, packer: Packer) -> None:
         try:
             replies = execute(client, packer.commands())
         except LOST as error:
-            raise packer.unanswered(error) from error
+            raise packer.unanswered(error) from None
         packer.settle(replies)
 
 
@@ -96,7 +96,7 @@ class PipelinedAppend:
         try:
             self._connection = self._pool.get_connection()
         except LOST as error:
-            raise self._packer.unanswered(error) from error
+            raise self._packer.unanswered(error) from None
         try:
             self._connection.send_packed_command(self._connection.pack_commands(commands))
             self._replies = len(commands)

@@ -112,6 +112,12 @@ def check_url(url: str) -> str:
     return url
 
 
+def without_secrets(url: str) -> str:
+    """Return the URL without user, password and query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def connect(url: str, key_prefix: str = "", **options: Any) -> redis.Redis:
     """Return a client of redis-py, which connects when it is first used.
 

@@ -7,13 +7,16 @@ from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from carpool.answers import AnswerError, PackedAnswer
 from carpool.contract import Answer, Usage, to_json
 from carpool.exceptions import CarpoolError, InvalidAnswer
+
+if TYPE_CHECKING:
+    from anthropic.types import Message
 
 _decode_answer = msgspec.json.Decoder(Answer).decode
 
@@ -89,15 +92,20 @@ class Result:
         return self._answer.batch_id
 
     @cached_property
-    def message(self) -> Any:
-        """The Message: an `anthropic.types.Message` if that SDK is installed, else a dict; None if there is none."""
-        fields = msgspec.json.decode(self._answer.message)
-        if fields is None:
+    def message(self) -> dict[str, Any] | None:
+        """The Message as the API's JSON has it, whatever is installed; None if there is none.
+
+        The result itself can be a message of the next request: `messages=[*earlier, result, {"role": "user", …}]`.
+        """
+        message: dict[str, Any] | None = msgspec.json.decode(self._answer.message)
+        return message
+
+    @cached_property
+    def sdk_message(self) -> Message | None:
+        """The same as an `anthropic.types.Message`; raises ImportError where Anthropic's SDK is not installed."""
+        if self.message is None:
             return None
-        try:
-            return import_module("anthropic.types").Message.construct(**fields)
-        except ModuleNotFoundError:
-            return fields
+        return _message_class().construct(**self.message)
 
     @property
     def text(self) -> str:
@@ -150,6 +158,15 @@ class Result:
 
     def __repr__(self) -> str:
         return f"<Result {self.id} {self.outcome} {self.model}>"
+
+
+def _message_class() -> type[Message]:
+    try:
+        found: type[Message] = import_module("anthropic.types").Message
+    except ModuleNotFoundError as error:
+        needs = "Result.sdk_message needs Anthropic's SDK: pip install 'carpool[anthropic]'"
+        raise ImportError(needs, name="anthropic") from error
+    return found
 
 
 class RequestFailed(CarpoolError):

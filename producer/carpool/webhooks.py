@@ -17,6 +17,8 @@ from carpool.contract import Delivery, to_json
 from carpool.exceptions import InvalidAnswer, InvalidSetting, InvalidSignature
 from carpool.results import Result
 
+__all__ = ["InvalidAnswer", "InvalidSetting", "InvalidSignature", "delivery_body", "sign", "verify"]
+
 
 def verify(body: bytes, headers: Mapping[str, str], secret: str | Sequence[str]) -> Result:
     """Return the result in a delivery, after checking its signature.

@@ -111,7 +111,7 @@ def test_no_command_is_forgotten() -> None:
         (PermissionError(13, "Permission denied", "/data/x"), "/data/x: Permission denied: make room"),
         (OSError(30, "Read-only file system", b"/data/x"), "/data/x: Read-only file system"),
         (OSError(28, "No space left on device"), "No space left on device: make room"),
-        (RedisAway("Error 111"), "correct CARPOOL_REDIS_URL"),
+        (RedisAway("Error 111"), "CARPOOL_REDIS_URL"),
         (sa.exc.ArgumentError("Could not parse"), "correct CARPOOL_DATABASE_URL"),
         (sa.exc.OperationalError("SELECT", None, Exception("no such table: batches")), "run carpool migrate"),
         (

@@ -51,7 +51,7 @@ class Reader:
             (folder / name).symlink_to(PROJECT / name)
         (folder / ".venv").symlink_to(sys.prefix)
         self._folder = folder
-        self._environment = clean_environment() | QUICK_SETTINGS | (variables or {})
+        self._environment = clean_environment() | (QUICK_SETTINGS | variables if variables else {})
         self._background: list[tuple[subprocess.Popen[str], threading.Thread]] = []
         self._python: subprocess.Popen[str] | None = None
 

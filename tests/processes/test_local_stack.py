@@ -126,18 +126,13 @@ def test_supervisor_reads_the_configuration_as_it_was_meant(tmp_path: Path) -> N
     options = ServerOptions()
     options.realize(["-c", str(conf)])
 
-    # Then it has each program's command and log, and stops beat first and Valkey last
-    read = {group.name: group.process_configs[0] for group in options.process_group_configs}
+    # Then it has each program's command and log, and stops the agents together, before what they need
+    groups = {group.name: group for group in options.process_group_configs}
+    read = {one.name: one for group in groups.values() for one in group.process_configs}
     for program in running:
         assert shlex.split(read[program.name].command)[3:] == program.command
         assert read[program.name].stdout_logfile == str(data / "logs" / f"{program.name}.log")
-    by_stop = sorted(read.values(), key=lambda config: config.priority, reverse=True)
-    assert [config.name for config in by_stop] == [
-        "gateway",
-        "beat",
-        "worker",
-        "flower",
-        "metrics",
-        "simulator",
-        "valkey",
-    ]
+    agents, servers = groups["agents"], groups["servers"]
+    assert agents.priority > servers.priority
+    assert {one.name for one in agents.process_configs} == {"gateway", "beat", "worker", "flower", "metrics"}
+    assert {one.name for one in servers.process_configs} == {"simulator", "valkey"}

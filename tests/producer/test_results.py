@@ -65,8 +65,9 @@ def test_a_succeeded_result_reads_as_typed_values() -> None:
             metadata={"a": 1},
         )
     )
-    assert isinstance(result.message, Message)
-    assert result.message.content[1].text == "Posi"  # type: ignore[union-attr]
+    assert result.message == MESSAGE
+    assert isinstance(result.sdk_message, Message)
+    assert result.sdk_message.content[1].text == "Posi"  # type: ignore[union-attr]
     assert (result.text, result.error, result.metadata) == ("Positive.", None, {"a": 1})
     assert (result.cost, result.saved) == (Decimal("0.00004"), Decimal("0.00004"))
     assert result.usage is not None
@@ -75,12 +76,16 @@ def test_a_succeeded_result_reads_as_typed_values() -> None:
     result.raise_for_error()
 
 
-def test_without_the_sdk_the_message_is_a_dict(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_sdk_only_its_own_message_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> None:
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr("carpool.results.import_module", absent)
-    assert Result.from_json(answer(message=MESSAGE)).message == MESSAGE
+    result = Result.from_json(answer(message=MESSAGE))
+    assert result.message == MESSAGE
+    with pytest.raises(ImportError, match=r"pip install 'carpool\[anthropic\]'"):
+        _ = result.sdk_message
+    assert Result.from_json(answer()).sdk_message is None
     assert importlib.import_module("anthropic")
 
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from carpool import (
     AsyncProducer,
+    AsyncProducerLike,
     CarpoolError,
+    EnqueueOptions,
     InvalidRequest,
+    InvalidSignature,
     Producer,
+    ProducerLike,
     Request,
     RequestFailed,
     Task,
     WaitTimeout,
     webhooks,
 )
-from carpool.testing import InMemoryProducer
+from carpool.testing import AsyncInMemoryProducer, InMemoryProducer
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -75,8 +81,54 @@ def test_the_webhook_of_an_answer_verifies(params: dict[str, Any]) -> None:
     assert webhooks.verify(body, headers, SECRET).text == "Hello"
 
 
-@pytest.mark.parametrize("double", [InMemoryProducer, AsyncProducer])
+@pytest.mark.parametrize("double", [InMemoryProducer, AsyncProducer, AsyncInMemoryProducer])
 def test_every_producer_has_the_same_interface(double: type) -> None:
-    for name in ("enqueue", "enqueue_many", "wait", "as_completed", "close"):
+    for name in ("enqueue", "enqueue_many", "wait", "as_completed", "cancel", "cancel_all", "close"):
         real, other = (inspect.signature(getattr(one, name)) for one in (Producer, double))
         assert list(real.parameters) == list(other.parameters)
+
+
+def test_a_service_can_take_either_by_its_type(params: dict[str, Any]) -> None:
+    def serve(producer: ProducerLike) -> str:
+        return producer.enqueue(params)
+
+    async def serve_async(producer: AsyncProducerLike) -> str:
+        return await producer.enqueue(params)
+
+    real: list[ProducerLike] = [Producer("redis://127.0.0.1:1/0"), InMemoryProducer()]
+    real_async: list[AsyncProducerLike] = [AsyncProducer("redis://127.0.0.1:1/0"), AsyncInMemoryProducer()]
+    assert all(isinstance(one, ProducerLike) for one in real)
+    assert all(isinstance(one, AsyncProducerLike) for one in real_async)
+    assert len(serve(InMemoryProducer())) == len(asyncio.run(serve_async(AsyncInMemoryProducer()))) == 32
+
+
+def test_the_async_double_awaits_what_the_service_calls(params: dict[str, Any]) -> None:
+    async def source() -> AsyncIterator[dict[str, Any]]:
+        yield params
+        yield params
+
+    async def service() -> None:
+        async with AsyncInMemoryProducer(client="tests") as producer:
+            first = await producer.enqueue(params, metadata={"a": 1}, idempotency_key="a")
+            ids = await producer.enqueue_many(source())
+            producer.answer(first, "Hello", cost="0.01")
+            producer.fail(ids[0], "overloaded_error")
+            await producer.cancel(ids[1])
+            await producer.cancel_all()
+
+            assert (await producer.wait(first)).text == "Hello"
+            assert [one.outcome async for one in producer.as_completed(ids)] == ["errored", "canceled"]
+            assert webhooks.verify(*producer.webhook(first, SECRET), SECRET).metadata == {"a": 1}
+            assert len(producer.enqueued) == 3
+            waiting = await producer.enqueue(params)
+            with pytest.raises(WaitTimeout):
+                await producer.wait(waiting)
+            with pytest.raises(InvalidRequest, match="request 1: model"):
+                await producer.enqueue_many([params, {}])
+
+    asyncio.run(service())
+
+
+def test_what_a_service_catches_is_where_it_imports_from() -> None:
+    assert webhooks.InvalidSignature is InvalidSignature
+    assert EnqueueOptions.__optional_keys__ >= {"callback", "metadata"}

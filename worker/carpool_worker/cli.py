@@ -19,6 +19,7 @@ from carpool_worker.commands.cancel import cancel
 from carpool_worker.commands.doctor import doctor
 from carpool_worker.commands.enqueue import enqueue
 from carpool_worker.commands.gateway import gateway
+from carpool_worker.commands.listen import listen, trigger
 from carpool_worker.commands.metrics import metrics
 from carpool_worker.commands.purge import purge
 from carpool_worker.commands.reconcile import reconcile
@@ -87,7 +88,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def carpool() -> None:
+def carpool(context: typer.Context) -> None:
     """Pools single Claude requests from many services into Message Batches, at half the price.
 
     **carpool demo** shows it working; **carpool up** runs everything on this machine; **worker**, **beat**
@@ -95,8 +96,12 @@ def carpool() -> None:
 
     Settings come from CARPOOL_* in the environment, else from the file that CARPOOL_CONFIG names (by default
     config/carpool.toml, if there is one), which explains each of them. The ones to know first: CARPOOL_REDIS_URL,
-    CARPOOL_DATABASE_URL, CARPOOL_FLUSH_INTERVAL, CARPOOL_WEBHOOK_SECRET, ANTHROPIC_API_KEY.
+    CARPOOL_DATABASE_URL, CARPOOL_FLUSH_INTERVAL, CARPOOL_WEBHOOK_SECRET, ANTHROPIC_API_KEY. Commands find a
+    **carpool up** that runs in this folder by themselves.
     """
+    from carpool_worker.commands.adoption import adopt
+
+    adopt(context.invoked_subcommand)
 
 
 COMMANDS: dict[str, Sequence[Callable[..., None]]] = {
@@ -104,6 +109,7 @@ COMMANDS: dict[str, Sequence[Callable[..., None]]] = {
         *(demo, up, processes.migrate, processes.worker, processes.beat, processes.flower),
         *(gateway, metrics, simulator),
     ),
+    "Develop": (listen, trigger),
     "Look": (status, doctor, lanes.lanes, reconcile),
     "Act": (lanes.flush, lanes.pause, lanes.resume, cancel, retry, purge),
     "Files and money": (enqueue, results, usage, advise),

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from psycopg.adapt import Loader
 from psycopg.pq import Format
 
+from carpool_worker.exceptions import DatabaseMissing
 from carpool_worker.setting_values import Pooler
 from carpool_worker.units import SECOND
 
@@ -61,20 +62,23 @@ class Timeouts(NamedTuple):
         )
 
 
-def open_engine(url: str, *, pooler: Pooler = "none", timeouts: Timeouts | None = None) -> sa.Engine:
-    """Return an engine for `url`; for SQLite, create the file and its folder, and turn on the write-ahead log.
+def open_engine(
+    url: str, *, pooler: Pooler = "none", timeouts: Timeouts | None = None, create: bool = False
+) -> sa.Engine:
+    """Return an engine for `url`; for SQLite, turn on the write-ahead log and, to `create` it, make the file.
 
     Behind a `pooler` that lends connections by the transaction, nothing outlives one: see is_pooled. There, and without
     `timeouts`, those of PostgreSQL's role hold. Errors hide the statements' parameters, which may be prompts: errors
     are logged.
 
     Raises:
+        DatabaseMissing: there is no such SQLite file, and it is not to be made.
         OSError: the SQLite file, or its folder, can't be made.
         ModuleNotFoundError, sqlalchemy.exc.NoSuchModuleError: there is no such driver, or no such database.
     """
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        return _open_sqlite(parsed)
+        return _open_sqlite(parsed, create)
     if parsed.drivername in POSTGRES:
         parsed = parsed.set(drivername="postgresql+psycopg")
     pooled = pooler == "transaction"
@@ -132,9 +136,12 @@ def _quote_nothing(context: sa.engine.ExceptionContext) -> None:
             context.sqlalchemy_exception.args = (f"({type(error).__module__}) {text}",)
 
 
-def _open_sqlite(url: sa.URL) -> sa.Engine:
+def _open_sqlite(url: sa.URL, create: bool) -> sa.Engine:
     if url.database and url.database != ":memory:" and not url.database.startswith("file:"):
-        _make_private(Path(url.database))
+        if create:
+            _make_private(Path(url.database))
+        elif not Path(url.database).exists():
+            raise DatabaseMissing(url.database)
     engine = sa.create_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT}, hide_parameters=True)
 
     @sa.event.listens_for(engine, "connect")

@@ -23,6 +23,16 @@ class SettingsInvalid(WorkerError):
     """A setting is unknown, or its value is not allowed."""
 
 
+class DatabaseMissing(WorkerError):
+    """The SQLite file does not exist."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} does not exist, so no Carpool has run here: start one with `carpool up`, or make the tables with "
+            "`carpool migrate`; or set CARPOOL_DATABASE_URL to where its database is"
+        )
+
+
 class DatabaseNotMigrated(WorkerError):
     """The database's tables are not those of this version: run `carpool migrate`."""
 

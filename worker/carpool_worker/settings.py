@@ -106,6 +106,7 @@ class Settings(BaseSettings):
 
     webhook_secret: Secrets = Field(default_factory=list)
     webhook_allowed_networks: Networks = Field(default_factory=list)
+    webhook_public: bool = True
     webhook_proxy: Annotated[SecretStr, AfterValidator(check_proxy)] = SecretStr("")
     webhook_timeout: Seconds = 20
     webhook_concurrency: int = Field(default=100, ge=1, le=2_000)

@@ -323,3 +323,32 @@ def test_plain_http_to_a_public_address_is_refused() -> None:
 def test_what_is_no_url_for_webhooks_is_refused(url: str) -> None:
     [sent] = send(outgoing(url))
     assert sent.event is Event.REFUSED
+
+
+def test_beside_a_simulator_nothing_leaves_the_machine_and_no_public_name_is_looked_up(receiver: Any) -> None:
+    # Given names that are looked up, and settings that allow webhooks to loopback only
+    asked: list[str] = []
+
+    async def resolve(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1"]
+
+    urls = (
+        "https://billing.example.com/claude",
+        "https://93.184.216.34/x",
+        receiver.url("/in", "app.localhost"),
+    )
+    channel = WebhookChannel(webhook_settings(webhook_public=False), resolve)
+
+    async def post() -> list[Sent]:
+        async with channel:
+            return [await channel.send(outgoing(url)) for url in urls]
+
+    # When webhooks to the world and to this machine are sent
+    public, address, here = asyncio.run(post())
+
+    # Then only the latter arrives, and the former say why
+    assert here.status == 200
+    assert public.event is address.event is Event.REFUSED
+    assert "CARPOOL_WEBHOOK_PUBLIC is false" in str(public.detail)
+    assert asked == ["app.localhost"]

@@ -7,6 +7,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from carpool_worker.commands.fault_kinds import fault_kind
 from carpool_worker.commands.options import Address, Data, Latency, Port
 from carpool_worker.exceptions import WorkerError
 
@@ -17,7 +18,11 @@ QueueLimit = Annotated[
 ]
 Faults = Annotated[
     list[str] | None,
-    typer.Option("--fault", help="A fault to arm, as JSON; may be repeated.", show_default=False),
+    typer.Option(
+        "--fault",
+        help="A fault to arm, as JSON or by a name of `carpool up --fault`; may be repeated.",
+        show_default=False,
+    ),
 ]
 Scripts = Annotated[
     list[str] | None,
@@ -52,12 +57,17 @@ def simulator(
     from carpool_worker.processes import preflight
     from carpool_worker.settings import settings
     from carpool_worker.simulator import Fault, Script, SimulatorOptions, serve
+    from carpool_worker.simulator.kinds import KINDS
     from carpool_worker.telemetry import logs
 
     logs.begin(settings().log_format)
     preflight.check_port(host, port)
     options = SimulatorOptions(data=data, host=host, port=port, latency=latency, queue_limit=queue_limit)
-    faults, scripts = _decoded("--fault", fault, Fault), _decoded("--script", script, Script)
+    named = [KINDS[fault_kind(name)] for name in fault or () if not name.startswith("{")]
+    faults = _decoded("--fault", [text for text in fault or () if text.startswith("{")], Fault)
+    scripts = _decoded("--script", script, Script)
+    faults += [one for practice in named for one in practice.faults]
+    scripts += [one for practice in named for one in practice.scripts]
     serve(replace(options, faults=faults, scripts=scripts))
 
 

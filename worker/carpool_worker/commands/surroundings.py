@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 
-REDIS = "start it, or correct CARPOOL_REDIS_URL (CARPOOL_BROKER_URL where that is set)"
 DATABASE = "start it, or correct CARPOOL_DATABASE_URL"
 DISK = "make room or give this user the right to it, or name another place"
 PACKAGES = "pip install 'carpool[worker]', or name what is installed (CARPOOL_DATABASE_URL: postgresql://)"
@@ -39,7 +38,10 @@ def _of_redis(error: Exception) -> str | None:
     from redis.exceptions import RedisError
 
     if isinstance(error, RedisError | OperationalError):
-        return f"Redis can't be used: {_first_line(error)}: {REDIS}"
+        from carpool_worker.processes.preflight import redis_and_mend
+
+        where, mend = redis_and_mend()
+        return f"Redis at {where} can't be used: {_first_line(error)}: {mend}"
     return None
 
 

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from carpool_worker.commands.fault_kinds import FaultKinds
 from carpool_worker.commands.options import Concurrency, Data, Latency
 
 
 def up(
     data: Data = Path(".carpool"),
-    latency: Latency = 10.0,
+    latency: Latency = 1.0,
     concurrency: Concurrency = 8,
+    fault: FaultKinds = None,
     any_port: Annotated[
         bool,
         typer.Option(
@@ -26,15 +28,19 @@ def up(
 
     It migrates the database, then runs the worker, beat, the gateway, Flower and the metrics; a Valkey server and a
     SQLite database in the data folder, unless CARPOOL_REDIS_URL or CARPOOL_DATABASE_URL name others; and a simulated
-    Message Batches API, unless ANTHROPIC_API_KEY is set. To point services in another shell at it, and programs that
-    use Anthropic's API, source .carpool/env there. Example:
+    Message Batches API, unless ANTHROPIC_API_KEY is set. Commands and a Producer() in the same folder find it by
+    themselves; other shells and programs source .carpool/env.
 
-        carpool up --latency 5
-        source .carpool/env
+    With the simulator it is quick: batches wait 2 seconds for more requests, and webhooks go to this machine, plain
+    http too, and nowhere else. What is set, in the environment or in config/carpool.toml, is as it is set. Examples:
+
+        carpool up
+        carpool up --fault wrong-key
     """
     from carpool_worker.processes.up import run
 
-    raise typer.Exit(run(data, latency=latency, concurrency=concurrency, any_port=any_port))
+    code = run(data, latency=latency, concurrency=concurrency, any_port=any_port, faults=fault or ())
+    raise typer.Exit(code)
 
 
 def demo(

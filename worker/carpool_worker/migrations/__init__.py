@@ -47,7 +47,7 @@ def upgrade(url: str, revision: str = "head") -> None:
         DatabaseNewer: a later version has made them, on which this one does not work.
         MigrationBlocked: another session kept a table locked all the time.
     """
-    engine = open_engine(url, pooler=settings().database_pooler)  # an index may take its time
+    engine = open_engine(url, pooler=settings().database_pooler, create=True)  # an index may take its time
     try:
         with _alone(engine):
             _check_not_newer(engine)

@@ -5,14 +5,23 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
+import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import IO
 
+from carpool.contract import to_json
+from carpool.running_up import RECORD, RunningUp
 from carpool_worker.exceptions import WorkerError
+from carpool_worker.settings import config_path
 
 EMBEDDED = "# embedded here"
 """The comment in the `env` file after each value that `carpool up` chose itself."""
+
+
+LOOKS = 5
+LOOK_SECONDS = 0.02
+"""Between them, until a lock counts as that of another `carpool up`."""
 
 
 class AlreadyRunning(WorkerError):
@@ -36,7 +45,7 @@ def lock(data: Path) -> IO[str]:
     except OSError as error:
         raise FolderUnusable(f"the data folder {data} can't be used: {error.strerror}") from error
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_alone(file)
     except BlockingIOError:
         file.seek(0)
         pid = file.read().strip()
@@ -48,6 +57,19 @@ def lock(data: Path) -> IO[str]:
     file.write(f"{os.getpid()}\n")
     file.flush()
     return file
+
+
+def _lock_alone(file: IO[str]) -> None:
+    """Lock the file, or raise BlockingIOError; who only looks whether it is locked has it for a moment."""
+    for left in reversed(range(LOOKS)):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(LOOK_SECONDS)
+        else:
+            return
 
 
 def secret(path: Path, make: Callable[[], str]) -> str:
@@ -72,6 +94,22 @@ def read_env(data: Path, comment: str = "") -> dict[str, str]:
     lines = path.read_text().splitlines() if path.exists() else []
     pairs = [shlex.split(line, comments=True)[1] for line in lines if line.endswith(comment)]
     return dict(pair.split("=", 1) for pair in pairs)
+
+
+def write_running(data: Path, simulator: str | None) -> None:
+    """Write where everything is and with which settings it runs, for the commands and producers of this folder.
+
+    An API key of Anthropic's is not among it.
+    """
+    found = {name: value for name, value in os.environ.items() if name.startswith("CARPOOL_")}
+    if (config := config_path()) is not None:
+        found["CARPOOL_CONFIG"] = str(config.absolute())
+    _write_private(data / RECORD, to_json(RunningUp(found, simulator)).decode())
+
+
+def forget_running(data: Path) -> None:
+    """Drop what `write_running` wrote."""
+    (data / RECORD).unlink(missing_ok=True)
 
 
 def _write_private(path: Path, text: str) -> None:

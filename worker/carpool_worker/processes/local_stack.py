@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from carpool.callbacks import LOOPBACK as LOOPBACK_ONLY
 from carpool_worker.claude.credentials import variable
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.policies.keys import new_secret
@@ -37,6 +38,15 @@ GATEWAY_DRAIN = "5"
 GATEWAY_VARIABLES = ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY")
 """By which Anthropic's SDKs find the gateway; for Carpool itself they name the API."""
 
+AT_ONCE: Mapping[str, str] = {
+    "flush_interval": "2",
+    "poll_interval": "1",
+    "webhook_allowed_networks": "127.0.0.0/8,::1/128",
+    "webhook_public": "false",
+}
+"""Settings, where nobody has set them, beside the simulator: answers come within seconds, webhooks go to this machine
+and nowhere else."""
+
 CHOOSABLE = {
     "redis_url": "CARPOOL_REDIS_URL",
     "database_url": "CARPOOL_DATABASE_URL",
@@ -62,6 +72,7 @@ class StackPlan:
     flower_password: str
     webhook_secret: str
     embedded: frozenset[str]  # environment variables that this instance chose; the others were given
+    at_once: Mapping[str, str]  # environment variables that make it quick; none with the real API
 
     @property
     def logs(self) -> Path:
@@ -98,6 +109,7 @@ class StackPlan:
             "CARPOOL_FLOWER_URL": self.flower_url,
             "CARPOOL_METRICS_URL": self.metrics_url,
             "CARPOOL_SIMULATOR_URL": self.simulator_url,
+            "CARPOOL_ALLOW_HTTP": LOOPBACK_ONLY if self.simulator_url else None,
         }
         return {name: value for name, value in found.items() if value}
 
@@ -108,7 +120,11 @@ class StackPlan:
 
     def for_programs(self) -> dict[str, str]:
         """Return the environment variables that the programs get in addition to this process's."""
-        found = {**self.for_services(), "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{self.flower_password}"}
+        found = {
+            **self.at_once,
+            **self.for_services(),
+            "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{self.flower_password}",
+        }
         if "gateway_drain" not in read_settings().model_fields_set:
             found["CARPOOL_GATEWAY_DRAIN"] = GATEWAY_DRAIN
         if self.simulator_url:
@@ -137,9 +153,16 @@ def prepare(data: Path, *, any_port: bool) -> StackPlan:
         flower_password=secret(data / "flower_password", lambda: secrets.token_urlsafe(18)),
         webhook_secret=given.get("CARPOOL_WEBHOOK_SECRET") or secret(data / "webhook_secret", webhook_secret),
         embedded=frozenset(CHOOSABLE.values()) - given.keys(),
+        at_once=_unset(AT_ONCE) if simulator else {},
     )
     write_env(data, plan.for_shells(), plan.embedded)
     return plan
+
+
+def _unset(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variables of those settings that nobody has set."""
+    given = read_settings().model_fields_set
+    return {f"CARPOOL_{name.upper()}": value for name, value in wanted.items() if name not in given}
 
 
 def _given(remembered: Mapping[str, str]) -> dict[str, str]:

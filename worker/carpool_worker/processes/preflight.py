@@ -17,6 +17,10 @@ from carpool_worker.exceptions import WorkerError
 REDIS_STARTS_WITHIN = 10
 """Seconds to wait for a Redis that is still starting."""
 
+MEND = "start it, or correct CARPOOL_REDIS_URL (CARPOOL_BROKER_URL where that is set)"
+START = "start Carpool here with `carpool up`, or set CARPOOL_REDIS_URL"
+"""What to do without Redis: where somebody has named one, and where nobody has."""
+
 TIMEOUTS = {"socket_connect_timeout": 5, "socket_timeout": 5}
 """Seconds, of the check alone: something that listens and never answers is no Redis."""
 
@@ -53,7 +57,25 @@ def check_redis(starts_within: float = REDIS_STARTS_WITHIN) -> None:
                 else:
                     return
     except (RedisError, ValueError) as error:
-        raise WorkerError(f"Redis can't be used (CARPOOL_REDIS_URL): {error}") from error
+        where, mend = redis_and_mend()
+        raise WorkerError(f"Redis at {where} can't be used: {str(error).rstrip('.')}: {mend}") from error
+
+
+def redis_and_mend() -> tuple[str, str]:
+    """Return the URL of Redis without its password and who named it, and what to do where it can't be used."""
+    from carpool.redis_url import without_secrets
+    from carpool_worker.settings import config_path, settings
+
+    one = settings()
+    shown = without_secrets(one.redis_url)
+    if os.environ.get("CARPOOL_REDIS_URL"):
+        return f"{shown} (CARPOOL_REDIS_URL)", MEND
+    if "redis_url" in one.model_fields_set:
+        return f"{shown} (redis_url in {config_path()})", MEND
+    return (
+        f"{shown} (the default: CARPOOL_REDIS_URL is not set, and no `carpool up` runs in this folder)",
+        START,
+    )
 
 
 def check_redis_files() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,9 @@ WORKER_STOP_WAIT = 60
 
 STOP_WAIT = 20
 """Seconds any other program has to end."""
+
+FIRST_AGENT = 30
+"""The lowest order of what needs the others."""
 
 START_SECONDS = 2
 """Seconds after which a running program counts as started."""
@@ -36,8 +40,13 @@ class Program:
     stop_wait: int = STOP_WAIT
 
 
-def programs(plan: StackPlan, *, latency: float, concurrency: int) -> list[Program]:
-    """Return the programs of one instance; addresses and secrets reach them through their environment."""
+def programs(
+    plan: StackPlan, *, latency: float, concurrency: int, faults: Sequence[str] = ()
+) -> list[Program]:
+    """Return the programs of one instance; addresses and secrets reach them through their environment.
+
+    `faults` are names of simulator/kinds.py.
+    """
     found = [
         Program("gateway", _carpool("gateway", "--host", LOOPBACK, "--port", plan.gateway_port), 60),
         Program("beat", _carpool("beat"), 50),
@@ -47,7 +56,8 @@ def programs(plan: StackPlan, *, latency: float, concurrency: int) -> list[Progr
     ]
     if plan.simulator_port:
         place = ["--port", plan.simulator_port, "--data", plan.data / "simulator"]
-        found.append(Program("simulator", _carpool("simulator", *place, "--latency", latency), 20))
+        ordered = [part for fault in faults for part in ("--fault", fault)]
+        found.append(Program("simulator", _carpool("simulator", *place, "--latency", latency, *ordered), 20))
     if plan.valkey_port:
         found.append(Program("valkey", _valkey(plan.data / "valkey", plan.valkey_port), 10))
     return found
@@ -63,7 +73,22 @@ def configuration(plan: StackPlan, running: list[Program]) -> str:
         "logfile_backups": LOG_BACKUPS,
         "pidfile": _escaped(str(plan.data / "supervisord.pid")),
     }
-    return "\n".join([_section("supervisord", head), *(_program(plan, program) for program in running)])
+    sections = [_section("supervisord", head), *(_program(plan, program) for program in running)]
+    return "\n".join([*sections, *_groups(running)])
+
+
+def _groups(running: list[Program]) -> list[str]:
+    """Return the groups: all of one stop at the same time, and those with the lowest order last."""
+    names = {
+        group: [program.name for program in running if (program.order >= FIRST_AGENT) == (group == "agents")]
+        for group in ("agents", "servers")
+    }
+    orders = {"agents": FIRST_AGENT, "servers": 1}
+    return [
+        _section(f"group:{group}", {"programs": ",".join(found), "priority": orders[group]})
+        for group, found in names.items()
+        if found
+    ]
 
 
 def _program(plan: StackPlan, program: Program) -> str:

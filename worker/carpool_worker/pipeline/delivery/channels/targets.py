@@ -24,6 +24,10 @@ HOST = re.compile(r"[A-Za-z0-9._-]+")
 """A name or an IPv4 address. Anything else could mean one host to this module and another to libcurl."""
 
 
+LOCAL_NAMES = (".localhost", ".test", ".local", ".internal", ".home.arpa")
+"""Endings of names that are never public: RFC 6761, RFC 6762, RFC 8375 and ICANN's resolution 2024.07.29.06."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A URL in the parts that a post needs."""
@@ -111,6 +115,11 @@ class Lookups:
         del self._running[key]
         with suppress(asyncio.CancelledError):
             ended.exception()  # looked at here, as all who waited for it may have gone
+
+
+def is_local(host: str) -> bool:
+    """Return whether a host is an address, or a name that no public server knows: see LOCAL_NAMES."""
+    return _is_address(host) or "." not in host or host.endswith(LOCAL_NAMES)
 
 
 def _url(target: str) -> URL:

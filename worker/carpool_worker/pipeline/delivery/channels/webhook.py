@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
 from types import TracebackType
@@ -15,7 +16,7 @@ from carpool.webhooks import delivery_body, sign
 from carpool_worker.pipeline.delivery.addresses import Resolve, TargetRefused, resolve
 from carpool_worker.pipeline.delivery.channels import Outgoing
 from carpool_worker.pipeline.delivery.channels.post import Post, trust
-from carpool_worker.pipeline.delivery.channels.targets import Found, Lookups, Target, parse
+from carpool_worker.pipeline.delivery.channels.targets import Found, Lookups, Target, is_local, parse
 from carpool_worker.pipeline.delivery.channels.transfers import TransferFailed, Transfers
 from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.policies.retry_after import parse_retry_after
@@ -34,6 +35,11 @@ NO_SECRETS: Mapping[str, Sequence[str]] = {}
 UNSIGNED = Sent(Event.DEFERRED, "not sent: set CARPOOL_WEBHOOK_SECRET, webhooks are never sent unsigned")
 PLAIN_HTTP = Sent(Event.REFUSED, "not sent: plain http goes only to CARPOOL_WEBHOOK_ALLOWED_NETWORKS")
 PRIVATE = Sent(Event.REFUSED, f"not sent: {TargetRefused.__doc__}")
+NOT_HERE = Sent(
+    Event.REFUSED,
+    "not sent: CARPOOL_WEBHOOK_PUBLIC is false, as beside a simulator: "
+    "webhooks go to CARPOOL_WEBHOOK_ALLOWED_NETWORKS only",
+)
 NO_URL = Sent(Event.REFUSED, "not sent: the callback is no http or https URL with a host")
 
 
@@ -80,6 +86,7 @@ class WebhookChannel:
         headers = sign(body, outgoing.delivery_id, secrets, datetime.now(UTC))
         try:
             target = parse(outgoing.target)
+            target = self._allowed(target)
             with delivering("webhook", outgoing.request_id, outgoing.trace) as traced:
                 return await self._post(target, body, headers | traced if traced else headers)
         except ValueError:  # a name that can't be looked up is a UnicodeError, which is one
@@ -87,9 +94,22 @@ class WebhookChannel:
         except TimeoutError:
             return self._late()
         except TargetRefused:
-            return PRIVATE if target.is_public else PLAIN_HTTP
+            return self._refusal(target)
         except OSError as error:
             return Sent(Event.FAILED, f"{target.host} has no address: {error.strerror or error}")
+
+    def _allowed(self, target: Target) -> Target:
+        """Return the target, which may be public only where the settings say so; raises TargetRefused."""
+        if self._settings.webhook_public:
+            return target
+        if not is_local(target.host):
+            raise TargetRefused
+        return replace(target, is_public=False)
+
+    def _refusal(self, target: Target) -> Sent:
+        if not self._settings.webhook_public:
+            return NOT_HERE
+        return PRIVATE if target.is_public else PLAIN_HTTP
 
     async def _post(self, target: Target, body: bytes, headers: Mapping[str, str]) -> Sent:
         seconds = self._settings.webhook_timeout
