@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from tests.chaos import reading
 from tests.chaos.operating import carpool
@@ -45,16 +44,12 @@ def restored(stack: Stack) -> None:
     kept = {row.id for row in reading.rows(stack.engine)}
     _forget(stack, (stack.traffic.accepted | stack.traffic.unknown) - kept)
     stack.notes.append(f"lost with the tables: {len(stack.forgotten):,} requests")
-    until(lambda: _is_back(stack), WAIT_SECONDS, progress=lambda: reading.still_open(stack.engine))
-    [audit] = until(lambda: _when_all_is_known(stack), WAIT_SECONDS)
-    again = list(_run_already(stack, audit["findings"]))
-    if again:
-        carpool(stack, "cancel", "--yes", *again)
-        _forget(stack, again)
-    adopted = len(posted & kept) - len(again)
-    stack.notes.append(
-        f"posted before and known to the backup: {adopted:,}; canceled by the runbook: {len(again):,}"
+    until(
+        lambda: _is_back(stack) and _is_all_known(stack) and _is_back(stack),
+        WAIT_SECONDS,
+        progress=lambda: reading.still_open(stack.engine),
     )
+    stack.notes.append(f"posted before and known to the backup: {len(posted & kept):,} requests")
     carpool(stack, "resume", *lanes)
     stack.traffic.flow()
     time.sleep(stack.luck.uniform(*AFTER_SECONDS))
@@ -93,22 +88,7 @@ def _is_back(stack: Stack) -> bool:
     )
 
 
-def _when_all_is_known(stack: Stack) -> list[Any]:
-    """Return what `carpool reconcile` says, once it knows whose every batch is; until then, nothing."""
-    said = carpool(stack, "reconcile", "--since", "1h", "--json")
-    return said if not said[0]["counts"].get("unread") else []
-
-
-def _run_already(stack: Stack, findings: Iterable[dict[str, Any]]) -> Iterable[str]:
-    """Yield the requests that a lost batch ran and that Carpool would run again, as their batch is another now."""
-    rows = reading.batches_of(stack.engine)
-    for one in findings:
-        if one["verdict"] == "early":
-            ran = {
-                entry["custom_id"]
-                for entry in stack.remote.ledger_entries()
-                if entry["batch_id"] == one["claude_id"]
-            }
-            ours = {id_ for id_, batch_id in rows.items() if batch_id == one["batch_id"]}
-            if ran != ours:
-                yield from ran & ours
+def _is_all_known(stack: Stack) -> bool:
+    """Return whether `carpool reconcile` has nothing to adopt, and knows whose every batch is."""
+    [said] = carpool(stack, "reconcile", "--since", "1h", "--json")
+    return not said["counts"]["unread"] + said["counts"]["adopted"]

@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from carpool_worker.operations.reconcile import Audit, AuditedList, ForeignBatch
 
 TROUBLED = 1
-"""The exit code where something ran twice, or will, or a list proves nothing."""
+"""The exit code where something ran twice, or a list proves nothing."""
 
 
 def reconcile(since: Since = None, as_json: JsonObject = False) -> None:
     """Compare Anthropic's list of batches with the tables, and name what ran twice; a worker does it each hour.
 
     It reads the lists of all accounts and keys back to --since (by default audit_days ago), and the results of ended
-    batches that no table knows. It changes nothing at Anthropic, nor what Carpool does with any batch; what it finds is
-    noted, for `carpool status` and the metrics. Whose a batch is that has not ended can't be known yet. It exits with 1
-    if requests ran twice, or will, or if a list can't be read or shows none of our batches. Examples:
+    batches that no table knows. It changes nothing at Anthropic. A batch that ran requests which are still to be
+    posted, as after a restored backup, is adopted: its answers are collected, and they are not posted again. All else
+    that it finds is only noted, for `carpool status` and the metrics. Whose a batch is that has not ended can't be
+    known yet. It exits with 1 if requests ran twice, or if a list can't be read or shows none of our batches. Examples:
 
         carpool reconcile
         carpool reconcile --since 7d --json | jq .findings
@@ -90,7 +91,7 @@ def _of_finding(one: ForeignBatch) -> str:
     why = f" ({one.why})" if one.why else ""
     return {
         "twice": f"{one.claude_id} ran {answered} of batch {one.batch_id} besides that batch{why}",
-        "early": f"{one.claude_id} ran {answered} of batch {one.batch_id}, which is still to be posted: a second run",
+        "adopted": f"{one.claude_id} ran {answered} that no table knew as posted: adopted, as batch {one.batch_id}",
         "nameless": f"{one.claude_id} has requests named as Carpool names them, and no table knows them: another"
         " Carpool's, or lost rows",
         "unread": f"{one.claude_id} is in no table{why}",

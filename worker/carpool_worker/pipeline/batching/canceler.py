@@ -155,7 +155,7 @@ def sweep_batch(engine: sa.Engine, batch_id: str) -> Canceled:
             state = cancellations.lock_unsent(connection, batch_id)
             due = cancellations.due_in_batch(connection, batch_id, CHUNK_REQUESTS) if state else []
             if state and due and _remove(connection, batch_id, due) == 0:
-                _dissolve(connection, batch_id, state)
+                dissolve(connection, batch_id, state)
                 canceled.dissolved.append(batch_id)
         canceled.requests += [one.id for one in due]
         if len(due) < CHUNK_REQUESTS:
@@ -184,7 +184,8 @@ def _cancel(connection: sa.Connection, due: Sequence[DueCancellation], at: int) 
     endings.finish(connection, canceled, at)
 
 
-def _dissolve(connection: sa.Connection, batch_id: str, state: BatchState) -> None:
+def dissolve(connection: sa.Connection, batch_id: str, state: BatchState) -> None:
+    """Finish an open or sealed batch that has no requests left."""
     at = now()
     if state is BatchState.OPEN:
         transitions.seal(connection, batch_id, at)

@@ -1,9 +1,10 @@
 """The audit: Anthropic's list of the last days against the tables. Whatever ran twice is named.
 
 Nothing that Carpool does runs a request twice. But a restored backup, a failover to a copy that lagged, or a relay that
-repeats posts can. Then there are batches at Anthropic that no table knows, and their results name requests of ours. The
-audit changes nothing, here or there, but for notes on what it has found (`unowned_batches`): what is noted as an orphan
-makes the posts that follow more careful (see look.py).
+repeats posts can. Then there are batches at Anthropic that no table knows, and their results name requests of ours. One
+whose requests are still to be posted is adopted (see adopter.py). Otherwise the audit changes nothing, here or there,
+but for notes on what it has found (`unowned_batches`): what is noted as an orphan makes the posts that follow more
+careful (see look.py).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError, ResultsCut
 from carpool_worker.models import Batch, UnownedBatch
+from carpool_worker.pipeline.submission import adopter
 from carpool_worker.pipeline.submission.whose import Requests, read_requests
 from carpool_worker.states import BatchState
 from carpool_worker.store import claude_keys
@@ -46,8 +48,8 @@ class Whose(StrEnum):
 
     TWICE = "twice"
     """It has requests of ours, whose batch is another one at Anthropic."""
-    EARLY = "early"
-    """It has requests of ours, whose batch is not posted yet: once it is, they run twice."""
+    ADOPTED = "adopted"
+    """It had run requests of ours that were still to be posted: it is a batch of ours now, and they are not posted."""
     NAMELESS = "nameless"
     """Its requests have names such as Carpool gives, and no table knows them: lost rows, or another Carpool's."""
     STRANGE = "strange"
@@ -62,7 +64,7 @@ class ForeignBatch(NamedTuple):
     verdict: Whose
     claude_id: str
     batch_id: str | None = None  # ours, to which its requests belong
-    answered: int = 0
+    answered: int = 0  # of an adopted one: the requests that it brought
     why: str | None = None  # it can't be known
 
 
@@ -93,9 +95,10 @@ class Audit:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing ran twice, or will, as far as can be known, and each list was read."""
-        bad = self.counts[Whose.TWICE] + self.counts[Whose.EARLY]
-        return not bad and not any(place.error or place.is_blind for place in self.places)
+        """Whether nothing ran twice, as far as can be known, and each list was read."""
+        return not self.counts[Whose.TWICE] and not any(
+            place.error or place.is_blind for place in self.places
+        )
 
     def add(self, finding: ForeignBatch) -> None:
         """Count a finding, and keep it unless there are too many."""
@@ -140,9 +143,8 @@ def audit(
             place = replace(place, error=str(error))
             log.warning("list not audited", account=place.account, error=str(error))
         found.places.append(place)
-    bad = {verdict.value: found.counts[verdict] for verdict in (Whose.TWICE, Whose.EARLY)}
-    if any(bad.values()):
-        log.error("requests ran twice, or will", **bad)
+    if twice := found.counts[Whose.TWICE]:
+        log.error("requests ran twice", batches=twice)
     return found
 
 
@@ -198,6 +200,12 @@ def _of_unknown(engine: sa.Engine, asked: _Asked, remote: RemoteBatch) -> Foreig
     read = _read(engine, asked, remote)
     if not isinstance(read, Requests):
         return ForeignBatch(Whose.UNREAD, remote.id, why=read)
+    if read.unsent and read.sent:
+        # Whether those have an answer there shows only then: if not, this batch may have run their next try.
+        why = f"some of its requests are at Anthropic in batch {min(read.sent)}, too, which is not collected yet"
+        return ForeignBatch(Whose.UNREAD, remote.id, min(read.sent), why=why)
+    if read.unsent and (ours := adopter.adopt(engine, asked.claude, remote, asked.headers, read.unsent)):
+        return ForeignBatch(Whose.ADOPTED, remote.id, ours.batch, ours.requests)
     if read.ours:
         return _of_ours(engine, remote, read)
     if read.unreadable or not read.lines:
@@ -227,7 +235,7 @@ def _of_ours(engine: sa.Engine, remote: RemoteBatch, read: Requests) -> ForeignB
         if batch is None or batch.claude_id == remote.id or batch.state is BatchState.SUBMITTING:
             return ForeignBatch(Whose.UNREAD, remote.id, owner, why="it is being posted, or in doubt")
         if batch.claude_id is None and not batch.finished_at:
-            return ForeignBatch(Whose.EARLY, remote.id, owner, answered)
+            return ForeignBatch(Whose.UNREAD, remote.id, owner, why="its requests are on the move")
         _note(connection, batch, remote, answered)
     return ForeignBatch(Whose.TWICE, remote.id, owner, answered)
 

@@ -12,7 +12,8 @@ from carpool.contract import REQUEST_ID
 from carpool_worker.claude.client import Claude
 from carpool_worker.claude.results import in_chunks, read_chunk
 from carpool_worker.database import read
-from carpool_worker.store.requests import rows as requests
+from carpool_worker.store.requests import places as requests
+from carpool_worker.store.requests.places import Stage
 
 OUR_VERSIONS = "78"
 """Of the UUIDs that are requests' ids: 7, and 8 with an idempotency key. Other programs mostly use version 4."""
@@ -31,6 +32,8 @@ class Requests:
         default_factory=Counter
     )  # that the tables know, by the batch that they belong to
     answered: Counter[str] = field(default_factory=Counter)  # those of them that succeeded, which cost money
+    unsent: dict[str, str] = field(default_factory=dict)  # those still to be posted, and their outcomes here
+    sent: set[str] = field(default_factory=set)  # batches of ours at Anthropic that have some of them, too
     nameless: int = 0  # that no table knows, though their names are such as Carpool gives
 
     @property
@@ -52,10 +55,15 @@ def read_requests(engine: sa.Engine, claude: Claude, claude_id: str, headers: Ma
         found.unreadable += results.broken + results.strange
         names = [name for name in (*results.succeeded, *results.others) if may_be_ours(name)]
         with read(engine) as connection:
-            batches = requests.batches_of(connection, names)
-        found.ours.update(batches.values())
-        found.answered.update(batches[name] for name in batches.keys() & results.succeeded.keys())
-        found.nameless += len(names) - len(batches)
+            places = requests.places(connection, names)
+        found.ours.update(place.batch_id for place in places.values())
+        found.answered.update(places[name].batch_id for name in places.keys() & results.succeeded.keys())
+        outcomes = {name: str(one.parsed.type) for name, one in (results.succeeded | results.others).items()}
+        found.unsent |= {
+            name: outcomes[name] for name, place in places.items() if place.stage is Stage.UNSENT
+        }
+        found.sent |= {place.batch_id for place in places.values() if place.stage is Stage.SENT}
+        found.nameless += len(names) - len(places)
         if found.is_strange and not found.unreadable:
             break
     return found

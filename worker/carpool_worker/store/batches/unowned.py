@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.models import Batch, UnownedBatch
-from carpool_worker.models.indexes import ORPHANED, UNSETTLED
-from carpool_worker.models.tables import unowned
+from carpool_worker.models.indexes import ORPHANED, STRANGE, UNSETTLED
+from carpool_worker.models.tables import batches, unowned
 from carpool_worker.store.upserts import insert_missing
 from carpool_worker.units import Milliseconds
 
@@ -70,9 +70,13 @@ def sum_twice(connection: sa.Connection) -> int:
 
 
 def has_lost_rows(connection: sa.Connection, since: int) -> bool:
-    """Return whether the tables seem to have lost rows: an orphan was found that they should have known."""
-    lost = sa.select(unowned.c.claude_id).where(ORPHANED, unowned.c.found_at >= since, unowned.c.is_lost)
-    return connection.scalar(lost.limit(1)) is not None
+    """Return whether the tables seem to have lost rows: a batch was found, or adopted, that they should have known."""
+    found = unowned.c.found_at >= since, unowned.c.is_lost
+    orphaned = sa.select(unowned.c.claude_id).where(ORPHANED, *found)
+    adopted = sa.select(unowned.c.claude_id).join(batches, batches.c.claude_id == unowned.c.claude_id)
+    return any(
+        connection.scalar(lost.limit(1)) is not None for lost in (orphaned, adopted.where(STRANGE, *found))
+    )
 
 
 def unsettled(connection: sa.Connection) -> list[UnownedBatch]:

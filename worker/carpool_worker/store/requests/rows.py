@@ -71,12 +71,6 @@ def batch_of(connection: sa.Connection, request_id: str) -> str | None:
     return batch_id
 
 
-def batches_of(connection: sa.Connection, ids: Iterable[str]) -> dict[str, str]:
-    """Return the batch of each of these requests that there is, by the request's id."""
-    known = sa.select(requests.c.id, requests.c.batch_id).where(among(connection, ids))
-    return {row.id: row.batch_id for row in connection.execute(known)}
-
-
 def count_pending(connection: sa.Connection, batch_id: str) -> int:
     """Return how many requests wait in this batch."""
     waiting = sa.select(sa.func.count()).where(

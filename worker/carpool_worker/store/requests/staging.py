@@ -86,6 +86,7 @@ def stage(connection: sa.Connection, batch_id: str, ids: Sequence[str], now: int
             attempt=requests.c.attempt + 1,
             outcome=None,
             retry_at=None,
+            held_at=None,
             batched_at=now,
         )
     )

@@ -1,0 +1,185 @@
+"""What a lost batch ran, and what is still to be posted by the tables, is collected there and not run again."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+
+import pytest
+import uuid_utils
+from tests.fixtures.agents import Carpool, request
+from tests.fixtures.queries import batch_ids
+from tests.fixtures.waiting import until
+
+from carpool import Producer
+from carpool_worker.claude.batch import RemoteBatch
+from carpool_worker.claude.fence import Fence
+from carpool_worker.database import now, read
+from carpool_worker.pipeline.batching import canceler
+from carpool_worker.pipeline.submission import adopter, audit
+from carpool_worker.pipeline.submission.audit import Audit, ForeignBatch, Whose
+from carpool_worker.simulator import RemoteSimulator, Script
+from carpool_worker.store.batches import unowned
+from carpool_worker.units import HOUR, Milliseconds
+
+
+def audited(carpool: Carpool) -> Audit:
+    return audit.audit(carpool.engine, [carpool.claude], Milliseconds(now() - HOUR))
+
+
+def post(carpool: Carpool, names: Sequence[str]) -> RemoteBatch:
+    """Post requests past the tables, as before a backup was restored, and wait until they have run."""
+    items = [{"custom_id": name, "params": request()} for name in names]
+    body = json.dumps({"requests": items}).encode()
+    made = carpool.claude.create(io.BytesIO(body), len(body), {}, Fence(60))
+    until(lambda: carpool.claude.retrieve(made.id, {}).processing_status == "ended")
+    return made
+
+
+def request_ids(carpool: Carpool) -> list[str]:
+    return [row.id for row in carpool.rows("SELECT id FROM requests ORDER BY id")]
+
+
+def sizes(carpool: Carpool) -> dict[str, tuple[str, int]]:
+    rows = carpool.rows("SELECT id, state, request_count FROM batches ORDER BY id")
+    return {row.id: (row.state, row.request_count) for row in rows}
+
+
+def billed(simulator: RemoteSimulator) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for entry in (one for one in simulator.ledger_entries() if one["outcome"] == "succeeded"):
+        counts[entry["custom_id"]] = counts.get(entry["custom_id"], 0) + 1
+    return counts
+
+
+@pytest.fixture
+def batch_id(carpool: Carpool, producer: Producer) -> str:
+    """A sealed batch of three requests."""
+    producer.enqueue_many([request("a"), request("b"), request("c")])
+    carpool.aggregate()
+    return batch_ids(carpool.engine)[0]
+
+
+@pytest.mark.parametrize("others", [0, 2], ids=["as many", "others besides"])
+@pytest.mark.parametrize("known", [3, 2, 1])
+def test_what_a_lost_batch_ran_is_collected_and_not_run_again(
+    carpool: Carpool, simulator: RemoteSimulator, batch_id: str, known: int, others: int
+) -> None:
+    # Given a database restored from before some requests of a batch were posted, perhaps with others
+    ids = request_ids(carpool)
+    lost = post(carpool, [*ids[:known], *(uuid_utils.uuid7().hex for _ in range(others))])
+
+    # When
+    found = audited(carpool)
+
+    # Then it is a batch of ours, with what it ran and the tables know
+    [adopted] = [id_ for id_ in sizes(carpool) if id_ != batch_id]
+    assert found.findings == [ForeignBatch(Whose.ADOPTED, lost.id, adopted, known)]
+    assert found.is_clean
+    assert sizes(carpool) == {
+        batch_id: ("completed" if known == 3 else "sealed", 3 - known),
+        adopted: ("ended", known),
+    }
+
+    # When all goes on, Then each request ran once
+    carpool.until(lambda: carpool.ended(3))
+    assert {id_: count for id_, count in billed(simulator).items() if id_ in ids} == dict.fromkeys(ids, 1)
+    assert [row.state for row in carpool.rows("SELECT state FROM requests")] == ["completed"] * 3
+    assert audited(carpool).counts[Whose.TWICE] == 0
+
+
+@pytest.mark.parametrize("retried", [False, True], ids=["batched", "about to be tried again"])
+def test_the_tries_that_several_lost_batches_made_are_taken_one_after_the_other(
+    carpool: Carpool, simulator: RemoteSimulator, batch_id: str, retried: bool
+) -> None:
+    # Given a batch in which two of three requests failed, lost or known, and a lost one that ran them again
+    ids = request_ids(carpool)
+    simulator.script(*(Script(custom_id=one, outcome="errored", times=1) for one in ids[1:]))
+    if retried:
+        carpool.submit_batch(batch_id)
+        carpool.until_polled("ended")
+        carpool.collect()
+    else:
+        post(carpool, ids)
+    second = post(carpool, ids[1:])
+
+    # When the audit runs until it finds nothing more
+    found = [audited(carpool)]
+    while found[-1].counts[Whose.ADOPTED] + found[-1].counts[Whose.UNREAD]:
+        carpool.collect()
+        found.append(audited(carpool))
+    carpool.until(lambda: carpool.ended(3))
+
+    # Then each answer was taken from where it is
+    assert found[0].findings[0].claude_id == second.id
+    assert found[0].findings[0].verdict is Whose.ADOPTED
+    assert [row.state for row in carpool.rows("SELECT state FROM requests")] == ["completed"] * 3
+    assert billed(simulator) == dict.fromkeys(ids, 1)
+
+
+def test_what_a_batch_of_ours_runs_too_is_decided_on_once_that_is_collected(
+    carpool: Carpool, simulator: RemoteSimulator, batch_id: str, producer: Producer
+) -> None:
+    # Given a lost batch with a request that is at Anthropic by the tables, too, and one that waits
+    carpool.submit_batch(batch_id)
+    at_anthropic = request_ids(carpool)
+    waiting = producer.enqueue(request("d"))
+    carpool.aggregate()
+    lost = post(carpool, [at_anthropic[0], waiting])
+
+    # When, Then
+    [found] = audited(carpool).findings
+    assert (found.verdict, found.batch_id) == (Whose.UNREAD, batch_id)
+
+    # When that has been collected
+    carpool.until_polled("ended")
+    carpool.collect()
+
+    # Then
+    [found] = audited(carpool).findings
+    assert (found.verdict, found.claude_id, found.answered) == (Whose.ADOPTED, lost.id, 1)
+
+
+def test_what_was_posted_or_canceled_meanwhile_stays_as_it_is(carpool: Carpool, batch_id: str) -> None:
+    # Given
+    ids = request_ids(carpool)
+    lost = post(carpool, ids)
+    outcomes = dict.fromkeys(ids, "succeeded")
+    canceler.request_cancellation(carpool.engine, ids[:1])
+    canceler.sweep(carpool.engine)
+
+    # When
+    first = adopter.adopt(carpool.engine, carpool.claude, lost, {}, outcomes)
+    second = adopter.adopt(carpool.engine, carpool.claude, lost, {}, outcomes)
+
+    # Then
+    assert first
+    assert (first.requests, second) == (2, None)
+    assert sizes(carpool) == {batch_id: ("completed", 0), first.batch: ("ended", 2)}
+
+
+def test_what_another_process_has_adopted_stays_its(carpool: Carpool, batch_id: str) -> None:
+    # Given
+    ids = request_ids(carpool)
+    lost = post(carpool, ids)
+    other = adopter.adopt(carpool.engine, carpool.claude, lost, {}, dict.fromkeys(ids[:1], "succeeded"))
+
+    # When
+    mine = adopter.adopt(carpool.engine, carpool.claude, lost, {}, dict.fromkeys(ids[1:], "succeeded"))
+
+    # Then nothing of it has happened
+    assert other
+    assert mine is None
+    assert sizes(carpool) == {batch_id: ("sealed", 2), other.batch: ("ended", 1)}
+
+
+def test_rows_that_were_lost_make_the_posts_that_follow_careful(carpool: Carpool, batch_id: str) -> None:
+    post(carpool, request_ids(carpool))
+    with read(carpool.engine) as connection:
+        assert not unowned.has_lost_rows(connection, 0)
+
+    audited(carpool)
+
+    with read(carpool.engine) as connection:
+        assert unowned.has_lost_rows(connection, 0)

@@ -1,0 +1,138 @@
+"""Adopts batches at Anthropic that have run requests which, by the tables, are still to be posted.
+
+Tables that were set back to a backup, or a replica that lagged behind, know nothing of what was posted since, and would
+post it again. Such a batch becomes a batch of ours, with those of its requests that wait. So its answers are collected
+as any others, and nothing that it ran is run a second time, whatever became of the batches that the requests wait in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from carpool_worker.claude.batch import RemoteBatch
+from carpool_worker.claude.client import Claude
+from carpool_worker.database import now, write
+from carpool_worker.models import Batch
+from carpool_worker.pipeline.batching import canceler
+from carpool_worker.pipeline.collection import recognition
+from carpool_worker.policies.limits import item_bytes
+from carpool_worker.states import OUTCOMES
+from carpool_worker.store.batches import filling, transitions, unowned
+from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.requests import cancellations, staging
+from carpool_worker.store.requests import rows as requests
+from carpool_worker.store.requests.places import Stage, lock_retryable, places
+from carpool_worker.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+Sized = Sequence[tuple[str, int]]
+"""Requests, with the bytes of their params."""
+
+
+class Adopted(NamedTuple):
+    """The batch that an adopted one has become, and how many requests it took from others."""
+
+    batch: str
+    requests: int
+
+
+def adopt(
+    engine: sa.Engine,
+    claude: Claude,
+    remote: RemoteBatch,
+    headers: Mapping[str, str],
+    unsent: Mapping[str, str],
+) -> Adopted | None:
+    """Make an ended batch at Anthropic one of ours; return None if none of its requests is still to be posted.
+
+    `unsent` are the outcomes, by id, of the requests that it ran and that were still to be posted when they were read.
+    All happens in one transaction: they leave the batches that they wait in, and go into a new one, which has ended. An
+    answer to a request that was posted or canceled since is left alone.
+    """
+    try:
+        with write(engine) as connection:
+            adopted = _adopt(connection, claude, remote, dict(headers), unsent)
+    except sa.exc.IntegrityError:
+        return None  # another process has adopted it: Anthropic's ids are unique in the table
+    if adopted:
+        log.warning("batch at Anthropic adopted", **adopted._asdict(), claude_id=remote.id)
+    return adopted
+
+
+def _adopt(
+    connection: sa.Connection,
+    claude: Claude,
+    remote: RemoteBatch,
+    headers: dict[str, str],
+    unsent: Mapping[str, str],
+) -> Adopted | None:
+    found = places(connection, unsent).values()
+    owners = sorted({place.batch_id for place in found if place.stage is Stage.UNSENT})
+    parent = next((one for id_ in owners if (one := batches.get(connection, id_))), None)
+    if parent is None or not (waiting := _take(connection, owners, unsent)).all:
+        return None
+    batch_id = _insert_ended(connection, parent, waiting, claude, remote, headers, unsent)
+    return Adopted(batch_id, len(waiting.all))
+
+
+class _Waiting(NamedTuple):
+    """Locked requests, out of batches and about to be tried again."""
+
+    batched: Sized
+    retryable: Sized
+
+    @property
+    def all(self) -> Sized:
+        return [*self.batched, *self.retryable]
+
+
+def _take(connection: sa.Connection, owners: Sequence[str], ids: Mapping[str, str]) -> _Waiting:
+    states = {owner: cancellations.lock_unsent(connection, owner) for owner in owners}
+    batched: list[tuple[str, int]] = []
+    for owner, state in states.items():
+        if state and (leaving := requests.sizes(connection, owner, ids)):
+            size = sum(item_bytes(params_bytes) for _, params_bytes in leaving)
+            if filling.remove_requests(connection, owner, len(leaving), size) == 0:
+                canceler.dissolve(connection, owner, state)
+            batched += leaving
+    return _Waiting(batched, lock_retryable(connection, ids))
+
+
+def _insert_ended(
+    connection: sa.Connection,
+    parent: Batch,
+    waiting: _Waiting,
+    claude: Claude,
+    remote: RemoteBatch,
+    headers: dict[str, str],
+    outcomes: Mapping[str, str],
+) -> str:
+    """Insert a batch of these requests that has been posted and has ended; return its id."""
+    at = now()
+    size = sum(item_bytes(params_bytes) for _, params_bytes in waiting.all)
+    batch_id = filling.insert_sealed(connection, parent, len(waiting.all), size, at)
+    requests.transfer(connection, [id_ for id_, _ in waiting.batched], batch_id)
+    staging.stage(connection, batch_id, [id_ for id_, _ in waiting.retryable], at)
+    batch = batches.get(connection, batch_id)
+    assert batch is not None  # noqa: S101 - inserted above
+    poster = recognition.register(connection, claude, headers)
+    transitions.submit(
+        connection, batch, cursor_id=None, cursor_at=None, poster=poster, looked_at=None, at=at
+    )
+    expires_at = remote.expires_by(at)
+    transitions.accept(
+        connection, batch_id, claude_id=remote.id, expires_at=expires_at, in_doubt_at=None, at=at
+    )
+    counts = Counter(outcomes[id_] for id_, _ in waiting.all)
+    named = {outcome: counts[outcome] for outcome in OUTCOMES}
+    named["errored"] += len(waiting.all) - sum(named.values())
+    transitions.end(connection, batch_id, **named, at=remote.ended_at or at)
+    # The tables have lost rows, which makes the posts that follow more careful.
+    unowned.add_stranger(connection, remote, json.dumps(headers), at, is_lost=True)
+    return batch_id
