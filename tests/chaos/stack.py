@@ -72,7 +72,7 @@ class Stack:
         self.simulator = self._program("simulator", programs.simulator(folder, self._simulator_port))
         self.workers = [self._mortal(f"worker{n}", "worker", "--concurrency", "3") for n in range(workers)]
         self.beat = self._mortal("beat", "beat")
-        self.engine = open_engine(database.url)
+        self.engine = open_engine(database.url, create=True)
         self._parts = ExitStack()
 
     def __enter__(self) -> Self:

@@ -111,7 +111,7 @@ class World:
     @cached_property
     def engine(self) -> sa.Engine:
         """One for all examples: what it has compiled once need not be compiled for each."""
-        engine = open_engine(f"sqlite:///{self.folder}/carpool.db")
+        engine = open_engine(f"sqlite:///{self.folder}/carpool.db", create=True)
         sa.event.listen(engine, "connect", lambda one, _: one.execute("PRAGMA synchronous = OFF"))
         make_porous(engine, self.fuse)
         return engine

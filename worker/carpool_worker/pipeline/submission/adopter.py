@@ -81,7 +81,7 @@ def _adopt(
     return Adopted(batch_id, len(waiting.all))
 
 
-class _Waiting(NamedTuple):
+class _Unsent(NamedTuple):
     """Locked requests, out of batches and about to be tried again."""
 
     batched: Sized
@@ -92,7 +92,7 @@ class _Waiting(NamedTuple):
         return [*self.batched, *self.retryable]
 
 
-def _take(connection: sa.Connection, owners: Sequence[str], ids: Mapping[str, str]) -> _Waiting:
+def _take(connection: sa.Connection, owners: Sequence[str], ids: Mapping[str, str]) -> _Unsent:
     states = {owner: cancellations.lock_unsent(connection, owner) for owner in owners}
     batched: list[tuple[str, int]] = []
     for owner, state in states.items():
@@ -101,13 +101,13 @@ def _take(connection: sa.Connection, owners: Sequence[str], ids: Mapping[str, st
             if filling.remove_requests(connection, owner, len(leaving), size) == 0:
                 canceler.dissolve(connection, owner, state)
             batched += leaving
-    return _Waiting(batched, lock_retryable(connection, ids))
+    return _Unsent(batched, lock_retryable(connection, ids))
 
 
 def _insert_ended(
     connection: sa.Connection,
     parent: Batch,
-    waiting: _Waiting,
+    waiting: _Unsent,
     claude: Claude,
     remote: RemoteBatch,
     headers: dict[str, str],
