@@ -30,11 +30,11 @@ def now() -> Milliseconds:
     return Milliseconds(time.time_ns() // 1_000_000)
 
 
-def open_engine(url: str) -> sa.Engine:
+def open_engine(url: str, *, create: bool = False) -> sa.Engine:
     """Return an engine for `url`, with the settings' timeouts and pooler; see engines.py."""
     one = settings()
     timeouts = Timeouts(one.database_lock_timeout, one.database_idle_timeout)
-    return engines.open_engine(url, pooler=one.database_pooler, timeouts=timeouts)
+    return engines.open_engine(url, pooler=one.database_pooler, timeouts=timeouts, create=create)
 
 
 @cache
