@@ -143,6 +143,36 @@ def test_budgets_are_tables_in_the_file_and_json_in_the_environment(
     }
 
 
+def test_quotas_are_tables_in_the_file_and_json_in_the_environment(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text("[quotas.billing]\nrequests = 5\n[quotas.default]\nbytes = 100\n")
+    assert {client: str(quota) for client, quota in read_settings().quotas.items()} == {
+        "billing": "5 0",
+        "default": "0 100",
+    }
+    monkeypatch.setenv("CARPOOL_QUOTAS", '{"search": {"requests": 1, "bytes": 2}}')
+    assert {client: str(quota) for client, quota in read_settings().quotas.items()} == {"search": "1 2"}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ('{"billing": {"requests": 0}}', r"quotas\.billing\.requests .*greater than 0"),
+        ('{"billing": {}}', r"quotas\.billing .*must say requests or bytes"),
+        ('{"billing": {"tokens": 5}}', r"quotas\.billing\.tokens .*not permitted"),
+        ('{"the clients": {"requests": 5}}', r"quotas .*'the clients' is no client"),
+    ],
+)
+def test_a_quota_that_makes_no_sense_is_refused_by_name(
+    value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARPOOL_QUOTAS", value)
+
+    with pytest.raises(SettingsInvalid, match=said):
+        read_settings()
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [

@@ -11,13 +11,15 @@ import redis
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
+from carpool.append_script import append_command
 from carpool.cancellation import CancelCommand
 from carpool.enqueue_options import EnqueueOptions, Params, Request
 from carpool.entries import CheckedRequest, pack_entry
 from carpool.options import DEFAULT_MAX_QUEUED, NO_RETRY, ONE_RETRY, RECONNECT_SECONDS, SOCKET, Options
-from carpool.packer import Packer, append_command, is_accepted, refusal
+from carpool.packer import Packer
 from carpool.pipelining import LOST, DirectConnections, PipelinedAppend, append, execute
 from carpool.redis_url import connect
+from carpool.refusals import is_accepted, refusal
 from carpool.request_ids import RequestIds
 from carpool.results import Result
 from carpool.shards import shard_of
@@ -72,7 +74,7 @@ class Producer:
 
         Raises:
             InvalidRequest: the params or an option break a rule; nothing is enqueued.
-            QueueFull: the inbox is full; nothing is enqueued.
+            QueueFull: the inbox is full, or the client's quota is reached (`quota` says which); nothing is enqueued.
             RedisUnavailable: Redis does not answer, or refuses. If the connection broke before Redis replied, the
                 request may be enqueued all the same: then `unknown` has its id.
             NotDurable: Redis could not confirm that the request is on disk. If Redis may have it, `unknown` has its id.
@@ -171,9 +173,10 @@ class Producer:
         Raises what `Packer.settle` raises.
         """
         try:
-            shard = shard_of(request.id, self._options.inbox_shards)
+            shard, size = shard_of(request.id, self._options.inbox_shards), len(request.params)
+            packed = pack_entry([request])
             reply = self._direct.send(
-                append_command(pack_entry([request]), 1, shard, self._options.shard_limit)
+                append_command(self._options, request.terms, packed, requests=1, size=size, shard=shard)
             )
         except LOST:
             return False

@@ -44,6 +44,7 @@ class CheckedRequest(msgspec.Struct, frozen=True, gc=False):
     tags: tuple[str, ...] = ()
     deadline: int | None = None  # milliseconds since the epoch
     deadline_policy: str | None = None
+    most_queued: int = 0  # that may wait with its gateway_key; 0: any number. It stays out of the entry
 
 
 class OpenEntry:
@@ -74,6 +75,26 @@ class OpenEntry:
         self.size = size
         self.full = size >= SEGMENT_BYTES or len(self.requests) == SEGMENT_REQUESTS
         return True
+
+
+class ClosedEntry(msgspec.Struct, frozen=True):
+    """An entry that gets no more requests, packed."""
+
+    places: list[int]  # of its requests, among all of their call
+    requests: list[CheckedRequest]
+    packed: bytes
+    shard: int  # of the inbox
+
+    @classmethod
+    def of(cls, places: list[int], requests: list[CheckedRequest], shard: int) -> ClosedEntry:
+        """Return these requests as an entry."""
+        return cls(places, requests, pack_entry(requests), shard)
+
+    def halves(self) -> list[ClosedEntry]:
+        """Return its requests as two entries."""
+        half = len(self.places) // 2
+        parts = (slice(half), slice(half, None))
+        return [ClosedEntry.of(self.places[part], self.requests[part], self.shard) for part in parts]
 
 
 def pack_entry(requests: Sequence[CheckedRequest]) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from carpool.quotas import ReachedQuota
+
 
 class CarpoolError(Exception):
     """Something went wrong in Carpool.
@@ -50,7 +52,15 @@ class SourceFailed(CarpoolError):
 
 
 class QueueFull(CarpoolError):
-    """The inbox accepts no more requests for now; try again when the worker has caught up."""
+    """The inbox accepts no more requests for now; try again when the worker has caught up.
+
+    `quota` says which quota of the client is reached, if it is that: try again when some of its requests have ended. It
+    is None if the inbox is full.
+    """
+
+    def __init__(self, *arguments: object, quota: ReachedQuota | None = None) -> None:
+        super().__init__(*arguments)
+        self.quota = quota
 
 
 class RedisUnavailable(CarpoolError):

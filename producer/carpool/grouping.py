@@ -79,13 +79,14 @@ class GroupedAppend:
 def _settle(group: list[_Waiting], packer: Packer, error: Exception | None) -> None:
     accepted = set(packer.accepted) if error else set()
     unknown = set(error.unknown) if isinstance(error, CarpoolError) else set()
-    for one in group:
+    for place, one in enumerate(group):
         if one.appended.done():  # its coroutine was canceled meanwhile
             continue
-        if error is None or one.request.id.hex() in accepted:
+        own = packer.refused.get(place, error)
+        if own is None or one.request.id.hex() in accepted:
             one.appended.set_result(None)
         else:
-            one.appended.set_exception(_own(error, one.request.id.hex(), unknown))
+            one.appended.set_exception(_own(own, one.request.id.hex(), unknown))
 
 
 def _own(error: Exception, request_id: str, unknown: set[str]) -> Exception:

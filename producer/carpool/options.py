@@ -62,6 +62,7 @@ class Options:
     durable: Durability | None = None  # None: Redis' own word is enough
     inbox_shards: int = 1
     key_prefix: str = ""
+    knows_quotas: bool = False  # so it refuses to append while Redis has lost them
     pushed: ReplyList = field(default_factory=ReplyList)
     origin: str = ""
     """Where the URL comes from, for errors."""

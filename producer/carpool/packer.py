@@ -10,26 +10,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import msgspec
-from redis.exceptions import NoScriptError, OutOfMemoryError
+from redis.exceptions import NoScriptError
 
-from carpool.append_script import APPEND_SCRIPT, OUT_OF_MEMORY, SCRIPT_SHA
-from carpool.contract import ENTRY_FIELD
+from carpool.append_script import APPEND_SCRIPT, append_command
+from carpool.append_script import Command as Command
 from carpool.durability import Durability
 from carpool.enqueue_options import Params, Request
-from carpool.entries import CheckedRequest, EntryTerms, OpenEntry, pack_entry
+from carpool.entries import CheckedRequest, ClosedEntry, EntryTerms, OpenEntry
 from carpool.envelopes import CheckedOptions
 from carpool.exceptions import (
     CarpoolError,
     InvalidRequest,
     NotDurable,
-    QueueFull,
     RedisUnavailable,
     SourceFailed,
 )
 from carpool.options import Options
+from carpool.quotas import reached
+from carpool.refusals import is_accepted, refusal
 from carpool.request_ids import ID_BYTES, RequestIds
-from carpool.shards import inbox_of, queued_of, shard_of
+from carpool.shards import shard_of
 
 PIPELINE_ENTRIES = 8
 PIPELINE_BYTES = 500_000
@@ -41,34 +41,6 @@ memory (4 MB of params). The oldest is closed first."""
 
 OPEN_REQUESTS = 5_000
 """An entry is closed at the latest when so many requests have come since its first: a rare one shan't wait for all."""
-
-Command = tuple[str | bytes | int | float, ...]
-
-
-def append_command(entry: bytes, requests: int, shard: int, limit: int) -> Command:
-    """Return the Redis command that appends an entry with so many requests, if then the shard has `limit` at most."""
-    return "EVALSHA", SCRIPT_SHA, 2, inbox_of(shard), queued_of(shard), requests, limit, ENTRY_FIELD, entry
-
-
-def is_accepted(reply: object) -> bool:
-    """Return whether Redis has appended the entry, by its reply to the command."""
-    return isinstance(reply, int) and reply >= 0
-
-
-def refusal(settings: Options, reply: object) -> CarpoolError:
-    """Return the error to raise for a reply that tells that nothing was appended."""
-    if isinstance(reply, OutOfMemoryError) or reply == OUT_OF_MEMORY:
-        return QueueFull("Redis is out of memory, so the inbox takes no more requests for now")
-    if isinstance(reply, Exception):
-        return settings.unavailable(reply)
-    share = f", {settings.shard_limit:,} in each of its streams" if settings.inbox_shards > 1 else ""
-    return QueueFull(f"the inbox has reached its limit of {settings.max_queued:,} requests{share}")
-
-
-class _ClosedEntry(msgspec.Struct, frozen=True):
-    places: list[int]  # of its requests, among all of the call
-    packed: bytes
-    shard: int  # of the inbox
 
 
 _Kind = tuple[EntryTerms, str, int | None]
@@ -83,13 +55,15 @@ class Packer:
         self._is_accepted = bytearray()
         """A byte for each request: whether Redis has acknowledged it."""
         self._open: dict[_Kind, OpenEntry] = {}
-        self._pending: list[_ClosedEntry] = []
+        self._pending: list[ClosedEntry] = []
         self._pending_bytes = 0
-        self._sent: list[_ClosedEntry] = []
+        self._sent: list[ClosedEntry] = []
         self._options = options or settings.check({})
         self._settings = settings
         self._shards = settings.inbox_shards
         self._failure: CarpoolError | None = None
+        self.refused: dict[int, CarpoolError] = {}
+        """Why Redis has refused requests, by their places among those that were added."""
         self._load_script = False
         self._probing = settings.durable is not None
 
@@ -140,14 +114,13 @@ class Packer:
         self._sent, self._pending, self._pending_bytes = self._sent + self._pending, [], 0
         load: list[Command] = [("SCRIPT LOAD", APPEND_SCRIPT)] if self._load_script else []
         sync: list[Command] = [durable.sync] if durable and self._sent else []
-        limit = self._settings.shard_limit
-        appends = (append_command(one.packed, len(one.places), one.shard, limit) for one in self._sent)
-        return [*load, *appends, *sync]
+        return [*load, *map(self._append_command, self._sent), *sync]
 
     def settle(self, replies: Sequence[Any]) -> None:
         """Process the replies to `commands()`, with error replies as values.
 
-        Entries for which Redis lacked the script stay unsettled, to be sent again together with it.
+        Entries for which Redis lacked the script stay unsettled, to be sent again together with it; so do the halves of
+        those of which a quota has room for a part. An error is raised when nothing is unsettled.
 
         Raises:
             QueueFull: the inbox, or Redis' memory, is full.
@@ -166,18 +139,20 @@ class Packer:
 
     def _settle_entries(self, replies: Sequence[Any]) -> None:
         entries, self._sent = self._sent, []
-        refusals = []
+        lacked_script, self._load_script = self._load_script, False
         for entry, reply in zip(entries, replies, strict=True):
             if is_accepted(reply):
                 for place in entry.places:
                     self._is_accepted[place] = True
-            elif isinstance(reply, NoScriptError) and not self._load_script:
+            elif isinstance(reply, NoScriptError) and not lacked_script:
+                self._load_script = True
                 self._sent.append(entry)
+            elif len(entry.places) > 1 and (quota := reached(reply)) and quota.room:
+                self._sent += entry.halves()  # some of them have room
             else:
-                refusals.append(reply)
-        self._load_script = bool(self._sent)
-        if refusals:
-            error = refusal(self._settings, refusals[0])
+                self.refused |= dict.fromkeys(entry.places, refusal(self._settings, reply))
+        if self.refused and not self._sent:
+            error = self.refused[min(self.refused)]
             error.accepted = self.accepted
             raise error
 
@@ -219,6 +194,18 @@ class Packer:
             raise self._failure
         return self.accepted
 
+    def _append_command(self, entry: ClosedEntry) -> Command:
+        requests = entry.requests
+        return append_command(
+            self._settings,
+            requests[0].terms,
+            entry.packed,
+            requests=len(requests),
+            size=sum([len(one.params) for one in requests]),
+            shard=entry.shard,
+            most_queued=requests[0].most_queued,
+        )
+
     def _own_shard(self, request: CheckedRequest) -> int | None:
         """Return the shard of a request with a key, which is always the same; of others, None: any will do."""
         matters = self._shards > 1 and request.idempotency_key is not None
@@ -236,7 +223,7 @@ class Packer:
         if entry:
             # The first id of an entry decides its shard: of keyed requests, all of them say the same.
             shard = shard_of(entry.requests[0].id, self._shards)
-            closed = _ClosedEntry(entry.places, pack_entry(entry.requests), shard)
+            closed = ClosedEntry.of(entry.places, entry.requests, shard)
             self._pending.append(closed)
             self._pending_bytes += len(closed.packed)
 

@@ -7,6 +7,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from functools import lru_cache
 
 import msgspec
@@ -17,7 +18,48 @@ from carpool.contract import Delivery, to_json
 from carpool.exceptions import InvalidAnswer, InvalidSetting, InvalidSignature
 from carpool.results import Result
 
-__all__ = ["InvalidAnswer", "InvalidSetting", "InvalidSignature", "delivery_body", "sign", "verify"]
+__all__ = [
+    "FinishedBatch",
+    "InvalidAnswer",
+    "InvalidSetting",
+    "InvalidSignature",
+    "RequestCounts",
+    "delivery_body",
+    "sign",
+    "verify",
+    "verify_any",
+    "verify_batch",
+]
+
+BATCH_ENDED = "batch.ended"
+"""The type of the delivery that tells that a client's batch at the gateway has ended."""
+
+
+class RequestCounts(msgspec.Struct, frozen=True):
+    """How the requests of a batch ended."""
+
+    processing: int = 0
+    succeeded: int = 0
+    errored: int = 0
+    canceled: int = 0
+    expired: int = 0
+
+
+class FinishedBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch of the client's that has ended, as `client.messages.batches.retrieve` has it. Times are aware."""
+
+    id: str  # msgbatch_…
+    request_counts: RequestCounts
+    created_at: datetime
+    expires_at: datetime
+    ended_at: datetime
+    cancel_initiated_at: datetime | None = None
+    results_url: str | None = None
+    cost: Decimal  # dollars billed
+    list_price: Decimal  # dollars that the same tokens cost outside a batch
+
+
+_decode_batch = msgspec.json.Decoder(FinishedBatch).decode
 
 
 def verify(body: bytes, headers: Mapping[str, str], secret: str | Sequence[str]) -> Result:
@@ -28,18 +70,53 @@ def verify(body: bytes, headers: Mapping[str, str], secret: str | Sequence[str])
 
     Raises:
         InvalidSignature: no secret matches, or the timestamp is more than 5 minutes off.
-        InvalidAnswer: the signature is good, but the body is not a delivery of Carpool.
+        InvalidAnswer: the signature is good, but the body is not the delivery of a request's answer.
         InvalidSetting: a secret is malformed, or none is given.
     """
+    delivery = _verified(body, headers, secret)
+    if delivery.type == BATCH_ENDED:
+        raise InvalidAnswer(f"this is {BATCH_ENDED}, which verify_batch and verify_any read")
+    return Result.from_json(bytes(delivery.data))
+
+
+def verify_batch(body: bytes, headers: Mapping[str, str], secret: str | Sequence[str]) -> FinishedBatch:
+    """Return the batch in a delivery of `batch.ended`, after checking its signature.
+
+    Takes and raises what `verify` does; InvalidAnswer if the delivery is about something else.
+    """
+    delivery = _verified(body, headers, secret)
+    if delivery.type != BATCH_ENDED:
+        raise InvalidAnswer(f"this is {delivery.type}, not {BATCH_ENDED}")
+    return _batch(delivery)
+
+
+def verify_any(
+    body: bytes, headers: Mapping[str, str], secret: str | Sequence[str]
+) -> Result | FinishedBatch:
+    """Return what is in a delivery, for a receiver that gets answers and ends of batches at one URL.
+
+    Takes and raises what `verify` does.
+    """
+    delivery = _verified(body, headers, secret)
+    return _batch(delivery) if delivery.type == BATCH_ENDED else Result.from_json(bytes(delivery.data))
+
+
+def _batch(delivery: Delivery) -> FinishedBatch:
+    try:
+        return _decode_batch(bytes(delivery.data))
+    except msgspec.MsgspecError as error:
+        raise InvalidAnswer(f"not a batch of Carpool: {error}") from None
+
+
+def _verified(body: bytes, headers: Mapping[str, str], secret: str | Sequence[str]) -> Delivery:
     received = {str(name): value for name, value in headers.items()}
     reasons = [_reason_to_refuse(body, received, signer) for signer in _signers(secret)]
     if None not in reasons:
         raise InvalidSignature(reasons[0])
     try:
-        delivery = msgspec.json.decode(body, type=Delivery)
+        return msgspec.json.decode(body, type=Delivery)
     except msgspec.MsgspecError as error:
         raise InvalidAnswer(f"not a delivery of Carpool: {error}") from None
-    return Result.from_json(bytes(delivery.data))
 
 
 def sign(body: bytes, webhook_id: str, secret: str | Sequence[str], at: datetime) -> dict[str, str]:

@@ -103,7 +103,7 @@ class PorousInbox(Inbox):
         if conflicting:
             self.fuse.burn()
 
-    def _delete(self, *arguments: bytes | int) -> None:
+    def _delete(self, *arguments: bytes | int | str) -> None:
         self.fuse.burn()
         super()._delete(*arguments)
         self.fuse.burn()

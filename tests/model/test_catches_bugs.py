@@ -18,7 +18,8 @@ from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.database import write
 from carpool_worker.models import tables
 from carpool_worker.pipeline.collection import collector
-from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
+from carpool_worker.pipeline.inbox.chunks import Chunk
+from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.pipeline.submission import look, submitter
 from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.simulator import Fault

@@ -23,8 +23,9 @@ from carpool_worker.pipeline.batching.lanes import Filled
 from carpool_worker.pipeline.collection import collector, replies
 from carpool_worker.pipeline.collection.replies import packed
 from carpool_worker.pipeline.delivery.in_flight import InFlight, OpenClaim
+from carpool_worker.pipeline.inbox.chunks import Chunk
 from carpool_worker.pipeline.inbox.packs import Pack
-from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
+from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.states import DELIVER
 from carpool_worker.store import bulk

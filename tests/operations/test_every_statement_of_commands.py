@@ -21,6 +21,7 @@ from carpool_worker.states import BatchState, DeliveryState, RequestState
 from carpool_worker.store import erasure
 from carpool_worker.store.batches.filling import FRESH
 from carpool_worker.store.batches.rows import first_id_at
+from carpool_worker.store.reports import clients as report
 from carpool_worker.store.reports import doctor, lanes
 from carpool_worker.units import HOUR, Milliseconds
 from carpool_worker.views import batches, clients, deliveries, lookup, requests
@@ -94,7 +95,16 @@ ASKED: dict[str, Asked] = {
     "deliveries endpoints": lambda on, _: deliveries.failing_endpoints(on),
     "deliveries replay, how many": lambda on, id_: [
         deliveries.count_dead_letters(on, one)
-        for one in (DeliveryFilter(), DeliveryFilter(client="billing"), DeliveryFilter(ids=[id_]))
+        for one in (
+            DeliveryFilter(),
+            DeliveryFilter(client="billing"),
+            DeliveryFilter(ids=[id_]),
+            DeliveryFilter(client_batches=[id_]),
+        )
+    ],
+    "quotas, what waits": lambda on, id_: [
+        (report.loads(on, None, keys), report.loads_of(on, [id_], {"billing", "/nightly"}))
+        for keys in ((), ("nightly",))
     ],
     "retry, how many": lambda on, id_: [
         retry.estimate(on, retry.choose(on, SETTINGS, *given), retry.chances(even_paid=True))

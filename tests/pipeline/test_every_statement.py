@@ -33,7 +33,7 @@ from carpool_worker.views import status
 HISTORY = 600
 """Requests that have ended. How many they are does not matter: plans are made as if they were too many to read."""
 
-ROUND = ("aggregate", "stage", "poll", "rescue", "deliver", "reply", "prune", "show", "audit")
+ROUND = ("aggregate", "stage", "poll", "rescue", "deliver", "reply", "prune", "show", "audit", "recount")
 """The tasks that beat sends, or that find their work by themselves; submit and collect come as messages."""
 
 MOMENT = 1e-6
@@ -49,6 +49,7 @@ ENVIRONMENT = {
     "CARPOOL_CACHE_SHARED_PROMPTS": "true",
     "CARPOOL_KEYS_RETENTION_DAYS": "29",
     "CARPOOL_REQUESTS_RETENTION_DAYS": "30",
+    "CARPOOL_QUOTAS": '{"default": {"requests": 1000000}}',
     "CARPOOL_BUDGETS": '{"frugal": {"day": 0.0000001}}',
 }
 

@@ -17,9 +17,11 @@ from tests.fixtures.client_batches import (
     make,
     results,
 )
+from tests.fixtures.command_line import run, succeeded
 from tests.fixtures.deliveries import WEBHOOK_SECRET, deliver
 
-from carpool import Producer
+from carpool import InvalidAnswer, Producer
+from carpool.webhooks import verify, verify_any, verify_batch
 from carpool_worker.exceptions import BatchEnded, BatchInProgress, NoClientBatch, NoResults
 from carpool_worker.models import ClientBatch
 from carpool_worker.operations import cancel as by_operator
@@ -190,6 +192,41 @@ def test_its_client_is_told_once_that_it_has_ended(carpool: Carpool, receiver: A
     assert told["data"]["request_counts"]["succeeded"] == 2
     assert told["data"]["results_url"] == f"https://gateway.example.com/v1/messages/batches/{shown}/results"
     assert float(told["data"]["cost"]) == float(ended.cost) > 0
+    batch = verify_batch(body, headers, WEBHOOK_SECRET)
+    assert (batch.id, batch.request_counts.succeeded, batch.cost) == (shown, 2, ended.cost)
+    assert verify_any(body, headers, WEBHOOK_SECRET) == batch
+    assert batch.results_url
+    assert batch.created_at < batch.ended_at < batch.expires_at
+    with pytest.raises(InvalidAnswer, match=r"batch\.ended, which verify_batch"):
+        verify(body, headers, WEBHOOK_SECRET)
+
+
+def test_the_end_of_a_batch_that_was_given_up_is_replayed_by_the_id_of_the_batch(
+    carpool: Carpool, receiver: Any, command_line: None
+) -> None:
+    # Given the ends of two batches, which nobody took
+    receiver.answer("/ended", 500)
+    callback = json.dumps({"kind": "webhook", "url": receiver.url("/ended")})
+    made, other = (make(carpool, [text], callback=callback).batch for text in ("one", "two"))
+    end(carpool, made)
+    end(carpool, other)
+    deliver(carpool.engine, webhook_schedule=[])
+    assert carpool.rows("SELECT count(*) FROM deliveries WHERE discarded_at IS NOT NULL") == [(2,)]
+    receiver.answer("/ended", 200)
+
+    # When
+    said = succeeded("deliveries", "replay", shown_id(made.id), "--yes")
+
+    # Then
+    assert said == "1 delivery replayed.\n"
+    assert deliver(carpool.engine) == 1
+    headers, body = receiver.posts["/ended"][-1]
+    assert verify_batch(body, headers, WEBHOOK_SECRET).id == shown_id(made.id)
+    assert "1 delivery replayed" not in succeeded("deliveries", "replay", shown_id(made.id), "--yes")
+    assert (
+        "there is no batch msgbatch_01nonsense" in run("deliveries", "replay", "msgbatch_01nonsense").output
+    )
+    assert "not both" in run("deliveries", "replay", shown_id(made.id), "0" * 32).output
 
 
 def test_a_receiver_that_is_down_is_told_later(carpool: Carpool, receiver: Any) -> None:

@@ -13,10 +13,11 @@ from tests.fixtures.logs import logged
 
 from carpool import Producer
 from carpool.contract import WAITS
+from carpool.quotas import ALARMS
 from carpool_worker.app import app
 from carpool_worker.coordination import heartbeat, wakeups
 from carpool_worker.coordination.backlog import MOST_UNREAD, RedisQueues
-from carpool_worker.coordination.keys import AGENTS, ALARMS, HEARTBEAT, queue
+from carpool_worker.coordination.keys import AGENTS, HEARTBEAT, queue
 from carpool_worker.coordination.locks import lock
 from carpool_worker.coordination.wakeups import WakeUps, set_alarm
 from carpool_worker.pipeline.inbox.shards import SHARDS

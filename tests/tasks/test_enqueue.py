@@ -11,6 +11,7 @@ import celery
 import pytest
 import redis
 import sqlalchemy as sa
+from celery.exceptions import Reject
 from tests.fixtures.agents import Carpool, request
 from tests.fixtures.command_line import succeeded
 from tests.fixtures.flower_events import listening
@@ -19,8 +20,10 @@ from tests.fixtures.logs import logged
 from tests.fixtures.queries import batch_ids
 
 from carpool.contract import Envelope, to_json
-from carpool.exceptions import InvalidRequest, InvalidSetting
+from carpool.exceptions import InvalidRequest, InvalidSetting, QueueFull
 from carpool_worker.flower import events as flower_events
+from carpool_worker.pipeline.batching.recounter import recount
+from carpool_worker.policies.quotas import Quota
 from carpool_worker.settings import read_settings
 from carpool_worker.simulator import RemoteSimulator, Script
 from carpool_worker.tasks import enqueue
@@ -200,3 +203,30 @@ def test_a_broker_that_is_away_stops_no_work(engine: sa.Engine, caplog: pytest.L
     away.close()
 
     assert logged(caplog) == [("events not sent to Flower", {"error": "OperationalError"})]
+
+
+def test_a_client_over_its_quota_waits_in_the_queue_and_keeps_nobody_else_waiting(
+    app: celery.Celery, redis_url: str, events: Events, carpool: Carpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    slept: list[float] = []
+    monkeypatch.setattr(enqueue, "sleep", slept.append)
+    monkeypatch.setattr(enqueue, "_over_quota", {})
+    recount(carpool.engine, carpool.server, {"billing": Quota(requests=1, bytes=1_000)})
+    send("one", params=request(), client="billing")
+
+    # When
+    for task_id in ("two", "three"):
+        with pytest.raises(Reject, match="quota"):
+            send(task_id, params=request(), client="billing")
+    send("four", params=request(), client="other")
+
+    # Then
+    assert slept == [enqueue.OVER_QUOTA_SECONDS] * 2
+    assert [one.client for one in inbox(redis_url)] == ["billing", "other"]
+
+    # And what can never fit is refused for good
+    enqueue._over_quota.clear()
+    with pytest.raises(QueueFull):
+        send("five", params=request("x" * 1_000), client="billing")
+    assert "quota" in str(events(1))

@@ -34,6 +34,9 @@ RESCUE_INTERVAL = 10.0
 PRUNE_INTERVAL = 60.0
 """Seconds between ticks of the rescuer, at most, and of the pruner."""
 
+RECOUNT_INTERVAL = 60.0
+"""Seconds between counts of what waits, at most."""
+
 AUDIT_INTERVAL = 3_600.0
 """Seconds between audits of Anthropic's list."""
 
@@ -105,6 +108,7 @@ def schedule(settings: Settings) -> dict[str, Any]:
         "poll": ("poll", settings.poll_interval),
         "rescue": ("poll", min(RESCUE_INTERVAL, settings.settle_interval)),
         "prune": ("poll", PRUNE_INTERVAL),
+        "recount": ("poll", RECOUNT_INTERVAL),
         "audit": ("poll", AUDIT_INTERVAL),
     }
     return {

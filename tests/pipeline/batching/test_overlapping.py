@@ -15,7 +15,8 @@ from tests.fixtures.queries import rows
 from carpool.contract import QUEUED
 from carpool_worker.database import now
 from carpool_worker.pipeline.batching import aggregator
-from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
+from carpool_worker.pipeline.inbox.chunks import Chunk
+from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.policies import limits
 from carpool_worker.policies.limits import MOST_OVERLAPPING, OVERLAP_COUNT, Limits
 from carpool_worker.policies.windows import LEAD, parse_all

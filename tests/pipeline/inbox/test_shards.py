@@ -8,10 +8,9 @@ import pytest
 import redis
 from tests.fixtures.agents import IN_AN_HOUR, MODEL, Carpool, request
 from tests.fixtures.assertions import assert_counts_are_exact
-from tests.fixtures.inbox import envelope
+from tests.fixtures.inbox import append_to, envelope
 
 from carpool import Producer, QueueFull, Request
-from carpool.append_script import APPEND_SCRIPT
 from carpool.contract import OLD_ENTRY_FIELD, encode_old_entry, mint_id
 from carpool.shards import MAX_SHARDS, OLD_INBOX, OLD_QUEUED, inbox_of, queued_of, shard_of
 from carpool_worker.pipeline.batching import aggregator
@@ -58,7 +57,7 @@ def test_producers_of_any_number_of_shards_and_of_protocol_1_strand_nothing(
     for number in (MAX_SHARDS, 5, 1):
         enqueue(unhurried, redis_url, 20, number)
     old = encode_old_entry([envelope(1), envelope(2)])
-    unhurried.server.eval(APPEND_SCRIPT, 2, OLD_INBOX, OLD_QUEUED, 2, 0, OLD_ENTRY_FIELD, old)
+    append_to((OLD_INBOX, OLD_QUEUED), unhurried.server, old, 2, OLD_ENTRY_FIELD)
     assert shards.queued(unhurried.server) == read_vitals(unhurried.server).inbox == 62
 
     aggregate_all(unhurried)

@@ -23,7 +23,8 @@ def clients(context: typer.Context, since: Since = None, as_json: Json = False) 
     """List the clients: what each has waiting, and what it has used; most expensive last.
 
     A client is the service that a producer names: Producer(client="billing"). Held are those of its waiting requests
-    that have no room in its budget (the setting `budgets`). Answers are counted by whole days (UTC). Examples:
+    that have no room in its budget (the setting `budgets`); quota is how many may wait (the setting `quotas`). Answers
+    are counted by whole days (UTC). Examples:
 
         carpool clients
         carpool clients --since 7d --json | jq 'select(.waiting > 10000) | .client'
@@ -33,11 +34,12 @@ def clients(context: typer.Context, since: Since = None, as_json: Json = False) 
         return
     from carpool_worker.database import read
     from carpool_worker.processes.preflight import check_tables
+    from carpool_worker.settings import settings
     from carpool_worker.views.clients import active
 
     check_tables()
     with read() as connection:
-        found = active(connection, since)
+        found = active(connection, since, settings().quotas)
     if as_json:
         print_json(found)
     elif found:
@@ -48,7 +50,7 @@ def clients(context: typer.Context, since: Since = None, as_json: Json = False) 
 
 @app.command()
 def show(client: ClientName, since: Since = None, as_json: JsonObject = False) -> None:
-    """Show where one client's requests wait, its budget, what it has used of each model, and its dead letters."""
+    """Show where one client's requests wait, its quota and budget, what it used of each model, and its dead letters."""
     from carpool_worker.database import read
     from carpool_worker.processes.preflight import check_tables
     from carpool_worker.settings import settings
@@ -108,17 +110,23 @@ def drop_secret(client: ClientName, grace: Grace = "1d") -> None:
 
 def _show_table(found: Sequence[ClientView]) -> None:
     any_held = any(one.held for one in found)
-    columns = ("Waiting", *(["Held"] if any_held else []), "Answered", "Cost", "Saved", "Client")
+    any_quota = any(one.quota_requests or one.quota_bytes for one in found)
+    optional = (*(["Quota"] if any_quota else []), *(["Held"] if any_held else []))
+    columns = ("Waiting", *optional, "Answered", "Cost", "Saved", "Client")
     lines = []
     for one in found:
-        counts = [one.waiting, *([one.held] if any_held else []), one.answered]
-        lines.append([*(f"{count:,}" for count in counts), _money(one.cost), _money(one.saved), one.client])
+        quota = [_quota(one)] if any_quota else []
+        held = [f"{one.held:,}"] if any_held else []
+        counts = [f"{one.waiting:,}", *quota, *held, f"{one.answered:,}"]
+        lines.append([*counts, _money(one.cost), _money(one.saved), one.client])
     print_table(columns, lines, whole=len(columns) - 1)
 
 
 def _show_details(client: ClientDetails) -> None:
     where = ", ".join(f"{count:,} {state.replace('_', ' ')}" for state, count in client.waiting.items())
     typer.echo(f"{client.client}\nwaiting: {where or 'nothing'}\ndead letters: {client.dead_letters:,}")
+    if client.quota:
+        typer.echo(f"quota: {client.quota}")
     if client.budget:
         typer.echo(f"budget: {client.budget}")
     if client.secret_since:
@@ -128,6 +136,14 @@ def _show_details(client: ClientDetails) -> None:
             [f"{one.answered:,}", _money(one.cost), _money(one.saved), one.model] for one in client.models
         ]
         print_table(("Answered", "Cost", "Saved", "Model"), lines, whole=3)
+
+
+def _quota(client: ClientView) -> str:
+    from carpool_worker.formatting import size
+
+    parts = [f"{client.quota_requests:,}"] if client.quota_requests else []
+    parts += [size(client.quota_bytes)] if client.quota_bytes else []
+    return ", ".join(parts) or ABSENT
 
 
 def _money(amount: Decimal | None) -> str:

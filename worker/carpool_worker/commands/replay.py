@@ -33,20 +33,24 @@ def replay(
 ) -> None:
     """Deliver again what was given up on, with a whole schedule of tries; start its endpoints again.
 
-    What was delivered isn't sent twice. --since counts from when a delivery was given up on. Example, once the receiver
-    works again:
+    What was delivered isn't sent twice. --since counts from when a delivery was given up on. The id of a batch that a
+    client made at the gateway (msgbatch_…) stands for the webhook of its end. Examples, once the receiver works again:
 
         carpool deliveries replay --endpoint https://billing.example.com/claude --since 3d
+        carpool deliveries replay msgbatch_0103ffDsGxKsvFmCkDAxHLqb
     """
     if not (request_ids or endpoint or client or since is not None or all_):
         raise typer.BadParameter("name request ids, --endpoint, --client, --since or --all")
     from carpool_worker.database import engine, read
     from carpool_worker.operations import replay as operation
     from carpool_worker.processes.preflight import check_tables
-    from carpool_worker.views.deliveries import DeliveryFilter, count_dead_letters
+    from carpool_worker.views.deliveries import DeliveryFilter, count_dead_letters, told_apart
 
     check_tables()
-    wanted = DeliveryFilter(ids=request_ids or None, client=client, target=endpoint, since=since)
+    requests, client_batches = told_apart(request_ids or [])
+    wanted = DeliveryFilter(
+        ids=requests, client_batches=client_batches, client=client, target=endpoint, since=since
+    )
     with read() as connection:
         dead = count_dead_letters(connection, wanted)
     if dead.sendable:

@@ -20,6 +20,9 @@ MOST_LANES = 5
 MOST_LINES = 3
 """Lanes, and errors or alerts, that are shown; more are counted. With all of them it is a screen of 24 lines."""
 
+NEARLY_FULL = 0.8
+"""Of a client's quota: from then on it is shown."""
+
 BAR_WIDTH = 20
 
 LONGEST_ACCOUNT = 20
@@ -62,6 +65,8 @@ def _lines(status: Status) -> Iterator[tuple[str, RenderableType]]:
         yield "Retries", f"{counted(waiting, 'request waits', 'requests wait')} for another try"
     if status.held:
         yield "Budgets", _held(status)
+    if full := [one for one in status.quotas if one.share >= NEARLY_FULL]:
+        yield "Quotas", "; ".join(f"{one.client}: {one}" for one in full)
     yield "Deliveries", _deliveries(status)
     yield "Last 24 h", _finished(status)
 

@@ -15,8 +15,9 @@ WAITING_UNTIL = "carpool:waiting-until"
 GROUP = "aggregators"
 """The inbox's consumer group."""
 
-ALARMS = "carpool:alarms"
-"""Stream: when tasks should be sent, sooner than beat's next tick; only the newest entries are kept."""
+RESERVED = "carpool:reserved"
+"""Hash: what is reserved of quotas for batches of clients that are being stored, by a name of each: until when, the
+requests and their bytes, and for whom."""
 
 POLLED = "carpool:polled"
 """Set, until it expires, while another poll would come too soon after the last one."""

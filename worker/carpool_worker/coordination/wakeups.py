@@ -14,8 +14,9 @@ import redis
 from redis.exceptions import ResponseError
 
 from carpool.contract import WAITS
+from carpool.quotas import ALARMS
 from carpool_worker.coordination.backlog import Queues
-from carpool_worker.coordination.keys import ALARMS, GROUP, LOCK, queue
+from carpool_worker.coordination.keys import GROUP, LOCK, queue
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import SECOND
 

@@ -56,7 +56,7 @@ class FileEnqueuer:
             ids = set(refusal.accepted)
             left = [item for item in chunk if item[0].id not in ids]
             self._accepted(len(chunk) - len(left))
-            if self._wait is None:
+            if self._wait is None or (refusal.quota and refusal.quota.never_fits):
                 raise Stopped(str(refusal), left[0][0].number) from refusal
             self._wait(refusal)
             return left

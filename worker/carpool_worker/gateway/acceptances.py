@@ -7,15 +7,19 @@ be adopted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
+from typing import Any
 
 from msgspec.structs import replace
 
 from carpool.entries import CheckedRequest
+from carpool.exceptions import QueueFull
 from carpool.grouping import GroupedAppend
+from carpool.refusals import QuotasUnknown
 from carpool_worker.gateway.claims import CallClaims, Claim, Claimant
 from carpool_worker.gateway.gathering import settle
+from carpool_worker.gateway.quotas import GatewayQuotas
 
 Check = Callable[[Claim, CheckedRequest], Awaitable[Claim]]
 """What is to be found out about a new request before it is appended; returns the claim, raises what it is refused with,
@@ -25,9 +29,10 @@ and gives the claim up then."""
 class Acceptances:
     """The requests that are on their way into the inbox."""
 
-    def __init__(self, claims: CallClaims, appends: GroupedAppend) -> None:
+    def __init__(self, claims: CallClaims, appends: GroupedAppend, quotas: GatewayQuotas) -> None:
         self._claims = claims
         self._appends = appends
+        self._quotas = quotas
         self._checking: set[asyncio.Task[None]] = set()
 
     async def accept(self, claimant: Claimant, request: CheckedRequest, check: Check | None) -> Claim:
@@ -56,11 +61,14 @@ class Acceptances:
         if isinstance(claim, Exception):
             settle(accepted, claim)
         elif claim.is_new and check:
-            task = asyncio.get_running_loop().create_task(self._check(accepted, request, check, claim))
-            self._checking.add(task)
-            task.add_done_callback(self._checking.discard)
+            self._go_on(self._check(accepted, request, check, claim))
         else:
             self._append(accepted, request, claim)
+
+    def _go_on(self, step: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(step)
+        self._checking.add(task)
+        task.add_done_callback(self._checking.discard)
 
     async def _check(
         self, accepted: asyncio.Future[Claim], request: CheckedRequest, check: Check, claim: Claim
@@ -76,15 +84,55 @@ class Acceptances:
         # The request is always appended, known or not: the tables have each id once.
         if (own := bytes.fromhex(claim.id)) != request.id:
             request = replace(request, id=own)
-        self._appends.begin(request).add_done_callback(partial(self._appended, accepted, claim))
+        self._appends.begin(request).add_done_callback(partial(self._appended, accepted, request, claim))
 
     def _appended(
-        self, accepted: asyncio.Future[Claim], claim: Claim, appended: asyncio.Future[None]
+        self,
+        accepted: asyncio.Future[Claim],
+        request: CheckedRequest,
+        claim: Claim,
+        appended: asyncio.Future[None],
     ) -> None:
         error = None if appended.cancelled() else appended.exception()
+        if isinstance(error, QueueFull | QuotasUnknown):
+            self._go_on(self._refused(accepted, request, claim, error))
+            return
         if appended.cancelled() or error or accepted.cancelled():
             self._claims.orphaned(claim)
         if appended.cancelled():
             accepted.cancel()
         else:
             settle(accepted, error or claim)
+
+    async def _refused(
+        self,
+        accepted: asyncio.Future[Claim],
+        request: CheckedRequest,
+        claim: Claim,
+        error: QueueFull | QuotasUnknown,
+    ) -> None:
+        """Find out whether a request that was not appended has its place all the same; else its call is refused."""
+        try:
+            await self._find_place(request, claim, error)
+        except QueueFull as full:
+            # Nothing was enqueued under a new claim: the next equal call is a new one, and is checked as one.
+            (self._claims.dropped if claim.is_new else self._claims.orphaned)(claim)
+            settle(accepted, full)
+        except Exception as failure:
+            self._claims.orphaned(claim)
+            settle(accepted, failure)
+        else:
+            if accepted.cancelled():
+                self._claims.orphaned(claim)
+            settle(accepted, claim)
+
+    async def _find_place(
+        self, request: CheckedRequest, claim: Claim, error: QueueFull | QuotasUnknown
+    ) -> None:
+        try:
+            if isinstance(error, QueueFull):
+                raise error
+            await self._quotas.append_again(request)
+        except QueueFull as full:
+            if claim.is_new or not full.quota or not await self._quotas.has_place(claim.id):
+                raise

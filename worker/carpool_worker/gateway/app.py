@@ -119,6 +119,7 @@ async def _run(app: web.Application) -> AsyncIterator[None]:
     await presence.close()
     await gateway.keys.close()
     await gateway.upstream.close()
+    await gateway.quotas.close()
     await gateway.redis.close()
 
 

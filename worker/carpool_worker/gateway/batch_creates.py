@@ -7,11 +7,12 @@ from dataclasses import replace
 from hashlib import sha256
 
 from carpool.envelopes import check_options
+from carpool.quotas import ALARMS
 from carpool_worker.batch_bodies.spool import MAX_BODY_BYTES
-from carpool_worker.coordination.keys import ALARMS
 from carpool_worker.coordination.wakeups import ALARMS_KEPT
 from carpool_worker.database import now
 from carpool_worker.exceptions import KeyReused
+from carpool_worker.gateway.batch_quotas import BatchRoom
 from carpool_worker.gateway.calls import Call
 from carpool_worker.gateway.errors import AWAY, GatewayError
 from carpool_worker.gateway.forwarded import public_url
@@ -78,12 +79,17 @@ def _identity(terms: BatchTerms) -> bytes:
 
 
 def _create(call: Call, given: SpooledCreate, terms: BatchTerms) -> Created:
-    settings = call.gateway.settings
+    settings, created = call.gateway.settings, None
+    engine, in_force = call.gateway.engine, (settings.limits, settings.budgets, settings.accounts)
+    room = BatchRoom(call.gateway.quotas, settings.quotas, call.key, given)
     try:
-        return create(call.gateway.engine, given, terms, settings.limits, settings.budgets, settings.accounts)
+        created = create(engine, given, terms, *in_force, room.reserve)
     except KeyReused:
         message = "Idempotency-Key: this key was used with another batch."
         raise GatewayError(422, message, should_retry=False) from None
+    finally:
+        room.settle(created)
+    return created
 
 
 async def _wake_for(call: Call, created: Created) -> None:

@@ -178,8 +178,14 @@ def _refusal(key: GatewayKey, reply: Any) -> GatewayError:
     if reply[0] == b"held":
         message = f"This key may hold {key.most_held:,} calls at a time (most_held)."
         return GatewayError(429, message, retry_after=FULL_RETRY_AFTER)
+    return rate_refusal(key, reply[1], reply[2])
+
+
+def rate_refusal(key: GatewayKey, wait: int, reset: int, size: int = 1) -> GatewayError:
+    """Return the error for a key whose minute has no room for so many requests; both times are milliseconds."""
     limit = key.requests_a_minute or 0
-    message = f"This key may make {limit:,} requests a minute (requests_a_minute)."
+    more = f" A batch counts with each of its requests, and this one has {size:,}." if size > 1 else ""
+    message = f"This key may make {limit:,} requests a minute (requests_a_minute).{more}"
     return GatewayError(
-        429, message, retry_after=-(-reply[1] // 1_000), headers=_rate_headers(limit, 0, reply[2] / 1_000)
+        429, message, retry_after=-(-wait // 1_000), headers=_rate_headers(limit, 0, reset / 1_000)
     )

@@ -10,6 +10,8 @@ from aiohttp import web
 
 from carpool.contract import to_json
 from carpool.exceptions import CarpoolError, InvalidRequest, NotDurable, QueueFull, RedisUnavailable
+from carpool.quotas import ReachedQuota
+from carpool.refusals import QuotasUnknown
 from carpool_worker.exceptions import WorkerError
 
 KINDS = {
@@ -37,7 +39,14 @@ AWAY_RETRY_AFTER = 5
 FULL_RETRY_AFTER = 15
 """Seconds."""
 
-AWAY = (redis.RedisError, RedisUnavailable, NotDurable, sa.exc.OperationalError, sa.exc.InterfaceError)
+AWAY = (
+    redis.RedisError,
+    RedisUnavailable,
+    NotDurable,
+    QuotasUnknown,
+    sa.exc.OperationalError,
+    sa.exc.InterfaceError,
+)
 """What is raised while Redis or the database can't be reached."""
 
 
@@ -97,6 +106,8 @@ def as_gateway_error(error: Exception) -> GatewayError | None:
         return error
     if isinstance(error, InvalidRequest):
         return GatewayError(400, str(error))
+    if isinstance(error, QueueFull) and error.quota:
+        return _over_quota(error.quota)
     if isinstance(error, QueueFull):
         return GatewayError(529, f"Overloaded: {error}", retry_after=FULL_RETRY_AFTER)
     if isinstance(error, AWAY):
@@ -108,10 +119,20 @@ def as_gateway_error(error: Exception) -> GatewayError | None:
     return None
 
 
+def _over_quota(quota: ReachedQuota) -> GatewayError:
+    field = "most_queued" if quota.owner == "key" else f"quotas.{quota.name}.{quota.what}"
+    message = f"{field}: {quota}."
+    if quota.never_fits:
+        return GatewayError(400, message, should_retry=False)
+    return GatewayError(429, message, retry_after=FULL_RETRY_AFTER)
+
+
 def _away(error: Exception) -> GatewayError:
     of_redis = isinstance(error, redis.RedisError | CarpoolError)
     if isinstance(error, NotDurable):
         reason = "Redis did not confirm that the request is on disk."
+    elif isinstance(error, QuotasUnknown):
+        reason = "What this key has waiting is not known yet."
     else:
         reason = f"{'Redis' if of_redis else 'The database'} can't be reached."
     return GatewayError(503, f"{reason} Nothing is lost; try again.", retry_after=AWAY_RETRY_AFTER)

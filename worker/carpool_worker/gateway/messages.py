@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from carpool.entries import CheckedRequest
 from carpool_worker.gateway.answering import (
@@ -50,10 +51,11 @@ async def create(call: Call) -> web.StreamResponse:
 async def _begin(call: Call) -> tuple[Manner, Claim]:
     """Return how a call is to be answered, and its claim; the request itself need not stay in memory meanwhile."""
     wanted = await read_call(call)
-    key = call.key
-    is_limited = wanted.claimant.is_keyed or key.budget or key.most_queued is not None
-    check = partial(_check, call) if is_limited else None
-    return wanted.manner, await call.gateway.acceptances.accept(wanted.claimant, wanted.request, check)
+    key, request = call.key, wanted.request
+    if key.most_queued is not None:
+        request = replace(request, most_queued=key.most_queued)
+    check = partial(_check, call) if wanted.claimant.is_keyed or key.budget else None
+    return wanted.manner, await call.gateway.acceptances.accept(wanted.claimant, request, check)
 
 
 async def _check(call: Call, claim: Claim, request: CheckedRequest) -> Claim:
@@ -72,7 +74,6 @@ async def _check(call: Call, claim: Claim, request: CheckedRequest) -> Claim:
 async def _check_limits(call: Call, claim: Claim, request: CheckedRequest) -> None:
     # Of one that was accepted before, the answer may be there already, whatever the limits have become.
     try:
-        await call.gateway.key_queues.check(call.key, claim.id)
         if call.key.budget:
             amount = estimate(request.model, request.params, datetime.now(UTC).date())
             await call.gateway.key_budgets.check(call.key, amount or 0, claim.id)

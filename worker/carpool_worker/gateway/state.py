@@ -22,7 +22,7 @@ from carpool_worker.gateway.errors import FULL_RETRY_AFTER, GatewayError
 from carpool_worker.gateway.gathering import GatheredCommands
 from carpool_worker.gateway.key_budgets import KeyBudgets
 from carpool_worker.gateway.key_cache import KeyCache
-from carpool_worker.gateway.key_queues import KeyQueues
+from carpool_worker.gateway.quotas import GatewayQuotas
 from carpool_worker.gateway.replies import ReplyReader
 from carpool_worker.gateway.spool_room import Spools
 from carpool_worker.gateway.upstream import Upstream
@@ -41,7 +41,7 @@ class Gateway:
         self.id = uuid_utils.uuid7().hex
         self.settings = settings
         self.engine = engine
-        self.options = Options.resolve(
+        options = Options.resolve(
             settings.redis_url,
             CLIENT,
             DEFAULT_MAX_QUEUED,
@@ -49,15 +49,16 @@ class Gateway:
             inbox_shards=settings.inbox_shards,
             key_prefix=settings.key_prefix,
         )
+        self.options = replace(options, knows_quotas=bool(settings.quotas))
         self.redis = LoopConnections(self.options)
         self.keys = KeyCache(engine)
         self.commands = GatheredCommands(self.options, self.redis)
         self.claims = CallClaims(self.commands, self.id)
-        self.acceptances = Acceptances(self.claims, self.redis.appends)
         self.replies = ReplyReader(self.redis)
         self.upstream = Upstream(settings.accounts)
         self.key_budgets = KeyBudgets(engine)
-        self.key_queues = KeyQueues(engine)
+        self.quotas = GatewayQuotas(settings, engine, self.redis.appends)
+        self.acceptances = Acceptances(self.claims, self.redis.appends, self.quotas)
         self.spools = Spools()
         self.shown_batches = BatchCache()
         self.held = 0

@@ -21,9 +21,11 @@ from carpool_worker.metrics.budgets import of_budgets, of_key_budgets
 from carpool_worker.metrics.cached import Cached
 from carpool_worker.metrics.families import gauge, of_deliveries, of_totals, of_vitals
 from carpool_worker.metrics.gateways import of_gateways
+from carpool_worker.metrics.quotas import of_quotas
 from carpool_worker.metrics.readings import count_rows, read_tables
 from carpool_worker.settings import Settings
 from carpool_worker.views.gateways import read_gateways
+from carpool_worker.views.quotas import read_quotas
 from carpool_worker.views.vitals import read_vitals
 
 AWAY = (RedisError, sa.exc.SQLAlchemyError, OSError)
@@ -39,6 +41,7 @@ class Exporter(Collector):
         self._totals = Cached(lambda: count_rows(engine))
         self._vitals = Cached(lambda: read_vitals(server))
         self._gateways = Cached(lambda: read_gateways(server))
+        self._quotas = Cached(lambda: read_quotas(server))
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as of now, or of a few seconds ago."""
@@ -55,6 +58,8 @@ class Exporter(Collector):
             yield from of_vitals(vitals)
         if (gateways := _reached(self._gateways)) is not None:
             yield from of_gateways(gateways)
+        if (quotas := _reached(self._quotas)) is not None:
+            yield from of_quotas(quotas)
         if readings is not None:
             yield from of_batches(readings, at)
             yield from of_deliveries(readings.deliveries, readings.tries, at)
@@ -66,7 +71,7 @@ class Exporter(Collector):
 
     def close(self) -> None:
         """Wait for readings that are under way."""
-        for cached in (self._readings, self._totals, self._vitals, self._gateways):
+        for cached in (self._readings, self._totals, self._vitals, self._gateways, self._quotas):
             cached.close()
 
 

@@ -16,6 +16,7 @@ from celery.beat import ScheduleEntry, Scheduler, SchedulingError
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from carpool.quotas import QUOTAS
 from carpool_worker.app import HEARTBEAT_SECONDS
 from carpool_worker.coordination import heartbeat
 from carpool_worker.coordination.backlog import is_behind, queues_of
@@ -25,6 +26,8 @@ from carpool_worker.settings import settings
 from carpool_worker.telemetry.logs import get_logger
 
 log = get_logger(__name__)
+
+RECOUNT = "carpool.recount"
 
 
 class BeatScheduler(Scheduler):  # type: ignore[misc]
@@ -64,6 +67,10 @@ class BeatScheduler(Scheduler):  # type: ignore[misc]
                 name = f"carpool.{task}"
                 if name in self._due:
                     self._due[name] = min(self._due[name], monotonic() + delay)
+            if settings().quotas and not self._server.exists(QUOTAS):
+                self._due[RECOUNT] = (
+                    0.0  # Redis has lost them: nothing limits anybody until they are there again
+                )
             self._log_return("redis")
         except (RedisError, OperationalError) as error:
             self._wake_ups.forget()

@@ -77,6 +77,12 @@ def all_with_budgets(connection: sa.Connection, client: str | None = None) -> li
     ]
 
 
+def names_with_most_queued(connection: sa.Connection) -> list[str]:
+    """Return the names of the keys that limit how many of their requests wait, but not those of revoked ones."""
+    limited = sa.select(KEY.name).where(KEY.most_queued.is_not(None), KEY.revoked_at.is_(None))
+    return list(connection.scalars(limited.order_by(KEY.name)))
+
+
 def create(
     connection: sa.Connection, terms: KeyTerms, secret_hash: str, hint: str, at: Milliseconds
 ) -> GatewayKey | None:

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 from carpool_worker.app import app
 from carpool_worker.coordination.connections import claude, claudes, server
+from carpool_worker.coordination.loads import want_count
 from carpool_worker.coordination.locks import is_locked, lock, slot
 from carpool_worker.database import engine, now, read, write
 from carpool_worker.flower import events
 from carpool_worker.flower.refresh import take_request
 from carpool_worker.pipeline import pruner
-from carpool_worker.pipeline.batching import aggregator, budgeter, canceler, stager
+from carpool_worker.pipeline.batching import aggregator, budgeter, canceler, recounter, stager
 from carpool_worker.pipeline.batching.lanes import Filled
 from carpool_worker.pipeline.collection import collector, poller, recognition
 from carpool_worker.pipeline.collection.replies import Replies
@@ -57,6 +58,7 @@ def aggregate(name: str = shards.FIRST.name) -> None:
     with lock(server(), shard.lease) as acquired:
         if not acquired:
             return
+        followups.begin()
         inbox = Inbox(server(), one.claim_interval, shard)
         aggregator.aggregate(
             engine(),
@@ -79,6 +81,7 @@ def stage() -> None:
     """
     with lock(server(), "stage") as acquired:
         if acquired:
+            followups.begin()
             followups.report(Filled(refused=budgeter.release(engine(), settings().budgets)))
             followups.report(stager.stage(engine(), settings().limits))
             if canceler.lapse(engine()):
@@ -126,6 +129,7 @@ def submit(batch_id: str) -> None:
             followups.publish([batch_id, *submitted.replacements])
             followups.notify("submit", submitted.replacements)
             if submitted.state == BatchState.REJECTED:
+                want_count(server())
                 followups.notify("deliver")
     if submitted:
         with read(engine()) as connection:
@@ -155,6 +159,14 @@ def rescue() -> None:
             alarms.wake_to_poll()
             alarms.look_again()
         budget_warnings.warn(engine(), settings())
+
+
+@app.task(name="carpool.recount", base=CarpoolTask)
+def recount() -> None:
+    """Count what waits of whom, for the quotas; a door that has refused somebody has beat send it."""
+    with lock(server(), "recount") as acquired:
+        if acquired and (seconds := recounter.recount(engine(), server(), settings().quotas)) is not None:
+            alarms.wake_to_recount(seconds)
 
 
 @app.task(name="carpool.audit", base=CarpoolTask)
@@ -187,7 +199,10 @@ def collect(batch_id: str) -> None:
         if not (free and acquired):
             return
 
+        followups.begin()
+
         def announce(request_ids: Sequence[str], replies: Replies) -> None:
+            followups.release(request_ids)  # before anybody knows that there is room
             reply.push_packed(server(), replies)
             followups.push_answers(request_ids)
             followups.notify("deliver")

@@ -63,6 +63,11 @@ def look_again() -> None:
     _wake("stage", STAGE_SECONDS)
 
 
+def wake_to_recount(seconds: float) -> None:
+    """Have what waits counted again in so many seconds."""
+    _wake("recount", seconds)
+
+
 def _poll_policy() -> PollPolicy:
     return PollPolicy(settings().poll_interval)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, cast
 
 from celery import Task
@@ -20,6 +20,16 @@ from carpool_worker.tasks.task_class import CarpoolTask
 
 REQUEUE_SECONDS = 1.0
 """How long a message is kept back before it returns to the queue, when the inbox could not take its request."""
+
+
+OVER_QUOTA_SECONDS = 0.02
+"""The same for a client whose quota is reached: its messages must not keep those of others waiting. Redis is asked
+about such a client once in REQUEUE_SECONDS, and meanwhile they only go round."""
+
+OVER_QUOTA = "its client's quota was reached a moment ago"
+
+_over_quota: dict[str, float] = {}
+"""By client, until when its quota counts as reached, by the monotonic clock."""
 
 
 @app.task(name="carpool.enqueue", base=CarpoolTask, bind=True, reject_on_worker_lost=True)
@@ -53,9 +63,18 @@ def enqueue(
         trace=tracing.current() or _trace_of(self.request),
     )
     key = f"celery {self.request.id}" if idempotency_key is None else idempotency_key
+    if _over_quota.get(client, 0.0) > monotonic():
+        raise _requeued(QueueFull(OVER_QUOTA), OVER_QUOTA_SECONDS)
     try:
         _enqueue(client, params, key, options)
-    except (QueueFull, RedisUnavailable) as error:
+    except QueueFull as full:
+        if full.quota and full.quota.never_fits:
+            events.publish_refusal(app, self.request.id, client, full)
+            raise
+        if full.quota:
+            _over_quota[client] = monotonic() + REQUEUE_SECONDS
+        raise _requeued(full, OVER_QUOTA_SECONDS if full.quota else REQUEUE_SECONDS) from None
+    except RedisUnavailable as error:
         raise _requeued(error) from None
     except (InvalidRequest, InvalidSetting) as error:
         events.publish_refusal(app, self.request.id, client, error)
@@ -74,9 +93,9 @@ def _enqueue(client: str, params: Mapping[str, Any], key: str, options: EnqueueO
         producer.enqueue(params, idempotency_key=key, **options)
 
 
-def _requeued(error: CarpoolError) -> Reject:
+def _requeued(error: CarpoolError, seconds: float = REQUEUE_SECONDS) -> Reject:
     # Not retry(): it publishes a new message, and drops this one even if Redis does not accept the new one.
-    sleep(REQUEUE_SECONDS)
+    sleep(seconds)
     return Reject(str(error), requeue=True)
 
 

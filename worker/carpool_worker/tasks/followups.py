@@ -12,8 +12,22 @@ from carpool_worker.coordination.locks import is_locked
 from carpool_worker.database import engine, read
 from carpool_worker.flower import events
 from carpool_worker.pipeline.batching.lanes import Filled
+from carpool_worker.pipeline.batching.releases import Releases
 from carpool_worker.pipeline.delivery.channels import reply
 from carpool_worker.store.requests.answers import load_answers
+
+RELEASES = Releases()
+"""Those of this process."""
+
+
+def begin() -> None:
+    """Find out what the doors count, before anything ends: what ends then has its room free again at once."""
+    RELEASES.begin(server())
+
+
+def release(request_ids: Sequence[str]) -> None:
+    """Let requests that have ended, once committed, count as waiting no longer; before their answers are announced."""
+    RELEASES.ended(engine(), server(), request_ids)
 
 
 def report(filled: Filled) -> None:
@@ -21,6 +35,7 @@ def report(filled: Filled) -> None:
     publish([*filled.opened, *filled.sealed, *filled.dissolved])
     notify("submit", filled.sealed)
     if ended := [*filled.canceled, *filled.refused]:
+        release(ended)
         push_answers(ended)
         notify("deliver")
 

@@ -9,8 +9,10 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 
+from carpool_worker.coordination.loads import NOTHING
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.formatting import exact
+from carpool_worker.policies.quotas import Quotas, quota_of
 from carpool_worker.settings import Settings
 from carpool_worker.store import usage, webhook_secrets
 from carpool_worker.store.reports import clients
@@ -18,6 +20,9 @@ from carpool_worker.store.requests import reservations
 from carpool_worker.store.usage import UsageRow
 from carpool_worker.views.budgets import BudgetView, budget
 from carpool_worker.views.encoding import Moment
+from carpool_worker.views.quotas import QuotaView, quota_view
+
+NO_QUOTAS: Quotas = {}
 
 
 class UnknownClient(WorkerError):
@@ -34,6 +39,8 @@ class ClientView:
     cost: Decimal | None
     saved: Decimal | None
     held: int
+    quota_requests: int | None = None  # that may wait, as the settings have it; None: any number
+    quota_bytes: int | None = None  # of their params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +62,13 @@ class ClientDetails:
     dead_letters: int
     models: Sequence[ModelUsage]
     budget: BudgetView | None
+    quota: QuotaView | None  # with what waits in the tables
     secret_since: Moment | None  # since when its webhooks are signed with a secret of its own
 
 
-def active(connection: sa.Connection, since: int | None = None) -> list[ClientView]:
+def active(
+    connection: sa.Connection, since: int | None = None, quotas: Quotas = NO_QUOTAS
+) -> list[ClientView]:
     """Return the clients that wait for an answer or have had one since then (whole days, UTC), most expensive last."""
     waiting, held = clients.waiting(connection), reservations.count_held(connection)
     used = {row.client: row for row in usage.totals(connection, ["client"], _day(since))}
@@ -70,6 +80,8 @@ def active(connection: sa.Connection, since: int | None = None) -> list[ClientVi
             cost=_known(used.get(client), "cost"),
             saved=_known(used.get(client), "saved"),
             held=held.get(client, 0),
+            quota_requests=quota.requests if (quota := quota_of(quotas, client)) else None,
+            quota_bytes=quota.bytes if quota else None,
         )
         for client in {*used, *waiting}
     ]
@@ -98,6 +110,7 @@ def find(
             for row in models
         ],
         budget=budget(connection, settings, client),
+        quota=_quota(connection, settings, client),
         secret_since=webhook_secrets.since(connection, client),
     )
 
@@ -105,6 +118,13 @@ def find(
 def names(connection: sa.Connection) -> list[str]:
     """Return the clients that have had an answer, most expensive first."""
     return [row.client for row in usage.totals(connection, ["client"])]
+
+
+def _quota(connection: sa.Connection, settings: Settings, client: str) -> QuotaView | None:
+    quota = quota_of(settings.quotas, client)
+    if quota is None:
+        return None
+    return quota_view(client, quota, clients.loads(connection, {client}, ()).get(client, NOTHING))
 
 
 def _known(used: UsageRow | None, amount: str) -> Decimal | None:

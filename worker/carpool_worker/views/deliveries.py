@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from carpool_worker.policies.client_batches import PREFIX, stored_id
 from carpool_worker.states import DeliveryState
 from carpool_worker.store.deliveries import dead_letters, endpoints
 from carpool_worker.store.deliveries.coverage import Covering
@@ -104,6 +105,23 @@ def failing_endpoints(connection: sa.Connection) -> list[EndpointView]:
         EndpointView(**one._asdict(), dead_letters=dead.get(one.url, 0))
         for one in endpoints.troubles(connection)
     ]
+
+
+def told_apart(named: Sequence[str]) -> tuple[Sequence[str] | None, Sequence[str] | None]:
+    """Return the ids of requests among these, or those of clients' batches, as the tables have them.
+
+    Raises:
+        UnknownId: an id of a batch is malformed, or there are both.
+    """
+    shown = [one for one in named if one.startswith(PREFIX)]
+    if not shown:
+        return named or None, None
+    if len(shown) < len(named):
+        raise lookup.UnknownId("name requests or batches, not both")
+    found = {one: stored_id(one) for one in shown}
+    if malformed := [one for one, id_ in found.items() if id_ is None]:
+        raise lookup.UnknownId(f"there is no batch {malformed[0]}")
+    return None, [id_ for id_ in found.values() if id_]
 
 
 def count_dead_letters(connection: sa.Connection, wanted: DeliveryFilter) -> DeadLetters:

@@ -28,6 +28,7 @@ from carpool_worker.views import accounts, lanes
 from carpool_worker.views.accounts import Queue
 from carpool_worker.views.encoding import Moment, plain
 from carpool_worker.views.lanes import LaneView
+from carpool_worker.views.quotas import QuotaView, read_quotas
 from carpool_worker.views.vitals import Vitals, read_vitals
 
 ANSWER_SECONDS = 1.0
@@ -58,6 +59,7 @@ class Status:
     opening: Opening | None = None  # of the submit windows, while they are closed
     held: Mapping[str, int] = field(default_factory=dict)  # requests over budget, by client
     unread: Sequence[str] = ()  # ids of batches that ended long ago, and whose results can't be read
+    quotas: Sequence[QuotaView] = ()  # of clients, the fullest first
     unseen: Mapping[str | None, Unseen] = field(
         default_factory=dict
     )  # batches that no key may see, by account
@@ -95,6 +97,7 @@ def status(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Status
             unread=[batch.id for batch in ended if (batch.ended_at or at) < at - UNREAD and batch.last_error],
             held=reservations.count_held(connection),
             unseen=unseen.by_account(connection),
+            quotas=[] if vitals.error else _quotas(server),
             opening=next_opening(settings.limits.windows, at),
         )
 
@@ -137,6 +140,7 @@ def facts(status: Status) -> dict[str, Any]:
         "finished_in_a_day": plain(status.finished._asdict()),
         "retryable": plain(_Retryable(status.retryable.rows, status.retryable.at)),
         "held": dict(status.held),
+        "quotas": [plain(one) for one in status.quotas],
         "deliveries": _delivery_facts(status),
         "lanes": [
             {"lane": one.lane, "open": one.open_requests, "paused": one.reason} for one in status.lanes
@@ -170,6 +174,13 @@ def _vitals(server: redis.Redis, settings: Settings) -> Vitals:
         return replace(read_vitals(server), workers=_workers(settings))
     except (RedisError, BrokerError, OSError) as error:
         return Vitals(error=str(error).partition("\n")[0])
+
+
+def _quotas(server: redis.Redis) -> Sequence[QuotaView]:
+    try:
+        return read_quotas(server)
+    except RedisError:  # since the vitals were read
+        return []
 
 
 def _workers(settings: Settings) -> list[str]:

@@ -19,8 +19,9 @@ from carpool_worker.database import now, read, write
 from carpool_worker.pipeline.batching import canceler, deadlines, poison
 from carpool_worker.pipeline.batching.lanes import Filled
 from carpool_worker.pipeline.batching.placing import place
+from carpool_worker.pipeline.inbox.chunks import Chunk
 from carpool_worker.pipeline.inbox.packs import Pack, assigned
-from carpool_worker.pipeline.inbox.stream import Chunk, Inbox
+from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.policies.accounts import Accounts
 from carpool_worker.policies.budgets import Budgets
 from carpool_worker.policies.limits import Limits

@@ -7,7 +7,7 @@ request whose params break a rule ends at once with the error, as the API valida
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -75,10 +75,12 @@ def create(
     limits: Limits,
     budgets: Budgets,
     accounts: Accounts,
+    reserve: Callable[[], None] = lambda: None,
 ) -> Created:
     """Commit a client's batch with all its requests; or return the one that the same create has made before.
 
-    A gateway calls it once the body has arrived whole. It is one transaction: a crash leaves nothing.
+    A gateway calls it once the body has arrived whole. It is one transaction: a crash leaves nothing. `reserve` is
+    called if the batch is new, before anything of it is stored, and again if that has to be repeated; it may raise.
 
     Raises:
         KeyReused: the client used the idempotency key for another create.
@@ -87,11 +89,11 @@ def create(
     for _ in range(RACES - 1):
         try:
             with write(engine) as connection:
-                return _create(connection, given, terms, limits, budgets, accounts)
+                return _create(connection, given, terms, limits, budgets, accounts, reserve)
         except sa.exc.IntegrityError:
             continue
     with write(engine) as connection:
-        return _create(connection, given, terms, limits, budgets, accounts)
+        return _create(connection, given, terms, limits, budgets, accounts, reserve)
 
 
 def _create(
@@ -101,9 +103,11 @@ def _create(
     limits: Limits,
     budgets: Budgets,
     accounts: Accounts,
+    reserve: Callable[[], None],
 ) -> Created:
     if earlier := _earlier(connection, terms):
         return Created(earlier, is_new=False)
+    reserve()
     at = now()
     batch = _new(terms, given.spooled.size, at)
     rows.insert(connection, batch)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 
 from carpool.contract import Cancel
 from carpool_worker.database import blames_contents
+from carpool_worker.pipeline.inbox.chunks import Chunk, ReadEntry
 from carpool_worker.pipeline.inbox.packs import Pack
-from carpool_worker.pipeline.inbox.stream import Chunk, Inbox, ReadEntry
+from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.telemetry.logs import get_logger
 
 log = get_logger(__name__)

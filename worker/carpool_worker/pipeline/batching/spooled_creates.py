@@ -33,11 +33,12 @@ class ParamsChecks:
         self._allows = allows
         self.models: set[str] = set()
         self.errors: dict[int, tuple[str, str]] = {}  # by the request's number: type and text
+        self.size = 0  # bytes of the params of those without an error
 
     def see(self, first: int, items: Sequence[Item]) -> None:
         """Check some requests, the first of which has this number."""
         if first == 0:
-            self.models, self.errors = set(), {}
+            self.models, self.errors, self.size = set(), {}, 0
         for number, item in enumerate(items, first):
             try:
                 model = check_encoded(item.params)
@@ -46,6 +47,7 @@ class ParamsChecks:
                 continue
             if self._allows(model):
                 self.models.add(model)
+                self.size += len(item.params)
             else:
                 self.errors[number] = FORBIDDEN, f"model: {model} is not allowed with this API key"
 

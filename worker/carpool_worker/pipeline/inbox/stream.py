@@ -6,7 +6,6 @@ import os
 import socket
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import redis
@@ -21,10 +20,11 @@ from carpool.contract import (
     encode_cancel,
     encode_entry,
 )
+from carpool.quotas import COUNTED_FIELD, LOADS
 from carpool_worker.coordination.keys import GROUP, QUARANTINE
 from carpool_worker.pipeline.inbox import packs, quarantine
 from carpool_worker.pipeline.inbox.checks import check_cancel
-from carpool_worker.pipeline.inbox.packs import Pack
+from carpool_worker.pipeline.inbox.chunks import Chunk, ReadEntry
 from carpool_worker.pipeline.inbox.shards import FIRST, Shard
 from carpool_worker.pipeline.inbox.stream_scripts import ACKNOWLEDGE_SCRIPT, LEAVE_SCRIPT
 from carpool_worker.telemetry.logs import get_logger
@@ -35,64 +35,11 @@ log = get_logger(__name__)
 READ_ENTRIES = 8
 """Entries in one read. Producers keep entries below 256 kB, but a single large request may take 32 MB."""
 
-CHUNK_REQUESTS = 4_000
-CHUNK_BYTES = 8_000_000
-"""In one transaction: few enough to bound memory, and enough to make its commit cheap."""
-
 Entry = tuple[bytes, dict[bytes, bytes]]
 
 MOST_POISONED = 100
 """Requests that an inbox object quarantines although they can be read. That many in one run of the aggregator are
 rather a fault of Carpool: the others wait in the inbox for the next run."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadEntry:
-    """What was read of an entry: requests, or a cancel command."""
-
-    id: bytes
-    packs: list[Pack] = field(default_factory=list)
-    cancel: Cancel | None = None
-
-    @property
-    def count(self) -> int:
-        """How many requests it has."""
-        return sum(len(pack.envelopes) for pack in self.packs)
-
-
-@dataclass(slots=True)
-class Chunk:
-    """The requests of some entries, to be stored in one transaction, and the cancel commands among them."""
-
-    entries: list[ReadEntry] = field(default_factory=list)
-    count: int = 0  # requests
-    size: int = 0  # bytes, unpacked
-
-    def add(self, entry: ReadEntry, size: int) -> None:
-        """Add an entry of so many bytes."""
-        self.entries.append(entry)
-        self.count += entry.count
-        self.size += size
-
-    @property
-    def packs(self) -> list[Pack]:
-        """All requests, in packs."""
-        return [pack for entry in self.entries for pack in entry.packs]
-
-    @property
-    def cancels(self) -> list[Cancel]:
-        """All cancel commands."""
-        return [entry.cancel for entry in self.entries if entry.cancel]
-
-    @property
-    def envelopes(self) -> list[Envelope]:
-        """All requests."""
-        return [envelope for pack in self.packs for envelope in pack.envelopes]
-
-    @property
-    def full(self) -> bool:
-        """Whether it is large enough to be stored."""
-        return self.count >= CHUNK_REQUESTS or self.size >= CHUNK_BYTES
 
 
 class KeyConflict(ValueError):
@@ -127,8 +74,13 @@ class Inbox:
 
     def acknowledge(self, chunk: Chunk) -> None:
         """Delete the chunk's entries from the inbox; call it once their requests are committed."""
-        arguments = [part for entry in chunk.entries for part in (entry.id, entry.count)]
-        self._delete(*arguments)
+        self._delete(
+            *(
+                part
+                for entry in chunk.entries
+                for part in (entry.id, entry.count, entry.size, entry.counted, 1, *entry.owners)
+            )
+        )
 
     def quarantine(self, conflicting: Sequence[Envelope]) -> None:
         """Quarantine requests that came with the idempotency key of another one, but other params.
@@ -163,8 +115,8 @@ class Inbox:
         """Forget this consumer, so that dead ones don't pile up, unless it holds entries that others must get."""
         self._leave(keys=[self.shard.inbox], args=[GROUP, self._consumer])
 
-    def _delete(self, *arguments: bytes | int) -> None:
-        self._acknowledge(keys=[self.shard.inbox, self.shard.queued], args=[GROUP, *arguments])
+    def _delete(self, *arguments: bytes | int | str) -> None:
+        self._acknowledge(keys=[self.shard.inbox, self.shard.queued, LOADS], args=[GROUP, *arguments])
 
     def _create_group(self) -> None:
         try:
@@ -219,7 +171,8 @@ class Inbox:
         except Exception as error:  # reading is pure: whatever is wrong is wrong with the entry
             self._quarantine(entry_id, fields, error)
             return
-        chunk.add(ReadEntry(entry_id, read), sum(pack.params_bytes for pack in read))
+        found = ReadEntry(entry_id, read, counted=fields.get(COUNTED_FIELD, b""))
+        chunk.add(found, found.size)
 
     def _add_cancel(self, chunk: Chunk, entry_id: bytes, packed: bytes) -> None:
         command = decode_cancel(packed)
@@ -227,9 +180,10 @@ class Inbox:
         chunk.add(ReadEntry(entry_id, cancel=command), len(packed))
 
     def _quarantine(self, entry_id: bytes, fields: dict[bytes, bytes], error: Exception) -> None:
-        if not quarantine.add(self._redis, fields, error):
+        kept = {name: value for name, value in fields.items() if name != COUNTED_FIELD}
+        if not quarantine.add(self._redis, kept, error):
             return  # it stays pending, and is tried again when it is taken over
-        self._delete(entry_id, packs.claimed_count(fields))
+        self._delete(entry_id, packs.claimed_count(fields), 0, fields.get(COUNTED_FIELD, b""), 0, "", "")
         log.error("inbox entry quarantined", entry=entry_id.decode(), stream=QUARANTINE)
 
 

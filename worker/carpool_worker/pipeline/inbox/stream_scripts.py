@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-ACKNOWLEDGE_SCRIPT = """
-local gone = 0
-for i = 2, #ARGV, 2 do
+from carpool_worker.coordination.loads import MOVE
+
+ACKNOWLEDGE_SCRIPT = f"""{MOVE}
+local gone, counts = 0, redis.call('EXISTS', KEYS[3]) == 1
+for i = 2, #ARGV, 7 do
   redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
-  if redis.call('XDEL', KEYS[1], ARGV[i]) == 1 then gone = gone + tonumber(ARGV[i + 1]) end
+  if redis.call('XDEL', KEYS[1], ARGV[i]) == 1 then
+    gone = gone + tonumber(ARGV[i + 1])
+    if counts then
+      local owners = {{ARGV[i + 5], ARGV[i + 6]}}
+      move(KEYS[3], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4] == '1', owners)
+    end
+  end
 end
 if redis.call('XLEN', KEYS[1]) == 0 then redis.call('SET', KEYS[2], 0)
 elseif gone > 0 then redis.call('DECRBY', KEYS[2], gone) end
 return gone
 """
-"""KEYS: a shard's stream and counter. ARGV: GROUP, then an entry's id and its number of requests, for each entry.
+"""KEYS: a shard's stream and counter, and LOADS. ARGV: GROUP, then for each entry: its id, its number of requests, the
+bytes of their params, what its COUNTED_FIELD says (''), whether they are in the tables now, their client, and their key
+of the gateway ('', or as `subject_of` has it).
 The counter goes down only for entries that this call deleted, so it stays exact even if two workers acknowledge the
-same ones. What an unreadable entry had added is unknown, so an empty inbox resets the counter."""
+same ones; and what waits is moved from the inbox to the tables in the same step, so that no quota has room meanwhile.
+What an unreadable entry had added is unknown, so an empty inbox resets the counter."""
 
 CONSUMER_KEPT = 3_600_000
 """Milliseconds after its last read that a consumer without entries is kept: its process ended long ago."""

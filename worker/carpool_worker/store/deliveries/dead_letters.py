@@ -38,7 +38,8 @@ class Try(NamedTuple):
 class DeliveryFilter:
     """Which deliveries; None is any. Times are milliseconds since the epoch."""
 
-    ids: Sequence[str] | None = None
+    ids: Sequence[str] | None = None  # of requests
+    client_batches: Sequence[str] | None = None  # ids of clients' batches, whose ends are delivered
     state: DeliveryState | None = None
     client: str | None = None
     target: str | None = None
@@ -66,6 +67,10 @@ class DeliveryFilter:
             conditions.append(row.discarded_at >= self.since)
         if self.until is not None:
             conditions.append(row.discarded_at < self.until)
+        if self.client_batches is not None:
+            # The end of a batch is a segment of its own, and nothing but its id leads to it.
+            named = [bytes.fromhex(one) for one in self.client_batches]
+            conditions.append(sa.exists().where(answers.c.id == row.answer_id, answers.c.ids.in_(named)))
         if self.changed_since is not None:
             conditions.append(row.due_at >= self.changed_since)
         return sa.and_(*conditions)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
+from carpool.quotas import OF_KEYS, subject_of
+from carpool_worker.coordination.loads import NOTHING, Load
 from carpool_worker.models.indexes import DEAD, RETRYABLE, UNFINISHED
 from carpool_worker.models.tables import batches, deliveries, requests, segments, usage
 from carpool_worker.states import BatchState, RequestState
+from carpool_worker.store.requests.rows import among
 
 HELD = "held"
 
@@ -32,18 +37,50 @@ def waiting(connection: sa.Connection, client: str | None = None) -> dict[str, i
     return dict(counted)
 
 
-def waiting_of_key(connection: sa.Connection, client: str, key: str) -> int:
-    """Return how many requests that came with a key of the gateway have not ended."""
+def loads(
+    connection: sa.Connection, clients: Collection[str] | None, keys: Collection[str]
+) -> dict[str, Load]:
+    """Return what of clients (None: of all) and of keys of the gateway has not ended, by `subject_of` of keys.
+
+    It is one statement, so that a request that waits elsewhere from one moment to the next is not missed.
+    """
     unfinished = sa.select(batches.c.id).where(UNFINISHED)
     batched = (
         requests.c.batch_id.in_(unfinished),
         requests.c.finished_at.is_(None),
         requests.c.retry_at.is_(None),
     )
-    joined = requests.join(segments, segments.c.id == requests.c.segment_id)
-    theirs = (requests.c.client == client, segments.c.gateway_key == key)
-    counted = sa.select(sa.func.count()).select_from(joined).where(*theirs)
-    return sum(connection.scalar(counted.where(*which)) or 0 for which in (batched, (RETRYABLE,)))
+    found = connection.execute(sa.union_all(*(_summed(keys, *which) for which in (batched, (RETRYABLE,)))))
+    return _by_owner(found, clients, keys)
+
+
+def loads_of(connection: sa.Connection, ids: Sequence[str], owners: Collection[str]) -> dict[str, Load]:
+    """Return what these requests are counted as, by whose of `owners` they are (keys as `subject_of` has them)."""
+    keys = {owner.removeprefix(OF_KEYS) for owner in owners if owner.startswith(OF_KEYS)}
+    return _by_owner(connection.execute(_summed(keys, among(connection, ids))), owners, keys)
+
+
+def _summed(keys: Collection[str], *which: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Select the clients and keys of requests, with their numbers and bytes; the keys only where some are asked for."""
+    row, sums = requests.c, (sa.func.count(), sa.func.sum(requests.c.params_bytes))
+    if not keys:
+        return sa.select(row.client, sa.null(), *sums).where(*which).group_by(row.client)
+    joined = requests.join(segments, segments.c.id == row.segment_id)
+    owner = row.client, segments.c.gateway_key
+    return sa.select(*owner, *sums).select_from(joined).where(*which).group_by(*owner)
+
+
+def _by_owner(
+    rows: Iterable[Sequence[Any]], clients: Collection[str] | None, keys: Collection[str]
+) -> dict[str, Load]:
+    sums: dict[str, Load] = {}
+    for client, key, count, size in rows:
+        load = Load(int(count), int(size))
+        if clients is None or client in clients:
+            sums[client] = sums.get(client, NOTHING).plus(load)
+        if key is not None and key in keys:
+            sums[subject_of(key)] = sums.get(subject_of(key), NOTHING).plus(load)
+    return sums
 
 
 def waiting_by_state(connection: sa.Connection, client: str) -> dict[str, int]:
