@@ -205,7 +205,7 @@ def publish(
             for name in {*before.moved, *counted, *kept}
         },
     }
-    arguments = [before.epoch, uuid.uuid4().hex, at, msgspec.json.encode(given)]
+    arguments: list[str | int | bytes] = [before.epoch, uuid.uuid4().hex, at, msgspec.json.encode(given)]
     keys = [QUOTAS, LOADS, RESERVED, *streams]
     return bool(server.register_script(PUBLISH_SCRIPT)(keys=keys, args=arguments))
 
