@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import shutil
@@ -9,16 +10,19 @@ from collections import namedtuple
 from typing import Any
 
 import anthropic
+import celery
 import pytest
 import sqlalchemy as sa
 from anthropic.types.messages import MessageBatch
 from tests.fixtures.agents import request
 from tests.fixtures.client_batches import assert_counts_are_those_of_the_rows, body_of
+from tests.fixtures.deliveries import webhook_settings
 from tests.fixtures.gateway import RunGateway, WorkingCarpool, new_key
 from tests.fixtures.gateway_calls import begun, call, sdk
 from tests.fixtures.waiting import until
 
 from carpool_worker.gateway import batch_cache
+from carpool_worker.pipeline.delivery import courier
 from carpool_worker.simulator import RemoteSimulator
 
 PATH = "/v1/messages/batches"
@@ -297,3 +301,35 @@ def test_a_batch_has_its_results_url_under_a_prefix(run_gateway: RunGateway, sec
 
         assert prefixed["results_url"] == f"{url}/claude{PATH}/{made['id']}/results"
         assert call(url, secret, "GET", f"/claude{PATH}/{made['id']}/results").status == 200
+
+
+def test_x_carpool_callback_tells_when_a_batch_has_ended(
+    gateway: str, idle_carpool: WorkingCarpool, redis_url: str
+) -> None:
+    # Given batches with callbacks, of a key that may have them, and of one that may not
+    secret = new_key(idle_carpool.engine)
+    tellers = ["task:billing.on_batch@billing", "https://billing.example.com/ended"]
+    task, webhook = (create(gateway, secret, body(to), x_carpool_callback=to) for to in tellers)
+    assert task.status == webhook.status == 200
+    lacks_scope = new_key(idle_carpool.engine, name="quiet", scopes=["batches"])
+    refused = create(gateway, lacks_scope, body("one"), x_carpool_callback=tellers[0])
+    assert (refused.status, "callbacks" in refused.json["error"]["message"]) == (403, True)
+    assert create(gateway, secret, body("one"), x_carpool_callback="nonsense").status == 400
+
+    # When they have ended
+    until(
+        lambda: not idle_carpool.rows("SELECT 1 FROM client_batches WHERE ended_at IS NULL"),
+        step=idle_carpool.work,
+    )
+    owed = idle_carpool.rows("SELECT target, channel FROM deliveries ORDER BY channel")
+    with celery.Celery("tests", broker=redis_url, set_as_current=False) as app:
+        courier.deliver(idle_carpool.engine, app, webhook_settings())
+
+    # Then the task is sent, with the batch as it shows itself, and the webhook is owed
+    assert owed == [("billing.on_batch", "task"), (tellers[1], "webhook")]
+    [message] = [json.loads(one) for one in idle_carpool.redis.lrange("billing", 0, -1)]
+    [[told], _, _] = json.loads(base64.b64decode(message["body"]))
+    shown = call(gateway, secret, "GET", f"{PATH}/{task.json['id']}").json
+    assert message["headers"]["task"] == "billing.on_batch"
+    assert {name: told[name] for name in shown} == shown
+    assert told["processing_status"] == "ended"
