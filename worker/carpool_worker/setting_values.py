@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import NoDecode
 
 from carpool.redis_url import SCHEMES, check_url
+from carpool_worker.policies.quotas import Quota, check_names
 from carpool_worker.policies.windows import parse
 
 API_MAX_REQUESTS = 100_000
@@ -52,6 +53,10 @@ def read_json(value: Any) -> Any:
         return json.loads(value)
     except ValueError as error:
         raise ValueError(f"must be JSON: {error}") from None
+
+
+ClientQuotas = Annotated[dict[str, Quota], NoDecode, BeforeValidator(read_json), AfterValidator(check_names)]
+"""Quotas by client, in the environment as JSON."""
 
 
 def check_broker_url(url: str) -> str:

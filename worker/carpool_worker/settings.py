@@ -32,7 +32,6 @@ from carpool_worker.policies.budgets import Budget
 from carpool_worker.policies.deadlines import POSTING_SECONDS, SHARE, DeadlineRule
 from carpool_worker.policies.in_doubt import FRESH_INTERVAL, SETTLE_INTERVAL, DoubtPolicy
 from carpool_worker.policies.limits import SHORTEST_FLUSH, Limits
-from carpool_worker.policies.quotas import Quota, check_names
 from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.policies.windows import parse_all
 from carpool_worker.setting_values import (
@@ -40,6 +39,7 @@ from carpool_worker.setting_values import (
     API_MAX_REQUESTS,
     START_QUEUE_LIMIT,
     WEBHOOK_SCHEDULE,
+    ClientQuotas,
     Days,
     Names,
     Networks,
@@ -101,9 +101,7 @@ class Settings(BaseSettings):
 
     budgets: Annotated[dict[str, Budget], NoDecode, BeforeValidator(read_json)] = Field(default_factory=dict)
     budget_webhook: Annotated[str, AfterValidator(check_webhook)] = ""  # "": none
-    quotas: Annotated[dict[str, Quota], NoDecode, BeforeValidator(read_json), AfterValidator(check_names)] = (
-        Field(default_factory=dict)
-    )
+    quotas: ClientQuotas = Field(default_factory=dict)
     prices: Annotated[
         dict[str, PriceOverride], NoDecode, BeforeValidator(read_json), AfterValidator(check_patterns)
     ] = Field(default_factory=dict)
