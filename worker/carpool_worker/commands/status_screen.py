@@ -13,6 +13,7 @@ from carpool_worker.formatting import age, clock, counted, dollars, time_of
 from carpool_worker.units import SECOND
 from carpool_worker.views.accounts import Queue
 from carpool_worker.views.alerts import Alert
+from carpool_worker.views.durations import DurationView
 from carpool_worker.views.lanes import LaneView
 from carpool_worker.views.status import Status
 
@@ -67,6 +68,8 @@ def _lines(status: Status) -> Iterator[tuple[str, RenderableType]]:
         yield "Budgets", _held(status)
     if full := [one for one in status.quotas if one.share >= NEARLY_FULL]:
         yield "Quotas", "; ".join(f"{one.client}: {one}" for one in full)
+    if status.durations:
+        yield "Durations", _durations(status.durations)
     yield "Deliveries", _deliveries(status)
     yield "Last 24 h", _finished(status)
 
@@ -80,6 +83,13 @@ def _held(status: Status) -> str:
     requests = counted(sum(status.held.values()), "request")
     clients = counted(len(status.held), "client")
     return f"{requests} of {clients} held, as over budget: carpool clients"
+
+
+def _durations(learned: Sequence[DurationView]) -> str:
+    first, *others = learned
+    half, most = age(first.half_within * SECOND), age(first.most_within * SECOND)
+    more = f" · {len(others):,} more: --json" if others else ""
+    return f"{first.model.removeprefix('claude-')}: half within {half}, 95 % within {most}{more}"
 
 
 def _deliveries(status: Status) -> str:

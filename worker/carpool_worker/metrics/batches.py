@@ -14,6 +14,7 @@ from carpool_worker.store.batches.totals import STAY_BOUNDS, Gone, Stay
 from carpool_worker.store.reports.metrics import ModelBatchCounts
 from carpool_worker.store.usage import UsageRow
 from carpool_worker.units import DOLLAR
+from carpool_worker.views.durations import DurationView
 
 MOST_CLIENTS = 200
 """Pairs of client and model that get labels of their own; beyond that, clients are counted together."""
@@ -28,6 +29,7 @@ def of_batches(readings: Readings, at: int) -> Iterator[Metric]:
     yield from _limits(readings)
     yield from _gone(readings.gone)
     yield _stayed(readings.stays)
+    yield _expected(readings.durations)
 
 
 def of_usage(used: Iterable[UsageRow]) -> Iterator[Metric]:
@@ -48,6 +50,14 @@ def of_usage(used: Iterable[UsageRow]) -> Iterator[Metric]:
     }.items():
         priced = [((row.client, row.model), getattr(row, name) / DOLLAR) for row in rows if row.is_priced]
         yield counter(f"{name}_dollars", f"{text}, in US dollars.", per, priced)
+
+
+def _expected(learned: Iterable[DurationView]) -> Metric:
+    """What deadlines are planned by."""
+    samples = [((one.model, "0.5"), one.half_within) for one in learned]
+    samples += [((one.model, "0.95"), one.most_within) for one in learned]
+    text = "Time within which so many of a model's batches end that are posted in this hour of the day, as learned."
+    return gauge("batches_expected_seconds", text, ("model", "quantile"), samples)
 
 
 def _standing(standings: Sequence[ModelBatchCounts], at: int) -> Iterator[Metric]:

@@ -28,8 +28,9 @@ from carpool_worker.store.reports.status import Deliveries
 from carpool_worker.store.requests import reservations
 from carpool_worker.store.usage import UsageRow
 from carpool_worker.units import DAY
-from carpool_worker.views import accounts
+from carpool_worker.views import accounts, durations
 from carpool_worker.views.accounts import Queue
+from carpool_worker.views.durations import DurationView
 
 LATELY = 3_600_000
 """Milliseconds: how far back delivery attempts, and deliveries given up on, are counted."""
@@ -61,6 +62,7 @@ class Readings:
     budgets: Mapping[str, BudgetBalance]  # of the clients with a budget of their own
     key_budgets: Mapping[str, BudgetBalance]  # of the keys of the gateway that have one
     held: Mapping[str, int]  # by client: requests over budget
+    durations: Sequence[DurationView]  # what batches take that are posted now
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def read_tables(engine: sa.Engine, settings: Settings) -> Readings:
             budgets=reservations.balances(connection, settings.budgets, at),
             key_budgets=reservations.key_balances(connection, gateway_keys.all_with_budgets(connection), at),
             held=reservations.count_held(connection),
+            durations=durations.learned(connection, at),
         )
 
 

@@ -55,6 +55,11 @@ def load(connection: sa.Connection, models: Collection[str]) -> LearnedDurations
     return LearnedDurations(by_hour)
 
 
+def models(connection: sa.Connection) -> list[str]:
+    """Return the models about which something was learned."""
+    return list(connection.scalars(sa.select(durations.c.model).distinct().order_by(durations.c.model)))
+
+
 def expected_duration(
     connection: sa.Connection, model: str, at: Milliseconds, share: float = 0.5
 ) -> float | None:

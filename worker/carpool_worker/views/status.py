@@ -24,8 +24,9 @@ from carpool_worker.store.reports import status as report
 from carpool_worker.store.reports.status import BatchCounts, Deliveries, Finished, Mishap, WaitingCount
 from carpool_worker.store.requests import reservations
 from carpool_worker.units import DAY, HOUR, SECOND
-from carpool_worker.views import accounts, lanes
+from carpool_worker.views import accounts, durations, lanes
 from carpool_worker.views.accounts import Queue
+from carpool_worker.views.durations import DurationView
 from carpool_worker.views.encoding import Moment, plain
 from carpool_worker.views.lanes import LaneView
 from carpool_worker.views.quotas import QuotaView, read_quotas
@@ -58,6 +59,7 @@ class Status:
     orphans: Sequence[UnownedBatch] = ()  # found in the last day: batches with requests that others have, too
     opening: Opening | None = None  # of the submit windows, while they are closed
     held: Mapping[str, int] = field(default_factory=dict)  # requests over budget, by client
+    durations: Sequence[DurationView] = ()  # what batches take that are posted now
     unread: Sequence[str] = ()  # ids of batches that ended long ago, and whose results can't be read
     quotas: Sequence[QuotaView] = ()  # of clients, the fullest first
     unseen: Mapping[str | None, Unseen] = field(
@@ -99,6 +101,7 @@ def status(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Status
             unseen=unseen.by_account(connection),
             quotas=[] if vitals.error else _quotas(server),
             opening=next_opening(settings.limits.windows, at),
+            durations=durations.learned(connection, at),
         )
 
 
@@ -142,6 +145,9 @@ def facts(status: Status) -> dict[str, Any]:
         "held": dict(status.held),
         "quotas": [plain(one) for one in status.quotas],
         "deliveries": _delivery_facts(status),
+        "durations": {
+            one.model: {"p50": one.half_within, "p95": one.most_within} for one in status.durations
+        },
         "lanes": [
             {"lane": one.lane, "open": one.open_requests, "paused": one.reason} for one in status.lanes
         ],
