@@ -28,16 +28,19 @@ from carpool.exceptions import (
     NotDurable,
     QueueFull,
     RedisUnavailable,
+    RequestForgotten,
+    RequestUnknown,
     SourceFailed,
     WaitTimeout,
 )
 from carpool.misplaced import UnknownParam
 from carpool.protocols import AsyncProducerLike, ProducerLike
 from carpool.request_ids import RequestIds
-from carpool.results import RequestFailed, Result
+from carpool.results import AnswerPruned, RequestFailed, Result
 
 __all__ = [
     "AnswerError",
+    "AnswerPruned",
     "AsyncProducer",
     "AsyncProducerLike",
     "Callback",
@@ -54,7 +57,9 @@ __all__ = [
     "RedisUnavailable",
     "Request",
     "RequestFailed",
+    "RequestForgotten",
     "RequestIds",
+    "RequestUnknown",
     "Result",
     "SourceFailed",
     "Task",

@@ -61,8 +61,10 @@ UNREADABLE = msgspec.Raw(
 )
 """The error of a request whose stored result is malformed."""
 
+ANSWER_PRUNED = "answer_pruned"
+
 PRUNED = msgspec.Raw(
-    to_json(AnswerError("answer_pruned", "The answer is no longer kept; what it used and cost still is."))
+    to_json(AnswerError(ANSWER_PRUNED, "The answer is no longer kept; what it used and cost still is."))
 )
 """The error of a request that ended so long ago that its answer was dropped, or whose client was purged."""
 

@@ -135,6 +135,8 @@ class Producer:
         """Return the result of a request of this client, whichever process enqueued it.
 
         Raises:
+            RequestUnknown: this client has enqueued no such request: the worker has read all that was there when the
+                wait began. RequestForgotten, which is one, where its retention is over.
             WaitTimeout: there was no answer within `timeout` seconds (None: no limit).
             RedisUnavailable: Redis was away when the wait began.
         """
@@ -144,10 +146,11 @@ class Producer:
     def as_completed(self, ids: Iterable[str], timeout: float | None = None) -> Generator[Result, None, None]:
         """Yield the results of requests of this client as they end, once for each distinct id.
 
-        `timeout` is in seconds, for all of them. A request that nobody enqueued never ends. Exhaust the iterator, or
-        close it, to free the memory that the wait takes in Redis.
+        `timeout` is in seconds, for all of them. Exhaust the iterator, or close it, to free the memory that the wait
+        takes in Redis.
 
         Raises:
+            RequestUnknown: in the end, if some are no requests of this client; see `wait`.
             WaitTimeout: not every answer came in time; `outstanding` has the ids without one.
             RedisUnavailable: Redis was away when the wait began; if it goes away later, the wait continues.
         """

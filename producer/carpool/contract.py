@@ -56,7 +56,6 @@ BETA_HEADER = "anthropic-beta"
 USER_PROFILE_HEADER = "anthropic-user-profile-id"
 WORKSPACE_HEADER = "anthropic-workspace-id"
 
-
 ABSENT = msgspec.Raw(b"null")
 """JSON's null: msgspec has no fields that are either Raw or None."""
 
@@ -133,6 +132,7 @@ class Wait(msgspec.Struct, array_like=True, frozen=True, gc=False):
     reply_to: str
     ids: list[str]
     is_over: bool = False  # True: it no longer waits for them
+    age: int | None = None  # milliseconds since the wait began; None: it takes no NotThere (not_there.py)
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):

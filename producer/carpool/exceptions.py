@@ -92,6 +92,32 @@ class WaitTimeout(CarpoolError, TimeoutError):
         return f"no answer within {self.timeout:g} s for {len(self.outstanding):,} request(s)"
 
 
+class RequestUnknown(CarpoolError, LookupError):
+    """No such request of this client has been enqueued; `ids` has all that are not there.
+
+    It may wait in the quarantine, which an operator looks through: `carpool quarantine`.
+    """
+
+    def __init__(self, ids: Sequence[str], client: str) -> None:
+        super().__init__(ids, client)
+        self.ids = ids
+        self.client = client
+
+    def __str__(self) -> str:
+        return f"client {self.client} has enqueued no {_named(self.ids)}"
+
+
+class RequestForgotten(RequestUnknown):
+    """The request was enqueued so long ago that it is no longer kept (`requests_retention_days`)."""
+
+    def __str__(self) -> str:
+        return f"{_named(self.ids)} is no longer kept: its retention is over (requests_retention_days)"
+
+
+def _named(ids: Sequence[str]) -> str:
+    return f"request {ids[0]}" + (f" (nor {len(ids) - 1:,} others)" if len(ids) > 1 else "")
+
+
 class InvalidSignature(CarpoolError):
     """A webhook was not signed with this secret, or its headers are malformed or out of date."""
 

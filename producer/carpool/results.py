@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from carpool.answers import AnswerError, PackedAnswer
+from carpool.answers import ANSWER_PRUNED, AnswerError, PackedAnswer
 from carpool.contract import Answer, Usage, to_json
 from carpool.exceptions import CarpoolError, InvalidAnswer
 
@@ -152,7 +152,9 @@ class Result:
         return datetime.fromisoformat(self._answer.finished_at)
 
     def raise_for_error(self) -> None:
-        """Raise RequestFailed unless the request succeeded and its answer is still kept."""
+        """Raise RequestFailed unless the request succeeded, or AnswerPruned if its answer is no longer kept."""
+        if self.error and self.error.type == ANSWER_PRUNED:
+            raise AnswerPruned(self)
         if self.outcome != "succeeded" or self.error:
             raise RequestFailed(self)
 
@@ -180,6 +182,10 @@ class RequestFailed(CarpoolError):
         error = self.result.error
         reason = f": {error.type}: {error.message}" if error else ""
         return f"request {self.result.id} {self.result.outcome}{reason}"
+
+
+class AnswerPruned(RequestFailed):
+    """The request ended so long ago that its answer is no longer kept (`answers_retention_days`)."""
 
 
 def _dollars(amount: str | None) -> Decimal | None:

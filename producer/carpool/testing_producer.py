@@ -13,7 +13,7 @@ from carpool.callbacks import Callback
 from carpool.contract import Answer, Envelope, Usage, decode_entry, to_json
 from carpool.enqueue_options import EnqueueOptions, Params, Request
 from carpool.entries import envelopes
-from carpool.exceptions import CarpoolError, WaitTimeout
+from carpool.exceptions import CarpoolError, RequestUnknown, WaitTimeout
 from carpool.keywords import DEADLINE_POLICIES
 from carpool.options import DEFAULT_MAX_QUEUED, Options
 from carpool.outstanding import checked_id
@@ -130,11 +130,15 @@ class InMemoryProducer:
         return next(self.as_completed([request_id], timeout))
 
     def as_completed(self, ids: Iterable[str], timeout: float | None = None) -> Generator[Result, None, None]:
-        """Yield the results that exist; then raise WaitTimeout if some are missing."""
+        """Yield the results that exist; then raise WaitTimeout if some are missing, RequestUnknown if not enqueued."""
         distinct = list(dict.fromkeys(ids))
         for request_id in distinct:
             if request_id in self._answers:
                 yield _result(self._answers[request_id])
+        if unknown := [
+            checked_id(request_id) for request_id in distinct if request_id not in self._envelopes
+        ]:
+            raise RequestUnknown(unknown, self._options.client)
         missing = [request_id for request_id in distinct if request_id not in self._answers]
         if missing:
             raise WaitTimeout(missing, timeout or 0.0)

@@ -14,7 +14,8 @@ import uuid_utils
 
 from carpool.answers import PackedAnswer, unpack_answers
 from carpool.contract import REPLIES, WAITS, WAITS_TTL, Wait, encode_wait
-from carpool.exceptions import WaitTimeout
+from carpool.exceptions import RequestForgotten, RequestUnknown, WaitTimeout
+from carpool.not_there import NOT_THERE, NotThere, decode_not_there
 from carpool.options import BLOCK_SECONDS, Options
 from carpool.outstanding import Outstanding
 from carpool.packer import Command
@@ -72,6 +73,7 @@ class ReplyWaiter:
         self._results: deque[Result | PackedAnswer] = deque()
         self._handed: deque[PackedAnswer] = deque()
         self._to_wake: set[str] = set()
+        self._not_there: dict[type[RequestUnknown], list[str]] = {RequestUnknown: [], RequestForgotten: []}
         self._timeout = timeout
         self._started = now
 
@@ -141,6 +143,8 @@ class ReplyWaiter:
         for item in reply[1] if isinstance(reply, list | tuple) else ():
             if item.startswith(b"{"):
                 self._receive_asked_for(Result.from_json(item))
+            elif item.startswith(NOT_THERE):
+                self._receive_not_there(decode_not_there(item[len(NOT_THERE) :]))
             elif item != WAKE_UP:
                 self._receive_pushed(unpack_answers(item))
         wake, self._to_wake = self._to_wake, set()
@@ -148,11 +152,18 @@ class ReplyWaiter:
         return [*pushes, *(("EXPIRE", name, WAKE_UP_TTL) for name in wake)]
 
     def results(self) -> Iterator[Result]:
-        """Yield the new results that have come."""
+        """Yield the new results that have come.
+
+        Raises RequestUnknown once there is nothing else to wait for than requests that are not there.
+        """
         self._take_handed()
         while self._results:
             one = self._results.popleft()
             yield one if isinstance(one, Result) else Result(one)
+        if not self._outstanding:
+            for kind, ids in self._not_there.items():
+                if ids:
+                    raise kind(ids, self._options.client)
 
     def wanted(self, at_most: int) -> list[bytes] | None:
         """Return the ids that there is no answer for yet; None if they are more."""
@@ -187,6 +198,14 @@ class ReplyWaiter:
             self._unanswered -= 1
             self._results.append(result)
 
+    def _receive_not_there(self, found: NotThere) -> None:
+        for kind, ids in ((RequestUnknown, found.unknown), (RequestForgotten, found.forgotten)):
+            for id_ in ids:
+                fresh, _ = self._outstanding.settle(bytes.fromhex(id_))
+                if fresh:
+                    self._unanswered -= 1
+                    self._not_there[kind].append(id_)
+
     def _receive_pushed(self, answers: Sequence[PackedAnswer]) -> None:
         fresh, unknown = self._outstanding.settle(answers[0].packed.ids)
         self._results.extend([answers[at] for at in fresh])
@@ -219,4 +238,5 @@ class ReplyWaiter:
         group.repeats += 1
         self._last_asked = now
         ids = list(self._outstanding.ids(group.span))
-        return encode_wait(Wait(self._options.client, self.reply_to, ids))
+        age = round((now - self._started) * 1_000)
+        return encode_wait(Wait(self._options.client, self.reply_to, ids, age=age))

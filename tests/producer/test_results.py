@@ -11,7 +11,15 @@ import msgspec
 import pytest
 from anthropic.types import Message
 
-from carpool import InvalidAnswer, InvalidSetting, InvalidSignature, RequestFailed, Result, webhooks
+from carpool import (
+    AnswerPruned,
+    InvalidAnswer,
+    InvalidSetting,
+    InvalidSignature,
+    RequestFailed,
+    Result,
+    webhooks,
+)
 from carpool.contract import mint_id
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -87,6 +95,12 @@ def test_without_the_sdk_only_its_own_message_is_missing(monkeypatch: pytest.Mon
         _ = result.sdk_message
     assert Result.from_json(answer()).sdk_message is None
     assert importlib.import_module("anthropic")
+
+
+def test_an_answer_that_is_no_longer_kept_is_an_error_of_its_own() -> None:
+    result = Result.from_json(answer(error={"type": "answer_pruned", "message": "It is gone."}))
+    with pytest.raises(AnswerPruned, match="answer_pruned: It is gone"):
+        result.raise_for_error()
 
 
 def test_a_failed_result_says_why() -> None:

@@ -20,6 +20,7 @@ from carpool import (
     ProducerLike,
     Request,
     RequestFailed,
+    RequestUnknown,
     Task,
     WaitTimeout,
     webhooks,
@@ -62,6 +63,11 @@ def test_the_test_says_the_answers(params: dict[str, Any]) -> None:
         producer.wait(bad).raise_for_error()
     with pytest.raises(CarpoolError, match="has ended already"):
         producer.answer(good, "Negative.")
+
+
+def test_a_wait_for_what_was_not_enqueued_is_an_error_as_with_the_worker() -> None:
+    with pytest.raises(RequestUnknown, match="client billing has enqueued no request"):
+        InMemoryProducer(client="billing").wait("0" * 32)
 
 
 def test_a_function_can_answer(params: dict[str, Any]) -> None:

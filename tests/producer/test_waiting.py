@@ -5,12 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carpool import InvalidRequest, Producer, RedisUnavailable, WaitTimeout
+from carpool import (
+    InvalidRequest,
+    Producer,
+    RedisUnavailable,
+    RequestForgotten,
+    RequestUnknown,
+    WaitTimeout,
+)
 from carpool.contract import WAITS, Wait, decode_wait, mint_id, to_json
+from carpool.not_there import NOT_THERE, NotThere, encode_not_there
 from carpool.options import Options
 from carpool.waiting import MAX_OUTSTANDING, WAIT_IDS, ReplyWaiter
 
@@ -169,3 +177,39 @@ def test_a_wait_gives_up_in_time_while_redis_is_away(
         with pytest.raises(WaitTimeout):
             next(results)
         assert time.monotonic() - started < 10
+
+
+def not_there(unknown: list[str], forgotten: list[str]) -> list[Any]:
+    return [[b"carpool:reply:1", [NOT_THERE + encode_not_there(NotThere(unknown, forgotten))]]]
+
+
+def test_a_wait_tells_how_long_ago_it_began() -> None:
+    waiter = a_waiter(ids_of(1))
+    assert [asked_for(waiter, second)[0].age for second in (0.0, 15.0)] == [0, 15_000]
+
+
+def test_what_nobody_enqueued_is_an_error_once_all_else_has_come() -> None:
+    ids = ids_of(4)
+    waiter = a_waiter(ids)
+    waiter.commands(0.0)
+    waiter.receive(not_there([ids[0], ids[1]], [ids[2]]))
+    assert (list(waiter.results()), waiter.done) == ([], False)
+
+    waiter.receive(reply(ids[3]))
+    results = waiter.results()
+
+    assert next(results).id == ids[3]
+    with pytest.raises(
+        RequestUnknown, match=rf"client tests has enqueued no request {ids[0]} \(nor 1 others\)"
+    ):
+        next(results)
+    assert waiter.done
+
+
+def test_what_is_past_its_retention_is_an_error_of_its_own() -> None:
+    [id_] = ids_of(1)
+    waiter = a_waiter([id_])
+    waiter.commands(0.0)
+    waiter.receive(not_there([], [id_]))
+    with pytest.raises(RequestForgotten, match=f"{id_} is no longer kept: its retention is over"):
+        list(waiter.results())

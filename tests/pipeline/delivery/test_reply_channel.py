@@ -14,6 +14,7 @@ from tests.fixtures.deliveries import completed_request
 from tests.fixtures.segments import insert_requests
 
 from carpool.contract import WAITS, Wait, encode_wait
+from carpool.not_there import NOT_THERE, NotThere, decode_not_there
 from carpool_worker import database
 from carpool_worker.coordination.keys import WAITING
 from carpool_worker.pipeline.delivery.channels import reply
@@ -192,3 +193,41 @@ def test_with_nobody_waiting_nothing_is_asked_of_redis_but_that(server: redis.Re
     assert reply.waited(server, [ID]) == set()
     assert reply.waited(server, []) == set()
     assert reply.push(server, {}) == 0
+
+
+def told(server: redis.Redis, engine: sa.Engine, *ids: str, age: int | None = 0, days: float = 0) -> Any:
+    """Return what a producer of billing is told that waits for these."""
+    server.rpush(WAITS, encode_wait(Wait("billing", "carpool:reply:1", list(ids), age=age)))
+    reply.answer_waits(server, engine, days)
+    items: Any = server.lrange("carpool:reply:1", 0, -1)
+    server.delete("carpool:reply:1")
+    return [decode_not_there(item[1:]) for item in items if item.startswith(NOT_THERE)]
+
+
+def test_who_waits_for_what_nobody_enqueued_is_told_once_the_inbox_is_read_that_far(
+    server: redis.Redis, engine: sa.Engine
+) -> None:
+    # Given one that has ended, one of another client, and an entry that has not been read
+    given_final(engine, ID)
+    given_final(engine, OTHER_ID, client="shop")
+    unknown = "c" * 32
+    entry: Any = server.xadd("carpool:{5}:inbox", {"v2": b""})
+
+    # Then nobody is told anything, until the entry is gone, or is younger than the wait by a second
+    assert told(server, engine, ID, OTHER_ID, unknown) == []
+    assert told(server, engine, unknown, age=0) == []
+    assert told(server, engine, unknown, age=60_000) == [NotThere([unknown], [])]
+    server.xdel("carpool:{5}:inbox", entry)
+    assert told(server, engine, ID, OTHER_ID, unknown) == [NotThere([OTHER_ID, unknown], [])]
+
+    # And producers that know nothing of it are told nothing
+    assert told(server, engine, unknown, age=None) == []
+
+
+def test_what_is_past_its_retention_is_told_apart(server: redis.Redis, engine: sa.Engine) -> None:
+    def id_of(at: int) -> str:
+        return f"{at:012x}7000a000000000000000"
+
+    old, new = id_of(database.now() - 3 * 86_400_000), id_of(database.now())
+    assert told(server, engine, old, new, days=2) == [NotThere([new], [old])]
+    assert told(server, engine, old) == [NotThere([old], [])]

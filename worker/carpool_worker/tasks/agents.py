@@ -231,7 +231,7 @@ def answer_waits() -> None:
     """Push answers to the producers that wait for them; beat sends it."""
     with lock(server(), "reply") as acquired:
         if acquired:
-            reply.answer_waits(server(), engine())
+            reply.answer_waits(server(), engine(), settings().requests_retention_days)
 
 
 @app.task(name="carpool.show", base=CarpoolTask)

@@ -57,6 +57,12 @@ def known(connection: sa.Connection, ids: Sequence[str]) -> dict[str, bytes | No
     return {row.id: row.params_digest for row in connection.execute(found)}
 
 
+def of_client(connection: sa.Connection, ids: Sequence[str], client: str) -> set[str]:
+    """Return those of `ids` that are requests of this client."""
+    found = sa.select(requests.c.id).where(among(connection, ids), requests.c.client == client)
+    return set(connection.scalars(found))
+
+
 def state_of(connection: sa.Connection, request_id: str, client: str) -> RequestState | None:
     """Return the state of a request, or None if this client has none with this id."""
     found = sa.select(requests.c.state).where(among(connection, [request_id]), requests.c.client == client)

@@ -28,6 +28,7 @@ from carpool.contract import (
 )
 from carpool_worker import database
 from carpool_worker.coordination.keys import WAITING, WAITING_UNTIL
+from carpool_worker.pipeline.delivery.channels import not_there
 from carpool_worker.pipeline.delivery.channels.reply_scripts import (
     PUSH_PACKED_SCRIPT,
     PUSH_SCRIPT,
@@ -56,21 +57,26 @@ REPLY_LENGTH = 500
 producer asks for it with a Wait."""
 
 
-def answer_waits(connection: redis.Redis, engine: sa.Engine) -> int:
+def answer_waits(connection: redis.Redis, engine: sa.Engine, retention_days: float = 0) -> int:
     """Register the producers' waits and push the answers that exist already; return how many were pushed.
+
+    Of what is neither in the tables nor can be in the inbox any more, producers are told that it is not there; requests
+    are kept for `retention_days` (0: forever).
 
     The `carpool.reply` task calls it within a second of a wait, one at a time. A crash loses the waits it had taken:
     producers repeat theirs, so that delays an answer but never loses one.
     """
     pushed, deadline = 0, monotonic() + RUN_SECONDS
     while monotonic() < deadline and (taken := connection.lpop(WAITS, WAITS_AT_A_TIME)):
-        for packed in cast("list[bytes]", taken):
-            if not (wait := _read(packed)):
-                continue
+        waits = [wait for packed in cast("list[bytes]", taken) if (wait := _read(packed))]
+        over = {wait.reply_to for wait in waits if wait.is_over}
+        for wait in waits:
             if wait.is_over:
                 _unregister(connection, wait)
             else:
                 pushed += _answer_wait(connection, engine, wait)
+                if wait.age is not None and wait.reply_to not in over:
+                    _tell_what_is_not_there(connection, engine, wait, retention_days)
     return pushed
 
 
@@ -137,6 +143,13 @@ def _answer_wait(connection: redis.Redis, engine: sa.Engine, wait: Wait) -> int:
             answers = load_answers(sql, ids, wait.client)
         pushed += push(connection, answers)
     return pushed
+
+
+def _tell_what_is_not_there(
+    connection: redis.Redis, engine: sa.Engine, wait: Wait, retention_days: float
+) -> None:
+    for ids in _slices(wait.ids):
+        not_there.tell(connection, engine, wait, ids, retention_days)
 
 
 def _unregister(connection: redis.Redis, wait: Wait) -> None:
