@@ -35,7 +35,7 @@ from carpool.exceptions import (
 )
 from carpool.misplaced import UnknownParam
 from carpool.protocols import AsyncProducerLike, ProducerLike
-from carpool.request_ids import RequestIds
+from carpool.request_ids import RequestIds, request_id_of
 from carpool.results import AnswerPruned, RequestFailed, Result
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "UnknownParam",
     "WaitTimeout",
     "Webhook",
+    "request_id_of",
 ]
 
 if TYPE_CHECKING:

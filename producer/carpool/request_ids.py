@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import overload
 
+from carpool.contract import mint_id
+
 ID_BYTES = 16
 
 
@@ -54,3 +56,11 @@ class RequestIds(Sequence[str]):
     def __repr__(self) -> str:
         shown = ", ".join(self[:3]) + (", …" if len(self) > 3 else "")
         return f"<RequestIds {len(self):,}: {shown}>"
+
+
+def request_id_of(client: str, idempotency_key: str) -> str:
+    """Return the id of the request that this client enqueues, or has enqueued, under this key.
+
+    Of a request that was enqueued by a Celery message without a key, the key is `celery ` and the task's id.
+    """
+    return mint_id(client, idempotency_key)

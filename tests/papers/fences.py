@@ -29,6 +29,10 @@ SHOWN = {
     ("docs/clients.md", "import Anthropic from '@carpool/anthropic';"): (
         "Node, which `make programs` brings: producer/node's tests and docs/examples/node_batches.js run the like"
     ),
+    ("docs/celery.md", "import { randomUUID } from 'node:crypto';"): (
+        "Node with a package of its own; tests/tasks/test_enqueue.py sends the message of that page as it stands"
+    ),
+    ("docs/celery.md", "id := uuid.NewString()"): "Go, likewise",
     ("README.md", "Starting Carpool on this machine …"): (
         "what `make demo` prints; its numbers vary, and tests/acceptance/test_demo.py runs it"
     ),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import celery
+import msgspec
 import pytest
 import redis
 import sqlalchemy as sa
@@ -19,13 +23,17 @@ from tests.fixtures.inbox import waiting_in
 from tests.fixtures.logs import logged
 from tests.fixtures.queries import batch_ids
 
+from carpool import request_id_of
 from carpool.contract import Envelope, to_json
 from carpool.exceptions import InvalidRequest, InvalidSetting, QueueFull
+from carpool_worker import database
 from carpool_worker.flower import events as flower_events
 from carpool_worker.pipeline.batching.recounter import recount
+from carpool_worker.pipeline.inbox import quarantine
 from carpool_worker.policies.quotas import Quota
 from carpool_worker.settings import read_settings
 from carpool_worker.simulator import RemoteSimulator, Script
+from carpool_worker.store.requests.answers import load_answers
 from carpool_worker.tasks import enqueue
 
 Events = Callable[[int], list[dict[str, Any]]]
@@ -105,7 +113,7 @@ def test_a_key_of_the_service_counts_whatever_the_task(app: celery.Celery, redis
     ],
 )
 def test_bad_params_are_refused_with_the_rule_in_flower_and_without_the_prompt(
-    app: celery.Celery,
+    refusing: sa.Engine,
     events: Events,
     redis_url: str,
     kwargs: dict[str, Any],
@@ -206,7 +214,7 @@ def test_a_broker_that_is_away_stops_no_work(engine: sa.Engine, caplog: pytest.L
 
 
 def test_a_client_over_its_quota_waits_in_the_queue_and_keeps_nobody_else_waiting(
-    app: celery.Celery, redis_url: str, events: Events, carpool: Carpool, monkeypatch: pytest.MonkeyPatch
+    refusing: sa.Engine, redis_url: str, events: Events, carpool: Carpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given
     slept: list[float] = []
@@ -231,3 +239,74 @@ def test_a_client_over_its_quota_waits_in_the_queue_and_keeps_nobody_else_waitin
     with pytest.raises(QueueFull):
         send("five", params=request("x" * 1_000), client="billing")
     assert "quota" in str(events(1))
+
+
+@pytest.fixture
+def refusing(app: celery.Celery, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> sa.Engine:
+    """The door with a database, and followers that are noticed by nobody."""
+    monkeypatch.setattr(enqueue, "engine", lambda: engine)
+    monkeypatch.setattr("carpool_worker.tasks.followups.push_answers", lambda ids: None)
+    monkeypatch.setattr("carpool_worker.tasks.followups.notify", lambda agent: None)
+    return engine
+
+
+@pytest.mark.parametrize(
+    ("wrong", "rule"),
+    [
+        ({"params": request("SECRET") | {"max_tokens": 0}}, "max_tokens: must be"),
+        ({"params": None}, "params: must be a dict"),
+        ({"calback": None}, "calback: is no argument of carpool.enqueue: did you mean 'callback'"),
+        ({"priority": 1_000}, "priority: must be"),
+    ],
+)
+def test_a_refused_message_is_a_discarded_request_whose_callback_learns_why(
+    refusing: sa.Engine, wrong: dict[str, Any], rule: str
+) -> None:
+    # When a message is refused, and delivered once more
+    callback = {"kind": "task", "name": "billing.on_answer", "queue": "billing"}
+    message = {"params": request(), "callback": callback, "client": "billing", "metadata": {"a": 1}} | wrong
+    for _ in range(2):
+        with pytest.raises(InvalidRequest):
+            send("t1", **message, idempotency_key="k")
+
+    # Then there is one request, which has failed, and an answer for its callback
+    request_id = request_id_of("billing", "refused celery t1")
+    with database.read(refusing) as connection:
+        answer = load_answers(connection, [request_id], "billing")[request_id]
+        [delivery] = connection.execute(sa.text("SELECT target, pending FROM deliveries")).all()
+    assert (answer.state, answer.outcome, bytes(answer.metadata)) == ("discarded", "errored", b'{"a":1}')
+    assert msgspec.json.decode(answer.error)["type"] == "invalid_request_error"
+    assert rule in msgspec.json.decode(answer.error)["message"]
+    assert tuple(delivery) == ("billing.on_answer", 1)
+
+
+def test_a_message_of_nobody_is_kept_in_the_quarantine(refusing: sa.Engine, redis_url: str) -> None:
+    with pytest.raises(InvalidSetting):
+        send("t1", params=request("SECRET"), client="no spaces")
+    with redis.Redis.from_url(redis_url) as server:
+        [entry] = quarantine.entries(server)
+    assert entry.reason.startswith("InvalidSetting: client: must be 1 to 64 letters")
+    assert json.loads(entry.fields[b"celery"])["client"] == "no spaces"
+
+
+def test_a_message_as_the_page_has_it_is_understood(app: celery.Celery, redis_url: str) -> None:
+    # Given the page's message, pushed as a program in another language would
+    page = (Path(__file__).parents[2] / "docs" / "celery.md").read_text()
+    [message] = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    with redis.Redis.from_url(redis_url) as server:
+        server.lpush("carpool.enqueue", message)
+
+    # When Celery takes it, Then it is this task with these arguments
+    with app.connection_for_read() as connection, connection.SimpleQueue("carpool.enqueue") as queue:
+        taken = queue.get(timeout=10)
+        taken.ack()
+    args, kwargs, _ = taken.payload
+    assert (taken.headers["task"], args) == ("carpool.enqueue", [])
+    send(taken.headers["id"], **kwargs)
+    [envelope] = inbox(redis_url)
+    assert envelope.id == request_id_of("billing", f"celery {taken.headers['id']}")
+
+
+def test_the_arguments_that_a_typo_may_mean_are_those_of_the_task() -> None:
+    own = inspect.signature(enqueue.enqueue.run).parameters.keys()
+    assert own - {"unknown"} == enqueue.ARGUMENTS

@@ -44,7 +44,7 @@ def tell(
 
 def _is_read(connection: redis.Redis, age: int) -> bool:
     """Return whether nothing is in the inbox that was there when a wait of this age (milliseconds) began."""
-    seconds, micros = connection.time()  # type: ignore[misc]
+    seconds, micros = connection.time()
     began = int(seconds) * 1_000 + int(micros) // 1_000 - age
     with connection.pipeline(transaction=False) as pipeline:
         for shard in shards.SHARDS:
