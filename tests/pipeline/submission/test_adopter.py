@@ -118,27 +118,33 @@ def test_the_tries_that_several_lost_batches_made_are_taken_one_after_the_other(
     assert billed(simulator) == dict.fromkeys(ids, 1)
 
 
+@pytest.mark.parametrize("has_another", [False, True], ids=["alone", "and one that waits"])
 def test_what_a_batch_of_ours_runs_too_is_decided_on_once_that_is_collected(
-    carpool: Carpool, simulator: RemoteSimulator, batch_id: str, producer: Producer
+    carpool: Carpool, simulator: RemoteSimulator, batch_id: str, producer: Producer, has_another: bool
 ) -> None:
-    # Given a lost batch with a request that is at Anthropic by the tables, too, and one that waits
+    # Given a request that fails, by the tables at Anthropic, and a lost batch that ran its next try
+    ids = request_ids(carpool)
+    simulator.script(Script(custom_id=ids[0], outcome="errored", times=1))
     carpool.submit_batch(batch_id)
-    at_anthropic = request_ids(carpool)
-    waiting = producer.enqueue(request("d"))
-    carpool.aggregate()
-    lost = post(carpool, [at_anthropic[0], waiting])
+    if has_another:
+        ids.append(producer.enqueue(request("d")))
+        carpool.aggregate()
+    carpool.until_polled("ended")
+    lost = post(carpool, [ids[0], *ids[3:]])
 
     # When, Then
     [found] = audited(carpool).findings
     assert (found.verdict, found.batch_id) == (Whose.UNREAD, batch_id)
+    assert carpool.rows("SELECT 1 FROM unowned_batches") == []
 
     # When that has been collected
-    carpool.until_polled("ended")
     carpool.collect()
 
     # Then
     [found] = audited(carpool).findings
-    assert (found.verdict, found.claude_id, found.answered) == (Whose.ADOPTED, lost.id, 1)
+    assert (found.verdict, found.claude_id, found.answered) == (Whose.ADOPTED, lost.id, 1 + has_another)
+    carpool.until(lambda: carpool.ended(len(ids)))
+    assert billed(simulator) == dict.fromkeys(ids, 1)
 
 
 def test_what_was_posted_or_canceled_meanwhile_stays_as_it_is(carpool: Carpool, batch_id: str) -> None:

@@ -200,9 +200,11 @@ def _of_unknown(engine: sa.Engine, asked: _Asked, remote: RemoteBatch) -> Foreig
     read = _read(engine, asked, remote)
     if not isinstance(read, Requests):
         return ForeignBatch(Whose.UNREAD, remote.id, why=read)
-    if read.unsent and read.sent:
-        # Whether those have an answer there shows only then: if not, this batch may have run their next try.
-        why = f"some of its requests are at Anthropic in batch {min(read.sent)}, too, which is not collected yet"
+    if read.sent:
+        # A request that fails there is tried again, and this batch may have run that try.
+        why = (
+            f"it has requests of batch {min(read.sent)}, which is being posted, in doubt or not collected yet"
+        )
         return ForeignBatch(Whose.UNREAD, remote.id, min(read.sent), why=why)
     if read.unsent and (ours := adopter.adopt(engine, asked.claude, remote, asked.headers, read.unsent)):
         return ForeignBatch(Whose.ADOPTED, remote.id, ours.batch, ours.requests)
