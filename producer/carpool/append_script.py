@@ -13,11 +13,16 @@ from carpool.options import Options
 from carpool.quotas import ALARMS, LOADS, QUOTA_FUNCTIONS, QUOTAS, UNKNOWN, subject_of
 from carpool.shards import inbox_of, queued_of
 
-APPEND_SCRIPT = f"""{QUOTA_FUNCTIONS}
-local found = quotas_of(KEYS[3], KEYS[4], ARGV[3], ARGV[5], tonumber(ARGV[6]), ARGV[7] == '1')
-if not found then return {{{UNKNOWN}}} end
-local refused = found[1] and reached(KEYS[4], KEYS[5], found, tonumber(ARGV[1]), tonumber(ARGV[4]))
-if refused then return refused end
+APPEND_SCRIPT = f"""
+local counted
+if ARGV[6] ~= '0' or ARGV[7] == '1' or redis.call('EXISTS', KEYS[3]) == 1 then
+  {QUOTA_FUNCTIONS}
+  local found = quotas_of(KEYS[3], KEYS[4], ARGV[3], ARGV[5], tonumber(ARGV[6]), ARGV[7] == '1')
+  if not found then return {{{UNKNOWN}}} end
+  local refused = found[1] and reached(KEYS[4], KEYS[5], found, tonumber(ARGV[1]), tonumber(ARGV[4]))
+  if refused then return refused end
+  counted = found[1] and function() return count(KEYS[4], found, ARGV[1], ARGV[4]) end
+end
 local queued = tonumber(redis.call('GET', KEYS[2]) or '0')
 local limit = tonumber(ARGV[2])
 if limit > 0 and queued + tonumber(ARGV[1]) > limit then
@@ -32,8 +37,8 @@ if (queued >= 1000 or #ARGV[9] >= 100000) and redis.call('TIME')[2] % 100000 < #
     end
   end
 end
-if found[1] then
-  redis.call('XADD', KEYS[1], '*', ARGV[8], ARGV[9], 'counted', count(KEYS[4], found, ARGV[1], ARGV[4]))
+if counted then
+  redis.call('XADD', KEYS[1], '*', ARGV[8], ARGV[9], 'counted', counted())
 else
   redis.call('XADD', KEYS[1], '*', ARGV[8], ARGV[9])
 end

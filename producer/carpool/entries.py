@@ -10,8 +10,9 @@ from itertools import repeat
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
-from carpool.contract import Entry, Envelope, encode_entry
+from carpool.contract import Entry, Envelope, decode_entry, encode_entry
 from carpool.request_ids import ID_BYTES
 from carpool.segments import SEGMENT_BYTES, SEGMENT_REQUESTS, pack, unpack
 
@@ -78,23 +79,44 @@ class OpenEntry:
 
 
 class ClosedEntry(msgspec.Struct, frozen=True):
-    """An entry that gets no more requests, packed."""
+    """An entry that gets no more requests, packed. Of the requests themselves it keeps nothing, to save memory."""
 
     places: list[int]  # of its requests, among all of their call
-    requests: list[CheckedRequest]
     packed: bytes
     shard: int  # of the inbox
+    terms: EntryTerms
+    size: int  # bytes of the params
+    most_queued: int  # as CheckedRequest has it
 
     @classmethod
-    def of(cls, places: list[int], requests: list[CheckedRequest], shard: int) -> ClosedEntry:
-        """Return these requests as an entry."""
-        return cls(places, requests, pack_entry(requests), shard)
+    def of(cls, entry: OpenEntry, shard: int) -> ClosedEntry:
+        """Return an entry that is to get no more requests."""
+        requests = entry.requests
+        size = sum([len(one.params) for one in requests])
+        return cls(
+            entry.places, pack_entry(requests), shard, requests[0].terms, size, requests[0].most_queued
+        )
 
     def halves(self) -> list[ClosedEntry]:
         """Return its requests as two entries."""
-        half = len(self.places) // 2
-        parts = (slice(half), slice(half, None))
-        return [ClosedEntry.of(self.places[part], self.requests[part], self.shard) for part in parts]
+        entry, half = decode_entry(self.packed), len(self.places) // 2
+        bodies = unpack(entry.params)
+        return [self._part(entry, bodies, part) for part in (slice(half), slice(half, None))]
+
+    def _part(self, entry: Entry, bodies: list[bytes], part: slice) -> ClosedEntry:
+        columns = {
+            name: column[part]
+            for name in Entry.__struct_fields__
+            if isinstance(column := getattr(entry, name), list)
+        }
+        ids = b"".join([_id_at(entry, at) for at in range(len(bodies))[part]])
+        packed = encode_entry(replace(entry, ids=ids, params=pack(bodies[part]), **columns))
+        size = sum(map(len, bodies[part]))
+        return replace(self, places=self.places[part], packed=packed, size=size)
+
+
+def _id_at(entry: Entry, at: int) -> bytes:
+    return entry.ids[at * ID_BYTES : (at + 1) * ID_BYTES]
 
 
 def pack_entry(requests: Sequence[CheckedRequest]) -> bytes:

@@ -195,15 +195,14 @@ class Packer:
         return self.accepted
 
     def _append_command(self, entry: ClosedEntry) -> Command:
-        requests = entry.requests
         return append_command(
             self._settings,
-            requests[0].terms,
+            entry.terms,
             entry.packed,
-            requests=len(requests),
-            size=sum([len(one.params) for one in requests]),
+            requests=len(entry.places),
+            size=entry.size,
             shard=entry.shard,
-            most_queued=requests[0].most_queued,
+            most_queued=entry.most_queued,
         )
 
     def _own_shard(self, request: CheckedRequest) -> int | None:
@@ -223,7 +222,7 @@ class Packer:
         if entry:
             # The first id of an entry decides its shard: of keyed requests, all of them say the same.
             shard = shard_of(entry.requests[0].id, self._shards)
-            closed = ClosedEntry.of(entry.places, entry.requests, shard)
+            closed = ClosedEntry.of(entry, shard)
             self._pending.append(closed)
             self._pending_bytes += len(closed.packed)
 

@@ -110,18 +110,25 @@ local function want_count(loads, alarms)
 end
 
 local function reached(loads, alarms, found, requests, bytes)
+  local function refusal(name, what, limit, waiting, added)
+    redis.call('HINCRBY', loads, name .. ' r', 1)
+    return {{{REACHED}, name, what, limit, waiting, added}}
+  end
+  local wanted = {{}}
   for _, quota in ipairs(found) do
     local name = quota[1]
     local counts = redis.call('HMGET', loads, name .. ' i', name .. ' s', name .. ' ib', name .. ' sb')
     for i = 1, 4 do counts[i] = tonumber(counts[i] or '0') end
-    for _, one in ipairs({{{{'requests', quota[2], counts[1] + counts[2], requests}},
-                          {{'bytes', quota[3], counts[3] + counts[4], bytes}}}}) do
-      local what, limit, waiting, added = unpack(one)
-      if limit > 0 and waiting + added > limit then
-        redis.call('HINCRBY', loads, name .. ' r', 1)
-        if added <= limit then want_count(loads, alarms) end
-        return {{{REACHED}, name, what, limit, waiting, added}}
-      end
+    wanted[#wanted + 1] = {{name, 'requests', quota[2], counts[1] + counts[2], requests}}
+    wanted[#wanted + 1] = {{name, 'bytes', quota[3], counts[3] + counts[4], bytes}}
+  end
+  for _, one in ipairs(wanted) do  -- what never fits is told first
+    if one[3] > 0 and one[5] > one[3] then return refusal(unpack(one)) end
+  end
+  for _, one in ipairs(wanted) do
+    if one[3] > 0 and one[4] + one[5] > one[3] then
+      want_count(loads, alarms)
+      return refusal(unpack(one))
     end
   end
 end
