@@ -22,6 +22,12 @@ from carpool.key_prefix import PrefixedCommands, prefixed, reply_callbacks
 SENTINEL = "sentinel"
 SCHEMES = ("redis", "rediss", "unix", SENTINEL)
 
+NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
+"""In the message of a connection to a server that could not prove who it is."""
+
+TRUST_IT = "trust its authority by ?ssl_ca_certs=FILE in the URL, or use the name that its certificate has"
+"""What to do then."""
+
 SENTINEL_PORT = 26_379
 SENTINEL_SECONDS = 2.0
 """How long one Sentinel may take to answer before the next is asked."""

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,26 @@ import sqlalchemy as sa
 import typer
 from redis.exceptions import ConnectionError as RedisAway
 from tests.commands import each_command
+from tests.commands.each_command import REQUEST
 from tests.commands.test_cli import commands_of
+from tests.fixtures.tls import authority, tls_port
 
 from carpool_worker.cli import app
 from carpool_worker.commands.surroundings import sentence
+
+__all__ = ["authority", "tls_port"]
 
 OF_THE_DATABASE = (
     *("migrate", "status", "lanes", "flush", "usage", "advise", "batches", "requests", "deliveries"),
     *("clients", "clients show billing", "pause claude-haiku-4-5", "purge --client billing --yes"),
     *("retry --all --yes", "deliveries replay --all --yes", "results --client billing", "metrics --port 0"),
+    *(f"batches show {REQUEST}", f"requests show {REQUEST}", f"batches resolve {REQUEST} --not-made --yes"),
+    *(f"cancel {REQUEST} --yes", "reconcile", "resume claude-haiku-4-5", "deliveries endpoints"),
+    *("clients rotate-secret billing", "keys create billing", "keys list", "keys revoke billing --yes"),
 )
+THAT_WRITE = ("resume claude-haiku-4-5", f"cancel {REQUEST} --yes", "keys create billing")
+"""Also where there is nothing to do."""
+
 OF_REDIS = (
     "status",
     "quarantine",
@@ -31,6 +42,8 @@ OF_REDIS = (
     "quarantine drop 1-1 --yes",
     "quarantine retry 1-1",
 )
+
+OF_TLS = ("worker", "quarantine")
 
 REFUSES = "127.0.0.1:1"
 
@@ -51,6 +64,9 @@ SERVERS = {
     "no server": f"redis://{REFUSES}/0",
     "no socket": "unix:///nonexistent/redis.sock",
 }
+
+
+READ_ONLY = "attempt to write a readonly database: make room or give this user the right to it"
 
 
 def runs(folder: Path, commands: tuple[str, ...], **surroundings: str) -> list[dict[str, Any]]:
@@ -82,6 +98,28 @@ def test_a_database_that_can_not_be_used_is_one_line(kind: str, tmp_path: Path, 
     commands = OF_THE_DATABASE if kind == "no server" else OF_THE_DATABASE[:1]
     for run in runs(tmp_path, commands, CARPOOL_DATABASE_URL=url, CARPOOL_REDIS_URL=redis_url):
         assert_one_line(run, part)
+
+
+def test_a_database_that_can_only_be_read_is_one_line(
+    tmp_path: Path, sqlite_url: str, migrated: Callable[[str], None], redis_url: str
+) -> None:
+    migrated(sqlite_url)
+    url = f"sqlite:///file:{sqlite_url.removeprefix('sqlite:///')}?mode=ro&uri=true"
+    for run in runs(tmp_path, THAT_WRITE, CARPOOL_DATABASE_URL=url, CARPOOL_REDIS_URL=redis_url):
+        assert_one_line(run, READ_ONLY)
+
+
+def test_a_redis_that_cant_prove_who_it_is_is_one_line_and_not_waited_for(
+    tmp_path: Path, tls_port: int, sqlite_url: str, migrated: Callable[[str], None]
+) -> None:
+    migrated(sqlite_url)
+    surroundings = {
+        "CARPOOL_DATABASE_URL": sqlite_url,
+        "CARPOOL_REDIS_URL": f"rediss://localhost:{tls_port}/0",
+    }
+    for run in runs(tmp_path, OF_TLS, **surroundings):
+        assert_one_line(run, "certificate verify failed")
+        assert "?ssl_ca_certs=FILE" in run["err"]
 
 
 @pytest.mark.parametrize("kind", SERVERS)
@@ -116,7 +154,7 @@ def test_no_command_is_forgotten() -> None:
         (sa.exc.OperationalError("SELECT", None, Exception("no such table: batches")), "run carpool migrate"),
         (
             sa.exc.OperationalError("SELECT", None, Exception("disk I/O error\nmore")),
-            "disk I/O error: start it",
+            "disk I/O error: make room",
         ),
     ],
 )

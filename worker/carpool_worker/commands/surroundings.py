@@ -10,6 +10,14 @@ DISK = "make room or give this user the right to it, or name another place"
 PACKAGES = "pip install 'carpool[worker]', or name what is installed (CARPOOL_DATABASE_URL: postgresql://)"
 MIGRATE = "run carpool migrate"
 
+OF_THE_DISK = (
+    "attempt to write a readonly",
+    "database or disk is full",
+    "disk I/O error",
+    "unable to open database",
+)
+"""How SQLite begins what it says of its file and the disk."""
+
 NO_TABLES = {"42P01", "42703"}
 """SQLSTATE of PostgreSQL: there is no such table, or column."""
 
@@ -40,7 +48,7 @@ def _of_redis(error: Exception) -> str | None:
     if isinstance(error, RedisError | OperationalError):
         from carpool_worker.processes.preflight import redis_and_mend
 
-        where, mend = redis_and_mend()
+        where, mend = redis_and_mend(error)
         return f"Redis at {where} can't be used: {_first_line(error)}: {mend}"
     return None
 
@@ -56,7 +64,8 @@ def _of_the_database(error: Exception) -> str | None:
     if state in NO_TABLES or reason.startswith(("no such table", "no such column")):
         return f"The database has not the tables of this version: {MIGRATE}"
     if isinstance(error, exc.OperationalError | exc.InternalError | exc.InterfaceError) or state in NO_RIGHTS:
-        return f"The database can't be used: {reason}: {DATABASE}"
+        mend = DISK if reason.startswith(OF_THE_DISK) else DATABASE
+        return f"The database can't be used: {reason}: {mend}"
     return None
 
 

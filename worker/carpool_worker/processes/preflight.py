@@ -36,6 +36,7 @@ def check_redis(starts_within: float = REDIS_STARTS_WITHIN) -> None:
     from redis.exceptions import TimeoutError as RedisSilent
     from redis.retry import Retry
 
+    from carpool.redis_url import NOT_TRUSTED
     from carpool_worker.settings import settings
     from carpool_worker.telemetry.logs import get_logger
 
@@ -48,7 +49,7 @@ def check_redis(starts_within: float = REDIS_STARTS_WITHIN) -> None:
                 try:
                     connection.ping()
                 except (RedisAway, RedisSilent) as error:
-                    if monotonic() > deadline:
+                    if monotonic() > deadline or NOT_TRUSTED in str(error):
                         raise
                     if not is_waiting:
                         get_logger(__name__).warning("waiting for Redis", error=str(error))
@@ -57,21 +58,22 @@ def check_redis(starts_within: float = REDIS_STARTS_WITHIN) -> None:
                 else:
                     return
     except (RedisError, ValueError) as error:
-        where, mend = redis_and_mend()
+        where, mend = redis_and_mend(error)
         raise WorkerError(f"Redis at {where} can't be used: {str(error).rstrip('.')}: {mend}") from error
 
 
-def redis_and_mend() -> tuple[str, str]:
+def redis_and_mend(error: Exception) -> tuple[str, str]:
     """Return the URL of Redis without its password and who named it, and what to do where it can't be used."""
-    from carpool.redis_url import without_secrets
+    from carpool.redis_url import NOT_TRUSTED, TRUST_IT, without_secrets
     from carpool_worker.settings import config_path, settings
 
     one = settings()
     shown = without_secrets(one.redis_url)
+    mend = TRUST_IT if NOT_TRUSTED in str(error) else MEND
     if os.environ.get("CARPOOL_REDIS_URL"):
-        return f"{shown} (CARPOOL_REDIS_URL)", MEND
+        return f"{shown} (CARPOOL_REDIS_URL)", mend
     if "redis_url" in one.model_fields_set:
-        return f"{shown} (redis_url in {config_path()})", MEND
+        return f"{shown} (redis_url in {config_path()})", mend
     return (
         f"{shown} (the default: CARPOOL_REDIS_URL is not set, and no `carpool up` runs in this folder)",
         START,
