@@ -19,8 +19,11 @@ from tests.commands.each_command import REQUEST
 from tests.commands.test_cli import commands_of
 from tests.fixtures.tls import authority, tls_port
 
+from carpool_worker import settings
 from carpool_worker.cli import app
 from carpool_worker.commands.surroundings import sentence
+from carpool_worker.exceptions import WorkerError
+from carpool_worker.processes import preflight
 
 __all__ = ["authority", "tls_port"]
 
@@ -42,8 +45,6 @@ OF_REDIS = (
     "quarantine drop 1-1 --yes",
     "quarantine retry 1-1",
 )
-
-OF_TLS = ("worker", "quarantine")
 
 REFUSES = "127.0.0.1:1"
 
@@ -109,17 +110,24 @@ def test_a_database_that_can_only_be_read_is_one_line(
         assert_one_line(run, READ_ONLY)
 
 
-def test_a_redis_that_cant_prove_who_it_is_is_one_line_and_not_waited_for(
-    tmp_path: Path, tls_port: int, sqlite_url: str, migrated: Callable[[str], None]
-) -> None:
-    migrated(sqlite_url)
-    surroundings = {
-        "CARPOOL_DATABASE_URL": sqlite_url,
-        "CARPOOL_REDIS_URL": f"rediss://localhost:{tls_port}/0",
-    }
-    for run in runs(tmp_path, OF_TLS, **surroundings):
+def test_a_redis_that_cant_prove_who_it_is_is_one_line(tmp_path: Path, tls_port: int) -> None:
+    for run in runs(tmp_path, ("quarantine",), CARPOOL_REDIS_URL=f"rediss://localhost:{tls_port}/0"):
         assert_one_line(run, "certificate verify failed")
         assert "?ssl_ca_certs=FILE" in run["err"]
+
+
+def test_no_process_waits_for_it(
+    tls_port: int, command_line_without_database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARPOOL_REDIS_URL", f"rediss://localhost:{tls_port}/0")
+    settings.settings.cache_clear()
+
+    def wait(_: float) -> None:
+        pytest.fail("it will not become another one")
+
+    monkeypatch.setattr(preflight, "sleep", wait)
+    with pytest.raises(WorkerError, match=r"\?ssl_ca_certs=FILE"):
+        preflight.check_redis()
 
 
 @pytest.mark.parametrize("kind", SERVERS)
