@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anthropic
@@ -194,6 +195,8 @@ def test_a_callback_is_answered_with_202_and_called(
         ({"X-Carpool-Metadata": "{"}, "X-Carpool-Metadata"),
         ({"X-Carpool-Max-Wait": "soon"}, "X-Carpool-Max-Wait"),
         ({"X-Carpool-Max-Wait": "-1"}, "max_wait"),
+        ({"X-Carpool-Deadline": "soon"}, "deadline"),
+        ({"X-Carpool-Deadline": "60", "X-Carpool-Deadline-Policy": "never"}, "deadline_policy"),
         ({"X-Carpool-Priority": "nan"}, "X-Carpool-Priority"),
         ({"Idempotency-Key": "x" * 257}, "Idempotency-Key"),
         ({"anthropic-beta": "a b"}, "betas[0]"),
@@ -230,6 +233,22 @@ def test_headers_reach_the_request(gateway: str, secret: str, idle_carpool: Work
     assert "anthropic-beta=a-1,b-1" in lane
     [(wait,)] = idle_carpool.rows("SELECT submit_by - enqueued_at FROM requests")
     assert wait == 90_000
+
+
+def test_a_deadline_is_a_headers_or_its_keys(gateway: str, secret: str, idle_carpool: WorkingCarpool) -> None:
+    key = new_key(idle_carpool.engine, name="hurried", deadline=600, deadline_policy="batch")
+    body = json.dumps(request()).encode()
+    again = {"X-Carpool-Deadline": "3600", "X-Carpool-Deadline-Policy": "pay_again"}
+    at = datetime.now(UTC) + timedelta(hours=2)
+
+    for own, given in ((key, {}), (key, again), (secret, {"X-Carpool-Deadline": at.isoformat()})):
+        headers = {"prefer": "respond-async", **given}
+        assert call(gateway, own, "POST", "/v1/messages", body, headers).status == 202
+    idle_carpool.aggregate()
+
+    seconds = "round((deadline - enqueued_at) / 60000.0)"
+    kept = idle_carpool.rows(f"SELECT {seconds}, deadline_policy FROM requests ORDER BY deadline")
+    assert [tuple(row) for row in kept] == [(10, "batch"), (60, "pay_again"), (120, None)]
 
 
 def test_only_a_key_that_may_chooses_a_workspace(

@@ -36,6 +36,8 @@ def key(**fields: Any) -> GatewayKey:
         "highest_priority": 100,
         "callback_hosts": (),
         "workspaces": False,
+        "deadline": None,
+        "deadline_policy": None,
         "created_at": 0,
         "expires_at": None,
         "expires_after": None,

@@ -32,6 +32,8 @@ EVERYTHING: dict[str, Any] = {
     "highest_priority": 5,
     "callback_hosts": ["*.example.com"],
     "workspaces": True,
+    "deadline": 7_200,
+    "deadline_policy": "batch",
 }
 
 
@@ -56,6 +58,7 @@ def test_a_key_is_found_by_its_secret_as_it_was_made(engine: sa.Engine) -> None:
     assert (key.requests_a_minute, key.most_queued, key.most_held) == (60, 1_000, 10)
     assert key.budget == Budget(day=Decimal("1E-12"), month=Decimal(100), over=Over.WAIT)
     assert (key.lowest_priority, key.highest_priority, key.workspaces) == (-5, 5, True)
+    assert (key.deadline, key.deadline_policy) == (7_200, "batch")
     assert found(engine, "cr_" + "0" * 43) is None
 
 

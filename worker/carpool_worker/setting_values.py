@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 from pydantic_settings import NoDecode
 
+from carpool.contract import CLIENT_NAME, MAX_WAIT
 from carpool.redis_url import SCHEMES, check_url
 from carpool_worker.policies.quotas import Quota, check_names
 from carpool_worker.policies.windows import parse
@@ -138,6 +139,13 @@ def check_requests_retention(days: float, info: ValidationInfo) -> float:
     return days
 
 
+def check_clients(by_client: dict[str, float]) -> dict[str, float]:
+    """Accept what is given by the names of clients, or "default"; raises ValueError."""
+    if bad := [name for name in by_client if not CLIENT_NAME.fullmatch(name)]:
+        raise ValueError(f"{bad[0]!r}: must be the name of a client, or default for all without their own")
+    return by_client
+
+
 def check_window(text: str) -> str:
     """Accept a window as policies/windows.py reads it; raises ValueError."""
     parse(text)
@@ -153,6 +161,12 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Days = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Schedule = Annotated[list[Seconds], NoDecode, BeforeValidator(split_commas)]
+Deadlines = Annotated[
+    dict[str, Annotated[float, Field(gt=0, le=MAX_WAIT)]],
+    NoDecode,
+    BeforeValidator(read_json),
+    AfterValidator(check_clients),
+]
 WindowTexts = Annotated[
     list[Annotated[str, AfterValidator(check_window)]], NoDecode, BeforeValidator(split_commas)
 ]

@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import redis
@@ -34,6 +32,7 @@ from carpool_worker.policies.in_doubt import FRESH_INTERVAL, SETTLE_INTERVAL, Do
 from carpool_worker.policies.limits import SHORTEST_FLUSH, Limits
 from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.policies.windows import parse_all
+from carpool_worker.setting_files import config_path
 from carpool_worker.setting_values import (
     API_MAX_BYTES,
     API_MAX_REQUESTS,
@@ -41,6 +40,7 @@ from carpool_worker.setting_values import (
     WEBHOOK_SCHEDULE,
     ClientQuotas,
     Days,
+    Deadlines,
     Names,
     Networks,
     NotNegative,
@@ -59,8 +59,6 @@ from carpool_worker.setting_values import (
     check_webhook,
     read_json,
 )
-
-DEFAULT_CONFIG = Path("config/carpool.toml")
 
 
 class Settings(BaseSettings):
@@ -98,6 +96,7 @@ class Settings(BaseSettings):
     retry_interval: Seconds = 60
 
     deadline_share: float = Field(default=SHARE, ge=0.5, le=0.999)
+    deadlines: Deadlines = Field(default_factory=dict)
 
     budgets: Annotated[dict[str, Budget], NoDecode, BeforeValidator(read_json)] = Field(default_factory=dict)
     budget_webhook: Annotated[str, AfterValidator(check_webhook)] = ""  # "": none
@@ -156,13 +155,13 @@ class Settings(BaseSettings):
             max(self.flush_interval, SHORTEST_FLUSH),
         )
         may_overlap = not self.cache_shared_prompts  # each batch writes them to the cache anew
-        windows, rule = parse_all(self.submit_windows), self.deadline_rule
-        return Limits(count, self.flush_bytes, seconds, windows, may_overlap, deadlines=rule)
+        options = parse_all(self.submit_windows), may_overlap
+        return Limits(count, self.flush_bytes, seconds, *options, deadlines=self.deadline_rule)
 
     @property
     def deadline_rule(self) -> DeadlineRule:
         """How surely deadlines are kept; a batch that has ended is noticed within a `poll_interval`."""
-        return DeadlineRule(self.deadline_share, POSTING_SECONDS + self.poll_interval)
+        return DeadlineRule(self.deadline_share, POSTING_SECONDS + self.poll_interval, self.deadlines)
 
     @property
     def account_limits(self) -> dict[str | None, int]:
@@ -206,19 +205,6 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment override the file, and the file the defaults."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_path())
-
-
-def config_path() -> Path | None:
-    """Return the TOML file to read: CARPOOL_CONFIG, else config/carpool.toml in the working directory, else None.
-
-    Raises:
-        SettingsInvalid: CARPOOL_CONFIG names something that is not a file.
-    """
-    if named := os.environ.get("CARPOOL_CONFIG"):
-        if not Path(named).is_file():
-            raise SettingsInvalid(f"CARPOOL_CONFIG names {named}, which is not a file")
-        return Path(named)
-    return DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None
 
 
 def read_settings(**overrides: Any) -> Settings:

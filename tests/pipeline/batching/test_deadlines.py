@@ -15,10 +15,12 @@ from tests.fixtures.queries import load_batch
 
 from carpool import InvalidRequest, Producer, Request
 from carpool_worker.database import now, read, write
+from carpool_worker.exceptions import SettingsInvalid
 from carpool_worker.pipeline.batching import aggregator, deadlines
 from carpool_worker.pipeline.submission import admission
 from carpool_worker.policies.deadlines import DeadlineRule
 from carpool_worker.policies.windows import Windows, parse_all
+from carpool_worker.settings import read_settings
 from carpool_worker.store import durations
 from carpool_worker.store.batches import transitions
 from carpool_worker.units import SECOND, Milliseconds, after
@@ -171,3 +173,28 @@ def test_a_deadline_that_can_not_be_is_refused(producer: Producer, deadline: Any
 def test_a_policy_that_there_is_not_is_refused(producer: Producer) -> None:
     with pytest.raises(InvalidRequest, match="one of call, batch, pay_again"):
         producer.enqueue(request(), deadline=60, deadline_policy="never")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_requests_that_name_none_have_that_of_their_client(carpool: Carpool, redis_url: str) -> None:
+    # Given a client with a deadline of its own, and one for all others
+    rule = read_settings(deadlines={"billing": 600, "default": 7_200}).deadline_rule
+    carpool.limits = replace(IN_AN_HOUR, deadlines=rule)
+    for client in ("billing", "search"):
+        with Producer(redis_url, client=client) as own:
+            own.enqueue(request())
+            own.enqueue(request(), deadline=3_600)
+
+    # When
+    carpool.aggregate()
+
+    # Then
+    waits = "SELECT client, (deadline - enqueued_at) / 1000 AS wait FROM requests ORDER BY client, wait"
+    given = [("billing", 600), ("billing", 3_600), ("search", 3_600), ("search", 7_200)]
+    assert [tuple(row) for row in carpool.rows(waits)] == given
+
+
+def test_a_default_for_what_is_no_client_is_refused() -> None:
+    for wrong in ({"no client": 60}, {"billing": 0}, {"billing": 31 * 86_400}):
+        with pytest.raises(SettingsInvalid, match="deadlines"):
+            read_settings(deadlines=wrong)

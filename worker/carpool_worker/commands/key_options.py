@@ -98,6 +98,19 @@ CallbackHosts = Annotated[
 Workspaces = Annotated[
     bool, typer.Option("--workspaces", help="Let it choose the workspace at Anthropic by its header.")
 ]
+Deadline = Annotated[
+    str | None,
+    typer.Option("--deadline", metavar="TIME", help="When answers are due, unless a request says so: 2h."),
+]
+DeadlinePolicy = Annotated[
+    str | None,
+    typer.Option(
+        "--deadline-policy",
+        metavar="call|batch|pay_again",
+        help="What that may cost, unless a request says so.",
+        show_default="call",
+    ),
+]
 Expires = Annotated[
     datetime | None,
     typer.Option(

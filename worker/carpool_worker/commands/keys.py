@@ -9,6 +9,8 @@ import typer
 from carpool_worker.commands.key_options import (
     CallbackHosts,
     Day,
+    Deadline,
+    DeadlinePolicy,
     Expires,
     ExpiresAfter,
     Grace,
@@ -65,6 +67,8 @@ def create(
     highest_priority: HighestPriority = 100,
     callback_hosts: CallbackHosts = None,
     workspaces: Workspaces = False,
+    deadline: Deadline = None,
+    deadline_policy: DeadlinePolicy = None,
     expires: Expires = None,
     expires_after: ExpiresAfter = None,
     if_absent: IfAbsent = False,
@@ -99,6 +103,8 @@ def create(
         "highest_priority": highest_priority,
         "callback_hosts": callback_hosts,
         "workspaces": workspaces,
+        "deadline": None if deadline is None else round(seconds_of("--deadline", deadline) or 0),
+        "deadline_policy": deadline_policy,
         "expires_at": expires,
         "expires_after": seconds_of("--expires-after", expires_after),
     }

@@ -12,7 +12,8 @@ from pathlib import Path
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
 from carpool_worker.exceptions import SettingsInvalid
 from carpool_worker.formatting import counted
-from carpool_worker.settings import Settings, config_path, read_settings
+from carpool_worker.setting_files import config_path
+from carpool_worker.settings import Settings, read_settings
 
 CHECK = "settings"
 PREFIX = "CARPOOL_"

@@ -141,6 +141,10 @@ def read_options(call: Call) -> EnqueueOptions:
         options["deadline_policy"] = cast(
             Any, headers["X-Carpool-Deadline-Policy"]
         )  # checked with the others
+    if key.deadline is not None:
+        options.setdefault("deadline", key.deadline)
+    if key.deadline_policy is not None:
+        options.setdefault("deadline_policy", key.deadline_policy)
     trace = headers.get("traceparent", "")
     if TRACEPARENT.fullmatch(trace):  # W3C Trace Context, section 2.2.2: any other is ignored
         options["trace"] = trace

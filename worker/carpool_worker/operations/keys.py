@@ -156,7 +156,14 @@ def terms_of(key: GatewayKey) -> dict[str, Any]:
     """Return what was decided about a key, as the fields of KeyTerms."""
     same = (
         *("client", "name", "scopes", "models", "requests_a_minute", "most_queued", "most_held"),
-        *("lowest_priority", "highest_priority", "callback_hosts", "workspaces"),
+        *(
+            "lowest_priority",
+            "highest_priority",
+            "callback_hosts",
+            "workspaces",
+            "deadline",
+            "deadline_policy",
+        ),
     )
     terms = {name: getattr(key, name) for name in same}
     if key.budget:

@@ -7,10 +7,13 @@ The less time is left and the longer batches take, the further along it is on th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from carpool_worker.policies.budgets import DEFAULT
 from carpool_worker.policies.durations import Histogram, quantile
+from carpool_worker.units import Milliseconds, after
 
 SHARE = 0.95
 """The share of batches that have to be expected to end in time, where nobody says otherwise."""
@@ -56,6 +59,14 @@ class DeadlineRule:
 
     share: float = SHARE
     overhead: float = POSTING_SECONDS  # seconds that a request takes besides its batch at Anthropic
+    by_client: Mapping[str, float] = field(
+        default_factory=dict
+    )  # seconds, of requests that name no deadline; DEFAULT: of clients without their own
+
+    def due_at(self, client: str, enqueued_at: int) -> int | None:
+        """Return when a client's request is due that names no deadline (milliseconds since the epoch)."""
+        seconds = self.by_client.get(client) or self.by_client.get(DEFAULT)
+        return None if seconds is None else after(Milliseconds(enqueued_at), seconds)
 
     def sends_within(self, learned: Histogram) -> float:
         """Return with how many seconds left a batch is sent."""

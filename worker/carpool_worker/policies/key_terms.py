@@ -20,7 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from carpool.contract import CLIENT_NAME, MAX_PRIORITY, REQUEST_ID
+from carpool.contract import CLIENT_NAME, MAX_PRIORITY, MAX_WAIT, REQUEST_ID
+from carpool.enqueue_options import DeadlinePolicy
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.policies.budgets import Budget, Over
 from carpool_worker.policies.keys import Scope
@@ -77,6 +78,7 @@ def _time(value: object) -> object:
 
 
 Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
+Wait = Annotated[int, Field(strict=True, ge=1, le=MAX_WAIT)]
 Dollars = Annotated[
     Decimal,
     BeforeValidator(_number),
@@ -108,6 +110,8 @@ class KeyTerms(BaseModel):
     highest_priority: Priority = MAX_PRIORITY
     callback_hosts: Hosts = ()
     workspaces: StrictBool = False
+    deadline: Wait | None = None  # seconds
+    deadline_policy: DeadlinePolicy | None = None
     expires_at: Moment | None = None
     expires_after: Lifetime | None = None
 

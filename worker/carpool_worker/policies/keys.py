@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
+from carpool.enqueue_options import DeadlinePolicy
 from carpool_worker.policies.budgets import Budget
 from carpool_worker.units import Milliseconds
 
@@ -74,6 +75,8 @@ class GatewayKey:
     highest_priority: int
     callback_hosts: tuple[str, ...]  # patterns; (): every public host
     workspaces: bool  # may choose Anthropic's workspace
+    deadline: int | None  # seconds, of requests that name none
+    deadline_policy: DeadlinePolicy | None  # what that may cost, where they don't say
     created_at: Milliseconds
     expires_at: Milliseconds | None  # as given, or by its first use
     expires_after: Milliseconds | None  # from its first use

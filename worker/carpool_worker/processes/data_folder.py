@@ -13,7 +13,7 @@ from typing import IO
 from carpool.contract import to_json
 from carpool.running_up import RECORD, RunningUp
 from carpool_worker.exceptions import WorkerError
-from carpool_worker.settings import config_path
+from carpool_worker.setting_files import config_path
 
 EMBEDDED = "# embedded here"
 """The comment in the `env` file after each value that `carpool up` chose itself."""

@@ -65,7 +65,8 @@ def check_redis(starts_within: float = REDIS_STARTS_WITHIN) -> None:
 def redis_and_mend(error: Exception) -> tuple[str, str]:
     """Return the URL of Redis without its password and who named it, and what to do where it can't be used."""
     from carpool.redis_url import NOT_TRUSTED, TRUST_IT, without_secrets
-    from carpool_worker.settings import config_path, settings
+    from carpool_worker.setting_files import config_path
+    from carpool_worker.settings import settings
 
     one = settings()
     shown = without_secrets(one.redis_url)

@@ -152,6 +152,8 @@ def _stored(terms: KeyTerms) -> dict[str, Any]:
         "lowest_priority",
         "highest_priority",
         "workspaces",
+        "deadline",
+        "deadline_policy",
     )
     return {name: getattr(terms, name) for name in same} | {
         "scopes": json.dumps(sorted(terms.scopes)),
@@ -183,6 +185,8 @@ def _key(row: sa.Row[Any]) -> GatewayKey:
         highest_priority=row.highest_priority,
         callback_hosts=tuple(json.loads(row.callback_hosts)),
         workspaces=row.workspaces,
+        deadline=row.deadline,
+        deadline_policy=row.deadline_policy,
         created_at=row.created_at,
         expires_at=expires_at,
         expires_after=row.expires_after,

@@ -37,6 +37,8 @@ class KeyView:
     highest_priority: int
     callback_hosts: Sequence[str]
     workspaces: bool
+    deadline: int | None  # seconds, of requests that name none
+    deadline_policy: str | None  # what that may cost
     created_at: Moment
     expires_at: Moment | None
     expires_after: float | None
@@ -51,7 +53,7 @@ def key_view(key: GatewayKey) -> KeyView:
     same = (
         *("name", "client", "models", "requests_a_minute", "most_queued", "most_held", "lowest_priority"),
         *("highest_priority", "callback_hosts", "workspaces", "created_at", "expires_at", "first_used_at"),
-        *("last_used_at", "revoked_at", "id"),
+        *("last_used_at", "revoked_at", "id", "deadline", "deadline_policy"),
     )
     budget = key.budget
     return KeyView(

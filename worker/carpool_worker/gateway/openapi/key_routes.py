@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from carpool.contract import CLIENT_NAME
+from carpool.contract import CLIENT_NAME, MAX_WAIT
+from carpool.keywords import DEADLINE_POLICIES
 from carpool_worker.gateway.openapi.described import BODY_ERRORS, Documented, as_json, path_id, query
 from carpool_worker.gateway.openapi.types import (
     DOLLARS,
@@ -38,6 +39,8 @@ DECIDED: dict[str, Schema] = {
     "highest_priority": PRIORITY,
     "callback_hosts": list_of(TEXT),
     "workspaces": {"type": "boolean"},
+    "deadline": nullable({"type": "integer", "minimum": 1, "maximum": MAX_WAIT}),
+    "deadline_policy": nullable(one_of(*DEADLINE_POLICIES)),
     "expires_at": nullable(TEXT),
     "expires_after": nullable({"type": "number", "exclusiveMinimum": 0}),
 }

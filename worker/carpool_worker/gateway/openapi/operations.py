@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from carpool.keywords import DEADLINE_POLICIES
 from carpool_worker.gateway.openapi.described import (
     BODY_ERRORS,
     EVENTS,
@@ -42,6 +43,8 @@ MESSAGE_HEADERS = (
         "Seconds until the request is sent to the API at the latest.",
         {"type": "number"},
     ),
+    header("X-Carpool-Deadline", "When the answer is due: seconds from now, or a time as RFC 3339 has it."),
+    header("X-Carpool-Deadline-Policy", "What that may cost.", one_of(*DEADLINE_POLICIES)),
     header("X-Carpool-Priority", "-100 to 100, within the range of the key.", WHOLE),
     header("traceparent", "A W3C trace context, which the callback receives."),
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import msgspec
 import sqlalchemy as sa
 
 from carpool.contract import Envelope, lane_of
@@ -12,6 +14,7 @@ from carpool_worker.pipeline.batching import budgeter
 from carpool_worker.pipeline.batching.lanes import Arrived, Filled, Lane, fill
 from carpool_worker.pipeline.inbox.packs import Pack, regrouped
 from carpool_worker.policies.budgets import Budgets
+from carpool_worker.policies.deadlines import DeadlineRule
 from carpool_worker.policies.limits import Limits
 from carpool_worker.prompt_cache.prefixes import prefix_of
 from carpool_worker.store.batches.queue import count_under_way
@@ -36,6 +39,7 @@ def place(
     Raises:
         sqlalchemy.exc.IntegrityError: one of them is stored, or the id of a segment is taken.
     """
+    packs = [_due(pack, limits.deadlines) for pack in packs]
     prefixes = {one.id: prefix_of(one.params) for pack in packs for one in pack.envelopes}
     new = regrouped(packs, prefixes)
     envelopes = [envelope for pack in new for envelope in pack.envelopes]
@@ -64,3 +68,16 @@ def _by_lane(envelopes: Sequence[Envelope]) -> dict[str, list[Envelope]]:
     for envelope in envelopes:
         lanes[lane_of(envelope.model, envelope.headers, envelope.account)].append(envelope)
     return lanes
+
+
+def _due(pack: Pack, rule: DeadlineRule) -> Pack:
+    """Return a pack whose requests have the deadlines that their clients' have by default."""
+    if not rule.by_client:
+        return pack
+    return replace(pack, envelopes=[_due_itself(one, rule) for one in pack.envelopes])
+
+
+def _due_itself(envelope: Envelope, rule: DeadlineRule) -> Envelope:
+    if envelope.deadline is not None or envelope.client_batch is not None:
+        return envelope
+    return msgspec.structs.replace(envelope, deadline=rule.due_at(envelope.client, envelope.enqueued_at))
