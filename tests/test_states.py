@@ -9,12 +9,14 @@ import pytest
 import sqlalchemy as sa
 
 from carpool_worker import states
-from carpool_worker.models.tables import batches, deliveries, requests
+from carpool_worker.models.tables import batches, deliveries, real_time_calls, requests
 from carpool_worker.states import (
     BATCH_TRANSITIONS,
+    CALL_TRANSITIONS,
     DELIVERY_TRANSITIONS,
     REQUEST_TRANSITIONS,
     BatchState,
+    CallState,
     DeliveryState,
     RequestState,
     Transition,
@@ -27,8 +29,14 @@ MACHINES: list[Machine] = [
     (BatchState, BATCH_TRANSITIONS, {"completed", "rejected"}),
     (RequestState, REQUEST_TRANSITIONS, {"completed", "canceled"}),
     (DeliveryState, DELIVERY_TRANSITIONS, {"delivered"}),
+    (CallState, CALL_TRANSITIONS, {"answered", "refused", "lost", "returned", "canceled"}),
 ]
-TABLES = [(batches, BatchState), (requests, RequestState), (deliveries, DeliveryState)]
+TABLES = [
+    (batches, BatchState),
+    (requests, RequestState),
+    (deliveries, DeliveryState),
+    (real_time_calls, CallState),
+]
 
 each_machine = pytest.mark.parametrize(("members", "transitions", "final"), MACHINES)
 

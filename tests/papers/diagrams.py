@@ -5,13 +5,20 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from carpool_worker.states import BATCH_TRANSITIONS, DELIVERY_TRANSITIONS, REQUEST_TRANSITIONS, diagram
+from carpool_worker.states import (
+    BATCH_TRANSITIONS,
+    CALL_TRANSITIONS,
+    DELIVERY_TRANSITIONS,
+    REQUEST_TRANSITIONS,
+    diagram,
+)
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 
 DIAGRAMS = {
     "batches": diagram(BATCH_TRANSITIONS),
     "requests": diagram(REQUEST_TRANSITIONS),
+    "calls": diagram(CALL_TRANSITIONS),
     "deliveries": diagram(DELIVERY_TRANSITIONS),
 }
 

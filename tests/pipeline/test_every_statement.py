@@ -27,13 +27,25 @@ from carpool_worker.models import tables
 from carpool_worker.pipeline import pruner
 from carpool_worker.settings import settings
 from carpool_worker.simulator import RemoteSimulator
-from carpool_worker.tasks import agents, followups
+from carpool_worker.tasks import agents, calls, followups
 from carpool_worker.views import status
 
 HISTORY = 600
 """Requests that have ended. How many they are does not matter: plans are made as if they were too many to read."""
 
-ROUND = ("aggregate", "stage", "poll", "rescue", "deliver", "reply", "prune", "show", "audit", "recount")
+ROUND = (
+    "aggregate",
+    "stage",
+    "call",
+    "poll",
+    "rescue",
+    "deliver",
+    "reply",
+    "prune",
+    "show",
+    "audit",
+    "recount",
+)
 """The tasks that beat sends, or that find their work by themselves; submit and collect come as messages."""
 
 MOMENT = 1e-6
@@ -88,12 +100,13 @@ def worker(
     given = {"CARPOOL_DATABASE_URL": database_url, "CARPOOL_REDIS_URL": redis_url} | ENVIRONMENT
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    caches = (settings, connections.server, connections.queues, connections._claude)
+    caches = (settings, connections.server, connections.queues, connections._claude, connections._messages)
     _forget(*caches)
     worker = Worker()
     with Celery("statements", set_as_current=False) as celery:
         celery.config_from_object(configuration(settings()))
         monkeypatch.setattr(agents, "app", celery)
+        assert calls.call.name == "carpool.call"
         monkeypatch.setattr(followups, "app", celery)
         monkeypatch.setattr(followups, "notify", worker.notify)
         yield worker

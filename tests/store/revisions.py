@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.store.call_rows import REAL_TIME_CALL
 from tests.store.client_batch_rows import CLIENT_BATCH
 from tests.store.gateway_rows import GATEWAY
 
@@ -330,6 +331,9 @@ DEADLINES: Rows = {
 }
 """With the columns of 0013."""
 
+CALLS: Rows = {**DEADLINES, "real_time_calls": [REAL_TIME_CALL]}
+"""With the table of 0014."""
+
 RENAMED: dict[str, dict[str, dict[str, str]]] = {}
 """The columns that a revision renamed, a table each, by the names they had before."""
 
@@ -360,4 +364,5 @@ ROWS: dict[str, Rows] = {
     "0011": KEYS,
     "0012": CLIENT_BATCHES,
     "0013": DEADLINES,
+    "0014": CALLS,
 }

@@ -30,6 +30,9 @@ REPLY_INTERVAL = 60.0
 RETRY_SECONDS = 1.0
 """Until beat sends a task again that found the database or Redis away."""
 
+CALL_INTERVAL = 5.0
+"""Seconds between ticks of the calls in real time, at most: whoever puts one into their queue sends it at once."""
+
 RESCUE_INTERVAL = 10.0
 PRUNE_INTERVAL = 60.0
 """Seconds between ticks of the rescuer, at most, and of the pruner."""
@@ -90,8 +93,12 @@ def _worker(settings: Settings) -> dict[str, Any]:
         "worker_max_memory_per_child": MOST_MEMORY,
         "worker_redirect_stdouts": False,
         "worker_send_task_events": False,
-        "slots": 1,  # our own; set by the worker, which knows how many processes it has
-        "task_time_limit": max(settings.submit_timeout * 2, settings.webhook_timeout) + 60,
+        "slots": 1,  # our own, as the next; set by the worker, which knows how many processes it has
+        "is_ending": None,
+        "task_time_limit": max(
+            settings.submit_timeout * 2, settings.webhook_timeout, settings.real_time_timeout * 2
+        )
+        + 60,
     }
 
 
@@ -105,6 +112,7 @@ def schedule(settings: Settings) -> dict[str, Any]:
         "aggregate": ("aggregate", TICK),
         "reply": ("deliver", REPLY_INTERVAL),
         "stage": ("poll", TICK),
+        "call": ("call", CALL_INTERVAL),
         "poll": ("poll", settings.poll_interval),
         "rescue": ("poll", min(RESCUE_INTERVAL, settings.settle_interval)),
         "prune": ("poll", PRUNE_INTERVAL),

@@ -13,7 +13,11 @@ from pydantic_settings import NoDecode
 
 from carpool.contract import CLIENT_NAME, MAX_WAIT
 from carpool.redis_url import SCHEMES, check_url
+from carpool_worker.money.overrides import PriceOverride, check_patterns
+from carpool_worker.policies.accounts import Account, check_accounts
+from carpool_worker.policies.budgets import Budget
 from carpool_worker.policies.quotas import Quota, check_names
+from carpool_worker.policies.real_time import check_owners
 from carpool_worker.policies.windows import parse
 
 API_MAX_REQUESTS = 100_000
@@ -160,6 +164,16 @@ Networks = Annotated[list[IPv4Network | IPv6Network], NoDecode, BeforeValidator(
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Days = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+AccountTable = Annotated[
+    dict[str, Account], NoDecode, BeforeValidator(read_json), AfterValidator(check_accounts)
+]
+BudgetTable = Annotated[dict[str, Budget], NoDecode, BeforeValidator(read_json)]
+PriceTable = Annotated[
+    dict[str, PriceOverride], NoDecode, BeforeValidator(read_json), AfterValidator(check_patterns)
+]
+RealTimeTable = Annotated[
+    dict[str, Budget], NoDecode, BeforeValidator(read_json), AfterValidator(check_owners)
+]
 Schedule = Annotated[list[Seconds], NoDecode, BeforeValidator(split_commas)]
 Deadlines = Annotated[
     dict[str, Annotated[float, Field(gt=0, le=MAX_WAIT)]],
@@ -170,3 +184,6 @@ Deadlines = Annotated[
 WindowTexts = Annotated[
     list[Annotated[str, AfterValidator(check_window)]], NoDecode, BeforeValidator(split_commas)
 ]
+SubmitTimeout = Annotated[float, AfterValidator(check_submit_timeout), Field(gt=0)]
+KeysRetention = Annotated[NotNegative, AfterValidator(check_keys_retention)]
+RequestsRetention = Annotated[NotNegative, AfterValidator(check_requests_retention)]

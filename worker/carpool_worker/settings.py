@@ -10,10 +10,9 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 import redis
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -23,13 +22,13 @@ from carpool.key_prefix import check_key_prefix
 from carpool.redis_url import check_url, connect
 from carpool.shards import MAX_SHARDS
 from carpool_worker.exceptions import SettingsInvalid
-from carpool_worker.money.overrides import PriceOverride, check_patterns, put_in_force
-from carpool_worker.policies.accounts import DEFAULT, Account, check_accounts
+from carpool_worker.money.overrides import put_in_force
+from carpool_worker.policies.accounts import DEFAULT
 from carpool_worker.policies.admission import SubmitPolicy
-from carpool_worker.policies.budgets import Budget
 from carpool_worker.policies.deadlines import POSTING_SECONDS, SHARE, DeadlineRule
 from carpool_worker.policies.in_doubt import FRESH_INTERVAL, SETTLE_INTERVAL, DoubtPolicy
 from carpool_worker.policies.limits import SHORTEST_FLUSH, Limits
+from carpool_worker.policies.real_time import RealTimePolicy
 from carpool_worker.policies.retries import CollectPolicy
 from carpool_worker.policies.windows import parse_all
 from carpool_worker.setting_files import config_path
@@ -38,26 +37,29 @@ from carpool_worker.setting_values import (
     API_MAX_REQUESTS,
     START_QUEUE_LIMIT,
     WEBHOOK_SCHEDULE,
+    AccountTable,
+    BudgetTable,
     ClientQuotas,
     Days,
     Deadlines,
+    KeysRetention,
     Names,
     Networks,
     NotNegative,
     Pooler,
+    PriceTable,
+    RealTimeTable,
+    RequestsRetention,
     Schedule,
     Seconds,
     Secrets,
+    SubmitTimeout,
     WindowTexts,
     check_broker_url,
-    check_keys_retention,
     check_prefixes,
     check_proxy,
     check_public_url,
-    check_requests_retention,
-    check_submit_timeout,
     check_webhook,
-    read_json,
 )
 
 
@@ -83,27 +85,25 @@ class Settings(BaseSettings):
     settle_interval: Seconds = SETTLE_INTERVAL
     fresh_settle_interval: Seconds = FRESH_INTERVAL
     audit_days: Days = 3
-    submit_timeout: Annotated[float, AfterValidator(check_submit_timeout), Field(gt=0)] = 600
+    submit_timeout: SubmitTimeout = 600
     claim_interval: Seconds = 30
     queue_limit: int = Field(default=START_QUEUE_LIMIT, ge=1)
     submit_windows: WindowTexts = Field(default_factory=list)
     cache_shared_prompts: bool = False
-    accounts: Annotated[
-        dict[str, Account], NoDecode, BeforeValidator(read_json), AfterValidator(check_accounts)
-    ] = Field(default_factory=dict)
-
+    accounts: AccountTable = Field(default_factory=dict)
     max_attempts: int = Field(default=3, ge=1, le=100)
     retry_interval: Seconds = 60
-
     deadline_share: float = Field(default=SHARE, ge=0.5, le=0.999)
     deadlines: Deadlines = Field(default_factory=dict)
 
-    budgets: Annotated[dict[str, Budget], NoDecode, BeforeValidator(read_json)] = Field(default_factory=dict)
+    budgets: BudgetTable = Field(default_factory=dict)
     budget_webhook: Annotated[str, AfterValidator(check_webhook)] = ""  # "": none
     quotas: ClientQuotas = Field(default_factory=dict)
-    prices: Annotated[
-        dict[str, PriceOverride], NoDecode, BeforeValidator(read_json), AfterValidator(check_patterns)
-    ] = Field(default_factory=dict)
+    real_time_budgets: RealTimeTable = Field(default_factory=dict)
+    real_time_concurrency: int = Field(default=20, ge=1, le=200)
+    real_time_requests_a_minute: int = Field(default=50, ge=1)
+    real_time_timeout: SubmitTimeout = 600
+    prices: PriceTable = Field(default_factory=dict)
 
     webhook_secret: Secrets = Field(default_factory=list)
     webhook_allowed_networks: Networks = Field(default_factory=list)
@@ -130,13 +130,10 @@ class Settings(BaseSettings):
     gateway_drain: NotNegative = 60
 
     log_format: Literal["auto", "json", "text"] = "auto"
-
     params_retention_days: Days = 7
     answers_retention_days: Days = 29
-    keys_retention_days: Annotated[NotNegative, AfterValidator(check_keys_retention)] = (
-        0  # 0: forever, as the next
-    )
-    requests_retention_days: Annotated[NotNegative, AfterValidator(check_requests_retention)] = 0
+    keys_retention_days: KeysRetention = 0  # 0: forever, as the next
+    requests_retention_days: RequestsRetention = 0
 
     @property
     def broker(self) -> str:
@@ -150,10 +147,8 @@ class Settings(BaseSettings):
     @property
     def limits(self) -> Limits:
         """When a batch is full or due; none exceeds the default account's queue limit: it would never be admitted."""
-        count, seconds = (
-            min(self.flush_count, self.account_limits[None]),
-            max(self.flush_interval, SHORTEST_FLUSH),
-        )
+        count = min(self.flush_count, self.account_limits[None])
+        seconds = max(self.flush_interval, SHORTEST_FLUSH)
         may_overlap = not self.cache_shared_prompts  # each batch writes them to the cache anew
         options = parse_all(self.submit_windows), may_overlap
         return Limits(count, self.flush_bytes, seconds, *options, deadlines=self.deadline_rule)
@@ -187,6 +182,12 @@ class Settings(BaseSettings):
     def collect_policy(self) -> CollectPolicy:
         """How often a request is attempted, how long it waits in between, and when a missing result is believed."""
         return CollectPolicy(self.max_attempts, self.retry_interval, self.settle_interval)
+
+    @property
+    def real_time_policy(self) -> RealTimePolicy:
+        """Who may pay for calls in real time, and how they are made."""
+        at_once, a_minute = self.real_time_concurrency, self.real_time_requests_a_minute
+        return RealTimePolicy(self.real_time_budgets, at_once, a_minute, self.real_time_timeout, self.budgets)
 
     @property
     def doubt_policy(self) -> DoubtPolicy:

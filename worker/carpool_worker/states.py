@@ -1,4 +1,4 @@
-"""The three state machines. Their guarded UPDATEs, CHECK constraints and diagrams come from here."""
+"""The four state machines. Their guarded UPDATEs, CHECK constraints and diagrams come from here."""
 
 from __future__ import annotations
 
@@ -69,6 +69,28 @@ class DeliveryState(StrEnum):
     """It was tried too often, or the receiver no longer wants it. It stays here unless an operator replays it."""
 
 
+class CallState(StrEnum):
+    """Where a call of the Messages API stands, in real time; its request is `batched` until it ends."""
+
+    AVAILABLE = "available"
+    """It is due. A caller claims it when its account's rate limit and concurrency have room. If its deadline passes
+    before, or its money is withdrawn, its request goes back into the pool; if that is canceled, so is this."""
+    CALLING = "calling"
+    """The intent to call is committed. The caller moves it on when the API answers; if the caller is gone, or the
+    answer is lost, it is `lost`: it is never made again."""
+    ANSWERED = "answered"
+    """Final. The API answered with a message, which is billed."""
+    REFUSED = "refused"
+    """Final. The API refused the request for good, at no cost."""
+    LOST = "lost"
+    """Final. Nobody knows whether it was answered, and no list at Anthropic would tell. Its request ends with an error
+    that says so, unless it is in a batch as well. An operator may retry the request, which may be a second bill."""
+    RETURNED = "returned"
+    """Final. It was not made: its request went back into the pool, or has stayed in its batch."""
+    CANCELED = "canceled"
+    """Final. It was not made: its request had ended, or was canceled."""
+
+
 State = TypeVar("State", bound=StrEnum)
 
 
@@ -85,7 +107,7 @@ class Transition(Generic[State]):
     target: State
 
 
-_B, _R, _D = BatchState, RequestState, DeliveryState
+_B, _R, _D, _C = BatchState, RequestState, DeliveryState, CallState
 
 SEAL = Transition("seal", (_B.OPEN,), _B.SEALED)
 SUBMIT = Transition("submit", (_B.SEALED,), _B.SUBMITTING)
@@ -116,6 +138,14 @@ MAKE_AVAILABLE = Transition("stage", (_D.RETRYABLE,), _D.AVAILABLE)
 RESCUE = Transition("rescue", (_D.DELIVERING,), _D.AVAILABLE)
 REPLAY = Transition("replay", (_D.DISCARDED,), _D.AVAILABLE)
 
+CALL = Transition("call", (_C.AVAILABLE,), _C.CALLING)
+ANSWER = Transition("answer", (_C.CALLING,), _C.ANSWERED)
+REFUSE_CALL = Transition("refuse", (_C.CALLING,), _C.REFUSED)
+CALL_AGAIN = Transition("postpone", (_C.CALLING,), _C.AVAILABLE)
+LOSE = Transition("lose", (_C.CALLING,), _C.LOST)
+RETURN = Transition("return", (_C.AVAILABLE, _C.CALLING), _C.RETURNED)
+CANCEL_CALL = Transition("cancel", (_C.AVAILABLE,), _C.CANCELED)
+
 BATCH_TRANSITIONS = (
     SEAL,
     SUBMIT,
@@ -140,12 +170,14 @@ DELIVERY_TRANSITIONS = (
     RESCUE,
     REPLAY,
 )
+CALL_TRANSITIONS = (CALL, ANSWER, REFUSE_CALL, CALL_AGAIN, LOSE, RETURN, CANCEL_CALL)
 
 FIRST_STATES: Mapping[type[StrEnum], tuple[StrEnum, ...]] = {_R: (_R.BATCHED, _R.RETRYABLE)}
 """The states that new rows may have, where that is not only the first one."""
 
 FINAL_REQUEST_STATES = (_R.COMPLETED, _R.DISCARDED, _R.CANCELED)
 FINAL_DELIVERY_STATES = (_D.DELIVERED, _D.DISCARDED)
+FINAL_CALL_STATES = (_C.ANSWERED, _C.REFUSED, _C.LOST, _C.RETURNED, _C.CANCELED)
 FINISHED_BATCH_STATES = (_B.COMPLETED, _B.REJECTED)
 OUT_BATCH_STATES = (_B.IN_PROGRESS, _B.CANCELING)
 QUEUED_BATCH_STATES = (_B.SUBMITTING, *OUT_BATCH_STATES)

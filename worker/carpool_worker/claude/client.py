@@ -1,4 +1,4 @@
-"""The Message Batches API, as Carpool uses it. The only module that calls the SDK.
+"""The Message Batches API, as Carpool uses it. This module and messages.py alone call the SDK.
 
 If an answer is lost, the SDK by default posts a create up to three times, without an idempotency key: three bills. So
 its retries are off; the caller decides, from the ClaudeError, what may be sent again.
@@ -7,7 +7,7 @@ its retries are off; the caller decides, from the ClaudeError, what may be sent 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import IO, Any, NamedTuple, cast
 from urllib.parse import quote
@@ -67,17 +67,8 @@ class Claude:
         self.refused = False
         self.organization: str | None = None
         self.workspace: str | None = None
-        workspace = {WORKSPACE_HEADER: credentials.workspace} if credentials.workspace else {}
-        address = credentials.base_url or os.environ.get(ADDRESS) or ANTHROPIC
         self._unusable = credentials.unusable or unsendable(credentials)
-        self._client = anthropic.Anthropic(
-            api_key=credentials.api_key,
-            base_url=_base_url(address, credentials),
-            default_headers=workspace,
-            max_retries=0,
-            timeout=_timeout(in_doubt.READ_TIMEOUT),
-            http_client=open_http(address, hooks(self._learn)),
-        )
+        self._client = open_sdk(credentials, self._learn, _timeout(in_doubt.READ_TIMEOUT))
 
     def secret(self, headers: Mapping[str, str]) -> bytes:
         """Return what identifies whoever calls with these headers: the address, the key, and the workspace it selects.
@@ -217,6 +208,21 @@ class Claude:
         self.workspace = response.headers.get(WORKSPACE_HEADER) or self.workspace
         if self._rate_limit:
             self._rate_limit.learn(response.status_code, response.headers)
+
+
+def open_sdk(
+    credentials: Credentials, learn: Callable[[httpx2.Response], None], timeout: httpx2.Timeout
+) -> anthropic.Anthropic:
+    """Return the SDK's client for a key; it repeats nothing by itself, and `learn` gets each answer."""
+    address = credentials.base_url or os.environ.get(ADDRESS) or ANTHROPIC
+    return anthropic.Anthropic(
+        api_key=credentials.api_key,
+        base_url=_base_url(address, credentials),
+        default_headers={WORKSPACE_HEADER: credentials.workspace} if credentials.workspace else {},
+        max_retries=0,
+        timeout=timeout,
+        http_client=open_http(address, hooks(learn)),
+    )
 
 
 def _base_url(address: str, credentials: Credentials) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -58,6 +58,13 @@ class _Answered(msgspec.Struct, frozen=True, gc=False):
     message: dict[str, msgspec.Raw]
 
 
+class _DirectMessage(msgspec.Struct, frozen=True, gc=False):
+    """What an answer of the Messages API must have, to be one."""
+
+    type: Literal["message"]
+    id: str = ""
+
+
 class ResultLine(msgspec.Struct, frozen=True, gc=False):
     """One line of the results; `result` is kept as it came."""
 
@@ -68,6 +75,7 @@ class ResultLine(msgspec.Struct, frozen=True, gc=False):
 decode_line = msgspec.json.Decoder(ResultLine).decode
 decode_result = msgspec.json.Decoder(ParsedResult).decode
 decode_kind = msgspec.json.Decoder(ResultKind).decode
+_decode_message = msgspec.json.Decoder(_DirectMessage).decode
 _decode_answered = msgspec.json.Decoder(_Answered).decode
 
 
@@ -147,6 +155,18 @@ def read_chunk(lines: Sequence[bytes]) -> ReadChunk:
     for custom_id in others.keys() & succeeded.keys():
         del others[custom_id]
     return ReadChunk(succeeded, others, len(lines) - blank, broken, strange)
+
+
+def read_message_result(message: bytes) -> tuple[ReadResult, str]:
+    """Read an answer of the Messages API; return it as the result that it would be in a batch, and its id.
+
+    Raises:
+        ValueError: it is no whole message.
+    """
+    known = _decode_message(message)
+    if not message.isascii():
+        message.decode()
+    return _understood(known.id, b'{"type":"succeeded","message":' + message.strip() + b"}"), known.id
 
 
 def _read_plain(line: bytes) -> tuple[str, ReadResult] | None:

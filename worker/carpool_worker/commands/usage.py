@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from carpool_worker.views.usage import UsageView
 
 By = Annotated[
-    str, typer.Option("--by", help="What to sum by: some of client, key, model and day, with commas.")
+    str,
+    typer.Option("--by", help="What to sum by: some of client, key, model, processing and day, with commas."),
 ]
 SinceDay = Annotated[
     str,
@@ -62,6 +63,7 @@ def usage(
         carpool usage --since 30d
         carpool usage --by day --client billing
         carpool usage --by key,model --since 30d
+        carpool usage --by processing            # in batches, and in real time at the full price
         carpool usage --by client,model,day --since 2026-11-01 --until 2026-11-30 --csv > november.csv
         carpool usage --json | jq 'map(.saved) | add'
     """

@@ -31,6 +31,13 @@ HEARTBEAT = "carpool:heartbeat"
 RATE_LIMITED = "carpool:rate-limited"
 """Set, until it expires, while the API's rate limit allows no calls to the default account; others append a name."""
 
+CALLS_LIMITED = "carpool:calls-limited"
+"""Set, until it expires, while the API's rate limits allow the default account no calls of the Messages API; others
+append a name, here and to the next."""
+
+CALLS_DUE = "carpool:calls-due"
+"""When the next call of the Messages API would be due if all came evenly, in milliseconds since the epoch."""
+
 FLOWER_REFRESH = "carpool:flower-refresh"
 """Set when a Flower subscribes and needs the batches' rows; deleted when a worker begins to send them."""
 
@@ -66,7 +73,7 @@ UNACKED, UNACKED_INDEX, UNACKED_MUTEX = (f"carpool:unacked{part}" for part in ("
 EXCHANGE = "carpool"
 """What Celery's exchanges for remote control and events are named after, so that other apps hear nothing of ours."""
 
-AGENTS = ("aggregate", "submit", "poll", "collect", "deliver", "enqueue")
+AGENTS = ("aggregate", "submit", "call", "poll", "collect", "deliver", "enqueue")
 """The agents with a queue of their own, so that each scales by itself."""
 
 

@@ -26,8 +26,8 @@ STATUSES = {
 UPSTREAM_KEY = "authentication_error"
 """The operator's key is refused: the caller's own is right, so it is no 401."""
 
-OVER_BUDGET = "budget_exceeded"
-"""Carpool's own: the budget of the key, or of its client, had no room when the request was pooled."""
+OVER_BUDGET = ("budget_exceeded", "real_time_budget_exceeded")
+"""Carpool's own: a budget of the key, or of its client, had no room, and is not waited for."""
 
 EXPIRED, CANCELED = "expired", "canceled"
 
@@ -68,7 +68,7 @@ def _status(outcome: str, kind: str) -> tuple[int, str | None]:
         return 409, None
     if kind == UPSTREAM_KEY:
         return 502, "api_error"
-    if kind == OVER_BUDGET:
+    if kind in OVER_BUDGET:
         return 402, "billing_error"
     status = STATUSES.get(kind)
     return (500, "api_error") if status is None else (status, kind)

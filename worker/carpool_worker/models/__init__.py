@@ -7,6 +7,7 @@ thousands of rows are inserted together with their batch, and checking each woul
 
 from carpool_worker.models import indexes  # noqa: F401 - adds the indexes to the metadata
 from carpool_worker.models.batches import Batch, LanePause, Refusal
+from carpool_worker.models.calls import RealTimeCall
 from carpool_worker.models.claude_keys import ClaudeKey
 from carpool_worker.models.client_batches import ClientBatch
 from carpool_worker.models.deliveries import DeliveryAttempt, DeliveryRow, Endpoint, ParkedReceiver
@@ -38,6 +39,7 @@ __all__ = [
     "Params",
     "ParkedReceiver",
     "PrunerPosition",
+    "RealTimeCall",
     "Refusal",
     "Request",
     "SchemaSupport",

@@ -10,11 +10,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from carpool_worker.models.tables import batches, client_batches, deliveries, requests, segments, unowned
-from carpool_worker.states import BatchState, DeliveryState
+from carpool_worker.models.tables import (
+    batches,
+    client_batches,
+    deliveries,
+    real_time_calls,
+    requests,
+    segments,
+    unowned,
+)
+from carpool_worker.states import BatchState, CallState, DeliveryState
 
 
-def _literals(*states: BatchState | DeliveryState) -> list[sa.ColumnElement[Any]]:
+def _literals(*states: BatchState | CallState | DeliveryState) -> list[sa.ColumnElement[Any]]:
     # With parameters, a prepared statement cannot use the index.
     return [sa.literal_column(f"'{state.value}'") for state in states]
 
@@ -95,6 +103,12 @@ UNENDED = client_batches.c.ended_at.is_(None)
 UNARCHIVED = client_batches.c.archived_at.is_(None)
 """Clients' batches whose results are kept, or not there yet."""
 
+UNFINISHED_CALLS = real_time_calls.c.finished_at.is_(None)
+"""Calls that are due or under way."""
+
+LOST_CALLS = real_time_calls.c.state == _literals(CallState.LOST)[0]
+"""Calls that may have been made and billed."""
+
 WITH_KEY = client_batches.c.idempotency_key.is_not(None)
 """Clients' batches that came with an idempotency key."""
 
@@ -128,6 +142,13 @@ _partial("ix_unowned_batches_orphans", ORPHANED, unowned.c.found_at)
 _partial("ix_unowned_batches_strangers", STRANGE, unowned.c.found_at)
 _partial("ix_client_batches_unended", UNENDED, client_batches.c.expires_at)
 _partial("ix_client_batches_unarchived", UNARCHIVED, client_batches.c.created_at)
+_partial(
+    "ix_real_time_calls_unfinished",
+    UNFINISHED_CALLS,
+    real_time_calls.c.account,
+    real_time_calls.c.deadline,
+)
+_partial("ix_real_time_calls_lost", LOST_CALLS, real_time_calls.c.finished_at)
 _partial(
     "uq_client_batches_key", WITH_KEY, client_batches.c.client, client_batches.c.idempotency_key, unique=True
 )

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 
 import carpool_worker.models.batches
+import carpool_worker.models.calls
 import carpool_worker.models.claude_keys
 import carpool_worker.models.client_batches
 import carpool_worker.models.deliveries
@@ -33,6 +34,7 @@ tags: sa.Table = _tables["tags"]
 segments: sa.Table = _tables["segments"]
 params: sa.Table = _tables["params"]
 answers: sa.Table = _tables["answers"]
+real_time_calls: sa.Table = _tables["real_time_calls"]
 cancellations: sa.Table = _tables["cancellations"]
 
 deliveries: sa.Table = _tables["deliveries"]

@@ -49,6 +49,12 @@ def estimate(model: str, params: bytes, day: date) -> Picodollars | None:
     return None if price is None else price.cost
 
 
+def full_estimate(model: str, params: bytes, day: date) -> Picodollars | None:
+    """Return the cost outside a batch, or None if the model has no known price on that day (UTC)."""
+    price = price_of(tokens_of(params), model, day)
+    return None if price is None else price.list_price
+
+
 def tokens_of(params: bytes) -> Tokens:
     """Return about how many tokens the params, a JSON object, take, and how many they allow for the answer."""
     read = _read(params)

@@ -43,6 +43,16 @@ class Price(NamedTuple):
     cost: Picodollars
     list_price: Picodollars
 
+    @property
+    def in_full(self) -> Price:
+        """The price of the same answer, made outside a batch."""
+        return Price(self.list_price, self.list_price)
+
+    @property
+    def without_use(self) -> Price:
+        """The price of the same answer to a request that has one already: nobody would have paid for it otherwise."""
+        return Price(self.cost, Picodollars(0))
+
 
 @dataclass(frozen=True, slots=True)
 class ModelPrices:

@@ -71,3 +71,15 @@ def decide(purses: Sequence[Purse], estimate: int) -> BudgetVerdict:
     for purse in purses:
         purse.reserve(estimate)
     return BudgetVerdict(BudgetDecision.WITHIN)
+
+
+def pay(purses: Sequence[Purse], estimate: int) -> BudgetVerdict:
+    """Reserve picodollars from all of these, if all have room: a smaller one may overtake one that waits."""
+    for purse in purses:
+        if purse.refuses and not purse.has_room(estimate):
+            return purse.refusal(estimate)
+    if not all(purse.has_room(estimate) for purse in purses):
+        return BudgetVerdict(BudgetDecision.HELD)
+    for purse in purses:
+        purse.reserve(estimate)
+    return BudgetVerdict(BudgetDecision.WITHIN)

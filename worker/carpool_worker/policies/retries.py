@@ -80,21 +80,22 @@ class Doubt:
 
 def before_submission(error: ClaudeError, submissions: int) -> Postpone | Pause:
     """Decide what follows if the call before a post failed; nothing was posted, so nothing is in doubt."""
-    return Pause() if _needs_an_operator(error) else Postpone(backoff(submissions, error.retry_after))
+    return Pause() if needs_an_operator(error) else Postpone(backoff(submissions, error.retry_after))
 
 
 def after_submission(error: ClaudeError, submissions: int) -> Postpone | Pause | Reject | Doubt:
     """Decide what follows a create that failed; `submissions` counts the posts so far, this one included."""
     if not error.certain:
         return Doubt()
-    if _needs_an_operator(error):
+    if needs_an_operator(error):
         return Pause()
     if error.status in REJECTING_STATUSES:
         return Reject()
     return Postpone(backoff(submissions, error.retry_after))
 
 
-def _needs_an_operator(error: ClaudeError) -> bool:
+def needs_an_operator(error: ClaudeError) -> bool:
+    """Return whether only an operator can mend what a refusal is about: the key, the account or the address."""
     is_capped = error.error_code == SPEND_LIMIT_REACHED
     about_the_account = error.status == 400 and bool(ACCOUNT_TROUBLE.search(str(error)))
     return is_capped or about_the_account or error.status in OPERATOR_STATUSES

@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import sys
-from threading import Event, Timer
+from multiprocessing import Event
+from threading import Timer
 from time import sleep
 
 from celery.signals import worker_process_init, worker_process_shutdown, worker_shutting_down
@@ -23,7 +24,7 @@ from carpool_worker.app import SHUTDOWN_TIMEOUT, app
 from carpool_worker.coordination.locks import slots
 from carpool_worker.processes.parent_death import end_with_parent
 from carpool_worker.settings import settings
-from carpool_worker.tasks import agents, enqueue  # noqa: F401  (registers the tasks)
+from carpool_worker.tasks import agents, calls, enqueue  # noqa: F401  (registers the tasks)
 from carpool_worker.telemetry import logs, traces
 
 LONGEST_SHUTDOWN = SHUTDOWN_TIMEOUT + 15.0
@@ -35,7 +36,7 @@ RESTART_SECONDS = 1.0
 log = logs.get_logger(__name__)
 
 _ending = Event()
-"""Set once the worker was asked to end."""
+"""Set once the worker was asked to end; its processes see it, too."""
 
 QUOTING = (UNKNOWN_TASK_ERROR, INVALID_TASK_ERROR, MESSAGE_DECODE_ERROR, UNKNOWN_FORMAT)
 """Celery's log messages about a message that is not a task of Carpool. They quote its body, which can be a prompt."""
@@ -45,7 +46,8 @@ def run(queues: str, concurrency: int) -> None:
     """Work on `queues` (comma-separated) with `concurrency` processes, until SIGTERM or SIGINT; then exit."""
     log_format = settings().log_format
     logs.begin(log_format)  # Celery warns before it sets its logging up
-    app.conf.slots = slots(queues.split(","), concurrency)  # before its processes are forked
+    app.conf.is_ending = _ending.is_set  # like the next, before its processes are forked
+    app.conf.slots = slots(queues.split(","), concurrency)
     worker_process_init.connect(_leave_nothing_behind)
     worker_process_init.connect(traces.begin)
     worker_process_shutdown.connect(traces.end)

@@ -12,6 +12,7 @@ Operation = Literal[
     "results",
     "cancel",
     "delete",
+    "messages",
     "count_tokens",
     "list_models",
     "retrieve_model",
@@ -33,7 +34,7 @@ Kind = Literal[
 ]
 Form = Literal["array", "pretty", "bom", "blank_lines", "twice", "cut_cleanly"]
 
-TRUNCATABLE: frozenset[Operation] = frozenset({"create", "results"})
+TRUNCATABLE: frozenset[Operation] = frozenset({"create", "results", "messages"})
 
 
 class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -41,8 +42,9 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defau
 
     Kinds: `dropped` cuts the connection without performing the call; `lost` performs it, then cuts the connection;
     `error` answers `status` without performing it; `error_after` performs it, then answers `status`; `stalled` performs
-    it and answers `seconds` later. For results only: `slow` spreads the body over `seconds`. For results and creates:
-    `truncated` performs the call, begins the answer and cuts the connection in the middle of a line.
+    it and answers `seconds` later. For results only: `slow` spreads the body over `seconds`. For results, creates and
+    calls of the Messages API: `truncated` performs the call, begins the answer and cuts the connection in the middle of
+    a line.
 
     Proxies and relays: `page` performs the call and answers 200 with a page of HTML of `lines` lines; `cut_text`
     answers `status` without performing it, with a message that has a NUL and half a surrogate pair; `bare` performs a
@@ -76,7 +78,7 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defau
         if self.operation != {"stub": "list", "repeated": "create"}.get(self.kind, self.operation):
             raise ValueError("only lists can be stubs, and only creates be repeated")
         if self.kind == "truncated" and self.operation not in TRUNCATABLE:
-            raise ValueError("a truncated answer is possible for results and creates only")
+            raise ValueError("a truncated answer is possible for results, creates and messages only")
 
 
 class ArmedFaults:

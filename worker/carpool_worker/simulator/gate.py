@@ -47,8 +47,9 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     simulator = request.app[SIMULATOR]
     key = _authenticate(request)
     request[WORKSPACE] = simulator.workspaces.of(key, request.headers.get(WORKSPACE_HEADER))
-    simulator.rate_limit.take()
-    fault = simulator.faults.strike(request.match_info.route.name or "")
+    operation = request.match_info.route.name or ""
+    simulator.limit_of(operation).take()
+    fault = simulator.faults.strike(operation)
     return await handler(request) if fault is None else await suffer(fault, request, handler)
 
 
@@ -56,7 +57,8 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     """Add the headers that every answer of the API has."""
     response.headers["request-id"] = request[REQUEST_ID]
     if request.path.startswith(API_PREFIX):
-        response.headers.update(request.app[SIMULATOR].rate_limit.headers())
+        operation = request.match_info.route.name or ""
+        response.headers.update(request.app[SIMULATOR].limit_of(operation).headers())
         response.headers["anthropic-organization-id"] = ORGANIZATION
 
 

@@ -1,4 +1,4 @@
-"""The ledger: the outcome of each request of each batch, and what was billed; an SQLite file."""
+"""The ledger: the outcome of each request of each batch and of each call, and what was billed; an SQLite file."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,11 @@ CREATE TABLE IF NOT EXISTS runs (
     cache_creation_input_tokens INTEGER NOT NULL, cache_read_input_tokens INTEGER NOT NULL
 )"""
 OUTCOMES = "SELECT outcome, count(*) AS requests FROM runs GROUP BY outcome"
-DISTINCT = "SELECT count(DISTINCT batch_id) AS batches, count(DISTINCT custom_id) AS custom_ids FROM runs"
+DISTINCT = """
+SELECT count(DISTINCT batch_id) FILTER (WHERE batch_id LIKE 'msgbatch_%') AS batches,
+    count(*) FILTER (WHERE batch_id NOT LIKE 'msgbatch_%' AND outcome = 'succeeded') AS real_time,
+    count(DISTINCT custom_id) AS custom_ids
+FROM runs"""
 RAN_TWICE = """
 SELECT custom_id FROM runs WHERE outcome = 'succeeded'
 GROUP BY custom_id HAVING count(*) > 1 ORDER BY custom_id"""
@@ -30,7 +34,10 @@ FROM runs WHERE outcome = 'succeeded' GROUP BY model"""
 
 
 class LedgerEntry(NamedTuple):
-    """The outcome of one request in one batch; only succeeded ones are billed."""
+    """The outcome of one request in one batch; only succeeded ones are billed.
+
+    Of a call of the Messages API, `batch_id` is the answer's own id, and `custom_id` its Idempotency-Key.
+    """
 
     batch_id: str
     custom_id: str
@@ -62,6 +69,11 @@ class Ledger:
             for chunk in chunks:
                 database.executemany(INSERT, chunk)
 
+    def add(self, entry: LedgerEntry) -> None:
+        """Record a call of the Messages API."""
+        with closing(self._connect()) as database, database:
+            database.execute(INSERT, entry)
+
     def summary(self) -> dict[str, Any]:
         """Return the totals; `ran_twice` has the first 100 of the custom_ids that were billed more than once."""
         with closing(self._connect()) as database:
@@ -73,6 +85,7 @@ class Ledger:
             "batches": totals["batches"],
             "requests_run": outcomes.get("succeeded", 0) + outcomes.get("errored", 0),
             "billed": outcomes.get("succeeded", 0),
+            "billed_in_real_time": totals["real_time"],
             "distinct_custom_ids": totals["custom_ids"],
             "outcomes": outcomes,
             "ran_twice_count": len(twice),

@@ -145,6 +145,13 @@ def find_error(params: SimulatedParams, betas: str) -> ParamsError | None:
     return _forbidden(params) or _missing(params) or _unknown_tool(params) or _beyond_model(params, betas)
 
 
+def find_message_error(params: SimulatedParams) -> ParamsError | None:
+    """Return the error that the Messages API gives for these params."""
+    if params.stream:
+        return _invalid("stream: this simulator does not stream")
+    return _missing(params) or _unknown_tool(params) or _beyond_model(params, betas="")
+
+
 def _forbidden(params: SimulatedParams) -> ParamsError | None:
     if params.stream:
         return _unsupported("stream=True")

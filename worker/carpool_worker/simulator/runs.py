@@ -53,6 +53,23 @@ class RunContext:
         """Write the results of a batch into its folder, and return its requests by outcome."""
         return BatchRun(self, batch, folder).perform()
 
+    def answer(self, custom_id: str, number: str, params: SimulatedParams) -> Succeeded | Errored | Unrun:
+        """Return the result of a request whose params are valid, as the scripts have it; `number` is of this run."""
+        script = self.scripts.use(custom_id, params) or ANY_REQUEST
+        match script.outcome:
+            case "errored":
+                return errored(number, script.error_type, script.message)
+            case "expired" | "canceled":
+                return Unrun(script.outcome)
+        cached = self.cache.tokens(params, time())
+        if script.outcome == "refused":
+            return refused(number, params, cached)
+        if script.content is not None:
+            return dictated(number, params, script.content, cached)
+        if script.text is not None:
+            return succeeded(number, params, script.text, cached)
+        return _answered(number, params, cached)
+
 
 class BatchRun:
     """One batch, run once."""
@@ -93,23 +110,7 @@ class BatchRun:
             return None, errored(number, *params)
         if error := find_error(params, self._batch.betas):
             return None, errored(number, *error)
-        script = self._context.scripts.use(custom_id, params) or ANY_REQUEST
-        return params, self._scripted(script, number, params)
-
-    def _scripted(self, script: Script, number: str, params: SimulatedParams) -> Succeeded | Errored | Unrun:
-        match script.outcome:
-            case "errored":
-                return errored(number, script.error_type, script.message)
-            case "expired" | "canceled":
-                return Unrun(script.outcome)
-        cached = self._context.cache.tokens(params, time())
-        if script.outcome == "refused":
-            return refused(number, params, cached)
-        if script.content is not None:
-            return dictated(number, params, script.content, cached)
-        if script.text is not None:
-            return succeeded(number, params, script.text, cached)
-        return _answered(number, params, cached)
+        return params, self._context.answer(custom_id, number, params)
 
     def _entry(
         self, custom_id: str, params: SimulatedParams | None, result: Succeeded | Errored | Unrun

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from carpool_worker.simulator import control, endpoints, model_endpoints
+from carpool_worker.simulator import control, endpoints, message_endpoints, model_endpoints
 from carpool_worker.simulator.gate import add_headers, admit, answer_errors
 from carpool_worker.simulator.options import SimulatorOptions
 from carpool_worker.simulator.simulator import SIMULATOR, Simulator
@@ -17,10 +17,11 @@ SHUTDOWN_SECONDS = 1.0
 
 
 def create_app(options: SimulatorOptions) -> web.Application:
-    """Return the application: the API's batches and models under `/v1`, the control API under `/simulator`."""
+    """Return the application: the API under `/v1`, the control API under `/simulator`."""
     app = web.Application(middlewares=[answer_errors, admit])
     app[SIMULATOR] = Simulator(options)
     app.add_routes(endpoints.routes)
+    app.add_routes(message_endpoints.routes)
     app.add_routes(model_endpoints.routes)
     app.add_routes(control.routes)
     app.on_response_prepare.append(add_headers)

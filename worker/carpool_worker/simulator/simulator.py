@@ -27,10 +27,16 @@ class Simulator:
         self.faults = ArmedFaults(options.faults)
         self.workspaces = Workspaces(options.keys)
         self.rate_limit = SimulatedRateLimit(options.requests_per_minute)
-        context = RunContext(self.ledger, self.scripts, options.seed)
-        self.lifecycle = Lifecycle(options, self.registry, context)
+        self.message_limit = SimulatedRateLimit(options.messages_per_minute)
+        self.message_latency = options.message_latency
+        self.runs = RunContext(self.ledger, self.scripts, options.seed)
+        self.lifecycle = Lifecycle(options, self.registry, self.runs)
         self._queue_limit = options.queue_limit
         self.results_origin = options.results_origin
+
+    def limit_of(self, operation: str) -> SimulatedRateLimit:
+        """Return the rate limit that a call of an operation counts for."""
+        return self.message_limit if operation == "messages" else self.rate_limit
 
     def admit(self, requests: int, workspace: str) -> None:
         """Raise ApiError (429) if this many more requests would exceed the queue limit of a workspace."""

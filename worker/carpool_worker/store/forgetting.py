@@ -19,6 +19,7 @@ from carpool_worker.models.tables import (
     cancellations,
     params,
     pruner_positions,
+    real_time_calls,
     requests,
     segments,
     tags,
@@ -135,7 +136,7 @@ def _forget_members(connection: sa.Connection, left: Members) -> None:
 def _forget(connection: sa.Connection, ids: Sequence[str]) -> int:
     """Delete these requests with all that would be taken for that of a new request with the same id."""
     coverage.forget(connection, ids)
-    for column in (attempts.c.request_id, tags.c.request_id):
+    for column in (attempts.c.request_id, tags.c.request_id, real_time_calls.c.request_id):
         connection.execute(sa.delete(column.table).where(among(connection, ids, column)))
     connection.execute(sa.delete(cancellations).where(cancellations.c.request_id.in_(ids)))
     return connection.execute(sa.delete(requests).where(among(connection, ids))).rowcount

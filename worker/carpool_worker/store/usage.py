@@ -18,11 +18,14 @@ from carpool_worker.money.prices import Price
 from carpool_worker.store.upserts import upsert
 from carpool_worker.units import DOLLAR
 
-DIMENSIONS = ("client", "key", "model", "day")
+DIMENSIONS = ("client", "key", "model", "processing", "day")
 COLUMNS = {name: name for name in DIMENSIONS} | {"key": "gateway_key"}
 """What usage is summed by, and the columns that have it."""
 
 KEY = ("day", "client", "account", "gateway_key", "model", "processing")
+IN_BATCH, REAL_TIME = "batch", "real_time"
+"""How an answer was made: at the price of a batch, or at the full one."""
+
 ROLLED_UP = 5_000
 """Entries rolled up in one transaction."""
 
@@ -55,7 +58,7 @@ class UsageRow:
     list_price: int = 0  # picodollars
     account: str = ""
     gateway_key: str = ""
-    processing: str = "batch"
+    processing: str = IN_BATCH
 
     @property
     def saved(self) -> int:

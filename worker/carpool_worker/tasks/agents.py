@@ -5,8 +5,6 @@ Beat sends each at its tick, and sooner if there is work: see tasks/alarms.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from carpool_worker.app import app
 from carpool_worker.coordination.connections import claude, claudes, server
 from carpool_worker.coordination.loads import want_count
@@ -18,12 +16,11 @@ from carpool_worker.pipeline import pruner
 from carpool_worker.pipeline.batching import aggregator, budgeter, canceler, recounter, stager
 from carpool_worker.pipeline.batching.lanes import Filled
 from carpool_worker.pipeline.collection import collector, poller, recognition
-from carpool_worker.pipeline.collection.replies import Replies
 from carpool_worker.pipeline.delivery import budget_warnings, courier
 from carpool_worker.pipeline.delivery.channels import reply
 from carpool_worker.pipeline.inbox import shards
 from carpool_worker.pipeline.inbox.stream import Inbox
-from carpool_worker.pipeline.submission import audit, rescuer, submitter
+from carpool_worker.pipeline.submission import audit, call_rescuer, rescuer, submitter
 from carpool_worker.pipeline.submission.admission import admitted
 from carpool_worker.settings import settings
 from carpool_worker.states import BatchState
@@ -37,7 +34,6 @@ from carpool_worker.units import DAY, Milliseconds
 
 GATHER_SECONDS = 0.1
 """While requests keep coming, the aggregator reads the inbox this often; then it leaves its process to other tasks."""
-
 
 MOST_STEPS = 100
 """In one run of the stager, of each kind of deliveries that are due; the next run does the rest."""
@@ -150,7 +146,7 @@ def poll() -> None:
 
 @app.task(name="carpool.rescue", base=CarpoolTask)
 def rescue() -> None:
-    """Find out whether batches in doubt were made, and warn of budgets that are used up; beat sends it."""
+    """Find out whether batches in doubt were made, give up lost calls, and warn of budgets; beat sends it."""
     with lock(server(), "rescue") as acquired:
         if not acquired:
             return
@@ -158,6 +154,8 @@ def rescue() -> None:
             followups.publish(rescued)
             alarms.wake_to_poll()
             alarms.look_again()
+        followups.begin()
+        call_rescuer.rescue_calls(engine(), followups.announce)
         budget_warnings.warn(engine(), settings())
 
 
@@ -198,17 +196,11 @@ def collect(batch_id: str) -> None:
     with slot(server(), "collect", app.conf.slots) as free, lock(server(), f"collect:{batch_id}") as acquired:
         if not (free and acquired):
             return
-
         followups.begin()
-
-        def announce(request_ids: Sequence[str], replies: Replies) -> None:
-            followups.release(request_ids)  # before anybody knows that there is room
-            reply.push_packed(server(), replies)
-            followups.push_answers(request_ids)
-            followups.notify("deliver")
-
         seer = recognition.reader_of(engine(), claudes(), batch_id)
-        if seer and collector.collect(engine(), seer, batch_id, settings().collect_policy, announce):
+        if seer and collector.collect(
+            engine(), seer, batch_id, settings().collect_policy, followups.announce
+        ):
             events.publish_completed(app, engine(), batch_id)
         else:
             followups.publish([batch_id])

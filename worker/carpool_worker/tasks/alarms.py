@@ -16,11 +16,14 @@ from carpool_worker.settings import settings
 from carpool_worker.store.batches import queue
 from carpool_worker.store.client_batches import rows as client_batches
 from carpool_worker.store.deliveries import rows as deliveries
-from carpool_worker.store.requests import reservations, staging
+from carpool_worker.store.requests import call_claims, reservations, staging
 from carpool_worker.units import SECOND
 
 STAGE_SECONDS = 1.0
 """Between runs of the stager at least: it is the safety net, and asks all tables."""
+
+CALL_SECONDS = 0.5
+"""Between runs that make calls in real time, while some wait for a rate limit or another run's."""
 
 
 def wake_to_seal() -> None:
@@ -56,6 +59,14 @@ def wake_to_stage() -> None:
     times = [at for at in due if at is not None]
     if times:
         _wake("stage", max(STAGE_SECONDS, (min(times) - now()) / SECOND))
+
+
+def wake_to_call() -> None:
+    """Wake the calls in real time when the next one is due."""
+    with read(engine()) as connection:
+        due_at = call_claims.next_due(connection)
+    if due_at is not None:
+        _wake("call", max(CALL_SECONDS, (due_at - now()) / SECOND))
 
 
 def look_again() -> None:

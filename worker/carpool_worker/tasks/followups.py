@@ -13,6 +13,7 @@ from carpool_worker.database import engine, read
 from carpool_worker.flower import events
 from carpool_worker.pipeline.batching.lanes import Filled
 from carpool_worker.pipeline.batching.releases import Releases
+from carpool_worker.pipeline.collection.replies import Replies
 from carpool_worker.pipeline.delivery.channels import reply
 from carpool_worker.store.requests.answers import load_answers
 
@@ -38,6 +39,14 @@ def report(filled: Filled) -> None:
         release(ended)
         push_answers(ended)
         notify("deliver")
+
+
+def announce(request_ids: Sequence[str], replies: Replies) -> None:
+    """Tell everybody who waits for it that requests have ended, once that is committed."""
+    release(request_ids)  # before anybody knows that there is room
+    reply.push_packed(server(), replies)
+    push_answers(request_ids)
+    notify("deliver")
 
 
 def push_answers(request_ids: Sequence[str]) -> None:

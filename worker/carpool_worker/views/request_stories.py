@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from carpool_worker.formatting import age, counted, dollars
-from carpool_worker.models import Batch, Request
+from carpool_worker.models import Batch, RealTimeCall, Request
 from carpool_worker.pipeline.batching.spooled_creates import FORBIDDEN, INVALID
 from carpool_worker.store.deliveries.coverage import Covering
 from carpool_worker.store.deliveries.dead_letters import Try
 from carpool_worker.store.reports.requests import FoundRequest
-from carpool_worker.store.requests.rows import UNBATCHED
+from carpool_worker.store.requests.rows import REAL_TIME, UNBATCHED
 from carpool_worker.views.batches import StoryEvent
 from carpool_worker.views.batches import events as events_of_batch
 
@@ -23,10 +23,15 @@ def deadline_of(request: Request) -> int | None:
 
 
 def story(
-    found: FoundRequest, batch: Batch | None, delivery: Covering | None, tries: Sequence[Try]
+    found: FoundRequest,
+    batch: Batch | None,
+    delivery: Covering | None,
+    tries: Sequence[Try],
+    calls: Sequence[RealTimeCall] = (),
 ) -> list[StoryEvent]:
     """Return what happened to a request, in order of time."""
-    events = [*_begins(found), *_goes_out(batch), *_ends(found.row), *_is_delivered(delivery, tries)]
+    events = [*_begins(found), *_goes_out(batch), *_is_called(calls), *_ends(found.row)]
+    events += _is_delivered(delivery, tries)
     return sorted(events, key=lambda event: event.at)
 
 
@@ -37,7 +42,7 @@ def _begins(found: FoundRequest) -> Iterator[StoryEvent]:
         is_refused = request.client_batch is not None and request.error in REFUSALS
         why = "it breaks a rule" if is_refused else "its budget had no room for it"
         yield StoryEvent(found.batched_at, f"put aside: {why}")
-    else:
+    elif request.batch_id != REAL_TIME:
         yield StoryEvent(
             found.batched_at, f"put into batch {request.batch_id}, for attempt {request.attempt}"
         )
@@ -53,6 +58,20 @@ def _goes_out(batch: Batch | None) -> Iterator[StoryEvent]:
             for at, words in events_of_batch(batch, ())
             if at not in ours
         )
+
+
+def _is_called(calls: Sequence[RealTimeCall]) -> Iterator[StoryEvent]:
+    for one in calls:
+        how = "to be called in real time" if one.batch_id is None else "to be called in real time as well"
+        yield StoryEvent(one.queued_at, f"{how}, for {dollars(one.estimate)} at most")
+        if one.calling_at:
+            yield StoryEvent(one.calling_at, f"called, try {one.submissions}")
+        if one.finished_at:
+            error = f": {one.last_error}" if one.last_error else ""
+            cost = f" · {dollars(one.cost)}" if one.cost is not None else ""
+            yield StoryEvent(one.finished_at, f"its call: {one.state}{error}{cost}")
+        if one.batch_billed_at and one.batch_cost is not None:
+            yield StoryEvent(one.batch_billed_at, f"its batch answered, too · {dollars(one.batch_cost)}")
 
 
 def _ends(request: Request) -> Iterator[StoryEvent]:

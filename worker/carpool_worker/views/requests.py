@@ -14,15 +14,15 @@ from carpool.enqueue_options import DeadlinePolicy
 from carpool.keywords import DEADLINE_POLICIES
 from carpool_worker.database import now
 from carpool_worker.formatting import time_of
-from carpool_worker.models import Batch, Request
+from carpool_worker.models import Batch, RealTimeCall, Request
 from carpool_worker.settings import Settings
-from carpool_worker.states import DeliveryState, RequestState
+from carpool_worker.states import CallState, DeliveryState, RequestState
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.deliveries import coverage, dead_letters
 from carpool_worker.store.reports import requests
 from carpool_worker.store.reports.requests import FoundRequest
-from carpool_worker.store.requests import results
-from carpool_worker.store.requests.rows import UNBATCHED
+from carpool_worker.store.requests import calls, results
+from carpool_worker.store.requests.rows import REAL_TIME, UNBATCHED
 from carpool_worker.views import budgets, lookup
 from carpool_worker.views.batches import StoryEvent
 from carpool_worker.views.encoding import FLAT, Moment
@@ -76,6 +76,18 @@ class Contents:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CallView:
+    """A call in real time, in dollars; `batch_cost` is what its request cost in a batch as well."""
+
+    state: CallState
+    submissions: int
+    estimate: Decimal
+    cost: Decimal | None
+    batch_cost: Decimal | None
+    error: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RequestDetails(RequestView):
     """A request with its delivery, what it waits for, and what happened to it, in order of time."""
 
@@ -89,6 +101,7 @@ class RequestDetails(RequestView):
     delivery_error: str | None
     waiting_for: str | None
     contents: Contents | None = field(metadata=FLAT)  # None: not asked for
+    calls: Sequence[CallView]  # in real time
     story: Sequence[StoryEvent]
 
 
@@ -126,6 +139,7 @@ def find(
     request = found.row
     batch = batches.get(connection, request.batch_id)
     delivery = coverage.of_request(connection, request.id)
+    made = calls.of_request(connection, request.id)
     callback = json.loads(found.callback) if found.callback else {}
     return RequestDetails(
         **_facts(found),
@@ -139,7 +153,8 @@ def find(
         delivery_error=delivery.last_error if delivery else None,
         waiting_for=_waiting_for(connection, settings, found, batch),
         contents=_contents(connection, request) if contents else None,
-        story=story(found, batch, delivery, dead_letters.tries(connection, request.id)),
+        calls=[_call(one) for one in made],
+        story=story(found, batch, delivery, dead_letters.tries(connection, request.id), made),
     )
 
 
@@ -163,7 +178,7 @@ def _facts(found: FoundRequest) -> dict[str, Any]:
         "attempt": request.attempt,
         "outcome": request.outcome,
         "error": request.error,
-        "batch_id": None if request.batch_id == UNBATCHED else request.batch_id,
+        "batch_id": None if request.batch_id in (UNBATCHED, REAL_TIME) else request.batch_id,
         "priority": request.priority,
         "enqueued_at": request.enqueued_at,
         "submit_by": request.submit_by,
@@ -183,7 +198,20 @@ def _waiting_for(
         return budgets.waiting_for(connection, settings, request, found.gateway_key)
     if batch and request.state == RequestState.BATCHED:
         return waits_for(batch, queue_context(connection, settings))
+    if request.state == RequestState.BATCHED and request.batch_id == REAL_TIME:
+        return "a call in real time"
     return f"another try at {time_of(request.retry_at)}" if request.retry_at else None
+
+
+def _call(call: RealTimeCall) -> CallView:
+    return CallView(
+        state=CallState(call.state),
+        submissions=call.submissions,
+        estimate=call.estimate,
+        cost=call.cost,
+        batch_cost=call.batch_cost,
+        error=call.last_error,
+    )
 
 
 def _deadline_policy(request: Request) -> DeadlinePolicy | None:

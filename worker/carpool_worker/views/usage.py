@@ -32,6 +32,7 @@ class UsageView:
     client: str = ""
     key: str = ""  # the name of a key of the gateway
     model: str = ""
+    processing: str = ""  # "batch", or "real_time": at the full price
     day: str = ""  # UTC, as 2026-11-22
     requests: int = 0
     input_tokens: int = 0
@@ -52,7 +53,8 @@ class UsageView:
 def usage_view(row: UsageRow) -> UsageView:
     """Return a sum of the ledger as a view."""
     counts = {
-        name: getattr(row, name) for name in ("client", "model", "day", "requests", *TOKENS, "unpriced")
+        name: getattr(row, name)
+        for name in ("client", "model", "processing", "day", "requests", *TOKENS, "unpriced")
     }
     counts["key"] = row.gateway_key
     if not row.is_priced:

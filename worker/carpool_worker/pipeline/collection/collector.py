@@ -19,6 +19,7 @@ from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import RESULTS_GONE, ClaudeError, ResultsCut
 from carpool_worker.formatting import counted
 from carpool_worker.models import Batch
+from carpool_worker.pipeline.collection import second_answers
 from carpool_worker.pipeline.collection.conclusions import Conclusions, conclude
 from carpool_worker.pipeline.collection.evidence import Evidence
 from carpool_worker.pipeline.collection.held_failures import HeldFailures
@@ -170,7 +171,10 @@ def _try_to_commit(
         waiting = requests.pending(connection, batch.id, list(results))
         stopped = batch.stopped_at is not None
         conclusions = conclude(results, waiting.values(), policy, day=day, at=at, stopped=stopped)
+        second_answers.leave_to_calls(connection, conclusions)
         stored = _record(connection, batch.id, conclusions, at)
+        if len(waiting) < len(results):
+            second_answers.bill(connection, batch.id, results, day, at)
     return [one.id for one in conclusions.endings], packed(
         stored, conclusions.endings, waiting, batch.claude_id, at
     )
@@ -210,7 +214,8 @@ def _discard_waiting(engine: sa.Engine, batch_id: str, error: ClaudeError) -> li
     while True:
         with write(engine) as connection:
             waiting = requests.pending_ids(connection, batch_id, MISSING_CHUNK)
-            ids = discard(connection, batch_id, waiting, error, now())
+            left = second_answers.left_to_calls(connection, batch_id, waiting)
+            ids = discard(connection, batch_id, [one for one in waiting if one not in left], error, now())
         if not waiting:
             return discarded
         log.error("requests without a result discarded", batch=batch_id, count=len(ids), error=str(error))

@@ -15,13 +15,15 @@ from carpool_worker.claude.results import SUCCEEDED, ReadResult
 from carpool_worker.claude.usage import Message
 from carpool_worker.exceptions import LONGEST_NAME
 from carpool_worker.money.costs import price_of
+from carpool_worker.money.prices import Price
 from carpool_worker.outside_text import cleaned
 from carpool_worker.policies.retries import CollectPolicy, after_outcome, retry_delay
 from carpool_worker.states import COMPLETE, RESCHEDULE
 from carpool_worker.store.requests.endings import Ending
 from carpool_worker.store.requests.rows import Pending
+from carpool_worker.store.requests.segments import Terms
 from carpool_worker.store.requests.staging import Rescheduled
-from carpool_worker.store.usage import UsageRow
+from carpool_worker.store.usage import IN_BATCH, REAL_TIME, UsageRow
 from carpool_worker.units import DOLLAR, Milliseconds, after
 
 
@@ -29,6 +31,7 @@ from carpool_worker.units import DOLLAR, Milliseconds, after
 class Conclusions:
     """What follows from some results: requests that ended, requests to try again, and what was used."""
 
+    processing: str = IN_BATCH
     endings: list[Ending] = field(default_factory=list)
     rescheduled: list[Rescheduled] = field(default_factory=list)
     used: dict[tuple[str, ...], UsageRow] = field(default_factory=dict)
@@ -57,13 +60,14 @@ def conclude(
     day: date,
     at: Milliseconds,
     stopped: bool = False,
+    processing: str = IN_BATCH,
 ) -> Conclusions:
     """Decide what becomes of each waiting request; `results` has each one's result by its id.
 
     `day` (UTC) is that of the prices, `at` is now in milliseconds since the epoch, `stopped` tells that the batch was
-    canceled at Anthropic's console.
+    canceled at Anthropic's console, `processing` how they are billed.
     """
-    conclusions = Conclusions()
+    conclusions = Conclusions(processing)
     for request in waiting:
         _conclude(conclusions, request, results[request.id], policy, day, at, stopped)
     return conclusions
@@ -98,19 +102,44 @@ def _conclude(
 def _priced(
     conclusions: Conclusions, request: Pending, message: Message, found: ReadResult, day: date
 ) -> Ending:
-    tokens = message.usage
-    terms = request.terms
-    price = None
-    if found.is_countable:
-        price = price_of(tokens, message.model, day) or price_of(tokens, terms.model, day)
+    price = priced(found, message, request.terms, day, conclusions.processing)
+    _use(conclusions, request.terms, day).add(message.usage, price, request.reserved or 0)
+    return Ending.succeeded(request, found.body, message.usage, price)
+
+
+def priced(found: ReadResult, message: Message, terms: Terms, day: date, processing: str) -> Price | None:
+    """Return what an answer cost, or None if nobody knows."""
+    if not found.is_countable:
+        return None
+    price = price_of(message.usage, message.model, day) or price_of(message.usage, terms.model, day)
+    return price.in_full if price and processing == REAL_TIME else price
+
+
+def second_use(found: ReadResult, message: Message, terms: Terms, day: date, processing: str) -> UsageRow:
+    """Return what an answer used to a request that had one already: it is paid for, and saves nothing."""
+    used = _new_row(terms, day, processing)
+    price = priced(found, message, terms, day, processing)
+    used.add(message.usage, price and price.without_use)
+    return used
+
+
+def _use(conclusions: Conclusions, terms: Terms, day: date) -> UsageRow:
     key = terms.client, terms.model, terms.account or "", terms.gateway_key or ""
     used = conclusions.used.get(key)
     if used is None:
-        client, model, account, gateway_key = key
-        used = UsageRow(day.isoformat(), client, model, account=account, gateway_key=gateway_key)
-        conclusions.used[key] = used
-    used.add(tokens, price, request.reserved or 0)
-    return Ending.succeeded(request, found.body, tokens, price)
+        used = conclusions.used[key] = _new_row(terms, day, conclusions.processing)
+    return used
+
+
+def _new_row(terms: Terms, day: date, processing: str) -> UsageRow:
+    return UsageRow(
+        day.isoformat(),
+        terms.client,
+        terms.model,
+        account=terms.account or "",
+        gateway_key=terms.gateway_key or "",
+        processing=processing,
+    )
 
 
 def _error_type(body: bytes, outcome: str) -> str | None:

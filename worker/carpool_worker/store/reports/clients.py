@@ -10,17 +10,28 @@ import sqlalchemy as sa
 
 from carpool.quotas import OF_KEYS, subject_of
 from carpool_worker.coordination.loads import NOTHING, Load
-from carpool_worker.models.indexes import DEAD, RETRYABLE, UNFINISHED
-from carpool_worker.models.tables import batches, deliveries, requests, segments, usage
+from carpool_worker.models.indexes import DEAD, RETRYABLE, UNFINISHED, UNFINISHED_CALLS
+from carpool_worker.models.tables import batches, deliveries, real_time_calls, requests, segments, usage
 from carpool_worker.states import BatchState, RequestState
 from carpool_worker.store.requests.rows import among
 
 HELD = "held"
 
+CALLED = "real time"
+"""Requests that are called, or wait to be; no batch has them."""
+
+
+def _called() -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the condition that a request waits for a call alone, as its index finds it."""
+    alone = sa.select(real_time_calls.c.request_id).where(
+        UNFINISHED_CALLS, real_time_calls.c.batch_id.is_(None)
+    )
+    return requests.c.id.in_(alone), requests.c.finished_at.is_(None), requests.c.retry_at.is_(None)
+
 
 def waiting(connection: sa.Connection, client: str | None = None) -> dict[str, int]:
     """Return how many requests of each client (or of one) have not ended; only those are read."""
-    # Two queries, as each has an index; an OR would read the whole table.
+    # Three queries, as each has an index; an OR would read the whole table.
     unfinished = sa.select(batches.c.id).where(UNFINISHED)
     batched = (
         requests.c.batch_id.in_(unfinished),
@@ -28,7 +39,7 @@ def waiting(connection: sa.Connection, client: str | None = None) -> dict[str, i
         requests.c.retry_at.is_(None),
     )
     counted: Counter[str] = Counter()
-    for conditions in (batched, (RETRYABLE,)):
+    for conditions in (batched, (RETRYABLE,), _called()):
         query = sa.select(requests.c.client, sa.func.count()).where(*conditions).group_by(requests.c.client)
         if client is not None:
             query = query.where(requests.c.client == client)
@@ -50,7 +61,9 @@ def loads(
         requests.c.finished_at.is_(None),
         requests.c.retry_at.is_(None),
     )
-    found = connection.execute(sa.union_all(*(_summed(keys, *which) for which in (batched, (RETRYABLE,)))))
+    found = connection.execute(
+        sa.union_all(*(_summed(keys, *which) for which in (batched, (RETRYABLE,), _called())))
+    )
     return _by_owner(found, clients, keys)
 
 
@@ -98,8 +111,11 @@ def waiting_by_state(connection: sa.Connection, client: str) -> dict[str, int]:
     counts = sa.func.count(), sa.func.count(requests.c.held_at)
     retryable = sa.select(*counts).where(RETRYABLE, requests.c.client == client)
     waiting, held = connection.execute(retryable).one()
-    found.update({str(RequestState.RETRYABLE): waiting - held, HELD: held})
-    order = [*map(str, BatchState), str(RequestState.RETRYABLE), HELD]
+    called = sa.select(sa.func.count()).where(*_called(), requests.c.client == client)
+    found.update(
+        {str(RequestState.RETRYABLE): waiting - held, HELD: held, CALLED: connection.scalar(called) or 0}
+    )
+    order = [*map(str, BatchState), CALLED, str(RequestState.RETRYABLE), HELD]
     return {state: found[state] for state in order if found.get(state)}
 
 

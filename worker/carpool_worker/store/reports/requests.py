@@ -19,7 +19,7 @@ from carpool_worker.models.tables import answers, batches, requests, segments, t
 from carpool_worker.states import RequestState
 from carpool_worker.store.reports import ids
 from carpool_worker.store.requests.results import MOST_CLOCK_SKEW
-from carpool_worker.store.requests.rows import UNBATCHED, among
+from carpool_worker.store.requests.rows import REAL_TIME, UNBATCHED, among
 from carpool_worker.store.requests.segments import Place, at_places, body_of, split, stored_at
 
 FEW_SEGMENTS = 50
@@ -119,7 +119,8 @@ def _parts(query: sa.Select[Any], model: str | None) -> list[tuple[sa.Select[Any
     if model is None:
         return [(query, row.batch_id)]
     batched = query.join(batches, batches.c.id == row.batch_id).where(batches.c.model == model)
-    return [(batched, batches.c.id), (query.where(row.batch_id == UNBATCHED), row.batch_id)]
+    called, never = (query.where(row.batch_id == none) for none in (REAL_TIME, UNBATCHED))
+    return [(called, row.batch_id), (batched, batches.c.id), (never, row.batch_id)]
 
 
 def _ordered(

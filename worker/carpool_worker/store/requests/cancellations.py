@@ -13,8 +13,14 @@ import sqlalchemy as sa
 
 from carpool.contract import Envelope
 from carpool.request_ids import RequestIds
-from carpool_worker.models.indexes import CANCEL_REQUESTED, RETRYABLE, UNFINISHED, unfinished
-from carpool_worker.models.tables import batches, cancellations, requests, segments
+from carpool_worker.models.indexes import (
+    CANCEL_REQUESTED,
+    RETRYABLE,
+    UNFINISHED,
+    UNFINISHED_CALLS,
+    unfinished,
+)
+from carpool_worker.models.tables import batches, cancellations, real_time_calls, requests, segments
 from carpool_worker.states import FINAL_REQUEST_STATES, BatchState, RequestState
 from carpool_worker.store.bulk import one_of
 from carpool_worker.store.requests.rows import among
@@ -100,7 +106,8 @@ def waiting_of_client(connection: sa.Connection, client: str, until: int) -> Req
     unfinished = sa.select(batches.c.id).where(UNFINISHED)
     # A UNION, as each part has an index; an OR would read the whole table.
     in_batches = until_then.where(requests.c.batch_id.in_(unfinished))
-    found = sa.union(in_batches, until_then.where(RETRYABLE))
+    calls = sa.select(real_time_calls.c.request_id).where(UNFINISHED_CALLS)
+    found = sa.union(in_batches, until_then.where(RETRYABLE), until_then.where(requests.c.id.in_(calls)))
     streamed = connection.execution_options(stream_results=True, yield_per=STREAMED_ROWS).scalars(found)
     return RequestIds(streamed)
 

@@ -23,7 +23,7 @@ from carpool_worker.store.bulk import one_of
 from carpool_worker.store.client_batches import counts
 from carpool_worker.store.deliveries import coverage
 from carpool_worker.store.requests.erasing import by_segment, erase
-from carpool_worker.store.requests.rows import UNBATCHED, among
+from carpool_worker.store.requests.rows import REAL_TIME, UNBATCHED, among
 from carpool_worker.store.requests.segments import Place
 from carpool_worker.units import HOUR
 
@@ -36,7 +36,7 @@ RETRY_LOCK = 0x72657472
 UNBILLED = ("canceled", "expired")
 """Outcomes that cost nothing; `errored` costs nothing either, except for LOST_KINDS (API docs)."""
 
-LOST_KINDS = ("result_missing", "results_gone")
+LOST_KINDS = ("result_missing", "results_gone", "answer_lost")
 """The types of Carpool's own errors for an answer that could not be read: it may have been made, and paid for."""
 
 ENDED = (
@@ -96,7 +96,7 @@ class DiscardedFilter:
         lately = FINISHED, batches.c.finished_at >= since
         # Two queries, as each has an index; and apart from that for requests, which might begin with all of these.
         queries = (sa.select(batches.c.id).where(*one) for one in ((UNFINISHED,), lately))
-        return [UNBATCHED, *(id_ for query in queries for id_ in connection.scalars(query))]
+        return [UNBATCHED, REAL_TIME, *(id_ for query in queries for id_ in connection.scalars(query))]
 
     def chance(self) -> sa.Case[Any]:
         """Return the Chance of a request, as SQL."""

@@ -19,6 +19,9 @@ BATCHED = RequestState.BATCHED.value
 UNBATCHED = "0" * 32
 """The batch of a request that never was in one: it is held as over budget, or ended before there was room."""
 
+REAL_TIME = "f" * 32
+"""The batch of a request that is called in real time, or was answered by a call: it is in no batch."""
+
 
 class Pending(NamedTuple):
     """What the collector must know about a request that waits for its answer."""
@@ -77,6 +80,13 @@ def batch_of(connection: sa.Connection, request_id: str) -> str | None:
     return batch_id
 
 
+def terms_of(connection: sa.Connection, request_id: str) -> Terms | None:
+    """Return what a request has in common with others of its segment; None if there is no such request."""
+    found = sa.select(requests.c.segment_id).where(among(connection, [request_id]))
+    segment_id = connection.scalar(found)
+    return None if segment_id is None else segments.terms(connection, [segment_id]).get(segment_id)
+
+
 def count_pending(connection: sa.Connection, batch_id: str) -> int:
     """Return how many requests wait in this batch."""
     waiting = sa.select(sa.func.count()).where(
@@ -93,14 +103,18 @@ def pending_ids(connection: sa.Connection, batch_id: str, limit: int) -> list[st
     return list(connection.scalars(waiting.order_by(requests.c.id).limit(limit)))
 
 
-def pending(connection: sa.Connection, batch_id: str, ids: Sequence[str]) -> dict[str, Pending]:
-    """Return those of `ids` that wait in this batch, locked (in order of id) until the transaction ends."""
+def pending(connection: sa.Connection, batch_id: str | None, ids: Sequence[str]) -> dict[str, Pending]:
+    """Return those of `ids` that wait in this batch, locked (in order of id) until the transaction ends.
+
+    None: in any batch, or for the answer to a call.
+    """
+    in_batch = sa.true() if batch_id is None else requests.c.batch_id == batch_id
     names = ("id", "attempt", "enqueued_at", "metadata", "cancel_requested_at")
     reserved = sa.type_coerce(requests.c.estimate, sa.BigInteger)
     last = (requests.c[name] for name in ("segment_id", "client_batch", "deadline"))
     waiting = (
         sa.select(*(requests.c[name] for name in names), reserved, *last)
-        .where(among(connection, ids), requests.c.batch_id == batch_id)
+        .where(among(connection, ids), in_batch)
         .where(requests.c.state == RequestState.BATCHED)
         .order_by(requests.c.id)
         .with_for_update()

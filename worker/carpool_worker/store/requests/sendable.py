@@ -18,6 +18,7 @@ from carpool_worker.models import ClientBatch
 from carpool_worker.models.tables import answers, batches
 from carpool_worker.store.deliveries.outcomes import Claimed
 from carpool_worker.store.requests import ended_batches, segments
+from carpool_worker.store.requests.rows import REAL_TIME
 from carpool_worker.store.requests.segments import Terms, bodies, split
 
 Key = tuple[int, int]
@@ -123,7 +124,7 @@ def answer_json(content: Sendable) -> bytes:
         id_,
         _,
         _,
-        _,
+        batch_id,
         state,
         outcome,
         attempt,
@@ -140,8 +141,9 @@ def answer_json(content: Sendable) -> bytes:
         f'{{"id":"{id_}","client":"{terms.client}","model":{_text(terms.model)},"state":"{state}",'
         f'"outcome":{_text(outcome)},"message":'
     )
+    processing = ',"processing":"real_time"' if batch_id == REAL_TIME else ""
     tail = (
-        f',"usage":{_usage(*tokens)},"cost":{_amount(cost)},"list_price":{_amount(list_price)},'
+        f',"usage":{_usage(*tokens)},"cost":{_amount(cost)},"list_price":{_amount(list_price)}{processing},'
         f'"metadata":{metadata or "null"},"attempts":{attempt},"batch_id":{_text(content.claude_id)},'
         f'"enqueued_at":"{time_text(enqueued_at)}","finished_at":"{time_text(finished_at)}"}}'
     )
