@@ -15,11 +15,12 @@ from tests.fixtures.inbox import append, append_old, envelope
 from carpool import AsyncProducer, Producer, QueueFull
 from carpool.contract import INBOX
 from carpool.quotas import LOADS, QUOTAS
-from carpool_worker.coordination.loads import Load, read_loads
+from carpool_worker.coordination.loads import Load, publish, read_loads
 from carpool_worker.database import now
 from carpool_worker.pipeline.batching.recounter import recount
 from carpool_worker.pipeline.batching.releases import Releases
 from carpool_worker.policies.quotas import Quota
+from carpool_worker.store.reports import clients
 
 CLIENT = "billing"
 QUOTA = {CLIENT: Quota(requests=10)}
@@ -242,6 +243,24 @@ def test_what_ends_while_the_tables_are_counted_is_not_taken_off_twice(
     assert read_loads(limited.server).is_wanted
 
 
+def test_what_is_stored_while_the_tables_are_counted_still_counts(
+    limited: Carpool, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer.enqueue_many(request() for _ in range(4))
+
+    def count_then_store(*given: Any) -> dict[str, Load]:
+        found = loads(*given)
+        monkeypatch.undo()
+        limited.aggregate()
+        return found
+
+    loads = clients.loads
+    monkeypatch.setattr(clients, "loads", count_then_store)
+    count(limited)
+
+    assert waiting(limited) == stored(limited) == 4
+
+
 def test_a_refusal_has_the_tables_counted_once_that_is_due(limited: Carpool, producer: Producer) -> None:
     producer.enqueue_many(request() for _ in range(10))
     limited.server.hset(LOADS, mapping={"counted_at": now(), "took": 2_000})
@@ -302,14 +321,15 @@ def test_half_of_the_counts_lost_is_no_harm(limited: Carpool, producer: Producer
     assert waiting(limited) == 5
 
 
-def test_two_counts_at_once_are_one(limited: Carpool, producer: Producer) -> None:
+def test_a_count_that_another_one_overtook_changes_nothing(limited: Carpool, producer: Producer) -> None:
     producer.enqueue_many(request() for _ in range(5))
     limited.aggregate()
-    threads = [threading.Thread(target=count, args=[limited]) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    before = read_loads(limited.server)
+    count(limited)
+
+    late = publish(limited.server, before, {}, {CLIENT: "1 0"}, [CLIENT], streams=[], at=now(), took=0)
+
+    assert not late
     assert waiting(limited) == 5
 
 

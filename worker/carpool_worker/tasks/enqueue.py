@@ -80,7 +80,7 @@ def enqueue(
         trace=tracing.current() or _trace_of(self.request),
     )
     key = f"celery {self.request.id}" if idempotency_key is None else idempotency_key
-    if _over_quota.get(client, 0.0) > monotonic():
+    if isinstance(client, str) and _over_quota.get(client, 0.0) > monotonic():  # it may be anything
         raise _requeued(QueueFull(OVER_QUOTA), OVER_QUOTA_SECONDS)
     try:
         _check_arguments(unknown)
