@@ -309,7 +309,7 @@ def test_x_carpool_callback_tells_when_a_batch_has_ended(
     # Given batches with callbacks, of a key that may have them, and of one that may not
     secret = new_key(idle_carpool.engine)
     tellers = ["task:billing.on_batch@billing", "https://billing.example.com/ended"]
-    task, webhook = (create(gateway, secret, body(to), x_carpool_callback=to) for to in tellers)
+    task, webhook = (create(gateway, secret, body("one"), x_carpool_callback=to) for to in tellers)
     assert task.status == webhook.status == 200
     lacks_scope = new_key(idle_carpool.engine, name="quiet", scopes=["batches"])
     refused = create(gateway, lacks_scope, body("one"), x_carpool_callback=tellers[0])

@@ -22,7 +22,7 @@ from carpool_worker import migrations
 from carpool_worker.claude import results
 from carpool_worker.database import now, open_engine
 from carpool_worker.pipeline.batching import stager
-from carpool_worker.pipeline.inbox import stream
+from carpool_worker.pipeline.inbox import chunks, stream
 from carpool_worker.prompt_cache import savings
 from carpool_worker.simulator import (
     SPEND_LIMIT_REACHED,
@@ -165,7 +165,7 @@ def make_tables(folder: Path, *, guarded: bool = True) -> None:
 def world(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     # Small transactions, so that few requests take several.
     monkeypatch.setattr(stream, "READ_ENTRIES", 2)
-    monkeypatch.setattr(stream, "CHUNK_REQUESTS", 3)
+    monkeypatch.setattr(chunks, "CHUNK_REQUESTS", 3)
     monkeypatch.setattr(results, "CHUNK_LINES", 2)  # not 1: a segment of answers has several
     monkeypatch.setattr(stager, "CHUNK_REQUESTS", 2)
     # Any shared prompt is long enough to be cached, and any saving worth a warm-up.

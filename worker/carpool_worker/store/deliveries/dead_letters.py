@@ -68,9 +68,11 @@ class DeliveryFilter:
         if self.until is not None:
             conditions.append(row.discarded_at < self.until)
         if self.client_batches is not None:
-            # The end of a batch is a segment of its own, and nothing but its id leads to it.
+            # The end of a batch is a segment of its own, which nothing else leads to. Not a join: PostgreSQL may begin
+            # with all segments.
             named = [bytes.fromhex(one) for one in self.client_batches]
-            conditions.append(sa.exists().where(answers.c.id == row.answer_id, answers.c.ids.in_(named)))
+            theirs = sa.select(answers.c.ids).where(answers.c.id == row.answer_id).correlate(deliveries)
+            conditions.append(theirs.scalar_subquery().in_(named))
         if self.changed_since is not None:
             conditions.append(row.due_at >= self.changed_since)
         return sa.and_(*conditions)
