@@ -22,7 +22,7 @@ POOLED := tests/store tests/pipeline/test_the_way_of_a_request.py tests/pipeline
 RABBITMQ ?= /usr/lib/rabbitmq/bin/rabbitmq-server
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test acceptance coverage check chaos pgbouncer rabbitmq programs upgrade bench bench-million bench-growth diagrams clean setup
+.PHONY: help demo test acceptance coverage check chaos pgbouncer rabbitmq programs upgrade bench bench-million bench-growth diagrams lock prometheus clean setup
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,10 +40,24 @@ $(RUNS): pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/python -m pip install --quiet --editable '.[worker]'
 	@touch $@
 
-$(READY): pyproject.toml | $(VENV)/bin/python
+$(READY): pyproject.toml config/requirements-dev.txt | $(VENV)/bin/python
 	@echo "Installing the tools for development …"
+ifdef LOCKED
+	@$(BIN)/python -m pip install --quiet --require-hashes --requirement config/requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+else
 	@$(BIN)/python -m pip install --quiet --editable '.[worker,dev]'
+endif
 	@touch $(RUNS) $@
+
+# Every package in one version, with hashes, for each platform and Python; no registry's name is in them.
+RESOLVE := uv pip compile pyproject.toml - --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
+	--custom-compile-command 'make lock'
+
+lock: | $(VENV)/bin/python  ## Resolve the locked requirements of the image and of CI anew (fetches uv)
+	@$(BIN)/python -m pip install --quiet uv
+	@echo 'hatchling' | $(BIN)/$(RESOLVE) --extra worker --extra otel --extra plot --output-file config/requirements.txt
+	@echo 'hatchling' | $(BIN)/$(RESOLVE) --all-extras --output-file config/requirements-dev.txt
 
 demo: $(RUNS)  ## See it work: two models, three clients, a table of what it saved
 	@$(BIN)/carpool demo
@@ -80,6 +94,11 @@ rabbitmq: $(READY)  ## Run a whole Carpool with a real RabbitMQ as its broker (D
 	@test -x "$(RABBITMQ)" && command -v epmd > /dev/null || \
 		{ echo "RabbitMQ is not at $(RABBITMQ), or its epmd not on the PATH: apt-get install rabbitmq-server"; exit 1; }
 	@CARPOOL_TESTS_RABBITMQ="$(RABBITMQ)" $(BIN)/python -m pytest -W ignore::ResourceWarning tests/rabbitmq  # py-amqp leaves sockets
+
+prometheus: $(READY)  ## Evaluate the dashboard's panels and test the alert rules in a real Prometheus (Debian's package)
+	@command -v prometheus > /dev/null && command -v promtool > /dev/null || \
+		{ echo "Prometheus is not installed: apt-get install prometheus"; exit 1; }
+	@CARPOOL_TESTS_PROMETHEUS=1 $(BIN)/python -m pytest tests/prometheus tests/metrics -k "panel or money or alert"
 
 programs: $(READY)  ## Run other people's programs, Python's and Node's, unchanged through the gateway (fetches their packages)
 	@$(BIN)/python -m tests.programs.environments

@@ -38,6 +38,8 @@ from carpool.protocols import AsyncProducerLike, ProducerLike
 from carpool.request_ids import RequestIds, request_id_of
 from carpool.results import AnswerPruned, RequestFailed, Result
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AnswerError",
     "AnswerPruned",

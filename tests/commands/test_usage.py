@@ -6,26 +6,26 @@ import csv
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import Carpool, request
+from tests.fixtures.command_line import rows as lines_of
 from tests.fixtures.command_line import run
 from typer.testing import CliRunner
 
 from carpool import Producer
 from carpool_worker.cli import app
-from carpool_worker.commands.times import day_of
-from carpool_worker.commands.usage_plot import MOST_GROUPS, REST, days_between, draw, stacks
+from carpool_worker.commands.times import day_of, days_of_month
 from carpool_worker.database import read, write
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.money.costs import Tokens, price_of
 from carpool_worker.simulator import RemoteSimulator, Script
 from carpool_worker.store import usage
 from carpool_worker.store.usage import UsageRow
-from carpool_worker.views.usage import to_json, usage_view
+from carpool_worker.views.usage import UsageView, records, to_csv, usage_view
+from carpool_worker.views.usage_chart import stacks
 
 pytestmark = pytest.mark.usefixtures("command_line")
 
@@ -81,10 +81,7 @@ def test_the_sums_are_to_the_last_digit_what_the_simulator_billed(
     carpool.until(lambda: carpool.ended(60))
 
     # Then each model's row is what its ledger says, at the prices of the documentation
-    rows = json.loads(
-        to_json(list(map(usage_view, totals(carpool.engine, "client", "model"))), ["client", "model"]),
-        parse_float=Decimal,
-    )
+    rows = records(list(map(usage_view, totals(carpool.engine, "client", "model"))), ["client", "model"])
     assert {tuple(row) for row in rows} == {KEYS}
     ledger = simulator.ledger()["tokens_by_model"]
     for row in rows:
@@ -119,8 +116,8 @@ def test_usage_is_summed_by_key_and_limited_to_one(engine: sa.Engine) -> None:
         row.gateway_key = key
     keep(engine, *rows)
 
-    shown = json.loads(run("usage", "--by", "key,client", "--json").stdout)
-    of_one = json.loads(run("usage", "--by", "day,key", "--key", "nightly", "--json").stdout)
+    shown = lines_of("usage", "--by", "key,client")
+    of_one = lines_of("usage", "--by", "day,key", "--key", "nightly")
 
     assert [(row["key"], row["client"], row["requests"]) for row in shown] == [
         ("daily", "b", 3),
@@ -137,11 +134,11 @@ def test_usage_is_summed_by_key_and_limited_to_one(engine: sa.Engine) -> None:
 def test_what_has_no_price_is_counted_and_is_never_zero(engine: sa.Engine) -> None:
     keep(engine, used(0, "a", "claude-unheard-of", 3), used(0, "a", "claude-haiku-4-5", 2))
 
-    by_model = json.loads(to_json([usage_view(row) for row in totals(engine, "model")], ["model"]))
+    by_model = lines_of("usage", "--by", "model")
     [together] = totals(engine, "client")
 
     assert [(row["requests"], row["cost"], row["saved"]) for row in by_model] == [
-        (2, 0.0015, 0.0015),
+        (2, "0.0015", "0.0015"),
         (3, None, None),
     ]
     assert (together.requests, together.unpriced, together.is_priced) == (5, 3, True)
@@ -168,7 +165,9 @@ def test_the_command_prints_a_table_of_80_columns_csv_or_json(engine: sa.Engine)
     rows = list(csv.DictReader(lines.stdout.splitlines()))
     assert [(row["day"], row["cost"]) for row in rows][-1] == (TODAY.isoformat(), "35.5")
     assert rows[0]["cost"] == ""
-    assert [(row["client"], row["cost"]) for row in json.loads(listed.stdout)] == [(client, 35.5)]
+    assert [(row["client"], row["cost"]) for row in map(json.loads, listed.stdout.splitlines())] == [
+        (client, "35.5")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -178,6 +177,10 @@ def test_the_command_prints_a_table_of_80_columns_csv_or_json(engine: sa.Engine)
         (("--by", "day,day"), "day,day"),
         (("--since", "yesterday"), "yesterday"),
         (("--csv", "--json"), "--csv"),
+        (("--decimal-comma",), "--csv"),
+        (("--month", "november"), "--month november: write 2026-11, this or last"),
+        (("--month", "this", "--since", "7d"), "--month can't be combined"),
+        (("--plot", "out.zip"), "--plot out.zip: the name must end in .png"),
     ],
 )
 def test_a_wrong_option_is_one_line(arguments: tuple[str, ...], reason: str) -> None:
@@ -198,24 +201,39 @@ def test_days_are_written_as_dates_or_as_so_long_ago() -> None:
         day_of("--since", "2026-02-30", at)
 
 
-def test_days_without_usage_are_drawn_too() -> None:
-    days = days_between([usage_view(used(back, "a", "claude-haiku-4-5")) for back in (0, 400)])
+def test_a_month_is_named_or_this_or_the_last() -> None:
+    at = datetime(2028, 3, 1, 1, 30, tzinfo=UTC)
 
-    assert len(days) == 401
-    assert (days[0], days[-1]) == ((TODAY - timedelta(400)).isoformat(), TODAY.isoformat())
+    months = [days_of_month("--month", written, at) for written in ("2026-11", "this", "last")]
+
+    assert months == [
+        ("2026-11-01", "2026-11-30"),
+        ("2028-03-01", "2028-03-31"),
+        ("2028-02-01", "2028-02-29"),
+    ]
 
 
-def test_a_plot_has_a_colour_for_each_of_the_most_expensive_and_one_for_the_rest(tmp_path: Path) -> None:
-    clients = [f"client {n}" for n in range(MOST_GROUPS + 3)]
-    rows = [usage_view(used(n % 3, client, "claude-haiku-4-5", n + 1)) for n, client in enumerate(clients)]
+def test_a_whole_month_is_summed(engine: sa.Engine) -> None:
+    keep(engine, used(0, "a", "claude-haiku-4-5"), used(TODAY.day, "a", "claude-haiku-4-5", 2))
 
-    drawn = stacks(rows)
-    draw(rows, tmp_path / "out.png")
-    draw([], tmp_path / "nothing.png")
+    this, last = (lines_of("usage", "--by", "client", "--month", month) for month in ("this", "last"))
 
-    assert len(drawn) == MOST_GROUPS + 1
-    assert drawn[REST] == {row.day: row.cost for row in rows[:3]}
-    for name in ("out.png", "nothing.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(WorkerError, match="zip"):
-        draw(rows, tmp_path / "out.zip")
+    assert ([row["requests"] for row in this], [row["requests"] for row in last]) == ([1], [2])
+
+
+def test_a_spreadsheet_opens_the_csv_right() -> None:
+    # Given a client whose name looks like a formula, and a model of an unknown price
+    rows = [
+        UsageView(client="-1", model="=cmd()", requests=1_000, cost=Decimal("1234.5"), saved=Decimal("1e-7")),
+        UsageView(client="b", model="claude-unheard-of", requests=1),
+    ]
+
+    # Then no cell is a formula, no number has an exponent, and lines end as RFC 4180 says
+    [names, first, second, rest] = to_csv(rows, ["client", "model"]).split("\r\n")
+    assert names.startswith("client,model,requests,")
+    assert first == "'-1,'=cmd(),1000,0,0,0,0,1234.5,,0.0000001"
+    assert (second, rest) == ("b,claude-unheard-of,1,0,0,0,0,,,", "")
+
+    # And where a comma begins the decimals, a semicolon ends the cell
+    [_, first, *_] = to_csv(rows, ["client"], decimal_comma=True).split("\r\n")
+    assert first == "'-1;1000;0;0;0;0;1234,5;;0,0000001"

@@ -42,7 +42,9 @@ def test_a_url_that_was_stopped_is_found(doctor: Doctor, sqlite_url: str) -> Non
         endpoints.record_health(connection, gone, 1, now())
     engine.dispose()
 
-    doctor.finds("webhooks", "warning", "https://example.com/hook")
+    doctor.finds(
+        "webhooks", "wrong", "1 URL to which deliveries are stopped, such as https://example.com/hook"
+    )
 
 
 def test_a_url_that_takes_nothing_for_minutes_is_found(doctor: Doctor, sqlite_url: str) -> None:
@@ -52,4 +54,4 @@ def test_a_url_that_takes_nothing_for_minutes_is_found(doctor: Doctor, sqlite_ur
         endpoints.record_health(connection, failing, 10**9, now() - endpoints.FAILING)
     engine.dispose()
 
-    doctor.finds("webhooks", "warning", "take no deliveries (1), such as https://example.com/down")
+    doctor.finds("webhooks", "wrong", "deliveries fail at 1 receiver, such as https://example.com/down")

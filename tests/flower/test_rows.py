@@ -71,3 +71,33 @@ def test_one_event_has_the_whole_row_with_the_times_of_the_batch() -> None:
     assert answer_time(done) == 60.5
     assert answer_time(batch(ended_at=5)) == 0
     assert answer_time(batch(in_progress_at=6, ended_at=5)) == 0.001
+
+
+def test_a_batch_with_failures_is_visibly_one() -> None:
+    # Given one of which some failed, Then its result begins with a warning
+    kind, some = rows.describe(
+        batch(BatchState.COMPLETED, succeeded=2, errored=1), 0, {"overloaded_error": 1}
+    )
+    assert (kind, some["result"]) == (SUCCEEDED, "⚠ 2 succeeded, 1 errored · failed: 1 overloaded_error")
+
+    # And one of which all failed, failed
+    kind, all_ = rows.describe(batch(BatchState.COMPLETED, errored=3), 0, {"invalid_request_error": 3})
+    assert (kind, all_["exception"]) == (FAILED, "3 invalid_request_error")
+
+    # And what was canceled is no failure
+    assert (
+        describe(batch(BatchState.COMPLETED, succeeded=2, canceled=1))[1]["result"]
+        == "2 succeeded, 1 canceled"
+    )
+
+
+@pytest.mark.parametrize("state", [BatchState.OPEN, BatchState.SEALED])
+def test_a_batch_of_a_paused_lane_says_why(state: BatchState) -> None:
+    kind, fields = rows.describe(batch(state), 0, paused="402 credit balance too low")
+
+    assert kind == RETRIED
+    assert fields["result"] == fields["exception"] == "lane paused: 402 credit balance too low"
+
+
+def test_what_is_at_anthropic_goes_on_whether_its_lane_is_paused_or_not() -> None:
+    assert rows.describe(batch(BatchState.IN_PROGRESS), 0, paused="until Monday")[0] == STARTED

@@ -8,7 +8,7 @@ import io
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from carpool_worker.commands import batches, clients, deliveries, keys, lanes, processes, quarantine, requests
 from carpool_worker.commands.advise import advise
 from carpool_worker.commands.cancel import cancel
+from carpool_worker.commands.config import config
 from carpool_worker.commands.doctor import doctor
 from carpool_worker.commands.enqueue import enqueue
 from carpool_worker.commands.gateway import gateway
@@ -87,8 +88,24 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from carpool import __version__
+
+        typer.echo(f"carpool {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", "-V", callback=_print_version, is_eager=True, help="Print the version and exit."
+    ),
+]
+
+
 @app.callback()
-def carpool(context: typer.Context) -> None:
+def carpool(context: typer.Context, version: Version = False) -> None:
     """Pools single Claude requests from many services into Message Batches, at half the price.
 
     **carpool demo** shows it working; **carpool up** runs everything on this machine; **worker**, **beat**
@@ -107,7 +124,7 @@ def carpool(context: typer.Context) -> None:
 COMMANDS: dict[str, Sequence[Callable[..., None]]] = {
     "Run it": (
         *(demo, up, processes.migrate, processes.worker, processes.beat, processes.flower),
-        *(gateway, metrics, simulator),
+        *(gateway, metrics, simulator, config),
     ),
     "Develop": (listen, trigger),
     "Look": (status, doctor, lanes.lanes, reconcile),

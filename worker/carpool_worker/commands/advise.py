@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from carpool_worker.commands.options import OfClient
+from carpool_worker.commands.options import Json, OfClient
+from carpool_worker.commands.tables import print_json
 from carpool_worker.commands.usage import SinceDay
 from carpool_worker.formatting import dollars
 
 if TYPE_CHECKING:
     from carpool_worker.advisor import Advice
 
-JsonList = Annotated[
-    bool, typer.Option("--json", help="Print JSON, a list of advice; what saves most comes first.")
-]
 
-
-def advise(since: SinceDay = "7d", client: OfClient = None, as_json: JsonList = False) -> None:
+def advise(since: SinceDay = "7d", client: OfClient = None, as_json: Json = False) -> None:
     """Suggest what would cost less, from what was really used.
 
     It looks for models of which a smaller one would cost a fraction, for shared prompts that aren't marked for the
@@ -29,7 +24,7 @@ def advise(since: SinceDay = "7d", client: OfClient = None, as_json: JsonList = 
 
         carpool advise
         carpool advise --since 30d --client billing
-        carpool advise --json | jq '.[] | select(.saves_per_month > 100)'
+        carpool advise --json | jq 'select((.saves_per_month // 0 | tonumber) > 100) | .subject'
     """
     from carpool_worker.advisor import advise as find_advice
     from carpool_worker.commands.times import day_of
@@ -41,16 +36,9 @@ def advise(since: SinceDay = "7d", client: OfClient = None, as_json: JsonList = 
     check_tables()
     advice = find_advice(engine(), first, client, settings().flush_interval)
     if as_json:
-        typer.echo(_json(advice))
+        print_json(advice)
     else:
         _show(advice, first)
-
-
-def _json(advice: Sequence[Advice]) -> str:
-    import msgspec
-
-    encoded = msgspec.json.Encoder(decimal_format="number").encode(advice)
-    return msgspec.json.format(encoded, indent=1).decode()
 
 
 def _show(advice: Sequence[Advice], first: str) -> None:

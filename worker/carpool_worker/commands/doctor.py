@@ -22,9 +22,11 @@ COLOURS = {"ok": "green", "warning": "yellow", "wrong": "red"}
 def doctor(as_json: Json = False) -> None:
     """Check everything that Carpool depends on, and explain how to fix what is wrong.
 
-    That is the settings, Redis, the database, the API key and its limits, the clocks, Celery's queues and beat, and
-    what webhooks need. Nothing is changed, and the one call of the API costs nothing. Run it where a worker runs, with
-    the same environment. The exit code is 1 if something is wrong; a warning leaves it 0. Examples:
+    That is the settings, Redis, the database, the API key and its limits, the clocks, Celery's queues and beat, paused
+    lanes, what webhooks need, and receivers that fail. Nothing is changed, and the one call of the API costs nothing.
+    Run it where a worker runs, with the same environment. The exit code is 1 if something is wrong: it doesn't work
+    now, as with a lane that Carpool had to pause, or a receiver that takes no deliveries. A warning, as of a lane that
+    an operator paused, leaves it 0. Examples:
 
         carpool doctor
         carpool doctor --json | jq 'select(.verdict != "ok")'

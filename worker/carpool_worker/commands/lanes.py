@@ -82,12 +82,13 @@ def pause(lanes: Lanes, reason: Reason = NO_REASON) -> None:
         carpool pause claude-opus-4-5 --reason "over budget until Monday"
         carpool resume claude-opus-4-5
     """
+    from carpool_worker.app import app
     from carpool_worker.database import engine
     from carpool_worker.operations import lanes as operation
     from carpool_worker.processes.preflight import check_tables
 
     check_tables()
-    operation.pause(engine(), lanes, reason, actor=actor())
+    operation.pause(engine(), lanes, reason, actor=actor(), app=app)
     for lane in lanes:
         typer.echo(f"Paused: {lane}")
 
@@ -100,12 +101,13 @@ def resume(lanes: Lanes) -> None:
 
         carpool resume claude-opus-4-5
     """
+    from carpool_worker.app import app
     from carpool_worker.database import engine
     from carpool_worker.operations import lanes as operation
     from carpool_worker.processes.preflight import check_tables
 
     check_tables()
-    resumed = operation.resume(engine(), lanes, actor=actor())
+    resumed = operation.resume(engine(), lanes, actor=actor(), app=app)
     for lane in lanes:
         typer.echo(f"Resumed: {lane}" if lane in resumed else f"It was not paused: {lane}")
 

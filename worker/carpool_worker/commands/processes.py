@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,17 +11,28 @@ import typer
 from carpool_worker.commands.options import Address, Concurrency
 from carpool_worker.coordination.keys import QUEUES
 
+Alive = Annotated[
+    Path | None,
+    typer.Option(
+        "--alive",
+        metavar="FILE",
+        help="A file to touch every few seconds while connected to Redis, for probes.",
+        show_default=False,
+    ),
+]
+
 
 def worker(
     queues: Annotated[str, typer.Option(help="The queues to work on, comma-separated.")] = ",".join(QUEUES),
     concurrency: Concurrency = 8,
+    alive: Alive = None,
 ) -> None:
     """Run a Celery worker for some or all of the agents.
 
     Any number of them may run, on any number of machines; each agent has a queue of its own, so a worker can also serve
-    just some of them. Example, a machine for deliveries alone:
+    just some of them. A probe looks at the age of the file that --alive names. Example, a machine for deliveries alone:
 
-        carpool worker --queues carpool.deliver --concurrency 3
+        carpool worker --queues carpool.deliver --concurrency 3 --alive /run/carpool/alive
     """
     if unknown := [name for name in queues.split(",") if name not in QUEUES]:
         raise typer.BadParameter(
@@ -35,15 +47,16 @@ def worker(
     preflight.check_redis()
     from carpool_worker.processes.worker import run  # takes seconds to import
 
-    run(queues, concurrency)
+    run(queues, concurrency, str(alive) if alive else None)
 
 
-def beat() -> None:
+def beat(alive: Alive = None) -> None:
     """Run the clock that wakes the agents when there is work. It keeps no state; run exactly one."""
     from carpool_worker.processes import preflight
 
     preflight.check_redis()
     from carpool_worker.app import app  # takes seconds to import
+    from carpool_worker.processes.alive import announce
     from carpool_worker.settings import settings
     from carpool_worker.telemetry import logs
 
@@ -53,6 +66,7 @@ def beat() -> None:
         "loglevel": "WARNING",
         "quiet": logs.is_json(settings().log_format),
     }
+    announce(app, alive)
     app.Beat(**clock).run()
 
 

@@ -27,6 +27,7 @@ def show_details(request: RequestDetails) -> None:
     typer.echo(f"{request.id}  {request.state}")
     print_story(request.story)
     lines = {
+        "why it failed": request.failure,
         "priority": request.priority,
         "submit by": time_of(request.submit_by) if request.submit_by else None,
         "deadline": _deadline(request),

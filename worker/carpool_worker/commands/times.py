@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from datetime import UTC, date, datetime, timedelta
 
 import typer
@@ -47,6 +48,23 @@ def day_of(option: str, written: str, now: datetime | None = None) -> str:
         raise WorkerError(
             f"{option} {written}: write 2026-11-22, today, or 36h, 7d, 2w for so long ago"
         ) from error
+
+
+def days_of_month(option: str, written: str, now: datetime | None = None) -> tuple[str, str]:
+    """Return the first and the last day of a month, '2026-11-01' and '2026-11-30': of 2026-11, `this` or `last`.
+
+    Raises:
+        WorkerError: it is none of these.
+    """
+    first = (now or datetime.now(UTC)).date().replace(day=1)
+    if written == "last":
+        first = (first - timedelta(1)).replace(day=1)
+    elif written != "this":
+        try:
+            first = datetime.strptime(written, "%Y-%m").replace(tzinfo=UTC).date()
+        except ValueError as error:
+            raise WorkerError(f"{option} {written}: write 2026-11, this or last") from error
+    return first.isoformat(), first.replace(day=monthrange(first.year, first.month)[1]).isoformat()
 
 
 def _length(ago: re.Match[str]) -> timedelta:

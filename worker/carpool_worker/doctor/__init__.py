@@ -17,6 +17,7 @@ from carpool_worker.doctor import (
     clocks,
     databases,
     gateways,
+    paused_lanes,
     redis_server,
 )
 from carpool_worker.doctor.findings import Finding, Verdict
@@ -61,4 +62,5 @@ def _rest(settings: Settings, server: Redis | None, engine: sa.Engine | None) ->
         yield from celery_queues.examine(server, settings)
         yield from gateways.examine(server)
     if engine:
+        yield from paused_lanes.examine(engine)
         yield from callbacks.examine(engine, settings)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from carpool_worker.database import now, read
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
-from carpool_worker.formatting import clock
+from carpool_worker.formatting import clock, counted
 from carpool_worker.settings import Settings
 from carpool_worker.store.deliveries import endpoints
 from carpool_worker.store.reports import doctor
@@ -31,17 +31,14 @@ def examine(engine: sa.Engine, settings: Settings) -> Iterator[Finding]:
     ]
     yield judge_secrets(len(settings.webhook_secret), waits)
     if stopped:
-        what = (
-            f"answers wait for URLs to which deliveries are stopped ({len(stopped):,}), such as {stopped[0]}"
-        )
-        yield warning(CHECK, what, "once they work again: carpool deliveries replay --endpoint URL")
+        urls = f"{counted(len(stopped), 'URL')} to which deliveries are stopped"
+        what = f"answers wait for {urls}, such as {stopped[0]}"
+        yield wrong(CHECK, what, "once they work again: carpool deliveries replay --endpoint URL")
     if failing:
         first = failing[0]
-        what = (
-            f"receivers take no deliveries ({len(failing):,}), such as {first.url}, since"
-            f" {clock(first.failing_since or at, at)}"
-        )
-        yield warning(
+        receivers = counted(len(failing), "receiver")
+        what = f"deliveries fail at {receivers}, such as {first.url}, since {clock(first.failing_since or at, at)}"
+        yield wrong(
             CHECK, what, "see why: carpool deliveries --state retryable, carpool deliveries show REQUEST"
         )
 

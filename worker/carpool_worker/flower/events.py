@@ -17,6 +17,7 @@ from carpool_worker.flower.rows import FAILED, RECEIVED, answer_time, describe
 from carpool_worker.models import Batch
 from carpool_worker.settings import settings
 from carpool_worker.states import BatchState
+from carpool_worker.store.batches import lane_pauses
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.reports import batches as batch_views
 from carpool_worker.telemetry.logs import get_logger
@@ -36,14 +37,23 @@ HEARTBEAT_SECONDS = 60.0
 
 Event = tuple[str, dict[str, Any]]
 
-FailuresOf = tuple[Batch, Mapping[str, int]]
-"""A batch, and how many of its requests failed with which type of error."""
+ShownBatch = tuple[Batch, Mapping[str, int], str | None]
+"""A batch, how many of its requests failed with which type of error, and why its lane is paused, if it is."""
 
 
 def publish(app: Celery, engine: sa.Engine, batch_ids: Iterable[str]) -> None:
     """Bring these batches' rows in Flower up to date."""
     if wanted := dict.fromkeys(batch_ids):
         _send(app, map(_event, _named(engine, wanted)))
+
+
+def publish_lanes(app: Celery, engine: sa.Engine, lanes: Iterable[str]) -> None:
+    """Bring the rows of the batches up to date that these lanes have not sent: the lanes were paused, or resumed."""
+    named = set(lanes)
+    with read(engine) as connection:
+        unsent = batches.in_states(connection, [BatchState.OPEN, BatchState.SEALED])
+        shown = _with_reasons(connection, [one for one in unsent if one.lane in named][-PAGE:])
+    _send(app, map(_event, shown))
 
 
 def publish_completed(app: Celery, engine: sa.Engine, batch_id: str) -> None:
@@ -68,39 +78,40 @@ def publish_refusal(app: Celery, task_id: str, client: str, error: Exception) ->
     _send(app, [(RECEIVED, {"uuid": task_id, **received}), (FAILED, {"uuid": task_id, **failed})])
 
 
-def _named(engine: sa.Engine, batch_ids: Iterable[str]) -> list[FailuresOf]:
+def _named(engine: sa.Engine, batch_ids: Iterable[str]) -> list[ShownBatch]:
     with read(engine) as connection:
         found = [batch for batch_id in batch_ids if (batch := batches.get(connection, batch_id))]
-        return _with_failures(connection, found)
+        return _with_reasons(connection, found)
 
 
-def _newest(engine: sa.Engine) -> Iterator[FailuresOf]:
+def _newest(engine: sa.Engine) -> Iterator[ShownBatch]:
     before = None
     for _ in range(MOST_REFRESHED // PAGE):
         with read(engine) as connection:
             page = batch_views.page(connection, PAGE, before=before)
-            shown = _with_failures(connection, page)
+            shown = _with_reasons(connection, page)
         if not page:
             return
         yield from shown
         before = page[0].id
 
 
-def _with_failures(connection: sa.Connection, some: Sequence[Batch]) -> list[FailuresOf]:
+def _with_reasons(connection: sa.Connection, some: Sequence[Batch]) -> list[ShownBatch]:
     completed = [batch.id for batch in some if batch.state == BatchState.COMPLETED]
     errors = batch_views.error_types(connection, completed) if completed else {}
-    return [(batch, errors.get(batch.id, {})) for batch in some]
+    paused = {lane: pause.reason for lane, pause in lane_pauses.by_lane(connection).items()}
+    return [(batch, errors.get(batch.id, {}), paused.get(batch.lane)) for batch in some]
 
 
-def _event(shown: FailuresOf) -> Event:
-    batch, errors = shown
+def _event(shown: ShownBatch) -> Event:
+    batch, errors, paused = shown
     # Only an open batch needs the time it will be sealed: finding the next opening of a window is slow.
     due_at = settings().limits.due_at(batch.opened_at) if batch.state == BatchState.OPEN else batch.opened_at
-    kind, fields = describe(batch, due_at, errors)
+    kind, fields = describe(batch, due_at, errors, paused)
     return kind, {"uuid": batch.id, **fields}
 
 
-def _final_event(shown: FailuresOf) -> Event:
+def _final_event(shown: ShownBatch) -> Event:
     batch, (kind, fields) = shown[0], _event(shown)
     done = batch.state == BatchState.COMPLETED
     return kind, {**fields, "runtime": answer_time(batch)} if done else fields

@@ -19,28 +19,34 @@ SUCCEEDED = "task-succeeded"
 FAILED = "task-failed"
 RETRIED = "task-retried"
 
+WARNING = "⚠"
+"""Begins the result of a batch of which some requests failed: its state is that of the others."""
+
+PAUSED = "lane paused"
+
 NAME = "batch "
 """What the names of rows that are batches begin with; the model follows."""
 
 
 def describe(
-    batch: Batch, due_at: int, errors: Mapping[str, int] | None = None
+    batch: Batch, due_at: int, errors: Mapping[str, int] | None = None, paused: str | None = None
 ) -> tuple[str, dict[str, Any]]:
     """Return the event for a batch in its present state: its type, and everything in its row.
 
     `due_at` is when it is sealed at the latest, in milliseconds since the epoch; `errors` are how many of its requests
-    failed with which type of error.
+    failed with which type of error; `paused` is why its lane is paused, None if it isn't.
 
     Every event is complete, so that one is enough if earlier ones were lost. Its times are the batch's own, in seconds
     since the epoch. It has no runtime: Flower would count that in its metrics with every event.
     """
-    kind, due = _kind(batch), _moment(due_at)
+    paused = paused if batch.state in (BatchState.OPEN, BatchState.SEALED) else None
+    kind, due = _kind(batch, paused), _moment(due_at)
     return kind, {
         "name": f"{NAME}{batch.model}",
         "args": contents(batch.request_count, batch.body_bytes),
         "kwargs": _details(batch),
-        "result": _story(batch, kind, due_at, errors or {}),
-        "exception": batch.last_error if kind in (RETRIED, FAILED) else None,
+        "result": _story(batch, kind, due_at, errors or {}, paused),
+        "exception": _exception(batch, kind, errors or {}, paused),
         "traceback": None,
         "retries": max(0, batch.submissions - 1),
         # Without it every event would move Flower's gauges of prefetched tasks.
@@ -51,27 +57,44 @@ def describe(
     }
 
 
-def _kind(batch: Batch) -> str:
+def _kind(batch: Batch, paused: str | None) -> str:
     match batch.state:
         case BatchState.OPEN | BatchState.SEALED | BatchState.SUBMITTING:
-            return RETRIED if batch.last_error else RECEIVED
+            return RETRIED if batch.last_error or paused else RECEIVED
         case BatchState.COMPLETED:
-            return SUCCEEDED
+            return FAILED if _failed(batch) and not batch.outcomes.get("succeeded") else SUCCEEDED
         case BatchState.REJECTED:
             return FAILED
         case _:
             return STARTED
 
 
-def _story(batch: Batch, kind: str, due_at: int, errors: Mapping[str, int]) -> str:
+def _failed(batch: Batch) -> int:
+    return sum(batch.outcomes.get(name, 0) for name in ("errored", "expired"))
+
+
+def _exception(batch: Batch, kind: str, errors: Mapping[str, int], paused: str | None) -> str | None:
+    if kind not in (RETRIED, FAILED):
+        return None
+    return batch.last_error or (f"{PAUSED}: {paused}" if paused else outcome_counts(errors) or None)
+
+
+def _story(batch: Batch, kind: str, due_at: int, errors: Mapping[str, int], paused: str | None) -> str:
     """Return how a batch ended, or what is happening to it."""
     match batch.state:
         case BatchState.COMPLETED:
             ended = outcome(batch.outcomes, batch.cost, batch.list_price)
             failed = f" · failed: {outcome_counts(errors)}" if errors else ""
-            return f"{ended}{failed}" if ended or failed else "not sent: all of its requests were canceled"
+            warning = f"{WARNING} " if _failed(batch) else ""
+            return (
+                f"{warning}{ended}{failed}"
+                if ended or failed
+                else "not sent: all of its requests were canceled"
+            )
         case BatchState.REJECTED:
             return f"rejected: {batch.last_error or 'no reason was given'}"
+        case _ if paused:
+            return f"{PAUSED}: {paused}"
         case _ if kind == RETRIED:
             return f"waits: {batch.last_error}"
         case BatchState.OPEN:

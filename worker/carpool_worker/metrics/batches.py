@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client.core import HistogramMetricFamily, Metric
 
@@ -58,6 +58,22 @@ def _expected(learned: Iterable[DurationView]) -> Metric:
     samples += [((one.model, "0.95"), one.most_within) for one in learned]
     text = "Time within which so many of a model's batches end that are posted in this hour of the day, as learned."
     return gauge("batches_expected_seconds", text, ("model", "quantile"), samples)
+
+
+def of_periods(used: Mapping[str, Sequence[UsageRow]]) -> Iterator[Metric]:
+    """Yield what this day and this month have cost so far, by the name of the period.
+
+    They are gauges, to the last cent: what increase() makes of a counter lacks the first sample of each series.
+    """
+    for name, text in {"cost": "What was paid", "saved": "What batching saved"}.items():
+        samples = [
+            ((period, row.client, row.model), getattr(row, name) / DOLLAR)
+            for period, rows in used.items()
+            for row in _bounded(rows)
+            if row.is_priced
+        ]
+        described = f"{text} so far in this period (UTC), in US dollars."
+        yield gauge(f"period_{name}_dollars", described, ("period", "client", "model"), samples)
 
 
 def _standing(standings: Sequence[ModelBatchCounts], at: int) -> Iterator[Metric]:

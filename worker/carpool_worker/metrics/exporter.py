@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from carpool_worker.database import now
-from carpool_worker.metrics.batches import of_batches, of_usage
+from carpool_worker.metrics.batches import of_batches, of_periods, of_usage
 from carpool_worker.metrics.budgets import of_budgets, of_key_budgets
 from carpool_worker.metrics.cached import Cached
 from carpool_worker.metrics.families import gauge, of_deliveries, of_totals, of_vitals
@@ -64,6 +64,7 @@ class Exporter(Collector):
             yield from of_batches(readings, at)
             yield from of_deliveries(readings.deliveries, readings.tries, at)
             yield from of_usage(readings.used)
+            yield from of_periods({"day": readings.used_today, "month": readings.used_this_month})
             yield from of_budgets(readings.budgets, readings.held)
             yield from of_key_budgets(readings.key_budgets)
         if totals is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import redis
 import sqlalchemy as sa
@@ -59,6 +60,8 @@ class Readings:
     deliveries: Deliveries
     tries: Sequence[Tries]
     used: Sequence[UsageRow]
+    used_today: Sequence[UsageRow]  # of this day, and of this month, in UTC
+    used_this_month: Sequence[UsageRow]
     budgets: Mapping[str, BudgetBalance]  # of the clients with a budget of their own
     key_budgets: Mapping[str, BudgetBalance]  # of the keys of the gateway that have one
     held: Mapping[str, int]  # by client: requests over budget
@@ -76,6 +79,7 @@ class Totals:
 def read_tables(engine: sa.Engine, settings: Settings) -> Readings:
     """Read partial indexes, the batches, the usage ledger and the newest delivery attempts."""
     at, doubt_policy = now(), settings.doubt_policy
+    today = datetime.fromtimestamp(at / 1_000, UTC).date()
     with read(engine) as connection:
         submitting = batches.in_states(connection, [BatchState.SUBMITTING])
         fresh = witnesses.in_fresh_workspaces(connection, submitting)
@@ -96,6 +100,8 @@ def read_tables(engine: sa.Engine, settings: Settings) -> Readings:
             deliveries=status.delivering(connection, at, at - LATELY),
             tries=metrics.tries_since(connection, at - LATELY),
             used=usage.totals(connection, ("client", "model")),
+            used_today=usage.totals(connection, ("client", "model"), today.isoformat()),
+            used_this_month=usage.totals(connection, ("client", "model"), today.replace(day=1).isoformat()),
             budgets=reservations.balances(connection, settings.budgets, at),
             key_budgets=reservations.key_balances(connection, gateway_keys.all_with_budgets(connection), at),
             held=reservations.count_held(connection),

@@ -73,8 +73,12 @@ def flush(
     return Flushed(flushed, expedited)
 
 
-def pause(engine: sa.Engine, lanes: Sequence[str], reason: str, *, actor: str) -> None:
+def pause(
+    engine: sa.Engine, lanes: Sequence[str], reason: str, *, actor: str, app: Celery | None = None
+) -> None:
     """Submit nothing from these lanes until they are resumed; a pause that Carpool began becomes the operator's.
+
+    Flower shows it through the Celery app's broker.
 
     Raises:
         UnknownLane: none of them is paused then.
@@ -85,9 +89,11 @@ def pause(engine: sa.Engine, lanes: Sequence[str], reason: str, *, actor: str) -
             lane_pauses.pause_by_operator(connection, lane, cleaned(reason, LONGEST_MESSAGE), now())
     for lane in lanes:
         log.info("lane paused by operator", actor=actor, lane=lane)
+    if app:
+        events.publish_lanes(app, engine, lanes)
 
 
-def resume(engine: sa.Engine, lanes: Sequence[str], *, actor: str) -> list[str]:
+def resume(engine: sa.Engine, lanes: Sequence[str], *, actor: str, app: Celery | None = None) -> list[str]:
     """Submit from these lanes again, whether Carpool or an operator paused them; return those that were paused.
 
     Raises:
@@ -102,6 +108,8 @@ def resume(engine: sa.Engine, lanes: Sequence[str], *, actor: str) -> list[str]:
                 _check_known(connection, lane)
     for lane in resumed:
         log.info("lane resumed by operator", actor=actor, lane=lane)
+    if app and resumed:
+        events.publish_lanes(app, engine, resumed)
     return resumed
 
 

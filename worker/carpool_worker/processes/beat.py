@@ -22,6 +22,7 @@ from carpool_worker.coordination import heartbeat
 from carpool_worker.coordination.backlog import is_behind, queues_of
 from carpool_worker.coordination.wakeups import WakeUps
 from carpool_worker.pipeline.inbox import shards
+from carpool_worker.processes import alive
 from carpool_worker.settings import settings
 from carpool_worker.telemetry.logs import get_logger
 
@@ -63,6 +64,7 @@ class BeatScheduler(Scheduler):  # type: ignore[misc]
         """Wait so many seconds, or until something wakes beat; what that is about becomes due."""
         try:
             heartbeat.record(self._server)
+            alive.touch(self.app)
             for task, delay in self._wake_ups.wait(seconds):
                 name = f"carpool.{task}"
                 if name in self._due:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from multiprocessing import Event
+from pathlib import Path
 from threading import Timer
 from time import sleep
 
@@ -22,6 +23,7 @@ from celery.worker.consumer.consumer import logger as consumer_log
 
 from carpool_worker.app import SHUTDOWN_TIMEOUT, app
 from carpool_worker.coordination.locks import slots
+from carpool_worker.processes.alive import announce
 from carpool_worker.processes.parent_death import end_with_parent
 from carpool_worker.settings import settings
 from carpool_worker.tasks import agents, calls, enqueue  # noqa: F401  (registers the tasks)
@@ -42,12 +44,16 @@ QUOTING = (UNKNOWN_TASK_ERROR, INVALID_TASK_ERROR, MESSAGE_DECODE_ERROR, UNKNOWN
 """Celery's log messages about a message that is not a task of Carpool. They quote its body, which can be a prompt."""
 
 
-def run(queues: str, concurrency: int) -> None:
-    """Work on `queues` (comma-separated) with `concurrency` processes, until SIGTERM or SIGINT; then exit."""
+def run(queues: str, concurrency: int, alive: str | None = None) -> None:
+    """Work on `queues` (comma-separated) with `concurrency` processes, until SIGTERM or SIGINT; then exit.
+
+    `alive` names the file that is touched meanwhile.
+    """
     log_format = settings().log_format
     logs.begin(log_format)  # Celery warns before it sets its logging up
     app.conf.is_ending = _ending.is_set  # like the next, before its processes are forked
     app.conf.slots = slots(queues.split(","), concurrency)
+    announce(app, Path(alive) if alive else None)
     worker_process_init.connect(_leave_nothing_behind)
     worker_process_init.connect(traces.begin)
     worker_process_shutdown.connect(traces.end)
@@ -60,7 +66,7 @@ def run(queues: str, concurrency: int) -> None:
     )
     worker.start()
     if worker.exitcode and not _ending.is_set():
-        _start_again(queues, concurrency)
+        _start_again(queues, concurrency, alive)
     raise SystemExit(worker.exitcode)
 
 
@@ -77,7 +83,7 @@ def quote_nothing(record: logging.LogRecord) -> bool:
     return True
 
 
-def _start_again(queues: str, concurrency: int) -> None:
+def _start_again(queues: str, concurrency: int, alive: str | None) -> None:
     """Replace this process by a new worker: Celery gave up on an error that it does not expect from a lost broker.
 
     Its children have ended, and what they worked on is done by whoever gets the message next. The new worker checks
@@ -85,7 +91,7 @@ def _start_again(queues: str, concurrency: int) -> None:
     """
     log.error("the worker failed, and starts again")
     sleep(RESTART_SECONDS)
-    program = f"from {__name__} import run; run({queues!r}, {concurrency})"
+    program = f"from {__name__} import run; run({queues!r}, {concurrency}, {alive!r})"
     os.execv(sys.executable, [sys.executable, "-c", program])  # noqa: S606 (no shell is wanted)
 
 

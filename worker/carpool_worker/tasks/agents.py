@@ -127,6 +127,8 @@ def submit(batch_id: str) -> None:
             if submitted.state == BatchState.REJECTED:
                 want_count(server())
                 followups.notify("deliver")
+            if submitted.state == BatchState.SEALED:  # refused for now: its lane may be paused from here on
+                followups.publish_lane_of(batch_id)
     if submitted:
         with read(engine()) as connection:
             followups.hand_on("submit", admitted(connection, now(), settings().submit_policy))

@@ -15,6 +15,8 @@ from carpool_worker.pipeline.batching.lanes import Filled
 from carpool_worker.pipeline.batching.releases import Releases
 from carpool_worker.pipeline.collection.replies import Replies
 from carpool_worker.pipeline.delivery.channels import reply
+from carpool_worker.store.batches import lane_pauses
+from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.requests.answers import load_answers
 
 RELEASES = Releases()
@@ -67,6 +69,15 @@ def notify(agent: str, names: Iterable[str] | None = None) -> None:
 def hand_on(agent: str, batch_ids: Sequence[str]) -> None:
     """Send an agent that is done with a batch the next one: its message may have come while no slot was free."""
     notify(agent, [batch_id for batch_id in batch_ids if not is_locked(server(), f"{agent}:{batch_id}")][:1])
+
+
+def publish_lane_of(batch_id: str) -> None:
+    """Update the rows in Flower of what a batch's lane has not sent, if the lane is paused."""
+    with read(engine()) as connection:
+        batch = batches.get(connection, batch_id)
+        paused = lane_pauses.by_lane(connection)
+    if batch and batch.lane in paused:
+        events.publish_lanes(app, engine(), [batch.lane])
 
 
 def publish(batch_ids: Iterable[str]) -> None:

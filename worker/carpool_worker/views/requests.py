@@ -26,6 +26,7 @@ from carpool_worker.store.requests.rows import REAL_TIME, UNBATCHED
 from carpool_worker.views import budgets, lookup
 from carpool_worker.views.batches import StoryEvent
 from carpool_worker.views.encoding import FLAT, Moment
+from carpool_worker.views.failure_reasons import reason_of
 from carpool_worker.views.request_stories import deadline_of, story
 from carpool_worker.views.wait_reasons import queue_context, waits_for
 
@@ -99,6 +100,7 @@ class RequestDetails(RequestView):
     callback: str | None  # a URL, or a task's name
     delivery: DeliveryState | None
     delivery_error: str | None
+    failure: str | None  # why it failed, in the API's words without what its client wrote
     waiting_for: str | None
     contents: Contents | None = field(metadata=FLAT)  # None: not asked for
     calls: Sequence[CallView]  # in real time
@@ -151,6 +153,7 @@ def find(
         callback=callback.get("url") or callback.get("name"),
         delivery=DeliveryState(delivery.state) if delivery else None,
         delivery_error=delivery.last_error if delivery else None,
+        failure=reason_of(requests.contents(connection, request).answer) if request.error else None,
         waiting_for=_waiting_for(connection, settings, found, batch),
         contents=_contents(connection, request) if contents else None,
         calls=[_call(one) for one in made],

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 
 from carpool_worker.formatting import exact
@@ -20,6 +19,9 @@ DIMENSIONS = usage.DIMENSIONS
 TOKENS = ("input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens")
 MONEY = ("cost", "list_price", "saved")
 MEASURES = ("requests", *TOKENS, *MONEY)
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a text begins with that spreadsheets take for a formula."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,20 +93,30 @@ def together(rows: Sequence[UsageView]) -> UsageView:
     )
 
 
-def to_json(rows: Sequence[UsageView], by: Sequence[str]) -> str:
-    """Return a list of objects: the dimensions, then MEASURES; dollars are numbers with all their digits."""
-    encoder = msgspec.json.Encoder(decimal_format="number")
-    lines = (encoder.encode(_record(row, by)).decode() for row in rows)
-    return f"[{', '.join(lines)}]" if not rows else "[\n " + ",\n ".join(lines) + "\n]"
+def records(rows: Sequence[UsageView], by: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what programs read of each row: the dimensions, then MEASURES."""
+    return [_record(row, by) for row in rows]
 
 
-def to_csv(rows: Sequence[UsageView], by: Sequence[str]) -> str:
-    """Return CSV with a line of names: the dimensions, then MEASURES."""
+def to_csv(rows: Sequence[UsageView], by: Sequence[str], *, decimal_comma: bool = False) -> str:
+    """Return CSV (RFC 4180) with a line of names: the dimensions, then MEASURES; an unknown amount is empty.
+
+    With `decimal_comma` it is as spreadsheets of most European languages expect it: semicolons, and commas in numbers.
+    A text that a spreadsheet would take for a formula gets an apostrophe.
+    """
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*by, *MEASURES], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_record(row, by) for row in rows)
+    writer = csv.writer(text, delimiter=";" if decimal_comma else ",", lineterminator="\r\n")
+    writer.writerow([*by, *MEASURES])
+    for record in records(rows, by):
+        writer.writerow([_cell(value, decimal_comma) for value in record.values()])
     return text.getvalue()
+
+
+def _cell(value: Any, decimal_comma: bool) -> str:
+    if isinstance(value, Decimal):
+        return f"{value:f}".replace(".", ",") if decimal_comma else f"{value:f}"
+    said = "" if value is None else str(value)
+    return f"'{said}" if said.startswith(FORMULA) else said
 
 
 def _record(row: UsageView, by: Sequence[str]) -> dict[str, Any]:
