@@ -17,7 +17,7 @@ from carpool_worker.gateway.errors import GatewayError, as_gateway_error
 from carpool_worker.gateway.forwarded import PREFIX
 from carpool_worker.gateway.origins import origin_headers, preflight
 from carpool_worker.gateway.presence import Presence
-from carpool_worker.gateway.request_id import COMMON, REQUEST_ID, SERVER, new_request_id
+from carpool_worker.gateway.request_id import COMMON, REQUEST_ID, SERVER, common_headers, new_request_id
 from carpool_worker.gateway.routes import OPEN, ROUTES
 from carpool_worker.gateway.state import GATEWAY, Gateway
 from carpool_worker.policies.keys import Scope
@@ -76,9 +76,7 @@ async def answer_all(gateway: Gateway, request: web.Request, answer: Answer) -> 
     """Give a call its id, and whatever happens in it an answer."""
     request_id = request[REQUEST_ID] = new_request_id()
     origins = gateway.settings.gateway_origins
-    request[COMMON] = {"request-id": request_id, "server": SERVER}
-    if origins:
-        request[COMMON].update(origin_headers(request, origins))
+    request[COMMON] = {"request-id": request_id, "server": SERVER, **origin_headers(request, origins)}
     connection = request.protocol
     if isinstance(connection, GatewayConnection):
         connection.begin_call()
@@ -93,7 +91,7 @@ async def answer_all(gateway: Gateway, request: web.Request, answer: Answer) -> 
             connection.end_call()
     gateway.answered[response.status] += 1
     if not response.prepared:
-        response.headers.update(request[COMMON])
+        response.headers.update(common_headers(request))
     return response
 
 

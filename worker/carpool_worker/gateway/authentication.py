@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from aiohttp import web
+from aiohttp.hdrs import AUTHORIZATION
+from multidict import istr
 
 from carpool_worker.gateway.errors import GatewayError
 from carpool_worker.gateway.state import Gateway
-from carpool_worker.policies.keys import GatewayKey, Scope, is_well_formed
+from carpool_worker.policies.keys import GatewayKey, Scope
+
+API_KEY = istr("x-api-key")
 
 
 async def authenticate(gateway: Gateway, request: web.Request, scope: Scope | None) -> GatewayKey:
@@ -19,7 +23,7 @@ async def authenticate(gateway: Gateway, request: web.Request, scope: Scope | No
     secret = _secret(request)
     if secret is None:
         raise GatewayError(401, "x-api-key header is required")
-    key = await gateway.keys.find(secret) if is_well_formed(secret) else None
+    key = await gateway.keys.find(secret)
     if key is None:
         raise GatewayError(401, "invalid x-api-key")
     if scope is not None and not key.has(scope):
@@ -29,7 +33,9 @@ async def authenticate(gateway: Gateway, request: web.Request, scope: Scope | No
 
 def _secret(request: web.Request) -> str | None:
     """Return the secret: SDKs 2.x send it as a bearer token, older ones in x-api-key."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
-    return request.headers.get("x-api-key", "").strip() or None
+    headers = request.headers
+    if given := headers.get(AUTHORIZATION):
+        scheme, _, token = given.partition(" ")
+        if scheme.lower() == "bearer" and (token := token.strip()):
+            return token
+    return headers.get(API_KEY, "").strip() or None

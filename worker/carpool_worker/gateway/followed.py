@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import NamedTuple
 
 import msgspec
@@ -20,6 +21,7 @@ from carpool_worker.gateway.errors import GatewayError, not_found
 from carpool_worker.gateway.forwarded import PREFIX
 from carpool_worker.gateway.state import Gateway
 from carpool_worker.gateway.wishes import preferences, preferred_wait
+from carpool_worker.gateway.written import WrittenAnswer, write_json
 from carpool_worker.store.requests import intake, rows
 from carpool_worker.store.requests.answers import load_answers
 from carpool_worker.views import requests as views
@@ -64,11 +66,29 @@ async def is_stored(gateway: Gateway, claim: Claim, params: bytes) -> bool:
 
 def accepted(call: Call, request_id: str, headers: Mapping[str, str], state: str = QUEUED) -> web.Response:
     """Return the 202 of a request that has not ended."""
-    place = f"{call.request[PREFIX]}{ROUTE}/{request_id}"
-    found = {"location": place, "retry-after": POLL_SECONDS, "x-carpool-request-id": request_id, **headers}
-    if call.request.method == "POST" and (applied := _applied(call)):
+    return json_answer(_accepted_body(request_id, state), 202, _accepted_headers(call, request_id, headers))
+
+
+def write_accepted(call: Call, request_id: str, headers: Mapping[str, str]) -> WrittenAnswer:
+    """Write the same, for a request that was just enqueued; raises ConnectionError if the caller has gone."""
+    found = _accepted_headers(call, request_id, headers)
+    return write_json(call.request, HTTPStatus.ACCEPTED, found, _accepted_body(request_id, QUEUED))
+
+
+def _accepted_headers(call: Call, request_id: str, headers: Mapping[str, str]) -> dict[str, str]:
+    found = {
+        "location": f"{call.request[PREFIX]}{ROUTE}/{request_id}",
+        "retry-after": POLL_SECONDS,
+        "x-carpool-request-id": request_id,
+        **headers,
+    }
+    if call.request.method == "POST" and (applied := _applied(preferences(call))):
         found["preference-applied"] = applied
-    return json_answer(to_json({"id": request_id, "type": "carpool_request", "state": state}), 202, found)
+    return found
+
+
+def _accepted_body(request_id: str, state: str) -> bytes:
+    return to_json({"id": request_id, "type": "carpool_request", "state": state})
 
 
 async def show(call: Call) -> web.Response:
@@ -160,7 +180,8 @@ def _delivery(answer: Answer) -> bytes:
     return to_json(Delivery(type=f"request.{answer.state}", timestamp=answer.finished_at, data=data))
 
 
-def _applied(call: Call) -> str:
-    prefer = preferences(call)
+def _applied(prefer: Mapping[str, str]) -> str:
+    if not prefer:
+        return ""
     names = [name for name in ("respond-async", "wait") if name in prefer]
     return ", ".join(f"{name}={prefer[name]}" if prefer[name] else name for name in names)

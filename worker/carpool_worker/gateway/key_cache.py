@@ -54,9 +54,12 @@ class KeyCache:
         Raises:
             sqlalchemy.exc.OperationalError: the database is away, and what was known of the key is too old.
         """
-        if not is_well_formed(secret):
-            return None
-        known = await self._fresh(hash_of(secret))
+        secret_hash = hash_of(secret)
+        known = self._remembered(secret_hash)
+        if known is None:
+            if not is_well_formed(secret):
+                return None
+            known = await self._looked_up(secret_hash)
         if known.key is None or not known.key.is_valid(now()):
             return None
         self._touch(known.key)
@@ -70,11 +73,14 @@ class KeyCache:
         """Wait until it is written when keys were used."""
         await asyncio.gather(*self._writing, *self._loading.values(), return_exceptions=True)
 
-    async def _fresh(self, secret_hash: str) -> _Known:
+    def _remembered(self, secret_hash: str) -> _Known | None:
         known = self._known.get(secret_hash)
-        if known and monotonic() - known.read_at < self._fresh_seconds:
-            self._known.move_to_end(secret_hash)
-            return known
+        if known is None or monotonic() - known.read_at >= self._fresh_seconds:
+            return None
+        self._known.move_to_end(secret_hash)
+        return known
+
+    async def _looked_up(self, secret_hash: str) -> _Known:
         task = self._loading.get(secret_hash)
         if task is None:
             task = asyncio.create_task(self._load(secret_hash))

@@ -21,8 +21,9 @@ from carpool_worker.gateway.answering import (
 )
 from carpool_worker.gateway.calls import Call
 from carpool_worker.gateway.claims import Claim
-from carpool_worker.gateway.followed import accepted, is_stored
+from carpool_worker.gateway.followed import accepted, is_stored, write_accepted
 from carpool_worker.gateway.wishes import Manner, read_call
+from carpool_worker.gateway.written import is_possible
 from carpool_worker.money.estimates import estimate
 
 
@@ -88,7 +89,7 @@ async def _answer(call: Call, manner: Manner, claim: Claim) -> web.StreamRespons
     is_ours = claim.is_new and manner.is_replied
     silence = manner.wait if manner.is_async else settings.gateway_silence
     if manner.is_async and not silence:
-        return await _finish(call, claim, accepted(call, claim.id, claim_headers(call, claim)))
+        return await _answer_at_once(call, claim)
     with gateway.replies.expecting(claim.id, call.key.client, is_ours=is_ours) as waiting:
         answer = await within(waiting, silence) if silence else None
         if answer is None and not manner.is_async:
@@ -101,6 +102,15 @@ async def _answer(call: Call, manner: Manner, claim: Claim) -> web.StreamRespons
     else:
         response = whole(call, claim, answer)
     return await _finish(call, claim, response)
+
+
+async def _answer_at_once(call: Call, claim: Claim) -> web.StreamResponse:
+    headers = claim_headers(call, claim)
+    if not is_possible(call.request):
+        return await _finish(call, claim, accepted(call, claim.id, headers))
+    response = write_accepted(call, claim.id, headers)
+    call.gateway.claims.answered(claim)
+    return response
 
 
 async def _finish(call: Call, claim: Claim, response: web.Response) -> web.Response:

@@ -11,12 +11,17 @@ SERVER = "carpool"
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 COMMON: web.RequestKey[dict[str, str]] = web.RequestKey("common", dict)
-"""The headers of whatever answers this call."""
+
+
+def common_headers(request: web.BaseRequest) -> dict[str, str]:
+    """Return the headers of whatever answers this call."""
+    found: dict[str, str] = request.get(COMMON, {})
+    return found
 
 
 async def begin_answer(request: web.Request, response: web.StreamResponse) -> None:
     """Send an answer's headers; raises ConnectionError if the caller has gone."""
-    response.headers.update(request[COMMON])
+    response.headers.update(common_headers(request))
     await response.prepare(request)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -86,13 +89,19 @@ async def read_call(call: Call) -> MessageCall:
     return MessageCall(request, claimant, manner)
 
 
-def preferences(call: Call) -> dict[str, str]:
+def preferences(call: Call) -> Mapping[str, str]:
     """Return what `Prefer` says (RFC 7240), by the names of the preferences."""
+    given = call.request.headers.getall("prefer", None)
+    return _preferences(",".join(given)) if given else {}
+
+
+@lru_cache(maxsize=256)
+def _preferences(given: str) -> Mapping[str, str]:
     found: dict[str, str] = {}
-    for one in ",".join(call.request.headers.getall("prefer", [])).split(","):
+    for one in given.split(","):
         name, _, value = one.partition(";")[0].partition("=")
         found.setdefault(name.strip().lower(), value.strip().strip('"'))
-    return found
+    return MappingProxyType(found)
 
 
 def preferred_wait(call: Call) -> float:
@@ -100,9 +109,11 @@ def preferred_wait(call: Call) -> float:
     return _wait(preferences(call))
 
 
-def _wait(prefer: dict[str, str]) -> float:
+def _wait(prefer: Mapping[str, str]) -> float:
+    if "wait" not in prefer:
+        return 0.0
     try:
-        return max(0.0, min(float(prefer.get("wait", "0")), LONGEST_PREFERRED_WAIT))
+        return max(0.0, min(float(prefer["wait"]), LONGEST_PREFERRED_WAIT))
     except ValueError:  # what is not understood is ignored (RFC 7240, section 2)
         return 0.0
 
@@ -145,14 +156,16 @@ def read_options(call: Call) -> EnqueueOptions:
         options.setdefault("deadline", key.deadline)
     if key.deadline_policy is not None:
         options.setdefault("deadline_policy", key.deadline_policy)
-    trace = headers.get("traceparent", "")
-    if TRACEPARENT.fullmatch(trace):  # W3C Trace Context, section 2.2.2: any other is ignored
+    trace = headers.get("traceparent")
+    if trace and TRACEPARENT.fullmatch(trace):  # W3C Trace Context, section 2.2.2: any other is ignored
         options["trace"] = trace
     return options
 
 
 def _betas(call: Call) -> list[str]:
-    given = ",".join(call.request.headers.getall(BETA_HEADER, []))
+    if BETA_HEADER not in call.request.headers:
+        return []
+    given = ",".join(call.request.headers.getall(BETA_HEADER))
     return [beta.strip() for beta in given.split(",") if beta.strip()]
 
 
