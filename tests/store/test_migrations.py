@@ -39,6 +39,10 @@ HEAD = revisions()[-1]
 EARLIER = revisions()[:-1]
 
 
+def test_the_newest_revision_is_the_number_of_the_newest_file() -> None:
+    assert migrations._head() == HEAD
+
+
 @pytest.fixture
 def bare(database_url: str) -> Iterator[sa.Engine]:
     """An engine on a database without tables."""

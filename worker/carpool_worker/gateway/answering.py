@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -47,12 +46,6 @@ def claim_headers(call: Call, claim: Claim) -> dict[str, str]:
     return {"x-carpool-request-id": claim.id, **rate_headers(call.key, claim)}
 
 
-async def within(waiting: Waiting, seconds: float) -> Answer | None:
-    """Return the answer if it comes within so many seconds, else None."""
-    done, _ = await asyncio.wait([waiting], timeout=seconds)
-    return waiting.result() if done else None
-
-
 async def send(call: Call, response: web.Response) -> None:
     """Hand a whole answer to the network; raises ConnectionError if the caller has gone."""
     await begin_answer(call.request, response)
@@ -83,9 +76,8 @@ async def after_spaces(call: Call, claim: Claim, waiting: Waiting) -> web.Stream
 
     An error can't have its status any more: the connection is cut, and the caller's retry adopts the request.
     """
-    response = web.StreamResponse(headers=claim_headers(call, claim))
-    response.content_type = JSON
-    await begin_answer(call.request, response)
+    response = web.StreamResponse(headers={**claim_headers(call, claim), "content-type": JSON})
+    await _begin_waiting(call, response)
     answer = await _keeping_alive(call, response, waiting, SPACE)
     message = message_of(answer) if answer else None
     if message is None:
@@ -100,7 +92,7 @@ async def after_spaces(call: Call, claim: Claim, waiting: Waiting) -> web.Stream
 async def as_events(call: Call, claim: Claim, waiting: Waiting) -> web.StreamResponse:
     """Answer with pings and then the events of the Message, or an `error` event."""
     response = web.StreamResponse(headers={**claim_headers(call, claim), **STREAM_HEADERS})
-    await begin_answer(call.request, response)
+    await _begin_waiting(call, response)
     answer = await _keeping_alive(call, response, waiting, PING)
     if answer is None:
         await call.gateway.claims.given_up(claim)
@@ -122,6 +114,13 @@ def cut(request: web.Request, response: web.StreamResponse) -> web.StreamRespons
     return response
 
 
+async def _begin_waiting(call: Call, response: web.StreamResponse) -> None:
+    await begin_answer(call.request, response)
+    # What is not needed any more is memory that each held call takes: the headers, and the timer for idle connections.
+    response.headers.clear()
+    call.request.protocol.keep_alive(bool(response.keep_alive))
+
+
 async def _keeping_alive(
     call: Call, response: web.StreamResponse, waiting: Waiting, sign: bytes
 ) -> Answer | None:
@@ -130,6 +129,6 @@ async def _keeping_alive(
     with suppress(CallCut):
         while True:
             await response.write(sign)
-            if (answer := await within(waiting, interval)) is not None:
+            if (answer := await waiting.within(interval)) is not None:
                 return answer
     return None

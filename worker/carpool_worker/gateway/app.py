@@ -17,7 +17,7 @@ from carpool_worker.gateway.errors import GatewayError, as_gateway_error
 from carpool_worker.gateway.forwarded import PREFIX
 from carpool_worker.gateway.origins import origin_headers, preflight
 from carpool_worker.gateway.presence import Presence
-from carpool_worker.gateway.request_id import COMMON, REQUEST_ID, SERVER, common_headers, new_request_id
+from carpool_worker.gateway.request_id import FOR_ORIGIN, REQUEST_ID, common_headers, new_request_id
 from carpool_worker.gateway.routes import OPEN, ROUTES
 from carpool_worker.gateway.state import GATEWAY, Gateway
 from carpool_worker.policies.keys import Scope
@@ -74,9 +74,9 @@ def create_app(settings: Settings, engine: sa.Engine) -> web.Application:
 
 async def answer_all(gateway: Gateway, request: web.Request, answer: Answer) -> web.StreamResponse:
     """Give a call its id, and whatever happens in it an answer."""
-    request_id = request[REQUEST_ID] = new_request_id()
-    origins = gateway.settings.gateway_origins
-    request[COMMON] = {"request-id": request_id, "server": SERVER, **origin_headers(request, origins)}
+    request[REQUEST_ID] = new_request_id()
+    if origins := gateway.settings.gateway_origins:
+        request[FOR_ORIGIN] = origin_headers(request, origins)
     connection = request.protocol
     if isinstance(connection, GatewayConnection):
         connection.begin_call()

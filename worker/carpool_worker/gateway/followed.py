@@ -14,10 +14,10 @@ from carpool.cancellation import CancelCommand
 from carpool.contract import REQUEST_ID as ID_FORM
 from carpool.contract import Answer, Delivery, to_json
 from carpool_worker.coordination.keys import GATEWAY_ACCEPTED
-from carpool_worker.gateway.answering import json_answer, within
+from carpool_worker.gateway.answering import json_answer
 from carpool_worker.gateway.calls import Call
 from carpool_worker.gateway.claims import Claim, calls_of
-from carpool_worker.gateway.errors import GatewayError, not_found
+from carpool_worker.gateway.errors import AWAY, GatewayError, not_found
 from carpool_worker.gateway.forwarded import PREFIX
 from carpool_worker.gateway.state import Gateway
 from carpool_worker.gateway.wishes import preferences, preferred_wait
@@ -64,6 +64,21 @@ async def is_stored(gateway: Gateway, claim: Claim, params: bytes) -> bool:
     return digest is not None
 
 
+async def known_answer(call: Call, request_id: str) -> Answer | None:
+    """Return the answer to a request that was there before, if the tables have it; None also where they can't be asked.
+
+    A worker that is asked for it takes its time, and by then the answer to this call may have begun.
+    """
+
+    def load(connection: sa.Connection) -> Answer | None:
+        return load_answers(connection, [request_id], call.key.client).get(request_id)
+
+    try:
+        return await call.gateway.read(load)
+    except AWAY:
+        return None
+
+
 def accepted(call: Call, request_id: str, headers: Mapping[str, str], state: str = QUEUED) -> web.Response:
     """Return the 202 of a request that has not ended."""
     return json_answer(_accepted_body(request_id, state), 202, _accepted_headers(call, request_id, headers))
@@ -99,8 +114,11 @@ async def show(call: Call) -> web.Response:
     request_id = _named(call)
     standing = await _standing(call, request_id)
     if standing.answer is None and (seconds := preferred_wait(call)):
-        with call.gateway.replies.expecting(request_id, call.key.client, is_ours=False) as waiting:
-            answer = await within(waiting, seconds)
+        waiting = call.gateway.replies.expect(request_id, call.key.client, is_ours=False)
+        try:
+            answer = await waiting.within(seconds)
+        finally:
+            call.gateway.replies.leave(request_id, waiting)
         standing = Standing(answer.state, answer) if answer else await _standing(call, request_id)
     if standing.answer is None:
         return accepted(call, request_id, {}, standing.state)

@@ -17,11 +17,10 @@ from carpool_worker.gateway.answering import (
     send,
     streamed,
     whole,
-    within,
 )
 from carpool_worker.gateway.calls import Call
 from carpool_worker.gateway.claims import Claim
-from carpool_worker.gateway.followed import accepted, is_stored, write_accepted
+from carpool_worker.gateway.followed import accepted, is_stored, known_answer, write_accepted
 from carpool_worker.gateway.wishes import Manner, read_call
 from carpool_worker.gateway.written import is_possible
 from carpool_worker.money.estimates import estimate
@@ -90,11 +89,16 @@ async def _answer(call: Call, manner: Manner, claim: Claim) -> web.StreamRespons
     silence = manner.wait if manner.is_async else settings.gateway_silence
     if manner.is_async and not silence:
         return await _answer_at_once(call, claim)
-    with gateway.replies.expecting(claim.id, call.key.client, is_ours=is_ours) as waiting:
-        answer = await within(waiting, silence) if silence else None
-        if answer is None and not manner.is_async:
-            answer_late = as_events if manner.is_streamed else after_spaces
-            return await answer_late(call, claim, waiting)
+    answer = None if claim.is_new else await known_answer(call, claim.id)
+    if answer is None:
+        waiting = gateway.replies.expect(claim.id, call.key.client, is_ours=is_ours)
+        try:
+            answer = await waiting.within(silence) if silence else None
+            if answer is None and not manner.is_async:
+                answer_late = as_events if manner.is_streamed else after_spaces
+                return await answer_late(call, claim, waiting)
+        finally:
+            gateway.replies.leave(claim.id, waiting)
     if answer is None:
         response = accepted(call, claim.id, claim_headers(call, claim))
     elif manner.is_streamed:

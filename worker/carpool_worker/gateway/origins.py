@@ -12,7 +12,7 @@ EXPOSED = "request-id, retry-after, x-carpool-request-id, x-carpool-cost, x-carp
 
 def origin_headers(request: web.Request, origins: Collection[str]) -> dict[str, str]:
     """Return the headers that let the page which makes this call read its answer; none if it may not."""
-    origin = request.headers.get("origin") if origins else None
+    origin = request.headers.get("origin")
     if origin is None or origin not in origins:
         return {}
     return {"access-control-allow-origin": origin, "access-control-expose-headers": EXPOSED, "vary": "Origin"}

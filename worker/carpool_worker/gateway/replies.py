@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -23,6 +23,7 @@ from carpool.options import BLOCK_SECONDS, RECONNECT_SECONDS
 from carpool.packer import Command
 from carpool.pipelining import LOST
 from carpool.waiting import REPEAT_AFTER, WAIT_IDS
+from carpool_worker.gateway.timers import SharedTimer
 from carpool_worker.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -35,7 +36,34 @@ ASK_SECONDS = 0.25
 
 _decode_answer = msgspec.json.Decoder(Answer).decode
 
-Waiting = asyncio.Future[Answer]
+
+class Waiting:
+    """A call that waits for the answer to a request."""
+
+    __slots__ = ("_answer", "_error", "_timer", "_woken")
+
+    def __init__(self, timer: SharedTimer) -> None:
+        self._timer = timer
+        self._answer: Answer | None = None
+        self._error: Exception | None = None
+        self._woken: asyncio.Future[None] | None = None
+
+    async def within(self, seconds: float) -> Answer | None:
+        """Return the answer if it comes within so many seconds, else None; raises what the wait was ended with."""
+        if self._answer is None and self._error is None:
+            self._woken = asyncio.get_running_loop().create_future()
+            self._timer.wake(self._woken, seconds)
+            await self._woken
+        if self._error is not None:
+            raise self._error
+        return self._answer
+
+    def end(self, answer: Answer | None, error: Exception | None = None) -> None:
+        """Pass the answer on, or an error."""
+        if self._answer is None and self._error is None:
+            self._answer, self._error = answer, error
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
 
 
 @dataclass(slots=True)
@@ -43,7 +71,7 @@ class _Awaited:
     client: str
     due: float  # by the loop's clock, when the worker is asked for it
     asked: int = 0
-    futures: list[Waiting] = field(default_factory=list)
+    calls: list[Waiting] = field(default_factory=list)
 
 
 class ReplyReader:
@@ -53,6 +81,7 @@ class ReplyReader:
         self.name = REPLIES + uuid_utils.uuid7().hex
         self._redis = redis
         self._awaited: dict[str, _Awaited] = {}
+        self._timer = SharedTimer()
         self._tasks: list[asyncio.Task[None]] = []
 
     def __len__(self) -> int:
@@ -71,33 +100,34 @@ class ReplyReader:
         with suppress(*LOST):
             await self._redis.execute([("DEL", self.name)])
 
-    @contextmanager
-    def expecting(self, request_id: str, client: str, *, is_ours: bool) -> Iterator[Waiting]:
-        """Yield a future of the answer to a request; `is_ours` says that its entry names this list.
+    def expect(self, request_id: str, client: str, *, is_ours: bool) -> Waiting:
+        """Begin to wait for the answer to a request, until `leave`; `is_ours` says that its entry names this list.
 
         Several calls may wait for the same request.
         """
-        loop = asyncio.get_running_loop()
-        future: Waiting = loop.create_future()
-        due = loop.time() + (REPEAT_AFTER[0] if is_ours else 0.0)
-        awaited = self._awaited.setdefault(request_id, _Awaited(client, due))
+        due = asyncio.get_running_loop().time() + (REPEAT_AFTER[0] if is_ours else 0.0)
+        awaited = self._awaited.get(request_id)
+        if awaited is None:
+            awaited = self._awaited[request_id] = _Awaited(client, due)
         awaited.due = min(awaited.due, due)
-        awaited.futures.append(future)
-        try:
-            yield future
-        finally:
-            awaited.futures.remove(future)
-            if not awaited.futures and self._awaited.get(request_id) is awaited:
-                del self._awaited[request_id]
-            if not future.cancel() and not future.cancelled():
-                future.exception()  # asyncio complains of one that nobody looked at
+        waiting = Waiting(self._timer)
+        awaited.calls.append(waiting)
+        return waiting
+
+    def leave(self, request_id: str, waiting: Waiting) -> None:
+        """Wait no longer."""
+        awaited = self._awaited.get(request_id)
+        if awaited is None or waiting not in awaited.calls:
+            return  # it has its answer
+        awaited.calls.remove(waiting)
+        if not awaited.calls:
+            del self._awaited[request_id]
 
     def cut(self, error: Callable[[], Exception]) -> None:
         """End all waits with an error, each with one of its own."""
         for awaited in self._awaited.values():
-            for future in awaited.futures:
-                if not future.done():
-                    future.set_exception(error())
+            for waiting in awaited.calls:
+                waiting.end(None, error())
 
     async def _read_all(self) -> None:
         command = ("BLMPOP", BLOCK_SECONDS, 1, self.name, "LEFT", "COUNT", READ_ITEMS)
@@ -134,9 +164,8 @@ class ReplyReader:
 
     def _settle(self, request_id: str, answer: Answer) -> None:
         if awaited := self._awaited.pop(request_id, None):
-            for future in awaited.futures:
-                if not future.done():
-                    future.set_result(answer)
+            for waiting in awaited.calls:
+                waiting.end(answer)
 
     async def _ask_all(self) -> None:
         while True:

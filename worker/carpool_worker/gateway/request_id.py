@@ -10,13 +10,15 @@ SERVER = "carpool"
 """What `Server` says; else aiohttp names itself and Python, with their versions."""
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
-COMMON: web.RequestKey[dict[str, str]] = web.RequestKey("common", dict)
+FOR_ORIGIN: web.RequestKey[dict[str, str]] = web.RequestKey("for_origin", dict)
+"""The headers that let the page which makes a call read its answer."""
 
 
 def common_headers(request: web.BaseRequest) -> dict[str, str]:
     """Return the headers of whatever answers this call."""
-    found: dict[str, str] = request.get(COMMON, {})
-    return found
+    found = {"request-id": request[REQUEST_ID], "server": SERVER}
+    for_origin: dict[str, str] = request.get(FOR_ORIGIN, {})
+    return found | for_origin
 
 
 async def begin_answer(request: web.Request, response: web.StreamResponse) -> None:

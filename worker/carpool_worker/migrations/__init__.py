@@ -10,18 +10,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from carpool_worker.engines import open_engine
 from carpool_worker.exceptions import DatabaseNewer, DatabaseNotMigrated, DatabaseUnreleased, MigrationBlocked
 from carpool_worker.models.tables import schema_support
 from carpool_worker.settings import settings
+
+if TYPE_CHECKING:
+    from alembic.config import Config  # 8 MB that programs which only check the tables do without
+
+VERSIONS = Path(__file__).parent / "versions"
 
 UPGRADE_LOCK = 0x0CA2_9001
 """PostgreSQL's advisory lock that lets only one process migrate at a time."""
@@ -32,6 +34,9 @@ LOCK_TIMEOUT = "3s"
 TRIES = 30
 PAUSE_SECONDS = 2.0
 """How often a migration tries to get a table, and how long it leaves it to others in between."""
+
+VERSION = sa.table("alembic_version", sa.column("version_num"))
+"""Alembic's own table: the revision of all others."""
 
 FIRST_TABLE = "segments"
 """A table that every released version has. Development before the first release used the same names of revisions."""
@@ -47,6 +52,8 @@ def upgrade(url: str, revision: str = "head") -> None:
         DatabaseNewer: a later version has made them, on which this one does not work.
         MigrationBlocked: another session kept a table locked all the time.
     """
+    from alembic import command
+
     engine = open_engine(url, pooler=settings().database_pooler, create=True)  # an index may take its time
     try:
         with _alone(engine):
@@ -59,6 +66,8 @@ def upgrade(url: str, revision: str = "head") -> None:
 
 def downgrade(url: str, revision: str) -> None:
     """Downgrade the tables of the database at `url` to `revision`."""
+    from alembic import command
+
     engine = open_engine(url, pooler=settings().database_pooler)
     try:
         with _alone(engine):
@@ -103,14 +112,16 @@ def _is_newer(engine: sa.Engine) -> bool:
 def _found(engine: sa.Engine) -> str | None:
     """Return the revision of the tables, or None where there are none."""
     with engine.connect() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
-        if found is not None and not sa.inspect(connection).has_table(FIRST_TABLE):
+        tables = sa.inspect(connection)
+        found = connection.scalar(sa.select(VERSION)) if tables.has_table(VERSION.name) else None
+        if found is not None and not tables.has_table(FIRST_TABLE):
             raise DatabaseUnreleased
         return found
 
 
 def _head() -> str:
-    return str(ScriptDirectory.from_config(_config()).get_current_head())
+    """Return the newest revision: the number that its file's name begins with."""
+    return max(file.name.partition("_")[0] for file in VERSIONS.glob("[0-9]*.py"))
 
 
 @contextmanager
@@ -167,6 +178,8 @@ def _be_brief(connection: sa.Connection) -> None:
 
 
 def _config() -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     return config
