@@ -286,11 +286,11 @@ def test_without_the_database_it_says_so_and_is_not_ready(
 def test_an_error_that_nobody_expected_is_a_500_that_quotes_nothing(
     run_gateway: RunGateway, secret: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def fail(*arguments: Any) -> None:
+    def fail(*arguments: Any) -> None:
         raise RuntimeError(f"the prompt was {BODY!r}")
 
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(messages, "read_call", fail)
+    monkeypatch.setattr(messages, "read_headers", fail)
     with run_gateway() as url:
         reply = post(url, secret)
 

@@ -19,8 +19,8 @@ from carpool_worker.gateway.calls import Call
 from carpool_worker.gateway.claims import Claim, calls_of
 from carpool_worker.gateway.errors import AWAY, GatewayError, not_found
 from carpool_worker.gateway.forwarded import PREFIX
+from carpool_worker.gateway.preferences import preferences, preferred_wait
 from carpool_worker.gateway.state import Gateway
-from carpool_worker.gateway.wishes import preferences, preferred_wait
 from carpool_worker.gateway.written import WrittenAnswer, write_json
 from carpool_worker.store.requests import intake, rows
 from carpool_worker.store.requests.answers import load_answers

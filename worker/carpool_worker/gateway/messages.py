@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 from aiohttp import web
-from msgspec.structs import replace
 
 from carpool.entries import CheckedRequest
 from carpool_worker.gateway.answering import (
@@ -18,10 +17,11 @@ from carpool_worker.gateway.answering import (
     streamed,
     whole,
 )
+from carpool_worker.gateway.bodies import read_body
 from carpool_worker.gateway.calls import Call
 from carpool_worker.gateway.claims import Claim
 from carpool_worker.gateway.followed import accepted, is_stored, known_answer, write_accepted
-from carpool_worker.gateway.wishes import Manner, read_call
+from carpool_worker.gateway.wishes import Manner, check_call, read_headers
 from carpool_worker.gateway.written import is_possible
 from carpool_worker.money.estimates import estimate
 
@@ -50,12 +50,15 @@ async def create(call: Call) -> web.StreamResponse:
 
 async def _begin(call: Call) -> tuple[Manner, Claim]:
     """Return how a call is to be answered, and its claim; the request itself need not stay in memory meanwhile."""
-    wanted = await read_call(call)
-    key, request = call.key, wanted.request
-    if key.most_queued is not None:
-        request = replace(request, most_queued=key.most_queued)
-    check = partial(_check, call) if wanted.claimant.is_keyed or key.budget else None
-    return wanted.manner, await call.gateway.acceptances.accept(wanted.claimant, request, check)
+    headers, key = read_headers(call), call.key
+    body = await read_body(call.request)
+    async with call.gateway.preparing:
+        wanted = check_call(call, headers, body)
+        del body
+        is_limited = wanted.claimant.is_keyed or key.budget or key.most_queued is not None
+        check = partial(_check, call) if is_limited else None
+        claim = await call.gateway.acceptances.accept(wanted.claimant, wanted.request, check)
+    return wanted.manner, claim
 
 
 async def _check(call: Call, claim: Claim, request: CheckedRequest) -> Claim:

@@ -30,6 +30,9 @@ from carpool_worker.settings import Settings
 
 T = TypeVar("T")
 
+MOST_PREPARED = 500
+"""Calls that are checked and enqueued at the same time: with each, several copies of its body are in memory."""
+
 CLIENT = "gateway"
 """The client of the connections to Redis; each request has that of its key."""
 
@@ -61,6 +64,8 @@ class Gateway:
         self.acceptances = Acceptances(self.claims, self.redis.appends, self.quotas)
         self.spools = Spools()
         self.shown_batches = BatchCache()
+        self.preparing = asyncio.Semaphore(MOST_PREPARED)
+        """Held from when a call's body has come until its request is in the inbox."""
         self.held = 0
         """Calls that wait for their answer now."""
         self.nothing_held = asyncio.Event()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -20,16 +18,14 @@ from carpool.envelopes import check_options
 from carpool.exceptions import InvalidRequest
 from carpool.keywords import checked_key
 from carpool.tracing import TRACEPARENT
-from carpool_worker.gateway.bodies import read_body, read_object
+from carpool_worker.gateway.bodies import read_object
 from carpool_worker.gateway.calls import Call
 from carpool_worker.gateway.claims import Claimant, digest_of
 from carpool_worker.gateway.errors import GatewayError
+from carpool_worker.gateway.preferences import preferences, wait_of
 from carpool_worker.policies.keys import GatewayKey, Scope
 
 TASK_CALLBACK = re.compile("task:(?P<name>[^@]+)(?:@(?P<queue>.+))?")
-
-LONGEST_PREFERRED_WAIT = 600.0
-"""Seconds."""
 
 SEPARATOR = b"\0"
 
@@ -52,23 +48,34 @@ class MessageCall:
     manner: Manner
 
 
-async def read_call(call: Call) -> MessageCall:
-    """Read a call.
+class CallHeaders(NamedTuple):
+    """What the headers of a call say."""
+
+    prefer: Mapping[str, str]
+    options: EnqueueOptions
+    idempotency_key: str | None
+
+
+def read_headers(call: Call) -> CallHeaders:
+    """Read a call's headers.
 
     Raises:
-        InvalidRequest: a header or the params break a rule; it names which, and the rule.
-        GatewayError: the key may not do this, or the body can't be read.
+        InvalidRequest: one breaks a rule; it names which, and the rule.
+        GatewayError: the key may not do this.
     """
-    key, prefer = call.key, preferences(call)
-    options = read_options(call)
-    idempotency_key = read_idempotency_key(call)
-    params = read_object(await read_body(call.request))
+    return CallHeaders(preferences(call), read_options(call), read_idempotency_key(call))
+
+
+def check_call(call: Call, headers: CallHeaders, body: bytes) -> MessageCall:
+    """Check a call whose body has been read; raises the same for its params."""
+    key, gateway = call.key, call.gateway
+    prefer, options, idempotency_key = headers
+    params = read_object(body)
     is_streamed = _is_streamed(params)
     _check_model(key, params)
     is_async = "respond-async" in prefer or "callback" in options
     if not is_async:
-        options.setdefault("max_wait", call.gateway.settings.gateway_max_wait)
-    gateway = call.gateway
+        options.setdefault("max_wait", gateway.settings.gateway_max_wait)
     checked = check_options(
         key.client,
         options,
@@ -85,37 +92,8 @@ async def read_call(call: Call) -> MessageCall:
         is_marked_retry(call),
         is_async,
     )
-    manner = Manner(is_streamed, is_async, _wait(prefer), "callback" not in options)
+    manner = Manner(is_streamed, is_async, wait_of(prefer), "callback" not in options)
     return MessageCall(request, claimant, manner)
-
-
-def preferences(call: Call) -> Mapping[str, str]:
-    """Return what `Prefer` says (RFC 7240), by the names of the preferences."""
-    given = call.request.headers.getall("prefer", None)
-    return _preferences(",".join(given)) if given else {}
-
-
-@lru_cache(maxsize=256)
-def _preferences(given: str) -> Mapping[str, str]:
-    found: dict[str, str] = {}
-    for one in given.split(","):
-        name, _, value = one.partition(";")[0].partition("=")
-        found.setdefault(name.strip().lower(), value.strip().strip('"'))
-    return MappingProxyType(found)
-
-
-def preferred_wait(call: Call) -> float:
-    """Return how many seconds a call prefers to wait; 0.0 if it does not say."""
-    return _wait(preferences(call))
-
-
-def _wait(prefer: Mapping[str, str]) -> float:
-    if "wait" not in prefer:
-        return 0.0
-    try:
-        return max(0.0, min(float(prefer["wait"]), LONGEST_PREFERRED_WAIT))
-    except ValueError:  # what is not understood is ignored (RFC 7240, section 2)
-        return 0.0
 
 
 def is_marked_retry(call: Call) -> bool:
