@@ -22,7 +22,7 @@ POOLED := tests/store tests/pipeline/test_the_way_of_a_request.py tests/pipeline
 RABBITMQ ?= /usr/lib/rabbitmq/bin/rabbitmq-server
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test acceptance coverage check chaos pgbouncer rabbitmq programs upgrade bench bench-million bench-growth diagrams lock prometheus clean setup
+.PHONY: help demo test acceptance coverage check chaos pgbouncer proxies rabbitmq programs upgrade bench bench-million bench-growth diagrams lock prometheus clean setup
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,11 @@ prometheus: $(READY)  ## Evaluate the dashboard's panels and test the alert rule
 	@command -v prometheus > /dev/null && command -v promtool > /dev/null || \
 		{ echo "Prometheus is not installed: apt-get install prometheus"; exit 1; }
 	@CARPOOL_TESTS_PROMETHEUS=1 $(BIN)/python -m pytest tests/prometheus tests/metrics -k "panel or money or alert"
+
+proxies: $(READY)  ## Run a gateway behind real nginx, Caddy and HAProxy, as docs/gateway.md configures them (Debian's packages)
+	@for proxy in nginx caddy haproxy; do PATH="$$PATH:/usr/sbin" command -v $$proxy > /dev/null || \
+		{ echo "$$proxy is not installed: apt-get install nginx-light caddy haproxy"; exit 1; }; done
+	@CARPOOL_TESTS_PROXIES=1 $(BIN)/python -m pytest tests/proxies
 
 programs: $(READY)  ## Run other people's programs, Python's and Node's, unchanged through the gateway (fetches their packages)
 	@$(BIN)/python -m tests.programs.environments

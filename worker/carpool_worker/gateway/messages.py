@@ -55,9 +55,11 @@ async def _begin(call: Call) -> tuple[Manner, Claim]:
     async with call.gateway.preparing:
         wanted = check_call(call, headers, body)
         del body
-        is_limited = wanted.claimant.is_keyed or key.budget or key.most_queued is not None
-        check = partial(_check, call) if is_limited else None
-        claim = await call.gateway.acceptances.accept(wanted.claimant, wanted.request, check)
+        request = wanted.request
+        if key.most_queued is not None:
+            request = replace(request, most_queued=key.most_queued)
+        check = partial(_check, call) if wanted.claimant.is_keyed or key.budget else None
+        claim = await call.gateway.acceptances.accept(wanted.claimant, request, check)
     return wanted.manner, claim
 
 
