@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from http.client import HTTPSConnection
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import anthropic
@@ -36,13 +37,6 @@ class Proxied:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         sent = {"x-api-key": self._secret, "content-type": "application/json", **named}
         connection.request("POST", path, json.dumps(body), sent)
-
-    def get(self, path: str) -> object:
-        connection = self.connection()
-        connection.request("GET", path, headers={"x-api-key": self._secret})
-        found = json.loads(connection.getresponse().read())
-        connection.close()
-        return found
 
     def sdk(self) -> anthropic.Anthropic:
         http = anthropic.DefaultHttpxClient(verify=self._trusted)
@@ -115,7 +109,9 @@ def test_a_large_body_and_the_errors_of_the_gateway_come_through(
 
 def test_the_sdk_s_batches_get_urls_of_the_proxy(behind: Proxied, working_carpool: WorkingCarpool) -> None:
     with behind.sdk() as client:
-        made = client.messages.batches.create(requests=[{"custom_id": "one", "params": request("Hello")}])
+        made = client.messages.batches.create(
+            requests=[{"custom_id": "one", "params": cast(Any, request("Hello"))}]
+        )
         while (batch := client.messages.batches.retrieve(made.id)).processing_status != "ended":
             time.sleep(0.2)
         [result] = client.messages.batches.results(made.id)
@@ -135,9 +131,12 @@ def test_the_gateway_learns_that_a_caller_hung_up_and_the_retry_gets_the_same_re
     until(idle_carpool.orphans)
 
     # When its retry comes
-    with at_work(idle_carpool), behind.sdk() as client:
-        message = client.messages.create(**request("Hello there"))
+    connection = behind.connection()
+    behind.post(connection, "/v1/messages", request("Hello there"))
+    with at_work(idle_carpool):
+        message = json.loads(connection.getresponse().read())
+    connection.close()
 
     # Then it gets the same request's answer
-    assert message.role == "assistant"
+    assert message["type"] == "message"
     assert idle_carpool.rows("SELECT count(*) FROM requests") == [(1,)]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from carpool.entries import CheckedRequest
 from carpool_worker.gateway.answering import (
