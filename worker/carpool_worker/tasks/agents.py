@@ -13,7 +13,7 @@ from carpool_worker.database import engine, now, read, write
 from carpool_worker.flower import events
 from carpool_worker.flower.refresh import take_request
 from carpool_worker.pipeline import pruner
-from carpool_worker.pipeline.batching import aggregator, budgeter, canceler, recounter, stager
+from carpool_worker.pipeline.batching import aggregator, budgeter, canceler, deadlines, recounter, stager
 from carpool_worker.pipeline.batching.lanes import Filled
 from carpool_worker.pipeline.collection import collector, poller, recognition
 from carpool_worker.pipeline.delivery import budget_warnings, courier
@@ -80,6 +80,7 @@ def stage() -> None:
             followups.begin()
             followups.report(Filled(refused=budgeter.release(engine(), settings().budgets)))
             followups.report(stager.stage(engine(), settings().limits))
+            _call_urgent()
             if canceler.lapse(engine()):
                 followups.notify("aggregate")
             _stage_deliveries()
@@ -89,6 +90,13 @@ def stage() -> None:
             _notify_agents()
             alarms.wake_to_seal()
             alarms.wake_to_stage()
+
+
+def _call_urgent() -> None:
+    called = deadlines.call_urgent(engine(), settings().deadline_rule, settings().real_time_policy)
+    followups.report(Filled(refused=called.refused, dissolved=called.dissolved))
+    if called.queued:
+        alarms.wake_to_call()
 
 
 def _stage_deliveries() -> None:

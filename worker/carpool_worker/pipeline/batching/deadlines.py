@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 
-from carpool_worker.policies.deadlines import DeadlineRule, Move, decide
+from carpool_worker.database import now, read, write
+from carpool_worker.pipeline.batching import call_queue
+from carpool_worker.pipeline.batching.call_queue import TakenOut
+from carpool_worker.policies.deadlines import CALL_SECONDS, DeadlineRule, Move, decide
+from carpool_worker.policies.real_time import RealTimePolicy
 from carpool_worker.states import BatchState
 from carpool_worker.store import durations
 from carpool_worker.store.batches import deadlines as store
 from carpool_worker.store.batches.deadlines import Watched
 from carpool_worker.store.durations import LearnedDurations
 from carpool_worker.units import SECOND, Milliseconds, after
+
+MOST_LOOKS = 20
+"""How often a batch is asked for more requests that are to be called, in one run: each time without those clients whose
+real-time budgets have turned out to be used up."""
 
 LEAST_OPEN = 5 * SECOND
 """A batch takes requests for so long before a deadline seals it: where each request is urgent, each would have a batch
@@ -40,6 +48,56 @@ def leave_at(connection: sa.Connection, rule: DeadlineRule) -> dict[str, Millise
     opened = [batch for batch in store.unsent(connection) if batch.state is BatchState.OPEN]
     learned = _learned(connection, opened)
     return {batch.id: _sent_at(batch, learned, rule) for batch in opened}
+
+
+def call_urgent(engine: sa.Engine, rule: DeadlineRule, policy: RealTimePolicy) -> TakenOut:
+    """Have the requests called that no batch would bring in time, the most urgent first; return what became of them.
+
+    The `carpool.stage` task calls it, one at a time. Of those in a batch that Anthropic has, these are only the ones
+    whose clients pay again. No more are called than the rate limit allows in a minute: the others may still be in time
+    with their batch, and cost half. Each chunk is one transaction, and a crash leaves the rest for the next run.
+    """
+    called = TakenOut()
+    if not policy.is_on:
+        return called
+    with read(engine) as connection:
+        unsent, out, at = store.unsent(connection), store.out(connection), now()
+        learned = _learned(connection, unsent)
+    for batch in unsent:
+        within = rule.calls_within(learned.of(batch.model, at))
+        if _call_due(engine, batch, after(at, within), policy, called, call_queue.take_out):
+            with write(engine) as connection:
+                store.refresh(connection, batch.id)
+    for batch in out:
+        _call_due(engine, batch, after(at, CALL_SECONDS), policy, called, call_queue.call_again)
+    return called
+
+
+def _call_due(
+    engine: sa.Engine,
+    batch: Watched,
+    until: Milliseconds,
+    policy: RealTimePolicy,
+    called: TakenOut,
+    take: Callable[[sa.Engine, Sequence[str], RealTimePolicy], TakenOut],
+) -> bool:
+    """Have those requests of a batch called that are due until then; return whether any have left it."""
+    broke: set[str] = set()
+    before = len(called.queued) + len(called.refused)
+    for _ in range(MOST_LOOKS if batch.deadline <= until else 0):
+        with read(engine) as connection:
+            room = call_queue.room(connection, policy, batch.account)
+            due = store.due(connection, batch, now(), until, broke, room)
+        some = take(engine, list(due), policy)
+        called.queued += some.queued
+        called.refused += some.refused
+        called.dissolved += some.dissolved
+        called.over_budget += some.over_budget
+        poorer = {due[request_id] for request_id in some.over_budget}
+        if not some.queued and not some.refused and poorer <= broke:
+            break
+        broke |= poorer
+    return len(called.queued) + len(called.refused) > before
 
 
 def _sent_at(batch: Watched, learned: LearnedDurations, rule: DeadlineRule) -> Milliseconds:

@@ -6,17 +6,20 @@ index of those with a deadline.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from carpool.keywords import DEADLINE_POLICIES
 from carpool_worker.models.indexes import OPEN, WITH_DEADLINE, unfinished
-from carpool_worker.models.tables import batches, requests
+from carpool_worker.models.tables import batches, real_time_calls, requests
 from carpool_worker.states import OUT_BATCH_STATES, BatchState, RequestState
 from carpool_worker.store.batches.rows import may_go_later
 from carpool_worker.store.batches.transitions import seal
 from carpool_worker.units import Milliseconds
+
+_, BATCH_ONLY, PAY_AGAIN = DEADLINE_POLICIES
 
 UNSENT_STATES = (BatchState.OPEN, BatchState.SEALED)
 
@@ -58,19 +61,30 @@ def send_now(connection: sa.Connection, ids: Sequence[str], at: Milliseconds) ->
 
 
 def due(
-    connection: sa.Connection, batch_id: str, after: int, until: int, limit: int, *policies: str | None
-) -> list[str]:
-    """Return up to `limit` requests that wait in a batch and are due between these times, the most urgent first.
+    connection: sa.Connection, batch: Watched, at: int, until: int, but_of: Collection[str], limit: int
+) -> dict[str, str]:
+    """Return up to `limit` requests of a batch that may be called and are due until then, and of which client each is.
 
-    Times are in milliseconds since the epoch. Only those count for which a deadline may cost one of `policies`.
+    The most urgent come first; those whose deadline has passed are left out, and those of clients among `but_of`. Of a
+    batch that Anthropic has, they are those whose clients pay again, and that are not called already.
     """
-    row = requests.c
-    among = sa.or_(*(row.deadline_policy.is_not_distinct_from(policy) for policy in policies))
-    waiting = sa.select(row.id).where(
-        WITH_DEADLINE, row.batch_id == batch_id, row.deadline > after, row.deadline <= until, among
+    row, call = requests.c, real_time_calls.c
+    waiting = sa.select(row.id, row.client).where(
+        WITH_DEADLINE,
+        row.batch_id == batch.id,
+        row.deadline > at,
+        row.deadline <= until,
+        row.state == RequestState.BATCHED,
+        row.cancel_requested_at.is_(None),
+        row.client.not_in(but_of),
     )
-    wanted = waiting.where(row.state == RequestState.BATCHED, row.cancel_requested_at.is_(None))
-    return list(connection.scalars(wanted.order_by(row.deadline).limit(limit)))
+    if batch.state in UNSENT_STATES:
+        wanted = waiting.where(sa.func.coalesce(row.deadline_policy, "") != BATCH_ONLY)
+    else:
+        is_called = call.request_id == row.id, call.round == sa.func.coalesce(row.retries, 0)
+        wanted = waiting.where(row.deadline_policy == PAY_AGAIN, sa.not_(sa.exists().where(*is_called)))
+    first = wanted.order_by(row.deadline, row.id).limit(limit)
+    return {one.id: one.client for one in connection.execute(first)} if limit else {}
 
 
 def refresh(connection: sa.Connection, batch_id: str) -> None:
