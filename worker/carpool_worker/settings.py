@@ -97,12 +97,12 @@ class Settings(BaseSettings):
     deadlines: Deadlines = Field(default_factory=dict)
 
     budgets: BudgetTable = Field(default_factory=dict)
-    budget_webhook: Annotated[str, AfterValidator(check_webhook)] = ""  # "": none
-    quotas: ClientQuotas = Field(default_factory=dict)
     real_time_budgets: RealTimeTable = Field(default_factory=dict)
     real_time_concurrency: int = Field(default=20, ge=1, le=200)
     real_time_requests_a_minute: int = Field(default=50, ge=1)
     real_time_timeout: SubmitTimeout = 600
+    budget_webhook: Annotated[str, AfterValidator(check_webhook)] = ""  # "": none
+    quotas: ClientQuotas = Field(default_factory=dict)
     prices: PriceTable = Field(default_factory=dict)
 
     webhook_secret: Secrets = Field(default_factory=list)
