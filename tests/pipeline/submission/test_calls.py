@@ -283,7 +283,7 @@ def test_no_more_calls_are_under_way_than_concurrency_allows(
 ) -> None:
     ids = pooled(unhurried, producer, "One", "Two", "Three")
     calling.take_out(*ids)
-    assert len(calling.claim("a", concurrency=2)) == 2
+    assert len(calling.claim("a", concurrency=2, lease_until=10**14)) == 2
     assert calling.claim("b", concurrency=2) == []
 
 

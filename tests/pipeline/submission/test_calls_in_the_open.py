@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 from tests.fixtures.agents import Carpool
 from tests.fixtures.calls import Calling, calling, pooled, state
@@ -66,7 +67,7 @@ def test_requests_show_tells_of_the_call_and_its_money(
     (called,) = found.calls
     assert (called.state, called.cost, found.batch_id) == ("answered", found.cost, None)
     assert any("its call: answered" in event.words for event in found.story)
-    assert (row.processing, row.cost, row.saved) == ("real_time", found.cost, 0)
+    assert (row.processing, row.cost, row.saved) == ("real_time", found.cost, Decimal(0))
 
 
 def test_the_data_of_a_webhook_tells_that_it_was_called(

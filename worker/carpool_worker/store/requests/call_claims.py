@@ -89,11 +89,11 @@ def claim(
 ) -> list[ClaimedCall]:
     """Commit the intent to make up to `limit` due calls of an account, those first whose deadline is nearest.
 
-    No more than `concurrency` of an account's are under way at once. `but_not` are lanes that are paused.
+    No more than `concurrency` of an account's are under way at once; those of a caller that is gone don't count. `but_not` are lanes that are paused.
     """
     database.lock(connection, CALL_LOCK)
     ours = UNFINISHED_CALLS, row.account == (account or "")
-    under_way = sa.select(sa.func.count()).where(*ours, row.state == CallState.CALLING)
+    under_way = sa.select(sa.func.count()).where(*ours, row.state == CallState.CALLING, row.lease_until > at)
     room = min(limit, concurrency - (connection.scalar(under_way) or 0))
     if room <= 0:
         return []
