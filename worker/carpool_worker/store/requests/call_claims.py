@@ -89,7 +89,8 @@ def claim(
 ) -> list[ClaimedCall]:
     """Commit the intent to make up to `limit` due calls of an account, those first whose deadline is nearest.
 
-    No more than `concurrency` of an account's are under way at once; those of a caller that is gone don't count. `but_not` are lanes that are paused.
+    No more than `concurrency` of an account's are under way at once; those of a caller that is gone don't count.
+    `but_not` are lanes that are paused.
     """
     database.lock(connection, CALL_LOCK)
     ours = UNFINISHED_CALLS, row.account == (account or "")
