@@ -19,20 +19,28 @@ SIMULATED = "simulated"
 
 
 def adopt(command: str | None) -> None:
-    """Take over the environment of a `carpool up` that runs in this folder, unless this one names other places.
+    """Take over the environment of a `carpool up` that runs in this folder, and say so in a dim line.
 
-    Settings that are set in this environment stay as they are. Nothing is read for programs, nor for help.
+    Nothing is read for programs, nor for help.
     """
     if command in PROGRAMS or command is None or {"--help", "-h"} & set(sys.argv[1:]):
         return
+    if take_over():
+        typer.secho("Using the `carpool up` that runs in this folder.", dim=True, err=True)
+
+
+def take_over() -> bool:
+    """Take over the environment of a `carpool up` that runs in this folder, unless this one names other places.
+
+    Settings that are set in this environment stay as they are. Returns whether it named no place itself.
+    """
     if (found := running_up.find()) is None:
-        return
+        return False
     named = [name for name in PLACES if os.environ.get(name)]
     if any(os.environ[name] != found.environment.get(name) for name in named):
-        return
+        return False
     for name, value in found.environment.items():
         os.environ.setdefault(name, value)
     if found.simulator:
         os.environ |= {"ANTHROPIC_BASE_URL": found.simulator, "ANTHROPIC_API_KEY": SIMULATED}
-    if not named:
-        typer.secho("Using the `carpool up` that runs in this folder.", dim=True, err=True)
+    return not named

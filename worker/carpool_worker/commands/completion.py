@@ -50,9 +50,11 @@ def complete_key(incomplete: str) -> list[str]:
 
 
 def _ask(query: Callable[[sa.Connection], list[str]], incomplete: str) -> list[str]:
+    from carpool_worker.commands.adoption import take_over
     from carpool_worker.database import read
 
     try:
+        take_over()
         with read() as connection:
             return [value for value in query(connection) if value.startswith(incomplete)]
     except Exception:  # the shell would print a traceback into what is being typed
