@@ -49,6 +49,13 @@ def complete_key(incomplete: str) -> list[str]:
     return _ask(names, incomplete)
 
 
+def complete_endpoint(incomplete: str) -> list[str]:
+    """Return the receivers that fail or are stopped, and begin like this."""
+    from carpool_worker.views.deliveries import failing_endpoints
+
+    return _ask(lambda connection: [one.url for one in failing_endpoints(connection)], incomplete)
+
+
 def _ask(query: Callable[[sa.Connection], list[str]], incomplete: str) -> list[str]:
     from carpool_worker.commands.adoption import take_over
     from carpool_worker.database import read

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carpool_worker.commands.completion import complete_endpoint
 from carpool_worker.commands.options import OfClient, RequestIds, Since, Yes, actor, confirm
 from carpool_worker.formatting import counted
 
@@ -18,6 +19,7 @@ Endpoint = Annotated[
         "--endpoint",
         help="Only those to this URL or task; a URL that was stopped is started again.",
         show_default="all",
+        autocompletion=complete_endpoint,
     ),
 ]
 All = Annotated[bool, typer.Option("--all", help="All that were given up on.")]

@@ -7,8 +7,10 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from multiprocessing import Event
 from pathlib import Path
+from socket import gethostname
 from threading import Timer
 from time import sleep
 
@@ -22,6 +24,7 @@ from celery.worker.consumer.consumer import (
 from celery.worker.consumer.consumer import logger as consumer_log
 
 from carpool_worker.app import SHUTDOWN_TIMEOUT, app
+from carpool_worker.coordination.keys import QUEUES
 from carpool_worker.coordination.locks import slots
 from carpool_worker.processes.alive import announce
 from carpool_worker.processes.parent_death import end_with_parent
@@ -62,12 +65,25 @@ def run(queues: str, concurrency: int, alive: str | None = None) -> None:
     gc.freeze()  # the children share the imported modules; a collection in each would copy their pages
     # Not worker_main(): the command line that it reads takes longer to import than Celery itself.
     worker = app.Worker(
-        queues=queues, concurrency=concurrency, loglevel="INFO", quiet=logs.is_json(log_format)
+        queues=queues,
+        hostname=node_name(queues.split(",")),
+        concurrency=concurrency,
+        loglevel="INFO",
+        quiet=logs.is_json(log_format),
     )
     worker.start()
     if worker.exitcode and not _ending.is_set():
         _start_again(queues, concurrency, alive)
     raise SystemExit(worker.exitcode)
+
+
+def node_name(queues: Sequence[str]) -> str:
+    """Return this worker's name: with the agents that it serves, as workers of one host must not have one name.
+
+    Whoever asks them, as `carpool doctor` does, else gets the answer of one of them.
+    """
+    served = "celery" if set(queues) == set(QUEUES) else "-".join(name.rpartition(".")[2] for name in queues)
+    return f"{served}@{gethostname()}"
 
 
 def quote_nothing(record: logging.LogRecord) -> bool:
