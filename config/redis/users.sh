@@ -47,8 +47,8 @@ echo 'user default on nopass resetkeys resetchannels -@all +ping'
 user aggregate "$agent $inbox $replies ~carpool:quarantine ~carpool:gateway:accepted:*"
 user submit "$agent ~carpool:rate-limited*"
 user call "$agent $replies ~carpool:rate-limited* ~carpool:calls-*"
-# It counts the requests that wait, in the inbox too.
-user poll "$agent $replies %R~carpool:{*}:* %R~carpool:inbox %R~carpool:queued ~carpool:rate-limited* ~carpool:calls-* ~carpool:polled ~carpool:gateway:accepted:*"
+# It counts the requests that wait, in the inbox too, with a script that names the streams.
+user poll "$agent $inbox $replies ~carpool:rate-limited* ~carpool:calls-* ~carpool:polled ~carpool:gateway:accepted:*"
 user collect "$agent ~carpool:rate-limited* $replies"
 # It also puts task callbacks into the queues of services. Name these instead of ~* where Redis has other things.
 user deliver "$agent $replies ~*"
