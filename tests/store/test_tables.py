@@ -81,7 +81,7 @@ def test_the_partial_indexes_have_the_conditions_that_queries_use(engine: sa.Eng
             made = connection.execute(sa.text("SELECT indexname, indexdef FROM pg_indexes"))
             partial = {name for name, definition in made if " WHERE " in definition}
             assert partial & {*declared} == {*declared}
-    assert len(declared) == 21
+    assert len(declared) == 24
 
 
 def test_the_migrations_make_the_checks_of_the_models(engine: sa.Engine, tmp_path: Any) -> None:

@@ -106,8 +106,12 @@ def waiting_of_client(connection: sa.Connection, client: str, until: int) -> Req
     unfinished = sa.select(batches.c.id).where(UNFINISHED)
     # A UNION, as each part has an index; an OR would read the whole table.
     in_batches = until_then.where(requests.c.batch_id.in_(unfinished))
-    calls = sa.select(real_time_calls.c.request_id).where(UNFINISHED_CALLS)
-    found = sa.union(in_batches, until_then.where(RETRYABLE), until_then.where(requests.c.id.in_(calls)))
+    # Few; as a subquery, PostgreSQL would walk both tables.
+    calls = sa.select(real_time_calls.c.request_id).where(
+        UNFINISHED_CALLS, real_time_calls.c.client == client
+    )
+    called = among(connection, list(connection.scalars(calls)))
+    found = sa.union(in_batches, until_then.where(RETRYABLE), until_then.where(called))
     streamed = connection.execution_options(stream_results=True, yield_per=STREAMED_ROWS).scalars(found)
     return RequestIds(streamed)
 
