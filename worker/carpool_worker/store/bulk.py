@@ -72,6 +72,16 @@ def one_of(
     return column.in_(sa.select(each.c.value if is_text else sa.func.id_of(each.c.value, type_=Id)))
 
 
+def one_of_few(
+    connection: sa.Connection, column: sa.ColumnElement[Any], few: sa.Select[Any]
+) -> sa.ColumnElement[bool]:
+    """Return the condition that a column is one of those that a query finds, which are few beside its table's rows."""
+    # PostgreSQL would rather walk both tables in the order of their keys, as it doesn't know how few they are.
+    if is_postgres(connection):
+        return column == sa.any_(sa.func.array(few.scalar_subquery()))
+    return column.in_(few)
+
+
 def update_rows(
     connection: sa.Connection,
     table: str,

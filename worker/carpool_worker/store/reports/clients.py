@@ -13,6 +13,7 @@ from carpool_worker.coordination.loads import NOTHING, Load
 from carpool_worker.models.indexes import DEAD, RETRYABLE, UNFINISHED, UNFINISHED_CALLS
 from carpool_worker.models.tables import batches, deliveries, real_time_calls, requests, segments, usage
 from carpool_worker.states import BatchState, RequestState
+from carpool_worker.store.bulk import one_of_few
 from carpool_worker.store.requests.rows import among
 
 HELD = "held"
@@ -21,12 +22,12 @@ CALLED = "real time"
 """Requests that are called, or wait to be; no batch has them."""
 
 
-def _called() -> tuple[sa.ColumnElement[bool], ...]:
+def _called(connection: sa.Connection) -> tuple[sa.ColumnElement[bool], ...]:
     """Return the condition that a request waits for a call alone, as its index finds it."""
-    alone = sa.select(real_time_calls.c.request_id).where(
-        UNFINISHED_CALLS, real_time_calls.c.batch_id.is_(None)
-    )
-    return requests.c.id.in_(alone), requests.c.finished_at.is_(None), requests.c.retry_at.is_(None)
+    row = real_time_calls.c
+    alone = sa.select(row.request_id).where(UNFINISHED_CALLS, row.batch_id.is_(None))
+    is_alone = one_of_few(connection, requests.c.id, alone)
+    return is_alone, requests.c.finished_at.is_(None), requests.c.retry_at.is_(None)
 
 
 def waiting(connection: sa.Connection, client: str | None = None) -> dict[str, int]:
@@ -39,7 +40,7 @@ def waiting(connection: sa.Connection, client: str | None = None) -> dict[str, i
         requests.c.retry_at.is_(None),
     )
     counted: Counter[str] = Counter()
-    for conditions in (batched, (RETRYABLE,), _called()):
+    for conditions in (batched, (RETRYABLE,), _called(connection)):
         query = sa.select(requests.c.client, sa.func.count()).where(*conditions).group_by(requests.c.client)
         if client is not None:
             query = query.where(requests.c.client == client)
@@ -62,7 +63,7 @@ def loads(
         requests.c.retry_at.is_(None),
     )
     found = connection.execute(
-        sa.union_all(*(_summed(keys, *which) for which in (batched, (RETRYABLE,), _called())))
+        sa.union_all(*(_summed(keys, *which) for which in (batched, (RETRYABLE,), _called(connection))))
     )
     return _by_owner(found, clients, keys)
 
@@ -111,7 +112,7 @@ def waiting_by_state(connection: sa.Connection, client: str) -> dict[str, int]:
     counts = sa.func.count(), sa.func.count(requests.c.held_at)
     retryable = sa.select(*counts).where(RETRYABLE, requests.c.client == client)
     waiting, held = connection.execute(retryable).one()
-    called = sa.select(sa.func.count()).where(*_called(), requests.c.client == client)
+    called = sa.select(sa.func.count()).where(*_called(connection), requests.c.client == client)
     found.update(
         {str(RequestState.RETRYABLE): waiting - held, HELD: held, CALLED: connection.scalar(called) or 0}
     )
