@@ -53,7 +53,7 @@ user collect "$agent ~carpool:rate-limited* $replies"
 # It also puts task callbacks into the queues of services. Name these instead of ~* where Redis has other things.
 user deliver "$agent $replies ~*"
 user enqueue "$agent $inbox"
-user beat "$commands $celery ~carpool:alarms ~carpool:heartbeat ~carpool:lock:* %R~carpool:waits %R~carpool:{*}:* %R~carpool:inbox"
+user beat "$commands $celery %R~carpool:quotas ~carpool:alarms ~carpool:heartbeat ~carpool:lock:* %R~carpool:waits %R~carpool:{*}:* %R~carpool:inbox"
 user gateway "$commands $inbox $replies ~carpool:gateway:* ~carpool:gateways ~carpool:alarms &carpool:gateway:*"
 user flower "$commands $celery"
 user metrics "+@read +@connection +info %R~carpool:* %R~carpool.*"
