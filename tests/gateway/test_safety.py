@@ -283,6 +283,14 @@ def test_without_the_database_it_says_so_and_is_not_ready(
     assert unready.json["missing"] == ["database"]
 
 
+def test_no_answer_names_what_it_was_made_with(gateway: str, secret: str) -> None:
+    accepted = post(gateway, secret, prefer="respond-async")
+    others = [get(gateway, secret, path) for path in ("/healthz", "/v1/nowhere")]
+
+    assert {reply.headers["server"] for reply in (accepted, *others)} == {"carpool"}
+    assert b"server: carpool" in talk(gateway, b"nonsense\r\n\r\n").lower()
+
+
 def test_an_error_that_nobody_expected_is_a_500_that_quotes_nothing(
     run_gateway: RunGateway, secret: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
