@@ -37,7 +37,7 @@ SHOWN = {
         "what `make demo` prints; its numbers vary, and tests/acceptance/test_demo.py runs it"
     ),
     ("docs/gateway.md", "upstream carpool { server 127.0.0.1:8088; keepalive 64; }"): (
-        "a configuration of nginx, which the tests don't have"
+        "a configuration of nginx, which `make proxies` runs"
     ),
     ("docs/gateway.md", "carpool.example.com {"): "a configuration of Caddy, likewise",
     ("docs/gateway.md", "frontend carpool"): "a configuration of HAProxy, likewise",
