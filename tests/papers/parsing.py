@@ -24,7 +24,7 @@ from carpool_worker.models import tables
 COMMANDS = typer.main.get_command(app)
 OPERATORS = {"&&", "||", "|", ";", "&", ">", ">>", "<"}
 ASSIGNMENT = re.compile(r"[A-Z_]+=.*", re.DOTALL)
-OTHERS = {"source", "python"}
+OTHERS = {"cp", "systemctl", "source", "python"}
 """Programs that are not ours."""
 
 
