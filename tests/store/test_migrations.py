@@ -46,7 +46,7 @@ def test_the_newest_revision_is_the_number_of_the_newest_file() -> None:
 @pytest.fixture
 def bare(database_url: str) -> Iterator[sa.Engine]:
     """An engine on a database without tables."""
-    engine = open_engine(database_url)
+    engine = open_engine(database_url, create=True)
     yield engine
     engine.dispose()
 

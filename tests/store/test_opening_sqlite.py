@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(path: Path) -> Iterator[sa.Engine]:
-    engine = open_engine(f"sqlite:///{path}")
+    engine = open_engine(f"sqlite:///{path}", create=True)
     yield engine
     engine.dispose()
 
@@ -76,7 +76,7 @@ def test_a_new_file_is_its_users_alone_with_its_log_its_shared_memory_and_its_fo
     # Given a shell that lets everybody read what it makes, When a database is made in a folder that is not there
     before = os.umask(umask)
     try:
-        engine = open_engine(f"sqlite:///{tmp_path}/data/carpool.db")
+        engine = open_engine(f"sqlite:///{tmp_path}/data/carpool.db", create=True)
         with write(engine) as connection:
             connection.exec_driver_sql("CREATE TABLE prompts (body)")
         made = {one.name: stat.S_IMODE(one.stat().st_mode) for one in (tmp_path / "data").iterdir()}
