@@ -153,7 +153,7 @@ def test_each_bad_line_is_named_and_nothing_is_enqueued(carpool: Carpool, run: R
         "  line 6: custom_id: must be unique: line 1 has it too",
         "  line 7: line: must be a JSON object: JSON is malformed: object keys must be strings (byte 1)",
         "  line 8: line: must be a JSON object with custom_id and params",
-        "  line 9: params: must be a dict, as for the Messages API",
+        "  line 9: params: must be a dict or another mapping, as for the Messages API",
     ]
     assert carpool.server.get(QUEUED) is None
     assert not Path("mixed.ids.jsonl").exists()

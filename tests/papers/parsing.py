@@ -24,7 +24,7 @@ from carpool_worker.models import tables
 COMMANDS = typer.main.get_command(app)
 OPERATORS = {"&&", "||", "|", ";", "&", ">", ">>", "<"}
 ASSIGNMENT = re.compile(r"[A-Z_]+=.*", re.DOTALL)
-OTHERS = {"cp", "systemctl", "source", "python"}
+OTHERS = {"cp", "jq", "systemctl", "source", "python"}
 """Programs that are not ours."""
 
 
@@ -92,7 +92,7 @@ def check_carpool(arguments: Sequence[str]) -> None:
     while rest and (found := getattr(command, "commands", {}).get(rest[0])):
         command = found
         rest.pop(0)
-    assert command is not COMMANDS or rest in ([], ["--help"]), f"carpool has no {rest}"
+    assert command is not COMMANDS or not rest or rest[0].startswith("-"), f"carpool has no {rest}"
     options = {name: option for option in command.params for name in (*option.opts, *option.secondary_opts)}
     takes_arguments = any(option.param_type_name == "argument" for option in command.params)
     while rest:

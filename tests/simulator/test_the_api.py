@@ -128,6 +128,4 @@ def test_a_full_queue_refuses_batches_until_some_have_ended(
 
 def test_no_other_path_of_the_api_is_simulated(claude: Anthropic) -> None:
     with pytest.raises(anthropic.NotFoundError):
-        claude.messages.create(
-            model="claude-haiku-4-5", max_tokens=1, messages=[{"role": "user", "content": "Hi"}]
-        )
+        claude.beta.files.list()

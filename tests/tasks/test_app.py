@@ -63,7 +63,7 @@ def test_each_agent_has_a_queue_and_an_exchange_of_its_own(configured: dict[str,
 def test_beat_drives_every_state_on_and_its_ticks_depend_on_no_clock(configured: dict[str, Any]) -> None:
     ticks = configured["beat_schedule"]
 
-    agents = ("aggregate", "reply", "stage", "poll", "rescue", "prune", "recount", "audit")
+    agents = ("aggregate", "reply", "stage", "call", "poll", "rescue", "prune", "recount", "audit")
     assert set(ticks) == {f"carpool.{name}" for name in agents}
     for name, tick in ticks.items():
         assert tick["task"] == name
@@ -73,7 +73,7 @@ def test_beat_drives_every_state_on_and_its_ticks_depend_on_no_clock(configured:
 
 
 def test_every_tick_is_a_task_and_none_of_carpools_tasks_is_shown_in_flower() -> None:
-    for module in ("agents", "enqueue"):
+    for module in ("agents", "calls", "enqueue"):
         app.loader.import_task_module(f"carpool_worker.tasks.{module}")
     tasks = {name: task for name, task in app.tasks.items() if name.startswith("carpool.")}
 

@@ -170,7 +170,9 @@ def test_why_requests_failed_is_shown_in_flower_by_command_and_in_the_log_withou
     kinds = {"wrong": "invalid_request_error", "odd": "teapot_error"}
     simulator.script(
         *(
-            Script(contains=word, outcome="errored", error_type=kind, message=f"SECRET {word} is wrong")
+            Script(
+                contains=word, outcome="errored", error_type=kind, message=f"text: 'SECRET {word}' is wrong"
+            )
             for word, kind in kinds.items()
         ),
         Script(contains="late", outcome="expired"),

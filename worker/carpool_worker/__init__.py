@@ -21,7 +21,7 @@ Below the stages:
 - `claude` is the client of Anthropic's API; `coordination` is what processes share through Redis.
 - `telemetry` writes logs and traces, `transition_log` a line for each transition once it is committed.
 - `units` are the types of numbers, and `formatting` prints them; `outside_text` cleans what others wrote;
-  `batch_bodies` spools creates; `settings`, `setting_values` and `exceptions` serve all.
+  `batch_bodies` spools creates; `settings`, `setting_files`, `setting_values` and `exceptions` serve all.
 
 Above the stages:
 

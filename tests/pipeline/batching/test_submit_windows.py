@@ -22,7 +22,7 @@ from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.windows import LEAD, Windows, next_opening, parse_all
 from carpool_worker.settings import read_settings, settings
 from carpool_worker.simulator import Fault, RemoteSimulator
-from carpool_worker.tasks import agents, followups
+from carpool_worker.tasks import agents, alarms, followups
 from carpool_worker.units import Milliseconds
 
 HOUR = 3_600_000
@@ -219,6 +219,7 @@ def test_the_tasks_go_by_the_setting(
     closed = read_settings(submit_windows=[windows[0].text])
     for name in ("engine", "server", "claude"):
         monkeypatch.setattr(agents, name, partial(getattr, carpool, name))
+    monkeypatch.setattr(alarms, "engine", lambda: carpool.engine)
     monkeypatch.setattr(agents, "settings", lambda: closed)
     monkeypatch.setattr(followups, "publish", lambda ids: None)
     monkeypatch.setattr(followups, "notify", lambda agent, ids=(): notified.update({agent: list(ids)}))
