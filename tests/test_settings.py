@@ -84,6 +84,12 @@ def test_a_file_that_is_no_toml_is_an_error_that_names_it(file: Path) -> None:
         ("webhook_allowed_networks", "10.0.0.0/99"),
         ("webhook_schedule", "5,soon"),
         ("webhook_schedule", "5,-1"),
+        ("client_weights", "nightly=1"),
+        ("client_weights", '{"nightly": 0}'),
+        ("client_weights", '{"nightly": -1}'),
+        ("client_weights", '{"nightly": 1001}'),
+        ("client_weights", '{"nightly": NaN}'),
+        ("client_weights", '{"nightly": "much"}'),
     ],
 )
 def test_a_value_that_breaks_its_rule_is_refused_by_name(

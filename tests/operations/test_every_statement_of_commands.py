@@ -79,7 +79,7 @@ ASKED: dict[str, Asked] = {
     "batches show": lambda on, _: batches.find(on, SETTINGS, first(3)),
     "batches show, by Anthropic's id": lambda on, _: batches.find(on, SETTINGS, BATCH),
     "batches, completed": lambda on, _: lookup.newest_batches(on, first(3)[:20], 20),
-    "clients": lambda on, _: clients.active(on),
+    "clients": lambda on, _: clients.active(on, SETTINGS),
     "clients show": lambda on, _: clients.find(on, SETTINGS, "billing"),
     "lanes": lambda on, _: lanes.active(on),
     "lanes, is it known": lambda on, _: lanes.is_known(on, "unheard of"),

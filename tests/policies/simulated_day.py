@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
-from carpool_worker.policies.admission import Ready, next_up
+from carpool_worker.policies.admission import Ready, fitting
 from carpool_worker.policies.deadlines import POSTING_SECONDS, DeadlineRule, Move, decide
 from carpool_worker.policies.durations import FADES, LEAST_WEIGHT, Histogram, bucket_of
 from carpool_worker.policies.limits import Limits
-from carpool_worker.units import SECOND, Milliseconds
+from carpool_worker.units import SECOND
 
 SEED = 13
 REQUESTS = 1_000_000
@@ -224,8 +224,7 @@ class SimulatedDay:
 
     def _post(self, now: int) -> None:
         ready = [Ready(str(number), "lane", batch.size) for number, batch in enumerate(self._sealed)]
-        at = Milliseconds(now * SECOND)
-        for _ in next_up(ready, {}, queued=self._queued, queue_limit=QUEUE_LIMIT, at=at):
+        for _ in fitting(ready, QUEUE_LIMIT - self._queued, QUEUE_LIMIT):
             batch = self._sealed.popleft()
             took = self._durations.draw(hour_of(now))
             self._queued += batch.size

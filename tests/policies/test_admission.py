@@ -6,10 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carpool_worker.policies.admission import Ready, next_up
+from carpool_worker.policies.admission import Ready, fitting, let_pass
 from carpool_worker.units import Milliseconds
 
 AT = Milliseconds(1_000)
+
+
+def next_up(
+    ready: list[Ready], probes: dict[str, int], *, queued: int, queue_limit: int, at: Milliseconds
+) -> list[str]:
+    passing = let_pass(ready, probes, at)
+    return [batch.id for batch in fitting(passing, queue_limit - queued, queue_limit)]
 
 
 def ready(*counts: int, lane: str = "lane") -> list[Ready]:

@@ -10,6 +10,7 @@ from typing import Any
 from tests.store.call_rows import REAL_TIME_CALL
 from tests.store.client_batch_rows import CLIENT_BATCH
 from tests.store.gateway_rows import GATEWAY
+from tests.store.turn_rows import turns
 
 from carpool.segments import pack
 
@@ -365,4 +366,5 @@ ROWS: dict[str, Rows] = {
     "0012": CLIENT_BATCHES,
     "0013": DEADLINES,
     "0014": CALLS,
+    "0015": {**CALLS, **turns(CALLS["batches"])},
 }

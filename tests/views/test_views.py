@@ -122,7 +122,7 @@ def test_a_client_is_seen_with_what_waits_and_what_it_used(carpool: Carpool, pro
     carpool.aggregate()
 
     with read(carpool.engine) as connection:
-        [one] = clients.active(connection)
+        [one] = clients.active(connection, settings())
         details = clients.find(connection, settings(), "tests")
         [row] = usage.totals(connection, ["model"])
         with pytest.raises(clients.UnknownClient, match="'nobody'"):

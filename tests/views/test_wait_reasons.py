@@ -14,6 +14,7 @@ from carpool_worker.policies.limits import Limits
 from carpool_worker.policies.windows import Opening, parse
 from carpool_worker.states import BatchState
 from carpool_worker.units import Milliseconds
+from carpool_worker.views.turns import BatchTurn
 from carpool_worker.views.wait_reasons import QueueContext, waits_for
 
 NOON = Milliseconds(1_795_435_200_000)
@@ -25,6 +26,7 @@ CONTEXT = QueueContext(
     queued={None: 180_000, "second": 700},
     pauses={},
     admitted=(),
+    turns={"next": BatchTurn(0, "small"), "later": BatchTurn(2, "big")},
 )
 PAUSE = LanePause(lane="lane", reason="401 no key", paused_at=NOON, probe_at=NOON + 60_000, probes=0)
 
@@ -39,6 +41,14 @@ def batch(state: BatchState, **columns: Any) -> Batch:
     [
         (batch(BatchState.OPEN), "more requests: until 12:01:00 UTC, or 9,500 more"),
         (batch(BatchState.SEALED), "room: 180,000 of 200,000 requests are queued at Anthropic"),
+        (
+            batch(BatchState.SEALED, id="next"),
+            "room: 180,000 of 200,000 requests are queued at Anthropic; it is next, small's turn",
+        ),
+        (
+            batch(BatchState.SEALED, id="later"),
+            "room: 180,000 of 200,000 requests are queued at Anthropic; 2 batches before it, big's turn",
+        ),
         (
             batch(BatchState.SEALED, account="second"),
             "room: 700 of 900 requests are queued at Anthropic",

@@ -73,6 +73,23 @@ def check_broker_url(url: str) -> str:
     return check_url(url)
 
 
+LEAST_WEIGHT, MOST_WEIGHT = 0.001, 1_000
+"""What a client's weight may be."""
+
+
+def check_weights(weights: dict[str, float]) -> dict[str, float]:
+    """Accept a number for each client; raises ValueError."""
+    for client, weight in weights.items():
+        if not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
+            raise ValueError(f"{client}: must be a number from {LEAST_WEIGHT} to {MOST_WEIGHT:,}")
+    return weights
+
+
+ClientWeights = Annotated[
+    dict[str, float], NoDecode, BeforeValidator(read_json), AfterValidator(check_weights)
+]
+
+
 def check_secret(secret: SecretStr) -> SecretStr:
     """Accept whsec_ and the base64 of 24 to 64 bytes, as Standard Webhooks 1.0.0 has it; raises ValueError."""
     prefix, encoded = secret.get_secret_value()[:6], secret.get_secret_value()[6:]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -40,6 +41,7 @@ from carpool_worker.setting_values import (
     AccountTable,
     BudgetTable,
     ClientQuotas,
+    ClientWeights,
     Days,
     Deadlines,
     KeysRetention,
@@ -88,6 +90,7 @@ class Settings(BaseSettings):
     submit_timeout: SubmitTimeout = 600
     claim_interval: Seconds = 30
     queue_limit: int = Field(default=START_QUEUE_LIMIT, ge=1)
+    client_weights: ClientWeights = Field(default_factory=dict)
     submit_windows: WindowTexts = Field(default_factory=list)
     cache_shared_prompts: bool = False
     accounts: AccountTable = Field(default_factory=dict)
@@ -150,8 +153,8 @@ class Settings(BaseSettings):
         count = min(self.flush_count, self.account_limits[None])
         seconds = max(self.flush_interval, SHORTEST_FLUSH)
         may_overlap = not self.cache_shared_prompts  # each batch writes them to the cache anew
-        options = parse_all(self.submit_windows), may_overlap
-        return Limits(count, self.flush_bytes, seconds, *options, deadlines=self.deadline_rule)
+        fixed = Limits(count, self.flush_bytes, seconds, parse_all(self.submit_windows), may_overlap)
+        return replace(fixed, deadlines=self.deadline_rule, weights=self.client_weights)
 
     @property
     def deadline_rule(self) -> DeadlineRule:
@@ -176,6 +179,7 @@ class Settings(BaseSettings):
             windows=parse_all(self.submit_windows),
             cache_shared_prompts=self.cache_shared_prompts,
             settle_interval=self.settle_interval,
+            full=self.limits,
         )
 
     @property

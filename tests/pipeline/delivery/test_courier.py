@@ -234,3 +234,22 @@ def test_no_answer_and_no_secret_shows_up_in_the_log(
     assert "PRIVATE" not in caplog.text
     assert WEBHOOK_SECRET not in caplog.text
     assert WEBHOOK_SECRET.removeprefix("whsec_") not in caplog.text
+
+
+def test_what_is_due_to_one_client_delays_another_s_by_no_more_than_a_turn(
+    engine: sa.Engine, receiver: Any
+) -> None:
+    # Given a client with far more due, and for longer, than another, whose answers go to the same receiver
+    given_deliveries(engine, *[webhook(receiver.url("/claude"))] * 4_000)
+    small = given_deliveries(engine, *[webhook(receiver.url("/claude"))] * 10, first=10_000, client="small")
+    with database.write(engine) as connection:
+        row = tables.deliveries.c
+        connection.execute(sa.update(tables.deliveries).where(row.client != "small").values(due_at=1))
+
+    # When
+    deliver(engine)
+
+    # Then the other's go with the first segments, however many follow
+    order = [headers["webhook-id"] for headers, _ in receiver.posts["/claude"]]
+    assert set(small) <= set(order)
+    assert max(map(order.index, small)) < 1_000

@@ -51,6 +51,9 @@ def show_details(batch: BatchDetails) -> None:
         typer.echo(f"waiting for: {batch.waiting_for}")
     if batch.last_error:
         typer.echo(f"last error: {batch.last_error}")
+    if batch.clients:
+        clients = sorted(batch.clients.items(), key=lambda one: -one[1])
+        typer.echo(f"of clients: {', '.join(f'{count:,} of {client}' for client, count in clients)}")
     states = ", ".join(f"{count:,} {state}" for state, count in sorted(batch.request_states.items()))
     typer.echo(f"requests in it: {states or 'none'}")
 

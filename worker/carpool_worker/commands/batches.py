@@ -56,8 +56,9 @@ def batches(
 ) -> None:
     """List the batches, newest last, with what each of them waits for.
 
-    A batch waits for more requests, for room in the account's queue, for a paused lane, or for Anthropic. If the answer
-    to its post was lost, it waits until Anthropic's list shows whether it was made. Times are UTC. Examples:
+    A batch waits for more requests, for room in the account's queue, for a paused lane, or for Anthropic. If there is
+    not room for all, clients take turns: it says how many batches go before, and whose turn it is. If the answer to its
+    post was lost, it waits until Anthropic's list shows whether it was made. Times are UTC. Examples:
 
         carpool batches
         carpool batches --state sealed --state submitting

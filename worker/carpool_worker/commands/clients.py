@@ -23,8 +23,9 @@ def clients(context: typer.Context, since: Since = None, as_json: Json = False) 
     """List the clients: what each has waiting, and what it has used; most expensive last.
 
     A client is the service that a producer names: Producer(client="billing"). Held are those of its waiting requests
-    that have no room in its budget (the setting `budgets`); quota is how many may wait (the setting `quotas`). Answers
-    are counted by whole days (UTC). Examples:
+    that have no room in its budget (the setting `budgets`); quota is how many may wait (the setting `quotas`). While
+    Anthropic has not room for all, clients take turns by weight (the setting `client_weights`): turn 1 goes next, and
+    the share is what a client gets of the room. Answers are counted by whole days (UTC). Examples:
 
         carpool clients
         carpool clients --since 7d --json | jq 'select(.waiting > 10000) | .client'
@@ -39,7 +40,7 @@ def clients(context: typer.Context, since: Since = None, as_json: Json = False) 
 
     check_tables()
     with read() as connection:
-        found = active(connection, since, settings().quotas)
+        found = active(connection, settings(), since)
     if as_json:
         print_json(found)
     elif found:
@@ -109,15 +110,17 @@ def drop_secret(client: ClientName, grace: Grace = "1d") -> None:
 
 
 def _show_table(found: Sequence[ClientView]) -> None:
-    any_held = any(one.held for one in found)
+    any_held, any_turn = any(one.held for one in found), any(one.turn for one in found)
     any_quota = any(one.quota_requests or one.quota_bytes for one in found)
-    optional = (*(["Quota"] if any_quota else []), *(["Held"] if any_held else []))
+    names = {"Quota": any_quota, "Held": any_held, "Turn": any_turn, "Share": any_turn}
+    optional = [name for name, is_shown in names.items() if is_shown]
     columns = ("Waiting", *optional, "Answered", "Cost", "Saved", "Client")
     lines = []
     for one in found:
         quota = [_quota(one)] if any_quota else []
         held = [f"{one.held:,}"] if any_held else []
-        counts = [f"{one.waiting:,}", *quota, *held, f"{one.answered:,}"]
+        turn = [ABSENT if one.turn is None else f"{one.turn:,}", _percent(one.share)] if any_turn else []
+        counts = [f"{one.waiting:,}", *quota, *held, *turn, f"{one.answered:,}"]
         lines.append([*counts, _money(one.cost), _money(one.saved), one.client])
     print_table(columns, lines, whole=len(columns) - 1)
 
@@ -129,6 +132,9 @@ def _show_details(client: ClientDetails) -> None:
         typer.echo(f"quota: {client.quota}")
     if client.budget:
         typer.echo(f"budget: {client.budget}")
+    for turn in client.turns:
+        of_room = f"{_percent(turn.share)} of the room of account {turn.account} (weight {turn.weight:g})"
+        typer.echo(f"turn: {turn.place:,}, {of_room}, next with batch {turn.next_batch}")
     if client.secret_since:
         typer.echo(f"webhooks: signed with a secret of its own since {time_or_absent(client.secret_since)}")
     if client.models:
@@ -144,6 +150,10 @@ def _quota(client: ClientView) -> str:
     parts = [f"{client.quota_requests:,}"] if client.quota_requests else []
     parts += [size(client.quota_bytes)] if client.quota_bytes else []
     return ", ".join(parts) or ABSENT
+
+
+def _percent(share: float | None) -> str:
+    return ABSENT if share is None else f"{share:.0%}"
 
 
 def _money(amount: Decimal | None) -> str:

@@ -24,6 +24,9 @@ MOST_LINES = 3
 NEARLY_FULL = 0.8
 """Of a client's quota: from then on it is shown."""
 
+MOST_CLIENTS = 3
+"""Clients whose turns are shown, the next first."""
+
 BAR_WIDTH = 20
 
 LONGEST_ACCOUNT = 20
@@ -59,6 +62,8 @@ def _lines(status: Status) -> Iterator[tuple[str, RenderableType]]:
     yield "Inbox", _inbox(status)
     for account, queue in status.queues.items():
         yield "Queue" if len(status.queues) == 1 else account[:LONGEST_ACCOUNT], _queue(queue)
+    if status.turns:
+        yield "Turns", _turns(status)
     if status.opening:
         opens_at, window = status.opening
         yield "Window", f"closed until {clock(opens_at, status.at)} ({window.text})"
@@ -77,6 +82,14 @@ def _lines(status: Status) -> Iterator[tuple[str, RenderableType]]:
 def _inbox(status: Status) -> str:
     vitals = status.vitals
     return _unknown(status) or f"{counted(vitals.inbox, 'request')}{_oldest(vitals.oldest_age)}"
+
+
+def _turns(status: Status) -> str:
+    shown = [
+        f"{one.client} ({one.share:.0%}, {one.waiting:,} waiting)" for one in status.turns[:MOST_CLIENTS]
+    ]
+    more = len(status.turns) - MOST_CLIENTS
+    return f"next {', then '.join(shown)}{f', and {more:,} more: carpool clients' if more > 0 else ''}"
 
 
 def _held(status: Status) -> str:

@@ -16,6 +16,7 @@ from carpool_worker.models.gateway_keys import BudgetWarning, GatewayKeyRow, Gat
 from carpool_worker.models.requests import Cancellation, Request, Tag
 from carpool_worker.models.segments import Answers, Params, Segment
 from carpool_worker.models.totals import BatchStay, BatchTotal, PrunerPosition, SchemaSupport
+from carpool_worker.models.turns import ClientTurn
 from carpool_worker.models.unowned import UnownedBatch
 from carpool_worker.models.usage import DailyUsage, UsageEntry
 
@@ -29,6 +30,7 @@ __all__ = [
     "Cancellation",
     "ClaudeKey",
     "ClientBatch",
+    "ClientTurn",
     "DailyUsage",
     "DeliveryAttempt",
     "DeliveryRow",

@@ -65,6 +65,9 @@ class Batch(SQLModel, table=True):
     stopped_at: int | None = Field(
         default=None, sa_column=big()
     )  # when it was seen to be canceled at Anthropic's console, by Anthropic's clock
+    clients: str | None = (
+        None  # JSON: what it has of each client; counted only while there is no room for all
+    )
     last_error: str | None = None
 
     succeeded: int = Field(default=0)

@@ -15,6 +15,7 @@ import carpool_worker.models.gateway_keys
 import carpool_worker.models.requests
 import carpool_worker.models.segments
 import carpool_worker.models.totals
+import carpool_worker.models.turns
 import carpool_worker.models.unowned
 import carpool_worker.models.usage  # noqa: F401 - these modules define the tables
 
@@ -27,6 +28,7 @@ batch_totals: sa.Table = _tables["batch_totals"]
 batch_stays: sa.Table = _tables["batch_stays"]
 claude_keys: sa.Table = _tables["claude_keys"]
 unowned: sa.Table = _tables["unowned_batches"]
+client_turns: sa.Table = _tables["client_turns"]
 client_batches: sa.Table = _tables["client_batches"]
 
 requests: sa.Table = _tables["requests"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from carpool_worker.policies.deadlines import DeadlineRule
+from carpool_worker.policies.fairness import Weights
 from carpool_worker.policies.windows import Windows, first_open, is_open, longest_closed
 from carpool_worker.units import DAY, SECOND, Milliseconds
 
@@ -37,6 +38,7 @@ class Limits:
     may_overlap: bool = True  # whether batches may be sealed early, see `with_lane`
     behind: int = 0  # requests in the inbox that have not been read yet
     deadlines: DeadlineRule = field(default_factory=DeadlineRule)  # by which a batch is due before
+    weights: Weights = field(default_factory=dict)  # of the clients, where a batch has not room for all
 
     @property
     def max_age(self) -> Milliseconds:

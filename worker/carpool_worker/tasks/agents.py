@@ -20,7 +20,7 @@ from carpool_worker.pipeline.delivery import budget_warnings, courier
 from carpool_worker.pipeline.delivery.channels import reply
 from carpool_worker.pipeline.inbox import shards
 from carpool_worker.pipeline.inbox.stream import Inbox
-from carpool_worker.pipeline.submission import audit, call_rescuer, rescuer, submitter
+from carpool_worker.pipeline.submission import audit, call_rescuer, rescuer, submitter, turns
 from carpool_worker.pipeline.submission.admission import admitted
 from carpool_worker.settings import settings
 from carpool_worker.states import BatchState
@@ -83,6 +83,8 @@ def stage() -> None:
             _call_urgent()
             if canceler.lapse(engine()):
                 followups.notify("aggregate")
+            for one in turns.gather_stuck(engine(), settings().submit_policy):
+                followups.report(Filled(sealed=[one.batch_id], dissolved=one.dissolved))
             _stage_deliveries()
             with write(engine()) as connection:
                 usage.roll_up(connection)

@@ -15,7 +15,7 @@ from carpool_worker.models import Batch, UnownedBatch
 from carpool_worker.policies.accounts import shown
 from carpool_worker.settings import Settings
 from carpool_worker.states import OUTCOMES, BatchState
-from carpool_worker.store.batches import unowned
+from carpool_worker.store.batches import turns, unowned
 from carpool_worker.store.reports import batches
 from carpool_worker.views import lookup
 from carpool_worker.views.encoding import Moment
@@ -40,6 +40,9 @@ class BatchView:
     state: BatchState
     age: int
     requests: int
+    clients: Mapping[
+        str, int
+    ]  # requests of each; empty until there is not room for all, and they are counted
     bytes: int
     priority: int
     submit_by: Moment | None
@@ -183,6 +186,7 @@ def _facts(batch: Batch, context: QueueContext) -> dict[str, Any]:
         "state": BatchState(batch.state),
         "age": (context.at - batch.opened_at) // 1_000,
         "requests": batch.request_count,
+        "clients": turns.clients_of(batch),
         "bytes": batch.body_bytes,
         "priority": batch.priority,
         "submit_by": batch.submit_by,

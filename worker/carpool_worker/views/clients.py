@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from carpool_worker.coordination.loads import NOTHING
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.formatting import exact
-from carpool_worker.policies.quotas import Quotas, quota_of
+from carpool_worker.policies.fairness import weight_of
+from carpool_worker.policies.quotas import quota_of
 from carpool_worker.settings import Settings
 from carpool_worker.store import usage, webhook_secrets
 from carpool_worker.store.reports import clients
@@ -21,8 +22,7 @@ from carpool_worker.store.usage import UsageRow
 from carpool_worker.views.budgets import BudgetView, budget
 from carpool_worker.views.encoding import Moment
 from carpool_worker.views.quotas import QuotaView, quota_view
-
-NO_QUOTAS: Quotas = {}
+from carpool_worker.views.turns import ClientTurnView, queues
 
 
 class UnknownClient(WorkerError):
@@ -31,7 +31,10 @@ class UnknownClient(WorkerError):
 
 @dataclass(frozen=True, kw_only=True)
 class ClientView:
-    """A client; `held` of its waiting requests are over budget. Money in dollars, None where it is unknown."""
+    """A client; `held` of its waiting requests are over budget. Money in dollars, None where it is unknown.
+
+    Its turn is the earliest that it has at any account.
+    """
 
     client: str
     waiting: int
@@ -39,6 +42,9 @@ class ClientView:
     cost: Decimal | None
     saved: Decimal | None
     held: int
+    weight: float  # beside other clients', where there is not room for all
+    turn: int | None  # 1: it goes next; None: none of its batches waits for room
+    share: float | None  # what it gets of the room while all of these wait, from 0 to 1
     quota_requests: int | None = None  # that may wait, as the settings have it; None: any number
     quota_bytes: int | None = None  # of their params
 
@@ -63,14 +69,17 @@ class ClientDetails:
     models: Sequence[ModelUsage]
     budget: BudgetView | None
     quota: QuotaView | None  # with what waits in the tables
+    weight: float  # beside other clients', where there is not room for all
+    turns: Sequence[ClientTurnView]  # at the accounts that have not room for all
     secret_since: Moment | None  # since when its webhooks are signed with a secret of its own
 
 
-def active(
-    connection: sa.Connection, since: int | None = None, quotas: Quotas = NO_QUOTAS
-) -> list[ClientView]:
+def active(connection: sa.Connection, settings: Settings, since: int | None = None) -> list[ClientView]:
     """Return the clients that wait for an answer or have had one since then (whole days, UTC), most expensive last."""
     waiting, held = clients.waiting(connection), reservations.count_held(connection)
+    turns = {
+        one.client: one for one in sorted(queues(connection, settings).clients, key=lambda one: -one.place)
+    }
     used = {row.client: row for row in usage.totals(connection, ["client"], _day(since))}
     found = [
         ClientView(
@@ -80,8 +89,11 @@ def active(
             cost=_known(used.get(client), "cost"),
             saved=_known(used.get(client), "saved"),
             held=held.get(client, 0),
-            quota_requests=quota.requests if (quota := quota_of(quotas, client)) else None,
+            quota_requests=quota.requests if (quota := quota_of(settings.quotas, client)) else None,
             quota_bytes=quota.bytes if quota else None,
+            weight=weight_of(settings.client_weights, client),
+            turn=turns[client].place if client in turns else None,
+            share=turns[client].share if client in turns else None,
         )
         for client in {*used, *waiting}
     ]
@@ -109,6 +121,8 @@ def find(
             )
             for row in models
         ],
+        weight=weight_of(settings.client_weights, client),
+        turns=[one for one in queues(connection, settings).clients if one.client == client],
         budget=budget(connection, settings, client),
         quota=_quota(connection, settings, client),
         secret_since=webhook_secrets.since(connection, client),

@@ -30,6 +30,7 @@ from carpool_worker.views.durations import DurationView
 from carpool_worker.views.encoding import Moment, plain
 from carpool_worker.views.lanes import LaneView
 from carpool_worker.views.quotas import QuotaView, read_quotas
+from carpool_worker.views.turns import ClientTurnView, queues
 from carpool_worker.views.vitals import Vitals, read_vitals
 
 ANSWER_SECONDS = 1.0
@@ -60,6 +61,7 @@ class Status:
     opening: Opening | None = None  # of the submit windows, while they are closed
     held: Mapping[str, int] = field(default_factory=dict)  # requests over budget, by client
     durations: Sequence[DurationView] = ()  # what batches take that are posted now
+    turns: Sequence[ClientTurnView] = ()  # of clients, where there is not room for all; the next first
     unread: Sequence[str] = ()  # ids of batches that ended long ago, and whose results can't be read
     quotas: Sequence[QuotaView] = ()  # of clients, the fullest first
     unseen: Mapping[str | None, Unseen] = field(
@@ -98,6 +100,7 @@ def status(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Status
             errors=[*report.troubled(connection, MOST_ERRORS), *([failed_try] if failed_try else [])],
             unread=[batch.id for batch in ended if (batch.ended_at or at) < at - UNREAD and batch.last_error],
             held=reservations.count_held(connection),
+            turns=queues(connection, settings).clients,
             unseen=unseen.by_account(connection),
             quotas=[] if vitals.error else _quotas(server),
             opening=next_opening(settings.limits.windows, at),
@@ -144,6 +147,7 @@ def facts(status: Status) -> dict[str, Any]:
         "retryable": plain(_Retryable(status.retryable.rows, status.retryable.at)),
         "held": dict(status.held),
         "quotas": [plain(one) for one in status.quotas],
+        "turns": [plain(one) for one in status.turns],
         "deliveries": _delivery_facts(status),
         "durations": {
             one.model: {"p50": one.half_within, "p95": one.most_within} for one in status.durations

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from carpool_worker.database import now
-from carpool_worker.formatting import clock
+from carpool_worker.formatting import clock, counted
 from carpool_worker.models import Batch, LanePause
 from carpool_worker.pipeline.batching import deadlines
 from carpool_worker.pipeline.submission.admission import admitted
@@ -22,6 +22,7 @@ from carpool_worker.states import QUEUED_BATCH_STATES, BatchState
 from carpool_worker.store.batches import lane_pauses, witnesses
 from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
+from carpool_worker.views.turns import BatchTurn, queues
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class QueueContext:
     opening: Opening | None = None  # of the windows, where they are closed
     warming: Collection[str] = ()  # ids of the batches that wait for their warm-up
     urgent: Mapping[str, int] = field(default_factory=dict)  # when open batches have to leave for a deadline
+    turns: Mapping[str, BatchTurn] = field(default_factory=dict)  # by batch, where there is not room for all
     fresh: Collection[str] = ()  # ids of batches in workspaces where no list has shown a batch of ours yet
 
 
@@ -56,6 +58,7 @@ def queue_context(connection: sa.Connection, settings: Settings) -> QueueContext
         warming=batch_queue.warming(connection, at),
         opening=next_opening(limits.windows, at),
         urgent=deadlines.leave_at(connection, limits.deadlines),
+        turns=queues(connection, settings).batches,
         fresh=witnesses.in_fresh_workspaces(connection, submitting),
     )
 
@@ -98,8 +101,16 @@ def _sealed(batch: Batch, context: QueueContext) -> str:
         return window
     if batch.id not in context.admitted:
         queued, limit = context.queued.get(batch.account, 0), context.submit_policy.limit_of(batch.account)
-        return f"room: {queued:,} of {limit:,} requests are queued at Anthropic"
+        return f"room: {queued:,} of {limit:,} requests are queued at Anthropic{_turn(batch, context)}"
     return "a worker to post it"
+
+
+def _turn(batch: Batch, context: QueueContext) -> str:
+    turn = context.turns.get(batch.id)
+    if turn is None:
+        return ""
+    before = f"{counted(turn.before, 'batch', 'batches')} before it" if turn.before else "it is next"
+    return f"; {before}, {turn.client}'s turn" if turn.client else f"; {before}"
 
 
 def _closed_window(batch: Batch, context: QueueContext) -> str:

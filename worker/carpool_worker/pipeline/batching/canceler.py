@@ -184,12 +184,12 @@ def _cancel(connection: sa.Connection, due: Sequence[DueCancellation], at: int) 
     endings.finish(connection, canceled, at)
 
 
-def dissolve(connection: sa.Connection, batch_id: str, state: BatchState) -> None:
-    """Finish an open or sealed batch that has no requests left."""
+def dissolve(connection: sa.Connection, batch_id: str, state: BatchState, why: str | None = None) -> None:
+    """Finish an open or sealed batch that has no requests left; `why`, unless they were canceled."""
     at = now()
     if state is BatchState.OPEN:
         transitions.seal(connection, batch_id, at)
-    transitions.dissolve(connection, batch_id, at)
+    transitions.dissolve(connection, batch_id, at, why)
 
 
 def in_chunks(ids: Sequence[str]) -> Iterator[list[str]]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple, Protocol, TypeVar
 
 import sqlalchemy as sa
 
 from carpool.contract import Envelope
+from carpool_worker.models import Batch
+from carpool_worker.policies.fairness import interleaved
 from carpool_worker.policies.limits import Limits, before_edge, fitting, item_bytes
 from carpool_worker.store.batches import filling, transitions
 from carpool_worker.units import Milliseconds
@@ -20,6 +23,10 @@ class Queued(Protocol):
     @property
     def params_bytes(self) -> int:
         """Bytes of its params."""
+
+    @property
+    def client(self) -> str:
+        """Whose request it is."""
 
     @property
     def segment_id(self) -> int:
@@ -45,6 +52,11 @@ class Arrived(NamedTuple):
     segment_id: int
 
     @property
+    def client(self) -> str:
+        """Whose request it is."""
+        return self.envelope.client
+
+    @property
     def params_bytes(self) -> int:
         """Bytes of its params."""
         return len(self.envelope.params)
@@ -66,6 +78,12 @@ class Arrived(NamedTuple):
 
 
 Item = TypeVar("Item", bound=Queued)
+
+_client, _segment = attrgetter("client"), attrgetter("segment_id")
+
+
+def _by_priority(item: Queued) -> int:
+    return -item.priority
 
 
 def earliest(times: Iterable[int | None]) -> int | None:
@@ -104,37 +122,42 @@ def fill(
     now: Milliseconds,
     filled: Filled,
 ) -> Iterator[tuple[str, Sequence[Item]]]:
-    """Yield the id of a batch of the lane and the items that go into it, highest priority first, until all are placed.
+    """Yield the id of a batch of the lane and the items that go into it, until all are placed.
 
-    The caller writes them into that batch, and then takes the next; a full batch is sealed in between, and the next one
-    opened. The items of a segment must follow each other. `filled` collects the batches opened and sealed.
+    Where a batch has not room for all, clients take turns; within a client the highest priority goes first. The caller
+    writes them into that batch, and then takes the next; a full batch is sealed in between, and the next one opened.
+    The items of a segment must follow each other. `filled` collects the batches opened and sealed.
     """
-    items = sorted(items, key=lambda item: -item.priority)
-    sizes = [item.params_bytes for item in items]
-    segments = [item.segment_id for item in items]
-    start = 0
-    while start < len(items):
+    items, are_in_turns = sorted(items, key=_by_priority), False
+    while items:
         batch = filling.open_in(
             connection, lane.name, lane.model, lane.headers, now, shard=lane.shard, account=lane.account
         )
         if batch.request_count == 0:
             filled.opened.append(batch.id)
-        n = fitting(sizes[start:], batch.request_count, batch.body_bytes, limits)
-        n = before_edge(segments[start:], sizes[start:], n, batch.request_count, limits)
+        n = _fitting(items, batch, limits)
+        if n < len(items) and not are_in_turns:
+            items = interleaved(items, _client, _by_priority, _segment, limits.weights)
+            are_in_turns = True
+            n = _fitting(items, batch, limits)
         if n:
-            part = items[start : start + n]
+            part, items = items[:n], items[n:]
             yield batch.id, part
-            size = sum(map(item_bytes, sizes[start : start + n]))
             filling.add_requests(
                 connection,
                 batch.id,
                 n,
-                size,
-                part[0].priority,
+                sum(item_bytes(item.params_bytes) for item in part),
+                max(item.priority for item in part),
                 earliest(item.submit_by for item in part),
                 earliest(item.due_by for item in part),
             )
-        start += n
-        if start < len(items) or batch.request_count + n >= limits.count:
+        if items or batch.request_count + n >= limits.count:
             transitions.seal(connection, batch.id, now)
             filled.sealed.append(batch.id)
+
+
+def _fitting(items: Sequence[Queued], batch: Batch, limits: Limits) -> int:
+    sizes, segments = [item.params_bytes for item in items], [item.segment_id for item in items]
+    n = fitting(sizes, batch.request_count, batch.body_bytes, limits)
+    return before_edge(segments, sizes, n, batch.request_count, limits)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -19,18 +20,20 @@ from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch
 from carpool_worker.pipeline.batching import canceler
 from carpool_worker.pipeline.collection import recognition
-from carpool_worker.pipeline.submission import cache_planner, failures, orphans
+from carpool_worker.pipeline.submission import cache_planner, failures, orphans, turns
 from carpool_worker.pipeline.submission.admission import Admission, admit, admitted
 from carpool_worker.pipeline.submission.body import spooled
 from carpool_worker.pipeline.submission.failures import Submitted
 from carpool_worker.pipeline.submission.look import Look, look
 from carpool_worker.pipeline.submission.splitter import split
+from carpool_worker.pipeline.submission.turns import Gathered
 from carpool_worker.policies.admission import SubmitPolicy, waits_for_room
 from carpool_worker.policies.windows import blocks
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches import in_doubt, lane_pauses, transitions
 from carpool_worker.store.batches import queue as batch_queue
 from carpool_worker.store.batches import rows as batches
+from carpool_worker.store.batches import turns as served
 from carpool_worker.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -55,7 +58,8 @@ def submit(
     that, what this post has made is canceled at once.
 
     Instead of being posted, a batch may be split (if it can never fit into the queue), or wait for a warm-up, a sealed
-    batch that is made here; the new ids are in `replacements`.
+    batch that is made here; or it makes way for others' requests, whose turn it is, in a batch that is gathered here.
+    The new ids are in `replacements`.
     """
     canceler.sweep_batch(engine, batch_id)
     admission = admit(engine, batch_id, policy)
@@ -64,9 +68,39 @@ def submit(
     limit = policy.limit_of(admission.batch.account)
     if admission.batch.request_count > limit:
         return _split(engine, admission, limit)
+    if admission.is_crowded and (gathered := turns.gather(engine, admission.batch, policy)):
+        return _go_after(engine, claude, admission, gathered, policy, clock)
+    return _go(engine, claude, admission, policy, clock)
+
+
+def _go(
+    engine: sa.Engine,
+    claude: Claude,
+    admission: Admission,
+    policy: SubmitPolicy,
+    clock: Callable[[], float],
+) -> Submitted | None:
     if policy.cache_shared_prompts and (warm_up := cache_planner.plan_cache(engine, admission.batch)):
         return _wait_for_warm_up(engine, admission, warm_up)
     return _post(engine, claude, admission, policy, clock)
+
+
+def _go_after(
+    engine: sa.Engine,
+    claude: Claude,
+    admission: Admission,
+    gathered: Gathered,
+    policy: SubmitPolicy,
+    clock: Callable[[], float],
+) -> Submitted:
+    """Post a batch if there is room for it besides what was gathered, whose turn is before its own."""
+    if admission.probing:
+        with write(engine) as connection:
+            lane_pauses.probe_again(connection, admission.probing, now())
+    again = admit(engine, admission.batch.id, policy)
+    went = _go(engine, claude, again, policy, clock) if again else None
+    went = went or Submitted(BatchState.SEALED)
+    return replace(went, replacements=(gathered.batch_id, *gathered.dissolved, *went.replacements))
 
 
 def accept(
@@ -177,6 +211,7 @@ def _intend(
             return False
         if seen.suspect:  # it is not posted: the rescuer finds out whether this is it
             in_doubt.begin(connection, admission.batch.id, _suspicion(seen.suspect), now())
+        served.serve(connection, admission.batch, policy.weights)
         return True
 
 

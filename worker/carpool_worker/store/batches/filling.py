@@ -141,9 +141,17 @@ def _seal(connection: sa.Connection, due: sa.Select[Any], now: Milliseconds, wai
 
 
 def insert_sealed(
-    connection: sa.Connection, parent: Batch, request_count: int, body_bytes: int, now: Milliseconds
+    connection: sa.Connection,
+    parent: Batch,
+    request_count: int,
+    body_bytes: int,
+    now: Milliseconds,
+    **own: Any,
 ) -> str:
-    """Insert a sealed batch for some of another batch's requests; return its id."""
+    """Insert a sealed batch for some of another batch's requests; return its id.
+
+    It inherits what has no value of its `own`.
+    """
     batch_id = new_id()
     row = {
         "id": batch_id,
@@ -162,7 +170,7 @@ def insert_sealed(
         "deadline": parent.deadline,
         "sealed_at": now,
     }
-    connection.execute(sa.insert(batches), FRESH | row)
+    connection.execute(sa.insert(batches), FRESH | row | own)
     of: dict[str, Any] = {"parent": parent.id, "model": parent.model, "lane": parent.lane}
     transition_log.record(connection, "batch sealed", batch=batch_id, requests=request_count, **of)
     return batch_id

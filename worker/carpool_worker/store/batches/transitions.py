@@ -169,9 +169,9 @@ def complete(connection: sa.Connection, batch_id: str, at: Milliseconds) -> bool
     return _move(connection, COMPLETE_BATCH, batch_id, finished_at=at, last_error=None)
 
 
-def dissolve(connection: sa.Connection, batch_id: str, at: Milliseconds) -> bool:
-    """Finish a sealed batch without posting it, as all of its requests were canceled."""
-    return _move(connection, DISSOLVE, batch_id, finished_at=at, last_error=None)
+def dissolve(connection: sa.Connection, batch_id: str, at: Milliseconds, why: str | None = None) -> bool:
+    """Finish a sealed batch without posting it, as all of its requests were canceled, or for another reason."""
+    return _move(connection, DISSOLVE, batch_id, finished_at=at, last_error=why)
 
 
 def _move(

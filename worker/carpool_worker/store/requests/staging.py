@@ -22,6 +22,7 @@ class DueRequest:
     """A request that is due to be tried again."""
 
     id: str
+    client: str
     model: str
     lane: str
     account: str | None
