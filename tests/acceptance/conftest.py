@@ -16,6 +16,7 @@ import psutil
 import pytest
 from tests.fixtures import waiting
 from tests.fixtures.gateway import gateway_engine, idle_carpool, secret
+from tests.fixtures.processes import running
 from tests.fixtures.waiting import Found
 
 from carpool_worker.processes.data_folder import read_env
@@ -109,7 +110,7 @@ def assert_sigterm_stops_all(carpool: Carpool) -> None:
     if carpool.process.poll() is None:
         processes = carpool.processes()
         assert carpool.stop(signal.SIGTERM) == 0
-        assert [process for process in processes if process.is_running()] == []
+        assert running(processes) == []
 
 
 @contextmanager

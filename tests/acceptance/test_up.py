@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import psutil
 from tests.acceptance.conftest import Carpool, RunningCarpool, until, up
+from tests.fixtures.processes import running
 
 from carpool import Producer
 
@@ -76,7 +77,7 @@ def test_what_was_enqueued_outlives_a_kill_of_everything_and_ctrl_c_leaves_nothi
 
         # Then its parts end too
         psutil.wait_procs(processes, timeout=60)
-        assert [process for process in processes if process.is_running()] == []
+        assert running(processes) == []
 
     # And the next one on that folder answers the request, and shows its batch
     with running_carpool() as carpool:
@@ -90,4 +91,4 @@ def test_what_was_enqueued_outlives_a_kill_of_everything_and_ctrl_c_leaves_nothi
 
         # When Ctrl-C is pressed, Then it ends well and nothing of it is left
         assert carpool.stop(signal.SIGINT) == 0
-        assert [process for process in processes if process.is_running()] == []
+        assert running(processes) == []

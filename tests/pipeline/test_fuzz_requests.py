@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -10,13 +11,16 @@ from typing import Any
 
 import celery
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given
 from tests.fixtures.agents import MODEL, Carpool, request
 from tests.pipeline.fuzzing import fuzzed, json_values
 from tests.tasks.test_enqueue import app, send
 
 from carpool import InvalidRequest, InvalidSetting, Producer, Task, Webhook
+from carpool.envelopes import check_client
 from carpool_worker.coordination.keys import QUARANTINE
+from carpool_worker.tasks.enqueue import MESSAGE_FIELD
 
 __all__ = ["app"]
 
@@ -128,8 +132,10 @@ messages_of_celery = st.fixed_dictionaries(
 
 
 def test_what_the_enqueue_task_accepts_runs_and_what_it_refuses_it_names(
-    app: celery.Celery, carpool: Carpool
+    app: celery.Celery, carpool: Carpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("carpool_worker.tasks.enqueue.engine", lambda: carpool.engine)
+
     @fuzzed(60)
     @given(messages_of_celery, st.text(max_size=5))
     def attack(message: dict[str, Any], task_id: str) -> None:
@@ -137,6 +143,13 @@ def test_what_the_enqueue_task_accepts_runs_and_what_it_refuses_it_names(
             send(task_id, **message)
 
     attack()
+
+    # Then quarantined is only what is no client's, and so can be no request
+    kept: Any = carpool.server.xrange(QUARANTINE)
+    for _, fields in kept:
+        with pytest.raises(InvalidSetting):
+            check_client(json.loads(fields[MESSAGE_FIELD])["client"])
+    carpool.server.delete(QUARANTINE)
     assert_all_run(carpool, set())
 
 

@@ -59,7 +59,7 @@ def ticking(redis_url: str, uptime: Uptime, monkeypatch: pytest.MonkeyPatch) -> 
 
 def sent(redis_url: str) -> int:
     with redis.Redis.from_url(redis_url) as server:
-        return sum(int(server.llen(queue(agent))) for agent in ("aggregate", "poll", "deliver"))
+        return sum(int(server.llen(queue(agent))) for agent in ("aggregate", "call", "poll", "deliver"))
 
 
 def test_each_tick_is_sent_once_an_interval(ticking: BeatScheduler, uptime: Uptime, redis_url: str) -> None:
