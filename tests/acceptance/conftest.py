@@ -50,6 +50,23 @@ class Carpool:
     gateway_url: str
     gateway_secret: str
 
+    @classmethod
+    def of(cls, process: subprocess.Popen[str], data: Path) -> Carpool:
+        """Return what runs on this folder, by what it has written there."""
+        env = read_env(data)
+        return cls(
+            process=process,
+            data=data,
+            redis_url=env["CARPOOL_REDIS_URL"],
+            database_url=env["CARPOOL_DATABASE_URL"],
+            simulator_url=env["CARPOOL_SIMULATOR_URL"],
+            flower_url=env["CARPOOL_FLOWER_URL"],
+            metrics_url=env["CARPOOL_METRICS_URL"],
+            webhook_secret=env["CARPOOL_WEBHOOK_SECRET"],
+            gateway_url=env["ANTHROPIC_BASE_URL"],
+            gateway_secret=env["ANTHROPIC_API_KEY"],
+        )
+
     def processes(self) -> list[psutil.Process]:
         """Return every process of it, itself included."""
         whole = psutil.Process(self.process.pid)
@@ -86,19 +103,7 @@ def running_carpool(tmp_path: Path) -> RunningCarpool:
         options = ["--any-port", "--latency", str(latency), "--concurrency", str(concurrency)]
         with up(data, *options, **environment) as process:
             wait_until_ready(process)
-            env = read_env(data)
-            carpool = Carpool(
-                process=process,
-                data=data,
-                redis_url=env["CARPOOL_REDIS_URL"],
-                database_url=env["CARPOOL_DATABASE_URL"],
-                simulator_url=env["CARPOOL_SIMULATOR_URL"],
-                flower_url=env["CARPOOL_FLOWER_URL"],
-                metrics_url=env["CARPOOL_METRICS_URL"],
-                webhook_secret=env["CARPOOL_WEBHOOK_SECRET"],
-                gateway_url=env["ANTHROPIC_BASE_URL"],
-                gateway_secret=env["ANTHROPIC_API_KEY"],
-            )
+            carpool = Carpool.of(process, data)
             yield carpool
             assert_sigterm_stops_all(carpool)
 

@@ -21,7 +21,6 @@ from tests.fixtures.receiver import Receiver
 from tests.papers.fences import fences
 
 from carpool.webhooks import verify
-from carpool_worker.processes.data_folder import read_env
 from carpool_worker.processes.up_screen import SNIPPET
 
 COMMAND = [sys.executable, "-m", "carpool_worker.cli"]
@@ -62,19 +61,7 @@ def up(folder: Path) -> Iterator[Carpool]:
     process = start(folder)
     try:
         wait_until_ready(process)
-        env = read_env(folder / ".carpool")
-        yield Carpool(
-            process=process,
-            data=folder / ".carpool",
-            redis_url=env["CARPOOL_REDIS_URL"],
-            database_url=env["CARPOOL_DATABASE_URL"],
-            simulator_url=env["CARPOOL_SIMULATOR_URL"],
-            flower_url=env["CARPOOL_FLOWER_URL"],
-            metrics_url=env["CARPOOL_METRICS_URL"],
-            webhook_secret=env["CARPOOL_WEBHOOK_SECRET"],
-            gateway_url=env["ANTHROPIC_BASE_URL"],
-            gateway_secret=env["ANTHROPIC_API_KEY"],
-        )
+        yield Carpool.of(process, folder / ".carpool")
     finally:
         process.terminate()
         process.communicate(timeout=100)

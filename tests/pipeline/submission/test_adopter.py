@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Sequence
+from collections import Counter
 
 import pytest
 import uuid_utils
 from tests.fixtures.agents import Carpool, request
+from tests.fixtures.doubts import post, request_ids
 from tests.fixtures.queries import batch_ids
-from tests.fixtures.waiting import until
 
 from carpool import Producer
-from carpool_worker.claude.batch import RemoteBatch
-from carpool_worker.claude.fence import Fence
 from carpool_worker.database import now, read
 from carpool_worker.pipeline.batching import canceler
 from carpool_worker.pipeline.submission import adopter, audit
@@ -28,29 +24,14 @@ def audited(carpool: Carpool) -> Audit:
     return audit.audit(carpool.engine, [carpool.claude], Milliseconds(now() - HOUR))
 
 
-def post(carpool: Carpool, names: Sequence[str]) -> RemoteBatch:
-    """Post requests past the tables, as before a backup was restored, and wait until they have run."""
-    items = [{"custom_id": name, "params": request()} for name in names]
-    body = json.dumps({"requests": items}).encode()
-    made = carpool.claude.create(io.BytesIO(body), len(body), {}, Fence(60))
-    until(lambda: carpool.claude.retrieve(made.id, {}).processing_status == "ended")
-    return made
-
-
-def request_ids(carpool: Carpool) -> list[str]:
-    return [row.id for row in carpool.rows("SELECT id FROM requests ORDER BY id")]
-
-
 def sizes(carpool: Carpool) -> dict[str, tuple[str, int]]:
     rows = carpool.rows("SELECT id, state, request_count FROM batches ORDER BY id")
     return {row.id: (row.state, row.request_count) for row in rows}
 
 
-def billed(simulator: RemoteSimulator) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for entry in (one for one in simulator.ledger_entries() if one["outcome"] == "succeeded"):
-        counts[entry["custom_id"]] = counts.get(entry["custom_id"], 0) + 1
-    return counts
+def billed(simulator: RemoteSimulator) -> Counter[str]:
+    entries = simulator.ledger_entries()
+    return Counter(one["custom_id"] for one in entries if one["outcome"] == "succeeded")
 
 
 @pytest.fixture

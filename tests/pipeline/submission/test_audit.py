@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import pytest
 import uuid_utils
 from tests.fixtures.agents import Carpool, request
-from tests.fixtures.doubts import claude_ids, post_as_a_stranger
+from tests.fixtures.doubts import claude_ids, post, post_as_a_stranger, request_ids
 from tests.fixtures.queries import batch_ids
 from tests.fixtures.waiting import until
 
 from carpool import Producer
-from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.claude.credentials import Credentials
-from carpool_worker.claude.fence import Fence
 from carpool_worker.database import now, read
 from carpool_worker.pipeline.submission import audit, orphans
 from carpool_worker.pipeline.submission.audit import Audit, ForeignBatch, Whose
@@ -33,19 +29,6 @@ REPEATED = Fault(operation="create", kind="repeated")
 
 def audited(carpool: Carpool, *claudes: Claude, since: int = HOUR) -> Audit:
     return audit.audit(carpool.engine, claudes or [carpool.claude], Milliseconds(now() - since))
-
-
-def post(carpool: Carpool, names: Sequence[str]) -> RemoteBatch:
-    """Post requests with these custom_ids past the tables, and wait until they have run."""
-    items = [{"custom_id": name, "params": request()} for name in names]
-    body = json.dumps({"requests": items}).encode()
-    made = carpool.claude.create(io.BytesIO(body), len(body), {}, Fence(60))
-    until(lambda: carpool.claude.retrieve(made.id, {}).processing_status == "ended")
-    return made
-
-
-def request_ids(carpool: Carpool) -> list[str]:
-    return [row.id for row in carpool.rows("SELECT id FROM requests ORDER BY id")]
 
 
 def counted(found: Audit) -> dict[str, int]:
