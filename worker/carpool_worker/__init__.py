@@ -28,7 +28,7 @@ Above the stages:
 - `views` are what an operator sees, as data; `operations` are what an operator does; `commands` put both on a terminal.
 - `gateway` is the HTTP API for clients in any language, which are known by their keys.
 - `app` is the Celery app, `tasks` are its tasks, `processes` the programs that `cli` starts.
-- `gateway` is Anthropic's API over HTTP, in front of the inbox and the tables.
+- `console` is the web pages over views and operations.
 - `metrics` and `flower` show it in Prometheus and Flower; `doctor`, `advisor`, `files`, `demo` and `simulator` are a
   feature each.
 """

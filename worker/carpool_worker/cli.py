@@ -17,6 +17,7 @@ from carpool_worker.commands import batches, clients, deliveries, keys, lanes, p
 from carpool_worker.commands.advise import advise
 from carpool_worker.commands.cancel import cancel
 from carpool_worker.commands.config import config
+from carpool_worker.commands.console import console
 from carpool_worker.commands.doctor import doctor
 from carpool_worker.commands.enqueue import enqueue
 from carpool_worker.commands.gateway import gateway
@@ -124,7 +125,7 @@ def carpool(context: typer.Context, version: Version = False) -> None:
 COMMANDS: dict[str, Sequence[Callable[..., None]]] = {
     "Run it": (
         *(demo, up, processes.migrate, processes.worker, processes.beat, processes.flower),
-        *(gateway, metrics, simulator, config),
+        *(gateway, console, metrics, simulator, config),
     ),
     "Develop": (listen, trigger),
     "Look": (status, doctor, lanes.lanes, reconcile),

@@ -1,0 +1,48 @@
+"""What the pages of one console process share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+import jinja2
+import redis
+import sqlalchemy as sa
+from aiohttp import web
+
+from carpool_worker import database
+from carpool_worker.console.rendering import environment
+from carpool_worker.settings import Settings
+
+T = TypeVar("T")
+
+
+class Console:
+    """One process: its settings, its connections, and its templates."""
+
+    def __init__(self, settings: Settings, engine: sa.Engine) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.server: redis.Redis = settings.redis()
+        self.templates: jinja2.Environment = environment()
+
+    async def run(self, ask: Callable[[], T]) -> T:
+        """Return what a view or an operation returns, called in a thread; these open their own transactions."""
+        return await asyncio.to_thread(ask)
+
+    async def read(self, ask: Callable[[sa.Connection], T]) -> T:
+        """Return what a function finds in the database, called in a thread and in a transaction that only reads."""
+
+        def run() -> T:
+            with database.read(self.engine) as connection:
+                return ask(connection)
+
+        return await asyncio.to_thread(run)
+
+    async def close(self) -> None:
+        """Close the connections to Redis."""
+        await asyncio.to_thread(self.server.close)
+
+
+CONSOLE: web.AppKey[Console] = web.AppKey("console", Console)
