@@ -31,13 +31,15 @@ WITHDRAWN = "there is no budget for real-time calls any more"
 GONE = "no answer: its caller is gone"
 
 
-def rescue_calls(engine: sa.Engine, announce: Announce, suspicion: float = SUSPICION) -> list[str]:
+def rescue_calls(engine: sa.Engine, announce: Announce, suspicion: float | None = None) -> list[str]:
     """Give up calls whose caller is gone; return the ids of the requests that this ends.
 
     The task `carpool.rescue` calls it. A caller that has not renewed its lease is suspected first, and given up
-    `suspicion` seconds later unless it has renewed it: it may only have lacked the database for a while.
+    `suspicion` seconds later (None: SUSPICION) unless it has renewed it: it may only have lacked the database for a
+    while.
     """
     at = now()
+    patience = SUSPICION if suspicion is None else suspicion
     with read(engine) as connection:
         silent = calls_suspected(connection, at)
     if not silent:
@@ -45,7 +47,7 @@ def rescue_calls(engine: sa.Engine, announce: Announce, suspicion: float = SUSPI
     with write(engine) as connection:
         call_sweeps.suspect(connection, silent, at)
     gone = [
-        one for one in silent if one.suspected_at is not None and one.suspected_at + suspicion * SECOND <= at
+        one for one in silent if one.suspected_at is not None and one.suspected_at + patience * SECOND <= at
     ]
     ended: list[str] = []
     for one in gone:

@@ -6,7 +6,7 @@ The intent is in the table before the first byte leaves, under this run's name. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from threading import Lock
@@ -102,7 +102,7 @@ class _Run:
         """Claim and make calls until none is due and none under way."""
         while True:
             if monotonic() < self.until and not (self.is_ending and self.is_ending()):
-                for one in self._claim():
+                for one in self._claim_if_possible():
                     self.under_way[threads.submit(self._make, one)] = one, monotonic()
             if not self.under_way:
                 return
@@ -114,22 +114,36 @@ class _Run:
                     log.error("call given up", request=one.request_id, error=type(error).__name__)
             self._renew()
 
-    def _claim(self) -> list[ClaimedCall]:
-        free = self.policy.concurrency - len(self.under_way)
-        if free <= 0:
-            return []
+    def _claim_if_possible(self) -> Iterator[ClaimedCall]:
+        """Yield calls to make; none while Redis or the database is away, but then those under way are looked after.
+
+        Raises:
+            redis.RedisError, sqlalchemy.exc.OperationalError: it is away, and no call is under way.
+        """
+        try:
+            yield from self._claim()
+        except (RedisError, sa.exc.OperationalError) as error:
+            if not self.under_way:
+                raise
+            log.warning("no more calls for now", under_way=len(self.under_way), error=type(error).__name__)
+
+    def _claim(self) -> Iterator[ClaimedCall]:
+        if self._free <= 0:
+            return
         at = now()
         with read(self.engine) as connection:
             due = call_claims.due(connection, at)
             paused = list(lane_pauses.by_lane(connection))
-        claimed: list[ClaimedCall] = []
         for account, count in due.items():
             if self.callers.messages(account).seconds_until_allowed() > 0:
                 continue
-            tokens, _ = self.callers.bucket(account).take(min(free - len(claimed), count))
+            tokens, _ = self.callers.bucket(account).take(min(self._free, count))
             if tokens:
-                claimed += self._claim_of(account, tokens, at, paused)
-        return claimed
+                yield from self._claim_of(account, tokens, at, paused)
+
+    @property
+    def _free(self) -> int:
+        return self.policy.concurrency - len(self.under_way)
 
     def _claim_of(
         self, account: str | None, limit: int, at: Milliseconds, paused: list[str]
