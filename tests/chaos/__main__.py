@@ -26,6 +26,7 @@ from tests.chaos import (
     luck,
     outages,
     outages_of_databases,
+    real_time,
     receivers,
     relays,
     report,
@@ -51,6 +52,7 @@ ATTACKS = (
     relays,
     backups,
     gateways,
+    real_time,
     luck,
 )
 """The modules whose scenarios are run."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tests.chaos.prices import billed
+from tests.chaos.prices import billed, is_real_time
 
 NAMED = 3
 """Ids that a broken promise names."""
@@ -19,6 +19,7 @@ NAMED = 3
 CHANNELS = {"webhook": "webhook", "task": "task", "reply": None}
 """What a request's callback is in the tables, by the way on which its answer arrives."""
 
+ANSWER_LOST = "answer_lost"
 FINAL = frozenset({"completed", "discarded", "canceled"})
 ENDS = {
     "plain": "completed",
@@ -40,6 +41,16 @@ class Row(NamedTuple):
     kind: str
     channel: str | None  # webhook, task, or None where the producer waits
     delivery: str | None  # the state of its delivery
+    error: str | None = None
+    pays_again: bool = False  # it may be called while Anthropic has it in a batch, and both be billed
+
+
+class Call(NamedTuple):
+    """A call in real time as the tables have it in the end."""
+
+    request_id: str
+    state: str
+    claude_id: str | None  # of the answer, if it is known
 
 
 class Used(NamedTuple):
@@ -68,8 +79,11 @@ class Books:
     unknown: set[str]  # a producer does not know whether they were accepted: either is fine
     rows: list[Row]
     entries: Sequence[Mapping[str, Any]]  # the simulator's ledger
-    usage: dict[tuple[str, str], Used]  # by client and model, as the tables have it
+    usage: dict[
+        tuple[str, str, str], Used
+    ]  # by client, model and "batch" or "real_time", as the tables have it
     arrived: dict[str, Counter[str]]  # by channel ("webhook", "task", "reply"): how often each id arrived
+    calls: list[Call] = field(default_factory=list)
     killed_clients: frozenset[str] = frozenset()  # died while they enqueued: they may have more requests
     canceled: set[str] = field(default_factory=set)
     broken: list[str] = field(
@@ -85,6 +99,7 @@ class Books:
             unknown=self.unknown - ids,
             rows=[row for row in self.rows if row.id not in ids],
             entries=[entry for entry in self.entries if entry["custom_id"] not in ids],
+            calls=[call for call in self.calls if call.request_id not in ids],
             arrived={
                 channel: Counter({id_: count for id_, count in counts.items() if id_ not in ids})
                 for channel, counts in self.arrived.items()
@@ -104,14 +119,33 @@ class Books:
 
     @property
     def ran_twice(self) -> list[str]:
-        """Ids that were billed more than once."""
-        counts = Counter(entry["custom_id"] for entry in self.succeeded)
-        return [id_ for id_, count in counts.items() if count > 1]
+        """Ids that were billed more than once, but for those whose client pays for a call beside its batch."""
+        runs = Counter((entry["custom_id"], is_real_time(entry)) for entry in self.succeeded)
+        twice = {id_ for (id_, _), count in runs.items() if count > 1}
+        both = {id_ for id_, in_real_time in runs if in_real_time and (id_, False) in runs}
+        return sorted(twice | (both - {row.id for row in self.rows if row.pays_again}))
+
+    @property
+    def lost_answers(self) -> list[Mapping[str, Any]]:
+        """The billed entries of calls whose answer never came: the tables have no money for them."""
+        lost = {call.request_id for call in self.calls if call.state == "lost"}
+        known = {call.claude_id for call in self.calls}
+        return [
+            entry
+            for entry in self.succeeded
+            if is_real_time(entry) and entry["custom_id"] in lost and entry["batch_id"] not in known
+        ]
+
+    @property
+    def answered(self) -> list[Mapping[str, Any]]:
+        """The billed entries whose answers came."""
+        lost = {entry["batch_id"] for entry in self.lost_answers}
+        return [entry for entry in self.succeeded if entry["batch_id"] not in lost]
 
     @property
     def billed_dollars(self) -> Decimal:
-        """What Anthropic would bill, by the ledger's tokens."""
-        return sum(map(billed, self.succeeded), Decimal(0))
+        """What Anthropic would bill, by the ledger's tokens, but for answers that were lost."""
+        return sum(map(billed, self.answered), Decimal(0))
 
     @property
     def booked_dollars(self) -> Decimal:
@@ -142,14 +176,18 @@ def _nothing_lost(books: Books) -> Iterator[str]:
     yield from _some("in the tables, but never accepted", strange)
     yield from _some("not final", _ids(books, lambda row: row.state not in FINAL))
     wrong = _ids(books, lambda row: row.state in FINAL and row.state != ENDS.get(row.kind, "completed"))
-    yield from _some("ended in the wrong state", wrong - books.canceled)
+    doubtful = _told_of_a_doubt(books)
+    yield from _some("ended in the wrong state", wrong - books.canceled - doubtful)
+    lost = {call.request_id for call in books.calls if call.state == "lost"}
+    yield from _some("told of a lost answer, but no call of theirs was lost", doubtful - lost)
 
 
 def _nothing_twice(books: Books) -> Iterator[str]:
     yield from _some("billed twice", books.ran_twice)
     paid = {entry["custom_id"] for entry in books.succeeded}
+    unanswered = {entry["custom_id"] for entry in books.lost_answers} & _told_of_a_doubt(books)
     completed = _ids(books, lambda row: row.state == "completed")
-    yield from _some("billed, but not completed", paid - completed - books.canceled)
+    yield from _some("billed, but not completed", paid - completed - books.canceled - unanswered)
     yield from _some("completed, but never run", completed - paid)
 
 
@@ -166,13 +204,18 @@ def _everybody_called(books: Books) -> Iterator[str]:
 
 def _every_cent(books: Books) -> Iterator[str]:
     client_of = {row.id: row.client for row in books.rows}
-    ledger: dict[tuple[str, str], Used] = {}
-    for entry in books.succeeded:
-        key = client_of.get(entry["custom_id"], "nobody"), entry["model"]
+    ledger: dict[tuple[str, str, str], Used] = {}
+    for entry in books.answered:
+        processing = "real_time" if is_real_time(entry) else "batch"
+        key = client_of.get(entry["custom_id"], "nobody"), entry["model"], processing
         ledger[key] = ledger.get(key, Used(0, 0, 0, Decimal(0))).plus(entry)
     for key in sorted(ledger.keys() | books.usage.keys()):
         if ledger.get(key) != books.usage.get(key):
             yield f"{'/'.join(key)}: the ledger has {ledger.get(key)}, the tables {books.usage.get(key)}"
+
+
+def _told_of_a_doubt(books: Books) -> set[str]:
+    return _ids(books, lambda row: row.state == "discarded" and row.error == ANSWER_LOST)
 
 
 def _ids(books: Books, chosen: Callable[[Row], bool]) -> set[str]:

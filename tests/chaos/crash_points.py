@@ -28,6 +28,8 @@ DETOURS = (
     Fault(operation="create", kind="error_after"),
     Fault(operation="create", kind="error", status=402),
     Fault(operation="list", kind="error", status=500),
+    Fault(operation="messages", kind="lost"),
+    Fault(operation="messages", kind="error", status=529),
 )
 MISBEHAVING = 0.1
 """The share of webhooks that the receiver answers badly: a failed attempt has points of its own."""
@@ -42,6 +44,10 @@ ROUNDS = 40
 
 BUDGETS = json.dumps({"books": {"day": 0.5}})
 """Dollars: twice what this client's requests cost in a walk, and the most that some thirty of them may cost."""
+
+REAL_TIME_BUDGETS = json.dumps({"default": {"day": 1_000}})
+URGENT = 0.3
+"""The share of requests with a deadline, so that callers pass their points, too."""
 
 GIVE_UP_SECONDS = 45.0
 """Seconds without a strike or a new point after which the armed points are given up, and named."""
@@ -75,19 +81,42 @@ COSTLIEST = (
 AT_A_TIME = 3
 
 
-@scenario("kill -9 at every point", CARPOOL_CACHE_SHARED_PROMPTS="true", CARPOOL_BUDGETS=BUDGETS)
+CALLING = (
+    "before commit in call_queue.take_out",
+    "after commit in call_queue.take_out",
+    "before script in token_bucket.take",
+    "before commit in fallback._claim_of",
+    "after commit in fallback._claim_of",
+    "before POST messages in fallback._make",
+    "after POST messages in fallback._make",
+    "before commit in call_outcomes.record_answer",
+    "after commit in call_outcomes.record_answer",
+    "before commit in call_outcomes.record_failure",
+    "after commit in call_outcomes.record_failure",
+)
+"""The points at which a call in real time would be lost or made twice if anything were done in the wrong order."""
+
+
+@scenario(
+    "kill -9 at every point",
+    CARPOOL_CACHE_SHARED_PROMPTS="true",
+    CARPOOL_BUDGETS=BUDGETS,
+    CARPOOL_REAL_TIME_BUDGETS=REAL_TIME_BUDGETS,
+)
 def kill_child(stack: Stack) -> None:
     """Kill the process that passes the point."""
     walk(stack, "child", AT_A_TIME)
 
 
-@scenario("kill -9 of the whole worker at every point", workers=2)
+@scenario(
+    "kill -9 of the whole worker at every point", workers=2, CARPOOL_REAL_TIME_BUDGETS=REAL_TIME_BUDGETS
+)
 def kill_worker(stack: Stack) -> None:
     """Kill the worker whose process passes the point, with all its other processes."""
     walk(stack, "worker", 1)
 
 
-@scenario("SIGTERM at every point", workers=2)
+@scenario("SIGTERM at every point", workers=2, CARPOOL_REAL_TIME_BUDGETS=REAL_TIME_BUDGETS)
 def terminate_worker(stack: Stack) -> None:
     """Ask the worker whose process passes the point to stop."""
     walk(stack, "term", 1)
@@ -126,6 +155,7 @@ class Walk:
 def walk(stack: Stack, mode: str, at_a_time: int) -> None:
     """Let every point strike once, `at_a_time` armed, until none is left or the time is up."""
     way = Walk(stack.points, mode, at_a_time)
+    stack.traffic.urgent = URGENT
     for number in _rounds(stack):
         if not way.step() and number > ROUNDS:
             break

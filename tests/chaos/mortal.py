@@ -28,7 +28,7 @@ from carpool_worker.app import app
 from carpool_worker.coordination import locks
 from carpool_worker.pipeline.delivery import courier, in_flight, sending
 from carpool_worker.pipeline.delivery.channels.webhook import WebhookChannel
-from carpool_worker.pipeline.submission import cache_planner, rescuer
+from carpool_worker.pipeline.submission import cache_planner, call_rescuer, fallback, rescuer
 from carpool_worker.policies import deliveries, in_doubt, retries
 from carpool_worker.processes.parent_death import end_with_parent
 from carpool_worker.prompt_cache import savings
@@ -48,12 +48,16 @@ SHORTENED: dict[ModuleType, dict[str, Any]] = {
     },
     sending: {"PARK_SECONDS": 1.0},
     in_flight: {"PROGRESS_SECONDS": 0.1},
+    fallback: {"LEASE": 3.0, "RENEWAL": 0.5, "RUN_SECONDS": 5.0},
+    call_rescuer: {"SUSPICION": 1.5},
     deliveries: {"DEFERRED_SECONDS": 1.0},
 }
 TICK_SECONDS = 1.0
 """Between beat's ticks at most: what a crash interrupted goes on with a tick."""
 
-TRANSPARENT = frozenset({"carpool_worker.database", "carpool_worker.claude.client"})
+TRANSPARENT = frozenset(
+    {"carpool_worker.database", "carpool_worker.claude.client", "carpool_worker.claude.messages"}
+)
 """Modules that every effect passes through; points are named after their callers."""
 
 MAIN = os.getpid()  # the children that it forks keep this
@@ -122,6 +126,8 @@ def porous_post() -> None:
 
 def call(transport: object, request: httpx2.Request) -> str:
     """Name a call of the API by its kind, not by its ids."""
+    if request.url.path == "/v1/messages":
+        return f"{request.method} messages"
     path = request.url.path.removeprefix("/v1/messages/").split("/")
     return " ".join([request.method, *(part for part in path if not part.startswith("msgbatch_"))])
 

@@ -32,6 +32,7 @@ QUICK_SETTINGS = {
 """Short intervals, so that every wait takes seconds, and every attempt is repeated until it succeeds."""
 
 LATENCY = "0.5"
+MESSAGE_LATENCY = "0.4"
 VALKEY = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction"}
 
 
@@ -54,6 +55,7 @@ def valkey(folder: Path, port: int) -> list[str]:
 
 def simulator(folder: Path, port: int) -> list[str]:
     """Return the command that runs the simulator on the data that it left, with the scripts for bad requests."""
-    place = ["--port", str(port), "--data", str(folder / "simulator"), "--latency", LATENCY]
+    place = ["--port", str(port), "--data", str(folder / "simulator")]
+    place += ["--latency", LATENCY, "--message-latency", MESSAGE_LATENCY]
     scripts = [part for script in SCRIPTS for part in ("--script", msgspec.json.encode(script).decode())]
     return [sys.executable, "-m", "carpool_worker.cli", "simulator", *place, *scripts]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from tests.chaos.books import Books, Row, Used
+from tests.chaos.books import Books, Call, Row, Used
 from tests.chaos.traffic import SECRET
 
 from carpool_worker.database import read
@@ -18,7 +18,7 @@ from carpool_worker.simulator import RemoteSimulator
 
 PICODOLLARS = 10**12
 ROWS = """
-SELECT r.id, r.client, s.model, r.state, r.metadata, s.callback,
+SELECT r.id, r.client, s.model, r.state, r.metadata, s.callback, r.error, r.deadline_policy,
     CASE WHEN substr(d.progress, r.answer_position + 1, 1) = 'd' THEN 'delivered' ELSE d.state END AS delivery,
     b.state = 'rejected' AND b.request_count = 1 AS refused_alone
 FROM requests r JOIN segments s ON s.id = r.segment_id LEFT JOIN deliveries d ON d.answer_id = r.answer_id AND (
@@ -26,17 +26,21 @@ FROM requests r JOIN segments s ON s.id = r.segment_id LEFT JOIN deliveries d ON
         d.progress IS NULL OR substr(d.progress, r.answer_position + 1, 1) IN ('-', 'd')
     )
 ) LEFT JOIN batches b ON b.id = r.batch_id"""
+CALLS = "SELECT request_id, state, claude_id FROM real_time_calls"
 BATCHES_OF = "SELECT id, batch_id FROM requests"
 USAGE = """
-SELECT client, model, sum(requests) AS requests, sum(input_tokens) AS input_tokens,
+SELECT client, model, processing, sum(requests) AS requests, sum(input_tokens) AS input_tokens,
     sum(output_tokens) AS output_tokens, sum(cost) AS cost
 FROM (SELECT {columns} FROM usage UNION ALL SELECT {columns} FROM usage_entries) AS ledger
-GROUP BY client, model""".format(columns="client, model, requests, input_tokens, output_tokens, cost")
+GROUP BY client, model, processing""".format(
+    columns="client, model, processing, requests, input_tokens, output_tokens, cost"
+)
 OPEN = {
     "requests": "SELECT state, count(*) FROM requests WHERE finished_at IS NULL GROUP BY state",
     "batches": "SELECT state, count(*) FROM batches WHERE finished_at IS NULL GROUP BY state",
     "deliveries": "SELECT state, sum(pending) FROM deliveries WHERE delivered_at IS NULL AND discarded_at IS NULL "
     "GROUP BY state",
+    "calls": "SELECT state, count(*) FROM real_time_calls WHERE finished_at IS NULL GROUP BY state",
 }
 ANSWER_MARK = "[simulated]"
 
@@ -47,11 +51,18 @@ def rows(engine: sa.Engine) -> list[Row]:
         return [_row(found) for found in connection.execute(sa.text(ROWS))]
 
 
-def usage(engine: sa.Engine) -> dict[tuple[str, str], Used]:
-    """Return the ledger in SQL, by client and model; SQL sums exact integers."""
+def calls(engine: sa.Engine) -> list[Call]:
+    """Return every call in real time as the tables have it."""
+    with read(engine) as connection:
+        found = connection.execute(sa.text(CALLS))
+        return [Call(_hex(id_), state, claude_id) for id_, state, claude_id in found]
+
+
+def usage(engine: sa.Engine) -> dict[tuple[str, str, str], Used]:
+    """Return the ledger in SQL, by client, model and how it was processed; SQL sums exact integers."""
     with read(engine) as connection:
         return {
-            (found.client, found.model): Used(
+            (found.client, found.model, found.processing): Used(
                 int(found.requests),
                 int(found.input_tokens),
                 int(found.output_tokens),
@@ -85,7 +96,8 @@ def fill(
     arrived: dict[str, Counter[str]],
 ) -> Books:
     """Return the books as they stand."""
-    return Books(accepted, unknown, rows(engine), simulator.ledger_entries(), usage(engine), arrived)
+    known = rows(engine), simulator.ledger_entries(), usage(engine)
+    return Books(accepted, unknown, *known, arrived, calls(engine))
 
 
 def quoted(logs: Path, *secrets: str) -> Iterator[str]:
@@ -103,7 +115,8 @@ def _row(found: Any) -> Row:
     kind = (json.loads(found.metadata) if found.metadata else {}).get("kind", "plain")
     # A fault of the API that refuses a batch for good, which only this request was in: it can't be told from a bad one.
     kind = "refused alone" if found.refused_alone else kind
-    return Row(_hex(found.id), found.client, found.model, found.state, kind, channel, found.delivery)
+    shared = _hex(found.id), found.client, found.model, found.state, kind, channel, found.delivery
+    return Row(*shared, found.error, found.deadline_policy == "pay_again")
 
 
 def _hex(id_: Any) -> str:

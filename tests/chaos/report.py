@@ -30,7 +30,7 @@ INTRODUCTION = """# What chaos did, and what became of the promises
 `make chaos` wrote this: real processes, a simulated Anthropic, everything on one machine. Requests that were *accepted*
 must be *final*; *billed* must equal *distinct* (nothing ran twice); what was *delivered* by webhook, task and reply
 arrived at least once (*duplicates*: again, with the same id); the ledger's tokens, priced by a list of their own, must
-equal what was booked.
+equal what was booked, but for lost answers of calls in real time, which a note counts.
 """
 
 

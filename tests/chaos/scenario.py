@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +148,19 @@ def _count(outcome: Outcome, stack: Stack, books: Books) -> None:
     outcome.billed_dollars, outcome.booked_dollars = str(books.billed_dollars), str(books.booked_dollars)
     outcome.faults = dict(stack.injected)
     outcome.refusals = dict(stack.traffic.refusals)
-    outcome.notes = stack.notes
+    outcome.notes = [*stack.notes, *_of_calls(books)]
+
+
+def _of_calls(books: Books) -> list[str]:
+    if not books.calls:
+        return []
+    states = Counter(call.state for call in books.calls)
+    counts = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
+    lost = len(books.lost_answers)
+    both = len(books.succeeded) - len({entry["custom_id"] for entry in books.succeeded})
+    return [
+        f"calls in real time: {counts}; {lost:,} lost answers were billed, and {both:,} both ways as asked for"
+    ]
 
 
 def _all_but_logs(folder: str, names: list[str]) -> set[str]:

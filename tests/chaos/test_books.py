@@ -12,10 +12,11 @@ from tests.chaos.books import Books, Row, Used, audit
 HAIKU = "claude-haiku-4-5"
 
 
-def entry(custom_id: str) -> dict[str, object]:
+def entry(custom_id: str, batch_id: str = "msgbatch_1") -> dict[str, object]:
     tokens = {"input_tokens": 100, "output_tokens": 20}
     uncached = {"cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
-    return {"custom_id": custom_id, "model": HAIKU, "outcome": "succeeded", **tokens, **uncached}
+    ran = {"batch_id": batch_id, "custom_id": custom_id, "model": HAIKU, "outcome": "succeeded"}
+    return {**ran, **tokens, **uncached}
 
 
 def row(id_: str, channel: str | None, kind: str = "plain", state: str = "completed") -> Row:
@@ -37,7 +38,7 @@ def kept() -> Books:
             row("e", None, "poisoned", "discarded"),
         ],
         entries=[entry("a"), entry("b"), entry("c")],
-        usage={("web", HAIKU): Used(3, 300, 60, Decimal("0.0003"))},
+        usage={("web", HAIKU, "batch"): Used(3, 300, 60, Decimal("0.0003"))},
         arrived={"webhook": Counter("aad"), "task": Counter("b"), "reply": Counter("c")},
     )
 
@@ -84,7 +85,7 @@ def leave_undelivered(books: Books) -> None:
 
 
 def miscount(books: Books) -> None:
-    books.usage["web", HAIKU] = Used(3, 300, 60, Decimal("0.000300000001"))
+    books.usage["web", HAIKU, "batch"] = Used(3, 300, 60, Decimal("0.000300000001"))
 
 
 def test_books_in_order_are_found_in_order() -> None:

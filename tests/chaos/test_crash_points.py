@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.chaos.crash_points import COSTLIEST, strike
+from tests.chaos.crash_points import CALLING, COSTLIEST, strike
 from tests.chaos.points import Points
 from tests.chaos.scenario import Scenario, run
 
@@ -30,7 +30,7 @@ def test_nothing_is_lost_or_doubled_when_processes_die_at_the_costliest_points()
 
 
 def test_the_functions_of_the_costliest_points_exist() -> None:
-    names = [point.rpartition(" in ")[2] for point in COSTLIEST if " in " in point]
+    names = [point.rpartition(" in ")[2] for point in (*COSTLIEST, *CALLING) if " in " in point]
     assert names
     for name in names:
         module, _, function = name.partition(".")

@@ -12,6 +12,7 @@ from random import Random
 from tests.chaos.consumer import TASK_NAME, TASK_QUEUE
 
 from carpool import CarpoolError, Producer, Request, Task, Webhook
+from carpool.enqueue_options import DeadlinePolicy
 from carpool_worker.simulator import Script
 
 MODELS = ("claude-haiku-4-5", "claude-sonnet-4-5")
@@ -35,6 +36,12 @@ PRIORITIES = (0, 0, 0, -5, 5)
 MAX_WAITS = (None, None, 1, 30)
 """Seconds."""
 
+DEADLINES = (3.0, 30.0)
+"""Seconds until urgent requests are due, at least and at most."""
+
+POLICIES: tuple[DeadlinePolicy | None, ...] = (None, None, "pay_again", "batch")
+"""What an urgent request may cost; None: it may be called while Anthropic does not have it."""
+
 ROUND = 8
 ROUND_SECONDS = 0.25
 """Requests of each client in one round, and the pause until the next."""
@@ -43,8 +50,10 @@ MOST_OPEN = 400
 """Requests of `script` without an answer; while there are more, nothing is enqueued, however slow the machine."""
 
 
-def requests(luck: Random, count: int, models: tuple[str, ...] = MODELS) -> Iterator[Request]:
-    """Make requests of all kinds, some of them urgent; their metadata says which kind each is."""
+def requests(
+    luck: Random, count: int, models: tuple[str, ...] = MODELS, urgent: float = 0.0
+) -> Iterator[Request]:
+    """Make requests of all kinds, which their metadata names. A share of them is `urgent`: they have a deadline."""
     for _ in range(count):
         [kind] = luck.choices(KINDS, SHARES)
         text = f"[{kind}] {SECRET} {luck.random()} {'and so on ' * luck.randrange(20)}"
@@ -55,7 +64,17 @@ def requests(luck: Random, count: int, models: tuple[str, ...] = MODELS) -> Iter
             "messages": [{"role": "user", "content": text}],
         }
         urgency = luck.choice(PRIORITIES), luck.choice(MAX_WAITS)
-        yield Request(params, metadata={"kind": kind}, priority=urgency[0], max_wait=urgency[1])
+        deadline, policy = (None, None)
+        if urgent and luck.random() < urgent:
+            deadline, policy = luck.uniform(*DEADLINES), luck.choice(POLICIES)
+        yield Request(
+            params,
+            metadata={"kind": kind},
+            priority=urgency[0],
+            max_wait=urgency[1],
+            deadline=deadline,
+            deadline_policy=policy,
+        )
 
 
 class Traffic:
@@ -72,6 +91,8 @@ class Traffic:
         self.answered: Counter[str] = Counter()
         self.load = 1
         """How many times the usual number of requests flows."""
+        self.urgent = 0.0
+        """The share of requests that have a deadline."""
         self._waited_for: set[str] = set()
         self._luck = luck
         names = ("web", "books", "script")
@@ -94,7 +115,9 @@ class Traffic:
 
     def send(self, count: int) -> set[str]:
         """Enqueue so many requests of each client now; return the ids that were accepted."""
-        return set().union(*(self._enqueue(n, requests(self._luck, count)) for n in range(3)))
+        return set().union(
+            *(self._enqueue(n, requests(self._luck, count, urgent=self.urgent)) for n in range(3))
+        )
 
     def wait_for_answers(self, timeout: float) -> None:
         """Wait, in seconds, for those of `script`'s answers that have not come yet; raises CarpoolError."""

@@ -16,6 +16,8 @@ T = TypeVar("T")
 QueueLimit = Annotated[
     int, typer.Option("--queue-limit", min=1, help="Requests that may wait in all batches together.")
 ]
+Calls = Annotated[int, typer.Option(min=1, help="Calls of the Messages API that are allowed in a minute.")]
+MessageLatency = Annotated[float, typer.Option(min=0, help="Seconds that a call of the Messages API takes.")]
 Faults = Annotated[
     list[str] | None,
     typer.Option(
@@ -35,11 +37,15 @@ def simulator(
     host: Address = "127.0.0.1",
     port: Port = 8082,
     latency: Latency = 10.0,
+    message_latency: MessageLatency = 0.0,
     queue_limit: QueueLimit = 200_000,
+    messages_a_minute: Calls = 1_000,
     fault: Faults = None,
     script: Scripts = None,
 ) -> None:
     """Serve a simulated Message Batches API on this machine: it costs nothing, and its answers say what they are.
+
+    It answers single calls, too (POST /v1/messages), as Carpool makes them for requests that are due soon.
 
     The anthropic SDK talks to it as it does to the real one. Example:
 
@@ -50,6 +56,7 @@ def simulator(
     /simulator/scripts. GET /simulator/ledger returns what was run and billed, /simulator/ledger/entries line by line.
 
         carpool simulator --fault '{"operation": "create", "kind": "lost"}'
+        carpool simulator --message-latency 2 --fault '{"operation": "messages", "kind": "lost", "times": 3}'
         carpool simulator --script '{"contains": "poison", "outcome": "errored", "error_type": "api_error"}'
     """
     from dataclasses import replace
@@ -62,7 +69,15 @@ def simulator(
 
     logs.begin(settings().log_format)
     preflight.check_port(host, port)
-    options = SimulatorOptions(data=data, host=host, port=port, latency=latency, queue_limit=queue_limit)
+    options = SimulatorOptions(
+        data=data,
+        host=host,
+        port=port,
+        latency=latency,
+        queue_limit=queue_limit,
+        message_latency=message_latency,
+        messages_per_minute=messages_a_minute,
+    )
     named = [KINDS[fault_kind(name)] for name in fault or () if not name.startswith("{")]
     faults = _decoded("--fault", [text for text in fault or () if text.startswith("{")], Fault)
     scripts = _decoded("--script", script, Script)
