@@ -205,6 +205,32 @@ def test_nothing_of_a_purged_client_can_be_read_anywhere(
     assert files_that_say(tmp_path / "valkey", "**/*", others)
 
 
+def test_what_a_purged_request_said_is_gone_from_redis_files_too(
+    command_line: None, carpool: Carpool, redis_url: str, tmp_path: Path
+) -> None:
+    # Given two requests of a client in the inbox, the quarantine and a reply that nobody has read
+    marks = ("MARK-of-one", "MARK-of-another")
+    with Producer(redis_url, client="billing") as producer:
+        one, another = (producer.enqueue(request(mark), metadata={"mark": mark}) for mark in marks)
+    server: Any = carpool.server
+    for _, fields in server.xrange(INBOX):
+        server.xadd(QUARANTINE, fields)
+    carpool.until(lambda: carpool.ended(2))
+    server.rpush(WAITS, encode_wait(Wait("billing", "carpool:reply:billing", [one, another])))
+    reply.answer_waits(server, carpool.engine)
+    files = tmp_path / "valkey"
+    assert [bool(files_that_say(files, "**/*", mark)) for mark in marks] == [True, True]
+
+    # When one of them is purged
+    assert run("purge", "--request", one, "--yes").exit_code == 0
+
+    # Then
+    carpool.until(lambda: not server.info("persistence")["aof_rewrite_in_progress"])
+    server.save()
+    assert files_that_say(files, "**/*", marks[0]) == []
+    assert files_that_say(files, "**/*", marks[1])
+
+
 def test_a_purged_key_is_still_the_same_request(carpool: Carpool, redis_url: str, purge: Purge) -> None:
     # Given
     ids = enqueue(redis_url, "same")
