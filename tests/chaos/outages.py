@@ -32,8 +32,8 @@ JUMP = 60.0
 """Seconds: far longer than a lost create is searched for here (2 s, plus 7 s that its post may take)."""
 
 MOST_COPIES = 10_000
-"""Messages that are pushed again: each is a look at the tables, and a flood of them holds everything up for minutes on a
-busy machine, which loses nothing but looks as if it did.
+"""Messages that are pushed again: each is a look at the tables, and a flood of them holds everything up for minutes on
+a busy machine, which loses nothing but looks as if it did.
 """
 
 NOT_DELIVERING = ",".join(f"carpool.{agent}" for agent in ("aggregate", "submit", "poll", "collect"))
