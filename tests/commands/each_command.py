@@ -13,6 +13,7 @@ import shlex
 import signal
 import sys
 import tempfile
+from typing import Any
 
 from carpool_worker import cli, metrics, operations, views
 
@@ -78,7 +79,7 @@ COMMANDS = (
 
 def ended(command: str) -> dict[str, object]:
     """Run a command in a fork of this process; return its exit code and what it wrote."""
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+    with _text_file() as out, _text_file() as err:
         if not (child := os.fork()):
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
@@ -89,6 +90,11 @@ def ended(command: str) -> dict[str, object]:
             file.seek(0)
         code = os.waitstatus_to_exitcode(status)
         return {"command": command, "code": code, "out": out.read(), "err": err.read()}
+
+
+def _text_file() -> Any:
+    # Whatever the encoding of this process is, and whatever a command writes in it.
+    return tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape")
 
 
 def _run(command: str) -> int:

