@@ -35,8 +35,9 @@ quotas='~carpool:quota* ~carpool:loads ~carpool:reserved'
 # What all agents share: locks, alarms for beat, and Flower's request for rows. Nothing of it has contents.
 agent="$commands $celery $quotas ~carpool:lock:* ~carpool:alarms ~carpool:flower-refresh"
 
-# The inbox and its counters: requests that no worker has read yet, with their prompts.
-inbox="$quotas ~carpool:{*}:* ~carpool:inbox ~carpool:queued"
+# The inbox and its counters: requests that no worker has read yet, with their prompts. And which idempotency keys were
+# used for what, as digests.
+inbox="$quotas ~carpool:{*}:* ~carpool:keyed* ~carpool:inbox ~carpool:queued"
 
 # Who waits for answers, and the answers on their way to them.
 replies='~carpool:waits ~carpool:waiting* ~carpool:reply:*'
@@ -52,7 +53,7 @@ user poll "$agent $inbox $replies ~carpool:rate-limited* ~carpool:calls-* ~carpo
 user collect "$agent ~carpool:rate-limited* $replies"
 # It also puts task callbacks into the queues of services. Name these instead of ~* where Redis has other things.
 user deliver "$agent $replies ~*"
-user enqueue "$agent $inbox"
+user enqueue "$agent $inbox ~carpool:refused-messages"
 user beat "$commands $celery %R~carpool:quotas ~carpool:alarms ~carpool:heartbeat ~carpool:lock:* %R~carpool:waits %R~carpool:{*}:* %R~carpool:inbox"
 user gateway "$commands $inbox $replies ~carpool:gateway:* ~carpool:gateways ~carpool:alarms &carpool:gateway:*"
 user flower "$commands $celery"

@@ -21,6 +21,7 @@ from carpool.client import Producer
 from carpool.enqueue_options import EnqueueOptions, Request
 from carpool.exceptions import (
     CarpoolError,
+    IdempotencyConflict,
     InvalidAnswer,
     InvalidRequest,
     InvalidSetting,
@@ -48,6 +49,7 @@ __all__ = [
     "Callback",
     "CarpoolError",
     "EnqueueOptions",
+    "IdempotencyConflict",
     "InvalidAnswer",
     "InvalidRequest",
     "InvalidSetting",

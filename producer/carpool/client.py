@@ -15,6 +15,8 @@ from carpool.append_script import append_command
 from carpool.cancellation import CancelCommand
 from carpool.enqueue_options import EnqueueOptions, Params, Request
 from carpool.entries import CheckedRequest, pack_entry
+from carpool.exceptions import IdempotencyConflict
+from carpool.idempotency import claims_of, conflicts
 from carpool.options import DEFAULT_MAX_QUEUED, NO_RETRY, ONE_RETRY, RECONNECT_SECONDS, SOCKET, Options
 from carpool.packer import Packer
 from carpool.pipelining import LOST, DirectConnections, PipelinedAppend, append, execute
@@ -69,11 +71,11 @@ class Producer:
         """Enqueue one request and return its id, 32 hex digits.
 
         `params` are those of the Messages API; `EnqueueOptions` explains the other keywords (`callback`, `metadata`,
-        `betas`, …). The same `idempotency_key` from the same client is the same request; with other params the first
-        stands, and the other is quarantined.
+        `betas`, …). The same `idempotency_key` from the same client is the same request.
 
         Raises:
-            InvalidRequest: the params or an option break a rule; nothing is enqueued.
+            InvalidRequest: the params or an option break a rule; nothing is enqueued. IdempotencyConflict, which is
+                one: the key was used with other params, within the last day or more (docs/services.md).
             QueueFull: the inbox is full, or the client's quota is reached (`quota` says which); nothing is enqueued.
             RedisUnavailable: Redis does not answer, or refuses. If the connection broke before Redis replied, the
                 request may be enqueued all the same: then `unknown` has its id.
@@ -93,8 +95,9 @@ class Producer:
         """Enqueue any number of requests, in order and in bounded memory, and return their ids.
 
         The options are the defaults of all requests; a `Request` may have its own. The requests before an invalid
-        one are enqueued, and none after it. The error's `accepted` has the ids that Redis acknowledged, and
-        `unknown` those of requests that it may have.
+        one are enqueued, and none after it, unless Redis had to be asked: those next to an IdempotencyConflict are
+        enqueued, too. The error's `accepted` has the ids that Redis acknowledged, and `unknown` those of requests
+        that it may have.
 
         Raises:
             SourceFailed: the iterable raised; its exception is the error's cause.
@@ -177,9 +180,11 @@ class Producer:
         """
         try:
             shard, size = shard_of(request.id, self._options.inbox_shards), len(request.params)
-            packed = pack_entry([request])
+            packed, claims = pack_entry([request]), claims_of([request])
             reply = self._direct.send(
-                append_command(self._options, request.terms, packed, requests=1, size=size, shard=shard)
+                append_command(
+                    *(self._options, request.terms, packed), requests=1, size=size, shard=shard, claims=claims
+                )
             )
         except LOST:
             return False
@@ -187,6 +192,8 @@ class Producer:
             return True
         if isinstance(reply, NoScriptError):
             return False
+        if request.idempotency_key is not None and conflicts(reply):
+            raise IdempotencyConflict(request.idempotency_key, request.id.hex())
         raise refusal(self._options, reply)
 
     def _cancel(self, command: CancelCommand) -> None:

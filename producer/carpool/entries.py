@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from carpool.contract import Entry, Envelope, decode_entry, encode_entry
+from carpool.idempotency import claim_of, claims_of
 from carpool.request_ids import ID_BYTES
 from carpool.segments import SEGMENT_BYTES, SEGMENT_REQUESTS, pack, unpack
 
@@ -87,32 +88,63 @@ class ClosedEntry(msgspec.Struct, frozen=True):
     terms: EntryTerms
     size: int  # bytes of the params
     most_queued: int  # as CheckedRequest has it
+    claims: bytes = b""  # of those with an idempotency key
 
     @classmethod
     def of(cls, entry: OpenEntry, shard: int) -> ClosedEntry:
         """Return an entry that is to get no more requests."""
         requests = entry.requests
         size = sum([len(one.params) for one in requests])
+        first = requests[0]
         return cls(
-            entry.places, pack_entry(requests), shard, requests[0].terms, size, requests[0].most_queued
+            *(entry.places, pack_entry(requests), shard, first.terms, size, first.most_queued),
+            claims_of(requests),
         )
+
+    def without_conflicts(
+        self, conflicting: Iterable[int]
+    ) -> tuple[list[ClosedEntry], dict[int, tuple[str, str]]]:
+        """Take out the requests whose claims, by their places among its claims, are in conflict.
+
+        Returns an entry of the others, if there are any; and of those taken out, by their places, the key and the id.
+        """
+        entry, every = decode_entry(self.packed), range(len(self.places))
+        keys = entry.idempotency_keys or []
+        keyed = [at for at, key in enumerate(keys) if key is not None]
+        refused = {keyed[place] for place in conflicting}
+        kept = [at for at in every if at not in refused]
+        named = {self.places[at]: (keys[at] or "", _id_at(entry, at).hex()) for at in sorted(refused)}
+        return [self.part(kept)] if kept else [], named
 
     def halves(self) -> list[ClosedEntry]:
         """Return its requests as two entries."""
-        entry, half = decode_entry(self.packed), len(self.places) // 2
-        bodies = unpack(entry.params)
-        return [self._part(entry, bodies, part) for part in (slice(half), slice(half, None))]
+        every, half = range(len(self.places)), len(self.places) // 2
+        return [self.part(every[:half]), self.part(every[half:])]
 
-    def _part(self, entry: Entry, bodies: list[bytes], part: slice) -> ClosedEntry:
+    def part(self, kept: Sequence[int]) -> ClosedEntry:
+        """Return an entry of those of its requests that are at these places in it."""
+        entry = decode_entry(self.packed)
         columns = {
-            name: column[part]
+            name: [column[at] for at in kept]
             for name in Entry.__struct_fields__
             if isinstance(column := getattr(entry, name), list)
         }
-        ids = b"".join([_id_at(entry, at) for at in range(len(bodies))[part]])
-        packed = encode_entry(replace(entry, ids=ids, params=pack(bodies[part]), **columns))
-        size = sum(map(len, bodies[part]))
-        return replace(self, places=self.places[part], packed=packed, size=size)
+        bodies, ids = unpack(entry.params), [_id_at(entry, at) for at in kept]
+        own = [bodies[at] for at in kept]
+        keys = columns.get("idempotency_keys", ())
+        return replace(
+            self,
+            places=[self.places[at] for at in kept],
+            packed=encode_entry(replace(entry, ids=b"".join(ids), params=pack(own), **columns)),
+            size=sum(map(len, own)),
+            claims=b"".join(
+                [
+                    claim_of(id_, body)
+                    for id_, body, key in zip(ids, own, keys, strict=False)
+                    if key is not None
+                ]
+            ),
+        )
 
 
 def _id_at(entry: Entry, at: int) -> bytes:

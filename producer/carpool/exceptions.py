@@ -35,6 +35,21 @@ class InvalidRequest(CarpoolError, ValueError):
         return f"{place}{self.field}: {self.rule}"
 
 
+class IdempotencyConflict(InvalidRequest):
+    """An idempotency key came with other params than the ones that it was first used with: that request stands.
+
+    `key` is the key, and `request_id` the request that has it.
+    """
+
+    def __init__(self, key: str, request_id: str, index: int | None = None) -> None:
+        super().__init__(
+            "idempotency_key", f"{key!r} was used with other params, for request {request_id}", index
+        )
+        self.args = key, request_id, index
+        self.key = key
+        self.request_id = request_id
+
+
 class InvalidSetting(CarpoolError, ValueError):
     """A setting of the producer or a receiver breaks a rule."""
 

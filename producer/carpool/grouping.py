@@ -9,7 +9,7 @@ from copy import copy
 from typing import NamedTuple
 
 from carpool.entries import CheckedRequest
-from carpool.exceptions import CarpoolError
+from carpool.exceptions import CarpoolError, IdempotencyConflict
 from carpool.options import Options
 from carpool.packer import Packer
 
@@ -35,7 +35,8 @@ class GroupedAppend:
     async def append(self, request: CheckedRequest) -> None:
         """Return once Redis has the request.
 
-        Raises QueueFull, RedisUnavailable or NotDurable; `unknown` holds the request's id where Redis may have it.
+        Raises IdempotencyConflict, QueueFull, RedisUnavailable or NotDurable; `unknown` holds the request's id where
+        Redis may have it.
         """
         await self.begin(request)
 
@@ -82,11 +83,13 @@ def _settle(group: list[_Waiting], packer: Packer, error: Exception | None) -> N
     for place, one in enumerate(group):
         if one.appended.done():  # its coroutine was canceled meanwhile
             continue
-        own = packer.refused.get(place, error)
-        if own is None or one.request.id.hex() in accepted:
+        own = packer.refused.get(place)
+        # Twins of this group are accepted if one of them is; one with other params is no twin.
+        is_twin = not isinstance(own, IdempotencyConflict) and one.request.id.hex() in accepted
+        if error is None or is_twin:
             one.appended.set_result(None)
         else:
-            one.appended.set_exception(_own(own, one.request.id.hex(), unknown))
+            one.appended.set_exception(_own(own or error, one.request.id.hex(), unknown))
 
 
 def _own(error: Exception, request_id: str, unknown: set[str]) -> Exception:

@@ -20,11 +20,13 @@ from carpool.entries import CheckedRequest, ClosedEntry, EntryTerms, OpenEntry
 from carpool.envelopes import CheckedOptions
 from carpool.exceptions import (
     CarpoolError,
+    IdempotencyConflict,
     InvalidRequest,
     NotDurable,
     RedisUnavailable,
     SourceFailed,
 )
+from carpool.idempotency import conflicts
 from carpool.options import Options
 from carpool.quotas import reached
 from carpool.refusals import is_accepted, refusal
@@ -58,6 +60,9 @@ class Packer:
         self._pending: list[ClosedEntry] = []
         self._pending_bytes = 0
         self._sent: list[ClosedEntry] = []
+        self._of_many = (
+            options is not None
+        )  # whether its requests are those of an enqueue_many, counted from 0
         self._options = options or settings.check({})
         self._settings = settings
         self._shards = settings.inbox_shards
@@ -120,9 +125,11 @@ class Packer:
         """Process the replies to `commands()`, with error replies as values.
 
         Entries for which Redis lacked the script stay unsettled, to be sent again together with it; so do the halves of
-        those of which a quota has room for a part. An error is raised when nothing is unsettled.
+        those of which a quota has room for a part, and what is left of those with an IdempotencyConflict. An error is
+        raised when nothing is unsettled.
 
         Raises:
+            IdempotencyConflict: a key was used with other params.
             QueueFull: the inbox, or Redis' memory, is full.
             RedisUnavailable: Redis refused for another reason.
             NotDurable: the requests are to be durable, and Redis did not confirm that they are on disk.
@@ -149,6 +156,12 @@ class Packer:
                 self._sent.append(entry)
             elif len(entry.places) > 1 and (quota := reached(reply)) and quota.room:
                 self._sent += entry.halves()  # some of them have room
+            elif used := conflicts(reply):
+                left, refused = entry.without_conflicts(used)
+                self._sent += left
+                for place, (key, request_id) in refused.items():
+                    index = place if self._of_many else None
+                    self.refused[place] = IdempotencyConflict(key, request_id, index)
             else:
                 self.refused |= dict.fromkeys(entry.places, refusal(self._settings, reply))
         if self.refused and not self._sent:
@@ -203,6 +216,7 @@ class Packer:
             size=entry.size,
             shard=entry.shard,
             most_queued=entry.most_queued,
+            claims=entry.claims,
         )
 
     def _own_shard(self, request: CheckedRequest) -> int | None:

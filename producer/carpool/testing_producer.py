@@ -9,11 +9,13 @@ from typing import Any, Self, Unpack
 import msgspec
 
 from carpool import callbacks
+from carpool.append_script import entry_of
 from carpool.callbacks import Callback
 from carpool.contract import Answer, Envelope, Usage, decode_entry, to_json
 from carpool.enqueue_options import EnqueueOptions, Params, Request
 from carpool.entries import envelopes
 from carpool.exceptions import CarpoolError, RequestUnknown, WaitTimeout
+from carpool.idempotency import CONFLICT
 from carpool.keywords import DEADLINE_POLICIES
 from carpool.options import DEFAULT_MAX_QUEUED, Options
 from carpool.outstanding import checked_id
@@ -154,10 +156,15 @@ class InMemoryProducer:
 
     def _append(self, packer: Packer) -> None:
         packer.close()
-        packer.settle([self._take(command) for command in packer.commands()])
+        while packer.unsettled:
+            packer.settle([self._take(command) for command in packer.commands()])
 
-    def _take(self, command: Command) -> int:
-        for envelope in envelopes(decode_entry(command[-1])):  # type: ignore[arg-type]
+    def _take(self, command: Command) -> int | list[int]:
+        """Do what the script does with an entry, and return its reply."""
+        taken = envelopes(decode_entry(entry_of(command)))
+        if used := self._conflicts([one for one in taken if one.idempotency_key is not None]):
+            return [CONFLICT, *used]
+        for envelope in taken:
             if envelope.id not in self._envelopes:
                 self._envelopes[envelope.id] = envelope
                 if envelope.id in self._canceled:
@@ -165,6 +172,12 @@ class InMemoryProducer:
                 elif self._reply:
                     self.answer(envelope.id, self._reply(msgspec.json.decode(envelope.params)))
         return len(self._envelopes)
+
+    def _conflicts(self, keyed: list[Envelope]) -> list[int]:
+        first: dict[str, Envelope] = {}
+        for one in keyed:
+            first.setdefault(one.id, self._envelopes.get(one.id, one))
+        return [at for at, one in enumerate(keyed) if one.params != first[one.id].params]
 
     def _end(self, answer: Answer) -> Result:
         if answer.id in self._answers:

@@ -14,6 +14,7 @@ from tests.fixtures.gateway import RunGateway, WorkingCarpool, at_work, new_key
 from tests.fixtures.gateway_calls import at_once, begun, call, post, sdk
 from tests.fixtures.waiting import until
 
+from carpool import Producer
 from carpool_worker.simulator import RemoteSimulator
 from carpool_worker.simulator.scripts import Script
 
@@ -232,3 +233,17 @@ def test_with_a_key_prefix_a_gateway_keeps_to_its_keys(
         assert adopted.status == 202
 
     assert all(key.startswith(b"blue:") for key in list(idle_carpool.redis.scan_iter()))
+
+
+def test_a_key_that_a_producer_used_with_other_params_is_refused(
+    gateway: str, secret: str, idle_carpool: WorkingCarpool, redis_url: str
+) -> None:
+    # Given: only Redis knows of the key yet
+    with Producer(redis_url, client="tests") as producer:
+        producer.enqueue(request("Something else"), idempotency_key="invoice-42")
+
+    for _ in range(2):
+        refused = post(gateway, secret, idempotency_key="invoice-42")
+        assert (refused.status, refused.error_type) == (422, "invalid_request_error")
+
+    assert idle_carpool.queued() == 1

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from carpool.entries import CheckedRequest
-from carpool.exceptions import QueueFull
+from carpool.exceptions import IdempotencyConflict, QueueFull
 from carpool.grouping import GroupedAppend
 from carpool.refusals import QuotasUnknown
 from carpool_worker.gateway.claims import CallClaims, Claim, Claimant
@@ -94,7 +94,7 @@ class Acceptances:
         appended: asyncio.Future[None],
     ) -> None:
         error = None if appended.cancelled() else appended.exception()
-        if isinstance(error, QueueFull | QuotasUnknown):
+        if isinstance(error, QueueFull | QuotasUnknown | IdempotencyConflict):
             self._go_on(self._refused(accepted, request, claim, error))
             return
         if appended.cancelled() or error or accepted.cancelled():
@@ -109,15 +109,15 @@ class Acceptances:
         accepted: asyncio.Future[Claim],
         request: CheckedRequest,
         claim: Claim,
-        error: QueueFull | QuotasUnknown,
+        error: QueueFull | QuotasUnknown | IdempotencyConflict,
     ) -> None:
         """Find out whether a request that was not appended has its place all the same; else its call is refused."""
         try:
             await self._find_place(request, claim, error)
-        except QueueFull as full:
+        except (QueueFull, IdempotencyConflict) as refusal:
             # Nothing was enqueued under a new claim: the next equal call is a new one, and is checked as one.
             (self._claims.dropped if claim.is_new else self._claims.orphaned)(claim)
-            settle(accepted, full)
+            settle(accepted, refusal)
         except Exception as failure:
             self._claims.orphaned(claim)
             settle(accepted, failure)
@@ -127,10 +127,10 @@ class Acceptances:
             settle(accepted, claim)
 
     async def _find_place(
-        self, request: CheckedRequest, claim: Claim, error: QueueFull | QuotasUnknown
+        self, request: CheckedRequest, claim: Claim, error: QueueFull | QuotasUnknown | IdempotencyConflict
     ) -> None:
         try:
-            if isinstance(error, QueueFull):
+            if not isinstance(error, QuotasUnknown):
                 raise error
             await self._quotas.append_again(request)
         except QueueFull as full:

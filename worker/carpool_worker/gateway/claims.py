@@ -18,7 +18,7 @@ from carpool.exceptions import RedisUnavailable
 from carpool_worker.coordination.keys import GATEWAY_CALLS, GATEWAY_KEYED
 from carpool_worker.database import now
 from carpool_worker.gateway.claim_scripts import CLAIM_KEYS, CLAIM_SCRIPT, END_KEYS, END_SCRIPT
-from carpool_worker.gateway.errors import FULL_RETRY_AFTER, GatewayError
+from carpool_worker.gateway.errors import FULL_RETRY_AFTER, GatewayError, key_reused
 from carpool_worker.gateway.gathering import GatheredCommands, SharedScript
 from carpool_worker.policies.keys import GatewayKey
 from carpool_worker.telemetry.logs import get_logger
@@ -172,9 +172,7 @@ def digest_of(client: str, identity: bytes) -> str:
 
 def _refusal(key: GatewayKey, reply: Any) -> GatewayError:
     if reply[0] == b"other":
-        return GatewayError(
-            422, "Idempotency-Key: this key was used with another request.", should_retry=False
-        )
+        return key_reused()
     if reply[0] == b"held":
         message = f"This key may hold {key.most_held:,} calls at a time (most_held)."
         return GatewayError(429, message, retry_after=FULL_RETRY_AFTER)

@@ -9,7 +9,14 @@ import sqlalchemy as sa
 from aiohttp import web
 
 from carpool.contract import to_json
-from carpool.exceptions import CarpoolError, InvalidRequest, NotDurable, QueueFull, RedisUnavailable
+from carpool.exceptions import (
+    CarpoolError,
+    IdempotencyConflict,
+    InvalidRequest,
+    NotDurable,
+    QueueFull,
+    RedisUnavailable,
+)
 from carpool.quotas import ReachedQuota
 from carpool.refusals import QuotasUnknown
 from carpool_worker.exceptions import WorkerError
@@ -100,10 +107,17 @@ def not_found(what: str) -> GatewayError:
     return GatewayError(404, f"{what} not found.")
 
 
+def key_reused() -> GatewayError:
+    """Return the error for an idempotency key that came with another request than before."""
+    return GatewayError(422, "Idempotency-Key: this key was used with another request.", should_retry=False)
+
+
 def as_gateway_error(error: Exception) -> GatewayError | None:
     """Return what answers a call in which this was raised; None for what nobody expected."""
     if isinstance(error, GatewayError):
         return error
+    if isinstance(error, IdempotencyConflict):
+        return key_reused()
     if isinstance(error, InvalidRequest):
         return GatewayError(400, str(error))
     if isinstance(error, QueueFull) and error.quota:

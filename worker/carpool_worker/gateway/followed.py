@@ -17,7 +17,7 @@ from carpool_worker.coordination.keys import GATEWAY_ACCEPTED
 from carpool_worker.gateway.answering import json_answer
 from carpool_worker.gateway.calls import Call
 from carpool_worker.gateway.claims import Claim, calls_of
-from carpool_worker.gateway.errors import AWAY, GatewayError, not_found
+from carpool_worker.gateway.errors import AWAY, GatewayError, key_reused, not_found
 from carpool_worker.gateway.forwarded import PREFIX
 from carpool_worker.gateway.preferences import preferences, preferred_wait
 from carpool_worker.gateway.state import Gateway
@@ -58,9 +58,7 @@ async def is_stored(gateway: Gateway, claim: Claim, params: bytes) -> bool:
     digest = await gateway.read(stored)
     if digest is not None and digest != intake.digest(params):
         await gateway.commands.run(("DEL", calls_of(claim)))
-        raise GatewayError(
-            422, "Idempotency-Key: this key was used with another request.", should_retry=False
-        )
+        raise key_reused()
     return digest is not None
 
 
