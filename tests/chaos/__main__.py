@@ -65,10 +65,11 @@ MOST_SEEDS = 1_000_000
 
 
 class Display:
-    """What is going on: live on a terminal, else a line for each scenario."""
+    """What is going on: live on a terminal; else a line when a run begins, and one when it has ended."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, runs: Runs) -> None:
         self._console = console
+        self._runs = runs
         self._live = Live(console=console, transient=True) if console.is_terminal else None
         self._title = ""
         self._began = time.monotonic()
@@ -90,7 +91,9 @@ class Display:
 
     def begin(self, title: str) -> None:
         """Display this scenario from now on."""
-        self._title, self._stack, self._began = title, None, time.monotonic()
+        self._title, self._stack, self._began = f"{self._place()} {title}", None, time.monotonic()
+        if not self._live:
+            self._console.print(self._title, markup=False)
 
     def watch(self, stack: Stack) -> None:
         """Display this stack's counts."""
@@ -111,6 +114,12 @@ class Display:
         while self._live and not self._over.wait(REFRESH_SECONDS):
             self._live.update(Text(f"{self._title} · {time.monotonic() - self._began:.0f} s{self._counts()}"))
 
+    def _place(self) -> str:
+        """Return which run of how many this is, and when the last of them is over at the latest."""
+        runs = self._runs
+        ends = f"over by {time.strftime('%H:%M', time.localtime(time.time() + runs.seconds_left))}"
+        return f"[{len(runs.outcomes) + 1} of {len(runs.planned)}, {ends}]"
+
     def _counts(self) -> str:
         if not (stack := self._stack):
             return " · starting"
@@ -130,7 +139,7 @@ def main() -> int:
     runs = Runs(_chosen(arguments), arguments.minutes, arguments.seed)
     console.print(announcement(runs))
     _end_at_last(runs.limit + STOP_SECONDS)
-    with Display(console) as display, suppress(KeyboardInterrupt):
+    with Display(console, runs) as display, suppress(KeyboardInterrupt):
 
         def make(scenario: Scenario, database: str) -> Outcome:
             display.begin(f"{scenario.name}, {database}")
@@ -144,6 +153,7 @@ def main() -> int:
 
         runs.make_all(make, end)
     console.print(report.table(runs.outcomes))
+    console.print(report.LEGEND, markup=False)
     for name in runs.not_reached:
         console.print(f"Not reached: {name}", markup=False)
     path = report.write(arguments.report, runs)

@@ -33,7 +33,7 @@ class Receiver:
         self._verifier = ForeignVerifier(secret)
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
-        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()))
+        self._thread = threading.Thread(target=self._run)
         self._thread.start()
         self._started.wait(START_SECONDS)
 
@@ -60,7 +60,11 @@ class Receiver:
         self.answer()
         self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(START_SECONDS)
-        self._loop.close()
+
+    def _run(self) -> None:
+        # Whoever stops an attack may do so while posts hang: a Runner ends what answers them.
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         self._over = asyncio.Event()

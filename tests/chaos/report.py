@@ -33,6 +33,15 @@ arrived at least once (*duplicates*: again, with the same id); the ledger's toke
 equal what was booked, but for lost answers of calls in real time, which a note counts.
 """
 
+LEGEND = """accepted  requests whose enqueue returned: each must be final
+final     how these ended; discarded and canceled ones were attacked so
+twice     requests that the simulator billed more often than once: must be 0
+again     answers that came once more, with the same id; receivers must bear that
+faults    crashes, outages and misdeeds during the run
+s         seconds, with start and end
+A red name: a promise was broken; the line above says which."""
+"""What the columns of the table on the terminal mean."""
+
 
 def table(outcomes: Sequence[Outcome]) -> Table:
     """Return the table for the terminal: what fits 80 columns."""

@@ -20,6 +20,12 @@ class Runs:
         self.outcomes: list[Outcome] = []
         self.limit = whole_limit(planned, minutes)
         self._minutes = minutes
+        self._over: float | None = None  # when there is no time for anything more, by the monotonic clock
+
+    @property
+    def seconds_left(self) -> float:
+        """How long all the rest may take."""
+        return self.limit if self._over is None else self._over - time.monotonic()
 
     @property
     def not_reached(self) -> list[str]:
@@ -33,9 +39,9 @@ class Runs:
 
     def make_all(self, make: Make, after_each: Callable[[Outcome], None] = lambda _: None) -> None:
         """Make every run that there is time for; one that fails, or takes longer than its own limit, is broken."""
-        over = time.monotonic() + self.limit
+        self._over = time.monotonic() + self.limit
         for scenario, database in self.planned:
-            if (outcome := self._make(make, scenario, database, over - time.monotonic())) is None:
+            if (outcome := self._make(make, scenario, database, self.seconds_left)) is None:
                 return
             self.outcomes.append(outcome)
             after_each(outcome)

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import re
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
+from random import Random
 from threading import Event
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
+from rich.console import Console
+from standardwebhooks import Webhook
 from tests.chaos import report, time_limits
-from tests.chaos.__main__ import announcement, lengths
+from tests.chaos.__main__ import Display, announcement, lengths
+from tests.chaos.programs import WEBHOOK_SECRET
+from tests.chaos.receiver import Receiver
 from tests.chaos.runs import Runs
 from tests.chaos.scenario import SCENARIOS, Outcome, Scenario
 from tests.chaos.stack import Stack
 from tests.chaos.time_limits import SLOWEST_REST, OutOfTime, limited, run_limit, whole_limit
+from tests.fixtures.waiting import until
 
 
 def attack(_: Stack) -> None:
@@ -127,3 +140,53 @@ def test_the_limit_is_announced_and_help_says_what_minutes_mean_for_each_scenari
     lines = lengths().splitlines()[1:]
     assert [line.strip().startswith(one.name) for line, one in zip(lines, SCENARIOS, strict=True)]
     assert sum("--minutes" in line for line in lines) == sum(one.seconds is None for one in SCENARIOS) == 5
+
+
+def test_without_a_terminal_each_run_is_a_line_when_it_begins_and_one_when_it_ends() -> None:
+    shown = StringIO()
+    runs = Runs([(SHORT, "sqlite"), (SHORT, "postgresql")], 1.0, 1)
+    with Display(Console(file=shown, width=200), runs) as display:
+
+        def make(scenario: Scenario, database: str) -> Outcome:
+            display.begin(f"{scenario.name}, {database}")
+            return made(scenario, database)
+
+        runs.make_all(make, display.end)
+
+    first, ended, second, _ = shown.getvalue().splitlines()
+    assert re.fullmatch(r"\[1 of 2, over by \d\d:\d\d\] short, sqlite", first)
+    assert ended.startswith("kept [1 of 2, over by ")
+    assert second.startswith("[2 of 2, ")
+
+
+def test_the_table_explains_each_of_its_numbers() -> None:
+    named = {str(column.header) for column in report.table([made(SHORT, "sqlite")]).columns}
+    assert named - {"scenario"} == {line.split()[0] for line in report.LEGEND.splitlines()[:-1]}
+
+
+class AlwaysHangs(Random):
+    """Chooses, of all misdeeds, the one that lasts."""
+
+    def choice(self, seq: Any) -> Any:
+        return "hang"
+
+
+def test_a_receiver_that_is_stopped_while_posts_hang_leaves_no_task() -> None:
+    # Given
+    receiver = Receiver(WEBHOOK_SECRET)
+    receiver.misbehave(1.0, AlwaysHangs())
+    at, body = datetime.now(UTC), json.dumps({"data": {"id": "a"}})
+    signature = Webhook(WEBHOOK_SECRET).sign("a", at, body)
+    headers = {
+        "webhook-id": "a",
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": signature,
+    }
+    with ThreadPoolExecutor() as pool:
+        post = pool.submit(urlopen, Request(receiver.url, body.encode(), headers), timeout=30)
+        until(lambda: receiver.misdeeds)
+        # When
+        receiver.close()
+        # Then: asyncio would complain when it is collected
+        assert isinstance(post.exception(), OSError)
+    assert not asyncio.all_tasks(receiver._loop)

@@ -22,7 +22,7 @@ from tests.fixtures.deliveries import claim_all, outcome_of
 from tests.fixtures.metrics import get, parsed, scrape, scraping
 
 from carpool import Producer, Task, Webhook
-from carpool_worker.coordination import heartbeat
+from carpool_worker.coordination import heartbeat, refused_messages
 from carpool_worker.database import now, write
 from carpool_worker.metrics.readings import connect_briefly
 from carpool_worker.policies.limits import Limits
@@ -130,6 +130,21 @@ def test_refusals_pauses_and_doubts_are_told_apart(
     # And once the doubt has lasted too long, the batch is lost
     carpool.change("UPDATE batches SET in_doubt_at = 5 WHERE in_doubt_at IS NOT NULL")
     assert scrape(carpool).value("batches_lost") == 1
+
+
+def test_messages_that_celerys_door_refused_are_counted_by_client_and_of_many_clients_together(
+    carpool: Carpool,
+) -> None:
+    for number in range(refused_messages.MOST_CLIENTS + 1):
+        refused_messages.count(carpool.server, f"client-{number}")
+    refused_messages.count(carpool.server, "client-7")
+    refused_messages.count(carpool.server)
+
+    with scraping(carpool) as text:
+        seen = parsed(text())
+
+    assert seen.value("celery_refusals_total", client="client-7") == 2
+    assert seen.value("celery_refusals_total", client="other") == 2
 
 
 def test_tries_are_counted_by_host_and_outcome_and_never_by_url(carpool: Carpool, producer: Producer) -> None:

@@ -25,8 +25,9 @@ from tests.fixtures.queries import batch_ids
 
 from carpool import request_id_of
 from carpool.contract import Envelope, to_json
-from carpool.exceptions import InvalidRequest, InvalidSetting, QueueFull
+from carpool.exceptions import IdempotencyConflict, InvalidRequest, InvalidSetting, QueueFull
 from carpool_worker import database
+from carpool_worker.coordination import refused_messages
 from carpool_worker.flower import events as flower_events
 from carpool_worker.pipeline.batching.recounter import recount
 from carpool_worker.pipeline.inbox import quarantine
@@ -99,6 +100,20 @@ def test_a_key_of_the_service_counts_whatever_the_task(app: celery.Celery, redis
         send(task_id, params=request(), idempotency_key="invoice-1")
 
     assert len({envelope.id for envelope in inbox(redis_url)}) == 1
+
+
+def test_a_key_that_was_used_with_other_params_is_refused_as_by_a_producer(
+    refusing: sa.Engine, redis_url: str
+) -> None:
+    send("t1", params=request(), idempotency_key="invoice-1")
+    with pytest.raises(IdempotencyConflict):
+        send("t2", params=request("Another"), idempotency_key="invoice-1", client="default")
+
+    assert [one.id for one in inbox(redis_url)] == [request_id_of("default", "invoice-1")]
+    refused = request_id_of("default", "refused celery t2")
+    with database.read(refusing) as connection:
+        answer = load_answers(connection, [refused], "default")[refused]
+    assert "'invoice-1' was used with other params" in msgspec.json.decode(answer.error)["message"]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +277,7 @@ def refusing(app: celery.Celery, engine: sa.Engine, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_a_refused_message_is_a_discarded_request_whose_callback_learns_why(
-    refusing: sa.Engine, wrong: dict[str, Any], rule: str
+    refusing: sa.Engine, redis_url: str, wrong: dict[str, Any], rule: str
 ) -> None:
     # When a message is refused, and delivered once more
     callback = {"kind": "task", "name": "billing.on_answer", "queue": "billing"}
@@ -280,6 +295,8 @@ def test_a_refused_message_is_a_discarded_request_whose_callback_learns_why(
     assert msgspec.json.decode(answer.error)["type"] == "invalid_request_error"
     assert rule in msgspec.json.decode(answer.error)["message"]
     assert tuple(delivery) == ("billing.on_answer", 1)
+    with redis.Redis.from_url(redis_url) as server:
+        assert refused_messages.counted(server) == {"billing": 1}
 
 
 def test_a_message_of_nobody_is_kept_in_the_quarantine(refusing: sa.Engine, redis_url: str) -> None:
@@ -287,6 +304,7 @@ def test_a_message_of_nobody_is_kept_in_the_quarantine(refusing: sa.Engine, redi
         send("t1", params=request("SECRET"), client="no spaces")
     with redis.Redis.from_url(redis_url) as server:
         [entry] = quarantine.entries(server)
+        assert refused_messages.counted(server) == {"other": 1}
     assert entry.reason.startswith("InvalidSetting: client: must be 1 to 64 letters")
     assert json.loads(entry.fields[b"celery"])["client"] == "no spaces"
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 QUARANTINE = "carpool:quarantine"
 """Stream: unreadable inbox entries, as they came, until an operator drops or retries them."""
 
+REFUSED_MESSAGES = "carpool:refused-messages"
+"""Hash: by client, how many of Celery's messages `carpool.enqueue` has refused."""
+
 WAITING = "carpool:waiting"
 """Hash: by a request's id, who waits for its answer; a msgpack array of [client, reply_to, until], the last in
 seconds since the epoch."""

@@ -48,6 +48,9 @@ def of_vitals(vitals: Vitals) -> Iterator[Metric]:
     yield one(
         "quarantined_entries", "Inbox entries in quarantine, as they could not be read.", vitals.quarantined
     )
+    refused = [((client,), number) for client, number in vitals.refused_messages.items()]
+    text = "Messages that the Celery task carpool.enqueue refused, by client."
+    yield counter("celery_refusals", text, ("client",), refused)
     silent = float("inf") if vitals.beat_age is None else vitals.beat_age
     yield one("beat_silent_seconds", "Time since beat's last tick; it ticks every second.", silent)
 

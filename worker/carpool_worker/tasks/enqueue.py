@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from time import monotonic, sleep
 from typing import Any, cast
 
+import redis
 from celery import Task
 from celery.exceptions import Reject
 
@@ -16,6 +18,7 @@ from carpool.enqueue_options import EnqueueOptions
 from carpool.exceptions import CarpoolError, InvalidRequest, InvalidSetting, QueueFull, RedisUnavailable
 from carpool.misplaced import near
 from carpool_worker.app import app
+from carpool_worker.coordination import refused_messages as refused_count
 from carpool_worker.database import engine
 from carpool_worker.flower import events
 from carpool_worker.pipeline.batching import refused_messages
@@ -126,10 +129,16 @@ def _keep_refused(
         }
         with settings().redis() as server:
             quarantine.add(server, {MESSAGE_FIELD: to_json(message)}, error)
+            refused_count.count(server)
         return
     if refused_messages.refuse(engine(), kept, str(error)):
         followups.push_answers([kept.id])
         followups.notify("deliver")
+        with (
+            suppress(redis.RedisError),
+            settings().redis() as server,
+        ):  # it is stored, so the message is done with
+            refused_count.count(server, client)
 
 
 def _enqueue(client: str, params: Mapping[str, Any], key: str, options: EnqueueOptions) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis
 
-from carpool_worker.coordination import heartbeat
+from carpool_worker.coordination import heartbeat, refused_messages
 from carpool_worker.coordination.keys import QUARANTINE
 from carpool_worker.pipeline.inbox import shards
 
@@ -29,6 +29,7 @@ class Vitals:
     inbox: int = 0
     oldest_age: float | None = None  # of the entries in the inbox
     quarantined: int = 0
+    refused_messages: Mapping[str, int] = field(default_factory=dict)  # of Celery's, by client
     beat_age: float | None = None  # since its last tick; None: there was none, or it was long ago
     workers: Sequence[str] = ()  # those that answered, if they were asked
     error: str | None = None  # why nothing is known
@@ -44,6 +45,7 @@ def read_vitals(server: redis.Redis) -> Vitals:
         inbox=shards.queued(server),
         oldest_age=_oldest_age(server),
         quarantined=int(server.xlen(QUARANTINE)),
+        refused_messages=refused_messages.counted(server),
         beat_age=heartbeat.age(server),
     )
 
