@@ -139,7 +139,7 @@ def test_the_limit_is_announced_and_help_says_what_minutes_mean_for_each_scenari
     assert announcement(Runs([(SHORT, "sqlite")], 1, seed=7)).startswith("1 run, 16 min at most;")
     lines = lengths().splitlines()[1:]
     assert [line.strip().startswith(one.name) for line, one in zip(lines, SCENARIOS, strict=True)]
-    assert sum("--minutes" in line for line in lines) == sum(one.seconds is None for one in SCENARIOS) == 5
+    assert sum("--minutes" in line for line in lines) == sum(one.seconds is None for one in SCENARIOS) == 6
 
 
 def test_without_a_terminal_each_run_is_a_line_when_it_begins_and_one_when_it_ends() -> None:
