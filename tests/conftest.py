@@ -7,6 +7,7 @@ import itertools
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import redis
@@ -99,7 +100,20 @@ def valkey_server() -> Iterator[ValkeyServer]:
 @pytest.fixture
 def redis_url(valkey_server: ValkeyServer) -> Iterator[str]:
     """The URL of an empty database that no other test uses."""
-    url = f"redis://127.0.0.1:{valkey_server.port}/{next(_databases) % DATABASES}"
+    with _empty_database(valkey_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_redis_url(valkey_server: ValkeyServer) -> Iterator[str]:
+    """The URL of a database that is empty when the module's first test uses it, and no other module's."""
+    with _empty_database(valkey_server) as url:
+        yield url
+
+
+@contextmanager
+def _empty_database(server: ValkeyServer) -> Iterator[str]:
+    url = f"redis://127.0.0.1:{server.port}/{next(_databases) % DATABASES}"
     with redis.Redis.from_url(url) as connection:
         connection.flushdb()
         yield url

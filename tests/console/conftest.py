@@ -1,22 +1,48 @@
-"""Fixtures of the console's tests."""
+"""Fixtures of the console's tests: one console for each module."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import sqlalchemy as sa
-from tests.fixtures.console import running_console
-from tests.fixtures.gateway import gateway_engine, idle_carpool
+from tests.fixtures.console import PASSWORD, ROLES, Browser, running_console, signed_on
 
-from carpool_worker.settings import read_settings
-
-__all__ = ["gateway_engine", "idle_carpool"]
+from carpool_worker.database import open_engine
+from carpool_worker.settings import Settings, read_settings
 
 
-@pytest.fixture
-def console(gateway_engine: sa.Engine, redis_url: str) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def console_engine(
+    tmp_path_factory: pytest.TempPathFactory, migrated: Callable[[str], None]
+) -> Iterator[sa.Engine]:
+    """The console's database; what a test of the module writes, the next ones see."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('console')}/carpool.db"
+    migrated(url)
+    engine = open_engine(url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def console_settings(console_engine: sa.Engine, module_redis_url: str) -> Settings:
+    """Whoever knows the password may do everything."""
+    return read_settings(
+        redis_url=module_redis_url,
+        database_url=console_engine.url.render_as_string(hide_password=False),
+        console_password=PASSWORD,
+        console_roles=ROLES,
+    )
+
+
+@pytest.fixture(scope="module")
+def console(console_settings: Settings, console_engine: sa.Engine) -> Iterator[str]:
     """A console's URL."""
-    url = gateway_engine.url.render_as_string(hide_password=False)
-    with running_console(read_settings(redis_url=redis_url, database_url=url), gateway_engine) as found:
-        yield found
+    with running_console(console_settings, console_engine) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def operator(console: str) -> Browser:
+    """Somebody who may do everything, and has signed on."""
+    return signed_on(console, name="anna")

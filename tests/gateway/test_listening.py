@@ -13,7 +13,7 @@ from tests.fixtures.command_line import run
 from tests.fixtures.gateway import RunGateway, WorkingCarpool
 
 from carpool_worker.exceptions import WorkerError
-from carpool_worker.gateway.server import Exposed, Listening
+from carpool_worker.processes.listening import Exposed, Listening
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.store.audit_rows import AUDIT_LOG
 from tests.store.call_rows import REAL_TIME_CALL
 from tests.store.client_batch_rows import CLIENT_BATCH
 from tests.store.gateway_rows import GATEWAY
@@ -335,6 +336,9 @@ DEADLINES: Rows = {
 CALLS: Rows = {**DEADLINES, "real_time_calls": [REAL_TIME_CALL]}
 """With the table of 0014."""
 
+TURNS: Rows = {**CALLS, **turns(CALLS["batches"])}
+"""With the column and the table of 0015."""
+
 RENAMED: dict[str, dict[str, dict[str, str]]] = {}
 """The columns that a revision renamed, a table each, by the names they had before."""
 
@@ -366,5 +370,6 @@ ROWS: dict[str, Rows] = {
     "0012": CLIENT_BATCHES,
     "0013": DEADLINES,
     "0014": CALLS,
-    "0015": {**CALLS, **turns(CALLS["batches"])},
+    "0015": TURNS,
+    "0016": {**TURNS, **AUDIT_LOG},
 }

@@ -16,6 +16,7 @@ from carpool.redis_url import SCHEMES, check_url
 from carpool_worker.money.overrides import PriceOverride, check_patterns
 from carpool_worker.policies.accounts import Account, check_accounts
 from carpool_worker.policies.budgets import Budget
+from carpool_worker.policies.keys import OPERATORS, Scope
 from carpool_worker.policies.quotas import Quota, check_names
 from carpool_worker.policies.real_time import check_owners
 from carpool_worker.policies.windows import parse
@@ -109,6 +110,23 @@ def check_proxy(secret: SecretStr) -> SecretStr:
     return secret
 
 
+SHORTEST_PASSWORD = 12
+
+
+def check_password(secret: SecretStr) -> SecretStr:
+    """Accept an empty text, or one that can't be guessed in a hurry; raises ValueError."""
+    if 0 < len(secret.get_secret_value()) < SHORTEST_PASSWORD:
+        raise ValueError(f"must have {SHORTEST_PASSWORD} characters or more")
+    return secret
+
+
+def check_roles(roles: list[Scope]) -> list[Scope]:
+    """Accept what is for operators; raises ValueError."""
+    if bad := [role for role in roles if role not in OPERATORS]:
+        raise ValueError(f"each must be one of {', '.join(sorted(OPERATORS))}, not {bad[0]!r}")
+    return roles
+
+
 def check_prefixes(prefixes: list[str]) -> list[str]:
     """Accept paths, such as /relay/claude; raises ValueError."""
     if bad := [prefix for prefix in prefixes if not PREFIX.fullmatch(prefix)]:
@@ -191,6 +209,7 @@ PriceTable = Annotated[
 RealTimeTable = Annotated[
     dict[str, Budget], NoDecode, BeforeValidator(read_json), AfterValidator(check_owners)
 ]
+Roles = Annotated[list[Scope], NoDecode, BeforeValidator(split_commas), AfterValidator(check_roles)]
 Schedule = Annotated[list[Seconds], NoDecode, BeforeValidator(split_commas)]
 Deadlines = Annotated[
     dict[str, Annotated[float, Field(gt=0, le=MAX_WAIT)]],

@@ -28,6 +28,7 @@ from carpool_worker.policies.accounts import DEFAULT
 from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.deadlines import POSTING_SECONDS, SHARE, DeadlineRule
 from carpool_worker.policies.in_doubt import FRESH_INTERVAL, SETTLE_INTERVAL, DoubtPolicy
+from carpool_worker.policies.keys import Scope
 from carpool_worker.policies.limits import SHORTEST_FLUSH, Limits
 from carpool_worker.policies.real_time import RealTimePolicy
 from carpool_worker.policies.retries import CollectPolicy
@@ -52,12 +53,14 @@ from carpool_worker.setting_values import (
     PriceTable,
     RealTimeTable,
     RequestsRetention,
+    Roles,
     Schedule,
     Seconds,
     Secrets,
     SubmitTimeout,
     WindowTexts,
     check_broker_url,
+    check_password,
     check_prefixes,
     check_proxy,
     check_public_url,
@@ -131,6 +134,10 @@ class Settings(BaseSettings):
     gateway_silence: Seconds = 20
     gateway_ping_interval: Seconds = 15
     gateway_drain: NotNegative = 60
+
+    console_password: Annotated[SecretStr, AfterValidator(check_password)] = SecretStr("")
+    console_roles: Roles = Field(default_factory=lambda: [Scope.LOOK])
+    console_secret: Annotated[SecretStr, AfterValidator(check_password)] = SecretStr("")
 
     log_format: Literal["auto", "json", "text"] = "auto"
     params_retention_days: Days = 7

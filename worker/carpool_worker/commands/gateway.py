@@ -38,8 +38,9 @@ def gateway(
         ANTHROPIC_BASE_URL=http://127.0.0.1:8088 ANTHROPIC_API_KEY=cr_… python your_program.py
     """
     from carpool_worker.database import engine
-    from carpool_worker.gateway.server import Listening, serve
+    from carpool_worker.gateway.server import serve
     from carpool_worker.processes import preflight
+    from carpool_worker.processes.listening import Listening
     from carpool_worker.settings import settings
     from carpool_worker.telemetry import logs
 

@@ -3,63 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import sqlalchemy as sa
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from carpool_worker.console import sign_on, static_files
+from carpool_worker.console.error_pages import answer_errors
 from carpool_worker.console.page_calls import PageCall
-from carpool_worker.console.routes import ROUTES, TABS, PageRoute
+from carpool_worker.console.protection import check_form, check_host, protect
+from carpool_worker.console.refusals import NotAllowed, NotHere
+from carpool_worker.console.routes import LIVE, ROUTES, TABS, PageRoute
 from carpool_worker.console.state import CONSOLE, Console
+from carpool_worker.processes.listening import Listening
 from carpool_worker.settings import Settings
 
-STATIC = Path(__file__).parent / "static"
 
-CONTENT_SECURITY_POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self' 'unsafe-inline'",  # the lengths of bars
-        "img-src 'self' data:",
-        "connect-src 'self'",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    ]
-)
-
-HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-}
-"""Of every answer: nothing is loaded from another host, nothing is shown inside somebody else's page."""
-
-
-def create_app(settings: Settings, engine: sa.Engine) -> web.Application:
+def create_app(settings: Settings, engine: sa.Engine, listening: Listening) -> web.Application:
     """Return the application; it closes its connections when it is cleaned up."""
-    app = web.Application(middlewares=[_protect])
-    app[CONSOLE] = Console(settings, engine)
+    app = web.Application(middlewares=[protect, answer_errors, check_host])
+    app[CONSOLE] = Console(settings, engine, listening)
     app.cleanup_ctx.append(_run)
-    for route in ROUTES:
+    app.on_shutdown.append(_stop)
+    for route in (*ROUTES, LIVE):
         app.router.add_route(route.method, route.path, _answering(app[CONSOLE], route))
-    app.router.add_static("/static", STATIC)
+    app.router.add_routes(sign_on.ROUTES)
+    app.router.add_get("/healthz", _alive)
+    static_files.add(app)
     return app
-
-
-@web.middleware
-async def _protect(request: web.Request, handler: Handler) -> web.StreamResponse:
-    response = await handler(request)
-    response.headers.update(HEADERS)
-    return response
 
 
 def _answering(console: Console, route: PageRoute) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
-        return await route.answer(PageCall(request, console, route.tab, TABS))
+        session = console.sessions.read(request)
+        user = await console.sessions.user(session) if session else None
+        if session is None or user is None:
+            return sign_on.to_sign_on(request)
+        if user.client is not None and not route.tab.tenants:
+            return _elsewhere(route)
+        if request.method == "POST":
+            await check_form(request, session)
+        if not user.can(route.needs):
+            raise NotAllowed(f"{user.name} has no permission to {route.needs.value}.")
+        return await route.answer(PageCall(request, console, route.tab, TABS, session, user))
 
     return answer
+
+
+def _elsewhere(route: PageRoute) -> web.Response:
+    """Lead a tenant from / to the first page that is theirs, too; the others aren't there for them."""
+    first = next((tab.path for tab in TABS if tab.tenants), None)
+    if route.path != "/" or first is None:
+        raise NotHere
+    return web.Response(status=303, headers={"Location": first})
+
+
+async def _alive(request: web.Request) -> web.Response:
+    return web.json_response({"status": "ok"})
+
+
+async def _stop(app: web.Application) -> None:
+    app[CONSOLE].stopping.set()
 
 
 async def _run(app: web.Application) -> AsyncIterator[None]:

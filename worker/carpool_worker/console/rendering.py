@@ -8,14 +8,45 @@ from typing import Any
 import jinja2
 
 from carpool_worker import formatting
+from carpool_worker.console import static_files
+from carpool_worker.database import now
+
+GOOD = {"completed", "delivered", "succeeded", "done", "ok", "valid", "answers", "taking calls"}
+BUSY = {
+    *("open", "sealed", "submitting", "in_progress", "ended", "batched", "available", "delivering", "begun"),
+    *("queued", "submitted", "pooling", "pending"),
+}
+WARNING = {"retryable", "paused", "canceling", "warning", "held", "failing", "in_doubt", "near", "expired"}
+BAD = {"errored", "discarded", "failed", "wrong", "rejected", "stopped", "dead", "silent", "over"}
+
+
+def kind(word: str) -> str:
+    """Return the class of a state's badge, by its word; quiet is whatever needs no colour, such as canceled."""
+    kinds = (("good", GOOD), ("busy", BUSY), ("warning", WARNING), ("bad", BAD))
+    return next((name for name, words in kinds if str(word) in words), "quiet")
+
+
+def words(name: str) -> str:
+    """Return a state's name for people: `in progress`."""
+    return str(name).replace("_", " ")
+
+
+def since(at: int) -> str:
+    """Return how long ago a time was, or how soon it is: `3 min ago`, `in 2 h`."""
+    passed = now() - at
+    return f"{formatting.age(passed)} ago" if passed >= 0 else f"in {formatting.age(-passed)}"
+
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "age": formatting.age,
     "counted": formatting.counted,
     "dollars": formatting.dollars,
+    "kind": kind,
     "short": formatting.short,
+    "since": since,
     "size": formatting.size,
     "time": formatting.time_of,
+    "words": words,
 }
 
 
@@ -29,4 +60,5 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     found.filters.update(FILTERS)
+    found.globals["static"] = static_files.url
     return found

@@ -12,20 +12,32 @@ import sqlalchemy as sa
 from aiohttp import web
 
 from carpool_worker import database
+from carpool_worker.console.attempts import WrongPasswords
+from carpool_worker.console.cache import PageCache
 from carpool_worker.console.rendering import environment
+from carpool_worker.console.sessions import Sessions
+from carpool_worker.gateway.key_cache import KeyCache
+from carpool_worker.processes.listening import Listening
 from carpool_worker.settings import Settings
 
 T = TypeVar("T")
 
 
 class Console:
-    """One process: its settings, its connections, and its templates."""
+    """One process: its settings, its connections, its sessions, and its templates."""
 
-    def __init__(self, settings: Settings, engine: sa.Engine) -> None:
+    def __init__(self, settings: Settings, engine: sa.Engine, listening: Listening) -> None:
         self.settings = settings
         self.engine = engine
+        self.listening = listening
         self.server: redis.Redis = settings.redis()
         self.templates: jinja2.Environment = environment()
+        self.cached = PageCache()
+        self.wrong_passwords = WrongPasswords()
+        self.keys = KeyCache(engine)
+        secure = bool(listening.certificate or listening.behind_proxy)
+        self.sessions = Sessions(settings, self.keys, secure)
+        self.stopping = asyncio.Event()
 
     async def run(self, ask: Callable[[], T]) -> T:
         """Return what a view or an operation returns, called in a thread; these open their own transactions."""
@@ -41,7 +53,8 @@ class Console:
         return await asyncio.to_thread(run)
 
     async def close(self) -> None:
-        """Close the connections to Redis."""
+        """Close the connections to Redis, and wait until it is written when keys were used."""
+        await self.keys.close()
         await asyncio.to_thread(self.server.close)
 
 

@@ -55,11 +55,13 @@ class KeyCache:
             sqlalchemy.exc.OperationalError: the database is away, and what was known of the key is too old.
         """
         secret_hash = hash_of(secret)
-        known = self._remembered(secret_hash)
-        if known is None:
-            if not is_well_formed(secret):
-                return None
-            known = await self._looked_up(secret_hash)
+        if self._remembered(secret_hash) is None and not is_well_formed(secret):
+            return None
+        return await self.find_hashed(secret_hash)
+
+    async def find_hashed(self, secret_hash: str) -> GatewayKey | None:
+        """Return the key with a secret of this SHA-256, as `find` does."""
+        known = self._remembered(secret_hash) or await self._looked_up(secret_hash)
         if known.key is None or not known.key.is_valid(now()):
             return None
         self._touch(known.key)

@@ -9,19 +9,16 @@ import signal
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from ipaddress import ip_address
-from pathlib import Path
 
 import sqlalchemy as sa
 import uvloop
 from aiohttp import web
 
-from carpool_worker.exceptions import WorkerError
 from carpool_worker.gateway.answering import CallCut
 from carpool_worker.gateway.app import DirectRoutes, create_app
 from carpool_worker.gateway.connections import GatewayConnection, end_late_ones
 from carpool_worker.gateway.state import GATEWAY, Gateway
+from carpool_worker.processes.listening import Listening
 from carpool_worker.settings import Settings
 from carpool_worker.telemetry.logs import get_logger
 
@@ -37,40 +34,6 @@ HANDSHAKE_SECONDS = 10.0
 
 CUT_SECONDS = 5.0
 """How long calls that are cut off may take to end."""
-
-
-class Exposed(WorkerError):
-    """Keys and prompts would cross the network in clear."""
-
-
-@dataclass(frozen=True)
-class Listening:
-    """Where a gateway listens, and how."""
-
-    host: str
-    port: int
-    certificate: Path | None = None  # of TLS, with its chain, PEM
-    private_key: Path | None = None  # None: it is in the certificate's file
-    behind_proxy: bool = False  # TLS ends at a proxy that alone can reach it
-
-    def check(self) -> None:
-        """Raise Exposed unless this machine alone can connect, or the connection is secret."""
-        if not (self.certificate or self.behind_proxy or _is_loopback(self.host)):
-            raise Exposed(
-                f"{self.host} can be reached from other machines, which would send keys and prompts in clear: "
-                "give --tls-certificate, or --behind-proxy if only a proxy that speaks TLS reaches it."
-            )
-
-    def tls(self) -> ssl.SSLContext | None:
-        """Return the certificate, loaded; None without one. Raises WorkerError if it can't be read."""
-        if self.certificate is None:
-            return None
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        try:
-            context.load_cert_chain(self.certificate, self.private_key)
-        except OSError as error:  # ssl's errors are OSErrors
-            raise WorkerError(f"The certificate {self.certificate} can't be used: {error}") from error
-        return context
 
 
 def serve(
@@ -105,7 +68,7 @@ async def serving(
         backlog=BACKLOG,
     )
     try:
-        yield _url(listener, listening, tls)
+        yield listening.url(listener.sockets[0].getsockname()[1])
     finally:
         listener.close()
         server.pre_shutdown()  # no further call on the connections that are there
@@ -145,19 +108,6 @@ async def _serve_until_signal(
         _collect_less_often()
         started(url)
         await stopped.wait()
-
-
-def _url(listener: asyncio.Server, listening: Listening, tls: ssl.SSLContext | None) -> str:
-    port = listener.sockets[0].getsockname()[1]
-    host = f"[{listening.host}]" if ":" in listening.host else listening.host
-    return f"{'https' if tls else 'http'}://{host}:{port}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _allow_connections() -> None:

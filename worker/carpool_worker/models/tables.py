@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
+import carpool_worker.models.audit
 import carpool_worker.models.batches
 import carpool_worker.models.calls
 import carpool_worker.models.claude_keys
@@ -53,5 +54,6 @@ gateway_secrets: sa.Table = _tables["gateway_secrets"]
 budget_warnings: sa.Table = _tables["budget_warnings"]
 webhook_secrets: sa.Table = _tables["webhook_secrets"]
 
+audit_log: sa.Table = _tables["audit_log"]
 pruner_positions: sa.Table = _tables["pruner_positions"]
 schema_support: sa.Table = _tables["schema_support"]

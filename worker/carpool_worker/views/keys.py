@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -72,6 +72,11 @@ def all_keys(connection: sa.Connection, client: str | None = None, *, revoked: b
     """Return the keys, all or those of a client, the oldest first; those that are revoked only if asked for."""
     found = gateway_keys.load(connection, client)
     return [key_view(key) for key in found if revoked or key.revoked_at is None]
+
+
+def any_that(connection: sa.Connection, fits: Callable[[GatewayKey], bool]) -> bool:
+    """Return whether there is such a key."""
+    return any(map(fits, gateway_keys.load(connection)))
 
 
 def names(connection: sa.Connection) -> list[str]:

@@ -1,0 +1,54 @@
+"""What keeps other sites' pages from acting here, and from being shown what is here."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from tests.fixtures.console import Browser, running_console, signed_on
+
+from carpool_worker.settings import Settings
+
+
+def test_every_answer_says_what_a_browser_may_do_with_it(operator: Browser) -> None:
+    for path in ("/", "/nothing", "/sign-on", "/static/console.css"):
+        headers = operator.get(path).headers
+        policy = headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self';")
+        assert "frame-ancestors 'none'" in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Referrer-Policy"] == "same-origin"
+    assert operator.get("/").headers["Cache-Control"] == "no-store"
+
+
+def test_a_form_without_its_token_does_nothing(console: str) -> None:
+    browser = signed_on(console)
+
+    for token in ("", "x" * 43, signed_on(console).token()):  # none, a made-up one, another session's
+        refused = browser.post("/sign-off", {"token": token}, token=False)
+        assert refused.status == 403
+        assert "not of this session" in refused.text
+    assert "/sign-on" not in browser.get("/").url
+
+
+def test_a_form_of_another_site_does_nothing(console: str) -> None:
+    browser = signed_on(console)
+
+    for sender in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {"Origin": "null"}):
+        refused = browser.post("/sign-off", {}, sender)
+        assert refused.status == 403
+        assert "another site" in refused.text
+    assert "/sign-on" not in browser.get("/").url
+
+
+def test_a_name_that_was_turned_to_this_machine_is_refused(operator: Browser) -> None:
+    assert operator.get("/", {"Host": "evil.example"}).status == 421
+    assert operator.get("/", {"Host": "localhost:8089"}).status == 200
+
+
+def test_behind_a_proxy_it_has_any_name(console_settings: Settings, console_engine: sa.Engine) -> None:
+    with running_console(console_settings, console_engine, behind_proxy=True) as url:
+        assert Browser(url).get("/sign-on", {"Host": "carpool.example.com"}).status == 200
+
+
+def test_it_is_known_to_live_without_signing_on(console: str) -> None:
+    assert Browser(console).get("/healthz").text == '{"status": "ok"}'

@@ -1,0 +1,54 @@
+"""What pages read, kept for some seconds: any number of lookers costs the database as much as one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from time import monotonic
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+MOST_KEPT = 500
+"""Readings that are kept: of each page with each of its filters one."""
+
+
+class _Reading(NamedTuple):
+    """What was read, and when; while it is being read, the task."""
+
+    at: float  # by the monotonic clock
+    task: asyncio.Task[Any]
+
+
+class PageCache:
+    """Readings by what they are of. It belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._readings: OrderedDict[Hashable, _Reading] = OrderedDict()
+
+    async def get(self, key: Hashable, seconds: float, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return what `ask` returned at most so long ago; who asks meanwhile waits for the same answer."""
+        reading = self._readings.get(key)
+        if reading is None or _is_over(reading, seconds):
+            reading = _Reading(monotonic(), asyncio.ensure_future(_run(ask)))
+            self._readings[key] = reading
+            if len(self._readings) > MOST_KEPT:
+                self._readings.popitem(last=False)
+        self._readings.move_to_end(key)
+        found: T = await asyncio.shield(reading.task)  # others wait for it, too
+        return found
+
+    def forget(self) -> None:
+        """Read everything again when it is asked for next: something was done."""
+        self._readings.clear()
+
+
+def _is_over(reading: _Reading, seconds: float) -> bool:
+    if not reading.task.done():
+        return False
+    return reading.task.cancelled() or bool(reading.task.exception()) or monotonic() - reading.at >= seconds
+
+
+async def _run(ask: Callable[[], Awaitable[T]]) -> T:
+    return await ask()
