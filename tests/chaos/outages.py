@@ -110,10 +110,12 @@ def messages_doubled(stack: Stack) -> None:
     with stack.connection() as server:
         over, pushed = time.monotonic() + 10.0, 0
         while time.monotonic() < over and pushed < MOST_COPIES:
-            copies = [(queue, message) for queue in QUEUES for message in server.lrange(queue, 0, -1)]
+            copies: list[tuple[str, Any]] = [
+                (queue, message) for queue in QUEUES for message in server.lrange(queue, 0, -1)
+            ]
+            copies = [*copies, *_unacknowledged(server)][: MOST_COPIES - pushed]
             for queue, message in copies:
                 server.lpush(queue, message)
-            copies += [(queue, body) for queue, body in _unacknowledged(server) if server.lpush(queue, body)]
             stack.inject("Celery's messages: delivered twice", len(copies))
             pushed += len(copies)
             time.sleep(0.05)
