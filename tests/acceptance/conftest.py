@@ -15,14 +15,14 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.fixtures import waiting
-from tests.fixtures.gateway import gateway_engine, idle_carpool, secret
+from tests.fixtures.gateway import gateway_database, gateway_engine, idle_carpool, secret
 from tests.fixtures.processes import running
 from tests.fixtures.waiting import Found
 
 from carpool_worker.processes.data_folder import read_env
 from carpool_worker.processes.up import READY
 
-__all__ = ["gateway_engine", "idle_carpool", "secret"]
+__all__ = ["gateway_database", "gateway_engine", "idle_carpool", "secret"]
 
 READY_WITHIN = 150.0
 STOPPED_WITHIN = 100.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.fixtures.gateway import (
     gateway,
+    gateway_database,
     gateway_engine,
     idle_carpool,
     run_gateway,
@@ -11,4 +12,12 @@ from tests.fixtures.gateway import (
     working_carpool,
 )
 
-__all__ = ["gateway", "gateway_engine", "idle_carpool", "run_gateway", "secret", "working_carpool"]
+__all__ = [
+    "gateway",
+    "gateway_database",
+    "gateway_engine",
+    "idle_carpool",
+    "run_gateway",
+    "secret",
+    "working_carpool",
+]

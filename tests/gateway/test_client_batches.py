@@ -17,7 +17,7 @@ from anthropic.types.messages import MessageBatch
 from tests.fixtures.agents import request
 from tests.fixtures.client_batches import assert_counts_are_those_of_the_rows, body_of
 from tests.fixtures.deliveries import webhook_settings
-from tests.fixtures.gateway import RunGateway, WorkingCarpool, new_key
+from tests.fixtures.gateway import ON_BOTH, RunGateway, WorkingCarpool, new_key
 from tests.fixtures.gateway_calls import begun, call, sdk
 from tests.fixtures.waiting import until
 
@@ -60,6 +60,7 @@ def ended(client: anthropic.Anthropic, batch_id: str) -> MessageBatch:
     return found[0]
 
 
+@ON_BOTH
 def test_the_sdk_takes_a_batch_the_whole_way(
     gateway: str, secret: str, working_carpool: WorkingCarpool, simulator: RemoteSimulator
 ) -> None:
@@ -114,6 +115,7 @@ def test_the_beta_client_shares_its_lane_with_all_others(
     assert len(idle_carpool.rows("SELECT DISTINCT lane FROM segments")) == 1
 
 
+@ON_BOTH
 def test_pages_lead_through_all_batches(gateway: str, secret: str, idle_carpool: WorkingCarpool) -> None:
     with sdk(gateway, secret) as client:
         made = [client.messages.batches.create(requests=items(f"number-{number}")).id for number in range(5)]
@@ -124,6 +126,7 @@ def test_pages_lead_through_all_batches(gateway: str, secret: str, idle_carpool:
         assert [one.id for one in before] == [made[3], made[2], made[4]]
 
 
+@ON_BOTH
 def test_cancel_ends_what_was_not_sent(gateway: str, secret: str, idle_carpool: WorkingCarpool) -> None:
     with sdk(gateway, secret) as client:
         made = client.messages.batches.create(requests=items("one", "two"))
@@ -142,6 +145,7 @@ def test_cancel_ends_what_was_not_sent(gateway: str, secret: str, idle_carpool: 
         assert {line.result.type for line in client.messages.batches.results(made.id)} == {"canceled"}
 
 
+@ON_BOTH
 def test_another_tenants_batch_is_none(
     gateway: str, secret: str, gateway_engine: sa.Engine, idle_carpool: WorkingCarpool
 ) -> None:
@@ -221,6 +225,7 @@ def test_without_room_on_the_disk_nothing_is_taken(
     assert (reply.status, reply.error_type, reply.headers["retry-after"]) == (529, "overloaded_error", "15")
 
 
+@ON_BOTH
 def test_a_retry_gets_the_batch_that_was_made(
     gateway: str, secret: str, idle_carpool: WorkingCarpool
 ) -> None:
@@ -234,6 +239,7 @@ def test_a_retry_gets_the_batch_that_was_made(
     assert other_lane.json["id"] != first
 
 
+@ON_BOTH
 def test_an_idempotency_key_names_a_batch(gateway: str, secret: str, idle_carpool: WorkingCarpool) -> None:
     first = create(gateway, secret, body("one"), idempotency_key="a")
 
@@ -253,6 +259,7 @@ def test_who_hangs_up_while_the_body_arrives_leaves_nothing(
     assert [row.custom_id for row in idle_carpool.rows("SELECT custom_id FROM requests")] == ["three"]
 
 
+@ON_BOTH
 def test_models_that_the_key_may_not_use_are_errored_results(
     gateway: str, gateway_engine: sa.Engine, idle_carpool: WorkingCarpool
 ) -> None:

@@ -8,7 +8,7 @@ import json
 import anthropic
 import pytest
 from tests.fixtures.agents import request
-from tests.fixtures.gateway import CLIENT, RunGateway, WorkingCarpool, at_work
+from tests.fixtures.gateway import CLIENT, ON_BOTH, RunGateway, WorkingCarpool, at_work
 from tests.fixtures.gateway_calls import post, sdk
 from tests.fixtures.waiting import until
 
@@ -47,6 +47,7 @@ def test_the_async_sdk_gets_its_messages_from_one_batch(
     assert simulator.ledger()["batches"] < 20
 
 
+@ON_BOTH
 def test_the_message_comes_byte_for_byte_as_the_api_wrote_it(
     gateway: str, secret: str, working_carpool: WorkingCarpool
 ) -> None:
@@ -85,6 +86,7 @@ def test_without_a_valid_key_nothing_is_served(gateway: str, wrong: str) -> None
     assert error["request_id"] == headers["request-id"]
 
 
+@ON_BOTH
 def test_an_error_of_the_api_has_its_status_and_is_not_tried_again(
     gateway: str, secret: str, working_carpool: WorkingCarpool, simulator: RemoteSimulator
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import request
 from tests.fixtures.budgets import EACH
-from tests.fixtures.gateway import RunGateway, WorkingCarpool, at_work, new_key
+from tests.fixtures.gateway import ON_BOTH, RunGateway, WorkingCarpool, at_work, new_key
 from tests.fixtures.gateway_calls import Reply, begun, call, post, sdk
 from tests.fixtures.waiting import until
 
@@ -28,6 +28,7 @@ def given_accepted(gateway: str, secret: str, text: str, **headers: str) -> Repl
     return post(gateway, secret, request(text), prefer="respond-async", **headers)
 
 
+@ON_BOTH
 def test_what_is_over_the_keys_budget_is_refused_and_not_tried_again(
     gateway: str, gateway_engine: sa.Engine, working_carpool: WorkingCarpool, simulator: RemoteSimulator
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import anthropic
 import pytest
 from tests.fixtures.agents import request
-from tests.fixtures.gateway import RunGateway, WorkingCarpool, at_work, new_key
+from tests.fixtures.gateway import ON_BOTH, RunGateway, WorkingCarpool, at_work, new_key
 from tests.fixtures.gateway_calls import at_once, begun, call, get, post, sdk
 from tests.fixtures.waiting import until
 
@@ -20,6 +20,7 @@ STREAMED = json.dumps(request("Streamed") | {"stream": True}).encode()
 QUICK_PINGS = {"gateway_silence": 0.02, "gateway_ping_interval": 0.05}
 
 
+@ON_BOTH
 def test_a_held_answer_has_spaces_before_it_and_nothing_else_is_different(
     run_gateway: RunGateway, secret: str, idle_carpool: WorkingCarpool
 ) -> None:
@@ -66,6 +67,7 @@ def test_the_sdk_reads_a_stream_with_pings_in_front(
     assert message.usage.output_tokens > 0
 
 
+@ON_BOTH
 @pytest.mark.parametrize("settings", [{}, QUICK_PINGS])
 def test_a_stream_is_one_of_events_whenever_its_answer_comes(
     run_gateway: RunGateway, secret: str, working_carpool: WorkingCarpool, settings: dict[str, float]
@@ -137,6 +139,7 @@ def test_each_final_outcome_has_its_status_and_nobody_is_to_repeat_it(
         assert reply.json["request_id"] == reply.headers["request-id"]
 
 
+@ON_BOTH
 def test_a_call_that_prefers_it_is_answered_with_202_and_later_by_its_id(
     gateway: str, secret: str, idle_carpool: WorkingCarpool
 ) -> None:
@@ -172,6 +175,7 @@ def test_a_call_may_prefer_to_wait_a_little_first(
     assert answered.json["type"] == "message"
 
 
+@ON_BOTH
 def test_a_callback_is_answered_with_202_and_called(
     gateway: str, secret: str, idle_carpool: WorkingCarpool
 ) -> None:
@@ -212,6 +216,7 @@ def test_a_header_that_breaks_a_rule_is_named(
     assert idle_carpool.queued() == 0
 
 
+@ON_BOTH
 def test_headers_reach_the_request(gateway: str, secret: str, idle_carpool: WorkingCarpool) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     key = new_key(idle_carpool.engine, name="vip", lowest_priority=-5, highest_priority=5)
@@ -261,6 +266,7 @@ def test_only_a_key_that_may_chooses_a_workspace(
     assert post(gateway, free, anthropic_workspace_id="wrkspc_1", prefer="respond-async").status == 202
 
 
+@ON_BOTH
 def test_other_tenants_requests_are_not_there(
     gateway: str, secret: str, idle_carpool: WorkingCarpool
 ) -> None:
@@ -285,6 +291,7 @@ def test_other_tenants_requests_are_not_there(
     ]
 
 
+@ON_BOTH
 def test_a_canceled_request_is_a_409(
     gateway: str, secret: str, idle_carpool: WorkingCarpool, simulator: RemoteSimulator
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import anthropic
 import pytest
 from tests.fixtures.agents import request
-from tests.fixtures.gateway import RunGateway, WorkingCarpool, at_work, new_key
+from tests.fixtures.gateway import ON_BOTH, RunGateway, WorkingCarpool, at_work, new_key
 from tests.fixtures.gateway_calls import at_once, begun, call, post, sdk
 from tests.fixtures.waiting import until
 
@@ -28,6 +28,7 @@ def hang_up(url: str, secret: str, carpool: WorkingCarpool, params: Any = None, 
     until(lambda: carpool.orphans())
 
 
+@ON_BOTH
 def test_an_equal_call_gets_the_request_of_one_that_hung_up(
     gateway: str, secret: str, idle_carpool: WorkingCarpool, simulator: RemoteSimulator
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_marked_retry_may_fetch_an_answer_again_and_an_unmarked_one_is_new(
     assert simulator.ledger()["billed"] == 2
 
 
+@ON_BOTH
 def test_calls_with_one_idempotency_key_share_one_request(
     gateway: str, secret: str, idle_carpool: WorkingCarpool, simulator: RemoteSimulator
 ) -> None:
@@ -154,6 +156,7 @@ def test_calls_with_one_idempotency_key_share_one_request(
     assert simulator.ledger()["billed"] == 1
 
 
+@ON_BOTH
 @pytest.mark.parametrize("forgotten", [False, True])
 def test_an_idempotency_key_with_another_body_is_refused(
     gateway: str, secret: str, working_carpool: WorkingCarpool, forgotten: bool

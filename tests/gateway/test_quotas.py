@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.fixtures.agents import request
 from tests.fixtures.client_batches import body_of
-from tests.fixtures.gateway import RunGateway, WorkingCarpool, at_work, new_key
+from tests.fixtures.gateway import ON_BOTH, RunGateway, WorkingCarpool, at_work, new_key
 from tests.fixtures.gateway_calls import Reply, call, post
 from tests.fixtures.waiting import until
 
@@ -41,6 +41,7 @@ def unended(carpool: WorkingCarpool) -> int:
     return int(count)
 
 
+@ON_BOTH
 def test_a_key_has_no_more_without_an_answer_than_it_may_at_any_gateway(
     run_gateway: RunGateway, idle_carpool: WorkingCarpool
 ) -> None:

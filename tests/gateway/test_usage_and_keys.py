@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import MODEL, request
-from tests.fixtures.gateway import SCOPES, WorkingCarpool, new_key
+from tests.fixtures.gateway import ON_BOTH, SCOPES, WorkingCarpool, new_key
 from tests.fixtures.gateway_calls import Reply, call, get, post
 from tests.fixtures.waiting import until
 
@@ -24,6 +24,7 @@ def send(gateway: str, secret: str, method: str, path: str, body: Any = None) ->
     return call(gateway, secret, method, path, None if body is None else json.dumps(body).encode())
 
 
+@ON_BOTH
 def test_a_key_sees_what_it_has_used_to_the_last_digit_and_no_other_does(
     gateway: str,
     gateway_engine: sa.Engine,
@@ -67,6 +68,7 @@ def test_days_and_dimensions_are_chosen_and_checked(gateway: str, secret: str) -
         assert (refused.status, said in refused.json["error"]["message"]) == (400, True), query
 
 
+@ON_BOTH
 def test_me_says_what_the_key_may_do_and_what_is_left_of_its_budget(
     gateway: str, gateway_engine: sa.Engine, working_carpool: WorkingCarpool
 ) -> None:
@@ -84,6 +86,7 @@ def test_me_says_what_the_key_may_do_and_what_is_left_of_its_budget(
     assert get(gateway, new_key(gateway_engine, name="free"), "/v1/carpool/me").json["budget"] is None
 
 
+@ON_BOTH
 def test_an_admin_makes_changes_rotates_and_revokes_keys(
     gateway: str, gateway_engine: sa.Engine, working_carpool: WorkingCarpool
 ) -> None:

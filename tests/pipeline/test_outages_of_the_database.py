@@ -6,7 +6,7 @@ import itertools
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from tests.fixtures.agents import Carpool as AnyCarpool
 from tests.fixtures.agents import request
+from tests.fixtures.database_outages import Fault, administer, cut, no_login, postgres_url, setting
 from tests.fixtures.waiting import until
 
 from carpool import Producer
@@ -26,9 +27,8 @@ from carpool_worker.policies.in_doubt import DoubtPolicy
 from carpool_worker.simulator import RemoteSimulator
 from carpool_worker.tasks.task_class import AWAY
 
-Fault = Callable[[sa.Engine], AbstractContextManager[None]]
+__all__ = ["postgres_url"]
 
-ROLES = (f"carpool_{number}" for number in itertools.count())
 PROMPT = "PRIVATE PROMPT"
 LOT = 20
 """Requests at each step."""
@@ -68,34 +68,6 @@ def unwritable(engine: sa.Engine) -> Iterator[None]:
     pragma(engine, "PRAGMA query_only = OFF")
 
 
-def administer(engine: sa.Engine, *statements: str) -> None:
-    url = engine.url.set(drivername="postgresql", username="postgres").render_as_string(hide_password=False)
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
-
-
-def cut(engine: sa.Engine) -> None:
-    """Cut every connection of this engine's role."""
-    role = engine.url.username
-    administer(engine, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'")
-
-
-def setting(clause: str, undo: str) -> Fault:
-    """Return a fault that is a setting of the role: each new connection has it."""
-
-    @contextmanager
-    def fault(engine: sa.Engine) -> Iterator[None]:
-        role = engine.url.username
-        administer(engine, f"ALTER ROLE {role} {clause}")
-        cut(engine)
-        yield
-        administer(engine, f"ALTER ROLE {role} {undo}")
-        cut(engine)
-
-    return fault
-
-
 @contextmanager
 def cut_again_and_again(engine: sa.Engine) -> Iterator[None]:
     """Each transaction finds its connection cut, within or before it."""
@@ -115,25 +87,10 @@ POSTGRESQL: dict[str, Fault] = {
     "connections cut": cut_again_and_again,
     "read-only, as after a failover": setting("SET default_transaction_read_only = on", "RESET ALL"),
     "too many connections": setting("CONNECTION LIMIT 0", "CONNECTION LIMIT -1"),
-    "no login": setting("NOLOGIN", "LOGIN"),
+    "no login": no_login,
     "statements canceled by a timeout": setting("SET statement_timeout = 1", "RESET ALL"),
 }
 SQLITE: dict[str, Fault] = {"locked": locked, "disk full": full, "read-only": unwritable}
-
-
-@pytest.fixture
-def postgres_url(postgres_server: Any) -> Iterator[str]:
-    """A schema and a role of their own, so that a fault is nobody else's."""
-    role = next(ROLES)
-    uri = postgres_server.get_uri()
-    admin = sa.make_url(uri)
-    with psycopg.connect(uri, autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE {role} LOGIN")
-        connection.execute(f"CREATE SCHEMA {role} AUTHORIZATION {role}")
-    yield admin.set(username=role).render_as_string(hide_password=False)
-    with psycopg.connect(uri, autocommit=True) as connection:
-        connection.execute(f"DROP SCHEMA {role} CASCADE")
-        connection.execute(f"DROP ROLE {role}")
 
 
 class Carpool(AnyCarpool):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from tests.fixtures.gateway import (
+    gateway_database,
     gateway_engine,
     idle_carpool,
     run_gateway,
@@ -13,6 +14,6 @@ from tests.fixtures.gateway import (
 )
 from tests.fixtures.proxies import USED
 
-__all__ = ["gateway_engine", "idle_carpool", "run_gateway", "secret", "working_carpool"]
+__all__ = ["gateway_database", "gateway_engine", "idle_carpool", "run_gateway", "secret", "working_carpool"]
 
 collect_ignore_glob = [] if USED in os.environ else ["test_*.py"]

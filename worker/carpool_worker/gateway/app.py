@@ -112,6 +112,7 @@ async def _run(app: web.Application) -> AsyncIterator[None]:
     gateway.replies.start()
     await presence.start()
     yield
+    gateway.claims.tell()
     await gateway.commands.all_replied()
     await gateway.replies.close()
     await presence.close()

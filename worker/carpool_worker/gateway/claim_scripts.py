@@ -72,6 +72,10 @@ local function claim(new, digest, is_keyed, marked, key, limit, most_held, clien
     redis.call('SET', keyed .. new, digest, 'EX', {ADOPTABLE_SECONDS})
   else
     local base = all_calls .. digest .. ':'
+    local before = redis.call('GET', base .. 'for:' .. new)
+    if before or redis.call('ZSCORE', base .. own, new) then
+      return {{'claimed', before or new, before and 0 or 1, remaining, math.max(math.ceil(due - now), 0)}}
+    end
     local found, unsure = taken(base), false
     for i = 1, #alive, 2 do
       local name = alive[i]
@@ -90,7 +94,10 @@ local function claim(new, digest, is_keyed, marked, key, limit, most_held, clien
       redis.call('ZREMRANGEBYSCORE', answered, '-inf', now - {REFETCH_MILLISECONDS})
       found = taken(answered)
     end
-    if found then id, is_new = found, 0 end
+    if found then
+      id, is_new = found, 0
+      redis.call('SET', base .. 'for:' .. new, found, 'PX', {REFETCH_MILLISECONDS})
+    end
     redis.call('ZADD', base .. own, now, id)
     redis.call('EXPIRE', base .. own, {2 * ADOPTABLE_SECONDS})
   end
@@ -114,7 +121,9 @@ request's (else ''), and whether this is the second time that the call asks.
 Returns for each 'claimed', the id, whether it is new, and how many requests are left of the minute until when
 (milliseconds); or 'rate' and the milliseconds to wait, 'held', or 'other': that idempotency key came with another body.
 'again': a gateway with such a call seems dead, as its connection is gone, or this is a retry of a call whose end has
-not been noticed yet. Its connection to Redis may just have been cut, so the caller asks again a little later."""
+not been noticed yet. Its connection to Redis may just have been cut, so the caller asks again a little later.
+
+A client of Redis sends a command again when its connection breaks, so a claim that was made already stays as it is."""
 
 CLAIM_KEYS = (
     GATEWAY_RATE,
@@ -134,6 +143,12 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function finish(id, how, digest, is_keyed, key)
   local base = all_calls .. digest .. ':'
+  if how == 'lost' then
+    if is_keyed then return 0 end
+    local adopted = redis.call('GET', base .. 'for:' .. id)
+    if redis.call('EXISTS', base .. own) == 0 or not redis.call('ZSCORE', base .. own, adopted or id) then return 0 end
+    id, how = adopted or id, adopted and 'orphaned' or 'dropped'
+  end
   if key ~= '' then redis.call('HINCRBY', held_calls .. key, own, -1) end
   if how == 'dropped' then
     redis.call('DEL', accepted .. id)
@@ -156,8 +171,9 @@ return replies
 """
 """KEYS: the prefixes of keys' held calls, of the calls of a digest, of what is known of the requests of idempotency
 keys, and of accepted requests. ARGV: this gateway, and the calls, msgpack: for each the request's id, how the call
-ended ('answered', 'orphaned', or 'dropped': nothing was enqueued), its digest, whether it has an idempotency key (of
-one that has, nothing else is left), and its key's id if it was counted as held (else ''). Orphans are taken in the
-order of their ids, which is that of their age."""
+ended ('answered', 'orphaned', 'dropped': nothing was enqueued; or 'lost': there was no reply to its claim, and the id
+is the one that it gave), its digest, whether it has an idempotency key (of one that has, nothing else is left), and
+its key's id if it was counted as held (else ''). Orphans are taken in the order of their ids, which is that of their
+age."""
 
 END_KEYS = (GATEWAY_HELD, GATEWAY_CALLS, GATEWAY_KEYED, GATEWAY_ACCEPTED)

@@ -26,7 +26,11 @@ from carpool_worker.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 AGAIN_SECONDS = 1.0
-"""How long a gateway has to be back at Redis before it counts as dead."""
+"""How long a gateway has to be back at Redis before it counts as dead; and between two tries to tell Redis of calls
+that have ended."""
+
+FAILING_SECONDS = 0.2
+"""How long after a failure Redis counts as away, where it must first be told of calls that have ended."""
 
 
 class Claimant(NamedTuple):
@@ -52,6 +56,9 @@ class Claim(NamedTuple):
     reset_seconds: float
 
 
+End = tuple[str, str, str, bool, str]
+"""The request's id, how its call ended, its digest, whether it was keyed, and for which key it was counted."""
+
 OnClaim = Callable[[Claim | Exception], None]
 """Is called with a claim; or with GatewayError (429, the key has used up its minute, or holds as many calls as it may;
 422, its idempotency key came with another body) or RedisUnavailable."""
@@ -63,11 +70,24 @@ class CallClaims:
     def __init__(self, commands: GatheredCommands, gateway_id: str) -> None:
         self._commands = commands
         self._claim_script = SharedScript(CLAIM_SCRIPT, CLAIM_KEYS, [gateway_id])
-        self._end_script = SharedScript(END_SCRIPT, END_KEYS, [gateway_id])
-        self._is_failing = False
+        # An equal call that is claimed for in the same moment finds what was given up.
+        self._end_script = SharedScript(END_SCRIPT, END_KEYS, [gateway_id], is_first=True)
+        self._untold: list[End] = []
+        self._failed: RedisUnavailable | None = None
+        self._failed_at = 0.0
+
+    @property
+    def has_untold(self) -> bool:
+        """Whether calls have ended of which Redis does not know."""
+        return bool(self._untold)
 
     def claim(self, claimant: Claimant, on_claim: OnClaim) -> None:
         """Claim the request that a call stands for: a new one, or the one that an earlier call left behind."""
+        if self._untold:
+            if self._failed and asyncio.get_running_loop().time() < self._failed_at + FAILING_SECONDS:
+                on_claim(self._failed)
+                return
+            self.tell()  # one of them may be what this call repeats
         self._claim(claimant, on_claim, is_second=False)
 
     def answered(self, claim: Claim) -> None:
@@ -105,6 +125,7 @@ class CallClaims:
 
     def _claimed(self, claimant: Claimant, on_claim: OnClaim, reply: Any) -> None:
         if isinstance(reply, Exception):
+            self._tell(_end_of_lost(claimant))
             on_claim(reply)
         elif reply[0] == b"claimed":
             on_claim(_claim_of(claimant, reply))
@@ -119,23 +140,45 @@ class CallClaims:
             if ended:
                 ended.set_result(None)
             return
-        item = (claim.id, how, claim.digest, claim.is_keyed, claim.counted_for)
-        self._commands.run_script(self._end_script, item, partial(self._ended, ended))
+        self._tell((claim.id, how, claim.digest, claim.is_keyed, claim.counted_for), ended)
 
-    def _ended(self, ended: asyncio.Future[None] | None, reply: Any) -> None:
-        is_failing = isinstance(
-            reply, RedisUnavailable
-        )  # the claim stays this gateway's; it ends with its process
-        if is_failing and not self._is_failing:  # else thousands of calls say the same
-            log.warning("calls not given up", reason=reply.reason)
-        self._is_failing = is_failing
+    def tell(self) -> None:
+        """Tell Redis of the calls that ended while it was away; what is claimed for from now on comes after them."""
+        untold, self._untold = self._untold, []
+        for end in untold:
+            self._tell(end)
+
+    def _tell(self, end: End, ended: asyncio.Future[None] | None = None) -> None:
+        self._commands.run_script(self._end_script, end, partial(self._told, end, ended))
+
+    def _told(self, end: End, ended: asyncio.Future[None] | None, reply: Any) -> None:
+        if isinstance(reply, RedisUnavailable):
+            self._note_failure(reply)
+            self._untold.append(end)
+        else:
+            self._failed = None
         if ended and not ended.done():
             ended.set_result(None)
+
+    def _note_failure(self, error: RedisUnavailable) -> None:
+        loop = asyncio.get_running_loop()
+        if self._failed is None:  # else thousands of calls say the same
+            log.warning("calls not given up", reason=error.reason)
+        if not self._untold:
+            loop.call_later(AGAIN_SECONDS, self.tell)
+        self._failed, self._failed_at = error, loop.time()
 
 
 def calls_of(claim: Claim) -> str:
     """Return the Redis key of what is known of the calls that a claim stands for."""
     return GATEWAY_KEYED + claim.id if claim.is_keyed else f"{GATEWAY_CALLS}{claim.digest}:"
+
+
+def _end_of_lost(claimant: Claimant) -> End:
+    """Return the end of a claim whose reply did not come: it may have been made all the same."""
+    key = claimant.key
+    counted_for = key.id if key.most_held is not None else ""
+    return claimant.id, "lost", claimant.digest, claimant.is_keyed, counted_for
 
 
 def _claim_of(claimant: Claimant, reply: Any) -> Claim:

@@ -30,11 +30,15 @@ _pack = msgspec.msgpack.Encoder().encode
 class SharedScript:
     """A script that many calls share: it replies with an item for each of the items that they give.
 
-    Its ARGV are `arguments`, and a msgpack array of the items.
+    Its ARGV are `arguments`, and a msgpack array of the items. One that `is_first` runs before the others of its round
+    trip.
     """
 
-    def __init__(self, text: str, keys: Sequence[str], arguments: Sequence[str]) -> None:
+    def __init__(
+        self, text: str, keys: Sequence[str], arguments: Sequence[str], *, is_first: bool = False
+    ) -> None:
         self.text = text
+        self.is_first = is_first
         sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()  # the name that Redis gives it
         self._start: Command = ("EVALSHA", sha, len(keys), *keys, *arguments)
 
@@ -94,7 +98,7 @@ class GatheredCommands:
     async def _send(self, group: list[_Sent]) -> None:
         alone = [one for one in group if one.script is None]
         shared: dict[SharedScript, list[_Sent]] = {}
-        for one in group:
+        for one in sorted(group, key=_place):
             if one.script is not None:
                 shared.setdefault(one.script, []).append(one)
         commands: list[Command] = [one.item for one in alone]
@@ -118,6 +122,10 @@ class GatheredCommands:
     def _pass_on(self, group: Iterable[_Sent], replies: Iterable[Any]) -> None:
         for one, reply in zip(group, replies, strict=False):
             one.on_reply(self._options.unavailable(reply) if isinstance(reply, Exception) else reply)
+
+
+def _place(one: _Sent) -> bool:
+    return not (one.script and one.script.is_first)
 
 
 def settle(future: asyncio.Future[Any], reply: Any) -> None:

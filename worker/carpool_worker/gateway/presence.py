@@ -52,10 +52,15 @@ class Presence:
                 await self._listening.wait()
 
     async def close(self) -> None:
-        """Leave: this gateway holds no calls any more."""
+        """Leave: this gateway holds no calls any more.
+
+        Where Redis still takes some for held, it is left to find this gateway dead, so that they can be adopted.
+        """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._gateway.claims.has_untold:
+            return
         id_ = self._gateway.id
         with suppress(RedisError):
             await self._gateway.redis.execute([("ZREM", GATEWAYS, id_), ("DEL", GATEWAY_STATUS + id_)])

@@ -145,10 +145,13 @@ class ReplyReader:
     async def _lost(self, error: Exception) -> None:
         # What was read and did not arrive is gone, so everything is asked for again.
         log.warning("replies not read", error=type(error).__name__)
+        self._ask_again()
+        await asyncio.sleep(RECONNECT_SECONDS)
+
+    def _ask_again(self) -> None:
         now = asyncio.get_running_loop().time()
         for awaited in self._awaited.values():
-            awaited.due = now
-        await asyncio.sleep(RECONNECT_SECONDS)
+            awaited.due, awaited.asked = now, 0
 
     def _receive(self, item: bytes) -> None:
         try:
@@ -172,8 +175,10 @@ class ReplyReader:
             await asyncio.sleep(ASK_SECONDS)
             if waits := self._waits(asyncio.get_running_loop().time()):
                 asked: list[Command] = [("RPUSH", WAITS, *waits), ("EXPIRE", WAITS, WAITS_TTL)]
-                with suppress(*LOST):  # the reader notices too, and everything is asked for again
+                try:
                     await self._redis.execute(asked)
+                except LOST:  # which the reader may not notice, if Redis was away for a moment
+                    self._ask_again()
 
     def _waits(self, now: float) -> list[bytes]:
         due: defaultdict[str, list[str]] = defaultdict(list)
