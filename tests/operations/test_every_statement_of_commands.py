@@ -24,7 +24,7 @@ from carpool_worker.store.batches.rows import first_id_at
 from carpool_worker.store.reports import clients as report
 from carpool_worker.store.reports import doctor, lanes
 from carpool_worker.units import HOUR, Milliseconds
-from carpool_worker.views import batches, clients, deliveries, lookup, requests
+from carpool_worker.views import batch_days, batches, clients, deliveries, endpoints, errors, lookup, requests
 from carpool_worker.views.batches import BatchFilter
 from carpool_worker.views.deliveries import DeliveryFilter
 from carpool_worker.views.requests import RequestFilter
@@ -46,6 +46,7 @@ Asked = Callable[[sa.Connection, str], Any]
 
 
 AT = days_ago(2)
+HOUR_AGO = Milliseconds(now() - HOUR)
 
 
 def first(number: int) -> str:
@@ -78,6 +79,11 @@ ASKED: dict[str, Asked] = {
     "batches before": lambda on, _: batches.page(on, SETTINGS, BatchFilter(), 20, before=first(9)),
     "batches show": lambda on, _: batches.find(on, SETTINGS, first(3)),
     "batches show, by Anthropic's id": lambda on, _: batches.find(on, SETTINGS, BATCH),
+    "batches of the day": lambda on, _: batch_days.day(on),
+    "batches show, its parts": lambda on, _: batch_days.breakdown(on, first(3)),
+    "requests by id or key": lambda on, id_: [
+        lookup.requests_called(on, id_[:30], client) for client in (None, "billing")
+    ],
     "batches, completed": lambda on, _: lookup.newest_batches(on, first(3)[:20], 20),
     "clients": lambda on, _: clients.active(on, SETTINGS),
     "clients show": lambda on, _: clients.find(on, SETTINGS, "billing"),
@@ -93,6 +99,9 @@ ASKED: dict[str, Asked] = {
     "deliveries before": lambda on, id_: deliveries.page(on, DeliveryFilter(), 20, before=id_),
     "deliveries show": lambda on, id_: deliveries.find(on, id_[:30]),
     "deliveries endpoints": lambda on, _: deliveries.failing_endpoints(on),
+    "errors": lambda on, _: [errors.grouped(on, HOUR_AGO, client) for client in (None, "billing")],
+    "receivers": lambda on, _: [endpoints.receivers(on, client) for client in (None, "billing")],
+    "latest tries": lambda on, _: [endpoints.latest_tries(on, 20, before) for before in (None, 9)],
     "deliveries replay, how many": lambda on, id_: [
         deliveries.count_dead_letters(on, one)
         for one in (

@@ -10,6 +10,7 @@ import jinja2
 from carpool_worker import formatting
 from carpool_worker.console import static_files
 from carpool_worker.database import now
+from carpool_worker.units import SECOND
 
 GOOD = {"completed", "delivered", "succeeded", "done", "ok", "valid", "answers", "taking calls"}
 BUSY = {
@@ -39,13 +40,18 @@ def since(at: int) -> str:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "age": formatting.age,
+    "clock": lambda at: formatting.clock(at, now()),
     "counted": formatting.counted,
     "dollars": formatting.dollars,
     "kind": kind,
+    "outcomes": formatting.outcome_counts,
     "short": formatting.short,
     "since": since,
     "size": formatting.size,
     "time": formatting.time_of,
+    "took": lambda milliseconds: (
+        f"{milliseconds:,} ms" if milliseconds < SECOND else formatting.age(milliseconds)
+    ),
     "words": words,
 }
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from carpool_worker.console import live
 from carpool_worker.console.page_calls import Answering, Tab
-from carpool_worker.console.pages import overview
+from carpool_worker.console.pages import batches, deliveries, errors, overview, requests
 from carpool_worker.console.users import Role
 
 
@@ -26,8 +26,20 @@ class PageRoute(NamedTuple):
 
 
 OVERVIEW = Tab("/", "Overview")
+BATCHES = Tab("/batches", "Batches")
+REQUESTS = Tab("/requests", "Requests", tenants=True)
+ERRORS = Tab("/errors", "Errors")
+DELIVERIES = Tab("/deliveries", "Deliveries", tenants=True)
 
-ROUTES: tuple[PageRoute, ...] = (PageRoute("GET", "/", overview.show, OVERVIEW),)
+ROUTES: tuple[PageRoute, ...] = (
+    PageRoute("GET", "/", overview.show, OVERVIEW),
+    PageRoute("GET", "/batches", batches.show, BATCHES),
+    PageRoute("GET", "/batches/{id}", batches.show_one, BATCHES),
+    PageRoute("GET", "/requests", requests.show, REQUESTS),
+    PageRoute("GET", "/requests/{id}", requests.show_one, REQUESTS),
+    PageRoute("GET", "/errors", errors.show, ERRORS),
+    PageRoute("GET", "/deliveries", deliveries.show, DELIVERIES),
+)
 
 LIVE = PageRoute("GET", "/live", live.follow, Tab("/live", "Live", tenants=True))
 """What tells pages that something has changed; it is no page itself."""

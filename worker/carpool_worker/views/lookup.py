@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from carpool.request_ids import request_id_of
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.store.reports import ids
 
 MOST_NAMED = 5
 """How many ids an error names if several begin as given."""
+
+MOST_CLIENTS = 1_000
+"""Among the requests of how many clients an idempotency key is looked for."""
 
 
 class UnknownId(WorkerError):
@@ -51,6 +55,17 @@ def delivery_id(connection: sa.Connection, named: str) -> str:
             f"there is no delivery for a request {named}: it has no callback, or it has not ended yet"
         )
     return the_one("delivery", named, found)
+
+
+def requests_called(connection: sa.Connection, said: str, client: str | None = None) -> dict[str, str]:
+    """Return the requests that somebody may mean, by id, with their clients.
+
+    `said` is an id, or the beginning of one, or an idempotency key: of this client's, or of anybody's.
+    """
+    clients = [client] if client else ids.clients(connection, MOST_CLIENTS)
+    keyed = [request_id_of(one, said) for one in clients]
+    found = ids.owners(connection, [*keyed, *ids.requests_like(connection, said.lower(), MOST_NAMED)])
+    return {id_: owner for id_, owner in found.items() if client in (None, owner)}
 
 
 def newest_batches(connection: sa.Connection, prefix: str, limit: int) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from decimal import Decimal
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -16,6 +18,16 @@ from carpool_worker.store.batches.witnesses import workspace_in
 from carpool_worker.store.reports import ids
 from carpool_worker.store.reports.status import LONGEST_LIFE
 from carpool_worker.units import HOUR, Milliseconds
+
+
+class ClientShare(NamedTuple):
+    """What a batch has of one client; money is in dollars, None until it is known."""
+
+    client: str
+    requests: int
+    ended: int
+    cost: Decimal | None
+    list_price: Decimal | None
 
 
 def page(
@@ -83,6 +95,24 @@ def error_types(connection: sa.Connection, batch_ids: Collection[str]) -> dict[s
     for batch_id, error, count in connection.execute(counted.group_by(row.batch_id, row.error)):
         found[batch_id][error] = count
     return found
+
+
+def alive_since(connection: sa.Connection, at: Milliseconds, limit: int) -> list[Batch]:
+    """Return the newest `limit` batches that had not finished by then, newest first."""
+    row = batches.c
+    lived = sa.or_(row.finished_at.is_(None), row.finished_at >= at)
+    query = sa.select(batches).where(row.id >= ids.since(at - LONGEST_LIFE), lived)
+    return [Batch(**one._mapping) for one in connection.execute(query.order_by(row.id.desc()).limit(limit))]
+
+
+def shares(connection: sa.Connection, batch_id: str) -> list[ClientShare]:
+    """Return what a batch has of each client, the most requests first."""
+    row = requests.c
+    money = (sa.func.sum(row.cost), sa.func.sum(row.list_price))
+    ended = sa.func.count().filter(row.finished_at.is_not(None))
+    each = sa.select(row.client, sa.func.count(), ended, *money).where(row.batch_id == batch_id)
+    found = [ClientShare._make(one) for one in connection.execute(each.group_by(row.client))]
+    return sorted(found, key=lambda one: (-one.requests, one.client))
 
 
 def posted_since(connection: sa.Connection, at: Milliseconds) -> dict[tuple[str | None, str | None], int]:

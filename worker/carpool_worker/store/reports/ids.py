@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from carpool_worker.models.tables import batches, requests
+from carpool_worker.models.tables import batches, requests, segments
+from carpool_worker.store.bulk import one_of
 from carpool_worker.store.deliveries import coverage
 
 HEXADECIMAL = re.compile("[0-9a-f]{1,32}")
@@ -55,6 +57,22 @@ def newest_batches(connection: sa.Connection, prefix: str, limit: int) -> list[s
     """Return the ids of the newest `limit` batches whose id begins with `prefix`."""
     newest = sa.select(batches.c.id).order_by(batches.c.id.desc()).limit(limit)
     return list(connection.scalars(newest.where(begins(batches.c.id, prefix)) if prefix else newest))
+
+
+def clients(connection: sa.Connection, limit: int) -> list[str]:
+    """Return up to `limit` clients that have requests, in alphabetical order."""
+    # The index begins with the client: from each, one step leads to the next, however many segments each has.
+    each = sa.select(sa.func.min(segments.c.client).label("client")).cte("each_client", recursive=True)
+    following = sa.select(sa.func.min(segments.c.client)).where(segments.c.client > each.c.client)
+    each = each.union_all(sa.select(following.scalar_subquery()).where(each.c.client.is_not(None)))
+    found = sa.select(each.c.client).where(each.c.client.is_not(None)).limit(limit)
+    return sorted(connection.scalars(found))
+
+
+def owners(connection: sa.Connection, named: Sequence[str]) -> dict[str, str]:
+    """Return the clients of those of these requests that there are, by id."""
+    found = sa.select(requests.c.id, requests.c.client).where(one_of(connection, requests.c.id, named))
+    return {one.id: one.client for one in connection.execute(found)}
 
 
 def since(milliseconds: int) -> str:

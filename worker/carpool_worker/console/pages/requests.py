@@ -1,0 +1,92 @@
+"""Requests: the list, what a search finds, and the page of one."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from aiohttp import web
+
+from carpool_worker.console import filters
+from carpool_worker.console.command_lines import command_line
+from carpool_worker.console.page_calls import PageCall
+from carpool_worker.console.paging import Paging
+from carpool_worker.states import RequestState
+from carpool_worker.views import deliveries, lookup, requests
+from carpool_worker.views.deliveries import DeliveryDetails
+from carpool_worker.views.lookup import UnknownId
+from carpool_worker.views.requests import RequestDetails, RequestFilter, RequestView
+
+FILTERS = {
+    "q": filters.text,
+    "state": filters.one_of(RequestState),
+    "client": filters.text,
+    "model": filters.text,
+    "batch": filters.text,
+    "tag": filters.text,
+    "error": filters.text,
+    "since": filters.since,
+    "before": filters.text,
+    "after": filters.text,
+}
+
+LIMIT = 50
+
+KEPT_SECONDS = 3.0
+"""How long what was read serves others who look."""
+
+OF_ITS_BATCH = "its batch: "
+"""How what happened to the batch of a request begins in its story: no tenant's business, who shares it."""
+
+
+async def show(page: PageCall) -> web.StreamResponse:
+    """Answer with a page of the requests, newest first; or with the one that an id or an idempotency key names."""
+    given = filters.of_tenant(page, filters.read(page, FILTERS))
+    if "q" in given:
+        return await _search(page, given["q"], given.get("client"))
+    paging = Paging(page, LIMIT)
+    chosen = {name: value for name, value in given.items() if name not in ("before", "after")}
+    wanted, settings = RequestFilter(**chosen), page.console.settings
+
+    def ask(on: sa.Connection) -> list[RequestView]:
+        return requests.page(on, settings, wanted, LIMIT + 1, **paging.ends)
+
+    found = await page.cached(page.path, KEPT_SECONDS, lambda: page.console.read(ask))
+    shown = paging.shown(found)
+    asked = {name: page.query[name] for name in chosen if name in page.query}
+    return page.draw(
+        "requests.html",
+        rows=shown,
+        paging=paging,
+        line=command_line("requests", **asked),
+        states=list(RequestState),
+        found=None,
+    )
+
+
+async def _search(page: PageCall, said: str, client: str | None) -> web.StreamResponse:
+    found = await page.console.read(lambda on: lookup.requests_called(on, said, client))
+    if len(found) == 1:
+        raise web.HTTPFound(f"/requests/{next(iter(found))}")
+    return page.draw(
+        "requests.html",
+        rows=[],
+        paging=None,
+        line=command_line("requests", client=client),
+        states=list(RequestState),
+        found=found,
+    )
+
+
+async def show_one(page: PageCall) -> web.StreamResponse:
+    """Answer with the page of one request, named by its id or the beginning of it; without its contents."""
+    named, settings = page.request.match_info["id"], page.console.settings
+
+    def ask(on: sa.Connection) -> tuple[RequestDetails, DeliveryDetails | None]:
+        found = requests.find(on, settings, named)
+        return found, deliveries.find(on, found.id) if found.delivery else None
+
+    found, delivery = await page.cached(page.path, KEPT_SECONDS, lambda: page.console.read(ask))
+    if page.user.client not in (None, found.client):
+        raise UnknownId(f"there is no request {named}")
+    told = [one for one in found.story if page.user.client is None or not one.words.startswith(OF_ITS_BATCH)]
+    line = command_line("requests", "show", found.id)
+    return page.draw("request.html", one=found, story=told, delivery=delivery, line=line)
