@@ -22,7 +22,7 @@ FLUSH_SECONDS = "2"
 POLL_SECONDS = "3"
 """Long enough for requests to be called while Anthropic has them in a batch, where their client pays again."""
 
-PAUSE = (0.7, 2.5)
+PAUSE = (1.5, 4.0)
 """Seconds between two blows."""
 
 FAULTS = (
@@ -42,7 +42,7 @@ FAULTS = (
 CALLERS = 0.7
 """The share of killed processes that are callers."""
 
-TIMEOUT = "3"
+TIMEOUT = "6"
 """Seconds that a call may take."""
 
 
@@ -60,7 +60,7 @@ def calls_cut_off(stack: Stack) -> None:
     stack.traffic.urgent = URGENT
     stack.points.arm(CALLING, "child")
     over = time.monotonic() + stack.minutes * 60
-    blows = [worker, child, child, simulator, valkey, fault, fault, fault, fault, fault]
+    blows = [worker, child, child, child, simulator, valkey, fault, fault, fault, fault, fault, fault]
     while time.monotonic() < over:
         time.sleep(stack.luck.uniform(*PAUSE))
         stack.luck.choice(blows)(stack)

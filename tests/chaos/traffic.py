@@ -36,7 +36,7 @@ PRIORITIES = (0, 0, 0, -5, 5)
 MAX_WAITS = (None, None, 1, 30)
 """Seconds."""
 
-DEADLINES = (3.0, 30.0)
+DEADLINES = (5.0, 60.0)
 """Seconds until urgent requests are due, at least and at most."""
 
 POLICIES: tuple[DeadlinePolicy | None, ...] = (None, None, "pay_again", "batch")

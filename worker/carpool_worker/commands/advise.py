@@ -18,9 +18,10 @@ def advise(since: SinceDay = "7d", client: OfClient = None, as_json: Json = Fals
     """Suggest what would cost less, from what was really used.
 
     It looks for models of which a smaller one would cost a fraction, for shared prompts that aren't marked for the
-    cache, for max_tokens far above the length of any answer, and for lanes whose batches leave too small. Savings are
-    those of a month at the rate since then, for each piece of advice by itself: they don't add up if two of them are
-    about the same tokens. Samples of requests are read; sizes and counts are shown, never contents. Examples:
+    cache, for max_tokens far above the length of any answer, for deadlines that cost the full price, and for lanes
+    whose batches leave too small. Savings are those of a month at the rate since then, for each piece of advice by
+    itself: they don't add up if two of them are about the same tokens. Samples of requests are read; sizes and counts
+    are shown, never contents. Examples:
 
         carpool advise
         carpool advise --since 30d --client billing
@@ -34,7 +35,7 @@ def advise(since: SinceDay = "7d", client: OfClient = None, as_json: Json = Fals
 
     first = day_of("--since", since)
     check_tables()
-    advice = find_advice(engine(), first, client, settings().flush_interval)
+    advice = find_advice(engine(), first, client, settings().flush_interval, settings().deadline_rule)
     if as_json:
         print_json(advice)
     else:

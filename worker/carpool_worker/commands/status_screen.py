@@ -13,6 +13,7 @@ from carpool_worker.formatting import age, clock, counted, dollars, time_of
 from carpool_worker.units import SECOND
 from carpool_worker.views.accounts import Queue
 from carpool_worker.views.alerts import Alert
+from carpool_worker.views.calls import CallsView
 from carpool_worker.views.durations import DurationView
 from carpool_worker.views.lanes import LaneView
 from carpool_worker.views.status import Status
@@ -75,6 +76,8 @@ def _lines(status: Status) -> Iterator[tuple[str, RenderableType]]:
         yield "Quotas", "; ".join(f"{one.client}: {one}" for one in full)
     if status.durations:
         yield "Durations", _durations(status.durations)
+    if status.calls:
+        yield "Calls", _calls(status.calls)
     yield "Deliveries", _deliveries(status)
     yield "Last 24 h", _finished(status)
 
@@ -103,6 +106,18 @@ def _durations(learned: Sequence[DurationView]) -> str:
     half, most = age(first.half_within * SECOND), age(first.most_within * SECOND)
     more = f" · {len(others):,} more: --json" if others else ""
     return f"{first.model.removeprefix('claude-')}: half within {half}, 95 % within {most}{more}"
+
+
+def _calls(calls: Sequence[CallsView]) -> str:
+    parts = [
+        f"{sum(one.queued for one in calls):,} queued",
+        f"{sum(one.calling for one in calls):,} being made",
+    ]
+    if lost := sum(one.lost for one in calls):
+        parts.append(f"{lost:,} lost in 24 h")
+    if slowest := [one.most_within for one in calls if one.most_within is not None]:
+        parts.append(f"95 % within {age(max(slowest) * SECOND)}")
+    return " · ".join(parts)
 
 
 def _deliveries(status: Status) -> str:

@@ -19,6 +19,7 @@ from carpool_worker.database import now
 from carpool_worker.metrics.batches import of_batches, of_periods, of_usage
 from carpool_worker.metrics.budgets import of_budgets, of_key_budgets
 from carpool_worker.metrics.cached import Cached
+from carpool_worker.metrics.calls import of_calls
 from carpool_worker.metrics.families import gauge, of_deliveries, of_totals, of_vitals
 from carpool_worker.metrics.gateways import of_gateways
 from carpool_worker.metrics.quotas import of_quotas
@@ -62,6 +63,7 @@ class Exporter(Collector):
             yield from of_quotas(quotas)
         if readings is not None:
             yield from of_batches(readings, at)
+            yield from of_calls(readings.calls, readings.used_each_way)
             yield from of_deliveries(readings.deliveries, readings.tries, at)
             yield from of_usage(readings.used)
             yield from of_periods({"day": readings.used_today, "month": readings.used_this_month})

@@ -29,8 +29,9 @@ from carpool_worker.store.reports.status import Deliveries
 from carpool_worker.store.requests import reservations
 from carpool_worker.store.usage import UsageRow
 from carpool_worker.units import DAY
-from carpool_worker.views import accounts, durations
+from carpool_worker.views import accounts, calls, durations
 from carpool_worker.views.accounts import Queue
+from carpool_worker.views.calls import CallsView
 from carpool_worker.views.durations import DurationView
 
 LATELY = 3_600_000
@@ -66,6 +67,8 @@ class Readings:
     key_budgets: Mapping[str, BudgetBalance]  # of the keys of the gateway that have one
     held: Mapping[str, int]  # by client: requests over budget
     durations: Sequence[DurationView]  # what batches take that are posted now
+    calls: Sequence[CallsView]  # in real time
+    used_each_way: Sequence[UsageRow]  # by model and processing
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,8 @@ def read_tables(engine: sa.Engine, settings: Settings) -> Readings:
             key_budgets=reservations.key_balances(connection, gateway_keys.all_with_budgets(connection), at),
             held=reservations.count_held(connection),
             durations=durations.learned(connection, at),
+            calls=calls.load(connection, at),
+            used_each_way=usage.totals(connection, ("model", "processing")),
         )
 
 

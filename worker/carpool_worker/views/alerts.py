@@ -31,6 +31,7 @@ class AlertKind(StrEnum):
     BATCHES_UNSEEN = "batches_unseen"
     POSTED_TWICE = "posted_twice"
     BATCH_IN_DOUBT = "batch_in_doubt"
+    CALLS_LOST = "calls_lost"
     BATCH_OVERDUE = "batch_overdue"
     BATCH_UNREAD = "batch_unread"
     DELIVERIES_GIVEN_UP = "deliveries_given_up"
@@ -104,6 +105,10 @@ def _of_batches(status: Status) -> Iterator[Alert]:
     for batch_id in status.long_in_doubt:
         sentence = f"batch {batch_id} has been in doubt for too long"
         yield Alert(AlertKind.BATCH_IN_DOUBT, sentence, f"carpool batches show {batch_id}", batch_id)
+    if lost := sum(one.lost for one in status.calls):
+        were = counted(lost, "answer of a call in real time was", "answers of calls in real time were")
+        sentence = f"{were} lost since yesterday, and may have been billed"
+        yield Alert(AlertKind.CALLS_LOST, sentence, "carpool requests --error answer_lost")
     for batch_id in status.overdue:
         sentence = f"batch {batch_id} should have ended"
         yield Alert(AlertKind.BATCH_OVERDUE, sentence, f"carpool batches show {batch_id}", batch_id)

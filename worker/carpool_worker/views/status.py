@@ -24,8 +24,9 @@ from carpool_worker.store.reports import status as report
 from carpool_worker.store.reports.status import BatchCounts, Deliveries, Finished, Mishap, WaitingCount
 from carpool_worker.store.requests import reservations
 from carpool_worker.units import DAY, HOUR, SECOND
-from carpool_worker.views import accounts, durations, lanes
+from carpool_worker.views import accounts, calls, durations, lanes
 from carpool_worker.views.accounts import Queue
+from carpool_worker.views.calls import CallsView
 from carpool_worker.views.durations import DurationView
 from carpool_worker.views.encoding import Moment, plain
 from carpool_worker.views.lanes import LaneView
@@ -63,6 +64,7 @@ class Status:
     durations: Sequence[DurationView] = ()  # what batches take that are posted now
     turns: Sequence[ClientTurnView] = ()  # of clients, where there is not room for all; the next first
     unread: Sequence[str] = ()  # ids of batches that ended long ago, and whose results can't be read
+    calls: Sequence[CallsView] = ()  # in real time, by account and model
     quotas: Sequence[QuotaView] = ()  # of clients, the fullest first
     unseen: Mapping[str | None, Unseen] = field(
         default_factory=dict
@@ -105,6 +107,7 @@ def status(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Status
             quotas=[] if vitals.error else _quotas(server),
             opening=next_opening(settings.limits.windows, at),
             durations=durations.learned(connection, at),
+            calls=calls.load(connection, at),
         )
 
 
@@ -152,6 +155,7 @@ def facts(status: Status) -> dict[str, Any]:
         "durations": {
             one.model: {"p50": one.half_within, "p95": one.most_within} for one in status.durations
         },
+        "calls": [plain(one) for one in status.calls],
         "lanes": [
             {"lane": one.lane, "open": one.open_requests, "paused": one.reason} for one in status.lanes
         ],
