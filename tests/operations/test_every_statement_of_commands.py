@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -16,6 +18,7 @@ from carpool_worker.database import now, read, write
 from carpool_worker.models import Batch, DeliveryAttempt, Tag
 from carpool_worker.operations import cancel, replay, retry
 from carpool_worker.operations import reconcile as reconciling
+from carpool_worker.policies.budgets import Budget
 from carpool_worker.settings import Settings
 from carpool_worker.states import BatchState, DeliveryState, RequestState
 from carpool_worker.store import erasure
@@ -23,16 +26,34 @@ from carpool_worker.store.batches.filling import FRESH
 from carpool_worker.store.batches.rows import first_id_at
 from carpool_worker.store.reports import clients as report
 from carpool_worker.store.reports import doctor, lanes
-from carpool_worker.units import HOUR, Milliseconds
-from carpool_worker.views import batch_days, batches, clients, deliveries, endpoints, errors, lookup, requests
+from carpool_worker.units import DAY, HOUR, Milliseconds
+from carpool_worker.views import (
+    batch_days,
+    batches,
+    budgets,
+    client_cards,
+    clients,
+    deliveries,
+    durations,
+    endpoints,
+    errors,
+    lookup,
+    requests,
+    spend,
+    turns,
+)
 from carpool_worker.views.batches import BatchFilter
 from carpool_worker.views.deliveries import DeliveryFilter
 from carpool_worker.views.requests import RequestFilter
+from carpool_worker.views.signed_webhooks import signed_webhook
 
 HISTORY = 20
 """Batches and segments. Plans are made as if they were too many to read, see tests/fixtures/plans.py."""
 
 SETTINGS = Settings.model_construct()
+LIMITED = Settings.model_construct(budgets={"default": Budget(day=Decimal(1))})
+SPENT = spend.SpendFilter(first=date(2026, 11, 1), last=date(2026, 11, 30), client="billing")
+WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BATCH = "msgbatch_7"
 ERROR = {"state": RequestState.DISCARDED, "outcome": "errored", "error": "api_error"}
 
@@ -86,6 +107,11 @@ ASKED: dict[str, Asked] = {
     ],
     "batches, completed": lambda on, _: lookup.newest_batches(on, first(3)[:20], 20),
     "clients": lambda on, _: clients.active(on, SETTINGS),
+    "a page of spend": lambda on, _: [spend.spent(on, SETTINGS, SPENT, by, SPENT.last) for by in spend.BY],
+    "a page of clients": lambda on, _: client_cards.page(on, LIMITED, Milliseconds(now() - DAY), 20),
+    "a page of keys": lambda on, _: budgets.of_keys(on, "billing"),
+    "a page of lanes": lambda on, _: (durations.by_hour(on), turns.queues(on, SETTINGS)),
+    "a signed webhook": lambda on, id_: signed_webhook(on, id_, [WEBHOOK_SECRET]),
     "clients show": lambda on, _: clients.find(on, SETTINGS, "billing"),
     "lanes": lambda on, _: lanes.active(on),
     "lanes, is it known": lambda on, _: lanes.is_known(on, "unheard of"),

@@ -19,11 +19,12 @@ from carpool_worker.exceptions import WorkerError
 from carpool_worker.policies.budgets import Budget
 from carpool_worker.settings import settings
 from carpool_worker.store import usage
+from carpool_worker.store.reports.spend import REST
 from carpool_worker.store.usage import UsageRow
 from carpool_worker.units import DAY, DOLLAR
 from carpool_worker.views.forecast import forecast
 from carpool_worker.views.usage import UsageView
-from carpool_worker.views.usage_chart import MOST_GROUPS, REST, stacks, usage_chart
+from carpool_worker.views.usage_chart import MOST_GROUPS, stacks, usage_chart
 
 TODAY = date(2026, 11, 20)
 

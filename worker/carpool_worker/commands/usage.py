@@ -1,4 +1,4 @@
-"""`carpool usage`: what was used, what it cost and what it saved, by client, key, model and day."""
+"""`carpool usage`: what was used, what it cost and what it saved, by client, key, model, account and day."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 By = Annotated[
     str,
-    typer.Option("--by", help="What to sum by: some of client, key, model, processing and day, with commas."),
+    typer.Option(
+        "--by", help="What to sum by: some of client, key, model, account, processing and day, with commas."
+    ),
 ]
 SinceDay = Annotated[
     str,

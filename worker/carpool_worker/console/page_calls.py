@@ -10,6 +10,7 @@ from aiohttp import web
 
 from carpool_worker.console.refusals import NotAllowed
 from carpool_worker.console.sessions import Session
+from carpool_worker.console.simulators import simulator_url
 from carpool_worker.console.state import Console
 from carpool_worker.console.users import Role, User
 from carpool_worker.operations import audit
@@ -19,11 +20,12 @@ T = TypeVar("T")
 
 
 class Tab(NamedTuple):
-    """An entry of the navigation; `tenants` see it, too."""
+    """An entry of the navigation; `tenants` see it, too; with `simulator`, it is there only beside one."""
 
     path: str
     title: str
     tenants: bool = False
+    simulator: bool = False
 
 
 class PageCall:
@@ -41,7 +43,8 @@ class PageCall:
         self.request = request
         self.console = console
         self.tab = tab
-        self.tabs = [one for one in tabs if one.tenants or user.client is None]
+        seen = [one for one in tabs if one.tenants or user.client is None]
+        self.tabs = [one for one in seen if not one.simulator or simulator_url()]
         self.user = user
         self._session = session
 

@@ -6,7 +6,19 @@ from typing import NamedTuple
 
 from carpool_worker.console import live
 from carpool_worker.console.page_calls import Answering, Tab
-from carpool_worker.console.pages import batches, deliveries, errors, overview, requests
+from carpool_worker.console.pages import (
+    batches,
+    clients,
+    deliveries,
+    errors,
+    key_acts,
+    lane_acts,
+    lanes,
+    overview,
+    requests,
+    spend,
+    try_it,
+)
 from carpool_worker.console.users import Role
 
 
@@ -30,6 +42,10 @@ BATCHES = Tab("/batches", "Batches")
 REQUESTS = Tab("/requests", "Requests", tenants=True)
 ERRORS = Tab("/errors", "Errors")
 DELIVERIES = Tab("/deliveries", "Deliveries", tenants=True)
+SPEND = Tab("/spend", "Spend", tenants=True)
+CLIENTS = Tab("/clients", "Clients and keys", tenants=True)
+LANES = Tab("/lanes", "Lanes and limits")
+TRY_IT = Tab("/try", "Try it", simulator=True)
 
 ROUTES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/", overview.show, OVERVIEW),
@@ -39,6 +55,21 @@ ROUTES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/requests/{id}", requests.show_one, REQUESTS),
     PageRoute("GET", "/errors", errors.show, ERRORS),
     PageRoute("GET", "/deliveries", deliveries.show, DELIVERIES),
+    PageRoute("GET", "/spend", spend.show, SPEND),
+    PageRoute("GET", "/spend.csv", spend.download, SPEND),
+    PageRoute("GET", "/clients", clients.show_all, CLIENTS),
+    PageRoute("GET", "/clients/{client}", clients.show, CLIENTS),
+    PageRoute("POST", "/keys/create", key_acts.create, CLIENTS, Role.ADMIN),
+    PageRoute("POST", "/keys/rotate", key_acts.rotate, CLIENTS, Role.ADMIN),
+    PageRoute("POST", "/keys/revoke", key_acts.revoke, CLIENTS, Role.ADMIN),
+    PageRoute("GET", "/lanes", lanes.show, LANES),
+    PageRoute("POST", "/lanes/pause", lane_acts.pause, LANES),
+    PageRoute("POST", "/lanes/resume", lane_acts.resume, LANES),
+    PageRoute("GET", "/try", try_it.show, TRY_IT),
+    PageRoute("POST", "/try", try_it.enqueue, TRY_IT),
+    PageRoute("POST", "/try/webhook", try_it.webhook, TRY_IT, Role.REVEAL),
+    PageRoute("POST", "/try/arm", try_it.arm, TRY_IT),
+    PageRoute("POST", "/try/disarm", try_it.disarm, TRY_IT),
 )
 
 LIVE = PageRoute("GET", "/live", live.follow, Tab("/live", "Live", tenants=True))

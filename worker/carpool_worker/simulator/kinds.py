@@ -53,4 +53,4 @@ KINDS: Mapping[str, Practice] = {
     "expired": _script(outcome="expired", times=1),
     "refusal": _script(outcome="refused"),
 }
-"""By name; commands/fault_kinds.py explains each."""
+"""By name; processes/practices.py explains each."""

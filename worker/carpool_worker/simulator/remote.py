@@ -1,4 +1,4 @@
-"""A client of the control API, for tests: it arms faults, sets scripts and reads the ledger."""
+"""A client of the control API, for tests and for the console: it arms faults, sets scripts and reads the ledger."""
 
 from collections.abc import Mapping
 from http.client import HTTPConnection
@@ -35,6 +35,10 @@ class RemoteSimulator:
     def script(self, *scripts: Script) -> None:
         """Add scripts, after those in force."""
         self._call("POST", "/simulator/scripts", msgspec.json.encode(scripts))
+
+    def scripts_in_force(self) -> list[Script]:
+        """Return all scripts."""
+        return msgspec.json.decode(self._call("GET", "/simulator/scripts"), type=list[Script])
 
     def clear_scripts(self) -> None:
         """Remove all scripts."""

@@ -18,7 +18,7 @@ from carpool_worker.money.prices import Price
 from carpool_worker.store.upserts import upsert
 from carpool_worker.units import DOLLAR
 
-DIMENSIONS = ("client", "key", "model", "processing", "day")
+DIMENSIONS = ("client", "key", "model", "account", "processing", "day")
 COLUMNS = {name: name for name in DIMENSIONS} | {"key": "gateway_key"}
 """What usage is summed by, and the columns that have it."""
 
@@ -143,11 +143,12 @@ def totals(
         ledger.gateway_key == key if key is not None else None,
     )
     query = sa.select(*kept, *sums).where(*(bound for bound in bounds if bound is not None)).group_by(*kept)
-    rows = [_used(row._mapping) for row in connection.execute(query)]
+    rows = [used(row._mapping) for row in connection.execute(query)]
     return sorted(rows, key=lambda row: (row.day, -row.cost, row.client, row.gateway_key, row.model))
 
 
-def _used(row: sa.RowMapping) -> UsageRow:
+def used(row: sa.RowMapping) -> UsageRow:
+    """Return a sum of the ledger, as a query selected it; dimensions that it left out are ""."""
     named: dict[str, Any] = dict.fromkeys(COLUMNS.values(), "") | dict(row)
     return UsageRow(**named | {name: int(row[name]) for name in COUNTS})  # PostgreSQL sums into numeric
 

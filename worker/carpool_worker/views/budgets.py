@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -71,6 +71,21 @@ def of_key(connection: sa.Connection, key: GatewayKey) -> BudgetView | None:
     """Return the budget of a key and what is left of it now, or None if it has none."""
     balances = reservations.key_balances(connection, [key] if key.budget else [], now())
     return _view(balances[key.name]) if balances else None
+
+
+def of_clients(
+    connection: sa.Connection, settings: Settings, names: Collection[str]
+) -> Mapping[str, BudgetView]:
+    """Return the budgets of those of these clients that have one, and what is left of each now."""
+    given = {name: own for name in names if (own := budget_of(settings.budgets, name))}
+    balances = reservations.balances(connection, given, now()) if given else {}
+    return {name: _view(balance) for name, balance in balances.items()}
+
+
+def of_keys(connection: sa.Connection, client: str) -> Mapping[str, BudgetView]:
+    """Return the budgets of the keys of a client, by the key's name; only keys that have one."""
+    balances = reservations.key_balances(connection, gateway_keys.all_with_budgets(connection, client), now())
+    return {name: _view(balance) for name, balance in balances.items()}
 
 
 def left(budget: BudgetView) -> Decimal:

@@ -26,7 +26,7 @@ from carpool_worker.views.turns import ClientTurnView, queues
 
 
 class UnknownClient(WorkerError):
-    """No client of this name ever enqueued a request."""
+    """No client of this name has a key, or ever enqueued a request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def active(connection: sa.Connection, settings: Settings, since: int | None = No
     turns = {
         one.client: one for one in sorted(queues(connection, settings).clients, key=lambda one: -one.place)
     }
-    used = {row.client: row for row in usage.totals(connection, ["client"], _day(since))}
+    used = {row.client: row for row in usage.totals(connection, ["client"], day_of(since))}
     found = [
         ClientView(
             client=client,
@@ -110,7 +110,7 @@ def find(
     """
     if not clients.is_known(connection, client):
         raise UnknownClient(f"there is no client {client!r}: carpool clients lists them")
-    models = usage.totals(connection, ["model"], _day(since), None, client)
+    models = usage.totals(connection, ["model"], day_of(since), None, client)
     return ClientDetails(
         client=client,
         waiting=clients.waiting_by_state(connection, client),
@@ -145,5 +145,6 @@ def _known(used: UsageRow | None, amount: str) -> Decimal | None:
     return exact(getattr(used, amount)) if used and used.is_priced else None
 
 
-def _day(since: int | None) -> str | None:
+def day_of(since: int | None) -> str | None:
+    """Return the day (UTC) of a time, in milliseconds since the epoch, as the ledger has it."""
     return None if since is None else datetime.fromtimestamp(since / 1_000, UTC).date().isoformat()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from carpool_worker.policies.durations import quantile
+from carpool_worker.policies.durations import Histogram, quantile
 from carpool_worker.store import durations
 from carpool_worker.units import Milliseconds
 
@@ -20,6 +21,24 @@ class DurationView:
     most_within: float  # 95 %
 
 
+@dataclass(frozen=True, slots=True)
+class HourView:
+    """How long batches took that were posted in an hour of the day (UTC); seconds. None: nothing was learned of it."""
+
+    hour: int
+    half_within: float | None
+    most_within: float | None  # 95 %
+    batches: float  # that count: older ones count less
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHours:
+    """How long a model's batches took in each hour of the day (UTC), from 0 to 23."""
+
+    model: str
+    hours: Sequence[HourView]
+
+
 def learned(connection: sa.Connection, at: Milliseconds) -> list[DurationView]:
     """Return how long the batches of each model take that are posted at that time, by the model's name."""
     models = durations.models(connection)
@@ -30,3 +49,17 @@ def learned(connection: sa.Connection, at: Milliseconds) -> list[DurationView]:
         for model, histogram in found
         if (half := quantile(histogram, 0.5)) is not None and (most := quantile(histogram, 0.95)) is not None
     ]
+
+
+def by_hour(connection: sa.Connection) -> list[ModelHours]:
+    """Return what was learned of each model, hour by hour, by the model's name."""
+    models = durations.models(connection)
+    known = durations.load(connection, models).by_hour
+    return [
+        ModelHours(model, [_hour(hour, known.get((model, hour), {})) for hour in range(24)])
+        for model in models
+    ]
+
+
+def _hour(hour: int, histogram: Histogram) -> HourView:
+    return HourView(hour, quantile(histogram, 0.5), quantile(histogram, 0.95), sum(histogram.values()))

@@ -1,4 +1,4 @@
-"""Usage: what was used, what it cost and what it saved, summed by client, key, model or day; as values, JSON or CSV."""
+"""Usage: what was used, what it cost and saved, summed by client, key, model, account or day; values, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from carpool_worker.formatting import exact
+from carpool_worker.policies.accounts import shown
 from carpool_worker.store import usage
 from carpool_worker.store.usage import UsageRow
 
@@ -34,6 +35,7 @@ class UsageView:
     client: str = ""
     key: str = ""  # the name of a key of the gateway
     model: str = ""
+    account: str = ""  # at Anthropic
     processing: str = ""  # "batch", or "real_time": at the full price
     day: str = ""  # UTC, as 2026-11-22
     requests: int = 0
@@ -52,13 +54,13 @@ class UsageView:
         return self.input_tokens + self.cache_write_tokens + self.cache_read_tokens
 
 
-def usage_view(row: UsageRow) -> UsageView:
-    """Return a sum of the ledger as a view."""
+def usage_view(row: UsageRow, by: Sequence[str] = ()) -> UsageView:
+    """Return a sum of the ledger as a view; `by` is what it is summed by."""
     counts = {
         name: getattr(row, name)
         for name in ("client", "model", "processing", "day", "requests", *TOKENS, "unpriced")
     }
-    counts["key"] = row.gateway_key
+    counts |= {"key": row.gateway_key, "account": shown(row.account) if "account" in by else ""}
     if not row.is_priced:
         return UsageView(**counts)
     return UsageView(**counts, cost=exact(row.cost), list_price=exact(row.list_price), saved=exact(row.saved))
@@ -76,7 +78,7 @@ def totals(
 
     Ordered by day if they are summed by it, then most expensive first.
     """
-    return [usage_view(row) for row in usage.totals(connection, by, since, until, client, key)]
+    return [usage_view(row, by) for row in usage.totals(connection, by, since, until, client, key)]
 
 
 def together(rows: Sequence[UsageView]) -> UsageView:

@@ -17,6 +17,7 @@ from typing import Any
 
 from carpool_worker.formatting import dollars
 from carpool_worker.policies.budgets import Budget
+from carpool_worker.store.reports.spend import REST
 from carpool_worker.views.chart_parts import (
     Spec,
     colours,
@@ -36,7 +37,6 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 MOST_GROUPS = 8
 """Drawn in colours of their own, the most expensive ones; the others are drawn as one."""
 
-REST = "all others"
 MOST_DAYS = 62
 """More days than these are drawn by month."""
 
@@ -61,11 +61,11 @@ def usage_chart(
     shown = [row for row in rows if first.isoformat() <= row.day <= last.isoformat()]
     by_month = (last - first).days >= MOST_DAYS
     theme = DARK if dark else LIGHT
-    above = _bars(shown, first, last, by_month, budget, theme)
+    above = bars(shown, first, last, by_month, budget, theme)
     parts = [above]
     ahead = forecast(_sums(rows), last) if last == today else None
     if not by_month:
-        parts.append(_month(rows, last, ahead, budget, theme))
+        parts.append(month(rows, last, ahead, budget, theme))
     return {
         "$schema": SCHEMA,
         "title": {"text": title(first, last), "subtitle": subtitles(shown, ahead, budget)},
@@ -82,15 +82,17 @@ def stacks(rows: Sequence[UsageView]) -> dict[str, Mapping[str, Decimal]]:
     for row in rows:
         if row.cost:
             costs[_name(row)][row.day] += row.cost
-    ordered = sorted(costs, key=lambda name: -sum(costs[name].values()))
+    ordered = sorted(costs, key=lambda name: (name == REST, -sum(costs[name].values())))
     stacked: dict[str, Mapping[str, Decimal]] = {name: costs[name] for name in ordered[:MOST_GROUPS]}
-    if others := ordered[MOST_GROUPS:]:
+    if (others := ordered[MOST_GROUPS:]) or REST in costs:
+        stacked.pop(REST, None)
+        others = others or [REST]
         days = {day for name in others for day in costs[name]}
         stacked[REST] = {day: sum((costs[name][day] for name in others), Decimal(0)) for day in days}
     return stacked
 
 
-def _bars(
+def bars(
     rows: Sequence[UsageView],
     first: date,
     last: date,
@@ -98,6 +100,7 @@ def _bars(
     budget: Budget | None,
     theme: Mapping[str, Any],
 ) -> Spec:
+    """Return a bar for each day from `first` to `last`, or for each of their months; the rows are of these days."""
     periods = list(dict.fromkeys(_period(day.isoformat(), by_month) for day in days_between(first, last)))
     rows = [replace(row, day=_period(row.day, by_month)) for row in rows]
     stacked, listed = stacks(rows), _sums(rows, "list_price")
@@ -130,13 +133,14 @@ def _bars(
     return {"width": WIDTH, "height": HEIGHT, "layer": layers}
 
 
-def _month(
+def month(
     rows: Sequence[UsageView],
     last: date,
     ahead: Forecast | None,
     budget: Budget | None,
     theme: Mapping[str, Any],
 ) -> Spec:
+    """Return the month of `last`, added up, with what is `ahead` of it."""
     begin = last.replace(day=1)
     end = last.replace(day=monthrange(last.year, last.month)[1])
     so_far, sums = Decimal(0), _sums(rows)
@@ -207,4 +211,4 @@ def _period(day: str, by_month: bool) -> str:
 
 
 def _name(row: UsageView) -> str:
-    return " · ".join(part for part in (row.client, row.key, row.model) if part) or "all"
+    return " · ".join(part for part in (row.client, row.key, row.model, row.account) if part) or "all"

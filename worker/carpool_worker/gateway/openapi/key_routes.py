@@ -59,7 +59,7 @@ BUDGET = nullable(
 
 USED: Schema = closed(
     "What was used; dollars are null where no price is known.",
-    {"day": DAY, "model": TEXT, "client": TEXT, "key": TEXT},
+    {"day": DAY, "model": TEXT, "client": TEXT, "key": TEXT, "account": TEXT, "processing": TEXT},
     requests=WHOLE,
     input_tokens=WHOLE,
     output_tokens=WHOLE,
@@ -113,7 +113,7 @@ KEY_OPERATIONS: dict[tuple[str, str], Documented] = {
         {200: as_json("Usage")},
         parameters=(
             *DAYS,
-            query("by", "Some of client, key, model and day, with commas."),
+            query("by", "Some of client, key, model, account, processing and day, with commas."),
             query("client", "Only of this client.", NAME),
             query("key", "Only of the key of this name.", NAME),
         ),

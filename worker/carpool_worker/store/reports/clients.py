@@ -11,7 +11,16 @@ import sqlalchemy as sa
 from carpool.quotas import OF_KEYS, subject_of
 from carpool_worker.coordination.loads import NOTHING, Load
 from carpool_worker.models.indexes import DEAD, RETRYABLE, UNFINISHED, UNFINISHED_CALLS
-from carpool_worker.models.tables import batches, deliveries, real_time_calls, requests, segments, usage
+from carpool_worker.models.tables import (
+    batches,
+    deliveries,
+    gateway_keys,
+    real_time_calls,
+    requests,
+    segments,
+    usage,
+    usage_entries,
+)
 from carpool_worker.states import BatchState, RequestState
 from carpool_worker.store.bulk import one_of_few
 from carpool_worker.store.requests.rows import among
@@ -127,7 +136,9 @@ def dead_letters(connection: sa.Connection, client: str) -> int:
 
 
 def is_known(connection: sa.Connection, client: str) -> bool:
-    """Return whether a client ever had an answer or has a request."""
-    answered = sa.select(usage.c.client).where(usage.c.client == client).limit(1)
-    asked = sa.select(segments.c.id).where(segments.c.client == client).limit(1)
-    return connection.scalar(answered) is not None or connection.scalar(asked) is not None
+    """Return whether a client ever had an answer, or has a request or a key."""
+    tables = (usage, usage_entries, segments, gateway_keys)
+    return any(
+        connection.scalar(sa.select(sa.literal(1)).where(table.c.client == client).limit(1))
+        for table in tables
+    )
