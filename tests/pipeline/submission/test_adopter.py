@@ -6,13 +6,15 @@ from collections import Counter
 
 import pytest
 import uuid_utils
-from tests.fixtures.agents import Carpool, request
+from tests.fixtures.agents import COLLECT_POLICY, Carpool, request
+from tests.fixtures.clients import Edited
 from tests.fixtures.doubts import post, request_ids
 from tests.fixtures.queries import batch_ids
 
 from carpool import Producer
 from carpool_worker.database import now, read
 from carpool_worker.pipeline.batching import canceler
+from carpool_worker.pipeline.collection import collector
 from carpool_worker.pipeline.submission import adopter, audit
 from carpool_worker.pipeline.submission.audit import Audit, ForeignBatch, Whose
 from carpool_worker.simulator import RemoteSimulator, Script
@@ -68,6 +70,29 @@ def test_what_a_lost_batch_ran_is_collected_and_not_run_again(
     assert {id_: count for id_, count in billed(simulator).items() if id_ in ids} == dict.fromkeys(ids, 1)
     assert [row.state for row in carpool.rows("SELECT state FROM requests")] == ["completed"] * 3
     assert audited(carpool).counts[Whose.TWICE] == 0
+
+
+def test_its_results_are_whole_only_with_the_lines_of_the_others_besides(
+    carpool: Carpool, batch_id: str
+) -> None:
+    # Given an adopted batch with requests that no table knows
+    ids = request_ids(carpool)
+    lost = post(carpool, [*ids, *(uuid_utils.uuid7().hex for _ in range(2))])
+    audited(carpool)
+    [adopted] = [row.id for row in carpool.rows(f"SELECT id FROM batches WHERE claude_id = '{lost.id}'")]
+    cut = Edited(lambda lines: [line for line in lines if ids[0].encode() not in line])
+
+    # When its results lack a line, however often they are read, Then nobody has lost an answer
+    for _ in range(3):
+        assert not collector.collect(carpool.engine, cut, adopted, COLLECT_POLICY, carpool.announce)
+        carpool.forget_waiting()
+    [row] = carpool.rows(f"SELECT state, last_error FROM batches WHERE claude_id = '{lost.id}'")
+    assert (row.state, row.last_error) == ("ended", "4 lines for 5 requests")
+    assert carpool.ended(2)
+
+    # And it is taken when it comes
+    assert collector.collect(carpool.engine, carpool.claude, adopted, COLLECT_POLICY, carpool.announce)
+    assert [row.state for row in carpool.rows("SELECT state FROM requests")] == ["completed"] * 3
 
 
 @pytest.mark.parametrize("retried", [False, True], ids=["batched", "about to be tried again"])

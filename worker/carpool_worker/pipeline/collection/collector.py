@@ -84,7 +84,7 @@ def collect(
 def _collect_results(
     engine: sa.Engine, claude: Claude, batch: Batch, policy: CollectPolicy, announce: Announce
 ) -> bool:
-    seen, held = Evidence(batch.request_count), HeldFailures()
+    seen, held = Evidence(), HeldFailures()
     for chunk in in_chunks(claude.results(str(batch.claude_id), json.loads(batch.headers))):
         found = read_chunk(chunk)
         if not seen.sample and _is_anothers(engine, batch, [*found.succeeded, *found.others]):
@@ -97,25 +97,29 @@ def _collect_results(
             _take(engine, batch, failures, policy, announce)
     for failures in held.release():
         _take(engine, batch, failures, policy, announce)
-    if missing := _count_missing(engine, batch, seen):
+    if missing := _count_missing(engine, claude, batch, seen):
         _confirm(engine, claude, batch, policy, f"{counted(missing, 'request')} without a result")
     return _complete(engine, batch.id, MISSING, announce)
 
 
-def _count_missing(engine: sa.Engine, batch: Batch, seen: Evidence) -> int:
+def _count_missing(engine: sa.Engine, claude: Claude, batch: Batch, seen: Evidence) -> int:
     """Return how many requests have no result.
 
     Raises:
         ResultsCut: some have none, but what was read is not plainly the results of this batch.
+        ClaudeError: how many there should be can't be asked.
     """
     with read(engine) as connection:
         missing = requests.count_pending(connection, batch.id)
-        if not missing:
-            return 0
-        if objection := seen.objection():
-            raise ResultsCut(objection)
-        if not requests.known(connection, seen.sample):
-            raise ResultsCut("the results name none of its requests")
+        names_ours = bool(requests.known(connection, seen.sample))
+    if not missing:
+        return 0
+    # One that was adopted may have more requests at Anthropic than those of them that it brought: see adopter.py.
+    posted = claude.retrieve(str(batch.claude_id), json.loads(batch.headers)).request_count
+    if objection := seen.objection(max(batch.request_count, posted or 0)):
+        raise ResultsCut(objection)
+    if not names_ours:
+        raise ResultsCut("the results name none of its requests")
     return missing
 
 

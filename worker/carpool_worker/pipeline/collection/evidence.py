@@ -11,8 +11,7 @@ SAMPLE = 100
 class Evidence:
     """Collects what the lines of one read show. `sample` are the first custom_ids that they name."""
 
-    def __init__(self, request_count: int) -> None:
-        self._request_count = request_count
+    def __init__(self) -> None:
         self._lines = self._strange = 0
         self.sample: list[str] = []
 
@@ -23,10 +22,13 @@ class Evidence:
         if len(self.sample) < SAMPLE:
             self.sample += [*chunk.succeeded, *chunk.others][:SAMPLE]
 
-    def objection(self) -> str | None:
-        """Return why a request without a line may still get one from another read; None if these are the results."""
-        if self._lines < self._request_count:
-            return f"{self._lines} lines for {self._request_count} requests"
+    def objection(self, request_count: int) -> str | None:
+        """Return why a request without a line may still get one from another read; None if these are the results.
+
+        `request_count` is how many requests the batch has at Anthropic.
+        """
+        if self._lines < request_count:
+            return f"{self._lines} lines for {request_count} requests"
         if self._strange:
             return f"{self._strange} of {self._lines} lines are no results, as of a proxy or an error"
         return None if self.sample else f"none of {self._lines} lines can be read"
