@@ -26,6 +26,7 @@ from tests.chaos import (
     luck,
     outages,
     outages_of_databases,
+    quotas,
     real_time,
     receivers,
     relays,
@@ -53,6 +54,7 @@ ATTACKS = (
     backups,
     gateways,
     real_time,
+    quotas,
     luck,
 )
 """The modules whose scenarios are run."""

@@ -102,7 +102,7 @@ def gateways_killed(stack: Stack) -> None:
     """Kill one gateway after the other, now and then a worker or Valkey, while programs repeat what was cut off."""
     [key] = carpool(stack, "keys", "create", CLIENT, "--json")
     ports = [free_port(), free_port()]
-    gateways = [_gateway(stack, number, port) for number, port in enumerate(ports)]
+    gateways = [started(stack, number, port) for number, port in enumerate(ports)]
     with _calling(stack, [f"http://127.0.0.1:{port}" for port in ports], key["secret"]) as callers:
         for _ in range(BLOWS):
             time.sleep(stack.luck.uniform(*PAUSE))
@@ -129,7 +129,8 @@ def _calling(stack: Stack, urls: list[str], secret: str) -> Iterator[Callers]:
         stack.broken.append(f"{callers.calls:,} calls had {had}")
 
 
-def _gateway(stack: Stack, number: int, port: int) -> Program:
+def started(stack: Stack, number: int, port: int) -> Program:
+    """Return a gateway that is ready, and that is started again whenever it dies."""
     command = [sys.executable, "-m", "carpool_worker.cli", "gateway", "--port", str(port)]
     program = stack.keeper.add(Program(f"gateway{number}", command, stack.environment, stack.folder))
     program.start()

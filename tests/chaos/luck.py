@@ -30,6 +30,7 @@ OPERATIONS = ("create", "retrieve", "list", "results")
 KINDS = ("dropped", "lost", "error", "error_after", "stalled")
 
 RELAYED: tuple[dict[str, Any], ...] = (
+    {"operation": "list", "kind": "stub"},
     {"operation": "results", "kind": "page"},
     {"operation": "retrieve", "kind": "page"},
     {"operation": "create", "kind": "page"},
@@ -45,6 +46,9 @@ RELAYED: tuple[dict[str, Any], ...] = (
 )
 """What proxies and relays make of the API's answers."""
 
+FRESH_SETTLE = "20"
+"""Seconds without a batch of ours in a list: a list that is a stub must not be believed for want of a first one."""
+
 TOO_MANY: tuple[dict[str, Any], ...] = (
     {},
     {"retry_after": 1.0},
@@ -57,13 +61,19 @@ BUDGETS = json.dumps({"books": {"day": 2, "over": "wait"}})
 """Dollars: enough for what its requests cost, but at a time only for a part of what they may cost."""
 
 
-@scenario("luck", workers=2)
+@scenario("luck", workers=2, CARPOOL_FRESH_SETTLE_INTERVAL=FRESH_SETTLE)
 def luck(stack: Stack) -> None:
     """Strike at random until the time is up."""
     strike(stack)
 
 
-@scenario("luck with money saved", workers=2, CARPOOL_CACHE_SHARED_PROMPTS="true", CARPOOL_BUDGETS=BUDGETS)
+@scenario(
+    "luck with money saved",
+    workers=2,
+    CARPOOL_CACHE_SHARED_PROMPTS="true",
+    CARPOOL_BUDGETS=BUDGETS,
+    CARPOOL_FRESH_SETTLE_INTERVAL=FRESH_SETTLE,
+)
 def saved(stack: Stack) -> None:
     """Strike while shared prompts are cached and warmed up, and a client is over budget."""
     strike(stack)
@@ -73,7 +83,22 @@ def strike(stack: Stack) -> None:
     """Strike blow after blow at random until the time is up."""
     flower = stack.flower()
     flower.start()
-    blows = [worker, child, child, child, other, producer, server, fault, fault, fault, fault, relay, relay]
+    blows = [
+        worker,
+        child,
+        child,
+        child,
+        other,
+        producer,
+        server,
+        fault,
+        fault,
+        fault,
+        fault,
+        relay,
+        relay,
+        repeat,
+    ]
     over = time.monotonic() + stack.minutes * 60
     stack.receiver.misbehave(MISBEHAVING, stack.luck)
     while time.monotonic() < over:
@@ -135,6 +160,11 @@ def fault(stack: Stack) -> None:
 def relay(stack: Stack) -> None:
     """Arm a fault of what stands between Carpool and the API."""
     arm(stack, Fault(**stack.luck.choice(RELAYED), times=stack.luck.randint(1, 3)))
+
+
+def repeat(stack: Stack) -> None:
+    """Let a relay post twice what it is given once: what then runs twice is its doing, and must be named."""
+    arm(stack, Fault(operation="create", kind="repeated", times=stack.luck.randint(1, 2)))
 
 
 def arm(stack: Stack, fault: Fault) -> None:

@@ -20,12 +20,16 @@ NOTICED_SECONDS = 20.0
 """How long it may take until every batch that was canceled is seen to have ended."""
 
 
-@scenario("a relay that rewrites answers", seconds=45)
+@scenario(
+    "a relay that rewrites answers",
+    seconds=45,
+    CARPOOL_FRESH_SETTLE_INTERVAL=luck.FRESH_SETTLE,
+)
 def rewritten(stack: Stack) -> None:
-    """Let pages, arrays, cut texts and bare batches come in the place of the API's answers."""
-    for _ in range(25):
+    """Let pages, arrays, cut texts and bare batches come in the place of the API's answers, and posts be repeated."""
+    for number in range(25):
         time.sleep(stack.luck.uniform(0.3, 1.5))
-        luck.relay(stack)
+        (luck.relay if number % 5 else luck.repeat)(stack)
 
 
 @scenario("batches canceled at the console", seconds=60, databases=("sqlite",))

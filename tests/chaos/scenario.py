@@ -29,6 +29,7 @@ from pathlib import Path
 from random import Random
 
 from tests.chaos.books import Books, audit
+from tests.chaos.repeats import settle_repeats, without
 from tests.chaos.settling import ANSWERS_SECONDS, settle
 from tests.chaos.stack import Stack, running
 
@@ -112,7 +113,7 @@ def run(
     """
     began = time.monotonic()
     outcome = Outcome(scenario.name, database, seed)
-    with running(database, Random(seed), scenario.workers, **scenario.environment) as stack:
+    with running(database, Random(seed), scenario.workers, Stack, **scenario.environment) as stack:
         stack.minutes = minutes
         watch(stack)
         stack.traffic.load = load
@@ -121,7 +122,9 @@ def run(
         stack.heal()
         late = settle(stack)
         silent = _last_answers(stack)
+        twice = settle_repeats(stack)
         books = stack.books()
+        books.entries = without(books.entries, twice)
         outcome.broken = [sentence for sentence in (late, silent) if sentence] + audit(books)
         _count(outcome, stack, books)
         if outcome.broken and keep:

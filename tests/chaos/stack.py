@@ -176,11 +176,13 @@ class Stack:
 
 
 @contextmanager
-def running(database: str, luck: Random, workers: int = 1, **environment: str) -> Iterator[Stack]:
+def running(
+    database: str, luck: Random, workers: int = 1, kind: type[Stack] = Stack, **environment: str
+) -> Iterator[Stack]:
     """Run a stack in a folder that is removed with it; `database` is sqlite or postgresql."""
     with (
         tempfile.TemporaryDirectory(prefix="carpool-chaos-", ignore_cleanup_errors=True) as name,
         DATABASES[database](Path(name)) as place,
-        Stack(Path(name), place, luck, workers, **environment) as stack,
+        kind(Path(name), place, luck, workers, **environment) as stack,
     ):
         yield stack

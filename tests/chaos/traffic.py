@@ -125,6 +125,13 @@ class Traffic:
         for result in self._producers[2].as_completed(missing, timeout):
             self.answered[result.id] += 1
 
+    def expect(self, ids: Sequence[str]) -> None:
+        """Wait for answers to these as well, which were accepted from `script`."""
+        self.accepted |= set(ids)
+        if ids:
+            self._waits.put(list(ids))
+            self._waited_for |= set(ids)
+
     def forget(self, ids: Iterable[str]) -> None:
         """Wait no longer for answers to these."""
         self._waited_for.difference_update(ids)
@@ -153,9 +160,8 @@ class Traffic:
             self.unknown |= set(error.unknown)
             accepted = error.accepted
         self.accepted |= set(accepted)
-        if self._callbacks[client] is None and accepted:
-            self._waits.put(list(accepted))
-            self._waited_for |= set(accepted)
+        if self._callbacks[client] is None:
+            self.expect(accepted)
         return set(accepted)
 
     def _listen(self) -> None:

@@ -53,7 +53,8 @@ def simulator(
         ANTHROPIC_BASE_URL=http://127.0.0.1:8082 ANTHROPIC_API_KEY=simulated python your_program.py
 
     Faults and outcomes can be ordered with these options, or while it runs: POST the same JSON to /simulator/faults or
-    /simulator/scripts. GET /simulator/ledger returns what was run and billed, /simulator/ledger/entries line by line.
+    /simulator/scripts. GET /simulator/ledger returns what was run and billed, /simulator/ledger/entries line by line,
+    and /simulator/ledger/repeats the pairs of batches that a `repeated` fault made of one post.
 
         carpool simulator --fault '{"operation": "create", "kind": "lost"}'
         carpool simulator --message-latency 2 --fault '{"operation": "messages", "kind": "lost", "times": 3}'

@@ -82,6 +82,12 @@ async def ledger(request: web.Request) -> web.Response:
     return json_response(await asyncio.to_thread(request.app[SIMULATOR].ledger.summary))
 
 
+@routes.get("/simulator/ledger/repeats")
+async def ledger_repeats(request: web.Request) -> web.Response:
+    """Return the pairs of batches that `repeated` faults made of one post each."""
+    return json_response(await asyncio.to_thread(request.app[SIMULATOR].ledger.repeats))
+
+
 @routes.get("/simulator/ledger/entries")
 async def ledger_entries(request: web.Request) -> web.StreamResponse:
     """Stream the ledger, a JSON line an entry."""

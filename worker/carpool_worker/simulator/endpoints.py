@@ -39,6 +39,7 @@ async def create(request: web.Request) -> web.Response:
     made = simulator.lifecycle.begin(batch_id, spooled, betas, request[WORKSPACE])
     if request.get(REPEATED):
         again, folder = simulator.registry.new_id(), simulator.registry.folder
+        simulator.ledger.add_repeat(batch_id, again)
         shutil.copyfile(folder(batch_id) / BODY, folder(again) / BODY)
         simulator.lifecycle.begin(again, spooled, betas, request[WORKSPACE])
     return _answer(request, made)

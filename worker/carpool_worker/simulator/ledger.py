@@ -17,6 +17,8 @@ CREATE TABLE IF NOT EXISTS runs (
     input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
     cache_creation_input_tokens INTEGER NOT NULL, cache_read_input_tokens INTEGER NOT NULL
 )"""
+REPEATS = """
+CREATE TABLE IF NOT EXISTS repeats (first TEXT NOT NULL, again TEXT NOT NULL)"""
 OUTCOMES = "SELECT outcome, count(*) AS requests FROM runs GROUP BY outcome"
 DISTINCT = """
 SELECT count(DISTINCT batch_id) FILTER (WHERE batch_id LIKE 'msgbatch_%') AS batches,
@@ -61,6 +63,7 @@ class Ledger:
         with closing(self._connect()) as database:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute(SCHEMA)
+            database.execute(REPEATS)
 
     def record(self, batch_id: str, chunks: Iterable[list[LedgerEntry]]) -> None:
         """Record a whole batch or nothing of it; what an interrupted run left is replaced."""
@@ -73,6 +76,16 @@ class Ledger:
         """Record a call of the Messages API."""
         with closing(self._connect()) as database, database:
             database.execute(INSERT, entry)
+
+    def add_repeat(self, first: str, again: str) -> None:
+        """Record that a fault made a second batch of a post, before it runs."""
+        with closing(self._connect()) as database, database:
+            database.execute("INSERT INTO repeats VALUES (?, ?)", (first, again))
+
+    def repeats(self) -> list[tuple[str, str]]:
+        """Return the batches that a fault made twice: the one that its post was answered with, and the other."""
+        with closing(self._connect()) as database:
+            return [(row["first"], row["again"]) for row in database.execute("SELECT * FROM repeats")]
 
     def summary(self) -> dict[str, Any]:
         """Return the totals; `ran_twice` has the first 100 of the custom_ids that were billed more than once."""

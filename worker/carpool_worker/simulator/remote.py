@@ -62,6 +62,10 @@ class RemoteSimulator:
         lines = self._call("GET", "/simulator/ledger/entries").splitlines()
         return [msgspec.json.decode(line, type=dict[str, Any]) for line in lines]
 
+    def repeats(self) -> list[tuple[str, str]]:
+        """Return the two batches of each post that a fault repeated; the post was answered with the first."""
+        return msgspec.json.decode(self._call("GET", "/simulator/ledger/repeats"), type=list[tuple[str, str]])
+
     def _call(self, method: str, path: str, body: bytes | None = None) -> bytes:
         connection = HTTPConnection(urlsplit(self.url).netloc, timeout=TIMEOUT_SECONDS)
         try:
