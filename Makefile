@@ -57,7 +57,7 @@ RESOLVE := uv pip compile pyproject.toml - --universal --python-version 3.11 --g
 
 lock: | $(VENV)/bin/python  ## Resolve the locked requirements of the image and of CI anew (fetches uv)
 	@$(BIN)/python -m pip install --quiet uv
-	@echo 'hatchling' | $(BIN)/$(RESOLVE) --extra worker --extra otel --extra plot --output-file config/requirements.txt
+	@echo 'hatchling' | $(BIN)/$(RESOLVE) --extra worker --extra otel --output-file config/requirements.txt
 	@printf 'hatchling\neditables\n' | $(BIN)/$(RESOLVE) --all-extras --output-file config/requirements-dev.txt
 
 demo: $(RUNS)  ## See it work: two models, three clients, a table of what it saved

@@ -35,6 +35,16 @@ def console_settings(console_engine: sa.Engine, module_redis_url: str) -> Settin
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_beyond(module_redis_url: str, console_engine: sa.Engine) -> Iterator[None]:
+    """The doctor reads the environment: it finds the test's own servers, and calls no API but one that isn't there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CARPOOL_REDIS_URL", module_redis_url)
+        patch.setenv("CARPOOL_DATABASE_URL", console_engine.url.render_as_string(hide_password=False))
+        patch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+        yield
+
+
 @pytest.fixture(scope="module")
 def console(console_settings: Settings, console_engine: sa.Engine) -> Iterator[str]:
     """A console's URL."""

@@ -61,7 +61,7 @@ def test_given_servers_and_an_api_key_take_the_place_of_embedded_ones(
         )
         assert "ANTHROPIC_BASE_URL" not in plan.for_programs()
         names = [program.name for program in programs(plan, latency=1, concurrency=1)]
-        assert names == ["gateway", "beat", "worker", "flower", "metrics"]
+        assert names == ["gateway", "console", "beat", "worker", "flower", "metrics"]
 
 
 def test_a_shell_that_sourced_the_env_file_still_gets_embedded_servers(
@@ -134,5 +134,12 @@ def test_supervisor_reads_the_configuration_as_it_was_meant(tmp_path: Path) -> N
         assert read[program.name].stdout_logfile == str(data / "logs" / f"{program.name}.log")
     agents, servers = groups["agents"], groups["servers"]
     assert agents.priority > servers.priority
-    assert {one.name for one in agents.process_configs} == {"gateway", "beat", "worker", "flower", "metrics"}
+    assert {one.name for one in agents.process_configs} == {
+        "gateway",
+        "console",
+        "beat",
+        "worker",
+        "flower",
+        "metrics",
+    }
     assert {one.name for one in servers.process_configs} == {"simulator", "valkey"}

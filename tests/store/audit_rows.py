@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-AUDIT_LOG = {
+from typing import Any
+
+AUDIT_LOG: dict[str, list[dict[str, Any]]] = {
     "audit_log": [
         {
-            "id": "0192f0c0000070008000000000000a01",
+            "id": bytes.fromhex("a" * 32),
             "at": 1_700_000_000_000,
             "actor": "key ops",
             "action": "retry",

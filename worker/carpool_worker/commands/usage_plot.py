@@ -56,5 +56,5 @@ def _renderer() -> Any:
     try:
         import vl_convert
     except ImportError as error:
-        raise WorkerError("--plot needs what draws it: pip install 'carpool[plot]'") from error
+        raise WorkerError("--plot needs what draws it: pip install 'carpool[worker]'") from error
     return vl_convert

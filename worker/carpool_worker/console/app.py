@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from carpool_worker.console import sign_on, static_files
+from carpool_worker.console import charts, sign_on, static_files
 from carpool_worker.console.error_pages import answer_errors
 from carpool_worker.console.page_calls import PageCall
 from carpool_worker.console.protection import check_form, check_host, protect
@@ -29,6 +29,7 @@ def create_app(settings: Settings, engine: sa.Engine, listening: Listening) -> w
         app.router.add_route(route.method, route.path, _answering(app[CONSOLE], route))
     app.router.add_routes(sign_on.ROUTES)
     app.router.add_get("/healthz", _alive)
+    app.router.add_get(charts.script_url(), _chart_script)
     static_files.add(app)
     return app
 
@@ -56,6 +57,10 @@ def _elsewhere(route: PageRoute) -> web.Response:
     if route.path != "/" or first is None:
         raise NotHere
     return web.Response(status=303, headers={"Location": first})
+
+
+async def _chart_script(request: web.Request) -> web.StreamResponse:
+    return await charts.answer(request.app[CONSOLE].chart_script)
 
 
 async def _alive(request: web.Request) -> web.Response:

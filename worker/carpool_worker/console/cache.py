@@ -21,11 +21,20 @@ class _Reading(NamedTuple):
     task: asyncio.Task[Any]
 
 
+class _KnownReading(NamedTuple):
+    """What was read last, and when."""
+
+    at: float  # by the monotonic clock
+    value: Any
+
+
 class PageCache:
     """Readings by what they are of. It belongs to one event loop."""
 
     def __init__(self) -> None:
         self._readings: OrderedDict[Hashable, _Reading] = OrderedDict()
+        self._known: dict[Hashable, _KnownReading] = {}
+        self._refreshing: dict[Hashable, asyncio.Task[Any]] = {}
 
     async def get(self, key: Hashable, seconds: float, ask: Callable[[], Awaitable[T]]) -> T:
         """Return what `ask` returned at most so long ago; who asks meanwhile waits for the same answer."""
@@ -39,9 +48,40 @@ class PageCache:
         found: T = await asyncio.shield(reading.task)  # others wait for it, too
         return found
 
+    async def soon(self, key: Hashable, seconds: float, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return what is known, and read it anew meanwhile if it is older; only the first one who asks waits.
+
+        For what takes long to read, such as what workers answer.
+        """
+        known, task = self._known.get(key), self._refreshing.get(key)
+        if task is None and (known is None or monotonic() - known.at >= seconds):
+            task = self._refreshing[key] = asyncio.ensure_future(self._refresh(key, ask))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if known is not None:
+            value: T = known.value
+            return value
+        if task is None:
+            raise RuntimeError("nothing is known, and nobody reads it")
+        found: T = await asyncio.shield(task)
+        return found
+
+    async def _refresh(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
+        try:
+            found = await ask()
+            self._known[key] = _KnownReading(monotonic(), found)
+            return found
+        finally:
+            self._refreshing.pop(key, None)
+
+    async def close(self) -> None:
+        """Wait for what is being read."""
+        tasks = [*self._refreshing.values(), *(one.task for one in self._readings.values())]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     def forget(self) -> None:
         """Read everything again when it is asked for next: something was done."""
         self._readings.clear()
+        self._known.clear()
 
 
 def _is_over(reading: _Reading, seconds: float) -> bool:

@@ -85,6 +85,14 @@ class PageCall:
         """Return what `ask` returned at most so long ago, for whoever looked; tenants have readings of their own."""
         return await self.console.cached.get((self.user.client, key), seconds, ask)
 
+    async def soon(self, key: Hashable, seconds: float, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return what is known, however old, and have it read anew meanwhile; only the first one who asks waits."""
+        return await self.console.cached.soon((self.user.client, key), seconds, ask)
+
+    def has(self, path: str) -> bool:
+        """Return whether the user has this page in the navigation."""
+        return any(tab.path == path for tab in self.tabs)
+
     async def act(
         self,
         action: str,

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from carpool_worker import formatting
-from carpool_worker.console import static_files
+from carpool_worker.console import charts, static_files
 from carpool_worker.database import now
 from carpool_worker.units import SECOND
 
@@ -67,4 +67,5 @@ def environment() -> jinja2.Environment:
     )
     found.filters.update(FILTERS)
     found.globals["static"] = static_files.url
+    found.globals["chart_script"] = charts.script_url
     return found

@@ -11,6 +11,7 @@ from carpool_worker.console.pages import (
     clients,
     deliveries,
     errors,
+    health,
     key_acts,
     lane_acts,
     lanes,
@@ -46,9 +47,11 @@ SPEND = Tab("/spend", "Spend", tenants=True)
 CLIENTS = Tab("/clients", "Clients and keys", tenants=True)
 LANES = Tab("/lanes", "Lanes and limits")
 TRY_IT = Tab("/try", "Try it", simulator=True)
+HEALTH = Tab("/health", "Health")
 
 ROUTES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/", overview.show, OVERVIEW),
+    PageRoute("POST", "/resume-lane", overview.resume, OVERVIEW),
     PageRoute("GET", "/batches", batches.show, BATCHES),
     PageRoute("GET", "/batches/{id}", batches.show_one, BATCHES),
     PageRoute("GET", "/requests", requests.show, REQUESTS),
@@ -70,6 +73,7 @@ ROUTES: tuple[PageRoute, ...] = (
     PageRoute("POST", "/try/webhook", try_it.webhook, TRY_IT, Role.REVEAL),
     PageRoute("POST", "/try/arm", try_it.arm, TRY_IT),
     PageRoute("POST", "/try/disarm", try_it.disarm, TRY_IT),
+    PageRoute("GET", "/health", health.show, HEALTH),
 )
 
 LIVE = PageRoute("GET", "/live", live.follow, Tab("/live", "Live", tenants=True))

@@ -14,6 +14,7 @@ from aiohttp import web
 from carpool_worker import database
 from carpool_worker.console.attempts import WrongPasswords
 from carpool_worker.console.cache import PageCache
+from carpool_worker.console.charts import ChartScript
 from carpool_worker.console.rendering import environment
 from carpool_worker.console.sessions import Sessions
 from carpool_worker.gateway.key_cache import KeyCache
@@ -33,6 +34,7 @@ class Console:
         self.server: redis.Redis = settings.redis()
         self.templates: jinja2.Environment = environment()
         self.cached = PageCache()
+        self.chart_script = ChartScript()
         self.wrong_passwords = WrongPasswords()
         self.keys = KeyCache(engine)
         secure = bool(listening.certificate or listening.behind_proxy)
@@ -54,6 +56,7 @@ class Console:
 
     async def close(self) -> None:
         """Close the connections to Redis, and wait until it is written when keys were used."""
+        await self.cached.close()
         await self.keys.close()
         await asyncio.to_thread(self.server.close)
 

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode
 
 from carpool.callbacks import LOOPBACK as LOOPBACK_ONLY
 from carpool_worker.claude.credentials import variable
@@ -22,6 +23,7 @@ FLOWER_PORT = 5555
 SIMULATOR_PORT = 8082
 METRICS_PORT = 9465
 GATEWAY_PORT = 8088
+CONSOLE_PORT = 8089
 """Preferred ports; if one is taken, the next free one is used."""
 
 PORTS_TRIED = 100
@@ -34,6 +36,9 @@ SIMULATOR_KEY = "simulated"
 
 GATEWAY_DRAIN = "5"
 """Seconds that calls at the gateway have when everything is stopped: their answers would take longer anyway."""
+
+CONSOLE_ROLES = "look,act,reveal,admin"
+"""Whoever can read the data folder may do everything anyway."""
 
 GATEWAY_VARIABLES = ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY")
 """By which Anthropic's SDKs find the gateway; for Carpool itself they name the API."""
@@ -69,6 +74,9 @@ class StackPlan:
     metrics_port: int
     gateway_port: int
     gateway_secret: str
+    console_port: int
+    console_password: str
+    console_secret: str
     flower_password: str
     webhook_secret: str
     embedded: frozenset[str]  # environment variables that this instance chose; the others were given
@@ -95,6 +103,11 @@ class StackPlan:
         return f"http://{LOOPBACK}:{self.gateway_port}"
 
     @property
+    def console_link(self) -> str:
+        """The console's address, which signs on by itself."""
+        return f"http://{LOOPBACK}:{self.console_port}/enter?{urlencode({'with': self.console_password})}"
+
+    @property
     def simulator_url(self) -> str | None:
         """The simulator's address; None if the real API is used."""
         return f"http://{LOOPBACK}:{self.simulator_port}" if self.simulator_port else None
@@ -108,6 +121,7 @@ class StackPlan:
             "CARPOOL_WEBHOOK_SECRET": self.webhook_secret,
             "CARPOOL_FLOWER_URL": self.flower_url,
             "CARPOOL_METRICS_URL": self.metrics_url,
+            "CARPOOL_CONSOLE_URL": self.console_link,
             "CARPOOL_SIMULATOR_URL": self.simulator_url,
             "CARPOOL_ALLOW_HTTP": LOOPBACK_ONLY if self.simulator_url else None,
         }
@@ -125,8 +139,9 @@ class StackPlan:
             **self.for_services(),
             "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{self.flower_password}",
         }
-        if "gateway_drain" not in read_settings().model_fields_set:
-            found["CARPOOL_GATEWAY_DRAIN"] = GATEWAY_DRAIN
+        found |= _unset({"gateway_drain": GATEWAY_DRAIN, "console_roles": CONSOLE_ROLES})
+        found["CARPOOL_CONSOLE_PASSWORD"] = self.console_password
+        found |= _unset({"console_secret": self.console_secret})
         if self.simulator_url:
             found |= {"ANTHROPIC_BASE_URL": self.simulator_url, "ANTHROPIC_API_KEY": SIMULATOR_KEY}
         return found
@@ -139,6 +154,7 @@ def prepare(data: Path, *, any_port: bool) -> StackPlan:
     given = _given(remembered)
     valkey_port = None if "CARPOOL_REDIS_URL" in given else free_port(VALKEY_PORT, any_port)
     simulator = variable() != "ANTHROPIC_API_KEY"
+    gateway_port = free_port(GATEWAY_PORT, any_port)
     plan = StackPlan(
         data=data,
         redis_url=given.get("CARPOOL_REDIS_URL") or f"redis://{LOOPBACK}:{valkey_port}/0",
@@ -148,8 +164,12 @@ def prepare(data: Path, *, any_port: bool) -> StackPlan:
         simulator_port=free_port(SIMULATOR_PORT, any_port) if simulator else None,
         flower_port=free_port(FLOWER_PORT, any_port),
         metrics_port=free_port(METRICS_PORT, any_port),
-        gateway_port=free_port(GATEWAY_PORT, any_port),
+        gateway_port=gateway_port,
         gateway_secret=secret(data / "gateway_key", new_secret),
+        console_port=free_port(max(CONSOLE_PORT, gateway_port + 1), any_port),
+        console_password=read_settings().console_password.get_secret_value()
+        or secret(data / "console_password", lambda: secrets.token_urlsafe(24)),
+        console_secret=secret(data / "console_secret", lambda: secrets.token_urlsafe(32)),
         flower_password=secret(data / "flower_password", lambda: secrets.token_urlsafe(18)),
         webhook_secret=given.get("CARPOOL_WEBHOOK_SECRET") or secret(data / "webhook_secret", webhook_secret),
         embedded=frozenset(CHOOSABLE.values()) - given.keys(),

@@ -49,6 +49,7 @@ def programs(
     """
     found = [
         Program("gateway", _carpool("gateway", "--host", LOOPBACK, "--port", plan.gateway_port), 60),
+        Program("console", _carpool("console", "--host", LOOPBACK, "--port", plan.console_port), 60),
         Program("beat", _carpool("beat"), 50),
         Program("worker", _carpool("worker", "--concurrency", concurrency), 40, WORKER_STOP_WAIT),
         Program("flower", _carpool("flower", "--address", LOOPBACK, "--port", plan.flower_port), 30),

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from carpool_worker.processes.local_stack import (
+    CONSOLE_PORT,
     FLOWER_PORT,
     GATEWAY_PORT,
     METRICS_PORT,
@@ -37,6 +38,7 @@ console = Console(soft_wrap=True, highlight=False)
 def print_addresses(plan: StackPlan, base_url: str | None) -> None:
     """Print where each part is; `base_url` is what ANTHROPIC_BASE_URL says."""
     places = {
+        "Console": plan.console_link,
         "Redis": f"{_hidden(plan.redis_url)}{'  (embedded Valkey)' if plan.valkey_port else ''}",
         "Database": _hidden(plan.database_url),
         "Claude": _claude(plan, base_url),
@@ -67,6 +69,7 @@ def print_changed_ports(plan: StackPlan) -> None:
     """Print which ports were taken."""
     taken = {
         "The gateway": (GATEWAY_PORT, plan.gateway_port),
+        "The console": (CONSOLE_PORT, plan.console_port),
         "Flower": (FLOWER_PORT, plan.flower_port),
         "Metrics": (METRICS_PORT, plan.metrics_port),
         "The simulator": (SIMULATOR_PORT, plan.simulator_port),

@@ -52,6 +52,18 @@ def budget(connection: sa.Connection, settings: Settings, client: str) -> Budget
     return None if balance is None else _view(balance)
 
 
+def all_budgets(connection: sa.Connection, settings: Settings) -> dict[str, BudgetView]:
+    """Return the budgets of the clients that the settings name, by client, and what is left of each now."""
+    named = {client: one for client in settings.budgets if (one := budget_of(settings.budgets, client))}
+    found = reservations.balances(connection, named, now()) if named else {}
+    return {client: _view(balance) for client, balance in found.items()}
+
+
+def used_up(budget: BudgetView) -> bool:
+    """Return whether nothing is left of it."""
+    return left(budget) <= 0
+
+
 def waiting_for(
     connection: sa.Connection, settings: Settings, held: Request, gateway_key: str | None = None
 ) -> str:

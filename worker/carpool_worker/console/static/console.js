@@ -99,6 +99,7 @@ for (const button of document.querySelectorAll("[data-theme-switch]")) {
   });
 }
 
+if (document.querySelector("figure.chart")) import("./charts.js");
 prepare(document);
 listen();
 document.addEventListener("visibilitychange", listen);
