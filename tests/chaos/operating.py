@@ -9,7 +9,8 @@ from typing import Any
 
 from tests.chaos.stack import Stack
 
-COMMAND_SECONDS = 60.0
+COMMAND_SECONDS = 300.0
+"""The longest that a command may take: `reconcile` reads the results of every batch that no table knows."""
 TROUBLED = 1
 """The exit code of a command that has found something wrong."""
 
