@@ -102,6 +102,7 @@ class PackedAnswer(msgspec.Struct, frozen=True, gc=False):
             usage=self._usage(),
             cost=dollars(item(packed.costs)),
             list_price=dollars(item(packed.list_prices)),
+            processing=packed.processing or msgspec.UNSET,
             metadata=ABSENT if metadata is None else msgspec.Raw(metadata),
             attempts=item(packed.attempts, 1),
             batch_id=packed.batch_id,

@@ -37,9 +37,7 @@ REQUEST_ID = re.compile("[0-9a-f]{32}")
 
 CLIENT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
-ENTRY_FIELD = b"v2"
-OLD_ENTRY_FIELD = b"v1"
-CANCEL_FIELD = b"cancel"
+ENTRY_FIELD, OLD_ENTRY_FIELD, CANCEL_FIELD = b"v2", b"v1", b"cancel"
 MAX_CANCEL_IDS = 5_000
 """Ids in one Cancel: an entry of about 170 kB."""
 
@@ -157,6 +155,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None  # a canceled request has it if its answer had been made, which is paid for
     cost: str | None = None  # dollars billed; None if nothing was, or the model's price is unknown
     list_price: str | None = None  # dollars the same tokens cost outside a batch
+    processing: str | msgspec.UnsetType = msgspec.UNSET  # "real_time"; absent: in a batch
     metadata: msgspec.Raw = ABSENT
     attempts: int = 1
     batch_id: str | None = None  # Anthropic's id, msgbatch_…
@@ -188,6 +187,7 @@ class PackedAnswers(msgspec.Struct, array_like=True, frozen=True, gc=False):
     list_prices: list[int | None] | None = None
     attempts: list[int] | None = None  # default: 1
     metadata: list[bytes | None] | None = None  # JSON
+    processing: str | None = None  # of all: "real_time"; default: in a batch
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):

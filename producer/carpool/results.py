@@ -18,6 +18,8 @@ from carpool.exceptions import CarpoolError, InvalidAnswer
 if TYPE_CHECKING:
     from anthropic.types import Message
 
+IN_BATCH = "batch"
+
 _decode_answer = msgspec.json.Decoder(Answer).decode
 
 
@@ -80,6 +82,11 @@ class Result:
     def usage(self) -> Usage | None:
         """Token counts, or None if no answer was made. A canceled request's answer is dropped, but paid for."""
         return self._answer.usage
+
+    @property
+    def processing(self) -> str:
+        """How it was answered: in a "batch", or, as its deadline was near, in "real_time" at the full price."""
+        return self._answer.processing or IN_BATCH
 
     @property
     def attempts(self) -> int:

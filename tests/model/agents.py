@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import redis
@@ -91,6 +92,11 @@ class Agents:
     courier: Courier
     budgets: Budgets = field(default_factory=dict)
 
+    @property
+    def by_name(self) -> Mapping[str, Callable[[], None]]:
+        """All that may run, or come in between."""
+        return {name: partial(agent, self) for name, agent in AGENTS.items()}
+
     def aggregate(self) -> None:
         self._aggregate(claim_interval=30)
 
@@ -145,11 +151,11 @@ class Agents:
         """Run these agents one after another; a mishap ends one, and the next runs all the same."""
         if interruption:
             after, by, again = interruption
-            self.fuse.light(after, MISHAPS.get(by) or (lambda: AGENTS[by](self)), again)
+            self.fuse.light(after, MISHAPS.get(by) or self.by_name[by], again)
         try:
             for name in names:
                 with ended_early():
-                    AGENTS[name](self)
+                    self.by_name[name]()
         finally:
             self.fuse.put_out()
 

@@ -25,21 +25,26 @@ from carpool_worker.store.deliveries import coverage
 from carpool_worker.store.deliveries.coverage import Covering
 from carpool_worker.store.deliveries.receivers import destination
 from carpool_worker.store.requests.answers import load_answers
-from carpool_worker.store.requests.rows import UNBATCHED
+from carpool_worker.store.requests.rows import REAL_TIME, UNBATCHED
 from carpool_worker.store.requests.segments import split
 
 UNFINISHED = """
 SELECT (SELECT count(*) FROM batches WHERE finished_at IS NULL)
     + (SELECT count(*) FROM requests WHERE finished_at IS NULL)
+    + (SELECT count(*) FROM real_time_calls WHERE finished_at IS NULL)
     + (SELECT count(*) FROM deliveries WHERE state NOT IN ('delivered', 'discarded'))"""
-MISCOUNTED = """
+MISCOUNTED = f"""
 SELECT id, state, request_count,
-    (SELECT count(*) FROM requests WHERE batch_id = batches.id AND finished_at IS NULL) AS waiting
+    (SELECT count(*) FROM requests WHERE batch_id = batches.id AND finished_at IS NULL) + (
+        SELECT count(*) FROM real_time_calls AS calls JOIN requests ON requests.id = request_id
+        WHERE calls.batch_id = batches.id AND requests.batch_id = id_of('{REAL_TIME}')
+    ) AS waiting
 FROM batches WHERE state IN ('open', 'sealed', 'submitting', 'in_progress', 'canceling') AND waiting <> request_count"""
 STORED = "SELECT requests.id FROM requests JOIN params ON params.id = segment_id"
 HOMELESS = f"""
 SELECT id FROM requests WHERE batch_id NOT IN (SELECT id FROM batches)
-AND NOT (batch_id = id_of('{UNBATCHED}') AND attempt = 0)"""
+AND NOT (batch_id = id_of('{UNBATCHED}') AND attempt = 0)
+AND NOT (batch_id = id_of('{REAL_TIME}') AND id IN (SELECT request_id FROM real_time_calls))"""
 UNSETTLED = """
 SELECT id FROM requests WHERE estimate IS NOT NULL AND finished_at IS NOT NULL
     OR held_at IS NOT NULL AND (estimate IS NULL OR state <> 'retryable' OR attempt <> 0)"""
@@ -61,7 +66,8 @@ TAKEN = """
 SELECT (SELECT coalesce(sum(cost), 0) FROM {ledger} WHERE client = '{client}')
     + (SELECT coalesce(sum(estimate), 0) FROM requests WHERE client = '{client}' AND held_at IS NULL)"""
 FINAL = """
-SELECT id, state, attempt, outcome, cost, finished_at, batch_id FROM requests WHERE finished_at IS NOT NULL
+SELECT id, state, attempt, outcome, CASE WHEN id IN (SELECT request_id FROM real_time_calls) THEN NULL ELSE cost END,
+    finished_at, batch_id FROM requests WHERE finished_at IS NOT NULL
 UNION ALL SELECT 'to ' || answer_id || ' ' || position, state, attempt, last_error, NULL,
     coalesce(delivered_at, discarded_at), target FROM deliveries WHERE state IN ('delivered', 'discarded')"""
 ENDS = """
@@ -201,8 +207,8 @@ class Books:
         with read(self._engine) as connection:
             answers = load_answers(connection, list(taken))
         for id_, got in taken.items():
-            own = destination(callbacks[id_]).target, _lasting(to_json(answers[id_]))
-            assert all((target, _lasting(answer)) == own for target, answer in got)
+            own = destination(callbacks[id_]).target, self.lasting(to_json(answers[id_]))
+            assert all((target, self.lasting(answer)) == own for target, answer in got)
 
     def assert_what_is_pushed_is_final(self) -> None:
         """And it is pushed once: who commits it pushes it."""
@@ -211,10 +217,15 @@ class Books:
         assert set(pushed) <= {row[0] for row in self.rows(FINAL)}
 
     def assert_each_reply_is_its_requests_own(self) -> None:
-        pushed = {one.id: to_json(one.answer()) for one in self._pushed()}
+        pushed = {one.id: self.lasting(to_json(one.answer())) for one in self._pushed()}
         with read(self._engine) as connection:
             answers = load_answers(connection, list(pushed))
-        assert pushed == {id_: to_json(answer) for id_, answer in answers.items()}
+        assert pushed == {id_: self.lasting(to_json(answer)) for id_, answer in answers.items()}
+
+    def lasting(self, answer: bytes) -> dict[str, Any]:
+        """Return what never changes: the batch of a request that was canceled before it was sent may be sent later."""
+        read: dict[str, Any] = json.loads(answer)
+        return read | {"batch_id": None} if read["state"] == "canceled" else read
 
     def _owed(self) -> list[Covering]:
         ids = [request_id for (request_id,) in self.rows("SELECT id FROM requests")]
@@ -235,9 +246,3 @@ class Books:
 def _text(params: bytes) -> str:
     text: str = json.loads(params)["messages"][0]["content"]
     return text
-
-
-def _lasting(answer: bytes) -> dict[str, Any]:
-    """Return what never changes: the batch of a request that was canceled before it was sent may be sent later."""
-    read: dict[str, Any] = json.loads(answer)
-    return read | {"batch_id": None} if read["state"] == "canceled" else read

@@ -18,6 +18,7 @@ from tests.fixtures.owed_deliveries import refuse_owed_deliveries
 from tests.model.interruptions import Fuse, PorousClaude, make_porous
 
 from carpool import Request, Task, Webhook
+from carpool.enqueue_options import DeadlinePolicy
 from carpool_worker import migrations
 from carpool_worker.claude import results
 from carpool_worker.database import now, open_engine
@@ -71,6 +72,10 @@ FAULTS = (
 )
 
 
+DAYS = 20 * 24 * 3_600.0
+"""Seconds until an urgent request is due, so that many hours may pass before."""
+
+
 class Wanted(NamedTuple):
     """A request that a client enqueues."""
 
@@ -80,6 +85,8 @@ class Wanted(NamedTuple):
     keyed: bool
     other: bool = False
     """With a key: its params are other ones than it came with else."""
+    urgent: DeadlinePolicy | None = None
+    """It has a deadline, which may cost this."""
 
     def request(self, number: int) -> Request:
         model, betas = LANES[self.lane]
@@ -89,7 +96,12 @@ class Wanted(NamedTuple):
         # Not in the first lane with a webhook, where the systematic attacks expect one batch to stay one.
         shared = {"system": "Be brief."} if self.lane == 1 or self.callback != 1 else {}
         return Request(
-            request(text, model) | shared, callback=CALLBACKS[self.callback], idempotency_key=key, betas=betas
+            request(text, model) | shared,
+            callback=CALLBACKS[self.callback],
+            idempotency_key=key,
+            betas=betas,
+            deadline=DAYS if self.urgent else None,
+            deadline_policy=self.urgent,
         )
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 
-from tests.fixtures.agents import Carpool
+import pytest
+from tests.fixtures.agents import Carpool, request
 from tests.fixtures.calls import Calling, calling, pooled, state
 from tests.fixtures.deliveries import claim_all
 
-from carpool import Producer
+from carpool import Producer, Result
+from carpool.contract import to_json
 from carpool_worker.database import now, read, write
+from carpool_worker.pipeline.delivery.channels.reply import push_packed
 from carpool_worker.settings import Settings
 from carpool_worker.simulator import Fault, RemoteSimulator
 from carpool_worker.store.reports import clients
 from carpool_worker.store.requests import discarded, sendable
+from carpool_worker.store.requests.answers import load_answers
 from carpool_worker.store.requests.discarded import Chance, DiscardedFilter
 from carpool_worker.views import requests, usage
 
@@ -45,6 +50,26 @@ def test_a_lost_call_is_retried_only_by_who_would_pay_for_it_twice(
         (0, "lost"),
         (1, "answered"),
     ]
+
+
+def test_whoever_waits_learns_that_it_was_answered_in_real_time(
+    unhurried: Carpool, calling: Calling, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unhurried, "announce", lambda _, replies: push_packed(unhurried.server, replies))
+    # Given two requests whose producer waits for them, one of which is called
+    called, waits = producer.enqueue_many(map(request, ("Hurry", "Wait")), reply=True)
+    unhurried.aggregate()
+    calling.take_out(called)
+    calling.call()
+    unhurried.limits = replace(unhurried.limits, seconds=0.0)
+    unhurried.until(lambda: unhurried.ended(2))
+    # Then the answers that were pushed say so, and so do those that are read from the tables
+    pushed = {one.id: one.processing for one in producer.as_completed([called, waits], timeout=20)}
+    assert pushed == {called: "real_time", waits: "batch"}
+    with read(unhurried.engine) as connection:
+        stored = load_answers(connection, [called, waits])
+    assert {id_: Result.from_json(to_json(one)).processing for id_, one in stored.items()} == pushed
+    assert b"processing" not in to_json(stored[waits])
 
 
 def test_requests_show_tells_of_the_call_and_its_money(

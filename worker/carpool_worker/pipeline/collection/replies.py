@@ -26,16 +26,19 @@ def packed(
     waiting: Mapping[str, Pending],
     claude_id: str | None,
     at: Milliseconds,
+    processing: str | None = None,
 ) -> Replies:
-    """Return what is to be pushed of the stored answers of a batch, by the lists that their requests name."""
+    """Return what is to be pushed of the stored answers of a batch, by the lists that their requests name.
+
+    `processing` is "real_time" if they are of a call instead.
+    """
     by_id = {one.id: one for one in endings if one.reply_to}
     replies: defaultdict[str, list[PackedAnswers]] = defaultdict(list)
     for segment in stored:
         if reply_to := segment.ids[0] in by_id and by_id[segment.ids[0]].reply_to:
             some = [by_id[id_] for id_ in segment.ids]
-            replies[reply_to].append(
-                _packed(segment, some, [waiting[id_] for id_ in segment.ids], claude_id, at)
-            )
+            waited = [waiting[id_] for id_ in segment.ids]
+            replies[reply_to].append(_packed(segment, some, waited, claude_id, at, processing))
     return replies
 
 
@@ -45,6 +48,7 @@ def _packed(
     waited: Sequence[Pending],
     claude_id: str | None,
     at: Milliseconds,
+    processing: str | None,
 ) -> PackedAnswers:
     metadata = [None if one.metadata is None else one.metadata.encode() for one in waited]
     return PackedAnswers(
@@ -65,6 +69,7 @@ def _packed(
         list_prices=_unless(None, endings, lambda one: one.list_price),
         attempts=_unless(1, waited, lambda one: one.attempt),
         metadata=metadata if any(metadata) else None,
+        processing=processing,
     )
 
 

@@ -84,7 +84,7 @@ def record_answer(engine: sa.Engine, call: ClaimedCall, answered: DirectMessage,
             at=at,
         )
         ended = [one.id for one in conclusions.endings]
-        replies = packed(stored, conclusions.endings, waiting, None, at)
+        replies = packed(stored, conclusions.endings, waiting, None, at, AT_FULL_PRICE)
     announce(ended, replies)
 
 

@@ -12,8 +12,10 @@ from carpool.answers import dollars, message_and_error, rfc3339
 from carpool.contract import ABSENT, Answer, Usage
 from carpool_worker.models.tables import answers, batches, requests, segments
 from carpool_worker.states import FINAL_REQUEST_STATES
-from carpool_worker.store.requests.rows import among
+from carpool_worker.store.requests.rows import REAL_TIME, among
 from carpool_worker.store.requests.segments import Place, at_places
+
+IN_REAL_TIME = "real_time"
 
 
 class _FinalRow(NamedTuple):
@@ -31,6 +33,7 @@ class _FinalRow(NamedTuple):
     cost: int | None
     list_price: int | None
     claude_id: str | None
+    batch_id: str
     answer_id: int | None
     answer_position: int | None
     input_tokens: int | None
@@ -59,6 +62,7 @@ _FINAL = (
         *(requests.c[name] for name in ("outcome", "attempt", "metadata", "enqueued_at", "finished_at")),
         *(sa.type_coerce(requests.c[name], sa.BigInteger) for name in ("cost", "list_price")),
         batches.c.claude_id,
+        requests.c.batch_id,
         *(requests.c[name] for name in ("answer_id", "answer_position")),
         *(requests.c[name] for name in ("input_tokens", "output_tokens")),
         *(requests.c[name] for name in ("cache_write_tokens", "cache_read_tokens")),
@@ -96,6 +100,7 @@ def _answer(row: _FinalRow, body: bytes | None) -> Answer:
         usage=row.usage,
         cost=dollars(row.cost),
         list_price=dollars(row.list_price),
+        processing=IN_REAL_TIME if row.batch_id == REAL_TIME else msgspec.UNSET,
         metadata=ABSENT if row.metadata is None else msgspec.Raw(row.metadata),
         attempts=row.attempt,
         batch_id=row.claude_id,
