@@ -24,12 +24,6 @@ class ClientCard:
     budget: BudgetView | None
     used: UsageView
 
-    @property
-    def hit_rate(self) -> float | None:
-        """The share of the tokens of its prompts that came from the cache, from 0 to 1."""
-        prompts = self.used.prompt_tokens
-        return self.used.cache_read_tokens / prompts if prompts else None
-
 
 @dataclass(frozen=True)
 class CardPage:

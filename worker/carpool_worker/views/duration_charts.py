@@ -43,7 +43,7 @@ def _chart(models: Sequence[ModelHours], theme: Mapping[str, Any]) -> Spec:
     return {
         "height": HEIGHT,
         "data": {"values": points},
-        "mark": {"type": "line", "point": {"size": 30}, "interpolate": "monotone"},
+        "mark": {"type": "line", "point": {"size": 24}, "interpolate": "monotone"},
         "encoding": {
             "x": {
                 "field": "hour",
@@ -60,7 +60,7 @@ def _chart(models: Sequence[ModelHours], theme: Mapping[str, Any]) -> Spec:
             "strokeDash": {
                 "field": "within",
                 "scale": {"domain": list(QUANTILES), "range": [[1, 0], [5, 4]]},
-                "legend": {"title": None, "orient": "bottom"},
+                "legend": None,  # the caption says which is which
             },
             "tooltip": [
                 {"field": "group", "title": "model"},

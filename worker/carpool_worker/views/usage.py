@@ -53,6 +53,11 @@ class UsageView:
         """Tokens in, cached or not."""
         return self.input_tokens + self.cache_write_tokens + self.cache_read_tokens
 
+    @property
+    def hit_rate(self) -> float | None:
+        """The share of the tokens in that came from the cache, from 0 to 1; None without any."""
+        return self.cache_read_tokens / self.prompt_tokens if self.prompt_tokens else None
+
 
 def usage_view(row: UsageRow, by: Sequence[str] = ()) -> UsageView:
     """Return a sum of the ledger as a view; `by` is what it is summed by."""

@@ -21,6 +21,7 @@ from carpool_worker.views.budgets import BudgetView
 from carpool_worker.views.client_advice import Advised, by_client, saves
 from carpool_worker.views.clients import ClientDetails
 from carpool_worker.views.keys import KeyView
+from carpool_worker.views.usage import UsageView, together, totals
 
 FRESH_SECONDS = 5.0
 ADVICE_SECONDS = 900.0
@@ -38,7 +39,7 @@ class ClientPage:
     """A client with what it used, its keys, and the budgets of those that have one."""
 
     details: ClientDetails
-    card: client_cards.ClientCard | None
+    used: UsageView
     keys: Sequence[KeyView]
     budgets: Mapping[str, BudgetView]
 
@@ -119,10 +120,9 @@ async def _advised(page: PageCall) -> Advised | None:
 
 def _client(connection: sa.Connection, settings: Settings, client: str, since: Milliseconds) -> ClientPage:
     details = clients.find(connection, settings, client, since)
-    cards = client_cards.page(connection, settings, since, 1, only=client).cards
     return ClientPage(
         details,
-        cards[0] if cards else None,
+        together(totals(connection, ["client"], clients.day_of(since), client=client)),
         keys.all_keys(connection, client, revoked=True)[:MOST_KEYS],
         budgets.of_keys(connection, client),
     )
