@@ -66,7 +66,8 @@ def schema_of(kind: Any) -> Schema:
     if origin is Annotated:
         return MOMENT if "moment" in inner[1:] else schema_of(inner[0])
     if origin in (Union, UnionType):
-        return {"anyOf": [schema_of(one) for one in inner]}
+        given = [schema_of(one) for one in inner if one is not msgspec.UnsetType]
+        return given[0] if len(given) == 1 else {"anyOf": given}
     if origin is Literal:
         return {"enum": list(inner)}
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -83,6 +84,7 @@ def schema_of(kind: Any) -> Schema:
 def _object(kind: type[Any]) -> Schema:
     hints = get_type_hints(kind, include_extras=True)
     found: dict[str, Schema] = {}
+    left_out: dict[str, Schema] = {}
     if is_dataclass(kind):
         for field in fields(kind):
             if field.metadata.get("flat"):
@@ -90,8 +92,10 @@ def _object(kind: type[Any]) -> Schema:
             else:
                 found[field.name] = schema_of(hints[field.name])
     else:
-        found = {field.encode_name: schema_of(hints[field.name]) for field in msgspec.structs.fields(kind)}
-    return closed((kind.__doc__ or kind.__name__).partition("\n")[0], **found)
+        for field in msgspec.structs.fields(kind):
+            into = left_out if field.default is msgspec.UNSET else found
+            into[field.encode_name] = schema_of(hints[field.name])
+    return closed((kind.__doc__ or kind.__name__).partition("\n")[0], left_out, **found)
 
 
 def _without_none(kind: Any) -> Any:
