@@ -43,7 +43,9 @@ class IdempotencyConflict(InvalidRequest):
 
     def __init__(self, key: str, request_id: str, index: int | None = None) -> None:
         super().__init__(
-            "idempotency_key", f"{key!r} was used with other params, for request {request_id}", index
+            "idempotency_key",
+            f"{key!r} was used with other params, for request {request_id}: another request needs another key",
+            index,
         )
         self.args = key, request_id, index
         self.key = key

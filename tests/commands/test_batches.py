@@ -118,7 +118,7 @@ def test_show_tells_the_story_in_order_of_time(carpool: Carpool, producer: Produ
 
 
 def test_what_is_not_there_is_said(engine: sa.Engine) -> None:
-    assert succeeded("batches") == "No such batch.\n"
+    assert succeeded("batches") == "No batches found.\n"
     for arguments, code, reason in (
         (["show", "nobody"], 1, "there is no batch nobody"),
         (["--before", "0" * 32], 1, "there is no batch 000"),

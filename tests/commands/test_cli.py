@@ -135,6 +135,7 @@ def test_each_example_in_a_help_stands_on_a_line_of_its_own(monkeypatch: pytest.
         examples = re.findall("^ {4}(?=\\S)(.+)$", inspect.cleandoc(command.help or ""), re.MULTILINE)
         shown = CliRunner().invoke(app, [*path, "--help"]).output.splitlines()
         assert set(examples) <= {line.strip() for line in shown}, path
+        assert not [line for line in shown if "<bool>" in line], path  # a flag takes no value
 
 
 def commands_of(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -98,7 +98,7 @@ def test_filters_choose(carpool: Carpool, producer: Producer, redis_url: str) ->
     assert listed("--since", "2100-01-01") == []
     assert "invalid_request_error" in succeeded("requests", "--state", "discarded")
     assert listed("--error", "api_error") == listed("--model", "claude-unheard-of") == []
-    assert succeeded("requests", "--state", "canceled") == "No such request.\n"
+    assert succeeded("requests", "--state", "canceled") == "No requests found.\n"
     assert run("requests", "--state", "odd").exit_code == 2
     assert run("requests", "--since", "soon").exit_code == 2
 

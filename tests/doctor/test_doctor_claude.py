@@ -26,6 +26,16 @@ def test_a_missing_key_is_found_and_the_simulator_is_named_where_there_is_one(do
     assert "ANTHROPIC_BASE_URL=http://127.0.0.1:9" in doctor.finds("claude", "warning", "its simulator").mend
 
 
+def test_the_simulator_of_a_running_carpool_up_is_no_surprise(
+    doctor: Doctor, simulator: RemoteSimulator
+) -> None:
+    doctor.set(
+        ANTHROPIC_BASE_URL=simulator.url, ANTHROPIC_API_KEY="simulated", CARPOOL_SIMULATOR_URL=simulator.url
+    )
+
+    doctor.finds("claude", "ok", "the simulator of `carpool up`: no money is spent")
+
+
 def test_a_key_of_the_gateway_is_no_key_of_the_api(doctor: Doctor, simulator: RemoteSimulator) -> None:
     doctor.set(ANTHROPIC_BASE_URL=simulator.url, ANTHROPIC_API_KEY=new_secret())
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from tests.fixtures.doctor import SECRET, Doctor
+
+from carpool_worker.doctor.settings_in_force import unknown_variables
 
 
 def test_settings_that_break_a_rule_are_all_that_is_examined(doctor: Doctor) -> None:
@@ -32,6 +35,25 @@ def test_a_variable_that_nothing_reads_is_named_with_the_one_that_is_meant(docto
     one = doctor.finds("settings", "warning", "CARPOOL_FLUSH_INTERVALL")
 
     assert one.mend == "is CARPOOL_FLUSH_INTERVAL meant?"
+
+
+def test_no_variable_that_carpool_names_anywhere_is_unknown() -> None:
+    # Given every name in its code, its configuration and its pages
+    root = Path(__file__).parents[2]
+    files = [
+        path
+        for place in ("producer", "worker", "config", "docs", "README.md", "compose.yaml")
+        for path in ([root / place] if (root / place).is_file() else (root / place).rglob("*"))
+        if path.suffix in {".py", ".md", ".sh", ".toml", ".yaml", ".yml", ".service", ".html"}
+    ]
+    named = {
+        name for path in files for name in re.findall(r"\bCARPOOL_[A-Z][A-Z_]*[A-Z]\b", path.read_text())
+    }
+    own = {name for name in named if not name.startswith("CARPOOL_TESTS_")}
+
+    # Then the doctor takes none of them, nor what a `carpool up` sets, for a mistake
+    assert {"CARPOOL_SIMULATOR_URL", "CARPOOL_CLIENT", "CARPOOL_INBOX_SHARDS"} <= own
+    assert not [one.what for one in unknown_variables(dict.fromkeys(own, "x"))]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_dead_letters_are_listed_with_where_they_should_go_and_why_they_did_not(
     assert {(row["state"], row["target"], row["last_error"]) for row in rows} == {
         ("discarded", receiver.url("/down"), "answered 503; gave up after 1 tries")
     }
-    assert other.stdout == "No such delivery.\n"
+    assert other.stdout == "No deliveries found.\n"
 
 
 def test_the_list_fits_a_terminal_of_80_columns_and_names_each_request(

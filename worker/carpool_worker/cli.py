@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperGroup, TyperOption
 
 from carpool_worker.commands import batches, clients, deliveries, keys, lanes, processes, quarantine, requests
 from carpool_worker.commands.advise import advise
@@ -76,8 +76,17 @@ class FirstRecord(logging.Handler):
 
             log_format = settings().log_format
             logs.begin(log_format, logging.INFO if logs.is_json(log_format) else logging.WARNING)
-        if root.isEnabledFor(record.levelno):
+        if logging.getLogger(record.name).isEnabledFor(record.levelno):  # which may have changed just now
             root.handle(record)
+
+
+def _type_of(option: TyperOption, context: Any) -> str | None:
+    return None if option.is_flag and option.metavar is None else _type_in_help(option, context)
+
+
+# Help would give a flag, which takes no value, the type <bool>.
+_type_in_help = TyperOption.display_type_rich
+TyperOption.display_type_rich = _type_of  # type: ignore[method-assign]
 
 
 app = typer.Typer(

@@ -116,6 +116,11 @@ def age(milliseconds: float) -> str:
     return f"{length // unit:,} {name}"
 
 
+def ago(milliseconds: float) -> str:
+    """Return how long ago something was, within a sentence: 'just now', '45 s ago', '12 min ago'."""
+    return "just now" if milliseconds < SECOND else f"{age(milliseconds)} ago"
+
+
 def clock(at: int, now: int) -> str:
     """Return a time, in milliseconds since the epoch, within a sentence: '12:03:05 UTC'; on another day than `now`
     with its date, '2026-11-24 12:03:05 UTC'.

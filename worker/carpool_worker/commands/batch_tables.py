@@ -22,7 +22,7 @@ ID_WIDTH = 32
 def show_table(found: Sequence[BatchView]) -> None:
     """Print the batches, newest last."""
     if not found:
-        typer.echo("No such batch.")
+        typer.echo("No batches found.")
         return
     table = Table(show_lines=True)
     table.add_column("Batch, model", width=ID_WIDTH, overflow="fold")

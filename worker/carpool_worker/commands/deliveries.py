@@ -114,7 +114,7 @@ def _page(
 
 def _show_table(found: Sequence[DeliveryView]) -> None:
     if not found:
-        typer.echo("No such delivery.")
+        typer.echo("No deliveries found.")
         return
     columns = ("Request", "State", "Tries", "To, and the last error")
     lines = [

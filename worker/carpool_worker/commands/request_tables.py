@@ -16,7 +16,7 @@ from carpool_worker.views.requests import RequestDetails, RequestView
 def show_table(found: Sequence[RequestView], now: int) -> None:
     """Print the requests, newest last."""
     if not found:
-        typer.echo("No such request.")
+        typer.echo("No requests found.")
         return
     lines = [[one.id, one.state, age(now - one.enqueued_at), _about(one)] for one in found]
     print_table(("Request", "State", "Age", "Client, model"), lines, whole=3)

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from carpool_worker.formatting import age, clock, counted, dollars, time_of
+from carpool_worker.formatting import age, ago, clock, counted, dollars, time_of
 from carpool_worker.units import SECOND
 from carpool_worker.views.accounts import Queue
 from carpool_worker.views.alerts import Alert
@@ -139,7 +139,7 @@ def _queue(queue: Queue) -> Table:
 
 def _alive(status: Status) -> str:
     vitals = status.vitals
-    beat = "beat is silent" if vitals.beat_age is None else f"beat ticked {age(vitals.beat_age * SECOND)} ago"
+    beat = "beat is silent" if vitals.beat_age is None else f"beat ticked {ago(vitals.beat_age * SECOND)}"
     return _unknown(status) or f"{counted(len(vitals.workers), 'worker')} alive   {beat}"
 
 

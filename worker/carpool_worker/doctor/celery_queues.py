@@ -12,7 +12,7 @@ from carpool_worker.coordination import heartbeat
 from carpool_worker.coordination.backlog import MOST_UNREAD, queues_of
 from carpool_worker.coordination.keys import AGENTS, queue
 from carpool_worker.doctor.findings import Finding, ok, warning, wrong
-from carpool_worker.formatting import age, counted
+from carpool_worker.formatting import age, ago, counted
 from carpool_worker.settings import Settings
 from carpool_worker.units import SECOND
 
@@ -54,7 +54,7 @@ def judge_beat(silence: float | None) -> Finding:
     """Judge whether beat is alive, by the seconds since its last tick (None: it never ticked)."""
     length = age((silence or 0) * SECOND)
     if silence is not None and silence <= SILENT:
-        return ok(CHECK, f"beat ticked {length} ago")
+        return ok(CHECK, f"beat ticked {ago(silence * SECOND)}")
     since = "has never ticked, or not for a week" if silence is None else f"has been silent for {length}"
     return wrong(CHECK, f"beat {since}: nothing moves", "run carpool beat, once, beside the workers")
 

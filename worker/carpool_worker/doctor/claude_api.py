@@ -20,6 +20,9 @@ CHECK = "claude"
 TIERS = {1_000: ("Start", 200_000), 2_000: ("Build", 300_000), 4_000: ("Scale", 500_000)}
 """By the calls a minute in the headers: the tier, and the requests it may have queued (docs, August 2026)."""
 
+SIMULATOR = "CARPOOL_SIMULATOR_URL"
+"""Where the simulator of a running `carpool up` is; commands that find one are told."""
+
 NO_LIST = (
     "the address has no list of batches, without which none is posted: docs/relays.md says what a relay needs"
 )
@@ -102,7 +105,9 @@ def judge(answer: ApiAnswer, queue_limit: int, credentials: Credentials = DEFAUL
         f"its workspace's newest batch is {answer.newest}" if answer.newest else "its workspace has no batch"
     )
     yield ok(CHECK, f"{host} accepts {whose}; {newest}")
-    if host != urlsplit(ANTHROPIC).netloc:
+    if host == urlsplit(os.environ.get(SIMULATOR, "")).netloc:
+        yield ok(CHECK, "this is the simulator of `carpool up`: no money is spent")
+    elif host != urlsplit(ANTHROPIC).netloc:
         setting = "the account's base_url" if credentials.base_url else "ANTHROPIC_BASE_URL"
         mend = f"unset {setting}, unless a simulator or a proxy is meant"
         yield warning(CHECK, f"this is not Anthropic but {host}", mend)
@@ -135,7 +140,7 @@ def judge_limit(calls_a_minute: int | None, queue_limit: int) -> Iterator[Findin
 
 
 def _without_key() -> Finding:
-    if simulator := os.environ.get("CARPOOL_SIMULATOR_URL"):
+    if simulator := os.environ.get(SIMULATOR):
         mend = f"to examine it too: ANTHROPIC_BASE_URL={simulator} ANTHROPIC_API_KEY=simulated carpool doctor"
         return warning(CHECK, "there is no API key: `carpool up` uses its simulator", mend)
     return wrong(CHECK, "ANTHROPIC_API_KEY is not set here", "set it here as it is set where the workers run")

@@ -47,13 +47,14 @@ def examine_settings() -> tuple[list[Finding], Settings | None]:
         settings, path = read_settings(), config_path()
     except SettingsInvalid as error:
         return [wrong(CHECK, str(error), "correct it; config/carpool.toml explains each setting")], None
-    found = [*_unknown(os.environ), *_dangerous(settings), *_open_file(path)]
+    found = [*unknown_variables(os.environ), *_dangerous(settings), *_open_file(path)]
     set_here = sum(name.upper().startswith(PREFIX) for name in os.environ)
     source = f"from {path}" if path else "no file, the defaults"
     return [ok(CHECK, f"{source}; {counted(set_here, 'environment variable')}"), *found], settings
 
 
-def _unknown(environment: Mapping[str, str]) -> Iterator[Finding]:
+def unknown_variables(environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Judge the variables whose names begin as ours do: warn of those that nothing reads."""
     known = {name.upper() for name in Settings.model_fields} | OTHERS_READ
     for variable in sorted(environment):
         name = variable.upper().removeprefix(PREFIX)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -83,7 +86,7 @@ def print_changed_ports(plan: StackPlan) -> None:
 def print_ready() -> None:
     """Print that it is ready, and what to paste into Python to see it work."""
     console.print(READY)
-    console.print("Try it, in `python` in this folder:")
+    console.print(f"Try it, in `{_python()}` in this folder:")
     console.print(SNIPPET, markup=False)
 
 
@@ -118,6 +121,14 @@ def is_on_this_machine(url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _python() -> str:
+    """Return how the interpreter that has Carpool is called from this folder."""
+    if shutil.which("python") == sys.executable:
+        return "python"
+    own = Path(sys.executable)
+    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
 
 
 def _claude(plan: StackPlan, base_url: str | None) -> str:
