@@ -12,6 +12,7 @@ from tests.fixtures.queries import batch_ids
 from carpool import Producer
 from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
+from carpool_worker.commands.completion import complete_lane
 from carpool_worker.pipeline.submission import submitter
 from carpool_worker.simulator import Fault, RemoteSimulator
 
@@ -155,10 +156,21 @@ def test_a_lane_that_nobody_knows_is_an_error_that_names_the_others(
     carpool: Carpool, producer: Producer
 ) -> None:
     assert succeeded("lanes") == "No lane has work, and none is paused.\n"
-    assert run("pause", MODEL).output == f"carpool: there is no lane '{MODEL}'; no lane has work\n"
+    assert run("pause", MODEL).output == f"carpool: there is no lane '{MODEL}': no batch has been made yet\n"
     given(carpool, producer, MODEL)
     for command in ("pause", "resume"):
         result = run(command, "claude-haiku")
         assert result.exit_code == 1
-        assert f"there is no lane 'claude-haiku'; those with work are '{MODEL}'" in result.output
+        assert f"there is no lane 'claude-haiku': did you mean '{MODEL}'?" in result.output
     assert run("pause").exit_code == 2
+
+
+def test_idle_lanes_are_found_by_name_and_completed(carpool: Carpool, producer: Producer) -> None:
+    given(carpool, producer, MODEL)
+    carpool.until(lambda: carpool.ended(1))
+
+    assert rows("lanes") == []
+    assert [row["lane"] for row in rows("lanes", "--all")] == [MODEL]
+    assert complete_lane("claude-h") == [MODEL]
+    assert "`carpool lanes --all` lists them" in run("pause", "gpt").output
+    assert fits_80_columns(succeeded("lanes", "--all"))

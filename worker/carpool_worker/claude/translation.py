@@ -36,6 +36,11 @@ before it looks for a connection; redirects, which could lead to such an address
 NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
 """In the message of a connection that failed because no authority trusted here signed the server's certificate."""
 
+UNAUTHENTICATED = "authentication method"
+"""In what the SDK raises, before it sends anything, where it has neither a key nor a token."""
+
+NO_KEY = "there is no API key: set ANTHROPIC_API_KEY"
+
 MALFORMED = (
     httpx2.HTTPError,
     TimeoutError,
@@ -64,7 +69,8 @@ def translated() -> Iterator[None]:
     except MALFORMED as error:
         raise _unreadable("no whole answer", _flaw(error), error) from error
     except (anthropic.AnthropicError, TypeError) as error:  # TypeError: there is no key
-        raise ClaudeError(f"the SDK refused to send: {error}", status=401, certain=False) from error
+        said = NO_KEY if UNAUTHENTICATED in str(error) else f"the SDK refused to send: {error}"
+        raise ClaudeError(said, status=401, certain=False) from error
 
 
 def _no_answer(cause: BaseException) -> ClaudeError:

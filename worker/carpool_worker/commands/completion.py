@@ -13,10 +13,10 @@ MOST = 50
 
 
 def complete_lane(incomplete: str) -> list[str]:
-    """Return the lanes that have work or are paused, and begin like this."""
-    from carpool_worker.views.lanes import active
+    """Return the lanes, idle ones too, that begin like this."""
+    from carpool_worker.views.lanes import every
 
-    return _ask(lambda connection: [view.lane for view in active(connection)], incomplete)
+    return _ask(lambda connection: [view.lane for view in every(connection)], incomplete)
 
 
 def complete_batch(incomplete: str) -> list[str]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 NO_REASON = "no reason given"
 
+Every = Annotated[bool, typer.Option("--all", help="Those without work, too, that had some lately.")]
 Now = Annotated[
     bool,
     typer.Option("--now", help="Let everything that is sealed go now, even if submit_windows are closed."),
@@ -22,7 +23,7 @@ Now = Annotated[
 Reason = Annotated[str, typer.Option("--reason", help="Why, for those who see it later.")]
 
 
-def lanes(as_json: Json = False) -> None:
+def lanes(every: Every = False, as_json: Json = False) -> None:
     """List the lanes that have work, or are paused.
 
     A lane is all requests that may share a batch: those of one model with the same per-batch headers. Carpool pauses a
@@ -30,22 +31,23 @@ def lanes(as_json: Json = False) -> None:
     a time probes whether that is done. An operator pauses a lane with `carpool pause`. Examples:
 
         carpool lanes
+        carpool lanes --all
         carpool lanes --json | jq 'select(.paused) | .lane'
     """
     from carpool_worker.database import now, read
     from carpool_worker.processes.preflight import check_tables
-    from carpool_worker.views.lanes import active
+    from carpool_worker.views import lanes as views
 
     check_tables()
     with read() as connection:
-        found = active(connection)
+        found = views.every(connection) if every else views.active(connection)
     if as_json:
         print_json(found)
     elif found:
         columns = ("Open", "since", "Sealed", "At Anthropic", "Lane, and why it is paused")
         print_table(columns, [_line(one, now()) for one in found], whole=4)
     else:
-        typer.echo("No lane has work, and none is paused.")
+        typer.echo("No batch has been made yet." if every else "No lane has work, and none is paused.")
 
 
 def flush(lane: OfLane = None, model: OfModel = None, at_once: Now = False) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import sqlalchemy as sa
 from celery import Celery
@@ -115,6 +116,7 @@ def resume(engine: sa.Engine, lanes: Sequence[str], *, actor: str, app: Celery |
 
 def _check_known(connection: sa.Connection, lane: str) -> None:
     if not report.is_known(connection, lane):
-        names = ", ".join(repr(one.lane) for one in report.active(connection))
-        known = f"those with work are {names}" if names else "no lane has work"
-        raise UnknownLane(f"there is no lane {lane!r}; {known}")
+        names = [one.lane for one in report.every(connection)]
+        near = get_close_matches(lane, names, 1)
+        known = f"did you mean {near[0]!r}?" if near else "`carpool lanes --all` lists them"
+        raise UnknownLane(f"there is no lane {lane!r}: {known if names else 'no batch has been made yet'}")

@@ -1,4 +1,4 @@
-"""Lanes that have work, or are paused."""
+"""Lanes: those that have work or are paused, and those that are idle."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ class LaneView:
 def active(connection: sa.Connection) -> list[LaneView]:
     """Return the lanes with a batch that is not finished, and those that are paused, in order of their names."""
     return [_view(counts) for counts in lanes.active(connection)]
+
+
+def every(connection: sa.Connection) -> list[LaneView]:
+    """Return the same, and the lanes that had batches lately and have none now."""
+    return [_view(counts) for counts in lanes.every(connection)]
 
 
 def _view(counts: LaneCounts) -> LaneView:

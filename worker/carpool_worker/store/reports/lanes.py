@@ -61,6 +61,15 @@ def active(connection: sa.Connection) -> list[LaneCounts]:
     return [lanes[name] for name in sorted(lanes)]
 
 
+def every(connection: sa.Connection) -> list[LaneCounts]:
+    """Return the same, and the lanes of the newest batches, which have no work now."""
+    lanes = {one.lane: one for one in active(connection)}
+    newest = sa.select(batches.c.id, batches.c.lane).order_by(batches.c.id.desc()).limit(NEWEST).subquery().c
+    for lane in connection.scalars(sa.select(newest.lane).distinct()):
+        lanes.setdefault(lane, LaneCounts(lane))
+    return [lanes[name] for name in sorted(lanes)]
+
+
 def is_known(connection: sa.Connection, lane: str) -> bool:
     """Return whether a lane is paused, or had one of the newest batches (an index by lane would mislead SQLite)."""
     newest = sa.select(batches.c.id, batches.c.lane).order_by(batches.c.id.desc()).limit(NEWEST).subquery().c
