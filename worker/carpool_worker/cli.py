@@ -86,7 +86,7 @@ def _type_of(option: TyperOption, context: Any) -> str | None:
 
 # Help would give a flag, which takes no value, the type <bool>.
 _type_in_help = TyperOption.display_type_rich
-TyperOption.display_type_rich = _type_of  # type: ignore[method-assign]
+TyperOption.display_type_rich = _type_of  # type: ignore[assignment]
 
 
 app = typer.Typer(
