@@ -100,6 +100,7 @@ ASKED: dict[str, Asked] = {
     "batches before": lambda on, _: batches.page(on, SETTINGS, BatchFilter(), 20, before=first(9)),
     "batches show": lambda on, _: batches.find(on, SETTINGS, first(3)),
     "batches show, by Anthropic's id": lambda on, _: batches.find(on, SETTINGS, BATCH),
+    "results of a batch": lambda on, _: requests.ids_in_batch(on, first(3)),
     "batches of the day": lambda on, _: batch_days.day(on),
     "batches show, its parts": lambda on, _: batch_days.breakdown(on, first(3)),
     "requests by id or key": lambda on, id_: [
@@ -143,7 +144,7 @@ ASKED: dict[str, Asked] = {
     ],
     "retry, how many": lambda on, id_: [
         retry.estimate(on, retry.choose(on, SETTINGS, *given), retry.chances(even_paid=True))
-        for given in ((), ([id_],), (None, "billing"), (None, None, now() - HOUR))
+        for given in ((), ([id_],), (None, "billing"), (None, None, now() - HOUR, "api_error", "m"))
     ],
     "purge, how many": lambda on, _: erasure.count(on, "billing"),
     "doctor": lambda on, _: (doctor.newest_batch(on, None, now() - HOUR), doctor.waits_for_a_secret(on)),
@@ -220,7 +221,7 @@ def ask(engine: sa.Engine, asked: Asked, id_: str) -> None:
 
 def retry_all(engine: sa.Engine) -> None:
     with read(engine) as connection:
-        wanted = retry.choose(connection, SETTINGS, None, "billing")
+        wanted = retry.choose(connection, SETTINGS, None, "billing", error="api_error", model="m")
     retry.retry(engine, wanted, retry.chances(even_paid=True), actor="me")
 
 

@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carpool_worker.commands.options import OfClient, RequestIds, Since, Yes, actor, confirm
+from carpool_worker.commands.options import OfClient, OfModel, RequestIds, Since, Yes, actor, confirm
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.formatting import counted, dollars
 
 if TYPE_CHECKING:
     from carpool_worker.operations.retry import Chance, Estimate
 
+OfError = Annotated[
+    str | None,
+    typer.Option(
+        "--error", metavar="TYPE", help="Only those that failed with this type of error.", show_default="all"
+    ),
+]
 All = Annotated[bool, typer.Option("--all", help="All that were discarded.")]
 EvenPaid = Annotated[
     bool,
@@ -28,6 +34,8 @@ def retry(
     ids: RequestIds = None,
     client: OfClient = None,
     since: Since = None,
+    error: OfError = None,
+    model: OfModel = None,
     all_: All = False,
     even_paid: EvenPaid = False,
     yes: Yes = False,
@@ -45,9 +53,10 @@ def retry(
         carpool requests --state discarded
         carpool retry 01a2030b867d76f384b2c810994db967
         carpool retry --client billing --since 12h
+        carpool retry --error api_error --model claude-haiku-4-5 --since 1d
     """
-    if not (ids or client or since is not None or all_):
-        raise typer.BadParameter("name request ids, --client, --since or --all")
+    if not (ids or client or error or model or since is not None or all_):
+        raise typer.BadParameter("name request ids, --client, --error, --model, --since or --all")
     from carpool_worker.database import engine, read
     from carpool_worker.operations import retry as operation
     from carpool_worker.processes.preflight import check_tables
@@ -56,7 +65,7 @@ def retry(
     check_tables()
     chances = operation.chances(even_paid=even_paid)
     with read() as connection:
-        wanted = operation.choose(connection, settings(), ids, client, since)
+        wanted = operation.choose(connection, settings(), ids, client, since, error, model)
         estimate = operation.estimate(connection, wanted, chances)
     _confirm(estimate, chances, yes)
     count = operation.retry(engine(), wanted, chances, actor=actor())

@@ -29,8 +29,17 @@ def read(page: PageCall, known: Mapping[str, Read]) -> dict[str, Any]:
     """
     if strange := [name for name in page.query if name not in known]:
         raise BadFilter(f"there is no filter {strange[0]!r} here; there are {', '.join(known)}")
+    return read_fields(page.query, known)
+
+
+def read_fields(given: Mapping[str, str], known: Mapping[str, Read]) -> dict[str, Any]:
+    """Return the fields of a URL or a form that are given, by name, as their readers return them.
+
+    Raises:
+        BadFilter: names the field and the rule.
+    """
     found = {}
-    for name, value in page.query.items():
+    for name, value in given.items():
         if value := value.strip():
             try:
                 found[name] = known[name](value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -43,6 +44,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "clock": lambda at: formatting.clock(at, now()),
     "counted": formatting.counted,
     "dollars": formatting.dollars,
+    "json": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
     "kind": kind,
     "outcomes": formatting.outcome_counts,
     "short": formatting.short,

@@ -48,11 +48,12 @@ class Console:
     async def read(self, ask: Callable[[sa.Connection], T]) -> T:
         """Return what a function finds in the database, called in a thread and in a transaction that only reads."""
 
-        def run() -> T:
-            with database.read(self.engine) as connection:
-                return ask(connection)
+        return await asyncio.to_thread(self.run_read, ask)
 
-        return await asyncio.to_thread(run)
+    def run_read(self, ask: Callable[[sa.Connection], T]) -> T:
+        """Return what a function finds in the database, in a transaction that only reads; for a thread."""
+        with database.read(self.engine) as connection:
+            return ask(connection)
 
     async def close(self) -> None:
         """Close the connections to Redis, and wait until it is written when keys were used."""

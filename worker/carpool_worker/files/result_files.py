@@ -59,6 +59,17 @@ def write_lines(
     return outcomes
 
 
+def streamed(engine: sa.Engine, ids: Iterable[str]) -> Iterator[bytes]:
+    """Yield the lines of those requests that have ended, some at a time, each under the request's id.
+
+    Each part is read in a transaction of its own, as whoever takes it may be slow.
+    """
+    for some in _chunks(ids, READ_ANSWERS):
+        with read(engine) as connection:
+            found = results.of_ended(connection, some)
+        yield b"".join(_line(id_, found[id_].body or NO_LONGER_KEPT) for id_ in some if id_ in found)
+
+
 def _line(custom_id: str, result: bytes) -> bytes:
     return b'{"custom_id":' + msgspec.json.encode(custom_id) + b',"result":' + result + b"}\n"
 

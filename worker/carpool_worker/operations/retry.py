@@ -51,8 +51,12 @@ def choose(
     ids: Sequence[str] | None = None,
     client: str | None = None,
     since: int | None = None,
+    error: str | None = None,
+    model: str | None = None,
 ) -> DiscardedFilter:
     """Return a filter for discarded requests: all, or those with these ids (or beginnings), of a client, since a time.
+
+    With an error's type or a model, those that failed so, or are of that model.
 
     Raises:
         UnknownId, AmbiguousId.
@@ -60,7 +64,7 @@ def choose(
     at = now()
     named = [lookup.request_id(connection, one) for one in ids] if ids else None
     kept_since = at - int(settings.params_retention_days * DAY) + PRUNING_MARGIN
-    return DiscardedFilter(kept_since, named, client, since, until=at)
+    return DiscardedFilter(kept_since, named, client, since, until=at, error=error, model=model)
 
 
 def estimate(connection: sa.Connection, wanted: DiscardedFilter, chances: Sequence[Chance]) -> Estimate:

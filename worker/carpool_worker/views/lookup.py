@@ -13,6 +13,8 @@ from carpool_worker.store.reports import ids
 MOST_NAMED = 5
 """How many ids an error names if several begin as given."""
 
+ID_DIGITS = ids.DIGITS
+
 MOST_CLIENTS = 1_000
 """Among the requests of how many clients an idempotency key is looked for."""
 

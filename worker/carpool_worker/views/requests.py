@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from carpool.enqueue_options import DeadlinePolicy
 from carpool.keywords import DEADLINE_POLICIES
+from carpool.request_ids import RequestIds
 from carpool_worker.database import now
 from carpool_worker.formatting import time_of
 from carpool_worker.models import Batch, RealTimeCall, Request
@@ -164,6 +165,11 @@ def find(
 def ids_of_client(connection: sa.Connection, client: str, since: Moment) -> Iterator[str]:
     """Yield the ids of all requests that a client has enqueued since then, in the order in which they were stored."""
     return results.of_client(connection, client, since)
+
+
+def ids_in_batch(connection: sa.Connection, batch_id: str) -> RequestIds:
+    """Return the ids of all requests of a batch, in their order."""
+    return RequestIds(sorted(results.in_batch(connection, batch_id)))
 
 
 def _get(connection: sa.Connection, named: str) -> FoundRequest:

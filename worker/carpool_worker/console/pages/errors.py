@@ -29,4 +29,4 @@ async def show(page: PageCall) -> web.StreamResponse:
 
     found = await page.cached(page.path, KEPT_SECONDS, lambda: page.console.read(ask))
     line = command_line("requests", state="discarded", since=length, client=client)
-    return page.draw("errors.html", found=found, length=length, line=line, acts=False)
+    return page.draw("errors.html", found=found, length=length, line=line, acts=page.can("act"))

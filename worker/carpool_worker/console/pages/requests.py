@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import sqlalchemy as sa
 from aiohttp import web
 
@@ -9,6 +11,9 @@ from carpool_worker.console import filters
 from carpool_worker.console.command_lines import command_line
 from carpool_worker.console.page_calls import PageCall
 from carpool_worker.console.paging import Paging
+from carpool_worker.console.retry_prices import RetryPrice, priced
+from carpool_worker.operations import retry
+from carpool_worker.settings import Settings
 from carpool_worker.states import RequestState
 from carpool_worker.views import deliveries, lookup, requests
 from carpool_worker.views.deliveries import DeliveryDetails
@@ -80,13 +85,26 @@ async def show_one(page: PageCall) -> web.StreamResponse:
     """Answer with the page of one request, named by its id or the beginning of it; without its contents."""
     named, settings = page.request.match_info["id"], page.console.settings
 
-    def ask(on: sa.Connection) -> tuple[RequestDetails, DeliveryDetails | None]:
+    def ask(on: sa.Connection) -> tuple[RequestDetails, DeliveryDetails | None, RetryPrice | None]:
         found = requests.find(on, settings, named)
-        return found, deliveries.find(on, found.id) if found.delivery else None
+        delivery = deliveries.find(on, found.id) if found.delivery else None
+        return found, delivery, _price(on, settings, found)
 
-    found, delivery = await page.cached(page.path, KEPT_SECONDS, lambda: page.console.read(ask))
+    found, delivery, price = await page.cached(page.path, KEPT_SECONDS, lambda: page.console.read(ask))
     if page.user.client not in (None, found.client):
         raise UnknownId(f"there is no request {named}")
     told = [one for one in found.story if page.user.client is None or not one.words.startswith(OF_ITS_BATCH)]
     line = command_line("requests", "show", found.id)
-    return page.draw("request.html", one=found, story=told, delivery=delivery, line=line)
+    return page.draw("request.html", one=found, story=told, delivery=delivery, price=price, line=line)
+
+
+def _price(on: sa.Connection, settings: Settings, found: RequestDetails) -> RetryPrice | None:
+    """Return what a retry of the request costs; None: it is not discarded."""
+    if found.state is not RequestState.DISCARDED:
+        return None
+    price = priced(retry.estimate(on, retry.choose(on, settings, [found.id]), retry.chances(even_paid=False)))
+    if price.risky:
+        every = retry.chances(even_paid=True)
+        dear = priced(retry.estimate(on, retry.choose(on, settings, [found.id]), every), even_paid=True)
+        return replace(price, price=dear.price)
+    return price

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker import database, transition_log
-from carpool_worker.models.indexes import CANCEL_REQUESTED, FINISHED, UNFINISHED
+from carpool_worker.models.indexes import CANCEL_REQUESTED, FAILED, FINISHED, UNFINISHED
 from carpool_worker.models.tables import answers, batches, params, requests, segments
 from carpool_worker.states import RETRY
 from carpool_worker.store.bulk import one_of
@@ -73,6 +73,8 @@ class DiscardedFilter:
     client: str | None = None
     since: int | None = None  # discarded then or later
     until: int | None = None  # discarded before then
+    error: str | None = None  # the type of the error that they failed with
+    model: str | None = None
 
     def conditions(self, connection: sa.Connection) -> list[sa.ColumnElement[bool]]:
         """Return the filter as conditions on requests."""
@@ -88,6 +90,12 @@ class DiscardedFilter:
             conditions.append(row.finished_at >= self.since)
         if self.until is not None:
             conditions.append(row.finished_at < self.until)
+        if self.error is not None:
+            conditions += [FAILED, row.error == self.error]
+        if self.model is not None:
+            # Not a join: the database might begin with all segments.
+            of = sa.select(segments.c.model).where(segments.c.id == row.segment_id).correlate(requests)
+            conditions.append(of.scalar_subquery() == self.model)
         return conditions
 
     def _batches(self, connection: sa.Connection) -> list[str]:

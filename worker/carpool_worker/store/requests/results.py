@@ -15,6 +15,9 @@ from carpool_worker.units import HOUR
 MOST_CLOCK_SKEW = HOUR
 """How far the clocks of producers and workers may differ."""
 
+IDS = 5_000
+"""Read from the database at a time."""
+
 SEGMENTS = 25
 """Segments whose requests are looked up at a time: 5,000."""
 
@@ -41,6 +44,12 @@ def of_ended(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Ended]:
     places = {one.id: Place(one.answer_id, one.answer_position) for one in found if one.answer_id}
     bodies = at_places(connection, answers, places)
     return {one.id: Ended(one.id, one.outcome, bodies.get(one.id)) for one in found}
+
+
+def in_batch(connection: sa.Connection, batch_id: str) -> Iterator[str]:
+    """Yield the ids of all requests of a batch."""
+    query = sa.select(requests.c.id).where(requests.c.batch_id == batch_id)
+    yield from connection.scalars(query.execution_options(yield_per=IDS))
 
 
 def of_client(connection: sa.Connection, client: str, since: int) -> Iterator[str]:
