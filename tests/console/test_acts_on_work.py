@@ -19,7 +19,7 @@ __all__ = ["busy"]
 DONE = "SELECT action, what, error FROM audit_log ORDER BY id"
 
 
-def acts(busy: Busy) -> list[tuple[str, ...]]:
+def acts(busy: Busy) -> list[tuple[str | None, ...]]:
     return [tuple(one) for one in busy.carpool.rows(DONE)]
 
 

@@ -15,7 +15,7 @@ def test_errors_are_grouped_with_samples_and_the_reason_without_what_the_client_
     assert "1 request failed within 24h" in page.words
     [row] = page.rows()
     assert row.startswith("invalid_request_error claude-haiku-4-5 billing 1 ")
-    assert row.endswith("tools: '…' is long")
+    assert row.endswith("tools: '…' is long Retry …")
     [failed] = busy.look(page.link("invalid_request_error")).rows()
     assert failed.split()[0] in row
 

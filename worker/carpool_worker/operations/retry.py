@@ -12,7 +12,7 @@ from carpool_worker.database import now, write
 from carpool_worker.settings import Settings
 from carpool_worker.store import usage
 from carpool_worker.store.requests import discarded
-from carpool_worker.store.requests.discarded import PRUNING_MARGIN, DiscardedCount, DiscardedFilter
+from carpool_worker.store.requests.discarded import PRUNING_MARGIN, DiscardedCount
 from carpool_worker.telemetry.logs import get_logger
 from carpool_worker.units import DAY, DOLLAR
 from carpool_worker.views import lookup
@@ -21,6 +21,9 @@ log = get_logger(__name__)
 
 Chance = discarded.Chance
 """Whether a discarded request can be retried, and what that may cost."""
+
+DiscardedFilter = discarded.DiscardedFilter
+"""Which discarded requests."""
 
 STEP = 500
 """Requests retried in one transaction."""
