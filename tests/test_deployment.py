@@ -29,6 +29,8 @@ SECRETS = {
     "CARPOOL_DATABASE_URL": "carpool-database",
     "CARPOOL_REDIS_URL": "carpool-redis",
     "FLOWER_BASIC_AUTH": "carpool-flower",
+    "CARPOOL_CONSOLE_PASSWORD": "carpool-console",
+    "CARPOOL_CONSOLE_SECRET": "carpool-console",
 }
 """Variables that are secrets, and the secret of Kubernetes that each is in."""
 
@@ -86,7 +88,9 @@ def test_the_secrets_are_only_where_they_are_needed() -> None:
         return {name for name, one in COMPOSE.items() if variable in one.get("environment", {})}
 
     assert having("CARPOOL_WEBHOOK_SECRET") == {"deliver", "operator"}
-    assert having("ANTHROPIC_API_KEY") == {"submit", "call", "poll", "collect", "gateway", "operator"}
+    assert having("ANTHROPIC_API_KEY") == {
+        *("submit", "call", "poll", "collect", "gateway", "console", "operator")
+    }
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not on this machine")
@@ -106,7 +110,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
 
 def test_the_units_run_what_compose_runs() -> None:
     texts = {unit.stem.removeprefix("carpool-"): unit.read_text() for unit in UNITS}
-    for name in ("beat", "gateway", "flower", "metrics", "migrate"):
+    for name in ("beat", "gateway", "console", "flower", "metrics", "migrate"):
         assert f"ExecStart=/opt/carpool/bin/carpool {name}" in texts[name]
     assert "worker --queues carpool.%i " in texts["worker@"]
     assert all(queue(agent) == f"carpool.{agent}" for agent in AGENTS)

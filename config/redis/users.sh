@@ -57,6 +57,8 @@ user enqueue "$agent $inbox ~carpool:refused-messages"
 user beat "$commands $celery %R~carpool:quotas ~carpool:alarms ~carpool:heartbeat ~carpool:lock:* %R~carpool:waits %R~carpool:{*}:* %R~carpool:inbox"
 user gateway "$commands $inbox $replies ~carpool:gateway:* ~carpool:gateways ~carpool:alarms &carpool:gateway:*"
 user flower "$commands $celery"
+# It shows and does what an operator's commands show and do.
+user console "$commands +config|get $celery ~carpool:*"
 user metrics "+@read +@connection +info %R~carpool:* %R~carpool.*"
 
 # Services: they append to the inbox, and wait for answers. Give each its own user with the same rules if they don't

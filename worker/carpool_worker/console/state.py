@@ -55,6 +55,14 @@ class Console:
         with database.read(self.engine) as connection:
             return ask(connection)
 
+    async def asks_redis(self) -> None:
+        """Raise RedisError unless Redis answers."""
+        await asyncio.to_thread(self.server.ping)
+
+    async def asks_database(self) -> None:
+        """Raise SQLAlchemyError unless the database answers."""
+        await self.read(lambda connection: connection.execute(sa.text("SELECT 1")))
+
     async def close(self) -> None:
         """Close the connections to Redis, and wait until it is written when keys were used."""
         await self.cached.close()

@@ -19,7 +19,7 @@ CHECK = "settings"
 PREFIX = "CARPOOL_"
 
 OTHERS_READ = frozenset(
-    {"CONFIG", "CLIENT", "ALLOW_HTTP", "FLOWER_URL", "METRICS_URL", "SIMULATOR_URL", "URL"}
+    {"CONFIG", "CLIENT", "ALLOW_HTTP", "FLOWER_URL", "METRICS_URL", "CONSOLE_URL", "SIMULATOR_URL", "URL"}
 )
 """Variables that are not settings of the worker: they name its file, or are for services."""
 

@@ -57,7 +57,8 @@ def answer_times_chart(hours: Sequence[HourOfDay]) -> dict[str, Spec]:
         for share, seconds in (("half", one.half_within), ("95 %", one.most_within))
         if seconds is not None
     ]
-    return {name: _lines(values, theme) for name, theme in (("light", LIGHT), ("dark", DARK))}
+    domain = [hours[0].at, hours[-1].at]  # all of the day, also where nothing ended
+    return {name: _lines(values, domain, theme) for name, theme in (("light", LIGHT), ("dark", DARK))}
 
 
 def _hour(hour: int, ended: Sequence[EndedInHour]) -> HourOfDay:
@@ -87,13 +88,14 @@ def _bars(values: Sequence[Mapping[str, Any]], theme: Mapping[str, Any]) -> Spec
     return _chart(values, theme, bar, {"x": _hours() | unit, "y": y, "color": colour, "tooltip": tooltip})
 
 
-def _lines(values: Sequence[Mapping[str, Any]], theme: Mapping[str, Any]) -> Spec:
+def _lines(values: Sequence[Mapping[str, Any]], domain: Sequence[int], theme: Mapping[str, Any]) -> Spec:
     colour = _colour(["half", "95 %"], [theme["line"], theme["palette"][1]])
     y = {"field": "minutes", "type": "quantitative", "axis": {"title": "minutes", "tickCount": 4}}
     number = {"field": "minutes", "type": "quantitative", "format": ",.1f"}
     tooltip = [_when("hour"), {"field": "share", "type": "nominal", "title": "answered"}, number]
     line = {"type": "line", "point": {"size": 36}, "strokeWidth": 2}
-    return _chart(values, theme, line, {"x": _hours(), "y": y, "color": colour, "tooltip": tooltip})
+    x = _hours() | {"scale": {"type": "utc", "domain": domain}}
+    return _chart(values, theme, line, {"x": x, "y": y, "color": colour, "tooltip": tooltip})
 
 
 def _chart(values: Sequence[Mapping[str, Any]], theme: Mapping[str, Any], mark: Spec, encoding: Spec) -> Spec:

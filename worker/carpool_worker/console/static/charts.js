@@ -28,7 +28,8 @@ async function draw(figure) {
     place.setAttribute("aria-hidden", "true"); // its caption and its table say the same
     figure.querySelector("figcaption").after(place);
   }
-  const spec = { ...JSON.parse(found.textContent), background: "transparent" };
+  const { $schema, ...chart } = JSON.parse(found.textContent); // the script is of the version that it is of
+  const spec = { ...chart, background: "transparent" };
   try {
     const embed = await load();
     views.get(figure)?.finalize();
