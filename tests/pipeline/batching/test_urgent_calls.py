@@ -55,6 +55,26 @@ def batch_of(carpool: Carpool, request_id: str) -> str:
     return str(carpool.rows(f"SELECT batch_id FROM requests WHERE id = id_of('{request_id}')")[0][0])
 
 
+def test_what_waits_for_another_try_is_called_when_no_batch_would_be_in_time(
+    unhurried: Carpool, calling: Calling, producer: Producer
+) -> None:
+    # Given requests that failed and wait for another try: one is due soon, one is not, one may only go in a batch
+    wanted = (urgent("Hurry"), urgent("No", NOT_SO_SOON), replace_policy(urgent("Half"), "batch"))
+    ids = given_pooled(unhurried, producer, *wanted)
+    unhurried.change(
+        f"UPDATE requests SET state = 'retryable', retry_at = {now() + 3_600_000}, outcome = 'errored'"
+    )
+    unhurried.change("UPDATE batches SET request_count = 0")
+    # When
+    called = call_urgent(unhurried)
+    # Then
+    assert called == [ids[0]]
+    assert call_urgent(unhurried) == []
+    calling.call()
+    states = dict(unhurried.rows("SELECT id, state FROM requests"))
+    assert [states[one] for one in ids] == ["completed", "retryable", "retryable"]
+
+
 def test_what_would_be_late_leaves_its_batch_and_the_others_stay(
     unhurried: Carpool, calling: Calling, producer: Producer
 ) -> None:

@@ -92,9 +92,9 @@ def _object(kind: type[Any]) -> Schema:
             else:
                 found[field.name] = schema_of(hints[field.name])
     else:
-        for field in msgspec.structs.fields(kind):
-            into = left_out if field.default is msgspec.UNSET else found
-            into[field.encode_name] = schema_of(hints[field.name])
+        for own in msgspec.structs.fields(kind):
+            into = left_out if own.default is msgspec.UNSET else found
+            into[own.encode_name] = schema_of(hints[own.name])
     return closed((kind.__doc__ or kind.__name__).partition("\n")[0], left_out, **found)
 
 

@@ -8,29 +8,28 @@ whether there is money for it. A request in the queue is in no batch, so nobody 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from carpool_worker.database import now, write
+from carpool_worker.models import Batch
 from carpool_worker.models.tables import params
 from carpool_worker.money.estimates import estimate, full_estimate
-from carpool_worker.pipeline.batching import canceler
+from carpool_worker.pipeline.batching.leaving import leave
 from carpool_worker.pipeline.batching.purses import Purses, open_purses
 from carpool_worker.policies.budgets import budget_of
-from carpool_worker.policies.limits import item_bytes
 from carpool_worker.policies.purses import BudgetDecision, Purse, pay
 from carpool_worker.policies.real_time import RealTimePolicy
 from carpool_worker.states import DISCARD, REFUSE, RequestState
 from carpool_worker.store import gateway_keys
-from carpool_worker.store.batches import filling
+from carpool_worker.store.batches import unsent
 from carpool_worker.store.requests import (
     call_claims,
     call_intake,
     call_money,
-    cancellations,
     endings,
     reservations,
     segments,
@@ -114,26 +113,27 @@ def _chunks(ids: Sequence[str], policy: RealTimePolicy) -> Iterator[list[str]]:
 def _take_out(
     connection: sa.Connection, ids: Sequence[str], policy: RealTimePolicy, taken: TakenOut, at: Milliseconds
 ) -> None:
-    found = _decide(connection, call_intake.lock_unsent(connection, ids), policy, at, beside=False)
+    locked = unsent.lock(connection, call_intake.batches_of(connection, ids))
+    found = _decide(connection, call_intake.lock_unsent(connection, ids, locked), policy, at, beside=False)
     gone = [one.request for one in found.calls] + [one for one, _ in found.refused]
     call_intake.insert(connection, found.calls, at, beside=False)
     endings.finish(connection, [_refused(one, why) for one, why in found.refused], at)
-    taken.dissolved += _shrink(connection, gone)
+    taken.dissolved += _shrink(connection, gone, locked)
     taken.queued += [one.request.id for one in found.calls]
     taken.over_budget += [one.id for one in found.held]
     taken.refused += [one.id for one, _ in found.refused]
 
 
-def _shrink(connection: sa.Connection, gone: Sequence[CallableRequest]) -> Iterator[str]:
+def _shrink(
+    connection: sa.Connection, gone: Sequence[CallableRequest], locked: Mapping[str, Batch]
+) -> Iterator[str]:
     """Subtract requests from the locked batches that they were in; yield the batches that are dissolved."""
     by_batch: defaultdict[str, list[int]] = defaultdict(list)
     for one in gone:
         if one.state is RequestState.BATCHED:
-            by_batch[one.batch_id].append(item_bytes(one.params_bytes))
+            by_batch[one.batch_id].append(one.params_bytes)
     for batch_id, sizes in by_batch.items():
-        left = filling.remove_requests(connection, batch_id, len(sizes), sum(sizes))
-        if left == 0 and (state := cancellations.lock_unsent(connection, batch_id)):
-            canceler.dissolve(connection, batch_id, state)
+        if leave(connection, locked[batch_id], sizes) == 0:
             yield batch_id
 
 

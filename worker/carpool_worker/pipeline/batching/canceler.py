@@ -17,9 +17,8 @@ from carpool.contract import Cancel, Envelope
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import BatchEnded, NoClientBatch
 from carpool_worker.models import ClientBatch
-from carpool_worker.policies.limits import item_bytes
-from carpool_worker.states import BatchState
-from carpool_worker.store.batches import filling, transitions
+from carpool_worker.pipeline.batching.leaving import leave
+from carpool_worker.store.batches import unsent
 from carpool_worker.store.client_batches import rows as client_batches
 from carpool_worker.store.requests import cancellations, endings, of_client_batches
 from carpool_worker.store.requests import rows as requests
@@ -136,8 +135,8 @@ def sweep(engine: sa.Engine) -> Canceled:
     """
     canceled = Canceled()
     with read(engine) as connection:
-        unsent = cancellations.unsent_to_be_canceled(connection)
-    for batch_id in unsent:
+        having_some = cancellations.unsent_to_be_canceled(connection)
+    for batch_id in having_some:
         canceled.add(sweep_batch(engine, batch_id))
     canceled.requests += _sweep_retryable(engine)
     return canceled
@@ -152,10 +151,10 @@ def sweep_batch(engine: sa.Engine, batch_id: str) -> Canceled:
     canceled = Canceled()
     while True:
         with write(engine) as connection:
-            state = cancellations.lock_unsent(connection, batch_id)
-            due = cancellations.due_in_batch(connection, batch_id, CHUNK_REQUESTS) if state else []
-            if state and due and _remove(connection, batch_id, due) == 0:
-                dissolve(connection, batch_id, state)
+            batch = unsent.lock(connection, [batch_id]).get(batch_id)
+            due = cancellations.due_in_batch(connection, batch_id, CHUNK_REQUESTS) if batch else []
+            _cancel(connection, due, now())
+            if batch and due and leave(connection, batch, [one.params_bytes for one in due]) == 0:
                 canceled.dissolved.append(batch_id)
         canceled.requests += [one.id for one in due]
         if len(due) < CHUNK_REQUESTS:
@@ -173,23 +172,9 @@ def _sweep_retryable(engine: sa.Engine) -> list[str]:
             return canceled
 
 
-def _remove(connection: sa.Connection, batch_id: str, due: Sequence[DueCancellation]) -> int:
-    _cancel(connection, due, now())
-    size = sum(item_bytes(one.params_bytes) for one in due)
-    return filling.remove_requests(connection, batch_id, len(due), size)
-
-
 def _cancel(connection: sa.Connection, due: Sequence[DueCancellation], at: int) -> None:
     canceled = [Ending.canceled(one, has_expired=one.has_expired) for one in due]
     endings.finish(connection, canceled, at)
-
-
-def dissolve(connection: sa.Connection, batch_id: str, state: BatchState, why: str | None = None) -> None:
-    """Finish an open or sealed batch that has no requests left; `why`, unless they were canceled."""
-    at = now()
-    if state is BatchState.OPEN:
-        transitions.seal(connection, batch_id, at)
-    transitions.dissolve(connection, batch_id, at, why)
 
 
 def in_chunks(ids: Sequence[str]) -> Iterator[list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
@@ -14,13 +15,16 @@ from carpool_worker.policies.real_time import RealTimePolicy
 from carpool_worker.states import BatchState
 from carpool_worker.store import durations
 from carpool_worker.store.batches import deadlines as store
-from carpool_worker.store.batches.deadlines import Watched
+from carpool_worker.store.batches.deadlines import Retrying, Watched
 from carpool_worker.store.durations import LearnedDurations
 from carpool_worker.units import SECOND, Milliseconds, after
 
 MOST_LOOKS = 20
 """How often a batch is asked for more requests that are to be called, in one run: each time without those clients whose
 real-time budgets have turned out to be used up."""
+
+MOST_RETRYING = 2_000
+"""Requests that are looked at while they wait for another try: those that would wait longest."""
 
 LEAST_OPEN = 5 * SECOND
 """A batch takes requests for so long before a deadline seals it: where each request is urgent, each would have a batch
@@ -62,15 +66,42 @@ def call_urgent(engine: sa.Engine, rule: DeadlineRule, policy: RealTimePolicy) -
         return called
     with read(engine) as connection:
         unsent, out, at = store.unsent(connection), store.out(connection), now()
-        learned = _learned(connection, unsent)
+        retrying = store.retrying(connection, at, MOST_RETRYING)
+        learned = _learned(connection, [*unsent, *retrying])
     for batch in unsent:
         within = rule.calls_within(learned.of(batch.model, at))
         if _call_due(engine, batch, after(at, within), policy, called, call_queue.take_out):
             with write(engine) as connection:
                 store.refresh(connection, batch.id)
+    _call_retrying(engine, retrying, learned, rule, policy, called)
     for batch in out:
         _call_due(engine, batch, after(at, CALL_SECONDS), policy, called, call_queue.call_again)
     return called
+
+
+def _call_retrying(
+    engine: sa.Engine,
+    retrying: Sequence[Retrying],
+    learned: LearnedDurations,
+    rule: DeadlineRule,
+    policy: RealTimePolicy,
+    called: TakenOut,
+) -> None:
+    """Have those called that wait for another try, and that a batch would bring too late even if it were sent now."""
+    by_account: defaultdict[str | None, list[str]] = defaultdict(list)
+    at = now()
+    for one in retrying:
+        left = (one.deadline - at) / SECOND
+        if decide(left, learned.of(one.model, at), rule) is Move.CALL:
+            by_account[one.account].append(one.id)
+    for account, ids in by_account.items():
+        with read(engine) as connection:
+            room = call_queue.room(connection, policy, account)
+        while ids and room:  # those that nobody pays for take up no room
+            some = call_queue.take_out(engine, ids[:room], policy)
+            ids, room = ids[room:], room - len(some.queued)
+            called.queued += some.queued
+            called.refused += some.refused
 
 
 def _call_due(
@@ -114,5 +145,5 @@ def _move(batch: Watched, learned: LearnedDurations, rule: DeadlineRule, at: Mil
     return decide((batch.deadline - at) / SECOND, learned.of(batch.model, at), rule)
 
 
-def _learned(connection: sa.Connection, watched: Sequence[Watched]) -> LearnedDurations:
-    return durations.load(connection, {batch.model for batch in watched})
+def _learned(connection: sa.Connection, watched: Sequence[Watched | Retrying]) -> LearnedDurations:
+    return durations.load(connection, {one.model for one in watched})

@@ -18,14 +18,14 @@ from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, write
 from carpool_worker.models import Batch
-from carpool_worker.pipeline.batching import canceler
+from carpool_worker.pipeline.batching.leaving import leave
 from carpool_worker.pipeline.collection import recognition
 from carpool_worker.policies.limits import item_bytes
 from carpool_worker.states import OUTCOMES
-from carpool_worker.store.batches import filling, transitions, unowned
+from carpool_worker.store.batches import filling, transitions, unowned, unsent
 from carpool_worker.store.batches import rows as batches
-from carpool_worker.store.requests import cancellations, staging
 from carpool_worker.store.requests import rows as requests
+from carpool_worker.store.requests import staging
 from carpool_worker.store.requests.places import Stage, lock_retryable, places
 from carpool_worker.telemetry.logs import get_logger
 
@@ -47,17 +47,17 @@ def adopt(
     claude: Claude,
     remote: RemoteBatch,
     headers: Mapping[str, str],
-    unsent: Mapping[str, str],
+    outcomes: Mapping[str, str],
 ) -> Adopted | None:
     """Make an ended batch at Anthropic one of ours; return None if none of its requests is still to be posted.
 
-    `unsent` are the outcomes, by id, of the requests that it ran and that were still to be posted when they were read.
+    `outcomes` are those, by id, of the requests that it ran and that were still to be posted when they were read.
     All happens in one transaction: they leave the batches that they wait in, and go into a new one, which has ended. An
     answer to a request that was posted or canceled since is left alone.
     """
     try:
         with write(engine) as connection:
-            adopted = _adopt(connection, claude, remote, dict(headers), unsent)
+            adopted = _adopt(connection, claude, remote, dict(headers), outcomes)
     except sa.exc.IntegrityError:
         return None  # another process has adopted it: Anthropic's ids are unique in the table
     if adopted:
@@ -70,14 +70,14 @@ def _adopt(
     claude: Claude,
     remote: RemoteBatch,
     headers: dict[str, str],
-    unsent: Mapping[str, str],
+    outcomes: Mapping[str, str],
 ) -> Adopted | None:
-    found = places(connection, unsent).values()
+    found = places(connection, outcomes).values()
     owners = sorted({place.batch_id for place in found if place.stage is Stage.UNSENT})
     parent = next((one for id_ in owners if (one := batches.get(connection, id_))), None)
-    if parent is None or not (waiting := _take(connection, owners, unsent)).all:
+    if parent is None or not (waiting := _take(connection, owners, outcomes)).all:
         return None
-    batch_id = _insert_ended(connection, parent, waiting, claude, remote, headers, unsent)
+    batch_id = _insert_ended(connection, parent, waiting, claude, remote, headers, outcomes)
     return Adopted(batch_id, len(waiting.all))
 
 
@@ -93,13 +93,10 @@ class _Unsent(NamedTuple):
 
 
 def _take(connection: sa.Connection, owners: Sequence[str], ids: Mapping[str, str]) -> _Unsent:
-    states = {owner: cancellations.lock_unsent(connection, owner) for owner in owners}
     batched: list[tuple[str, int]] = []
-    for owner, state in states.items():
-        if state and (leaving := requests.sizes(connection, owner, ids)):
-            size = sum(item_bytes(params_bytes) for _, params_bytes in leaving)
-            if filling.remove_requests(connection, owner, len(leaving), size) == 0:
-                canceler.dissolve(connection, owner, state)
+    for owner, batch in unsent.lock(connection, owners).items():
+        if leaving := requests.sizes(connection, owner, ids):
+            leave(connection, batch, [params_bytes for _, params_bytes in leaving])
             batched += leaving
     return _Unsent(batched, lock_retryable(connection, ids))
 

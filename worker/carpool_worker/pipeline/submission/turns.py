@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from carpool_worker.database import now, read, write
 from carpool_worker.models import Batch
-from carpool_worker.pipeline.batching import canceler
 from carpool_worker.pipeline.batching.lanes import earliest
+from carpool_worker.pipeline.batching.leaving import leave
 from carpool_worker.pipeline.submission.admission import lines
 from carpool_worker.policies.admission import SubmitPolicy
 from carpool_worker.policies.fairness import Gathering, Unsent, gathering
@@ -22,6 +22,7 @@ from carpool_worker.policies.windows import is_open
 from carpool_worker.states import BatchState
 from carpool_worker.store.batches import filling, lane_pauses, transitions, turns
 from carpool_worker.store.batches import queue as batch_queue
+from carpool_worker.store.batches import unsent as unsent_rows
 from carpool_worker.store.batches.turns import Movable
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.telemetry.logs import get_logger
@@ -56,7 +57,7 @@ def count_clients(engine: sa.Engine, policy: SubmitPolicy) -> None:
         pressed = [line for line in lines(connection, now(), policy) if line.is_pressed]
     for batch in (one for line in pressed for one in line.ready if turns.counted(one) is None):
         with write(engine) as connection:
-            locked = turns.lock_unsent(connection, [batch.id]).get(batch.id)
+            locked = unsent_rows.lock(connection, [batch.id]).get(batch.id)
             if locked and locked.state == BatchState.SEALED:
                 shares = turns.count(connection, batch.id)
                 turns.keep(connection, batch.id, locked.request_count, shares)
@@ -139,16 +140,15 @@ def _act(
     successor = filling.insert_sealed(connection, first.batch, len(moved), size, at, **own)
     requests.transfer(connection, [one.id for one in moved], successor)
     turns.keep(connection, successor, len(moved), shares, is_gathered=True)
-    empty = [source.batch for source in sources if not _leave(connection, source)]
-    for batch in empty:
-        canceler.dissolve(connection, batch.id, batch.state, f"its requests went on in batch {successor}")
+    why = f"its requests went on in batch {successor}"
+    empty = [source.batch.id for source in sources if not _leave(connection, source, why)]
     log.info("requests gathered for a turn", batch=successor, requests=len(moved), clients=len(shares))
-    return Gathered(successor, [batch.id for batch in empty])
+    return Gathered(successor, empty)
 
 
 def _take(connection: sa.Connection, plan: Gathering, policy: SubmitPolicy) -> list[_Source]:
     """Lock the batches and the requests that are to be moved: as many as a batch takes, to the edge of a segment."""
-    locked = turns.lock_unsent(connection, [one.id for one in plan.sources])
+    locked = unsent_rows.lock(connection, [one.id for one in plan.sources])
     sources: list[_Source] = []
     left = plan.most
     for one in plan.sources:
@@ -166,10 +166,9 @@ def _take(connection: sa.Connection, plan: Gathering, policy: SubmitPolicy) -> l
     return [source for source in sources if source.moved]
 
 
-def _leave(connection: sa.Connection, source: _Source) -> int:
+def _leave(connection: sa.Connection, source: _Source, why: str) -> int:
     """Subtract the requests that leave a batch; return how many it still has."""
-    size = sum(item_bytes(one.params_bytes) for one in source.moved)
-    left = filling.remove_requests(connection, source.batch.id, len(source.moved), size)
+    left = leave(connection, source.batch, [one.params_bytes for one in source.moved], why)
     if left and source.batch.state == BatchState.SEALED:
         turns.keep(connection, source.batch.id, left, turns.without(source.unsent.shares, source.moved))
     return left

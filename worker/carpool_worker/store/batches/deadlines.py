@@ -12,16 +12,15 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from carpool.keywords import DEADLINE_POLICIES
-from carpool_worker.models.indexes import OPEN, WITH_DEADLINE, unfinished
-from carpool_worker.models.tables import batches, real_time_calls, requests
+from carpool_worker.models.indexes import OPEN, RETRYABLE, WITH_DEADLINE, unfinished
+from carpool_worker.models.tables import batches, real_time_calls, requests, segments
 from carpool_worker.states import OUT_BATCH_STATES, BatchState, RequestState
 from carpool_worker.store.batches.rows import may_go_later
 from carpool_worker.store.batches.transitions import seal
+from carpool_worker.store.requests.cancellations import UNSENT_STATES
 from carpool_worker.units import Milliseconds
 
 _, BATCH_ONLY, PAY_AGAIN = DEADLINE_POLICIES
-
-UNSENT_STATES = (BatchState.OPEN, BatchState.SEALED)
 
 
 class Watched(NamedTuple):
@@ -34,6 +33,16 @@ class Watched(NamedTuple):
     opened_at: int
     submit_by: int | None
     deadline: int  # the earliest, or earlier
+
+
+class Retrying(NamedTuple):
+    """A request that waits for another try."""
+
+    id: str
+    client: str
+    model: str
+    account: str | None
+    deadline: int
 
 
 def unsent(connection: sa.Connection) -> list[Watched]:
@@ -85,6 +94,24 @@ def due(
         wanted = waiting.where(row.deadline_policy == PAY_AGAIN, sa.not_(sa.exists().where(*is_called)))
     first = wanted.order_by(row.deadline, row.id).limit(limit)
     return {one.id: one.client for one in connection.execute(first)} if limit else {}
+
+
+def retrying(connection: sa.Connection, at: int, limit: int) -> list[Retrying]:
+    """Return the requests with a deadline among the `limit` that wait longest for another try, the most urgent first.
+
+    Those whose deadline has passed are left out, and those that are never to be called.
+    """
+    row, of = requests.c, segments.c
+    last = sa.select(*(row[name] for name in ("id", "client", "segment_id", "deadline", "deadline_policy")))
+    last = last.where(RETRYABLE, row.state == RequestState.RETRYABLE, row.held_at.is_(None))
+    waiting = last.order_by(row.retry_at.desc()).limit(limit).subquery().c
+    urgent = (
+        sa.select(waiting.id, waiting.client, of.model, of.account, waiting.deadline)
+        .join(segments, of.id == waiting.segment_id)
+        .where(waiting.deadline > at, sa.func.coalesce(waiting.deadline_policy, "") != BATCH_ONLY)
+        .order_by(waiting.deadline)
+    )
+    return [Retrying._make(one) for one in connection.execute(urgent)]
 
 
 def refresh(connection: sa.Connection, batch_id: str) -> None:

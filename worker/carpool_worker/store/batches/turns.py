@@ -9,12 +9,11 @@ import msgspec
 import sqlalchemy as sa
 
 from carpool_worker.models import Batch
-from carpool_worker.models.indexes import OPEN, unfinished
+from carpool_worker.models.indexes import OPEN
 from carpool_worker.models.tables import batches, client_turns, requests
 from carpool_worker.policies.admission import Ready
 from carpool_worker.policies.fairness import Share, Shares, Turns, Unsent, Weights
-from carpool_worker.states import BatchState, RequestState
-from carpool_worker.store.batches.rows import as_batch
+from carpool_worker.states import RequestState
 from carpool_worker.store.upserts import upsert
 
 CLOCK = ""
@@ -174,10 +173,3 @@ def open_batches(connection: sa.Connection, account: str | None) -> list[Ready]:
     of_account = OPEN, row.account.is_not_distinct_from(account), row.request_count > 0
     found = sa.select(*(row[name] for name in Ready._fields)).where(*of_account)
     return [Ready._make(one) for one in connection.execute(found.order_by(row.id))]
-
-
-def lock_unsent(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Batch]:
-    """Return those of these batches that are open or sealed, locked, in order of id, until the transaction ends."""
-    unsent = sa.select(batches).where(batches.c.id.in_(ids), unfinished(BatchState.OPEN, BatchState.SEALED))
-    found = connection.execute(unsent.order_by(batches.c.id).with_for_update())
-    return {row.id: as_batch(row) for row in found}

@@ -6,7 +6,7 @@ stager locks them before their batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -17,7 +17,6 @@ from carpool_worker.models.indexes import unfinished
 from carpool_worker.models.tables import batches, real_time_calls, requests, segments
 from carpool_worker.states import BatchState, CallState, RequestState
 from carpool_worker.store.bulk import update_rows
-from carpool_worker.store.requests.cancellations import UNSENT_STATES
 from carpool_worker.store.requests.rows import REAL_TIME, among, in_states
 from carpool_worker.store.requests.segments import Place
 from carpool_worker.units import DOLLAR, Milliseconds
@@ -60,14 +59,18 @@ class NewCall(NamedTuple):
     added: int
 
 
-def lock_unsent(connection: sa.Connection, ids: Sequence[str]) -> list[CallableRequest]:
-    """Return those of `ids` that Anthropic does not have and may be called, locked, and their batches as well."""
+def batches_of(connection: sa.Connection, ids: Sequence[str]) -> sa.Select[Any]:
+    """Return the query for the batches that these requests are in."""
     row = requests.c
-    named = sa.select(row.batch_id).where(among(connection, ids), row.state == RequestState.BATCHED)
-    unsent = sa.select(batches.c.id).where(batches.c.id.in_(named), unfinished(*UNSENT_STATES))
-    locked = set(connection.scalars(unsent.order_by(batches.c.id).with_for_update()))
-    found = _lock(connection, ids, row.state.in_(CALLABLE))
-    return [one for one in found if one.state is RequestState.RETRYABLE or one.batch_id in locked]
+    return sa.select(row.batch_id).where(among(connection, ids), row.state == RequestState.BATCHED)
+
+
+def lock_unsent(
+    connection: sa.Connection, ids: Sequence[str], unsent: Collection[str]
+) -> list[CallableRequest]:
+    """Return those of `ids` that may be called, locked: in one of these `unsent` batches, locked before, or in none."""
+    found = _lock(connection, ids, requests.c.state.in_(CALLABLE))
+    return [one for one in found if one.state is RequestState.RETRYABLE or one.batch_id in unsent]
 
 
 def lock_sent(connection: sa.Connection, ids: Sequence[str]) -> list[CallableRequest]:

@@ -138,12 +138,6 @@ def unsent_to_be_canceled(connection: sa.Connection) -> list[str]:
     return list(connection.scalars(found.order_by(batches.c.id)))
 
 
-def lock_unsent(connection: sa.Connection, batch_id: str) -> BatchState | None:
-    """Return the state of an open or sealed batch, locked until the transaction ends; None in any other state."""
-    unsent = sa.select(batches.c.state).where(batches.c.id == batch_id, batches.c.state.in_(UNSENT_STATES))
-    return connection.scalar(unsent.with_for_update())
-
-
 def due_in_batch(connection: sa.Connection, batch_id: str, limit: int) -> list[DueCancellation]:
     """Return up to `limit` requests to be canceled of a locked batch, and lock them too."""
     due = _due().where(requests.c.batch_id == batch_id, requests.c.state == RequestState.BATCHED)
