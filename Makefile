@@ -23,7 +23,7 @@ POOLED := tests/store tests/pipeline/test_the_way_of_a_request.py tests/pipeline
 RABBITMQ ?= /usr/lib/rabbitmq/bin/rabbitmq-server
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test acceptance coverage check chaos pgbouncer proxies rabbitmq programs upgrade bench bench-million bench-growth diagrams lock prometheus clean setup
+.PHONY: help demo test acceptance coverage check browser chaos pgbouncer proxies rabbitmq programs upgrade bench bench-million bench-growth diagrams lock prometheus clean setup
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,6 +105,12 @@ proxies: $(READY)  ## Run a gateway behind real nginx, Caddy and HAProxy, as doc
 	@for proxy in nginx caddy haproxy; do PATH="$$PATH:/usr/sbin" command -v $$proxy > /dev/null || \
 		{ echo "$$proxy is not installed: apt-get install nginx-light caddy haproxy"; exit 1; }; done
 	@CARPOOL_TESTS_PROXIES=1 $(BIN)/python -m pytest tests/proxies
+
+CHROMIUM ?= $(or $(shell command -v chromium),$(shell command -v chromium-browser))
+
+browser: $(READY)  ## Look at the console in a real Chromium: every page, each action, keys alone, axe (Debian's package)
+	@test -x "$(CHROMIUM)" || { echo "Chromium is not installed: apt-get install chromium (or say CHROMIUM=…)"; exit 1; }
+	@CARPOOL_TESTS_CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest --timeout 90 --show-capture=no tests/browser
 
 programs: $(READY)  ## Run other people's programs, Python's and Node's, unchanged through the gateway (fetches their packages)
 	@$(BIN)/python -m tests.programs.environments
