@@ -94,7 +94,7 @@ def test_the_shell_completes_what_is_in_the_tables_and_is_silent_without_them(
     typed = subprocess.run(
         carpool_command, env=complete, capture_output=True, text=True, timeout=60, check=False
     )
-    assert typed.stdout.split() == [MODEL, SONNET][:1], typed.stderr
+    assert typed.stdout.split() == [MODEL, SONNET], typed.stderr
 
     with monkeypatch.context() as patched:
         patched.setattr("carpool_worker.database.engine", lambda: 1 / 0)

@@ -110,7 +110,7 @@ def test_a_result_of_packed_answers_is_that_of_the_same_answers_as_json() -> Non
         )
     )
     # Then
-    assert len(PROPERTIES) == 19
+    assert len(PROPERTIES) == 20
     for one, answer in zip(made, answers, strict=True):
         assert read(Result(one)) == read(Result.from_json(to_json(answer)))
 

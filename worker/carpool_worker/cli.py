@@ -80,8 +80,8 @@ class FirstRecord(logging.Handler):
             root.handle(record)
 
 
-def _type_of(option: TyperOption, context: Any) -> str | None:
-    return None if option.is_flag and option.metavar is None else _type_in_help(option, context)
+def _type_of(option: TyperOption, ctx: Any) -> str | None:
+    return None if option.is_flag and option.metavar is None else _type_in_help(option, ctx)
 
 
 # Help would give a flag, which takes no value, the type <bool>.

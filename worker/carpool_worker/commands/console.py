@@ -36,7 +36,7 @@ def console(
     side by side; give them one console_secret. Examples:
 
         carpool console
-        carpool keys create anna --client operators --scopes look,act
+        carpool keys create operators --name anna --scope look,act
         carpool console --host 0.0.0.0 --tls-certificate console.pem
     """
     from carpool_worker.console.server import serve

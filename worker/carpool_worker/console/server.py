@@ -82,5 +82,5 @@ def _check_somebody_may(settings: Settings, engine: sa.Engine) -> None:
             return
     raise NobodyMaySignOn(
         "Nobody could sign on: set CARPOOL_CONSOLE_PASSWORD, or make a key: "
-        "carpool keys create operators --client operators --scopes look,act"
+        "carpool keys create operators --scope look,act"
     )
