@@ -14,6 +14,7 @@ from tests.fixtures.segments import insert_answers
 
 from carpool import Producer, Webhook
 from carpool.contract import mint_id
+from carpool.idempotency import CLAIMS, OLDER_CLAIMS
 from carpool_worker.database import write
 from carpool_worker.exceptions import SettingsInvalid
 from carpool_worker.models import Cancellation, DeliveryAttempt, Tag
@@ -136,6 +137,7 @@ def test_a_key_that_comes_again_is_run_and_called_back_again(carpool: Carpool, r
         carpool.change("UPDATE answers SET id = 1")
         carpool.change("UPDATE deliveries SET answer_id = 1")
         assert prune(carpool.engine)["requests"] == 1
+        assert carpool.server.delete(CLAIMS, OLDER_CLAIMS) == 1  # Redis forgot the key long before
 
         # When
         again = producer.enqueue(request("second"), callback=callback, idempotency_key="invoice-1")

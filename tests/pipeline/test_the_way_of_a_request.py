@@ -8,6 +8,7 @@ from tests.fixtures.queries import LEDGER
 
 from carpool import Producer, Webhook
 from carpool.contract import INBOX, QUEUED
+from carpool.idempotency import CLAIMS, OLDER_CLAIMS
 from carpool_worker.database import now
 from carpool_worker.pipeline.submission import rescuer
 from carpool_worker.policies.in_doubt import DoubtPolicy
@@ -55,10 +56,13 @@ def test_the_same_idempotency_key_is_one_request_before_and_after_it_ended(
     first = producer.enqueue(request(), idempotency_key="invoice-1")
     second = producer.enqueue(request(), idempotency_key="invoice-1")
     carpool.until(lambda: carpool.ended(1))
-    third = producer.enqueue(request("another text"), idempotency_key="invoice-1")
+    third = producer.enqueue(request(), idempotency_key="invoice-1")
+    # A day later Redis has forgotten the key, and the tables know it
+    assert carpool.server.delete(CLAIMS, OLDER_CLAIMS) == 1
+    fourth = producer.enqueue(request("another text"), idempotency_key="invoice-1")
     carpool.go_round()
 
-    assert first == second == third
+    assert first == second == third == fourth
     assert simulator.ledger()["billed"] == 1
     assert carpool.server.xlen(INBOX) == 0
     assert carpool.server.get(QUEUED) == b"0"
