@@ -8,8 +8,8 @@ READY := $(VENV)/.ready
 # Tests of a whole Carpool, or of a command or a server, in processes of their own, and those that attack it at every
 # point and with inputs by chance.
 WHOLE := tests/acceptance tests/chaos/test_crash_points.py tests/commands/test_cli.py tests/commands/test_encodings.py \
-	tests/commands/test_logging.py \
-	tests/commands/test_surroundings.py tests/model tests/papers/test_examples.py tests/papers/test_running.py \
+	tests/commands/test_logging.py tests/commands/test_surroundings.py tests/gateway/test_outages.py tests/model \
+	tests/papers/test_examples.py tests/papers/test_running.py tests/pipeline/test_outages_of_the_database.py \
 	tests/pipeline/test_side_by_side.py tests/pipeline/inbox/test_lies.py tests/processes tests/producer/test_sentinels.py \
 	tests/tasks/test_brokers.py \
 	$(wildcard tests/pipeline/test_fuzz*.py tests/pipeline/*/test_fuzz*.py)
