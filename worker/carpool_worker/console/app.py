@@ -46,7 +46,7 @@ def _answering(console: Console, route: PageRoute) -> Handler:
         user = await console.sessions.user(session) if session else None
         if session is None or user is None:
             return sign_on.to_sign_on(request)
-        if user.client is not None and not route.tab.tenants:
+        if user.client is not None and (route.operators_only or not route.tab.tenants):
             return _elsewhere(route)
         if request.method == "POST":
             await check_form(request, session)

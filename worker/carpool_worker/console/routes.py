@@ -35,6 +35,7 @@ class PageRoute(NamedTuple):
     answer: Answering
     tab: Tab
     role: Role | None = None  # None: LOOK for a GET, ACT for a POST
+    operators_only: bool = False  # though tenants have its tab
 
     @property
     def needs(self) -> Role:
@@ -43,7 +44,7 @@ class PageRoute(NamedTuple):
 
 
 OVERVIEW = Tab("/", "Overview")
-BATCHES = Tab("/batches", "Batches")
+BATCHES = Tab("/batches", "Batches", tenants=True)
 REQUESTS = Tab("/requests", "Requests", tenants=True)
 ERRORS = Tab("/errors", "Errors")
 DELIVERIES = Tab("/deliveries", "Deliveries", tenants=True)
@@ -58,9 +59,9 @@ ROUTES: tuple[PageRoute, ...] = (
     PageRoute("POST", "/resume-lane", overview.resume, OVERVIEW),
     PageRoute("GET", "/batches", batches.show, BATCHES),
     PageRoute("GET", "/batches/{id}", batches.show_one, BATCHES),
-    PageRoute("POST", "/batches/{id}/cancel", batch_acts.cancel_all, BATCHES),
-    PageRoute("POST", "/batches/{id}/resolve", batch_acts.settle, BATCHES),
-    PageRoute("POST", "/batches/{id}/results", batch_acts.results, BATCHES, Role.REVEAL),
+    PageRoute("POST", "/batches/{id}/cancel", batch_acts.cancel_all, BATCHES, operators_only=True),
+    PageRoute("POST", "/batches/{id}/resolve", batch_acts.settle, BATCHES, operators_only=True),
+    PageRoute("POST", "/batches/{id}/results", batch_acts.results, BATCHES, Role.REVEAL, operators_only=True),
     PageRoute("GET", "/requests", requests.show, REQUESTS),
     PageRoute("GET", "/requests/{id}", requests.show_one, REQUESTS),
     PageRoute("POST", "/requests/{id}/cancel", request_acts.cancel, REQUESTS),

@@ -8,6 +8,7 @@ from aiohttp import web
 from carpool_worker.console import filters
 from carpool_worker.console.command_lines import command_line
 from carpool_worker.console.page_calls import PageCall
+from carpool_worker.console.pages import own_batches
 from carpool_worker.console.paging import Paging
 from carpool_worker.states import BatchState
 from carpool_worker.views import batch_days, batches
@@ -28,7 +29,9 @@ KEPT_SECONDS = 3.0
 
 
 async def show(page: PageCall) -> web.StreamResponse:
-    """Answer with a page of the batches, newest first."""
+    """Answer with a page of the batches, newest first; for a tenant, of those that it made itself."""
+    if page.user.client is not None:
+        return await own_batches.show(page, page.user.client)
     given = filters.read(page, FILTERS)
     paging = Paging(page, LIMIT)
     wanted = BatchFilter(
@@ -51,8 +54,10 @@ async def show(page: PageCall) -> web.StreamResponse:
 
 
 async def show_one(page: PageCall) -> web.StreamResponse:
-    """Answer with the page of one batch, named by its id or Anthropic's, or by the beginning of either."""
+    """Answer with the page of a batch, named by its id or Anthropic's, or by how either begins; or a tenant's own."""
     named, settings = page.request.match_info["id"], page.console.settings
+    if page.user.client is not None:
+        return await own_batches.show_one(page, page.user.client, named)
 
     def ask(on: sa.Connection) -> tuple[batches.BatchDetails, batch_days.Breakdown]:
         found = batches.find(on, settings, named)
