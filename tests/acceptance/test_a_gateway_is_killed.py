@@ -46,10 +46,13 @@ async def by_hand(url: str, secret: str) -> list[str]:
                 try:
                     sent = session.post(f"{url}/v1/messages", data=body, headers={"x-api-key": secret})
                     async with sent as answer:
-                        assert answer.status == 200, await answer.text()
-                        return str((await answer.json())["id"])
+                        if answer.status == 200:
+                            return str((await answer.json())["id"])
+                        assert answer.status == 503, await answer.text()
+                        assert "Retry-After" in answer.headers
                 except aiohttp.ClientError:
-                    await asyncio.sleep(0.5)
+                    pass
+                await asyncio.sleep(0.5)
 
         texts = [f"By hand: {0 if n < EQUAL else n}" for n in range(UNMARKED)]
         return await asyncio.gather(*map(ask, texts))

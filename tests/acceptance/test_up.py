@@ -15,7 +15,7 @@ from tests.fixtures.processes import running
 
 from carpool import Producer
 
-PROGRAMS = {"valkey", "simulator", "flower", "metrics", "worker", "beat", "gateway"}
+PROGRAMS = {"valkey", "simulator", "flower", "metrics", "worker", "beat", "gateway", "console"}
 PARAMS = {
     "model": "claude-haiku-4-5",
     "max_tokens": 16,

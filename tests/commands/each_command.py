@@ -34,6 +34,7 @@ COMMANDS = (
     "flower",
     "metrics --port 0",
     "gateway --port 0",
+    "console --port 0",
     "simulator --port 0",
     "listen --forward-to http://127.0.0.1:1/x",
     "trigger --forward-to http://127.0.0.1:1/x",
