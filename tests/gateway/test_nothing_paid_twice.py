@@ -141,6 +141,21 @@ def test_a_marked_retry_may_fetch_an_answer_again_and_an_unmarked_one_is_new(
     assert simulator.ledger()["billed"] == 2
 
 
+def test_a_marked_retry_more_than_a_minute_after_the_answer_is_a_new_request(
+    gateway: str, secret: str, working_carpool: WorkingCarpool, simulator: RemoteSimulator
+) -> None:
+    first = post(gateway, secret, x_carpool_max_wait="0.01")
+    answered = until(lambda: working_carpool.redis.keys("carpool:gateway:calls:*:answered"))
+    assert 0 < working_carpool.redis.pttl(answered[0]) <= 60_000
+    id_ = first.headers["x-carpool-request-id"]
+    working_carpool.redis.zincrby(answered[0], -60_001, id_)
+
+    late = post(gateway, secret, x_stainless_retry_count="1", x_carpool_max_wait="0.01")
+
+    assert (late.status, late.headers["x-carpool-request-id"] == id_) == (200, False)
+    assert simulator.ledger()["billed"] == 2
+
+
 @ON_BOTH
 def test_calls_with_one_idempotency_key_share_one_request(
     gateway: str, secret: str, idle_carpool: WorkingCarpool, simulator: RemoteSimulator

@@ -134,7 +134,11 @@ def check_sum(random: str) -> str:
 
 
 def hash_of(secret: str) -> str:
-    """Return the SHA-256 of a secret, 64 hex digits: all of it that is stored, besides what is visible."""
+    """Return the SHA-256 of a secret, 64 hex digits: all of it that is stored, besides what is visible.
+
+    Keys are looked up by it, and no secret is compared with another: how long a look-up takes tells something of the
+    hash at most, which nobody can choose without knowing the secret.
+    """
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
