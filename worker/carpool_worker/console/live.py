@@ -11,13 +11,15 @@ from redis.exceptions import RedisError
 
 from carpool_worker.console.page_calls import PageCall
 from carpool_worker.console.protection import add_headers
+from carpool_worker.console.simulators import simulator_url
 from carpool_worker.console.state import Console
 from carpool_worker.database import now
 from carpool_worker.units import DAY, Milliseconds
 from carpool_worker.views.activity import Activity, activity
 
-ACTIVITY_SECONDS = 10.0
-"""How old what is shown to move may be."""
+ACTIVITY_SECONDS, TRIED_SECONDS = 20.0, 2.0
+"""How old what is shown to move may be: some ten statements, so that an open page costs less than one a second; and
+beside the simulator of `carpool up`, where somebody watches a request of their own."""
 
 LOOK_SECONDS = 2.0
 SILENT_SECONDS = 20.0
@@ -25,13 +27,14 @@ SILENT_SECONDS = 20.0
 
 
 async def moving(console: Console) -> Activity:
-    """Return what moves, and what has ended within a day, as it was at most ACTIVITY_SECONDS ago."""
+    """Return what moves, and what has ended within a day, as it was a few seconds ago."""
 
     async def ask() -> Activity:
         since = Milliseconds(now() - DAY)
         return await console.run(lambda: activity(console.engine, console.server, since))
 
-    return await console.cached.get("activity", ACTIVITY_SECONDS, ask)
+    seconds = TRIED_SECONDS if simulator_url() else ACTIVITY_SECONDS
+    return await console.cached.get("activity", seconds, ask)
 
 
 async def follow(page: PageCall) -> web.StreamResponse:

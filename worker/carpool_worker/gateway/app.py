@@ -135,9 +135,7 @@ def _add(app: web.Application, method: str, prefix: str, path: str, answer: Answ
 
 def _with_key(gateway: Gateway, answer: Answering, scope: Scope | None) -> Answer:
     async def with_key(request: web.Request) -> web.StreamResponse:
-        if (
-            gateway.is_draining
-        ):  # on a connection that was being made, or a call being read, as it began to end
+        if gateway.is_draining:  # the connection was being made, or the call being read, as it began to end
             raise GatewayError(503, "This gateway is ending. Try again.", retry_after=1)
         key = await authenticate(gateway, request, scope)
         return await answer(Call(request, key, gateway))
