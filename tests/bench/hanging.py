@@ -43,7 +43,7 @@ def run(engine: sa.Engine, count: int, bar: Bar) -> Iterator[Row]:
             bar.show("the backlog", first / count)
             given_deliveries(engine, *[webhook(bad.url())] * min(STEP, count - first), first=first)
         good = f"http://127.0.0.1:{port}/claude"
-        with _couriers(engine.url.render_as_string(hide_password=False)):
+        with couriers(engine.url.render_as_string(hide_password=False)):
             until(lambda: bad.connections > 0, 30)
             start, given = time.monotonic(), 0
             while (spent := time.monotonic() - start) < SECONDS:
@@ -51,8 +51,8 @@ def run(engine: sa.Engine, count: int, bar: Bar) -> Iterator[Row]:
                 given_deliveries(engine, webhook(good), first=count + given)
                 given += 1
                 time.sleep(PAUSE_SECONDS)
-            until(lambda: len(_waits(engine, good)) == given, 30)
-    waits = _waits(engine, good)
+            until(lambda: len(waits_of(engine, good)) == given, 30)
+    waits = waits_of(engine, good)
     note = (
         f"{given:,} answers to another waited {median(waits):.2f} s in the median;"
         f" of the backlog {_claimed(engine, bad.url()):,} were claimed in {SECONDS:.0f} s"
@@ -61,8 +61,8 @@ def run(engine: sa.Engine, count: int, bar: Bar) -> Iterator[Row]:
     yield Row("hanging", engine.dialect.name, count, time.monotonic() - start, note=note, aims=(aim,))
 
 
-def _waits(engine: sa.Engine, url: str) -> list[float]:
-    """Seconds from when the answers to this URL were due to when they were delivered."""
+def waits_of(engine: sa.Engine, url: str) -> list[float]:
+    """Return the seconds from when the answers to this URL were due to when they were delivered."""
     row = tables.deliveries.c
     made = sa.select(row.delivered_at, tables.requests.c.finished_at).where(
         row.target == url, row.delivered_at.is_not(None), tables.requests.c.answer_id == row.answer_id
@@ -81,7 +81,7 @@ def _claimed(engine: sa.Engine, url: str) -> int:
 
 
 @contextmanager
-def _couriers(database_url: str) -> Iterator[None]:
+def couriers(database_url: str) -> Iterator[None]:
     """Run one courier after another in a process of its own, as the worker does."""
     process = get_context("spawn").Process(target=_deliver, args=(database_url,), daemon=True)
     process.start()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tests.bench import (
     courier,
+    crowded,
     disk,
     gateway,
     growth,
@@ -86,6 +87,13 @@ def beside_hanging(run: Run) -> Iterator[Row]:
             yield from hanging.run(engine, run.count, run.bar)
 
 
+def beside_backlog(run: Run) -> Iterator[Row]:
+    """How long a client's answers wait beside the backlog of another, at the same receiver."""
+    for kind in run.databases:
+        with places.DATABASES[kind]() as new_database, places.engines(new_database, 1) as (engine,):
+            yield from crowded.run(engine, run.count, run.bar)
+
+
 def channel(run: Run) -> Iterator[Row]:
     """Post answers to a receiver through the webhook channel alone, plain and over TLS."""
     return webhook_channel.run(run.count)
@@ -140,6 +148,7 @@ STAGES = {
     "agents": Stage(agents, COUNT),
     "webhooks": Stage(webhooks, courier.COUNT),
     "hanging": Stage(beside_hanging, hanging.COUNT),
+    "crowded": Stage(beside_backlog, crowded.COUNT),
     "channel": Stage(channel, webhook_channel.COUNT),
     "disk": Stage(sizes, disk.COUNT),
     "flush": Stage(flush, quick.COUNT),
