@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from carpool_worker.commands.options import Port
+from carpool_worker.commands.options import BehindProxy, Host, Port, TlsCertificate, TlsKey
 
 
 def gateway(
-    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Port = 8088,
-    tls_certificate: Annotated[
-        Path | None,
-        typer.Option(
-            "--tls-certificate", help="The certificate of TLS and its chain, PEM.", show_default=False
-        ),
-    ] = None,
-    tls_key: Annotated[
-        Path | None,
-        typer.Option("--tls-key", help="Its private key, PEM.", show_default="in the certificate's file"),
-    ] = None,
-    behind_proxy: Annotated[
-        bool,
-        typer.Option("--behind-proxy", help="TLS ends at a proxy, which alone can reach this address."),
-    ] = False,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    behind_proxy: BehindProxy = False,
 ) -> None:
     """Serve Anthropic's Messages API: a program changes its base URL and its key, and pays half.
 

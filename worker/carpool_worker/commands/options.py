@@ -106,6 +106,18 @@ Address = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[
     int, typer.Option("--port", min=0, max=65535, help="The port to listen on; 0 is any free one.")
 ]
+Host = Annotated[str, typer.Option("--host", help="The address to listen on.")]
+TlsCertificate = Annotated[
+    Path | None,
+    typer.Option("--tls-certificate", help="The certificate of TLS and its chain, PEM.", show_default=False),
+]
+TlsKey = Annotated[
+    Path | None,
+    typer.Option("--tls-key", help="Its private key, PEM.", show_default="in the certificate's file"),
+]
+BehindProxy = Annotated[
+    bool, typer.Option("--behind-proxy", help="TLS ends at a proxy, which alone can reach this address.")
+]
 Data = Annotated[Path, typer.Option(help="The folder for embedded servers, logs and secrets.")]
 Latency = Annotated[float, typer.Option(min=0, help="Seconds that a simulated batch takes.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Tasks that the worker runs at once, a process each.")]
