@@ -19,6 +19,7 @@ from carpool_worker.claude.messages import KINDS, DirectMessage, Messages
 from carpool_worker.claude.rate_limit import RateLimit
 from carpool_worker.claude.token_bucket import TokenBucket
 from carpool_worker.database import now, read, write
+from carpool_worker.exceptions import ClaudeError
 from carpool_worker.pipeline.batching import deadlines
 from carpool_worker.pipeline.submission import call_outcomes, call_rescuer, fallback
 from carpool_worker.pipeline.submission.fallback import Callers
@@ -82,7 +83,7 @@ class CallingAgents(Agents):
     """All agents, those of calls among them."""
 
     messages: PorousMessages = field(init=False)
-    late: list[tuple[ClaimedCall, DirectMessage | None]] = field(default_factory=list)
+    late: list[tuple[ClaimedCall, DirectMessage | ClaudeError | None]] = field(default_factory=list)
     names: itertools.count[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
@@ -106,7 +107,7 @@ class CallingAgents(Agents):
         self.late += [(one, None) for one in self._claim()]
 
     def call_and_hang(self) -> None:
-        """Make calls, and stand still before any answer is recorded."""
+        """Make calls, and stand still before what became of any is recorded."""
         self.late += [(one, self._answer(one)) for one in self._claim()]
 
     def go_on_late(self) -> None:
@@ -114,7 +115,10 @@ class CallingAgents(Agents):
         while self.late:
             call, answered = self.late.pop()
             answered = answered or self._answer(call)
-            call_outcomes.record_answer(self.engine, call, answered, self._announce)
+            if isinstance(answered, ClaudeError):
+                call_outcomes.record_failure(self.engine, call, answered, self._announce)
+            else:
+                call_outcomes.record_answer(self.engine, call, answered, self._announce)
 
     def give_up_calls(self) -> None:
         call_rescuer.rescue_calls(self.engine, self._announce)
@@ -139,11 +143,14 @@ class CallingAgents(Agents):
                 lease_until=after(at, LEASE_SECONDS),
             )
 
-    def _answer(self, call: ClaimedCall) -> DirectMessage:
+    def _answer(self, call: ClaimedCall) -> DirectMessage | ClaudeError:
         with read(self.engine) as connection:
             params = segments.body_of(connection, call.request_id)
         fence = Fence(20.0, lambda: self._is_ours(call))
-        return self.messages.call(params or b"{}", call.headers, call.key, fence)
+        try:
+            return self.messages.call(params or b"{}", call.headers, call.key, fence)
+        except ClaudeError as error:
+            return error
 
     def _is_ours(self, call: ClaimedCall) -> bool:
         with read(self.engine) as connection:
