@@ -89,6 +89,10 @@ class PageCall:
         """Return what is known, however old, and have it read anew meanwhile; only the first one who asks waits."""
         return await self.console.cached.soon((self.user.client, key), seconds, ask)
 
+    async def at_once(self, key: Hashable, seconds: float, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """Return the same, but None while it is read for the first time: nobody waits for more than a moment."""
+        return await self.console.cached.at_once((self.user.client, key), seconds, ask)
+
     def has(self, path: str) -> bool:
         """Return whether the user has this page in the navigation."""
         return any(tab.path == path for tab in self.tabs)
@@ -103,8 +107,8 @@ class PageCall:
     ) -> T:
         """Do something and write it into the audit log: who, when, what, and whether it was done.
 
-        `do` is called in a thread; `details` are values that JSON has, never contents. Everything that pages show is
-        read anew afterwards.
+        `do` is called in a thread; `details` are values that JSON has, never contents. What pages show is read anew
+        afterwards; what takes long (`soon`), meanwhile.
 
         Raises:
             NotAllowed: the user may not; nothing is done, and nothing is written.

@@ -76,9 +76,14 @@ class Status:
         return Queue(*map(sum, zip(*self.queues.values(), strict=True)))
 
 
-def status(engine: sa.Engine, server: redis.Redis, settings: Settings) -> Status:
-    """Return how everything stands; if Redis can't be used, `vitals.error` is the reason, and the rest is there."""
-    vitals, at = _vitals(server, settings), now()
+def status(
+    engine: sa.Engine, server: redis.Redis, settings: Settings, workers: Sequence[str] | None = None
+) -> Status:
+    """Return how everything stands; if Redis can't be used, `vitals.error` is the reason, and the rest is there.
+
+    Given the names of workers that answered lately, nobody waits until they answer again.
+    """
+    vitals, at = _vitals(server, settings, workers), now()
     doubt = settings.doubt_policy
     with read(engine) as connection:
         submitting = batches.in_states(connection, [BatchState.SUBMITTING])
@@ -183,9 +188,10 @@ def _delivery_facts(status: Status) -> dict[str, Any]:
     }
 
 
-def _vitals(server: redis.Redis, settings: Settings) -> Vitals:
+def _vitals(server: redis.Redis, settings: Settings, workers: Sequence[str] | None) -> Vitals:
     try:
-        return replace(read_vitals(server), workers=_workers(settings))
+        answering = answering_workers(settings) if workers is None else workers
+        return replace(read_vitals(server), workers=answering)
     except (RedisError, BrokerError, OSError) as error:
         return Vitals(error=str(error).partition("\n")[0])
 
@@ -197,7 +203,12 @@ def _quotas(server: redis.Redis) -> Sequence[QuotaView]:
         return []
 
 
-def _workers(settings: Settings) -> list[str]:
+def answering_workers(settings: Settings) -> list[str]:
+    """Return the names of the workers that answer within ANSWER_SECONDS, and not before they are over.
+
+    Raises:
+        kombu.exceptions.OperationalError, redis.RedisError: the broker is away.
+    """
     with inquirer(settings) as asking:
         answers = asking.control.ping(timeout=ANSWER_SECONDS) or []
     return sorted(name for answer in answers for name in answer)

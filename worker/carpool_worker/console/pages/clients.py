@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,8 +24,7 @@ from carpool_worker.views.usage import UsageView, together, totals
 
 FRESH_SECONDS = 5.0
 ADVICE_SECONDS = 900.0
-PATIENCE_SECONDS = 0.1
-"""How old what is shown may be, and the advice; and how long a page waits for advice that is not there yet."""
+"""How old what is shown may be, and the advice."""
 
 PERIODS = {"7d": 7, "30d": 30, "90d": 90}
 CARDS = 24
@@ -111,11 +109,7 @@ async def _advised(page: PageCall) -> Advised | None:
     async def ask() -> Advised:
         return await page.console.run(lambda: by_client(engine, settings, since))
 
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            return await page.console.cached.get("advice", ADVICE_SECONDS, ask)
-    except TimeoutError:
-        return None
+    return await page.console.cached.at_once("advice", ADVICE_SECONDS, ask)
 
 
 def _client(connection: sa.Connection, settings: Settings, client: str, since: Milliseconds) -> ClientPage:

@@ -69,8 +69,8 @@ async def show(page: PageCall) -> web.StreamResponse:
     entries = await page.cached(("audit", after), AUDIT_SECONDS, read_audit)
     return page.draw(
         "health.html",
-        findings=await page.soon("doctor", DOCTOR_SECONDS, read_doctor),
-        alive=await page.soon("alive", ALIVE_SECONDS, read_alive),
+        findings=await page.at_once("doctor", DOCTOR_SECONDS, read_doctor),
+        alive=await page.at_once("alive", ALIVE_SECONDS, read_alive),
         entries=entries[:MOST_ENTRIES],
         after=entries[MOST_ENTRIES - 1].id if len(entries) > MOST_ENTRIES else None,
         version=__version__,

@@ -9,6 +9,8 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 from aiohttp import web
+from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import RedisError
 
 from carpool_worker.console.live import moving
 from carpool_worker.console.page_calls import PageCall
@@ -21,11 +23,15 @@ from carpool_worker.views import budgets, usage
 from carpool_worker.views.alerts import Alert, AlertKind, alerts
 from carpool_worker.views.budgets import BudgetView
 from carpool_worker.views.last_day import HourOfDay, answer_times_chart, last_day, throughput_chart
-from carpool_worker.views.status import Status, status
+from carpool_worker.views.status import Status, answering_workers, status
 
 STATUS_SECONDS = 60.0
 MONEY_SECONDS = 60.0
-"""How old what needs somebody, and what was spent, may be; what moves is newer (live.py)."""
+WORKERS_SECONDS = 30.0
+"""How old what needs somebody, what was spent, and who answers may be; what moves is newer (live.py)."""
+
+NOT_ASKED = ("not asked yet",)
+"""In place of the names of workers, so that none is missed before they have been asked."""
 
 BAD = {AlertKind.REDIS_AWAY, AlertKind.NO_WORKER, AlertKind.BEAT_SILENT, AlertKind.POSTED_TWICE}
 
@@ -72,13 +78,18 @@ async def show(page: PageCall) -> web.StreamResponse:
     """Answer with the overview."""
     console = page.console
 
+    async def read_workers() -> Sequence[str]:
+        return await console.run(lambda: _workers(console.settings))
+
     async def read_status() -> Status:
-        return await console.run(lambda: status(console.engine, console.server, console.settings))
+        names = NOT_ASKED if workers is None else workers
+        return await console.run(lambda: status(console.engine, console.server, console.settings, names))
 
     async def read_today() -> tuple[Today, list[HourOfDay]]:
         return await console.read(lambda connection: _today(connection, console.settings))
 
-    found = await page.soon("status", STATUS_SECONDS, read_status)
+    workers = await page.at_once("workers", WORKERS_SECONDS, read_workers)
+    found = await page.cached(("status", workers is None), STATUS_SECONDS, read_status)
     today, hours = await page.cached("today", MONEY_SECONDS, read_today)
     return page.draw(
         "overview.html",
@@ -111,6 +122,13 @@ def needs(page: PageCall, found: Status) -> Iterator[Need]:
     for lane in found.lanes:
         if lane.paused and lane.paused_by_operator:
             yield Need(f"lane {lane.lane} is paused by an operator: {lane.reason}", "warning", lane=lane.lane)
+
+
+def _workers(settings: Settings) -> Sequence[str]:
+    try:
+        return answering_workers(settings)
+    except (RedisError, BrokerError, OSError):  # the status says why
+        return ()
 
 
 def _need(page: PageCall, alert: Alert) -> Need:

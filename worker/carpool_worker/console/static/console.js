@@ -1,6 +1,7 @@
 // What pages do beyond links and forms: sections that keep themselves fresh, copying, and the theme.
 
 const STALE_MILLISECONDS = 60_000; // after which sections are fetched again though nothing has moved: ages grow
+const UNREAD_MILLISECONDS = 2_000; // the same, while what takes long to read is being read
 const LOOK_MILLISECONDS = 1_000;
 
 const begun = Date.now();
@@ -17,7 +18,7 @@ function isDue(section) {
   const since = fetchedAt.get(section.id) ?? begun;
   const waited = Date.now() - since;
   const moved = changedAt > since && waited >= Number(section.dataset.live) * 1_000;
-  return moved || waited >= STALE_MILLISECONDS;
+  return moved || waited >= ("unread" in section.dataset ? UNREAD_MILLISECONDS : STALE_MILLISECONDS);
 }
 
 // Nothing is taken away from under somebody's hands.
