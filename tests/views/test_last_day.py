@@ -35,4 +35,6 @@ def test_the_charts_have_the_same_numbers_light_and_dark() -> None:
     for theme in ("light", "dark"):
         assert [one["requests"] for one in bars[theme]["data"]["values"]] == [12, 1]
         assert [one["minutes"] for one in lines[theme]["data"]["values"]] == [1.0, 5.0]
+    domain = lines["light"]["encoding"]["x"]["scale"]["domain"]
+    assert all(one["expr"].startswith("toDate(") for one in domain)  # a number would be a year: see _lines
     assert bars["light"]["config"]["background"] != bars["dark"]["config"]["background"]

@@ -57,7 +57,9 @@ def answer_times_chart(hours: Sequence[HourOfDay]) -> dict[str, Spec]:
         for share, seconds in (("half", one.half_within), ("95 %", one.most_within))
         if seconds is not None
     ]
-    domain = [hours[0].at, hours[-1].at]  # all of the day, also where nothing ended
+    # All of the day, also where nothing ended. Expressions: from numbers, Vega-Lite makes calls of datetime(), and the
+    # interpreter that pages use (charts.js) takes those numbers for years.
+    domain = [{"expr": f"toDate({one.at})"} for one in (hours[0], hours[-1])]
     return {name: _lines(values, domain, theme) for name, theme in (("light", LIGHT), ("dark", DARK))}
 
 
@@ -88,7 +90,7 @@ def _bars(values: Sequence[Mapping[str, Any]], theme: Mapping[str, Any]) -> Spec
     return _chart(values, theme, bar, {"x": _hours() | unit, "y": y, "color": colour, "tooltip": tooltip})
 
 
-def _lines(values: Sequence[Mapping[str, Any]], domain: Sequence[int], theme: Mapping[str, Any]) -> Spec:
+def _lines(values: Sequence[Mapping[str, Any]], domain: Sequence[Spec], theme: Mapping[str, Any]) -> Spec:
     colour = _colour(["half", "95 %"], [theme["line"], theme["palette"][1]])
     y = {"field": "minutes", "type": "quantitative", "axis": {"title": "minutes", "tickCount": 4}}
     number = {"field": "minutes", "type": "quantitative", "format": ",.1f"}

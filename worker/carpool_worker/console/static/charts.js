@@ -35,7 +35,7 @@ async function draw(figure) {
     views.get(figure)?.finalize();
     // `ast`: expressions are interpreted, as the page's policy allows no eval.
     const theme = isDark() ? "dark" : "light";
-    views.set(figure, await embed(place, spec, { mode: "vega-lite", logLevel: 1, actions: false, ast: true, renderer: "svg", tooltip: { theme } }));
+    views.set(figure, await embed(place, spec, { mode: "vega-lite", actions: false, ast: true, renderer: "svg", tooltip: { theme } }));
   } catch {
     place.remove(); // the table is there
     figure.querySelector("details")?.setAttribute("open", "");
