@@ -29,14 +29,14 @@ def test_a_paused_lane_needs_somebody_and_is_resumed_by_the_button(
     operator = signed_on(console, name="anna")  # after the pause: a new console would have read it, too
     page = operator.get("/")
     assert "is paused by an operator: the invoice is looked at" in page.text
-    assert "Resume lane claude-haiku-4-5?" in page.text
+    assert "Resume claude-haiku-4-5?" in page.text
 
-    after = operator.post("/resume-lane", {"lane": LANE})
+    after = operator.post("/lanes/resume", {"lane": LANE, "from": "overview"})
 
     assert after.status == 200
-    assert "Lane claude-haiku-4-5 is resumed" in after.text
+    assert "Resumed: claude-haiku-4-5." in after.text
     assert "is paused by an operator" not in after.text
-    assert "is resumed" not in operator.get("/").text  # it is said once
+    assert "Resumed:" not in operator.get("/").text  # it is said once
     with read(console_engine) as connection:
         (entry, *_) = audit.newest(connection, 5)
     assert (entry.actor, entry.action, entry.what, entry.outcome) == (
@@ -49,7 +49,7 @@ def test_a_paused_lane_needs_somebody_and_is_resumed_by_the_button(
 
 
 def test_what_fails_is_in_the_audit_log_with_its_reason(operator: Browser, console_engine: sa.Engine) -> None:
-    refused = operator.post("/resume-lane", {"lane": "claude-nothing"})
+    refused = operator.post("/lanes/resume", {"lane": "claude-nothing"})
 
     assert refused.status == 404
     assert "there is no lane &#39;claude-nothing&#39;" in refused.text
@@ -68,9 +68,9 @@ def test_whoever_may_only_look_has_no_button_and_can_not_act(
     ) as url:
         looker = signed_on(url)
         assert "is paused by an operator" in looker.get("/").text
-        assert "/resume-lane" not in looker.get("/").text
+        assert "/lanes/resume" not in looker.get("/").text
 
-        refused = looker.post("/resume-lane", {"lane": LANE})
+        refused = looker.post("/lanes/resume", {"lane": LANE, "from": "overview"})
 
     assert refused.status == 403
     assert "no permission to act" in refused.text

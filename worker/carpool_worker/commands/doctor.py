@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = "10"
 """How long PostgreSQL may take to answer; its library alone would wait for minutes."""
 
+SHOWN = ("check", "verdict", "what", "mend")
 COLOURS = {"ok": "green", "warning": "yellow", "wrong": "red"}
 
 
@@ -42,10 +43,8 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _print(finding: Finding, as_json: bool) -> None:
-    from dataclasses import asdict
-
     if as_json:
-        typer.echo(json.dumps(asdict(finding)))
+        typer.echo(json.dumps({name: getattr(finding, name) for name in SHOWN}))
         return
     typer.secho(f"{finding.verdict:<8}", fg=COLOURS[finding.verdict], nl=False)
     typer.echo(f"{finding.check:<9} {finding.what}{f' → {finding.mend}' if finding.mend else ''}")

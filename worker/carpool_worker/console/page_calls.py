@@ -122,6 +122,10 @@ class PageCall:
         finally:
             self.console.cached.forget()
 
+    async def came_from(self, path: str) -> str:
+        """Return where a form leads back to: this page, or the overview where the form was sent from there."""
+        return "/" if (await self.form()).get("from") == "overview" else path
+
     def see(self, path: str, message: str = "") -> web.Response:
         """Return the way to another page, which shows the message: the answer to a form."""
         response = web.Response(status=303, headers={"Location": path})

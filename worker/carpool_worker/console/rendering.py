@@ -39,13 +39,19 @@ def since(at: int) -> str:
     return f"{formatting.age(passed)} ago" if passed >= 0 else f"in {formatting.age(-passed)}"
 
 
+LONGEST_ID = 16
+"""Of an id that is shown whole in a list: those that were made in the same moment begin alike, and end differently."""
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "age": formatting.age,
+    "brief": lambda name: name if len(name) <= LONGEST_ID else f"{name[:8]}…{name[-6:]}",
     "clock": lambda at: formatting.clock(at, now()),
     "counted": formatting.counted,
     "dollars": formatting.dollars,
     "json": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
     "kind": kind,
+    "mark": lambda text: static_files.digest(text.encode()),  # in the id of an element that is about it
     "outcomes": formatting.outcome_counts,
     "short": formatting.short,
     "since": since,

@@ -56,7 +56,6 @@ HEALTH = Tab("/health", "Health")
 
 ROUTES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/", overview.show, OVERVIEW),
-    PageRoute("POST", "/resume-lane", overview.resume, OVERVIEW),
     PageRoute("GET", "/batches", batches.show, BATCHES),
     PageRoute("GET", "/batches/{id}", batches.show_one, BATCHES),
     PageRoute("POST", "/batches/{id}/cancel", batch_acts.cancel_all, BATCHES, operators_only=True),
@@ -75,6 +74,7 @@ ROUTES: tuple[PageRoute, ...] = (
     PageRoute("POST", "/deliveries/stop", delivery_acts.stop, DELIVERIES),
     PageRoute("POST", "/deliveries/start", delivery_acts.start, DELIVERIES),
     PageRoute("POST", "/deliveries/replay", delivery_acts.replay_since, DELIVERIES),
+    PageRoute("POST", "/deliveries/replay-all", delivery_acts.replay_all, DELIVERIES, operators_only=True),
     PageRoute("POST", "/deliveries/sample", delivery_acts.send_sample, DELIVERIES),
     PageRoute("GET", "/spend", spend.show, SPEND),
     PageRoute("GET", "/spend.csv", spend.download, SPEND),

@@ -19,6 +19,7 @@ from carpool_worker.policies.retries import RESULTS_KEPT
 from carpool_worker.store.batches import unseen
 from carpool_worker.store.reports import doctor
 from carpool_worker.units import SECOND, Milliseconds
+from carpool_worker.views.alerts import AlertKind
 
 CHECK = "keys"
 MEND = "set the key of the workspace that made it, or name that among the account's retired_keys"
@@ -41,7 +42,7 @@ def examine(engine: sa.Engine, all_keys: Sequence[Credentials], accounts: Accoun
     for account, waiting in hidden.items():
         since = clock(waiting.since, now())
         what = f"account {shown(account)}: {counted(waiting.batches, 'batch waits', 'batches wait')} since {since} "
-        yield wrong(CHECK, f"{what}for a key that may see them", MEND)
+        yield wrong(CHECK, f"{what}for a key that may see them", MEND, AlertKind.BATCHES_UNSEEN)
 
 
 def _is_there(credentials: Credentials) -> bool:

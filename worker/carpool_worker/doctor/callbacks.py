@@ -12,6 +12,7 @@ from carpool_worker.formatting import clock, counted
 from carpool_worker.settings import Settings
 from carpool_worker.store.deliveries import endpoints
 from carpool_worker.store.reports import doctor
+from carpool_worker.views.alerts import AlertKind
 
 CHECK = "webhooks"
 MAKE_ONE = "set CARPOOL_WEBHOOK_SECRET to whsec_ and the output of: openssl rand -base64 32"
@@ -33,14 +34,14 @@ def examine(engine: sa.Engine, settings: Settings) -> Iterator[Finding]:
     if stopped:
         urls = f"{counted(len(stopped), 'URL')} to which deliveries are stopped"
         what = f"answers wait for {urls}, such as {stopped[0]}"
-        yield wrong(CHECK, what, "once they work again: carpool deliveries replay --endpoint URL")
+        mend = "once they work again: carpool deliveries replay --endpoint URL"
+        yield wrong(CHECK, what, mend, AlertKind.ENDPOINTS_STOPPED)
     if failing:
         first = failing[0]
         receivers = counted(len(failing), "receiver")
         what = f"deliveries fail at {receivers}, such as {first.url}, since {clock(first.failing_since or at, at)}"
-        yield wrong(
-            CHECK, what, "see why: carpool deliveries --state retryable, carpool deliveries show REQUEST"
-        )
+        mend = "see why: carpool deliveries --state retryable, carpool deliveries show REQUEST"
+        yield wrong(CHECK, what, mend, AlertKind.ENDPOINTS_FAILING)
 
 
 def judge_secrets(secrets: int, waits: bool) -> Finding:

@@ -15,6 +15,7 @@ from carpool_worker.doctor.findings import Finding, ok, warning, wrong
 from carpool_worker.formatting import age, ago, counted
 from carpool_worker.settings import Settings
 from carpool_worker.units import SECOND
+from carpool_worker.views.alerts import AlertKind
 
 CHECK = "celery"
 ANSWER_SECONDS = 2.0
@@ -37,7 +38,8 @@ def judge_queues(consumers: Mapping[str, int], unread: Mapping[str, int]) -> Ite
     idle = [queue(agent) for agent in unread if not consumers.get(agent)]
     if idle:
         what = f"no worker consumes {', '.join(idle)}"
-        yield wrong(CHECK, what, f"carpool worker --queues {','.join(idle)}")
+        none = AlertKind.NO_WORKER if len(idle) == len(unread) else None
+        yield wrong(CHECK, what, f"carpool worker --queues {','.join(idle)}", none)
     for agent, count in unread.items():
         if count >= MOST_UNREAD:
             what = f"{count:,} messages are unread in {queue(agent)}"
@@ -56,7 +58,8 @@ def judge_beat(silence: float | None) -> Finding:
     if silence is not None and silence <= SILENT:
         return ok(CHECK, f"beat ticked {ago(silence * SECOND)}")
     since = "has never ticked, or not for a week" if silence is None else f"has been silent for {length}"
-    return wrong(CHECK, f"beat {since}: nothing moves", "run carpool beat, once, beside the workers")
+    mend = "run carpool beat, once, beside the workers"
+    return wrong(CHECK, f"beat {since}: nothing moves", mend, AlertKind.BEAT_SILENT)
 
 
 def _consumers(settings: Settings) -> dict[str, int]:

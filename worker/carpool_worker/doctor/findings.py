@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from carpool_worker.views.alerts import AlertKind
+
 
 class Verdict(StrEnum):
     """How bad it is."""
@@ -16,12 +18,13 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was examined, what was found, and how to fix it unless it is ok."""
+    """What was examined, what was found, and how to fix it unless it is ok; and the alert that says the same."""
 
     check: str
     verdict: Verdict
     what: str
     mend: str = ""
+    alert: AlertKind | None = None  # of a status, which the overview shows already
 
 
 def ok(check: str, what: str) -> Finding:
@@ -29,11 +32,11 @@ def ok(check: str, what: str) -> Finding:
     return Finding(check, Verdict.OK, what)
 
 
-def warning(check: str, what: str, mend: str) -> Finding:
+def warning(check: str, what: str, mend: str, alert: AlertKind | None = None) -> Finding:
     """Return a finding that should be fixed."""
-    return Finding(check, Verdict.WARNING, what, mend)
+    return Finding(check, Verdict.WARNING, what, mend, alert)
 
 
-def wrong(check: str, what: str, mend: str) -> Finding:
+def wrong(check: str, what: str, mend: str, alert: AlertKind | None = None) -> Finding:
     """Return a finding that must be fixed."""
-    return Finding(check, Verdict.WRONG, what, mend)
+    return Finding(check, Verdict.WRONG, what, mend, alert)

@@ -11,6 +11,7 @@ from carpool_worker.doctor.findings import Finding, warning, wrong
 from carpool_worker.formatting import age
 from carpool_worker.models import LanePause
 from carpool_worker.store.batches import lane_pauses
+from carpool_worker.views.alerts import AlertKind
 
 CHECK = "lanes"
 
@@ -28,10 +29,13 @@ def judge(paused: Mapping[str, LanePause], at: int) -> Iterator[Finding]:
         since = age(at - pause.paused_at)
         if pause.is_by_hand:
             what = f"{lane} has been paused by an operator for {since}: {pause.reason}"
-            yield warning(CHECK, what, f"when it may go on: carpool resume {_quoted(lane)}")
+            yield warning(
+                CHECK, what, f"when it may go on: carpool resume {_quoted(lane)}", AlertKind.LANE_PAUSED
+            )
         else:
             what = f"{lane} has been paused for {since}: {pause.reason}"
-            yield wrong(CHECK, what, "put that right; then the next probe resumes it, or carpool resume does")
+            mend = "put that right; then the next probe resumes it, or carpool resume does"
+            yield wrong(CHECK, what, mend, AlertKind.LANE_PAUSED)
 
 
 def _quoted(lane: str) -> str:

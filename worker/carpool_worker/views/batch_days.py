@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
@@ -18,6 +18,9 @@ from carpool_worker.views.encoding import Moment
 
 MOST_BARS = 120
 """More can't be told apart on a screen."""
+
+APART = Milliseconds(DAY // 240)
+"""Between two batches of one row, so that they are told apart: six minutes are a few pixels."""
 
 FINAL = (BatchState.COMPLETED, BatchState.REJECTED)
 
@@ -40,6 +43,9 @@ class Bar:
     state: BatchState
     requests: int
     phases: Sequence[Phase]
+    since: Moment  # within the day
+    until: Moment
+    row: int = 0  # of the time line: what is in one row does not overlap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +56,7 @@ class Day:
     until: Moment
     bars: Sequence[Bar]
     is_cut: bool
+    rows: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +72,20 @@ def day(connection: sa.Connection) -> Day:
     until = now()
     since = Milliseconds(until - DAY)
     found = batches.alive_since(connection, since, MOST_BARS + 1)
-    return Day(
-        since=since,
-        until=until,
-        bars=[_bar(batch, since, until) for batch in found[:MOST_BARS]],
-        is_cut=len(found) > MOST_BARS,
-    )
+    bars = in_rows([_bar(batch, since, until) for batch in found[:MOST_BARS]])
+    rows = 1 + max((bar.row for bar in bars), default=-1)
+    return Day(since=since, until=until, bars=bars, is_cut=len(found) > MOST_BARS, rows=rows)
+
+
+def in_rows(bars: Sequence[Bar]) -> list[Bar]:
+    """Return the bars in as few rows as hold them without overlaps, from the first that began; in the same order."""
+    ends: list[int] = []
+    placed = {}
+    for bar in sorted(bars, key=lambda one: (one.since, one.id)):
+        row = next((row for row, end in enumerate(ends) if end + APART <= bar.since), len(ends))
+        ends[row : row + 1] = [bar.until]
+        placed[bar.id] = replace(bar, row=row)
+    return [placed[bar.id] for bar in bars]
 
 
 def breakdown(connection: sa.Connection, named: str) -> Breakdown:
@@ -88,12 +103,16 @@ def breakdown(connection: sa.Connection, named: str) -> Breakdown:
 
 
 def _bar(batch: Batch, since: int, until: int) -> Bar:
+    phases = list(_phases(batch, since, until))
+    ended = batch.finished_at or until
     return Bar(
         id=batch.id,
         model=batch.model,
         state=BatchState(batch.state),
         requests=batch.request_count,
-        phases=list(_phases(batch, since, until)),
+        phases=phases,
+        since=phases[0].since if phases else Milliseconds(min(ended, until)),
+        until=phases[-1].until if phases else Milliseconds(min(ended, until)),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from carpool_worker.database import now
 from carpool_worker.policies.client_batches import PREFIX, stored_id
 from carpool_worker.states import DeliveryState
 from carpool_worker.store.deliveries import dead_letters, endpoints
@@ -105,6 +106,13 @@ def failing_endpoints(connection: sa.Connection) -> list[EndpointView]:
         EndpointView(**one._asdict(), dead_letters=dead.get(one.url, 0))
         for one in endpoints.troubles(connection)
     ]
+
+
+def troubled_endpoints(connection: sa.Connection) -> list[EndpointView]:
+    """Return those of them that need an operator: the stopped ones, and those that have failed for minutes."""
+    before = now() - endpoints.FAILING
+    found = failing_endpoints(connection)
+    return [one for one in found if one.stopped_at or (one.failing_since or 0) <= before]
 
 
 def told_apart(named: Sequence[str]) -> tuple[Sequence[str] | None, Sequence[str] | None]:

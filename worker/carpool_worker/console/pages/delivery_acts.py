@@ -16,6 +16,7 @@ from carpool_worker.views.endpoints import receivers
 
 WEBHOOK = ("http://", "https://")
 LONGEST_REASON = 200
+A_DAY = "24h"
 
 
 async def stop(page: PageCall) -> web.StreamResponse:
@@ -29,14 +30,14 @@ async def stop(page: PageCall) -> web.StreamResponse:
         lambda: endpoints.stop(page.console.engine, url, reason, actor=actor),
         {"reason": reason},
     )
-    return page.see("/deliveries", f"Nothing is sent to {url} until it is started.")
+    return await _seen(page, f"Nothing is sent to {url} until it is started.")
 
 
 async def start(page: PageCall) -> web.StreamResponse:
     """Allow deliveries to a URL again."""
     url, actor = await _receiver(page), page.user.name
     await page.act("start receiver", url, lambda: endpoints.start(page.console.engine, [url], actor=actor))
-    return page.see("/deliveries", f"{url} is sent to again. What was given up on can be replayed.")
+    return await _seen(page, f"{url} gets answers again. Its dead letters stay until they are replayed.")
 
 
 async def replay_since(page: PageCall) -> web.StreamResponse:
@@ -50,10 +51,20 @@ async def replay_since(page: PageCall) -> web.StreamResponse:
         lambda: replay.replay(page.console.engine, wanted, actor=actor),
         {"since": form.get("since", "")},
     )
-    shown = urlencode({"target": target})
-    return page.see(
-        f"/deliveries?{shown}", f"{counted(done.count, 'delivery is', 'deliveries are')} due again."
+    return await _seen(page, _due_again(done.count), f"/deliveries?{urlencode({'target': target})}")
+
+
+async def replay_all(page: PageCall) -> web.StreamResponse:
+    """Send again what any receiver did not take within a day, and start those that were stopped."""
+    actor = page.user.name
+    wanted = DeliveryFilter(since=filters.since(A_DAY))
+    done = await page.act(
+        "replay",
+        "deliveries to all receivers",
+        lambda: replay.replay(page.console.engine, wanted, actor=actor),
+        {"since": A_DAY},
     )
+    return await _seen(page, _due_again(done.count))
 
 
 async def send_sample(page: PageCall) -> web.StreamResponse:
@@ -70,7 +81,15 @@ async def send_sample(page: PageCall) -> web.StreamResponse:
     )
     how = f"answered {sent.status}" if sent.status else "gave no answer"
     said = f": {sent.detail}" if sent.detail else ""
-    return page.see("/deliveries", f"{url} {how} in {sent.milliseconds:,} ms{said}")
+    return await _seen(page, f"{url} {how} in {sent.milliseconds:,} ms{said}")
+
+
+async def _seen(page: PageCall, said: str, path: str = "/deliveries") -> web.Response:
+    return page.see(await page.came_from(path), said)
+
+
+def _due_again(count: int) -> str:
+    return f"{counted(count, 'delivery is', 'deliveries are')} due again."
 
 
 async def _receiver(page: PageCall) -> str:

@@ -40,7 +40,8 @@ async def resume(page: PageCall) -> web.StreamResponse:
     resumed = await page.act(
         "resume", f"lane {lane}", lambda: lanes.resume(engine, [lane], actor=who, app=app.app)
     )
-    return page.see("/lanes", f"Resumed: {lane}." if resumed else f"It was not paused: {lane}.")
+    said = f"Resumed: {lane}. Its batches go on within seconds." if resumed else f"It was not paused: {lane}."
+    return page.see(await page.came_from("/lanes"), said)
 
 
 def _lane(form: dict[str, str]) -> str:

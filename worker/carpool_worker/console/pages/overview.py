@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,18 +12,22 @@ from aiohttp import web
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
+from carpool_worker import doctor
 from carpool_worker.console.live import moving
+from carpool_worker.console.needs import needs
 from carpool_worker.console.page_calls import PageCall
-from carpool_worker.console.refusals import BadFilter
+from carpool_worker.console.pages.health import DOCTOR_SECONDS
 from carpool_worker.database import now
-from carpool_worker.operations import lanes as lane_operations
+from carpool_worker.doctor import Finding, Verdict
+from carpool_worker.policies.budgets import DEFAULT
 from carpool_worker.settings import Settings
 from carpool_worker.units import SECOND
-from carpool_worker.views import budgets, usage
-from carpool_worker.views.alerts import Alert, AlertKind, alerts
-from carpool_worker.views.budgets import BudgetView
+from carpool_worker.views import budgets, deliveries, usage
+from carpool_worker.views.budgets import BudgetView, PeriodView
+from carpool_worker.views.deliveries import EndpointView
 from carpool_worker.views.last_day import HourOfDay, answer_times_chart, last_day, throughput_chart
 from carpool_worker.views.status import Status, answering_workers, status
+from carpool_worker.views.usage import UsageView
 
 STATUS_SECONDS = 60.0
 MONEY_SECONDS = 60.0
@@ -33,45 +37,33 @@ WORKERS_SECONDS = 30.0
 NOT_ASKED = ("not asked yet",)
 """In place of the names of workers, so that none is missed before they have been asked."""
 
-BAD = {AlertKind.REDIS_AWAY, AlertKind.NO_WORKER, AlertKind.BEAT_SILENT, AlertKind.POSTED_TWICE}
+DEAREST = 24
+"""Clients of today whose budgets are looked at, beside those that have one of their own."""
 
-PAGES = {
-    AlertKind.POSTED_TWICE: "/batches",
-    AlertKind.BATCH_IN_DOUBT: "/batches",
-    AlertKind.BATCH_OVERDUE: "/batches",
-    AlertKind.BATCH_UNREAD: "/batches",
-    AlertKind.DELIVERIES_GIVEN_UP: "/deliveries",
-    AlertKind.ENDPOINTS_STOPPED: "/deliveries",
-    AlertKind.ENDPOINTS_FAILING: "/deliveries",
-    AlertKind.QUEUE_FULL: "/deliveries",
-    AlertKind.ENTRIES_QUARANTINED: "/health",
-    AlertKind.BATCHES_UNSEEN: "/health",
-    AlertKind.NO_WORKER: "/health",
-    AlertKind.BEAT_SILENT: "/health",
-    AlertKind.REDIS_AWAY: "/health",
-}
-"""Where more is to be seen about an alert."""
-
-
-@dataclass(frozen=True)
-class Need:
-    """A card: something that needs somebody, the page about it, the command that helps, and the lane to resume."""
-
-    sentence: str
-    kind: str  # bad or warning
-    page: str | None = None
-    command: str | None = None
-    lane: str | None = None
+GAUGES = 6
+"""Budgets that are shown, the fullest first."""
 
 
 @dataclass(frozen=True)
 class Today:
-    """What today's answers have cost and saved, in dollars (None: nothing of known price), and budgets by client."""
+    """What today's answers have cost and saved, the budgets of clients, and the receivers that need somebody."""
 
-    cost: Decimal | None
-    saved: Decimal | None
-    requests: int
+    used: UsageView
     budgets: Mapping[str, BudgetView]
+    troubled: Sequence[EndpointView]
+
+    @property
+    def gauges(self) -> list[tuple[str, str, PeriodView]]:
+        """Of each client the fullest of its periods, as client, period and balance, the fullest first."""
+        each = [
+            (client, *max(budget.periods.items(), key=lambda one: _filled(one[1])))
+            for client, budget in self.budgets.items()
+        ]
+        return sorted(each, key=lambda one: -_filled(one[2]))[:GAUGES]
+
+
+def _filled(balance: PeriodView) -> Decimal:
+    return balance.spent / balance.limit
 
 
 async def show(page: PageCall) -> web.StreamResponse:
@@ -91,37 +83,22 @@ async def show(page: PageCall) -> web.StreamResponse:
     workers = await page.at_once("workers", WORKERS_SECONDS, read_workers)
     found = await page.cached(("status", workers is None), STATUS_SECONDS, read_status)
     today, hours = await page.cached("today", MONEY_SECONDS, read_today)
+    findings = await _findings(page)
     return page.draw(
         "overview.html",
         flow=await moving(console),
         status=found,
         oldest={one.state.value: one.opened_at for one in found.batches},
-        needs=[*needs(page, found), *_over_budget(today.budgets)],
+        needs=needs(found, today.troubled, today.budgets, findings or ()),
+        is_unread=workers is None or findings is None,
+        warnings=sum(one.verdict is Verdict.WARNING and one.alert is None for one in findings or ()),
         today=today,
         answered=sum(one.succeeded + one.failed for one in hours),
         throughput=throughput_chart(hours),
         times=answer_times_chart(hours),
-        numbers=_numbers(hours),
+        counts=_counts(hours),
+        minutes=_minutes(hours),
     )
-
-
-async def resume(page: PageCall) -> web.StreamResponse:
-    """Resume a paused lane, and lead back."""
-    lane = (await page.form()).get("lane")
-    if not lane:
-        raise BadFilter("lane: name the lane that is to be resumed")
-    engine, actor = page.console.engine, page.user.name
-    await page.act("resume", f"lane {lane}", lambda: lane_operations.resume(engine, [lane], actor=actor))
-    return page.see("/", f"Lane {lane} is resumed: its batches go on within seconds.")
-
-
-def needs(page: PageCall, found: Status) -> Iterator[Need]:
-    """Yield a card for each alert, and for each lane that an operator paused."""
-    for alert in alerts(found):
-        yield _need(page, alert)
-    for lane in found.lanes:
-        if lane.paused and lane.paused_by_operator:
-            yield Need(f"lane {lane.lane} is paused by an operator: {lane.reason}", "warning", lane=lane.lane)
 
 
 def _workers(settings: Settings) -> Sequence[str]:
@@ -131,46 +108,40 @@ def _workers(settings: Settings) -> Sequence[str]:
         return ()
 
 
-def _need(page: PageCall, alert: Alert) -> Need:
-    path = PAGES.get(alert.kind)
-    shown = path if path and page.has(path) else None
-    if shown == "/batches" and alert.subject:
-        shown = f"/batches/{alert.subject}"
-    lane = alert.subject if alert.kind is AlertKind.LANE_PAUSED else None
-    return Need(alert.sentence, "bad" if alert.kind in BAD else "warning", shown, alert.command, lane)
+async def _findings(page: PageCall) -> Sequence[Finding] | None:
+    """Return what the doctor found at most some minutes ago; None while nothing is known yet."""
 
+    async def ask() -> list[Finding]:
+        return await page.console.run(lambda: list(doctor.examine()))
 
-def _over_budget(found: Mapping[str, BudgetView]) -> Iterator[Need]:
-    for client, budget in found.items():
-        if budgets.used_up(budget):
-            rest = "its requests wait" if budget.over.value == "wait" else "its requests are refused"
-            yield Need(f"the budget of {client} is used up ({budget}): {rest}", "warning", None, None)
+    return await page.at_once("doctor", DOCTOR_SECONDS, ask)
 
 
 def _today(connection: sa.Connection, settings: Settings) -> tuple[Today, list[HourOfDay]]:
     at = now()
     day = datetime.fromtimestamp(at / SECOND, UTC).date().isoformat()
-    rows = usage.totals(connection, ["day"], day, day)
-    row = rows[0] if rows else None
-    found = budgets.all_budgets(connection, settings)
-    today = Today(
-        cost=row.cost if row else None,
-        saved=row.saved if row else None,
-        requests=row.requests if row else 0,
-        budgets=found,
-    )
-    return today, last_day(connection, at)
+    rows = usage.totals(connection, ["client"], day, day)
+    names = {*(row.client for row in rows[:DEAREST]), *settings.budgets} - {DEFAULT}
+    found = budgets.of_clients(connection, settings, sorted(names))
+    troubled = deliveries.troubled_endpoints(connection)
+    return Today(usage.together(rows), found, troubled), last_day(connection, at)
 
 
-def _numbers(hours: Sequence[HourOfDay]) -> Mapping[str, object]:
+def _counts(hours: Sequence[HourOfDay]) -> Mapping[str, object]:
+    rows = [[_hour(one), f"{one.succeeded:,}", f"{one.failed:,}"] for one in hours]
+    return {"columns": ["Hour (UTC)", ">Succeeded", ">Failed"], "rows": rows}
+
+
+def _minutes(hours: Sequence[HourOfDay]) -> Mapping[str, object]:
     rows = [
         [
-            f"{datetime.fromtimestamp(one.at / SECOND, UTC):%d %b %H:%M}",
-            f"{one.succeeded:,}",
-            f"{one.failed:,}",
+            _hour(one),
             *("–" if time is None else f"{time / 60:,.1f}" for time in (one.half_within, one.most_within)),
         ]
         for one in hours
     ]
-    columns = ["Hour (UTC)", ">Succeeded", ">Failed", ">Half within (min)", ">95 % within (min)"]
-    return {"columns": columns, "rows": rows}
+    return {"columns": ["Hour (UTC)", ">Half within (min)", ">95 % within (min)"], "rows": rows}
+
+
+def _hour(one: HourOfDay) -> str:
+    return f"{datetime.fromtimestamp(one.at / SECOND, UTC):%d %b %H:%M}"

@@ -42,7 +42,7 @@ async function refresh() {
     for (const section of due) {
       fetchedAt.set(section.id, Date.now());
       const found = answer.ok ? fresh.getElementById(section.id) : null;
-      if (found === null || isInUse(section) || found.innerHTML === section.innerHTML) continue;
+      if (found === null || isInUse(section) || found.outerHTML === section.outerHTML) continue;
       keepOpened(section, found);
       section.replaceWith(document.adoptNode(found));
       prepare(found);
