@@ -27,8 +27,8 @@ default; remove the # to change it. FLOWER_ and the name in capitals in the envi
 
 # A batch is a row: `batch` and its model, its state, its contents, its result. RECEIVED: it is filling, or waits to be
 # sent. STARTED: Anthropic has it. RETRY: refused for now; the result says why. Runtime: how long Anthropic took, or has
-# taken so far. There are more columns: kwargs (Anthropic's id and the headers), started, worker, retries, expires. In a
-# window narrower than 1,700 pixels long names wrap; without uuid, which links to a row's own page, 1,350 are enough.
+# taken so far. There are more columns: kwargs (Anthropic's id and the headers), started, worker, retries, expires.
+# Names and costs fit a window of 1,400 pixels; below 1,700 the uuid, which links to a row's own page, is shortened.
 # tasks_columns = "name,state,args,result,received,runtime,uuid"
 
 # "3 minutes ago". With False: 2026-11-22 12:26:25.000, as on a row's own page.

@@ -122,7 +122,7 @@ def _show_table(found: Sequence[ClientView]) -> None:
         turn = [ABSENT if one.turn is None else f"{one.turn:,}", _percent(one.share)] if any_turn else []
         counts = [f"{one.waiting:,}", *quota, *held, *turn, f"{one.answered:,}"]
         lines.append([*counts, _money(one.cost), _money(one.saved), one.client])
-    print_table(columns, lines, whole=len(columns) - 1)
+    print_table(columns, lines)
 
 
 def _show_details(client: ClientDetails) -> None:
@@ -141,7 +141,7 @@ def _show_details(client: ClientDetails) -> None:
         lines = [
             [f"{one.answered:,}", _money(one.cost), _money(one.saved), one.model] for one in client.models
         ]
-        print_table(("Answered", "Cost", "Saved", "Model"), lines, whole=3)
+        print_table(("Answered", "Cost", "Saved", "Model"), lines)
 
 
 def _quota(client: ClientView) -> str:

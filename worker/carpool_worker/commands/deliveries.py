@@ -120,7 +120,7 @@ def _show_table(found: Sequence[DeliveryView]) -> None:
     lines = [
         [one.request_id, one.state, str(one.attempt), _below(one.target, one.last_error)] for one in found
     ]
-    print_table(columns, lines, whole=2)
+    print_table(columns, lines)
 
 
 def _show_endpoints(found: Sequence[EndpointView]) -> None:
@@ -137,7 +137,7 @@ def _show_endpoints(found: Sequence[EndpointView]) -> None:
         ]
         for one in found
     ]
-    print_table(columns, lines, whole=0)
+    print_table(columns, lines)
 
 
 def _show_details(delivery: DeliveryDetails) -> None:
@@ -149,7 +149,7 @@ def _show_details(delivery: DeliveryDetails) -> None:
         typer.echo(f"{name:10}  {ABSENT if fact is None else fact}")
     columns = ("Try", "At", "ms", "Status", "Error, or the answer's start")
     lines = [[ABSENT if fact is None else str(fact) for fact in one.values()] for one in tries]
-    print_table(columns, lines, whole=4)
+    print_table(columns, lines)
 
 
 def _below(target: str, why: str | None) -> str:

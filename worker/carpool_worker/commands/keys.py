@@ -134,8 +134,8 @@ def list_(client: OfClient = None, revoked: Revoked = False, as_json: Json = Fal
     if as_json:
         print_json(found)
     elif found:
-        columns = ("Name", "Secret", "State", "Last used", "Client and scopes")
-        print_table(columns, [_line(one) for one in found], whole=4)
+        columns = ("Secret", "State", "Last used", "Name, client and scopes")
+        print_table(columns, [_line(one) for one in found])
     else:
         typer.echo("No key yet: carpool keys create CLIENT makes one.")
 
@@ -211,7 +211,8 @@ def _print_secret(new: NewSecret, as_json: bool) -> None:
 
 def _line(view: KeyView) -> list[str]:
     used = time_or_absent(view.last_used_at)
-    return [view.name, view.secret, view.state, used, f"{view.client}: {', '.join(view.scopes)}"]
+    who = view.name if view.name == view.client else f"{view.name} of {view.client}"
+    return [view.secret, view.state, used, f"{who}: {', '.join(view.scopes)}"]
 
 
 def _show(view: KeyView) -> None:

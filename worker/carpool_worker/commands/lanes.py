@@ -45,7 +45,7 @@ def lanes(every: Every = False, as_json: Json = False) -> None:
         print_json(found)
     elif found:
         columns = ("Open", "since", "Sealed", "At Anthropic", "Lane, and why it is paused")
-        print_table(columns, [_line(one, now()) for one in found], whole=4)
+        print_table(columns, [_line(one, now()) for one in found])
     else:
         typer.echo("No batch has been made yet." if every else "No lane has work, and none is paused.")
 

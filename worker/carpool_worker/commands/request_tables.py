@@ -19,7 +19,7 @@ def show_table(found: Sequence[RequestView], now: int) -> None:
         typer.echo("No requests found.")
         return
     lines = [[one.id, one.state, age(now - one.enqueued_at), _about(one)] for one in found]
-    print_table(("Request", "State", "Age", "Client, model"), lines, whole=3)
+    print_table(("Request", "State", "Age", "Client, model"), lines)
 
 
 def show_details(request: RequestDetails) -> None:

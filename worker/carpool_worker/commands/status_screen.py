@@ -30,6 +30,9 @@ MOST_CLIENTS = 3
 
 BAR_WIDTH = 20
 
+LONGEST_ALERT = 78
+"""Characters of an alert that fit a line of 80."""
+
 LONGEST_ACCOUNT = 20
 """Characters of an account's name that are shown."""
 
@@ -43,7 +46,7 @@ def screen(status: Status, alerts: Sequence[Alert]) -> RenderableType:
     if errors:
         parts += ["", Text("Last errors", "bold"), *_cut(errors)]
     if alerts:
-        parts += [Text("Needs an operator", "bold red"), *_cut(map(str, alerts[:MOST_LINES]), "red")]
+        parts += [Text("Needs an operator", "bold red"), *_alerts(alerts[:MOST_LINES])]
     if len(alerts) > MOST_LINES:
         parts.append(Text(f"  … and {len(alerts) - MOST_LINES:,} more: carpool status --check", "red"))
     return Group(*parts)
@@ -52,7 +55,7 @@ def screen(status: Status, alerts: Sequence[Alert]) -> RenderableType:
 def _numbers(status: Status) -> Table:
     numbers = Table.grid(padding=(0, 2, 0, 0))
     numbers.add_column(style="bold", no_wrap=True, min_width=10)
-    numbers.add_column(no_wrap=True, overflow="ellipsis")
+    numbers.add_column(overflow="fold")
     for name, value in _lines(status):
         numbers.add_row(name, Text(value) if isinstance(value, str) else value)
     return numbers
@@ -189,6 +192,15 @@ def _about(view: LaneView, at: int) -> str:
     if view.paused:
         return "paused"
     return age(at - view.opened_at) if view.opened_at else ""
+
+
+def _alerts(found: Iterable[Alert]) -> Iterator[Text]:
+    """Yield a line for each; a command that has no room in it stands whole below it."""
+    for one in found:
+        if one.command and len(str(one)) > LONGEST_ALERT:
+            yield from _cut([f"{one.sentence}:", f"  {one.command}"], "red")
+        else:
+            yield from _cut([str(one)], "red")
 
 
 def _cut(lines: Iterable[str], style: str = "") -> Iterator[Text]:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from textwrap import TextWrapper
 from typing import Any
 
 import typer
+
+GAP = 2
+"""Spaces between two columns."""
+
+INDENTED = "  "
 
 ABSENT = "-"
 """Printed for what there is none of, or is not known."""
@@ -25,18 +31,36 @@ def print_json_object(view: Any) -> None:
     typer.echo(json.dumps(plain(view)))
 
 
-def print_table(columns: Sequence[str], lines: Sequence[Sequence[str]], whole: int) -> None:
-    """Print rows of texts; the first `whole` columns are never folded."""
+def print_table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """Print rows of texts. Only the last column is folded, between words.
+
+    Where one of its names has no room beside the others, all of it stands below them, so that it can be copied whole.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(highlight=False)
+    *others, last = columns
+    beside = zip(others, *(line[:-1] for line in lines), strict=True)
+    widths = [max(map(len, column)) + GAP for column in beside]
+    longest = max((len(word) for line in lines for word in line[-1].split()), default=0)
+    if sum(widths) + longest > console.width:
+        fits = sum(widths) + len(last) <= console.width
+        typer.echo("".join(map(str.ljust, others, widths)) + (last if fits else f"\n{INDENTED}{last}"))
+        below = TextWrapper(console.width, INDENTED, INDENTED, break_long_words=False, break_on_hyphens=False)
+        for line in lines:
+            typer.echo("".join(map(str.ljust, line, widths)).rstrip())
+            for paragraph in line[-1].splitlines():
+                typer.echo(below.fill(paragraph))
+        return
     table = Table(box=None, pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, no_wrap=number < whole, overflow="fold")
+    for column in others:
+        table.add_column(column, no_wrap=True)
+    table.add_column(last, overflow="fold")
     for line in lines:
         table.add_row(*(Text(text) for text in line))
-    Console().print(table)
+    console.print(table)
 
 
 def print_story(story: Iterable[tuple[int, str]]) -> None:

@@ -16,7 +16,7 @@ from carpool_worker.views.usage import UsageView, together
 
 BAR_WIDTH = 6
 NAMES_WIDTH = 22
-"""Characters; longer names take a second line."""
+"""Characters; where a name is longer there are no bars, and each name has a line of its own."""
 
 FAMILY = "claude-"
 """What every model's name begins with: the table leaves it out."""
@@ -50,12 +50,14 @@ def _table(rows: Sequence[UsageView], by: Sequence[str], title: str) -> Table:
     table.add_column(" · ".join(by), "together", min_width=NAMES_WIDTH, overflow="fold")
     for heading, cell in zip(headings, _cells(together(rows), cached), strict=True):
         table.add_column(heading, cell, justify="right", no_wrap=True)
-    table.add_column("", width=BAR_WIDTH)
+    names = [[getattr(row, name).removeprefix(FAMILY) for name in by] for row in rows]
+    bars = max(len(name) for named in names for name in named) <= NAMES_WIDTH
+    if bars:
+        table.add_column("", width=BAR_WIDTH)
     highest = float(max(row.cost or 0 for row in rows)) or 1.0
-    for row in rows:
-        names = " · ".join(getattr(row, name).removeprefix(FAMILY) for name in by)
-        bar = Bar(highest, 0, float(row.cost or 0), width=BAR_WIDTH)
-        table.add_row(names, *_cells(row, cached), bar)
+    for row, named in zip(rows, names, strict=True):
+        bar = [Bar(highest, 0, float(row.cost or 0), width=BAR_WIDTH)] if bars else []
+        table.add_row((" · " if bars else " ·\n").join(named), *_cells(row, cached), *bar)
     return table
 
 
