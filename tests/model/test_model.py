@@ -25,8 +25,11 @@ from tests.model.world import FATES, FAULTS, Wanted, World, world
 from carpool import Producer, Request
 from carpool.contract import ENTRY_FIELD, INBOX, QUEUED, decode_entry
 from carpool.idempotency import CLAIMS, OLDER_CLAIMS
+from carpool.keywords import DEADLINE_POLICIES
+from carpool_worker.database import write
 from carpool_worker.policies.budgets import Budget
 from carpool_worker.simulator import Fault
+from carpool_worker.store.batches import lane_pauses
 
 __all__ = ["world"]
 
@@ -48,8 +51,11 @@ LITTLE = Budget(day=Decimal("0.001"))
 
 lanes, callbacks = st.sampled_from([0, 0, 1, 2]), st.integers(0, 2)
 fates, keyed_fates = st.sampled_from(list(FATES)), st.sampled_from(["fine", "flaky"])
-wanted = st.builds(Wanted, fates, lanes, callbacks, st.just(False)) | st.builds(
-    Wanted, keyed_fates, st.just(0), st.just(1), st.just(True), st.booleans()
+policies = st.none() | st.sampled_from(DEADLINE_POLICIES)
+# A field that isn't given gets any value. Those that Anthropic is to cancel must have no deadline: a call can't be
+# canceled there, and is made again until its deadline has passed.
+wanted = st.builds(Wanted, fates, lanes, callbacks, st.just(False), st.just(False), st.none()) | st.builds(
+    Wanted, keyed_fates, st.just(0), st.just(1), st.just(True), st.booleans(), policies
 )
 mishaps = st.builds(Interruption, st.integers(0, 8), st.sampled_from(list(MISHAPS)), st.integers(0, 9))
 rivals = st.builds(Interruption, st.integers(0, 20), st.sampled_from(RIVALS), st.none() | st.integers(0, 4))
@@ -201,6 +207,7 @@ class Promises(RuleBasedStateMachine):
         for _ in range(ROUNDS):
             if self.books.at_rest:
                 break
+            self._an_operator_resumes_lanes()
             self.go_round(ended=True, interruption=None)
             self.nothing_is_lost_or_changed_afterwards()
         self.books.assert_all_is_at_rest()
@@ -210,6 +217,13 @@ class Promises(RuleBasedStateMachine):
         self.books.assert_each_callback_has_its_delivery()
         self.books.assert_each_receiver_got_its_own(self.agents.courier.taken)
         self.books.assert_each_reply_is_its_requests_own()
+
+    def _an_operator_resumes_lanes(self) -> None:
+        """Those of batches that were canceled at the console: nobody else does."""
+        paused = self.books.rows("SELECT lane FROM lane_pauses WHERE by_operator")
+        with write(self.engine) as connection:
+            for (lane,) in paused:
+                lane_pauses.resume(connection, lane)
 
     def go_round(self, ended: bool, interruption: Interruption | None, agents: Sequence[str] = ROUND) -> None:
         self.hours_pass()
