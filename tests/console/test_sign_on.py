@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+
+import pytest
 import sqlalchemy as sa
 from tests.fixtures.console import PASSWORD, Browser, running_console, signed_on
 from tests.fixtures.waiting import until
@@ -150,3 +153,14 @@ def test_whoever_tries_many_passwords_has_to_wait(
         other = {"X-Forwarded-For": "10.0.0.1, 192.0.2.7"}
         entered = Browser(url, follow=False).post("/sign-on", {"secret": PASSWORD}, other, token=False)
         assert entered.status == 303
+
+
+def test_no_address_is_logged_as_the_link_has_the_password(
+    console: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    assert Browser(console).get("/enter?with=open+sesame%2C+said+he").status == 200
+
+    assert "sesame" not in caplog.text
+    assert not [one for one in caplog.records if one.name.startswith("aiohttp")]

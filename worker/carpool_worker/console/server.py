@@ -50,7 +50,9 @@ def serve(
 @asynccontextmanager
 async def serving(settings: Settings, engine: sa.Engine, listening: Listening) -> AsyncIterator[str]:
     """Serve while the context lasts; yield the URL."""
-    runner = web.AppRunner(create_app(settings, engine, listening), shutdown_timeout=SHUTDOWN_SECONDS)
+    app = create_app(settings, engine, listening)
+    # No log of what is asked for: the link that signs on has the password, and searches what people have written.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
         site = web.TCPSite(runner, listening.host, listening.port, ssl_context=listening.tls())
