@@ -12,7 +12,9 @@ from tests.fixtures.console import signed_on
 from tests.fixtures.deliveries import deliver
 
 from carpool import Producer, Webhook
+from carpool_worker.database import read
 from carpool_worker.operations import keys
+from carpool_worker.views import deliveries
 
 __all__ = ["busy"]
 
@@ -187,11 +189,56 @@ def test_a_tenant_sees_its_own_requests_and_deliveries_only(busy: Busy, client: 
     )
 
     requests = tenant.get("/requests?client=billing").text
-    deliveries = tenant.get("/deliveries").text
+    delivered = tenant.get("/deliveries").text
 
     assert (id_ in requests) is is_own
-    assert (id_ in deliveries) is is_own
+    assert (id_ in delivered) is is_own
     assert tenant.get(f"/requests/{id_}").status == (200 if is_own else 404)
     assert "its batch:" not in tenant.get(f"/requests/{id_}").text
     assert (id_ in tenant.get("/requests?q=invoice-1").url) is is_own
     assert {tenant.get(path).status for path in ("/errors", f"/batches/{busy.batch('completed')}")} == {404}
+
+
+def test_a_tenant_learns_no_id_of_others_whatever_it_names(busy: Busy) -> None:
+    made = keys.create(
+        busy.carpool.engine, {"name": "stranger", "client": "stranger", "scopes": ["usage"]}, actor="tests"
+    )
+    tenant, theirs = signed_on(busy.operator.url, made.secret or ""), busy.request("invoice-1")
+    named = [theirs, "0", theirs[:4]]
+    found = [busy.look("/requests").text, busy.look("/batches").text]
+    ids = set(re.findall(r"[0-9a-f]{32}", " ".join(found)))
+
+    for path in ("/requests/", "/requests?before=", "/requests?after=", "/deliveries?before="):
+        answers = [tenant.get(path + one) for one in named]
+        assert {one.status for one in answers} == {404}
+        assert set(re.findall(r"[0-9a-f]{32}", " ".join(one.text for one in answers))) & ids == {theirs}
+    by_batch = [tenant.get(f"/requests?batch={one}") for one in ("0", busy.batch("completed"))]
+    assert {one.status for one in by_batch} == {400}
+    assert "there is no filter" in by_batch[0].text
+
+
+def test_a_tenant_walks_its_own_lists_by_whole_ids(busy: Busy) -> None:
+    made = keys.create(
+        busy.carpool.engine, {"name": "own", "client": CLIENT, "scopes": ["usage"]}, actor="tests"
+    )
+    tenant, own = signed_on(busy.operator.url, made.secret or ""), busy.request("invoice-1")
+
+    assert tenant.get(f"/requests/{own}").status == 200
+    assert tenant.get(f"/requests?before={own}").status == 200
+    assert tenant.get(f"/deliveries?after={own}").status == 200
+    assert tenant.get(f"/requests/{own[:20]}").status == 404
+
+
+def test_a_receiver_has_the_dead_letters_of_whoever_asks(busy: Busy) -> None:
+    given_request(busy, "right", "dead-2", "/ill")
+    end_all(busy)
+    deliver(busy.carpool.engine, webhook_schedule=[])
+
+    with read(busy.carpool.engine) as connection:
+        of = {
+            client: {one.url: one.dead_letters for one in deliveries.failing_endpoints(connection, client)}
+            for client in (None, CLIENT, "stranger")
+        }
+    url = busy.receiver.url("/ill")
+    assert of[None][url] == of[CLIENT][url] > 0
+    assert of["stranger"][url] == 0

@@ -31,7 +31,7 @@ class ReceiverView:
     failing_since: Moment | None
     stopped_at: Moment | None
     reason: str | None
-    dead_letters: int  # in all
+    dead_letters: int  # in all, or in all of the client
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def receivers(connection: sa.Connection, client: str | None = None) -> list[Rece
     since = Milliseconds(now() - DAY)
     lately = {one.target: one for one in endpoints.lately(connection, since, client)}
     slowest = endpoints.slowest(connection, since, client)
-    troubles = {one.url: one for one in deliveries.failing_endpoints(connection)}
+    troubles = {one.url: one for one in deliveries.failing_endpoints(connection, client)}
     targets = list(dict.fromkeys([*troubles, *lately] if client is None else lately))
     found = [_view(one, lately.get(one), troubles.get(one), slowest.get(one)) for one in targets]
     return sorted(found, key=lambda one: (one.stopped_at is None, one.failing_since is None, one.target))

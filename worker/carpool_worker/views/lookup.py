@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from carpool.contract import REQUEST_ID
 from carpool.request_ids import request_id_of
 from carpool_worker.exceptions import WorkerError
 from carpool_worker.store.reports import ids
@@ -57,6 +58,23 @@ def delivery_id(connection: sa.Connection, named: str) -> str:
             f"there is no delivery for a request {named}: it has no callback, or it has not ended yet"
         )
     return the_one("delivery", named, found)
+
+
+def check_own(connection: sa.Connection, client: str | None, *named: str | None) -> None:
+    """Check that each of these is the whole id of a request of this client: what one may name who sees no others.
+
+    The beginning of an id is not looked for, as an error would name whose ids begin like that. Without a client, or
+    where nothing is named, everything is right.
+
+    Raises:
+        UnknownId.
+    """
+    if client is None:
+        return
+    for one in filter(None, named):
+        whole = [one] if REQUEST_ID.fullmatch(one) else []
+        if ids.owners(connection, whole).get(one) != client:
+            raise UnknownId(f"there is no request {one}")
 
 
 def requests_called(connection: sa.Connection, said: str, client: str | None = None) -> dict[str, str]:

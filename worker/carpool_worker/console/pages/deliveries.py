@@ -10,7 +10,7 @@ from carpool_worker.console.command_lines import command_line
 from carpool_worker.console.page_calls import PageCall
 from carpool_worker.console.paging import Paging
 from carpool_worker.states import DeliveryState
-from carpool_worker.views import deliveries, endpoints
+from carpool_worker.views import deliveries, endpoints, lookup
 from carpool_worker.views.deliveries import DeliveryFilter, DeliveryView
 from carpool_worker.views.endpoints import LateTryView, ReceiverView
 
@@ -39,6 +39,7 @@ async def show(page: PageCall) -> web.StreamResponse:
     wanted = DeliveryFilter(**chosen, changed_since=given.get("since"))
 
     def ask(on: sa.Connection) -> tuple[list[DeliveryView], list[ReceiverView], list[LateTryView]]:
+        lookup.check_own(on, client, *paging.ends.values())
         found = deliveries.page(on, wanted, LIMIT + 1, **paging.ends)
         if page.query:
             return found, [], []

@@ -17,7 +17,6 @@ from carpool_worker.settings import Settings
 from carpool_worker.states import RequestState
 from carpool_worker.views import deliveries, lookup, requests
 from carpool_worker.views.deliveries import DeliveryDetails
-from carpool_worker.views.lookup import UnknownId
 from carpool_worker.views.requests import RequestDetails, RequestFilter, RequestView
 
 FILTERS = {
@@ -33,18 +32,21 @@ FILTERS = {
     "after": filters.text,
 }
 
+OF_TENANTS = {name: read for name, read in FILTERS.items() if name != "batch"}
+"""A batch at Anthropic is no tenant's business, who shares it."""
+
 LIMIT = 50
 
 KEPT_SECONDS = 3.0
 """How long what was read serves others who look."""
 
 OF_ITS_BATCH = "its batch: "
-"""How what happened to the batch of a request begins in its story: no tenant's business, who shares it."""
+"""How what happened to the batch of a request begins in its story: no tenant's business."""
 
 
 async def show(page: PageCall) -> web.StreamResponse:
     """Answer with a page of the requests, newest first; or with the one that an id or an idempotency key names."""
-    given = filters.of_tenant(page, filters.read(page, FILTERS))
+    given = filters.of_tenant(page, filters.read(page, FILTERS if page.user.client is None else OF_TENANTS))
     if "q" in given:
         return await _search(page, given["q"], given.get("client"))
     paging = Paging(page, LIMIT)
@@ -52,6 +54,7 @@ async def show(page: PageCall) -> web.StreamResponse:
     wanted, settings = RequestFilter(**chosen), page.console.settings
 
     def ask(on: sa.Connection) -> list[RequestView]:
+        lookup.check_own(on, page.user.client, *paging.ends.values())
         return requests.page(on, settings, wanted, LIMIT + 1, **paging.ends)
 
     found = await page.cached(page.path, KEPT_SECONDS, lambda: page.console.read(ask))
@@ -82,17 +85,19 @@ async def _search(page: PageCall, said: str, client: str | None) -> web.StreamRe
 
 
 async def show_one(page: PageCall) -> web.StreamResponse:
-    """Answer with the page of one request, named by its id or the beginning of it; without its contents."""
+    """Answer with the page of one request, named by its id or the beginning of it; without its contents.
+
+    A tenant names its own by their whole ids.
+    """
     named, settings = page.request.match_info["id"], page.console.settings
 
     def ask(on: sa.Connection) -> tuple[RequestDetails, DeliveryDetails | None, RetryPrice | None]:
+        lookup.check_own(on, page.user.client, named)
         found = requests.find(on, settings, named)
         delivery = deliveries.find(on, found.id) if found.delivery else None
         return found, delivery, _price(on, settings, found)
 
     found, delivery, price = await page.cached(page.path, KEPT_SECONDS, lambda: page.console.read(ask))
-    if page.user.client not in (None, found.client):
-        raise UnknownId(f"there is no request {named}")
     told = [one for one in found.story if page.user.client is None or not one.words.startswith(OF_ITS_BATCH)]
     line = command_line("requests", "show", found.id)
     return page.draw("request.html", one=found, story=told, delivery=delivery, price=price, line=line)

@@ -132,10 +132,12 @@ def counted(connection: sa.Connection, wanted: DeliveryFilter) -> tuple[int, int
     return sendable, total - sendable
 
 
-def counted_by_target(connection: sa.Connection) -> dict[str, int]:
-    """Return how many were given up, by URL or task name."""
+def counted_by_target(connection: sa.Connection, client: str | None = None) -> dict[str, int]:
+    """Return how many were given up, of a client or of all, by URL or task name."""
     row = deliveries.c
     query = sa.select(row.target, sa.func.sum(row.pending)).where(DEAD).group_by(row.target)
+    if client is not None:
+        query = query.where(row.client == client)
     return {target: int(count) for target, count in connection.execute(query)}
 
 
