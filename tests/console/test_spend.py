@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import pytest
 import sqlalchemy as sa
 from tests.fixtures.console import Browser, signed_on
@@ -32,6 +34,13 @@ def test_the_page_and_its_csv_show_what_the_url_asks_about(
     head, *rows = csv.text.splitlines()
     assert head.startswith("day,client,key,model,account,processing,requests")
     assert [row.split(",")[1:6] for row in rows] == [["books", "", MODEL, "default", "batch"]]
+
+
+def test_the_command_is_quoted_for_a_shell_whoever_wrote_the_link(operator: Browser) -> None:
+    shown = html.unescape(operator.get("/spend?client=x%3B+rm+-rf+.").text)
+
+    assert "--client 'x; rm -rf .'" in shown
+    assert "--client x;" not in shown
 
 
 def test_a_tenant_sees_its_own_spend_alone(

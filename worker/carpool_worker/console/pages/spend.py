@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from aiohttp import web
 
+from carpool_worker.console.command_lines import command_line
 from carpool_worker.console.day_filters import check_known, days, one_of
 from carpool_worker.console.page_calls import PageCall
 from carpool_worker.console.refusals import NotHere
@@ -120,9 +121,8 @@ def days_table(found: SpendView, wanted: SpendFilter, by: str) -> dict[str, Any]
 
 def command(wanted: SpendFilter, by: str) -> str:
     """Return the command that prints the same."""
-    parts = [f"carpool usage --by {by},day --since {wanted.first} --until {wanted.last}"]
-    parts += [f"--{name} {getattr(wanted, name)}" for name in ("client", "key") if getattr(wanted, name)]
-    return " ".join(parts)
+    days = {"since": wanted.first, "until": wanted.last}
+    return command_line("usage", by=f"{by},day", **days, client=wanted.client, key=wanted.key)
 
 
 def _is_wanted(row: UsageView, wanted: SpendFilter) -> bool:
