@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import urllib.error
+import urllib.request
+
+import pytest
 import sqlalchemy as sa
 from tests.fixtures.console import Browser, running_console, signed_on
 
@@ -33,11 +37,47 @@ def test_a_form_without_its_token_does_nothing(console: str) -> None:
 def test_a_form_of_another_site_does_nothing(console: str) -> None:
     browser = signed_on(console)
 
-    for sender in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {"Origin": "null"}):
+    origins = ("https://evil.example", "null", "http://[::1")
+    for sender in ({"Sec-Fetch-Site": "cross-site"}, *({"Origin": origin} for origin in origins)):
         refused = browser.post("/sign-off", {}, sender)
         assert refused.status == 403
         assert "another site" in refused.text
     assert "/sign-on" not in browser.get("/").url
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\xff\r\n--x--',
+        ),
+        ("multipart/form-data", b"junk"),
+        ("application/x-www-form-urlencoded; charset=nope", b"secret=x"),
+    ],
+)
+def test_a_form_that_no_browser_sends_is_refused(console: str, kind: str, body: bytes) -> None:
+    sent = urllib.request.Request(f"{console}/sign-on", body, {"Content-Type": kind})
+
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(sent)
+
+    with refused.value as answer:
+        assert (answer.status, "can&#39;t be read" in answer.read().decode()) == (400, True)
+
+
+def test_the_character_nul_is_refused_wherever_it_is(operator: Browser) -> None:
+    refused = [operator.get(path) for path in ("/batches/%00", "/clients/a%00", "/spend?client=%00")]
+    refused.append(operator.post("/lanes/resume", {"lane": "\0"}))
+
+    assert {(one.status, "the character NUL" in one.text) for one in refused} == {(400, True)}
+
+
+def test_a_cookie_in_another_encoding_is_nobodys(console: str) -> None:
+    [name] = [one.name for one in signed_on(console).cookies]
+
+    for cookie in (f"{name}=\xff", f"{name}-message=\xff"):
+        assert Browser(console).get("/", {"Cookie": cookie}).url.startswith(f"{console}/sign-on")
 
 
 def test_a_name_that_was_turned_to_this_machine_is_refused(operator: Browser) -> None:

@@ -121,3 +121,4 @@ def test_where_requests_cost_money_there_is_no_such_page(operator: Browser) -> N
     assert "Try it" not in operator.get("/").text
     assert operator.get("/try").status == 404
     assert operator.post("/try", {"params": json.dumps(PARAMS), "client": "books"}).status == 404
+    assert operator.post("/try/webhook", {"id": "0" * 32}).text.count("with its simulator") == 1

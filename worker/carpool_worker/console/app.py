@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from carpool_worker.console import charts, sign_on, static_files
 from carpool_worker.console.error_pages import answer_errors
 from carpool_worker.console.page_calls import PageCall
-from carpool_worker.console.protection import check_form, check_host, protect
+from carpool_worker.console.protection import check_form, check_host, check_url, protect
 from carpool_worker.console.refusals import NotAllowed, NotHere
 from carpool_worker.console.routes import LIVE, ROUTES, TABS, PageRoute
 from carpool_worker.console.state import CONSOLE, Console
@@ -48,6 +48,7 @@ def _answering(console: Console, route: PageRoute) -> Handler:
             return sign_on.to_sign_on(request)
         if user.client is not None and (route.operators_only or not route.tab.tenants):
             return _elsewhere(route)
+        check_url(request)
         if request.method == "POST":
             await check_form(request, session)
         if not user.can(route.needs):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -68,9 +70,31 @@ async def check_host(request: web.Request, handler: Handler) -> web.StreamRespon
 async def check_form(request: web.Request, session: Session) -> None:
     """Raise NotAllowed unless a form was sent from a page of this session's."""
     check_origin(request)
-    token = (await request.post()).get(TOKEN, "")
+    token = (await posted(request)).get(TOKEN, "")
     if not (isinstance(token, str) and request.app[CONSOLE].sessions.is_token(session, token)):
         raise NotAllowed("The form is not of this session: open the page again, and send it from there.")
+
+
+def check_url(request: web.Request) -> None:
+    """Raise PageRefused for a URL with a character that no name has, and that PostgreSQL takes in no text."""
+    _check_text(request.path)
+    _check_text(request.query_string)
+
+
+async def posted(request: web.Request) -> Mapping[str, Any]:
+    """Return the fields of the form that was sent; from then on `request.post()` returns them, too.
+
+    Raises:
+        PageRefused: 400, it can't be read. Browsers send no such form.
+    """
+    try:
+        form = await request.post()
+    except (ValueError, LookupError) as error:  # no UTF-8, broken parts, an unknown charset
+        raise PageRefused(400, "The form can't be read.") from error
+    for value in form.values():
+        if isinstance(value, str):
+            _check_text(value)
+    return form
 
 
 def check_origin(request: web.Request) -> None:
@@ -80,7 +104,7 @@ def check_origin(request: web.Request) -> None:
     if site is not None:
         ours = site in ("same-origin", "none")
     else:
-        ours = origin is None or urlsplit(origin).netloc == request.host
+        ours = origin is None or origin.partition("://")[2] == request.host
     if not ours:
         raise NotAllowed("The form was sent from another site's page.")
 
@@ -91,6 +115,11 @@ def address(request: web.Request) -> str:
     if request.app[CONSOLE].listening.behind_proxy and forwarded:
         return forwarded.rpartition(",")[2].strip()
     return request.remote or ""
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise PageRefused(400, "What was sent contains the character NUL, which no name has.")
 
 
 def _is_loopback(host: str) -> bool:

@@ -74,7 +74,7 @@ class Sessions:
         """Return the session that a request's cookie has; None without one, or if it is not ours or too old."""
         try:
             return Session(self._cookies.loads(request.cookies.get(self._name, ""), max_age=SESSION_SECONDS))
-        except BadData:
+        except (BadData, UnicodeError):
             return None
 
     def write(self, response: web.StreamResponse, session: Session) -> None:
@@ -103,7 +103,7 @@ class Sessions:
         """Return the sentence that was left for this page."""
         try:
             text = self._messages.loads(request.cookies[f"{self._name}-message"], max_age=MESSAGE_SECONDS)
-        except (KeyError, BadData):
+        except (KeyError, BadData, UnicodeError):
             return None
         return str(text)
 

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from carpool_worker.console.protection import address, check_form, check_origin
+from carpool_worker.console.protection import address, check_form, check_origin, posted
 from carpool_worker.console.refusals import NotHere, PageRefused
 from carpool_worker.console.sessions import Session
 from carpool_worker.console.state import CONSOLE
@@ -24,7 +24,7 @@ async def _show(request: web.Request) -> web.Response:
 
 async def _begin(request: web.Request) -> web.Response:
     check_origin(request)
-    form = await request.post()
+    form = await posted(request)
     given, name, after = (str(form.get(field, "")) for field in ("secret", "name", "next"))
     session = await _tried(request, given.strip(), name)
     if session is None:

@@ -77,6 +77,7 @@ async def enqueue(page: PageCall) -> web.StreamResponse:
 
 async def webhook(page: PageCall) -> web.StreamResponse:
     """Answer with the webhook that brings an answer, as it would be sent now."""
+    _simulator()
     id_ = (await page.form()).get("id", "")
     if not REQUEST_ID.fullmatch(id_):
         raise NotHere("There is no such request.")
