@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from decimal import Decimal
 
 import pytest
 import uuid_utils
@@ -17,8 +18,10 @@ from carpool_worker.pipeline.batching import canceler
 from carpool_worker.pipeline.collection import collector
 from carpool_worker.pipeline.submission import adopter, audit
 from carpool_worker.pipeline.submission.audit import Audit, ForeignBatch, Whose
+from carpool_worker.policies.budgets import Budget
 from carpool_worker.simulator import RemoteSimulator, Script
 from carpool_worker.store.batches import unowned
+from carpool_worker.store.requests import places
 from carpool_worker.units import HOUR, Milliseconds
 
 
@@ -169,6 +172,58 @@ def test_what_was_posted_or_canceled_meanwhile_stays_as_it_is(carpool: Carpool, 
     assert first
     assert (first.requests, second) == (2, None)
     assert sizes(carpool) == {batch_id: ("completed", 0), first.batch: ("ended", 2)}
+
+
+def test_requests_that_never_were_in_a_batch_are_not_run_again(
+    carpool: Carpool, simulator: RemoteSimulator, producer: Producer
+) -> None:
+    # Given requests over their client's budget, by the restored tables, and a lost batch that ran them
+    carpool.budgets = {"default": Budget(day=Decimal("0.001"))}
+    producer.enqueue_many([request(str(n)) for n in range(12)])
+    carpool.aggregate()
+    held = [row.id for row in carpool.rows("SELECT id FROM requests WHERE held_at IS NOT NULL")]
+    assert 0 < len(held) < 12
+    lost = post(carpool, held)
+
+    # When
+    found = audited(carpool)
+
+    # Then
+    [adopted] = [id_ for id_, standing in sizes(carpool).items() if standing == ("ended", len(held))]
+    assert found.findings == [ForeignBatch(Whose.ADOPTED, lost.id, adopted, len(held))]
+
+    # When there is money again, Then they are not posted
+    carpool.budgets = {}
+    carpool.until(lambda: carpool.ended(12))
+    assert set(billed(simulator).values()) == {1}
+    assert len(billed(simulator)) == 12
+
+
+def test_nothing_is_adopted_while_a_request_is_put_into_another_batch(
+    carpool: Carpool, simulator: RemoteSimulator, batch_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two requests that are about to be tried again, a lost batch that ran this try, and a stager that has one
+    ids = request_ids(carpool)
+    simulator.script(*(Script(custom_id=one, outcome="errored", times=1) for one in ids[1:]))
+    carpool.submit_batch(batch_id)
+    carpool.until_polled("ended")
+    carpool.collect()
+    lost = post(carpool, ids[1:])
+    with monkeypatch.context() as locked:
+        locked.setattr(adopter, "lock_retryable", lambda *_: places.lock_retryable(*_)[1:])
+
+        # When, Then it is looked at again
+        [found] = audited(carpool).findings
+        assert (found.verdict, found.claude_id, found.why) == (
+            Whose.UNREAD,
+            lost.id,
+            "its requests are on the move",
+        )
+    assert carpool.rows("SELECT 1 FROM unowned_batches") == []
+    [found] = audited(carpool).findings
+    assert (found.verdict, found.answered) == (Whose.ADOPTED, 2)
+    carpool.until(lambda: carpool.ended(3))
+    assert billed(simulator) == dict.fromkeys(ids, 1)
 
 
 def test_what_another_process_has_adopted_stays_its(carpool: Carpool, batch_id: str) -> None:

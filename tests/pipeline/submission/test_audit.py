@@ -154,7 +154,7 @@ def test_a_batch_that_is_in_doubt_is_left_to_the_rescuer(
     assert (finding.verdict, finding.batch_id, finding.why) == (
         Whose.UNREAD,
         batch_id,
-        f"it has requests of batch {batch_id}, which is being posted, in doubt or not collected yet",
+        f"it has requests of batch {batch_id}, which is being posted, in doubt or not collected",
     )
     assert carpool.rows("SELECT 1 FROM unowned_batches") == []
 

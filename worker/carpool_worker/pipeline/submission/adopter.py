@@ -26,13 +26,17 @@ from carpool_worker.store.batches import filling, transitions, unowned, unsent
 from carpool_worker.store.batches import rows as batches
 from carpool_worker.store.requests import rows as requests
 from carpool_worker.store.requests import staging
-from carpool_worker.store.requests.places import Stage, lock_retryable, places
+from carpool_worker.store.requests.places import Stage, as_if_batched, lock_retryable, places
 from carpool_worker.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
 Sized = Sequence[tuple[str, int]]
 """Requests, with the bytes of their params."""
+
+
+class _OnTheMove(Exception):
+    """Somebody puts some of the requests into another batch right now."""
 
 
 class Adopted(NamedTuple):
@@ -49,15 +53,18 @@ def adopt(
     headers: Mapping[str, str],
     outcomes: Mapping[str, str],
 ) -> Adopted | None:
-    """Make an ended batch at Anthropic one of ours; return None if none of its requests is still to be posted.
+    """Make an ended batch at Anthropic one of ours; return None if none of its requests is still to be posted, or if
+    some of these can't be had at the moment: once the batch is ours, nobody looks at its other requests again.
 
     `outcomes` are those, by id, of the requests that it ran and that were still to be posted when they were read.
-    All happens in one transaction: they leave the batches that they wait in, and go into a new one, which has ended. An
-    answer to a request that was posted or canceled since is left alone.
+    All happens in one transaction: they leave the batches that they wait in, if any, and go into a new one, which has
+    ended. An answer to a request that was posted or canceled since is left alone.
     """
     try:
         with write(engine) as connection:
             adopted = _adopt(connection, claude, remote, dict(headers), outcomes)
+    except _OnTheMove:
+        return None
     except sa.exc.IntegrityError:
         return None  # another process has adopted it: Anthropic's ids are unique in the table
     if adopted:
@@ -72,13 +79,23 @@ def _adopt(
     headers: dict[str, str],
     outcomes: Mapping[str, str],
 ) -> Adopted | None:
-    found = places(connection, outcomes).values()
-    owners = sorted({place.batch_id for place in found if place.stage is Stage.UNSENT})
+    owners = sorted(set(_unsent(connection, outcomes).values()))
     parent = next((one for id_ in owners if (one := batches.get(connection, id_))), None)
-    if parent is None or not (waiting := _take(connection, owners, outcomes)).all:
+    waiting = _take(connection, owners, outcomes)
+    if not _unsent(connection, outcomes).keys() <= {id_ for id_, _ in waiting.all}:
+        raise _OnTheMove
+    if not waiting.all:
         return None
+    parent = parent or as_if_batched(connection, waiting.all[0][0], now())
     batch_id = _insert_ended(connection, parent, waiting, claude, remote, headers, outcomes)
     return Adopted(batch_id, len(waiting.all))
+
+
+def _unsent(connection: sa.Connection, ids: Mapping[str, str]) -> dict[str, str]:
+    """Return those of these requests that are still to be posted, with the batch that each is, or was, in."""
+    return {
+        id_: place.batch_id for id_, place in places(connection, ids).items() if place.stage is Stage.UNSENT
+    }
 
 
 class _Unsent(NamedTuple):

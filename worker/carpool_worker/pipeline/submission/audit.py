@@ -202,12 +202,12 @@ def _of_unknown(engine: sa.Engine, asked: _Asked, remote: RemoteBatch) -> Foreig
         return ForeignBatch(Whose.UNREAD, remote.id, why=read)
     if read.sent:
         # A request that fails there is tried again, and this batch may have run that try.
-        why = (
-            f"it has requests of batch {min(read.sent)}, which is being posted, in doubt or not collected yet"
-        )
+        why = f"it has requests of batch {min(read.sent)}, which is being posted, in doubt or not collected"
         return ForeignBatch(Whose.UNREAD, remote.id, min(read.sent), why=why)
-    if read.unsent and (ours := adopter.adopt(engine, asked.claude, remote, asked.headers, read.unsent)):
-        return ForeignBatch(Whose.ADOPTED, remote.id, ours.batch, ours.requests)
+    if read.unsent:
+        if ours := adopter.adopt(engine, asked.claude, remote, asked.headers, read.unsent):
+            return ForeignBatch(Whose.ADOPTED, remote.id, ours.batch, ours.requests)
+        return ForeignBatch(Whose.UNREAD, remote.id, why="its requests are on the move")
     if read.ours:
         return _of_ours(engine, remote, read)
     if read.unreadable or not read.lines:

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from carpool_worker.models.tables import batches, requests
-from carpool_worker.states import RequestState
+from carpool_worker.models import Batch
+from carpool_worker.models.tables import batches, requests, segments
+from carpool_worker.states import BatchState, RequestState
 from carpool_worker.store.requests.cancellations import UNSENT_STATES
-from carpool_worker.store.requests.rows import among
+from carpool_worker.store.requests.rows import UNBATCHED, among
+from carpool_worker.units import Milliseconds
 
 
 class Stage(Enum):
@@ -55,6 +57,19 @@ def lock_retryable(connection: sa.Connection, ids: Collection[str]) -> list[tupl
     )
     locked = waiting.order_by(row.id).with_for_update(skip_locked=True)
     return [(one.id, one.params_bytes) for one in connection.execute(locked)]
+
+
+def as_if_batched(connection: sa.Connection, request_id: str, at: Milliseconds) -> Batch:
+    """Return what a batch of a request would be, though it is in no table: the request never was in one."""
+    row, of = requests.c, segments.c
+    names = ("lane", "account", "model", "headers")
+    shared = sa.select(*(of[name] for name in names), row.priority)
+    found = shared.join_from(requests, segments, of.id == row.segment_id).where(
+        among(connection, [request_id])
+    )
+    return Batch(
+        id=UNBATCHED, state=BatchState.OPEN, opened_at=at, **connection.execute(found).one()._mapping
+    )
 
 
 def _stage(state: RequestState, batch_state: str | None) -> Stage:
