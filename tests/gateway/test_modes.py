@@ -80,6 +80,8 @@ def test_a_stream_is_one_of_events_whenever_its_answer_comes(
     assert reply.headers["x-accel-buffering"] == "no"
     assert reply.body.endswith(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
     assert reply.body.startswith(b"event: ping" if settings else b"event: message_start")
+    assert len(reply.headers["x-carpool-request-id"]) == 32
+    assert ("x-carpool-cost" in reply.headers) == ("x-carpool-saved" in reply.headers) == (not settings)
 
 
 def test_the_params_are_sent_without_stream(
@@ -103,6 +105,18 @@ def test_an_error_in_a_stream_is_an_event_that_the_sdk_raises(
         list(client.messages.create(**request(), stream=True))
 
     assert simulator.ledger()["requests_run"] == 1
+
+
+def test_an_error_that_is_known_before_a_stream_begins_has_its_status(
+    gateway: str, secret: str, working_carpool: WorkingCarpool, simulator: RemoteSimulator
+) -> None:
+    simulator.script(Script(outcome="errored", error_type="invalid_request_error", message="too long"))
+
+    reply = post(gateway, secret, STREAMED)
+
+    assert (reply.status, reply.error_type) == (400, "invalid_request_error")
+    assert reply.headers["x-should-retry"] == "false"
+    assert reply.headers["content-type"].startswith("application/json")
 
 
 OUTCOMES = {
@@ -150,7 +164,9 @@ def test_a_call_that_prefers_it_is_answered_with_202_and_later_by_its_id(
     assert accepted.headers["retry-after"] == "10"
     place = accepted.headers["location"]
     assert place == f"/v1/carpool/requests/{accepted.json['id']}"
-    assert get(gateway, secret, place).status == 202  # it is still in the inbox
+    for prefer in ("handling=strict", "wait=0.05"):  # it is still in the inbox, however long one waits
+        still = get(gateway, secret, place, prefer=prefer)
+        assert (still.status, still.headers["retry-after"], still.json["state"]) == (202, "10", "queued")
 
     with at_work(idle_carpool):
         ended = get(gateway, secret, place, prefer="wait=30")

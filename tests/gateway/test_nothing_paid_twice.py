@@ -15,6 +15,7 @@ from tests.fixtures.gateway_calls import at_once, begun, call, post, sdk
 from tests.fixtures.waiting import until
 
 from carpool import Producer
+from carpool_worker.gateway import presence
 from carpool_worker.simulator import RemoteSimulator
 from carpool_worker.simulator.scripts import Script
 
@@ -185,6 +186,59 @@ def test_an_idempotency_key_with_another_body_is_refused(
     assert (refused.status, refused.error_type) == (422, "invalid_request_error")
     assert post(gateway, secret, idempotency_key="invoice-42").status == 200
     assert working_carpool.redis.xlen("carpool:quarantine") == 0
+
+
+def test_the_oldest_of_equal_calls_that_hung_up_is_adopted_first(
+    gateway: str, secret: str, idle_carpool: WorkingCarpool, simulator: RemoteSimulator
+) -> None:
+    body = json.dumps(request()).encode()
+    with begun(gateway, secret, "POST", "/v1/messages", body):
+        until(lambda: idle_carpool.queued() == 1)
+        with begun(gateway, secret, "POST", "/v1/messages", body):
+            until(lambda: idle_carpool.queued() == 2)
+        until(lambda: idle_carpool.orphans())  # the younger one hangs up first
+    [calls] = idle_carpool.orphans()
+    until(lambda: idle_carpool.redis.zcard(calls) == 2)
+
+    with at_work(idle_carpool):
+        answers = [post(gateway, secret) for _ in range(2)]
+
+    oldest_first = [(reply.headers["x-carpool-request-id"],) for reply in answers]
+    assert idle_carpool.rows("SELECT id FROM requests ORDER BY id") == oldest_first
+    assert simulator.ledger()["billed"] == 2
+
+
+def test_a_gateway_that_is_not_heard_of_for_half_a_minute_has_lost_its_calls(
+    run_gateway: RunGateway, secret: str, idle_carpool: WorkingCarpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a gateway that holds a call and stands still, with its connections open
+    monkeypatch.setattr(presence, "BEAT_SECONDS", 1_000.0)
+    with run_gateway() as frozen, at_once(2) as begin:
+        held = begin(post, frozen, secret)
+        until(lambda: idle_carpool.queued() == 1)
+        [id_] = idle_carpool.redis.zrange("carpool:gateways", 0, -1)
+        idle_carpool.redis.zincrby("carpool:gateways", -30_001, id_)
+
+        # When the call is made at another one
+        with run_gateway() as other:
+            adopting = begin(post, other, secret)
+            until(lambda: idle_carpool.queued() == 2)
+            with at_work(idle_carpool):
+                adopted, late = adopting.result(), held.result()
+
+    # Then that has the same request, which is there once
+    assert adopted.headers["x-carpool-request-id"] == late.headers["x-carpool-request-id"]
+    assert idle_carpool.rows("SELECT count(*) FROM requests") == [(1,)]
+
+
+def test_a_gateway_that_lives_renews_its_lease(
+    run_gateway: RunGateway, idle_carpool: WorkingCarpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "BEAT_SECONDS", 0.05)
+    with run_gateway():
+        [(id_, heard_of)] = idle_carpool.redis.zrange("carpool:gateways", 0, -1, withscores=True)
+
+        until(lambda: idle_carpool.redis.zscore("carpool:gateways", id_) > heard_of)
 
 
 def test_calls_of_a_gateway_that_died_are_adopted(

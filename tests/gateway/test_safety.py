@@ -8,6 +8,7 @@ import json
 import logging
 import socket
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -199,6 +200,7 @@ def test_a_key_has_its_models_and_no_others(gateway: str, gateway_engine: sa.Eng
     refused = post(gateway, small, request(model="claude-opus-4-5"))
 
     assert (refused.status, refused.error_type) == (403, "permission_error")
+    assert refused.headers["x-should-retry"] == "false"
     assert post(gateway, small, prefer="respond-async").status == 202
 
 
@@ -211,6 +213,8 @@ def test_a_key_has_so_many_requests_a_minute(gateway: str, gateway_engine: sa.En
     assert [first.status, second.status, third.status] == [202, 202, 429]
     assert [reply.headers[f"{name}-remaining"] for reply in (first, second, third)] == ["1", "0", "0"]
     assert third.headers[f"{name}-limit"] == "2"
+    resets = [datetime.fromisoformat(reply.headers[f"{name}-reset"]) for reply in (first, second, third)]
+    assert datetime.now(UTC) < resets[0] < resets[1] < datetime.now(UTC) + timedelta(seconds=61)
     assert 1 <= int(third.headers["retry-after"]) <= 30
     assert "requests_a_minute" in third.json["error"]["message"]
 

@@ -70,7 +70,7 @@ async def count_tokens(call: Call) -> web.Response:
     if not isinstance(model, str):
         raise InvalidRequest("model", "must be text")
     if not call.key.allows_model(model):
-        raise GatewayError(403, f"Your API key may not use the model {model}.")
+        raise GatewayError(403, f"Your API key may not use the model {model}.", should_retry=False)
     return _passed_back(await _ask(call, model, "POST", COUNT_TOKENS, body))
 
 

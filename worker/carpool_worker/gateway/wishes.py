@@ -216,7 +216,7 @@ def _is_streamed(params: dict[str, Any]) -> bool:
 def _check_model(key: GatewayKey, params: dict[str, Any]) -> None:
     model = params.get("model")
     if isinstance(model, str) and not key.allows_model(model):
-        raise GatewayError(403, f"Your API key may not use the model {model}.")
+        raise GatewayError(403, f"Your API key may not use the model {model}.", should_retry=False)
 
 
 def _identity(request: CheckedRequest, is_async: bool) -> bytes:
