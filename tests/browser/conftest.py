@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 import sqlalchemy as sa
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 from tests.fixtures import busy_day
 from tests.fixtures.busy_day import BusyDay
 from tests.fixtures.console import PASSWORD, ROLES, running_console
@@ -128,3 +128,19 @@ def visit(chromium: Browser) -> Iterator[Visit]:
     yield open_
     for context in contexts:
         context.close()
+
+
+def act(within: Page | Locator, button: str, confirm: str | None = None, **fields: str) -> None:
+    """Press a button, fill in what it asks for, by its label, and confirm."""
+    page = within.page if isinstance(within, Locator) else within
+    within.get_by_role("button", name=button, exact=True).first.click()
+    asked = page.locator("[popover]:popover-open")
+    for label, value in fields.items():
+        asked.get_by_label(label).fill(value)
+    asked.get_by_role("button", name=confirm or button, exact=True).click()
+    page.wait_for_load_state()
+
+
+def assert_said(page: Page, words: str) -> None:
+    """The page says what was done."""
+    expect(page.get_by_role("status").filter(has_text=words)).to_be_visible()

@@ -3,22 +3,8 @@
 from __future__ import annotations
 
 from playwright.sync_api import Page, expect
-from tests.browser.conftest import Desk, Visit
+from tests.browser.conftest import Desk, Visit, act, assert_said
 from tests.fixtures.busy_day import OPUS, SONNET
-
-
-def act(page: Page, button: str, confirm: str | None = None, **fields: str) -> None:
-    """Press a button, fill in what it asks for, and confirm."""
-    page.get_by_role("button", name=button, exact=True).first.click()
-    asked = page.locator("[popover]:popover-open")
-    for label, value in fields.items():
-        asked.get_by_label(label).fill(value)
-    asked.get_by_role("button", name=confirm or button, exact=True).click()
-    page.wait_for_load_state()
-
-
-def assert_said(page: Page, words: str) -> None:
-    expect(page.get_by_role("status").filter(has_text=words)).to_be_visible()
 
 
 def assert_audited(page: Page, desk: Desk, *words: str) -> None:
