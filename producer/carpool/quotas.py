@@ -19,10 +19,12 @@ LOADS = "carpool:loads"
 """Hash: what waits, by whose it is (a client, or a key of the gateway after a slash) and, after a space, which count:
 "i" the requests that are in the inbox or being stored, "ib" the bytes of their params, "s" and "sb" those in the
 tables, "m" and "mb" all that were ever moved there from the inbox, "r" how often somebody was refused. Besides, "epoch"
-is new each time that the tables were counted, and "wanted" is set while they should be."""
+is new each time that the tables were counted, "wanted" is set while they should be, and "generation" is new when Redis
+had lost the counts."""
 
 COUNTED_FIELD = b"counted"
-"""The field of an inbox entry whose requests are counted: their number, their bytes, and for whom."""
+"""The field of an inbox entry whose requests are counted: their number, their bytes, after an equals sign the
+generation of the counts, and for whom."""
 
 ALARMS = "carpool:alarms"
 """Stream: when tasks should be sent, sooner than beat's next tick; only the newest entries are kept."""
@@ -134,7 +136,7 @@ local function reached(loads, alarms, found, requests, bytes)
 end
 
 local function count(loads, found, requests, bytes)
-  local counted = requests .. ' ' .. bytes
+  local counted = requests .. ' ' .. bytes .. ' =' .. (redis.call('HGET', loads, 'generation') or '')
   for _, quota in ipairs(found) do
     redis.call('HINCRBY', loads, quota[1] .. ' i', requests)
     redis.call('HINCRBY', loads, quota[1] .. ' ib', bytes)

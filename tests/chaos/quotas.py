@@ -30,6 +30,7 @@ from carpool.quotas import LOADS, QUOTAS
 from carpool_worker.coordination.keys import RESERVED
 from carpool_worker.database import read
 from carpool_worker.models import tables
+from carpool_worker.pipeline.inbox.shards import SHARDS
 from carpool_worker.store.requests.segments import stored_at
 
 CLIENT = "script"
@@ -48,8 +49,8 @@ OTHERS = 5
 AGAIN_SECONDS = 0.05
 BLOWS, PAUSE = 10, (1.0, 4.0)
 LOSSES = 2
-TOLD_SECONDS = 30.0
-"""A second or two, and as long as processes take to come up that have just died."""
+TOLD_SECONDS = 60.0
+"""A second or two, and as long as processes take to come up that have just died, and read what the dead had claimed."""
 
 FREE_SECONDS = 10.0
 """Until what was counted too much is put right: a second or so once somebody was refused, on a busy machine."""
@@ -155,12 +156,22 @@ def at_its_quota(stack: Stack) -> None:
 
 
 def _lose(stack: Stack) -> Stay:
-    """Lose what Redis knows of quotas; return how long nobody was refused."""
+    """Lose what Redis knows of quotas; return how long too many could be let in.
+
+    Nobody is refused until the quotas are there again; what was let in by then, and what the inbox had before, counts
+    once it is in the tables; and what came into these during the first count counts with the second.
+    """
     until(lambda: _answers(stack, lambda server: server.exists(QUOTAS)), TOLD_SECONDS)
     began = _now()
     with stack.connection() as server:
         server.delete(QUOTAS, LOADS, RESERVED)
         until(lambda: server.exists(QUOTAS), TOLD_SECONDS)
+        epoch = server.hget(LOADS, "epoch")
+        inboxes = [shard.inbox for shard in SHARDS if server.exists(shard.inbox)]
+        lasts = {inbox: server.xinfo_stream(inbox)["last-generated-id"] for inbox in inboxes}
+        for inbox, last in lasts.items():
+            until(lambda inbox=inbox, last=last: not server.xrange(inbox, max=last, count=1), TOLD_SECONDS)
+        until(lambda: server.hget(LOADS, "epoch") != epoch, TOLD_SECONDS)
     return Stay(began, _now())
 
 
@@ -185,7 +196,7 @@ def _check(stack: Stack, crowd: Crowd, unlimited: list[Stay]) -> None:
         )
     stack.broken += list(too_many(crowd.calls, stays[CLIENT], QUOTA, unlimited))[:3]
     told = ", ".join(f"{(one.ended - one.began) / 1_000:.1f} s" for one in unlimited)
-    stack.notes.append(f"refused {crowd.refused:,} times; after a loss nobody was refused for {told}")
+    stack.notes.append(f"refused {crowd.refused:,} times; after a loss too many could be let in for {told}")
 
 
 def _fill(stack: Stack) -> None:

@@ -14,11 +14,12 @@ from tests.fixtures.inbox import append, append_old, envelope
 
 from carpool import AsyncProducer, Producer, QueueFull
 from carpool.contract import INBOX
-from carpool.quotas import LOADS, QUOTAS
+from carpool.quotas import ALARMS, LOADS, QUOTAS
 from carpool_worker.coordination.loads import Load, publish, read_loads
 from carpool_worker.database import now
 from carpool_worker.pipeline.batching.recounter import recount
 from carpool_worker.pipeline.batching.releases import Releases
+from carpool_worker.pipeline.inbox.stream import Inbox
 from carpool_worker.policies.quotas import Quota
 from carpool_worker.store.reports import clients
 
@@ -28,7 +29,9 @@ QUOTA = {CLIENT: Quota(requests=10)}
 
 @pytest.fixture
 def limited(carpool: Carpool) -> Carpool:
-    count(carpool)
+    for _ in range(2):  # the first one wants another
+        count(carpool)
+    carpool.server.delete(ALARMS)
     return carpool
 
 
@@ -286,6 +289,43 @@ def test_counts_are_there_again_after_redis_has_lost_everything(limited: Carpool
     assert waiting(limited) == 10
     with pytest.raises(QueueFull):
         producer.enqueue(request())
+
+
+def test_what_was_counted_before_the_loss_is_not_taken_off_what_came_after_it(
+    limited: Carpool, producer: Producer
+) -> None:
+    # Given an entry that was read, and stored only after the counts were lost
+    producer.enqueue_many(request() for _ in range(5))
+    inbox = Inbox(limited.server, 30)
+    [chunk] = inbox.chunks()
+    limited.server.delete(LOADS, QUOTAS)
+    count(limited)
+    producer.enqueue_many(request() for _ in range(3))
+
+    inbox.acknowledge(chunk)
+
+    assert waiting(limited) == 8
+
+
+def test_what_is_stored_during_the_first_count_counts_with_the_second(
+    limited: Carpool, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer.enqueue_many(request() for _ in range(4))
+    limited.server.delete(LOADS, QUOTAS)
+
+    def count_then_store(*given: Any) -> dict[str, Load]:
+        found = loads(*given)
+        monkeypatch.undo()
+        limited.aggregate()
+        return found
+
+    loads = clients.loads
+    monkeypatch.setattr(clients, "loads", count_then_store)
+    count(limited)
+
+    assert recount(limited.engine, limited.server, QUOTA)  # it says when
+    count(limited)
+    assert waiting(limited) == 4
 
 
 def test_without_quotas_nothing_is_kept_in_redis(limited: Carpool, producer: Producer) -> None:

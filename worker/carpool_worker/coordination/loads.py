@@ -6,6 +6,7 @@ What Redis counts may be too much for a moment, but never too little, so that no
 - What has ended is taken off only if the tables were not counted since before it ended (`epoch`): else that count has
   it already, or the next one will.
 - A count of the tables is added to by what came into them since it began.
+- What was counted before Redis lost its counts (of another `generation`) is not taken off those that came after.
 """
 
 from __future__ import annotations
@@ -32,10 +33,15 @@ MOVE = f"""{ADD}
 local function move(loads, requests, bytes, counted, is_stored, owners)
   local was = {{}}
   local claimed, claimed_bytes, names = string.match(counted, '^(%d+) (%d+)(.*)$')
+  local generation, is_counted = redis.call('HGET', loads, 'generation') or '', true
   for name in string.gmatch(names or '', '%S+') do
-    was[name] = true
-    add(loads, name .. ' i', -tonumber(claimed))
-    add(loads, name .. ' ib', -tonumber(claimed_bytes))
+    if string.sub(name, 1, 1) == '=' then
+      is_counted = name == '=' .. generation
+    elseif is_counted then
+      was[name] = true
+      add(loads, name .. ' i', -tonumber(claimed))
+      add(loads, name .. ' ib', -tonumber(claimed_bytes))
+    end
   end
   if not is_stored then return end
   for _, name in ipairs(owners) do
@@ -50,8 +56,8 @@ end
 """
 """Lua: moves requests, counted as the COUNTED_FIELD says, from the inbox to the tables, or nowhere."""
 
-PUBLISH_SCRIPT = f"""{ADD}
-local quotas, loads, reserved = unpack(KEYS, 1, 3)
+PUBLISH_SCRIPT = f"""{QUOTA_FUNCTIONS}{ADD}
+local quotas, loads, reserved, alarms = unpack(KEYS, 1, 4)
 if (redis.call('HGET', loads, 'epoch') or '') ~= ARGV[1] then return 0 end
 local given = cjson.decode(ARGV[4])
 redis.call('DEL', quotas)
@@ -71,8 +77,9 @@ for i = 1, #until_then, 2 do
     end
   end
 end
+local is_new = redis.call('HSETNX', loads, 'generation', ARGV[2]) == 1
 local is_empty = redis.call('HLEN', reserved) == 0
-for i = 4, #KEYS do is_empty = is_empty and redis.call('XLEN', KEYS[i]) == 0 end
+for i = 5, #KEYS do is_empty = is_empty and redis.call('XLEN', KEYS[i]) == 0 end
 local counts, kept = given.counts, {{}}
 for _, name in ipairs(given.kept) do kept[name] = true end
 for _, field in ipairs(redis.call('HKEYS', loads)) do
@@ -84,7 +91,7 @@ for name, count in pairs(counts) do
   for i = 1, 3 do now[i] = tonumber(now[i] or '0') end
   local requests = count[1] + math.max(0, now[2] - count[3])
   local bytes = count[2] + math.max(0, now[3] - count[4])
-  if is_empty then
+  if is_new or is_empty then
     now[1] = 0
     redis.call('HDEL', loads, name .. ' i', name .. ' ib')
   end
@@ -97,10 +104,12 @@ for name, count in pairs(counts) do
 end
 redis.call('HSET', loads, 'epoch', ARGV[2], 'counted_at', ARGV[3], 'took', given.took)
 redis.call('HDEL', loads, 'wanted')
+if is_new then want_count(loads, alarms) end
 return 1
 """
-"""KEYS: QUOTAS, LOADS, RESERVED, the streams of the inbox: while nothing is in them, nothing counts as in them,
-whatever has gone wrong. ARGV: the epoch that was read before the count ('' if there was none), a new one, the time in
+"""KEYS: QUOTAS, LOADS, RESERVED, ALARMS, the streams of the inbox: while nothing is in them, nothing counts as in them,
+whatever has gone wrong. Where there were no counts, what has come into the tables since this one began is not known, so
+another is wanted. ARGV: the epoch that was read before the count ('' if there was none), a new one, the time in
 milliseconds since the epoch, and JSON: the quotas, whether anything is limited, and by whose it is what the
 tables have, with what had been moved there before the count; and who is kept though nothing of theirs waits.
 Returns 0, and changes nothing, if somebody else has published meanwhile."""
@@ -206,7 +215,7 @@ def publish(
         },
     }
     arguments: list[str | int | bytes] = [before.epoch, uuid.uuid4().hex, at, msgspec.json.encode(given)]
-    keys = [QUOTAS, LOADS, RESERVED, *streams]
+    keys = [QUOTAS, LOADS, RESERVED, ALARMS, *streams]
     return bool(server.register_script(PUBLISH_SCRIPT)(keys=keys, args=arguments))
 
 
