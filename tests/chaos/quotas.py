@@ -169,8 +169,10 @@ def _lose(stack: Stack) -> Stay:
         epoch = server.hget(LOADS, "epoch")
         inboxes = [shard.inbox for shard in SHARDS if server.exists(shard.inbox)]
         lasts = {inbox: server.xinfo_stream(inbox)["last-generated-id"] for inbox in inboxes}
-        for inbox, last in lasts.items():
-            until(lambda inbox=inbox, last=last: not server.xrange(inbox, max=last, count=1), TOLD_SECONDS)
+        until(
+            lambda: not any(server.xrange(inbox, max=last, count=1) for inbox, last in lasts.items()),
+            TOLD_SECONDS,
+        )
         until(lambda: server.hget(LOADS, "epoch") != epoch, TOLD_SECONDS)
     return Stay(began, _now())
 

@@ -18,8 +18,12 @@ from carpool_worker.pipeline.batching import canceler
 from carpool_worker.pipeline.collection import collector
 from carpool_worker.pipeline.submission import adopter, audit
 from carpool_worker.pipeline.submission.audit import Audit, ForeignBatch, Whose
+<<<<<<< HEAD
 from carpool_worker.policies.budgets import Budget
 from carpool_worker.simulator import RemoteSimulator, Script
+=======
+from carpool_worker.simulator import Fault, RemoteSimulator, Script
+>>>>>>> abb3b95 (The audit decides on nothing by results that lack requests which the batch has)
 from carpool_worker.store.batches import unowned
 from carpool_worker.store.requests import places
 from carpool_worker.units import HOUR, Milliseconds
@@ -73,6 +77,25 @@ def test_what_a_lost_batch_ran_is_collected_and_not_run_again(
     assert {id_: count for id_, count in billed(simulator).items() if id_ in ids} == dict.fromkeys(ids, 1)
     assert [row.state for row in carpool.rows("SELECT state FROM requests")] == ["completed"] * 3
     assert audited(carpool).counts[Whose.TWICE] == 0
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "until the next audit"])
+def test_results_that_a_relay_cut_between_lines_let_nothing_be_posted_again(
+    carpool: Carpool, simulator: RemoteSimulator, batch_id: str, times: int
+) -> None:
+    ids = request_ids(carpool)
+    lost = post(carpool, ids)
+    simulator.arm(Fault(operation="results", kind="rewritten", form="cut_cleanly", times=times))
+
+    found = audited(carpool)
+    if times == 2:
+        assert [(one.verdict, one.claude_id) for one in found.findings] == [(Whose.UNREAD, lost.id)]
+        assert "lack 1 of its 3 requests" in str(found.findings[0].why)
+        found = audited(carpool)
+
+    assert [(one.verdict, one.answered) for one in found.findings] == [(Whose.ADOPTED, 3)]
+    carpool.until(lambda: carpool.ended(3))
+    assert billed(simulator) == dict.fromkeys(ids, 1)
 
 
 def test_its_results_are_whole_only_with_the_lines_of_the_others_besides(

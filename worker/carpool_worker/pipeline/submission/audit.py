@@ -22,10 +22,10 @@ from carpool.contract import WORKSPACE_HEADER
 from carpool_worker.claude.batch import RemoteBatch
 from carpool_worker.claude.client import Claude
 from carpool_worker.database import now, read, write
-from carpool_worker.exceptions import ClaudeError, ResultsCut
+from carpool_worker.exceptions import ClaudeError
 from carpool_worker.models import Batch, UnownedBatch
 from carpool_worker.pipeline.submission import adopter
-from carpool_worker.pipeline.submission.whose import Requests, read_requests
+from carpool_worker.pipeline.submission.whose import Requests, read_whole
 from carpool_worker.states import BatchState
 from carpool_worker.store import claude_keys
 from carpool_worker.store.batches import in_doubt, unowned
@@ -187,7 +187,7 @@ def _of_note(engine: sa.Engine, asked: _Asked, remote: RemoteBatch, note: Unowne
     if note.run_twice is not None:
         return ForeignBatch(Whose.TWICE, remote.id, note.batch_id, note.run_twice)
     answered = 0
-    if isinstance(read := _read(engine, asked, remote), Requests):
+    if isinstance(read := read_whole(engine, asked.claude, remote, asked.headers), Requests):
         answered = read.answered.total()
         with write(engine) as connection:
             unowned.count_twice(connection, remote.id, answered)
@@ -197,7 +197,7 @@ def _of_note(engine: sa.Engine, asked: _Asked, remote: RemoteBatch, note: Unowne
 
 
 def _of_unknown(engine: sa.Engine, asked: _Asked, remote: RemoteBatch) -> ForeignBatch:
-    read = _read(engine, asked, remote)
+    read = read_whole(engine, asked.claude, remote, asked.headers)
     if not isinstance(read, Requests):
         return ForeignBatch(Whose.UNREAD, remote.id, why=read)
     if read.sent:
@@ -216,16 +216,6 @@ def _of_unknown(engine: sa.Engine, asked: _Asked, remote: RemoteBatch) -> Foreig
         headers = json.dumps(asked.headers)
         unowned.add_stranger(connection, remote, headers, now(), is_lost=not read.is_strange)
     return ForeignBatch(Whose.STRANGE if read.is_strange else Whose.NAMELESS, remote.id)
-
-
-def _read(engine: sa.Engine, asked: _Asked, remote: RemoteBatch) -> Requests | str:
-    """Return whose requests a batch has, or why that can't be known."""
-    if remote.processing_status != "ended":
-        return f"it is {remote.processing_status}: its results, once it has ended, show whose it is"
-    try:
-        return read_requests(engine, asked.claude, remote.id, asked.headers)
-    except (ClaudeError, ResultsCut) as error:
-        return f"its results can't be read: {error}"
 
 
 def _of_ours(engine: sa.Engine, remote: RemoteBatch, read: Requests) -> ForeignBatch:
