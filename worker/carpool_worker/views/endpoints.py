@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from carpool_worker.database import now
-from carpool_worker.store.deliveries import coverage
+from carpool_worker.store.deliveries import coverage, dead_letters
+from carpool_worker.store.deliveries import endpoints as stored
+from carpool_worker.store.deliveries.endpoints import Trouble
 from carpool_worker.store.reports import endpoints
 from carpool_worker.store.reports.endpoints import Lately, LateTry
 from carpool_worker.units import DAY, Milliseconds
-from carpool_worker.views import deliveries
-from carpool_worker.views.deliveries import EndpointView
 from carpool_worker.views.encoding import Moment
 
 
@@ -50,16 +50,19 @@ class LateTryView:
 
 
 def receivers(connection: sa.Connection, client: str | None = None) -> list[ReceiverView]:
-    """Return the receivers of the last 24 hours and those that fail or are stopped: those with trouble first.
+    """Return the receivers of the last 24 hours and those that fail, are stopped or have dead letters: trouble first.
 
     With a client those that took answers of its requests only.
     """
     since = Milliseconds(now() - DAY)
     lately = {one.target: one for one in endpoints.lately(connection, since, client)}
     slowest = endpoints.slowest(connection, since, client)
-    troubles = {one.url: one for one in deliveries.failing_endpoints(connection, client)}
-    targets = list(dict.fromkeys([*troubles, *lately] if client is None else lately))
-    found = [_view(one, lately.get(one), troubles.get(one), slowest.get(one)) for one in targets]
+    troubles = {one.url: one for one in stored.troubles(connection)}
+    dead = dead_letters.counted_by_target(connection, client)
+    targets = list(dict.fromkeys([*troubles, *dead, *lately] if client is None else lately))
+    found = [
+        _view(one, lately.get(one), troubles.get(one), slowest.get(one), dead.get(one, 0)) for one in targets
+    ]
     return sorted(found, key=lambda one: (one.stopped_at is None, one.failing_since is None, one.target))
 
 
@@ -81,8 +84,10 @@ def _late_try(one: LateTry, delivery: coverage.Covering | None) -> LateTryView:
     return LateTryView(**one._asdict(), client=delivery and delivery.client, target=target)
 
 
-def _view(target: str, lately: Lately | None, trouble: EndpointView | None, p95: int | None) -> ReceiverView:
-    counts = lately or Lately(target, "webhook", 0, 0, 0, 0)
+def _view(
+    target: str, lately: Lately | None, trouble: Trouble | None, p95: int | None, dead: int
+) -> ReceiverView:
+    counts = lately or Lately(target, "webhook" if "://" in target else "task", 0, 0, 0, 0)
     tried = counts.delivered + counts.retryable + counts.discarded
     return ReceiverView(
         **counts._asdict(),
@@ -91,5 +96,5 @@ def _view(target: str, lately: Lately | None, trouble: EndpointView | None, p95:
         failing_since=trouble.failing_since if trouble else None,
         stopped_at=trouble.stopped_at if trouble else None,
         reason=trouble.reason if trouble else None,
-        dead_letters=trouble.dead_letters if trouble else 0,
+        dead_letters=dead,
     )

@@ -57,7 +57,10 @@ async def show(page: PageCall) -> web.StreamResponse:
     return page.draw(
         "lanes.html",
         found=found,
-        lanes=_paused_first(found.lanes)[:MOST_LANES],
+        lanes=[
+            (lane, "paused" if lane.paused else "idle" if _is_idle(lane) else "running")
+            for lane in _paused_first(found.lanes)[:MOST_LANES]
+        ],
         turns=found.turns[:MOST_CLIENTS],
         quotas=quotas[:MOST_CLIENTS],
         week=week(parse_all(console.settings.submit_windows), at),
@@ -81,7 +84,7 @@ def durations_table(models: Sequence[ModelHours]) -> Mapping[str, Any]:
 
 def _limits(connection: sa.Connection, settings: Settings) -> LanesAndLimits:
     return LanesAndLimits(
-        lanes.active(connection),
+        lanes.every(connection),
         accounts.queues(connection, settings),
         turns.queues(connection, settings).clients,
         durations.by_hour(connection),
@@ -96,7 +99,12 @@ def _quotas(server: redis.Redis) -> Sequence[QuotaView]:
 
 
 def _paused_first(found: Sequence[LaneView]) -> list[LaneView]:
-    return sorted(found, key=lambda lane: not lane.paused)
+    """Return the paused ones, then those that have work, and then the idle ones, which may be paused as well."""
+    return sorted(found, key=lambda lane: (not lane.paused, _is_idle(lane)))
+
+
+def _is_idle(lane: LaneView) -> bool:
+    return not (lane.open_requests or lane.sealed_batches or lane.out_requests)
 
 
 def _chosen(found: Sequence[ModelHours], model: str | None) -> Sequence[ModelHours]:
