@@ -99,9 +99,9 @@ def find(connection: sa.Connection, named: str) -> DeliveryDetails:
     return DeliveryDetails(**_facts(found), tries=tries)
 
 
-def failing_endpoints(connection: sa.Connection, client: str | None = None) -> list[EndpointView]:
-    """Return the webhook URLs that fail or are stopped, longest first; with the dead letters of a client or of all."""
-    dead = dead_letters.counted_by_target(connection, client)
+def failing_endpoints(connection: sa.Connection) -> list[EndpointView]:
+    """Return the webhook URLs that fail or are stopped, longest first."""
+    dead = dead_letters.counted_by_target(connection)
     return [
         EndpointView(**one._asdict(), dead_letters=dead.get(one.url, 0))
         for one in endpoints.troubles(connection)
