@@ -18,12 +18,8 @@ from carpool_worker.pipeline.batching import canceler
 from carpool_worker.pipeline.collection import collector
 from carpool_worker.pipeline.submission import adopter, audit
 from carpool_worker.pipeline.submission.audit import Audit, ForeignBatch, Whose
-<<<<<<< HEAD
 from carpool_worker.policies.budgets import Budget
-from carpool_worker.simulator import RemoteSimulator, Script
-=======
 from carpool_worker.simulator import Fault, RemoteSimulator, Script
->>>>>>> abb3b95 (The audit decides on nothing by results that lack requests which the batch has)
 from carpool_worker.store.batches import unowned
 from carpool_worker.store.requests import places
 from carpool_worker.units import HOUR, Milliseconds
