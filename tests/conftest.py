@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from tests.fixtures.agents import carpool, claudes, producer, simulator, unhurried
 from tests.fixtures.command_line import command_line, command_line_without_database
 from tests.fixtures.content import careless_sqlite
@@ -53,6 +54,10 @@ LONGEST = (
 """Where the tests are that take longest, the longest first."""
 
 _databases = itertools.count()
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -143,7 +143,7 @@ class World:
         return self._made
 
     def _look(self) -> None:
-        deadline = now() + 20_000
+        deadline = now() + 60_000
         newest = next((one for one in reversed(self._made) if one not in self.deleted), None)
         with self.without_faults():
             newer = self.claude.really_newer(newest)

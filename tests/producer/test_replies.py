@@ -163,8 +163,8 @@ def test_what_was_read_for_another_wait_is_kept_for_it(
         assert result.id == ids[2]
         break
     # Then the rest is still there
-    assert producer.wait(ids[3], timeout=1).id == ids[3]
-    assert producer.wait(ids[0], timeout=1).id == ids[0]
+    assert producer.wait(ids[3], timeout=20).id == ids[3]
+    assert producer.wait(ids[0], timeout=20).id == ids[0]
     assert not worker.redis.exists(WAITS)
 
 

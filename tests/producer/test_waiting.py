@@ -167,7 +167,7 @@ def test_a_wait_gives_up_in_time_while_redis_is_away(
     # Given
     ids = ids_of(2)
     with Producer(proxy_url, client="tests") as producer:
-        results = producer.as_completed(ids, timeout=2.0)
+        results = producer.as_completed(ids, timeout=5.0)
         pool.submit(lambda: worker.push(worker.next_wait(), ids[0]))
         assert next(results).id == ids[0]
         # When
@@ -176,7 +176,7 @@ def test_a_wait_gives_up_in_time_while_redis_is_away(
         # Then
         with pytest.raises(WaitTimeout):
             next(results)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 15
 
 
 def not_there(unknown: list[str], forgotten: list[str]) -> list[Any]:
