@@ -31,6 +31,7 @@ def run(engine: sa.Engine, count: int, bar: Bar) -> Iterator[Row]:
             bar.show("the backlog", first / count)
             given_deliveries(engine, *[webhook(big)] * min(STEP, count - first), first=first, client="big")
         with couriers(engine.url.render_as_string(hide_password=False)):
+            until(lambda: _left(engine, big) < count, 30)
             start, given = time.monotonic(), 0
             while left := _left(engine, big):
                 bar.show("answers beside it", 1 - left / count)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from tests.model.interruptions import Fuse
 
 from carpool_worker.pipeline.delivery import claims
-from carpool_worker.pipeline.delivery.claims import Findings
+from carpool_worker.pipeline.delivery.claims import Busy, Findings
 from carpool_worker.pipeline.delivery.in_flight import InFlight
 from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.store.deliveries.outcomes import Claimed
@@ -55,7 +55,7 @@ class Courier:
 
     def _send(self, answered: Callable[[Claimed, int], Sent]) -> list[Findings]:
         in_flight = InFlight(SCHEDULE)
-        claimed = claims.claim(self.engine, FIRST, (), LEASE).rows
+        claimed = claims.claim(self.engine, FIRST, Busy(), LEASE).rows
         loaded = claims.load(self.engine, claimed, MOST_BYTES) if claimed else {}
         for one in claimed:
             claim = in_flight.add(one, is_failing=False)

@@ -115,6 +115,7 @@ def test_a_segment_is_claimed_with_what_a_channel_needs(engine: sa.Engine) -> No
         1,
         3,
         None,
+        NOW,
     )
     with database.read(engine) as connection:
         assert members(connection, claimed) == list(enumerate(ids))
@@ -143,16 +144,17 @@ def test_receivers_and_clients_take_turns(engine: sa.Engine) -> None:
         given_deliveries(engine, 3, url, client, first + 3)
         first += 10
 
-    def turns(after: Turn = FIRST, limit: int = 9, busy: list[str] | None = None) -> list[Turn]:
+    def turns(after: Turn = FIRST, limit: int = 9, busy: Any = ([], [])) -> list[Turn]:
         with database.read(engine) as connection:
-            return deliveries.turns(connection, after, limit, NOW, busy or [])
+            return deliveries.turns(connection, after, limit, NOW, *busy)
 
     # When, Then
     all_ = [Turn(f"{host}.example.com:443", client) for host, client in ("ax", "bx", "by", "cx")]
     assert turns() == all_
     assert turns(limit=2) == all_[:2]
     assert turns(after=all_[1]) == all_[2:]
-    assert turns(busy=["b.example.com:443"]) == [all_[0], all_[3]]
+    assert turns(busy=(["b.example.com:443"], [])) == [all_[0], all_[3]]
+    assert turns(busy=(["c.example.com:443"], all_[1:2])) == [all_[0], all_[2]]
     with database.write(engine) as connection:
         claimed = deliveries.claim(connection, all_, 1, NOW + LEASE)
     assert sorted((one.receiver, one.client) for one in claimed) == [tuple(turn) for turn in all_]
@@ -291,7 +293,7 @@ def test_what_was_not_sent_stays_together_and_does_not_count_as_a_try(engine: sa
     assert rows(engine, tables.attempts) == []
 
 
-def test_what_is_given_back_is_available_at_once(engine: sa.Engine) -> None:
+def test_what_is_given_back_is_available_at_once_and_keeps_its_place(engine: sa.Engine) -> None:
     # Given
     given_deliveries(engine, 3)
     [claimed] = claim(engine)
@@ -304,7 +306,7 @@ def test_what_is_given_back_is_available_at_once(engine: sa.Engine) -> None:
 
     # Then
     [row] = rows(engine, tables.deliveries)
-    assert (row.state, row.due_at, row.pending, row.last_error) == ("available", NOW + 1, 3, "slow")
+    assert (row.state, row.due_at, row.pending, row.last_error) == ("available", NOW, 3, "slow")
     assert [one.claim for one in claim(engine)] == [2]
 
 

@@ -14,13 +14,18 @@ from carpool_worker.pipeline.delivery.concurrency import (
     ReceiverLimits,
     ReceiverSpeed,
 )
+from carpool_worker.policies.turn_queues import TurnQueue
+
+
+def one_client() -> TurnQueue[int]:
+    return TurnQueue({}, lambda _: "billing", lambda _: 1, lambda: 0.0)
 
 
 class Recorder:
     def __init__(self, total: int, per_receiver: int) -> None:
         self.out: deque[tuple[str, int]] = deque()
         self.started: list[tuple[str, int]] = []
-        self.limits = ReceiverLimits[int](total, per_receiver, self._start)
+        self.limits = ReceiverLimits[int](total, per_receiver, self._start, one_client)
 
     def _start(self, receiver: str, item: int) -> None:
         self.out.append((receiver, item))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import psycopg
 import sqlalchemy as sa
@@ -25,6 +26,17 @@ AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, psycopg.OperationalError
 
 CLAIM_ROWS = 40
 """Claimed in one transaction: up to 8,000 deliveries, whose answers are not loaded yet."""
+
+
+class Busy(NamedTuple):
+    """For which nothing is claimed now: whole receivers, and clients of them."""
+
+    receivers: frozenset[str] = frozenset()
+    turns: frozenset[Turn] = frozenset()
+
+    def is_freed_by(self, later: Busy) -> bool:
+        """Return whether anything is no longer busy."""
+        return bool(self.receivers - later.receivers or self.turns - later.turns)
 
 
 @dataclass(frozen=True)
@@ -59,16 +71,12 @@ def own_secrets(engine: sa.Engine) -> dict[str, list[str]]:
 
 
 def claim(
-    engine: sa.Engine,
-    after: Turn,
-    busy: Collection[str],
-    lease: Milliseconds,
-    quick: Collection[str] | None = None,
+    engine: sa.Engine, after: Turn, busy: Busy, lease: Milliseconds, quick: Mapping[str, int] | None = None
 ) -> Claims:
-    """Claim rows for the duration of `lease`, but for receivers that are busy.
+    """Claim rows for the duration of `lease`, but for those that are busy.
 
     Of each receiver and client it is one row until the receiver is `quick` (None: all are), as one that hangs may have
-    any number.
+    any number. With such a receiver comes how many clients there are of which it has rows that are not loaded yet.
     """
     with database.read(engine) as connection:
         turns = _turns(connection, after, busy)
@@ -106,18 +114,18 @@ def record(engine: sa.Engine, findings: Findings, stop_after: Milliseconds) -> N
         receivers.unpark(connection, findings.unparked)
 
 
-def _by_rows(turns: Sequence[Turn], quick: Collection[str] | None) -> Mapping[int, Sequence[Turn]]:
-    """Return the turns by how many rows are claimed of each."""
+def _by_rows(turns: Sequence[Turn], quick: Mapping[str, int] | None) -> Mapping[int, Sequence[Turn]]:
+    """Return the turns by how many rows are claimed of each: the fewer, the more clients there are."""
     by_rows: defaultdict[int, list[Turn]] = defaultdict(list)
-    many = max(1, CLAIM_ROWS // len(turns))
     for turn in turns:
-        by_rows[many if quick is None or turn.receiver in quick else 1].append(turn)
+        others = 0 if quick is None else quick.get(turn.receiver, CLAIM_ROWS)
+        by_rows[max(1, CLAIM_ROWS // (len(turns) + others))].append(turn)
     return by_rows
 
 
-def _turns(connection: sa.Connection, after: Turn, busy: Collection[str]) -> list[Turn]:
+def _turns(connection: sa.Connection, after: Turn, busy: Busy) -> list[Turn]:
     now = database.now()
-    turns = deliveries.turns(connection, after, CLAIM_ROWS, now, busy)
+    turns = deliveries.turns(connection, after, CLAIM_ROWS, now, *busy)
     if len(turns) < CLAIM_ROWS and after != FIRST:
-        turns += deliveries.turns(connection, FIRST, CLAIM_ROWS - len(turns), now, busy)
+        turns += deliveries.turns(connection, FIRST, CLAIM_ROWS - len(turns), now, *busy)
     return list(dict.fromkeys(turns))

@@ -1,8 +1,8 @@
 """How many deliveries are in flight at a time, in all and to one receiver. It does no input or output.
 
-Receivers are served in rotation, so that a slow one with a thousand deliveries leaves the others their share. One that
-hangs is recognised only when its time is up, so no receiver gets many at a time before its first answer; receivers
-known to be slow share a small part of the whole.
+Receivers are served in rotation, so that a slow one with a thousand deliveries leaves the others their share; at each,
+clients take turns by weight. One that hangs is recognised only when its time is up, so no receiver gets many at a time
+before its first answer; receivers known to be slow share a small part of the whole.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Generic, TypeVar
+
+from carpool_worker.policies.turn_queues import TurnQueue
 
 FIRST_DELIVERIES = 2
 """In flight at a time to a receiver that has answered nothing yet."""
@@ -37,8 +39,8 @@ class Receiver(Generic[Item]):
 
     __slots__ = ("in_flight", "is_ready", "is_slow", "most", "speed", "waiting")
 
-    def __init__(self, most: int = 0) -> None:
-        self.waiting: deque[Item] = deque()
+    def __init__(self, waiting: TurnQueue[Item], most: int) -> None:
+        self.waiting = waiting
         self.in_flight = 0
         self.is_ready = False  # among those that may start one
         self.speed = ReceiverSpeed.UNKNOWN
@@ -47,9 +49,18 @@ class Receiver(Generic[Item]):
 
 
 class ReceiverLimits(Generic[Item]):
-    """Calls `start` for each item as soon as the limits allow; the caller reports each that is done to `finish`."""
+    """Calls `start` for each item as soon as the limits allow; the caller reports each that is done to `finish`.
 
-    def __init__(self, total: int, per_receiver: int, start: Callable[[str, Item], None]) -> None:
+    What waits for a receiver is in a queue of `new_queue`.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        per_receiver: int,
+        start: Callable[[str, Item], None],
+        new_queue: Callable[[], TurnQueue[Item]],
+    ) -> None:
         self._total = total
         self._slow_total = max(1, total // SLOW_SHARE)
         self._per_receiver = {
@@ -58,6 +69,7 @@ class ReceiverLimits(Generic[Item]):
             ReceiverSpeed.SLOW: 1,
         }
         self._start = start
+        self._new_queue = new_queue
         self._in_flight = 0
         self._slow_in_flight = 0
         self._receivers: dict[str, Receiver[Item]] = {}  # kept when empty: their speed must not be forgotten
@@ -68,10 +80,11 @@ class ReceiverLimits(Generic[Item]):
         """Queue an item for the receiver `name`; it may be started immediately. `is_failing`: its last try failed."""
         receiver = self._receivers.get(name)
         if receiver is None:
-            receiver = self._receivers[name] = Receiver(self._per_receiver[ReceiverSpeed.UNKNOWN])
+            receiver = Receiver(self._new_queue(), self._per_receiver[ReceiverSpeed.UNKNOWN])
+            self._receivers[name] = receiver
         if is_failing and receiver.speed is ReceiverSpeed.UNKNOWN:
             self._set_speed(name, ReceiverSpeed.SLOW)
-        receiver.waiting.append(item)
+        receiver.waiting.add(item)
         self._list_if_ready(name)
         self._start_ready()
 
@@ -109,26 +122,20 @@ class ReceiverLimits(Generic[Item]):
         return receiver is not None and receiver.speed is ReceiverSpeed.QUICK
 
     def take_back(self, name: str, all_but: int = SLOW_WAITING) -> list[Item]:
-        """Remove and return the items that wait for this receiver, but for so many."""
-        waiting = self._receivers[name].waiting if name in self._receivers else deque[Item]()
-        return [waiting.pop() for _ in range(len(waiting) - all_but)]
+        """Remove and return the items that wait for this receiver, but for so many that are sent next."""
+        receiver = self._receivers.get(name)
+        return receiver.waiting.cut(all_but) if receiver else []
 
     def take_back_longest(self) -> list[Item]:
         """Remove and return all items that wait for slow receivers; if none do, those of the longest queue."""
-        slow = [receiver for receiver in self._receivers.values() if receiver.is_slow and receiver.waiting]
-        longest = max(
-            self._receivers.values(), key=lambda receiver: len(receiver.waiting), default=Receiver[Item]()
-        )
-        return [item for receiver in slow or [longest] for item in self._take_back(receiver)]
+        waiting = [receiver for receiver in self._receivers.values() if receiver.waiting]
+        slow = [receiver for receiver in waiting if receiver.is_slow]
+        longest = sorted(waiting, key=lambda receiver: len(receiver.waiting))[-1:]
+        return [item for receiver in slow or longest for item in receiver.waiting.cut(0)]
 
     def take_back_all(self) -> list[Item]:
         """Remove and return all items that wait."""
-        return [item for receiver in self._receivers.values() for item in self._take_back(receiver)]
-
-    def _take_back(self, receiver: Receiver[Item]) -> list[Item]:
-        items = list(receiver.waiting)
-        receiver.waiting.clear()
-        return items
+        return [item for receiver in self._receivers.values() for item in receiver.waiting.cut(0)]
 
     def _set_speed(self, name: str, speed: ReceiverSpeed) -> None:
         receiver = self._receivers[name]
@@ -156,7 +163,7 @@ class ReceiverLimits(Generic[Item]):
                 self._in_flight += 1
                 self._slow_in_flight += receiver.is_slow
                 receiver.in_flight += 1
-                self._start(name, receiver.waiting.popleft())
+                self._start(name, receiver.waiting.take())
             self._list_if_ready(name)
 
     def _next_ready(self) -> deque[str] | None:

@@ -1,9 +1,10 @@
 """The courier claims deliveries that are due and hands each to its channel, many at a time.
 
 It claims whole segments of answers, by turns of receivers and clients, loads the answers of one shortly before they are
-sent, and records what became of it in one go. Delivery is at least once: a courier killed between sending and recording
-leaves its claims. When their lease ends they become available again, and receivers get the same `webhook-id` a second
-time.
+sent, and records what became of it in one go. Where clients share a receiver, what has been claimed and what has been
+loaded goes by turns of theirs as well, by weight: however much was claimed for one, it delays no other. Delivery is at
+least once: a courier killed between sending and recording leaves its claims. When their lease ends they become
+available again, and receivers get the same `webhook-id` a second time.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from carpool_worker.pipeline.delivery.backlog import Backlog
 from carpool_worker.pipeline.delivery.channels import Channels
 from carpool_worker.pipeline.delivery.channels.celery_task import TaskChannel
 from carpool_worker.pipeline.delivery.channels.webhook import WebhookChannel
+from carpool_worker.pipeline.delivery.claims import Busy
 from carpool_worker.pipeline.delivery.in_flight import InFlight
 from carpool_worker.pipeline.delivery.sending import Sending
 from carpool_worker.settings import Settings
@@ -36,8 +38,9 @@ RUN_SECONDS = 20.0
 """How long a run claims deliveries; the next run takes over. Only while posts of this time hang, it goes on claiming
 for others, for as long as a post may take: where there is but one courier, there is no next run until they are over."""
 
-DRAIN_SECONDS = 5.0
-"""How long it keeps sending after that; then it gives back what still waits."""
+DRAIN_SECONDS = 1.0
+"""How long it keeps sending what it has loaded after that; then it gives back what still waits. What becomes due
+meanwhile waits for the next run."""
 
 LEASE_MARGIN_SECONDS = 10.0
 """How long a claim outlasts a run's last post."""
@@ -93,7 +96,7 @@ class DeliveryRun:
         self._engine = engine
         self._settings = settings
         self._in_flight = InFlight(settings.webhook_schedule)
-        self._backlog = Backlog()  # claimed, not loaded
+        self._backlog = Backlog(settings.client_weights)  # claimed, not loaded
         self._sending = Sending(channels, self._in_flight, self._backlog, settings)
         self._began = self._had_room = monotonic()
         self._ends = self._began + RUN_SECONDS
@@ -101,7 +104,7 @@ class DeliveryRun:
         self._lease_ends = self._began + longest + LEASE_MARGIN_SECONDS
         self._claims_at = self._loads_at = self._records_at = 0.0
         self._turn = FIRST
-        self._passed_over: set[str] = set()  # receivers that were busy when nothing else was due
+        self._passed_over = Busy()  # was busy when nothing else was due
         # A thread of its own: the loop's others may all be looking up the names of hosts that don't answer.
         self._database = ThreadPoolExecutor(1, "courier-database")
 
@@ -127,7 +130,7 @@ class DeliveryRun:
         return claimed
 
     def _may_claim(self) -> bool:
-        may_find = self._claims_at <= monotonic() or bool(self._passed_over - self._busy)
+        may_find = self._claims_at <= monotonic() or self._passed_over.is_freed_by(self._busy)
         return may_find and not self._is_over and self._backlog.has_room
 
     @property
@@ -137,16 +140,17 @@ class DeliveryRun:
         return late > self._settings.webhook_timeout or (late > 0 and not self._sending.hangs)
 
     @property
-    def _busy(self) -> set[str]:
-        """The receivers for which nothing is claimed now."""
-        busy = self._backlog.receivers.union(self._sending.parked)
-        return busy | self._sending.slow if self._sending.is_ending else busy
+    def _busy(self) -> Busy:
+        """For which nothing is claimed now."""
+        receivers, turns = self._backlog.busy(self._sending.quick())
+        away = self._sending.slow if self._sending.is_ending else ()
+        return Busy(receivers.union(self._sending.parked, away), turns)
 
     async def _claim(self) -> bool:
         lease = Milliseconds(round((self._lease_ends - monotonic()) * SECOND))
-        busy = self._busy
+        busy, quick = self._busy, self._backlog.sharing(self._sending.quick())
         try:
-            found = await self._in_database(claims.claim, self._turn, busy, lease, self._sending.quick())
+            found = await self._in_database(claims.claim, self._turn, busy, lease, quick)
         except claims.AWAY:
             if self._in_flight.is_empty:
                 raise
@@ -213,6 +217,8 @@ class DeliveryRun:
         """Give back what waits for receivers that keep others waiting, and all that waits once the time is up."""
         if monotonic() > self._ends and not self._sending.is_ending:
             self._sending.end()
+        if self._is_over:
+            self._sending.give_back_claimed()
         if monotonic() > self._ends + DRAIN_SECONDS and self._is_over:
             self._sending.give_back_all()
         elif not self._has_room() and monotonic() > self._had_room + STALL_SECONDS:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import partial
 from time import monotonic
-from typing import NamedTuple
 
 from carpool_worker import database
 from carpool_worker.pipeline.delivery.backlog import LOADED_DELIVERIES, Backlog
 from carpool_worker.pipeline.delivery.channels import Channel, Channels
 from carpool_worker.pipeline.delivery.concurrency import ReceiverLimits, ReceiverSpeed
 from carpool_worker.pipeline.delivery.in_flight import InFlight, OpenClaim
-from carpool_worker.pipeline.delivery.letters import outgoing
+from carpool_worker.pipeline.delivery.letters import Letter, letter_queue, outgoing
 from carpool_worker.policies.deliveries import GONE as GONE_STATUS
 from carpool_worker.policies.deliveries import Event, Sent
 from carpool_worker.settings import Settings
@@ -47,13 +47,6 @@ GONE = Sent(Event.REFUSED, "not sent: the request is no longer kept")
 log = get_logger(__name__)
 
 
-class Letter(NamedTuple):
-    """A claimed delivery with the answer to send."""
-
-    claim: OpenClaim
-    content: Sendable
-
-
 class Sending:
     """The answers of a run that are loaded and wait, or are being sent."""
 
@@ -62,7 +55,10 @@ class Sending:
         self._in_flight = in_flight
         self._backlog = backlog
         self._limits = ReceiverLimits[Letter](
-            settings.webhook_concurrency, settings.webhook_host_concurrency, self._start
+            settings.webhook_concurrency,
+            settings.webhook_host_concurrency,
+            self._start,
+            partial(letter_queue, settings.client_weights),
         )
         self.quick = self._limits.quick  # returns the receivers that were quick at their last try
         self._quick = min(SLOW_SECONDS, settings.webhook_timeout)
@@ -136,10 +132,14 @@ class Sending:
         self._stopped[url] = self._in_flight.findings.stopped[url] = STOPPED.format(reason)
         return self._stopped[url]
 
-    def give_back_all(self) -> None:
-        """Give back all that waits: there is no time left for it."""
+    def give_back_claimed(self) -> None:
+        """Give back what is not loaded: the next run takes it, and what came due since, by turns."""
         for claim in self._backlog.drop_all():
             self._in_flight.give_back(claim, claim.left, None)
+
+    def give_back_all(self) -> None:
+        """Give back all that waits: there is no time left for it."""
+        self.give_back_claimed()
         self._take_back(self._limits.take_back_all(), None)
 
     def defer_slowest(self) -> None:

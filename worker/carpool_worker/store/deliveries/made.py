@@ -26,6 +26,7 @@ def since(connection: sa.Connection, first: int, known: Collection[int]) -> list
         row.pending,
         row.delivered,
         row.progress,
+        row.due_at,
     )
     query = sa.select(*named).where(row.answer_id >= first, row.position == REST).order_by(row.answer_id)
     return [
@@ -41,6 +42,7 @@ def since(connection: sa.Connection, first: int, known: Collection[int]) -> list
             claim=0,
             pending=one.pending + one.delivered if one.progress is None else len(one.progress),
             progress=None,
+            due_at=one.due_at,
         )
         for one in connection.execute(query)
         if one.answer_id not in known

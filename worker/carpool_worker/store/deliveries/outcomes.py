@@ -28,6 +28,7 @@ class Claimed(NamedTuple):
     claim: int  # the number of this claim, which distinguishes it from earlier and later ones
     pending: int
     progress: str | None
+    due_at: int  # since when it had been due
 
     @property
     def is_own(self) -> bool:
@@ -95,7 +96,7 @@ class DeliveryOutcome:
 
     @classmethod
     def given_back(cls, request_id: str, position: int, at: int, reason: str | None) -> DeliveryOutcome:
-        """Return the outcome of a delivery that was not sent, and is due again at once."""
+        """Return the outcome of a delivery that was not sent, and is due as it was before."""
         return cls(request_id, position, SendAttempt(at, counts=False), GIVE_BACK, None, reason)
 
 
@@ -151,7 +152,7 @@ def _own(claimed: Claimed, one: DeliveryOutcome, tries: Sequence[DeliveryOutcome
         delivered,
         None,
         tries,
-        due_at=one.due_at,
+        due_at=claimed.due_at if one.transition is GIVE_BACK else one.due_at,
         last_error=one.last_error,
     )
 
@@ -166,7 +167,12 @@ def _row(
 ) -> ClaimOutcome:
     for one in apart:
         letters[one.position] = OWN
-    due = [one.due_at for one in stay if one.due_at is not None]
+    # What was only claimed keeps its place among the others of its client.
+    due = (
+        [claimed.due_at]
+        if transition is GIVE_BACK
+        else [one.due_at for one in stay if one.due_at is not None]
+    )
     return ClaimOutcome(
         claimed,
         transition,

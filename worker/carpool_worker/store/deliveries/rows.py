@@ -65,11 +65,17 @@ def insert(connection: sa.Connection, new: Iterable[NewDelivery], now: int) -> N
 
 
 def turns(
-    connection: sa.Connection, after: Turn, limit: int, now: int, busy: Collection[str] = ()
+    connection: sa.Connection,
+    after: Turn,
+    limit: int,
+    now: int,
+    busy: Collection[str] = (),
+    busy_turns: Collection[Turn] = (),
 ) -> list[Turn]:
     """Return up to `limit` turns that follow `after` and have something due, without these and parked receivers."""
     bounds = {"receiver": after.receiver, "client": after.client, "limit": limit, "now": now}
-    found = connection.execute(statements.TURNS[connection.dialect.name], bounds | {"busy": list(busy)})
+    without = {"busy": list(busy), "busy_turns": list(busy_turns)}
+    found = connection.execute(statements.TURNS[connection.dialect.name], bounds | without)
     return [Turn._make(row) for row in found]
 
 

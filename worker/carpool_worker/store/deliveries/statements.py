@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy.types import TupleType
 
 from carpool_worker.database import is_postgres
 from carpool_worker.models.indexes import ASIDE, AVAILABLE
@@ -114,12 +115,16 @@ WITH RECURSIVE turns(receiver, client) AS (
     UNION ALL SELECT next.receiver, next.client FROM turns {step}
 )
 SELECT receiver, client FROM turns
-WHERE (receiver <> :receiver OR client <> :client) AND receiver NOT IN :busy
+WHERE (receiver <> :receiver OR client <> :client)
+AND receiver NOT IN :busy AND (receiver, client) NOT IN :busy_turns
 AND receiver NOT IN (SELECT receiver FROM parked_receivers WHERE parked_until > :now)
-LIMIT :limit""").bindparams(sa.bindparam("busy", expanding=True, type_=sa.Text))  # noqa: S608
+LIMIT :limit""").bindparams(  # noqa: S608
+        sa.bindparam("busy", expanding=True, type_=sa.Text),
+        sa.bindparam("busy_turns", expanding=True, type_=TupleType(sa.Text, sa.Text)),
+    )
     for dialect, step in _STEPS.items()
 }
-"""The receivers and clients that follow one of them and have something due; not those of `busy`, nor parked ones.
+"""The receivers and clients that follow one of them and have something due; not those that are busy, nor parked ones.
 
 Each is found by one look into the index, so that it does not matter how much is due to those before.
 """
@@ -128,40 +133,46 @@ _OLDEST = f"""
     SELECT {{columns}} FROM deliveries AS oldest
     WHERE oldest.{_AVAILABLE} AND oldest.receiver = {{receiver}} AND oldest.client = {{client}}
     ORDER BY oldest.due_at LIMIT :each"""  # noqa: S608
-_ON_POSTGRES = _OLDEST.format(columns="answer_id, position", receiver="turn.receiver", client="turn.client")
+_ON_POSTGRES = _OLDEST.format(
+    columns="answer_id, position, due_at", receiver="turn.receiver", client="turn.client"
+)
 _FIRST, _SECOND = ("json_extract(turn.value, '$[0]')", "json_extract(turn.value, '$[1]')")
 _ON_SQLITE = _OLDEST.format(columns="oldest.rowid", receiver=_FIRST, client=_SECOND)
 _CLAIM = f"UPDATE deliveries SET state = '{CLAIM.target.value}', claims = claims + 1, due_at = :until"  # noqa: S608
-_RETURNING = """
-RETURNING deliveries.answer_id, deliveries.position, deliveries.request_id, channel, target, receiver, client,
+_RETURNED = """deliveries.answer_id, deliveries.position, deliveries.request_id, channel, target, receiver, client,
     attempt + 1, claims, pending, progress"""
 _CLAIM_ON_POSTGRES = sa.text(f"""
 WITH picked AS (
-    SELECT oldest.answer_id, oldest.position
+    SELECT oldest.answer_id, oldest.position, oldest.due_at
     FROM unnest(CAST(:receivers AS text[]), CAST(:clients AS text[])) AS turn(receiver, client)
     CROSS JOIN LATERAL ({_ON_POSTGRES} FOR UPDATE SKIP LOCKED) AS oldest
 )
 {_CLAIM} FROM picked
 WHERE deliveries.answer_id = picked.answer_id AND deliveries.position = picked.position AND deliveries.{_AVAILABLE}
-{_RETURNING}""")  # noqa: S608
+RETURNING {_RETURNED}, picked.due_at""")  # noqa: S608
+_PICK_ON_SQLITE = f"""
+SELECT picked.rowid, picked.due_at FROM json_each(:turns) AS turn
+CROSS JOIN deliveries AS picked ON picked.rowid IN ({_ON_SQLITE})"""  # noqa: S608
 _CLAIM_ON_SQLITE = f"""
-{_CLAIM} WHERE rowid IN (
-    SELECT picked.rowid FROM json_each(:turns) AS turn
-    CROSS JOIN deliveries AS picked ON picked.rowid IN ({_ON_SQLITE})
-) AND {_AVAILABLE} {_RETURNING}"""  # noqa: S608
+{_CLAIM} WHERE rowid IN (SELECT value FROM json_each(:picked)) AND {_AVAILABLE}
+RETURNING {_RETURNED}, deliveries.rowid"""  # noqa: S608
 
 
 def claim(
     connection: sa.Connection, turns: Sequence[tuple[str, str]], each: int, until: int
 ) -> list[Claimed]:
     """Claim up to `each` of the oldest rows of each of these receivers and clients."""
-    bounds: dict[str, Any] = {"each": each, "until": until}
     if is_postgres(connection):
         receivers, clients = (list(column) for column in zip(*turns, strict=True))
-        given = bounds | {"receivers": receivers, "clients": clients}
+        given = {"each": each, "until": until, "receivers": receivers, "clients": clients}
         return [Claimed._make(row) for row in connection.execute(_CLAIM_ON_POSTGRES, given)]
-    rows = connection.exec_driver_sql(_CLAIM_ON_SQLITE, bounds | {"turns": json.dumps(turns)})
-    return [Claimed._make(row)._replace(request_id=row[2] and row[2].hex()) for row in rows]
+    # In two steps, which one transaction keeps together: RETURNING can't tell what a column was before.
+    bounds = {"each": each, "turns": json.dumps(turns)}
+    due = {rowid: since for rowid, since in connection.exec_driver_sql(_PICK_ON_SQLITE, bounds)}  # noqa: C416
+    rows = connection.exec_driver_sql(_CLAIM_ON_SQLITE, {"until": until, "picked": json.dumps(list(due))})
+    return [
+        Claimed._make((*row[:-1], due[row[-1]]))._replace(request_id=row[2] and row[2].hex()) for row in rows
+    ]
 
 
 def is_in(transition: Transition[DeliveryState]) -> sa.ColumnElement[bool]:
