@@ -24,6 +24,8 @@ from carpool_worker.states import DeliveryState, RequestState
 from carpool_worker.views import deliveries, lanes, requests
 from carpool_worker.views.requests import RequestFilter
 
+pytestmark = pytest.mark.timeout(240)  # a `carpool up` on a busy machine
+
 LANE = "claude-haiku-4-5"
 MILLISECONDS = 60_000
 PARAMS = {"model": LANE, "max_tokens": 64, "messages": [{"role": "user", "content": "Hello"}]}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from carpool_worker.console.command_lines import command_line
+from carpool_worker.console.rendering import brief
 from carpool_worker.doctor import Finding, Verdict
 from carpool_worker.formatting import clock, counted, dollars
 from carpool_worker.policies.budgets import Over
@@ -50,8 +51,8 @@ LOOKS = {
 }
 """Where there is more about an alert."""
 
-DEAD_LETTERS = MorePage("/deliveries?state=discarded", "Dead letters")
-LOST_CALLS = MorePage("/requests?error=answer_lost", "Requests")
+DEAD_LETTERS = MorePage("/deliveries?state=discarded", "Show them")
+LOST_CALLS = MorePage("/requests?error=answer_lost", "Show requests")
 
 MORE_ROOM = (
     "There is room again when its day or month ends (UTC), or with a higher limit in the setting budgets."
@@ -91,10 +92,11 @@ def needs(
 
 
 def _of_alert(alert: Alert, status: Status) -> Need:
+    subject = alert.subject or ""
     in_doubt = alert.kind is AlertKind.BATCH_IN_DOUBT
     given_up = alert.kind is AlertKind.DELIVERIES_GIVEN_UP
     return Need(
-        sentence=alert.sentence,
+        sentence=alert.sentence.replace(subject, brief(subject)),
         is_bad=alert.kind in BAD,
         command=alert.command,
         look=_look(alert),
@@ -110,14 +112,14 @@ def _look(alert: Alert) -> MorePage | None:
         return LOST_CALLS
     path = LOOKS.get(alert.kind)
     if path == BATCHES and alert.subject:
-        return MorePage(f"{BATCHES}/{alert.subject}", "The batch")
-    return MorePage(path, path.removeprefix("/").capitalize()) if path else None
+        return MorePage(f"{BATCHES}/{alert.subject}", "Show the batch")
+    return MorePage(path, f"Show {path.removeprefix('/')}") if path else None
 
 
 def _of_doctor(findings: Sequence[Finding]) -> Iterator[Need]:
     for finding in findings:
         if finding.verdict is Verdict.WRONG and finding.alert is None:
-            look = MorePage(f"{HEALTH}#doctor", "Health")
+            look = MorePage(f"{HEALTH}#doctor", "Show health")
             sentence = f"{finding.check}: {finding.what}"
             yield Need(sentence=sentence, is_bad=True, mend=finding.mend, command="carpool doctor", look=look)
 
@@ -125,7 +127,7 @@ def _of_doctor(findings: Sequence[Finding]) -> Iterator[Need]:
 def _of_lane(lane: LaneView) -> Need:
     by = " by an operator" if lane.paused_by_operator else ""
     sentence = f"lane {lane.lane} is paused{by}: {lane.reason}"
-    return Need(sentence=sentence, lane=lane, look=MorePage("/lanes", "Lanes"))
+    return Need(sentence=sentence, lane=lane, look=MorePage("/lanes", "Show lanes"))
 
 
 def _of_receivers(troubled: Sequence[EndpointView], at: int) -> Iterator[Need]:
@@ -136,10 +138,10 @@ def _of_receivers(troubled: Sequence[EndpointView], at: int) -> Iterator[Need]:
         else:
             since = clock(one.failing_since or at, at)
             what = f"each delivery to {one.url} has failed since {since}"
-        yield Need(sentence=what, receiver=one, look=MorePage(DELIVERIES, "Deliveries"))
+        yield Need(sentence=what, receiver=one, look=MorePage(DELIVERIES, "Show deliveries"))
     if (more := len(troubled) - MOST_RECEIVERS) > 0:
         what = counted(more, "more receiver fails or is stopped", "more receivers fail or are stopped")
-        look = MorePage(DELIVERIES, "Deliveries")
+        look = MorePage(DELIVERIES, "Show deliveries")
         yield Need(sentence=what, command="carpool deliveries endpoints", look=look)
 
 
@@ -153,7 +155,7 @@ def _over_budget(held: Mapping[str, int], found: Mapping[str, BudgetView]) -> It
             budget = found[client]
             rest = waiting if held.get(client) else _over(budget)
             what = f"the budget of {client} is used up, {_spent(budget)}: {rest}"
-        look = MorePage(f"/clients/{quote(client, safe='')}", "The client")
+        look = MorePage(f"/clients/{quote(client, safe='')}", "Show the client")
         yield Need(sentence=what, mend=MORE_ROOM, look=look, command=command_line("clients", "show", client))
 
 

@@ -40,12 +40,17 @@ def since(at: int) -> str:
 
 
 LONGEST_ID = 16
-"""Of an id that is shown whole in a list: those that were made in the same moment begin alike, and end differently."""
+"""Characters of an id that is shown whole."""
+
+
+def brief(name: str) -> str:
+    """Return an id with its middle left out: those that were made in the same moment differ at their ends alone."""
+    return name if len(name) <= LONGEST_ID else f"{name[:8]}…{name[-6:]}"
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "age": formatting.age,
-    "brief": lambda name: name if len(name) <= LONGEST_ID else f"{name[:8]}…{name[-6:]}",
+    "brief": brief,
     "clock": lambda at: formatting.clock(at, now()),
     "counted": formatting.counted,
     "dollars": formatting.dollars,
