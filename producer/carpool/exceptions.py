@@ -106,7 +106,8 @@ class WaitTimeout(CarpoolError, TimeoutError):
         self.timeout = timeout
 
     def __str__(self) -> str:
-        return f"no answer within {self.timeout:g} s for {len(self.outstanding):,} request(s)"
+        requests = "1 request" if len(self.outstanding) == 1 else f"{len(self.outstanding):,} requests"
+        return f"no answer within {self.timeout:g} s for {requests}"
 
 
 class RequestUnknown(CarpoolError, LookupError):

@@ -30,7 +30,7 @@ HTTP_ALLOWED: Mapping[str, AllowHttp] = {"1": ANYWHERE, LOOPBACK: LOOPBACK}
 
 GIVEN = ""
 FROM_ENVIRONMENT = " (CARPOOL_REDIS_URL)"
-FOUND = " (of the `carpool up` in this folder)"
+FOUND = " (of the `carpool up` in this folder, which has started once it says Ready)"
 NOWHERE = " (the default: CARPOOL_REDIS_URL is not set, and no `carpool up` runs in this folder)"
 """Where the URL of Redis came from, as errors say it."""
 

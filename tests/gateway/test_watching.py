@@ -55,7 +55,7 @@ def test_the_doctor_says_when_gateways_have_little_room(held: int, verdict: Verd
     [finding] = doctor.judge([GatewayView("a" * 32, 1.0, "here", held, 100)])
 
     assert finding.verdict is verdict
-    assert finding.what == f"1 running, which hold {held} of 100 calls"
+    assert finding.what == f"1 running; {held} of 100 calls are held"
 
 
 def test_where_there_is_no_gateway_the_doctor_says_nothing() -> None:

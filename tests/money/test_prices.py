@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from carpool_worker.money.costs import Tokens, price_of
+from carpool_worker.money.prices import model_prices, newest_model
 from carpool_worker.units import DOLLAR
 
 TODAY = date(2026, 11, 22)
@@ -137,3 +138,11 @@ def test_sums_are_exact_however_many_answers_there_are() -> None:
     assert one is not None
     # half of (0.10 + 0.50 + 0.01) dollars for a million of each
     assert Decimal(sum(one.cost for _ in range(1_000_000))) / DOLLAR == Decimal("0.305")
+
+
+def test_the_newest_model_of_a_family_is_that_of_the_highest_version() -> None:
+    newest = newest_model("haiku")
+    assert newest is not None
+    assert model_prices(newest, date(2026, 11, 1))
+    assert newest >= "claude-haiku-5-5"
+    assert newest_model("unheard-of") is None

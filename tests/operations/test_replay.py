@@ -46,7 +46,7 @@ def test_dead_letters_are_listed_with_where_they_should_go_and_why_they_did_not(
     rows = [json.loads(line) for line in run.stdout.splitlines()]
     assert sorted(row["request_id"] for row in rows) == dead
     assert {(row["state"], row["target"], row["last_error"]) for row in rows} == {
-        ("discarded", receiver.url("/down"), "answered 503; gave up after 1 tries")
+        ("discarded", receiver.url("/down"), "answered 503; gave up after 1 try")
     }
     assert other.stdout == "No deliveries found.\n"
 

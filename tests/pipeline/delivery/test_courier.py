@@ -76,7 +76,7 @@ def test_the_last_failed_try_gives_up_in_the_open(engine: sa.Engine, receiver: A
 
     # Then
     row = deliveries_by_id(engine)[id_]
-    assert (row.state, row.last_error) == (DeliveryState.DISCARDED, "answered 503; gave up after 1 tries")
+    assert (row.state, row.last_error) == (DeliveryState.DISCARDED, "answered 503; gave up after 1 try")
 
 
 def test_an_endpoint_that_answers_410_gets_nothing_more(engine: sa.Engine, receiver: Any) -> None:

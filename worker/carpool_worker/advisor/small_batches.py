@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from carpool_worker.advisor.advice import Advice
-from carpool_worker.formatting import age
+from carpool_worker.formatting import age, counted
 from carpool_worker.store.reports.samples import Opened
 from carpool_worker.units import SECOND
 
@@ -41,11 +41,13 @@ def _advice(lane: str, own: Sequence[Opened], requests: int, flush_interval: flo
     for interval in (seconds for seconds in INTERVALS if seconds > flush_interval):
         count = pooled([batch.opened_at for batch in own], interval)
         if count * WORTH_IT <= len(own):
+            took = counted(len(own), "batch", "batches")
+            each = counted(round(requests / len(own)), "request")
             facts = {"batches": len(own), "requests": requests, "flush_interval": interval, "would_be": count}
             yield Advice(
                 kind="small_batches",
                 subject=lane,
-                what=f"{len(own):,} batches took {requests / len(own):.0f} requests each; {count:,} would suffice.",
+                what=f"{took} took {each} each; {count:,} would suffice.",
                 how=HOW.format(interval=interval, now=flush_interval, longer=age(interval * SECOND)),
                 facts={"lane": lane} | facts,
             )

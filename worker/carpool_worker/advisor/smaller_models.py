@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 
 from carpool_worker.advisor.advice import Advice, SpendRate, subject
-from carpool_worker.money.prices import Counts, model_prices
+from carpool_worker.money.prices import Counts, model_prices, newest_model
 from carpool_worker.store.usage import UsageRow
 
 FAMILIES = (("fable", "mythos"), ("opus",), ("sonnet",), ("haiku",))
-CURRENT = ("claude-fable-5-1", "claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5")
-"""From the largest to the smallest, and the current model of each (Anthropic's model overview, November 2026)."""
+"""From the largest to the smallest (Anthropic's model overview); of each the newest of the first name is advised."""
 
 FRACTION = 0.5
 """A smaller model is advised if the same tokens would cost this fraction or less."""
@@ -49,10 +48,11 @@ def cheaper(row: UsageRow, today: date) -> tuple[str, float] | None:
 
 
 def candidates(model: str) -> Sequence[str]:
-    """Return the current models as large as this one or smaller, the largest first."""
+    """Return the newest models as large as this one or smaller, the largest first."""
     for rank, names in enumerate(FAMILIES):
         if any(name in model for name in names):
-            return CURRENT[rank:]
+            newest = (newest_model(family) for family, *_ in FAMILIES[rank:])
+            return [one for one in newest if one]
     return ()
 
 

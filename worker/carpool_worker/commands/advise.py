@@ -51,7 +51,7 @@ def _show(advice: Sequence[Advice], first: str) -> None:
     if not advice:
         console.print(f"No advice: nothing that was used since {first} would cost less.")
     for one in advice:
-        money = f"{dollars(one.saves_per_month)} a month" if one.saves_per_month else "no money by itself"
-        console.print(Text.assemble((one.subject, "bold"), "  ", (money, "green")))
+        saved = dollars(one.saves_per_month) if one.saves_per_month else "less than $0.01"
+        console.print(Text.assemble((one.subject, "bold"), "  ", (f"{saved} a month", "green")))
         console.print(Padding(Text(one.what), (0, 0, 0, 2)))
         console.print(Padding(Text(one.how, style="dim"), (0, 0, 1, 2)))

@@ -22,6 +22,7 @@ from carpool_worker.commands.options import (
 )
 from carpool_worker.commands.paging import hint, only_one
 from carpool_worker.commands.tables import print_json, print_json_object
+from carpool_worker.formatting import counted
 from carpool_worker.states import BatchState
 
 if TYPE_CHECKING:
@@ -124,7 +125,9 @@ def resolve(batch: BatchId, not_made: NotMade = False, made: Made = None, yes: Y
             moved = operation.declare_made(engine(), asked, doubted, made, actor=actor())
             what = f"Batch {doubted.id} is {made}: its results are taken."
         else:
-            confirm(f"Post the {doubted.request_count:,} requests of batch {doubted.id} once more?", yes)
+            confirm(
+                f"Post the {counted(doubted.request_count, 'request')} of batch {doubted.id} once more?", yes
+            )
             moved = operation.declare_not_made(engine(), asked, settings(), doubted, actor=actor())
             what = f"Batch {doubted.id} is posted again."
     typer.echo(what if moved else f"Batch {doubted.id} has moved on meanwhile.")

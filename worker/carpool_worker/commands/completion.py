@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
+
+PATIENCE = 2.0
+"""Seconds that a database may take: somebody has pressed a key, and can't go on typing."""
 
 MOST = 50
 """Ids that are offered, the newest: whoever looks for an older one types more of it."""
@@ -62,7 +67,23 @@ def _ask(query: Callable[[sa.Connection], list[str]], incomplete: str) -> list[s
 
     try:
         take_over()
-        with read() as connection:
+        with _patience(), read() as connection:
             return [value for value in query(connection) if value.startswith(incomplete)]
     except Exception:  # the shell would print a traceback into what is being typed
         return []
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Raise TimeoutError after PATIENCE, whatever is being waited for: a connection or an answer."""
+    before = signal.signal(signal.SIGALRM, _give_up)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _give_up(*_: object) -> NoReturn:
+    raise TimeoutError

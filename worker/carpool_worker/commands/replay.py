@@ -62,6 +62,9 @@ def replay(
 
 def _report(replayed: Replayed, gone: int) -> None:
     typer.echo(f"{_deliveries(replayed.count)} replayed.")
+    if not replayed.count and not gone:
+        hint = "Nothing of this was given up on. What failed is tried again by itself"
+        typer.echo(f"{hint}: carpool deliveries --state retryable", err=True)
     for url in replayed.started:
         typer.echo(f"Started again: {url}")
     if gone:

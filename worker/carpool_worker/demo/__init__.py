@@ -20,7 +20,7 @@ from carpool_worker.demo.display import Progress, answers, savings
 from carpool_worker.demo.instance import Instance, running
 from carpool_worker.demo.prompts import classifications, highest_cost, read_files, summaries
 from carpool_worker.exceptions import WorkerError
-from carpool_worker.formatting import dollars
+from carpool_worker.formatting import counted, dollars
 
 GLANCE_SECONDS = 0.5
 """How often the display is refreshed."""
@@ -58,7 +58,7 @@ def run(files: Sequence[Path], *, yes: bool, keep: bool) -> int:
 def _agreed(clients: Sequence[Client]) -> bool:
     requests = [request for client in clients for request in client.requests]
     console.print(
-        f"ANTHROPIC_API_KEY is set: {len(requests)} requests will go to the real API, "
+        f"ANTHROPIC_API_KEY is set: {counted(len(requests), 'request')} will go to the real API, "
         f"for {dollars(highest_cost(requests))} at most, and can take a while."
     )
     if not sys.stdin.isatty():

@@ -8,18 +8,7 @@ from contextlib import ExitStack
 import sqlalchemy as sa
 from redis import Redis
 
-from carpool_worker.claude.credentials import read_credentials
-from carpool_worker.doctor import (
-    api_keys,
-    callbacks,
-    celery_queues,
-    claude_api,
-    clocks,
-    databases,
-    gateways,
-    paused_lanes,
-    redis_server,
-)
+from carpool_worker.doctor import databases, redis_server
 from carpool_worker.doctor.findings import Finding, Verdict
 from carpool_worker.doctor.settings_in_force import examine_settings
 from carpool_worker.settings import Settings
@@ -50,6 +39,18 @@ def examine() -> Generator[Finding, None, None]:
 
 
 def _rest(settings: Settings, server: Redis | None, engine: sa.Engine | None) -> Iterator[Finding]:
+    # The SDK takes longer to import than all that was examined so far: that is printed by now.
+    from carpool_worker.claude.credentials import read_credentials
+    from carpool_worker.doctor import (
+        api_keys,
+        callbacks,
+        celery_queues,
+        claude_api,
+        clocks,
+        gateways,
+        paused_lanes,
+    )
+
     all_keys, limits = read_credentials(settings.accounts), settings.account_limits
     in_use = [one for one in all_keys if not one.is_retired]
     answers = [claude_api.ask(one) for one in in_use]

@@ -42,7 +42,7 @@ def judge_queues(consumers: Mapping[str, int], unread: Mapping[str, int]) -> Ite
         yield wrong(CHECK, what, f"carpool worker --queues {','.join(idle)}", none)
     for agent, count in unread.items():
         if count >= MOST_UNREAD:
-            what = f"{count:,} messages are unread in {queue(agent)}"
+            what = f"{counted(count, 'message is', 'messages are')} unread in {queue(agent)}"
             yield warning(
                 CHECK, what, f"run more workers with --queues {queue(agent)}, or look at their logs"
             )

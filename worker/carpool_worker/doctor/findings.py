@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from carpool_worker.views.alerts import AlertKind
+if TYPE_CHECKING:  # a status needs Celery: it takes a second to import
+    from carpool_worker.views.alerts import AlertKind
 
 
 class Verdict(StrEnum):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import redis
 
 from carpool_worker.doctor.findings import Finding, ok, warning
+from carpool_worker.formatting import counted
 from carpool_worker.views.gateways import GatewayView, read_gateways
 
 CHECK = "gateway"
@@ -28,7 +29,7 @@ def judge(gateways: Sequence[GatewayView]) -> Iterator[Finding]:
     if not alive:
         return
     held, most = sum(one.held for one in alive), sum(one.most_held for one in alive)
-    what = f"{len(alive)} running, which hold {held:,} of {most:,} calls"
+    what = f"{len(alive)} running; {held:,} of {counted(most, 'call is', 'calls are')} held"
     if held >= NEARLY_FULL * most:
         mend = "start another one, or raise gateway_most_held: beyond it calls are answered with 529"
         yield warning(CHECK, what, mend)

@@ -17,6 +17,7 @@ from carpool.answers import rfc3339
 from carpool.exceptions import RedisUnavailable
 from carpool_worker.coordination.keys import GATEWAY_CALLS, GATEWAY_KEYED
 from carpool_worker.database import now
+from carpool_worker.formatting import counted
 from carpool_worker.gateway.claim_scripts import CLAIM_KEYS, CLAIM_SCRIPT, END_KEYS, END_SCRIPT
 from carpool_worker.gateway.errors import FULL_RETRY_AFTER, GatewayError, key_reused
 from carpool_worker.gateway.gathering import GatheredCommands, SharedScript
@@ -226,7 +227,7 @@ def rate_refusal(key: GatewayKey, wait: int, reset: int, size: int = 1) -> Gatew
     """Return the error for a key whose minute has no room for so many requests; both times are milliseconds."""
     limit = key.requests_a_minute or 0
     more = f" A batch counts with each of its requests, and this one has {size:,}." if size > 1 else ""
-    message = f"This key may make {limit:,} requests a minute (requests_a_minute).{more}"
+    message = f"This key may make {counted(limit, 'request')} a minute (requests_a_minute).{more}"
     return GatewayError(
         429, message, retry_after=-(-wait // 1_000), headers=_rate_headers(limit, 0, reset / 1_000)
     )

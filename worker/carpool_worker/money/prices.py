@@ -7,13 +7,15 @@ that is halved here. Its `input_tokens` includes cached tokens, the API's exclud
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple, cast
 
 from genai_prices import Usage, calc_price
+from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import TieredPrices
 
 from carpool_worker.money.overrides import PriceOverride, override_of
@@ -24,6 +26,9 @@ BATCH_DISCOUNT = 2
 
 US_PERCENT = 110
 """Of the price of every kind of token, for an answer run within the US only (its price list, "Data residency")."""
+
+VERSIONED = re.compile(r"claude-(?P<family>[a-z]+)-(?P<version>\d+(-\d{1,2})?)")
+"""How the library names models without a date; those before version 4 were named otherwise."""
 
 Counts = tuple[int, int, int, int, int, int]
 KINDS = (
@@ -98,6 +103,18 @@ def _model_prices(model: str, day: date, in_us: bool, override: PriceOverride | 
         return _own_prices(cast(Counts, rates), override, in_us)
     known = _library_prices(model, day, in_us)
     return known and known.discounted(override.discount or Decimal(0))
+
+
+@cache
+def newest_model(family: str) -> str | None:
+    """Return the model of a family, as "haiku", with the highest version that the library has prices of, if any."""
+    models = get_snapshot().find_provider(None, "anthropic", None).models
+    versions = [
+        ([int(part) for part in match["version"].split("-")], match[0])
+        for match in (VERSIONED.fullmatch(one.id) for one in models)
+        if match and match["family"] == family
+    ]
+    return max(versions)[1] if versions else None
 
 
 def _own_prices(rates: Counts, override: PriceOverride, in_us: bool) -> ModelPrices:

@@ -11,6 +11,7 @@ from carpool_worker.claude.client import Claude
 from carpool_worker.claude.credentials import DEFAULT, read_credentials
 from carpool_worker.database import now, read, write
 from carpool_worker.exceptions import ClaudeError, WorkerError
+from carpool_worker.formatting import counted
 from carpool_worker.models import Batch
 from carpool_worker.pipeline.submission.look import suspects
 from carpool_worker.pipeline.submission.rescuer import BatchSignature
@@ -90,7 +91,7 @@ def declare_made(engine: sa.Engine, claude: Claude, batch: Batch, claude_id: str
     """
     remote = claude.retrieve(claude_id, BatchSignature.of(batch).headers)
     if not remote.may_have(batch.request_count):
-        counts = f"{remote.request_count or 0:,} requests, not {batch.request_count:,}"
+        counts = f"{counted(remote.request_count or 0, 'request')}, not {batch.request_count:,}"
         raise NotThisBatch(f"{claude_id} has {counts}")
     with read(engine) as connection:
         if in_doubt.known(connection, [claude_id]):

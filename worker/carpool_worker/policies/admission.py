@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from carpool_worker.formatting import counted
 from carpool_worker.policies.fairness import Weights
 from carpool_worker.policies.in_doubt import SETTLE_INTERVAL, DoubtPolicy
 from carpool_worker.policies.limits import Limits
@@ -124,4 +125,4 @@ def _least_posted(ready: Iterable[Ready]) -> dict[str, Ready]:
 
 def waits_for_room(queued: int, queue_limit: int) -> str:
     """Return why a batch that could be posted is not."""
-    return f"waits: {queued:,} of {queue_limit:,} requests are queued at Anthropic"
+    return f"waits: {queued:,} of {counted(queue_limit, 'request is', 'requests are')} queued at Anthropic"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from carpool_worker.formatting import counted
 from carpool_worker.states import DELIVER, GIVE_UP, SNOOZE, DeliveryState
 from carpool_worker.units import DAY, SECOND
 
@@ -82,7 +83,9 @@ def after_delivery(sent: Sent, attempt: int, schedule: Sequence[float], chance: 
             GIVE_UP.target, error="answered 410: this endpoint wants no more deliveries", stops_endpoint=True
         )
     if attempt > len(schedule):
-        return Decision(GIVE_UP.target, error=f"{_error(sent)}; gave up after {attempt} tries")
+        return Decision(
+            GIVE_UP.target, error=f"{_error(sent)}; gave up after {counted(attempt, 'try', 'tries')}"
+        )
     wait = schedule[attempt - 1] * _jitter(chance)
     asked = min(sent.retry_after or 0.0, LONGEST_RETRY_AFTER)
     return Decision(SNOOZE.target, max(wait, asked), _error(sent))

@@ -30,6 +30,8 @@ WHY = {
     "gateway": "the gateway, which ends its calls",
     "valkey": "Valkey",
     "flower": "Flower",
+    "console": "the console",
+    "metrics": "the metrics",
 }
 """What each program may take time for."""
 
@@ -74,7 +76,7 @@ class Stopping:
         if self._signals == 1:
             self._began_at = time.monotonic()
             console.print(
-                "\nStopping: the worker, beat, the gateway, Flower, metrics, then what they need. "
+                "\nStopping: the worker, beat, the gateway, the console, Flower, the metrics, then what they need. "
                 "Ctrl-C again ends them at once."
             )
         self._supervisor.terminate()

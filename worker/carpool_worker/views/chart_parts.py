@@ -47,7 +47,8 @@ def days_axis(begin: date, end: date) -> Spec:
 
 def dollars_axis(highest: Decimal) -> Spec:
     """Return the axis of `cost`, with as many digits as the highest needs."""
-    digits = ",.0f" if highest >= 10 else ",.2f" if highest >= Decimal("0.05") else ",.4f"
+    steps = ((Decimal(10), ",.0f"), (Decimal("0.05"), ",.2f"), (Decimal("0.002"), ",.4f"))
+    digits = next((digits for least, digits in steps if highest >= least), ",.6f")
     axis = {"title": None, "format": f"${digits}", "tickCount": 5}
     return {"field": "cost", "type": "quantitative", "axis": axis, "stack": None}
 

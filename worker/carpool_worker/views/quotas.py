@@ -10,7 +10,7 @@ import redis
 
 from carpool.quotas import OF_KEYS, QUOTAS
 from carpool_worker.coordination.loads import NOTHING, read_loads
-from carpool_worker.formatting import size
+from carpool_worker.formatting import counted, size
 from carpool_worker.policies.quotas import DEFAULT, Quota
 
 
@@ -32,7 +32,7 @@ class QuotaView:
         return max(waiting / limit for waiting, limit in used if limit)
 
     def __str__(self) -> str:
-        parts = [f"{self.waiting_requests:,} of {self.requests:,} requests"] if self.requests else []
+        parts = [f"{self.waiting_requests:,} of {counted(self.requests, 'request')}"] if self.requests else []
         parts += [f"{size(self.waiting_bytes)} of {size(self.bytes)}"] if self.bytes else []
         return ", ".join(parts)
 

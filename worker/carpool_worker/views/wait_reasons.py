@@ -101,7 +101,8 @@ def _sealed(batch: Batch, context: QueueContext) -> str:
         return window
     if batch.id not in context.admitted:
         queued, limit = context.queued.get(batch.account, 0), context.submit_policy.limit_of(batch.account)
-        return f"room: {queued:,} of {limit:,} requests are queued at Anthropic{_turn(batch, context)}"
+        room = f"{queued:,} of {counted(limit, 'request is', 'requests are')} queued at Anthropic"
+        return f"room: {room}{_turn(batch, context)}"
     return "a worker to post it"
 
 

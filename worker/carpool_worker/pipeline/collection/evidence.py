@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from carpool_worker.claude.results import ReadChunk
+from carpool_worker.formatting import counted
 
 SAMPLE = 100
 """As many of the first custom_ids are looked up."""
@@ -28,7 +29,7 @@ class Evidence:
         `request_count` is how many requests the batch has at Anthropic.
         """
         if self._lines < request_count:
-            return f"{self._lines} lines for {request_count} requests"
+            return f"{counted(self._lines, 'line')} for {counted(request_count, 'request')}"
         if self._strange:
-            return f"{self._strange} of {self._lines} lines are no results, as of a proxy or an error"
-        return None if self.sample else f"none of {self._lines} lines can be read"
+            return f"not a result, as of a proxy or an error: {counted(self._strange, 'line')} of {self._lines:,}"
+        return None if self.sample else f"none of {counted(self._lines, 'line')} can be read"
