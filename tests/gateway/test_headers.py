@@ -167,3 +167,22 @@ def test_answers_go_to_the_hosts_that_the_key_may_name(gateway: str, idle_carpoo
     accepted = list(ANSWERS_TO.values()).count(202)
     assert idle_carpool.queued() == accepted
     assert idle_carpool.rows("SELECT count(*) FROM client_batches") == [(accepted,)]
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("X-Carpool-Metadata", "{}"),
+        ("X-Carpool-Max-Wait", "90"),
+        ("X-Carpool-Deadline", "3600"),
+        ("X-Carpool-Deadline-Policy", "batch"),
+    ],
+)
+def test_what_only_a_call_may_say_is_refused_of_a_batch(
+    gateway: str, secret: str, idle_carpool: WorkingCarpool, header: str, value: str
+) -> None:
+    refused = send(gateway, secret, "/v1/messages/batches", BATCH, {header: value})
+
+    assert (refused.status, refused.error_type) == (400, "invalid_request_error")
+    assert f"{header}: is for calls of /v1/messages" in refused.json["error"]["message"]
+    assert idle_carpool.rows("SELECT id FROM client_batches") == []

@@ -7,6 +7,7 @@ from dataclasses import replace
 from hashlib import sha256
 
 from carpool.envelopes import check_options
+from carpool.exceptions import InvalidRequest
 from carpool.quotas import ALARMS
 from carpool_worker.batch_bodies.spool import MAX_BODY_BYTES
 from carpool_worker.coordination.wakeups import ALARMS_KEPT
@@ -26,6 +27,14 @@ from carpool_worker.units import SECOND
 
 OWN_BETA = "message-batches-"
 """How the betas begin that say nothing but that batches are used: their requests share batches with all others."""
+
+OF_CALLS_ALONE = (
+    "X-Carpool-Metadata",
+    "X-Carpool-Max-Wait",
+    "X-Carpool-Deadline",
+    "X-Carpool-Deadline-Policy",
+)
+"""What only a call of /v1/messages may say: a batch is due within 24 hours, and its results are told by `custom_id`."""
 
 SEPARATOR = b"\0"
 
@@ -54,7 +63,10 @@ async def take(call: Call) -> ClientBatch:
 
 
 def _terms(call: Call) -> BatchTerms:
-    """Return what a call says besides its body."""
+    """Return what a call says besides its body; raises InvalidRequest for what a batch can't have."""
+    for name in OF_CALLS_ALONE:
+        if name in call.request.headers:
+            raise InvalidRequest(name, "is for calls of /v1/messages; a batch takes none")
     options = read_options(call)
     options["betas"] = [beta for beta in options.get("betas", ()) if not beta.startswith(OWN_BETA)]
     checked = check_options(call.key.client, options, allow_http=call.gateway.options.allow_http).terms
