@@ -36,7 +36,7 @@ def main() -> None:
     for name in stages:
         if name in STAGES:
             rows += _run(console, name, arguments.count, databases)
-    for table in (report.table(rows), report.processes(rows), report.sizes(rows)):
+    for table in (report.table(rows), report.pages(rows), report.processes(rows), report.sizes(rows)):
         if table.row_count:
             console.print(table)
     if CAPACITY in stages:

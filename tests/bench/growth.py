@@ -64,7 +64,7 @@ def _on(new_database: NewDatabase, beside: Servers, levels: tuple[int, ...], bar
             what = f"{kind}: {level:,} finished requests written"
             with _pages_as_full_as_agents_leave_them(engine):
                 there = history.write(engine, level, lambda share, what=what: bar.show(what, share))  # type: ignore[misc]
-            _settle(engine)
+            settle(engine)
             bar.show(f"{kind}: the next {NEXT:,} on {there:,}", 1.0)
             row = _next(engine, beside, there)
         if level == 0:
@@ -118,7 +118,7 @@ def _set_fill_factor(engine: sa.Engine, percent: int) -> None:
         connection.exec_driver_sql(f"ALTER TABLE requests SET (fillfactor = {percent})")
 
 
-def _settle(engine: sa.Engine) -> None:
+def settle(engine: sa.Engine) -> None:
     """Do what autovacuum would have done by now."""
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

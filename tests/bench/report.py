@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
-from tests.bench.rows import Aim, Row
+from tests.bench.rows import Aim, PageRow, Row
 
 MEGABYTE = 1_000_000
 LEAST_SHOWN = 0.05
@@ -38,6 +38,23 @@ def processes(rows: Sequence[Row]) -> Table:
         if row.cpu or row.peaks:
             peaks = {name: peak / MEGABYTE for name, peak in row.peaks.items()}
             found.add_row(row.name, _list(cpu, ".1f"), _list(peaks, ".0f"))
+    return found
+
+
+def pages(rows: Sequence[Row]) -> Table:
+    """Return what a look at each page took."""
+    found = Table("page")
+    for column in ("median, ms", "95 % within, ms", "statements", "bytes"):
+        found.add_column(column, justify="right")
+    for row in rows:
+        if isinstance(row, PageRow):
+            figures = (
+                f"{row.median:,.0f}",
+                f"{row.most:,.0f}",
+                f"{row.statements:,.0f}",
+                f"{row.page_bytes:,}",
+            )
+            found.add_row(row.name, *figures)
     return found
 
 

@@ -71,6 +71,16 @@ class Row:
         return {name: seconds / self.count * 1e6 for name, seconds in self.cpu.items()}
 
 
+@dataclass(frozen=True)
+class PageRow(Row):
+    """A page, measured: milliseconds of a look, the statements of one, and the bytes of its HTML."""
+
+    median: float = 0.0
+    most: float = 0.0
+    statements: float = 0.0
+    page_bytes: int = 0
+
+
 def at_least(value: float, bound: float, unit: str = "/s") -> Aim:
     """Return an aim with a lower bound."""
     return Aim(value, unit, bound)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.bench import (
+    console_pages,
     courier,
     crowded,
     disk,
@@ -143,6 +144,12 @@ def grown(run: Run) -> Iterator[Row]:
     return growth.run(run.count, run.databases, run.bar)
 
 
+def console(run: Run) -> Iterator[Row]:
+    """What each page of a console costs on a million requests, and a hundred pages that are open."""
+    for kind in run.databases:
+        yield from console_pages.run(run.count, kind, run.bar)
+
+
 STAGES = {
     "enqueue": Stage(enqueue, COUNT),
     "agents": Stage(agents, COUNT),
@@ -156,6 +163,7 @@ STAGES = {
     "way": Stage(way, whole_way.COUNT),
     "gateway": Stage(through_the_gateway, gateway.COUNT),
     "million": Stage(million, whole_way.MILLION, whole_way.longest_seconds(whole_way.MILLION)),
+    "console": Stage(console, console_pages.COUNT, console_pages.longest_seconds()),
     "growth": Stage(grown, max(growth.FINISHED), growth.longest_seconds()),
 }
 

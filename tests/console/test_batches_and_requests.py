@@ -6,6 +6,8 @@ import pytest
 from tests.fixtures.busy_console import Busy, busy
 
 from carpool_worker.console.pages import requests
+from carpool_worker.store.reports import request_spans
+from carpool_worker.store.reports import requests as reports
 
 __all__ = ["busy"]
 
@@ -92,9 +94,39 @@ def test_a_list_is_walked_by_its_keys_there_and_back(busy: Busy, monkeypatch: py
     assert "Newer" not in first.words
 
 
+def test_what_is_rare_is_looked_for_in_steps_there_and_back(
+    busy: Busy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given that a look goes no further than one batch: the newest has what is not sent
+    monkeypatch.setattr(request_spans, "MOST_READ", 1)
+    first = busy.look("/requests?state=completed")
+    assert "No request is like this among those that were looked at." in first.words
+
+    last = busy.look(first.link("Older"))
+    back = busy.look(f"/requests?state=batched&after={busy.request('invoice-1')}")
+
+    assert len(last.rows()) == 2
+    assert "One look goes so far" not in last.words
+    assert "among those that were looked at" in back.words
+    assert busy.look(back.link("Newer")).rows() == busy.look("/requests?state=batched").rows()
+
+
+def test_a_tag_of_many_is_found_as_one_of_few(busy: Busy, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [f"/requests?tag={tag}&since=9d" for tag in ("march", "march&client=billing", "april")]
+    monkeypatch.setattr(reports, "FEW_TAGGED", 0)
+
+    assert [len(busy.look(path).rows()) for path in paths] == [1, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("path", "status", "sentence"),
     [
+        ("/requests?down_from=1", 400, "down_from: has to be an id of 32 hexadecimal digits"),
+        (
+            f"/requests?down_from={32 * '1'}&up_from={32 * '2'}",
+            400,
+            "down_from: can't be combined with up_from",
+        ),
         ("/batches?state=asleep", 400, "state: there is no 'asleep'; there are open, sealed"),
         ("/batches?colour=red", 400, "there is no filter 'colour' here; there are state, model"),
         ("/requests?since=yesterday", 400, "since: 'yesterday' is no length of time: write 90m"),

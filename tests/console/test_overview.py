@@ -90,7 +90,7 @@ def test_health_says_what_the_doctor_finds_and_that_nobody_answers(operator: Bro
 
 def test_a_filter_that_is_not_there_is_named(operator: Browser) -> None:
     for path, sentence in (
-        ("/health?x=1", "x: there is no such filter"),
+        ("/health?x=1", "there is no filter &#39;x&#39; here; there are after"),
         ("/health?after=1", "after: must be"),
     ):
         page = operator.get(path)

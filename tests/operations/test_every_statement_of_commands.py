@@ -26,6 +26,7 @@ from carpool_worker.store.batches.filling import FRESH
 from carpool_worker.store.batches.rows import first_id_at
 from carpool_worker.store.reports import clients as report
 from carpool_worker.store.reports import doctor, lanes
+from carpool_worker.store.reports import status as status_report
 from carpool_worker.units import DAY, HOUR, Milliseconds
 from carpool_worker.views import (
     batch_days,
@@ -38,6 +39,7 @@ from carpool_worker.views import (
     endpoints,
     errors,
     lookup,
+    request_looks,
     requests,
     spend,
     turns,
@@ -91,6 +93,16 @@ ASKED: dict[str, Asked] = {
     "requests since": lambda on, _: requests.page(on, SETTINGS, RequestFilter(since=now() - HOUR), 20),
     "requests before": lambda on, id_: requests.page(on, SETTINGS, RequestFilter(), 20, before=id_),
     "requests after": lambda on, id_: requests.page(on, SETTINGS, RequestFilter(), 20, after=id_),
+    "looks at requests": lambda on, id_: [
+        request_looks.look(on, SETTINGS, one, 20, *ends)
+        for one in (
+            RequestFilter(state=RequestState.CANCELED),
+            RequestFilter(state=RequestState.CANCELED, model="m"),
+            RequestFilter(client="billing"),
+        )
+        for ends in ((), (id_,), (None, id_), (None, None, first(9)), (None, None, None, first(9)))
+    ],
+    "rates": lambda on, _: status_report.stored_since(on, HOUR_AGO),
     "requests show": lambda on, id_: requests.find(on, SETTINGS, id_[:30], contents=True),
     "results of a client": lambda on, _: list(requests.ids_of_client(on, "billing", now() - HOUR)),
     "batches": lambda on, _: batches.page(on, SETTINGS, BatchFilter(), 20),

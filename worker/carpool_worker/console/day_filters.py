@@ -12,13 +12,6 @@ AGO = re.compile(r"([1-9]\d{0,2})d")
 MOST_DAYS = 366
 
 
-def check_known(query: Mapping[str, str], known: Collection[str]) -> None:
-    """Raise BadFilter if a filter is none of those that the page knows."""
-    for name in query:
-        if name not in known:
-            raise BadFilter(f"{name}: there is no such filter; this page has {', '.join(known)}")
-
-
 def one_of(query: Mapping[str, str], name: str, choices: Collection[str], default: str) -> str:
     """Return a filter that is one of a few.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 from typing import Any
 
+from carpool.contract import REQUEST_ID
 from carpool_worker.console.page_calls import PageCall
 from carpool_worker.console.refusals import BadFilter
 from carpool_worker.database import now
@@ -27,9 +28,14 @@ def read(page: PageCall, known: Mapping[str, Read]) -> dict[str, Any]:
     Raises:
         BadFilter: names the filter and the rule.
     """
-    if strange := [name for name in page.query if name not in known]:
-        raise BadFilter(f"there is no filter {strange[0]!r} here; there are {', '.join(known)}")
+    check_known(page.query, known)
     return read_fields(page.query, known)
+
+
+def check_known(query: Mapping[str, str], known: Collection[str]) -> None:
+    """Raise BadFilter if a filter is none of those that the page knows."""
+    if strange := [name for name in query if name not in known]:
+        raise BadFilter(f"there is no filter {strange[0]!r} here; there are {', '.join(known) or 'none'}")
 
 
 def read_fields(given: Mapping[str, str], known: Mapping[str, Read]) -> dict[str, Any]:
@@ -57,6 +63,13 @@ def text(value: str) -> str:
     """Return a text of a filter; raises ValueError."""
     if len(value) > LONGEST or not value.isprintable():
         raise ValueError(f"has to be a line of up to {LONGEST} characters")
+    return value
+
+
+def whole_id(value: str) -> str:
+    """Return an id; raises ValueError."""
+    if not REQUEST_ID.fullmatch(value):
+        raise ValueError("has to be an id of 32 hexadecimal digits")
     return value
 
 

@@ -17,7 +17,7 @@ from carpool_worker.database import now
 from carpool_worker.units import DAY, Milliseconds
 from carpool_worker.views.activity import Activity, activity
 
-ACTIVITY_SECONDS, TRIED_SECONDS = 20.0, 2.0
+ACTIVITY_SECONDS, TRIED_SECONDS = 25.0, 2.0
 """How old what is shown to move may be: some ten statements, so that an open page costs less than one a second; and
 beside the simulator of `carpool up`, where somebody watches a request of their own."""
 

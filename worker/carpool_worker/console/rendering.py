@@ -48,6 +48,11 @@ def brief(name: str) -> str:
     return name if len(name) <= LONGEST_ID else f"{name[:8]}…{name[-6:]}"
 
 
+def rate(a_minute: float) -> str:
+    """Return how many there are a minute: `1,240/min`, `0.3/min`."""
+    return f"{formatting.short(round(a_minute)) if a_minute >= 10 else f'{a_minute:.1f}'}/min"
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "age": formatting.age,
     "brief": brief,
@@ -58,6 +63,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "kind": kind,
     "mark": lambda text: static_files.digest(text.encode()),  # in the id of an element that is about it
     "outcomes": formatting.outcome_counts,
+    "rate": rate,
     "short": formatting.short,
     "since": since,
     "size": formatting.size,

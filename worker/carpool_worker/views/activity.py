@@ -14,12 +14,18 @@ from carpool_worker.pipeline.inbox import shards
 from carpool_worker.states import OUT_BATCH_STATES, BatchState
 from carpool_worker.store.reports import status as report
 from carpool_worker.store.reports.status import Deliveries, Finished
-from carpool_worker.units import DAY, Milliseconds
+from carpool_worker.units import DAY, SECOND, Milliseconds
+
+RATED = 10
+"""Minutes over which rates are taken."""
 
 
 @dataclass(frozen=True)
 class Activity:
-    """How many requests are where, and what became of those that have ended since a moment."""
+    """How many requests are where, what became of those that have ended since a moment, and how fast they come and go.
+
+    `taken` is how many requests a minute were taken out of the inbox lately, `answered` how many answers were stored.
+    """
 
     inbox: int
     pooling: int
@@ -28,6 +34,8 @@ class Activity:
     retryable: int
     finished: Finished
     deliveries: Deliveries
+    taken: float
+    answered: float
 
     @property
     def is_idle(self) -> bool:
@@ -65,6 +73,7 @@ def activity(engine: sa.Engine, server: redis.Redis, since: Milliseconds) -> Act
     inbox, at = shards.queued(server), now()
     with read(engine) as connection:
         counts = {one.state: one.requests for one in report.unfinished(connection)}
+        taken, answered = report.stored_since(connection, Milliseconds(at - RATED * 60 * SECOND))
         return Activity(
             inbox=inbox,
             pooling=sum(counts.get(state, 0) for state in BatchState if state not in _COUNTED),
@@ -73,6 +82,8 @@ def activity(engine: sa.Engine, server: redis.Redis, since: Milliseconds) -> Act
             retryable=report.retryable(connection).rows,
             finished=report.finished_since(connection, since),
             deliveries=report.delivering(connection, at, max(since, Milliseconds(at - DAY))),
+            taken=taken / RATED,
+            answered=answered / RATED,
         )
 
 

@@ -127,7 +127,7 @@ def page(
     batch = lookup.batch_id(connection, wanted.batch) if wanted.batch else None
     exactly = replace(wanted, batch=batch, longest_open=settings.limits.longest_open(now()))
     ends = [_get(connection, named).row if named else None for named in (before, after)]
-    return [RequestView(**_facts(one)) for one in requests.page(connection, exactly, limit, *ends)]
+    return [view_of(one) for one in requests.page(connection, exactly, limit, *ends)]
 
 
 def find(
@@ -170,6 +170,11 @@ def ids_of_client(connection: sa.Connection, client: str, since: Moment) -> Iter
 def ids_in_batch(connection: sa.Connection, batch_id: str) -> RequestIds:
     """Return the ids of all requests of a batch, in their order."""
     return RequestIds(sorted(results.in_batch(connection, batch_id)))
+
+
+def view_of(found: FoundRequest) -> RequestView:
+    """Return a request as it is shown in lists."""
+    return RequestView(**_facts(found))
 
 
 def _get(connection: sa.Connection, named: str) -> FoundRequest:

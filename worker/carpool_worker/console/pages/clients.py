@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from aiohttp import web
 
-from carpool_worker.console.day_filters import check_known, number, one_of
+from carpool_worker.console.day_filters import number, one_of
+from carpool_worker.console.filters import check_known
 from carpool_worker.console.page_calls import PageCall
 from carpool_worker.console.refusals import NotHere
 from carpool_worker.database import now

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from carpool import __version__
 from carpool_worker import doctor
+from carpool_worker.console.filters import check_known
 from carpool_worker.console.page_calls import PageCall
 from carpool_worker.console.refusals import BadFilter
 from carpool_worker.console.state import Console
@@ -52,8 +53,7 @@ class Alive:
 async def show(page: PageCall) -> web.StreamResponse:
     """Answer with the page."""
     console, after = page.console, page.query.get("after")
-    if unknown := page.query.keys() - {"after"}:
-        raise BadFilter(f"{min(unknown)}: there is no such filter")
+    check_known(page.query, ("after",))
     if after is not None and not ENTRY.fullmatch(after):
         raise BadFilter("after: must be the id of an entry of the audit log")
 

@@ -10,7 +10,7 @@ import redis
 import sqlalchemy as sa
 from aiohttp import web
 
-from carpool_worker.console.day_filters import check_known
+from carpool_worker.console.filters import check_known
 from carpool_worker.console.page_calls import PageCall
 from carpool_worker.database import now
 from carpool_worker.formatting import age

@@ -29,7 +29,7 @@ from carpool_worker.views.last_day import HourOfDay, answer_times_chart, last_da
 from carpool_worker.views.status import Status, answering_workers, status
 from carpool_worker.views.usage import UsageView
 
-STATUS_SECONDS = 60.0
+STATUS_SECONDS = 90.0
 MONEY_SECONDS = 60.0
 WORKERS_SECONDS = 30.0
 """How old what needs somebody, what was spent, and who answers may be; what moves is newer (live.py)."""

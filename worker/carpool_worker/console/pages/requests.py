@@ -10,14 +10,15 @@ from aiohttp import web
 from carpool_worker.console import filters
 from carpool_worker.console.command_lines import command_line
 from carpool_worker.console.page_calls import PageCall
-from carpool_worker.console.paging import Paging
+from carpool_worker.console.paging import PLACES, Paging
 from carpool_worker.console.retry_prices import RetryPrice, priced
 from carpool_worker.operations import retry
 from carpool_worker.settings import Settings
 from carpool_worker.states import RequestState
-from carpool_worker.views import deliveries, lookup, requests
+from carpool_worker.views import deliveries, lookup, request_looks, requests
 from carpool_worker.views.deliveries import DeliveryDetails
-from carpool_worker.views.requests import RequestDetails, RequestFilter, RequestView
+from carpool_worker.views.request_looks import RequestLook
+from carpool_worker.views.requests import RequestDetails, RequestFilter
 
 FILTERS = {
     "q": filters.text,
@@ -30,6 +31,8 @@ FILTERS = {
     "since": filters.since,
     "before": filters.text,
     "after": filters.text,
+    "down_from": filters.whole_id,
+    "up_from": filters.whole_id,
 }
 
 OF_TENANTS = {name: read for name, read in FILTERS.items() if name != "batch"}
@@ -50,15 +53,16 @@ async def show(page: PageCall) -> web.StreamResponse:
     if "q" in given:
         return await _search(page, given["q"], given.get("client"))
     paging = Paging(page, LIMIT)
-    chosen = {name: value for name, value in given.items() if name not in ("before", "after")}
+    chosen = {name: value for name, value in given.items() if name not in PLACES}
     wanted, settings = RequestFilter(**chosen), page.console.settings
 
-    def ask(on: sa.Connection) -> list[RequestView]:
+    def ask(on: sa.Connection) -> RequestLook:
         lookup.check_own(on, page.user.client, *paging.ends.values())
-        return requests.page(on, settings, wanted, LIMIT + 1, **paging.ends)
+        return request_looks.look(on, settings, wanted, LIMIT + 1, **paging.looks)
 
-    found = await page.cached(page.path, KEPT_SECONDS, lambda: page.console.read(ask))
-    shown = paging.shown(found)
+    look = await page.cached(page.path, KEPT_SECONDS, lambda: page.console.read(ask))
+    shown = paging.shown(look.rows)
+    paging.look_on(look.further)
     asked = {name: page.query[name] for name in chosen if name in page.query}
     return page.draw(
         "requests.html",
@@ -67,6 +71,7 @@ async def show(page: PageCall) -> web.StreamResponse:
         line=command_line("requests", **asked),
         states=list(RequestState),
         found=None,
+        looked_to=look.further_at,
     )
 
 

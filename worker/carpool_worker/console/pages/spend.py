@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from aiohttp import web
 
 from carpool_worker.console.command_lines import command_line
-from carpool_worker.console.day_filters import check_known, days, one_of
+from carpool_worker.console.day_filters import days, one_of
+from carpool_worker.console.filters import check_known
 from carpool_worker.console.page_calls import PageCall
 from carpool_worker.console.refusals import NotHere
 from carpool_worker.formatting import dollars, short

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from carpool import CarpoolError, InvalidRequest, Producer, Webhook
 from carpool.contract import REQUEST_ID
-from carpool_worker.console.day_filters import check_known
+from carpool_worker.console.filters import check_known
 from carpool_worker.console.page_calls import PageCall
 from carpool_worker.console.refusals import BadFilter, NotHere, PageRefused
 from carpool_worker.console.simulators import simulator_url

@@ -16,6 +16,9 @@ HEXADECIMAL = re.compile("[0-9a-f]{1,32}")
 DIGITS = 32
 """Of an id."""
 
+TIME_DIGITS = 12
+"""Of its milliseconds since the epoch, which come first."""
+
 LAST = "z"
 """No character of Anthropic's ids comes after it."""
 
@@ -78,3 +81,18 @@ def owners(connection: sa.Connection, named: Sequence[str]) -> dict[str, str]:
 def since(milliseconds: int) -> str:
     """Return the lowest id that can be made at that time (UUIDv7: RFC 9562, section 5.7)."""
     return f"{max(0, milliseconds):012x}".ljust(DIGITS, "0")
+
+
+def made_at(id_: str) -> int:
+    """Return when an id was made, in milliseconds since the epoch."""
+    return int(id_[:TIME_DIGITS], 16)
+
+
+def earliest_like(id_: str) -> str:
+    """Return the lowest id of the same millisecond."""
+    return id_[:TIME_DIGITS].ljust(DIGITS, "0")
+
+
+def latest_like(id_: str) -> str:
+    """Return the highest id of the same millisecond."""
+    return id_[:TIME_DIGITS].ljust(DIGITS, "f")

@@ -25,6 +25,9 @@ from carpool_worker.store.requests.segments import Place, at_places, body_of, sp
 FEW_SEGMENTS = 50
 """The requests of a client with no more segments are looked up by their ids; with more, some are among the newest."""
 
+FEW_TAGGED = 2_000
+"""With a tag that no more requests have, they are looked up by their ids; see request_spans.py for what is common."""
+
 
 @dataclass(frozen=True)
 class RequestFilter:
@@ -38,6 +41,9 @@ class RequestFilter:
     error: str | None = None  # the type of the error that they failed with
     since: int | None = None  # enqueued then or later
     longest_open: int = 0  # milliseconds: how long a batch may be open, and thus be older than its requests
+    lowest: str | None = None  # of a batch with this id or a higher one
+    highest: str | None = None  # of a batch with this id or a lower one
+    is_common: bool = False  # so many have the tag that each request is asked for it
 
     def conditions(self) -> Iterator[sa.ColumnElement[bool]]:
         """Yield the filter as conditions on requests and their segments."""
@@ -56,8 +62,14 @@ class RequestFilter:
             yield FAILED
         if self.model is not None:
             yield segments.c.model == self.model
-        if self.tag is not None:
+        if self.tag is not None and self.is_common:
+            yield _has_tag(self.tag, self.client)
+        elif self.tag is not None:
             yield row.id.in_(_tagged(self.tag, self.client))
+        if self.lowest is not None:
+            yield row.batch_id >= self.lowest
+        if self.highest is not None:
+            yield row.batch_id <= self.highest
         if self.since is not None:
             oldest = ids.since(self.since - self.longest_open - MOST_CLOCK_SKEW)
             yield row.enqueued_at >= self.since
@@ -98,16 +110,22 @@ def page(
     limit: int,
     before: Request | None = None,
     after: Request | None = None,
+    *,
+    oldest: bool = False,
 ) -> list[FoundRequest]:
-    """Return the newest `limit` of these requests, newest last; or those just before, or just after, one of them."""
+    """Return the newest `limit` of these requests, newest last; or those just before, or just after, one of them.
+
+    With `oldest`, the oldest of them instead.
+    """
     query = _FOUND.where(*wanted.conditions(), *_few_of(connection, wanted.client))
     found: list[FoundRequest] = []
-    for part, batch_id in _parts(query, wanted.model)[:: -1 if after else 1]:
-        some = _ordered(connection, part, batch_id, before, after).limit(limit - len(found))
+    forward = oldest or after is not None
+    for part, batch_id in _parts(query, wanted.model)[:: -1 if forward else 1]:
+        some = _ordered(connection, part, batch_id, before, after, forward).limit(limit - len(found))
         found += [_found(one) for one in connection.execute(some)]
         if len(found) == limit:
             break
-    return found if after else found[::-1]
+    return found if forward else found[::-1]
 
 
 def _parts(query: sa.Select[Any], model: str | None) -> list[tuple[sa.Select[Any], sa.ColumnElement[str]]]:
@@ -129,11 +147,14 @@ def _ordered(
     batch_id: sa.ColumnElement[str],
     before: Request | None,
     after: Request | None,
+    forward: bool,
 ) -> sa.Select[Any]:
     row = requests.c
     if after is not None:
         later = sa.or_(batch_id > after.batch_id, row.id > after.id)
-        return query.where(batch_id >= after.batch_id, later).order_by(batch_id, row.id)
+        query = query.where(batch_id >= after.batch_id, later)
+    if forward:
+        return query.order_by(batch_id, row.id)
     if before is not None:
         earlier = sa.or_(batch_id < before.batch_id, row.id < before.id)
         query = query.where(batch_id <= before.batch_id, earlier)
@@ -178,6 +199,18 @@ def _tagged(tag: str, client: str | None) -> sa.Select[Any]:
     if client is not None:
         return found.where(tags.c.client == client)
     return found.where(tags.c.client.in_(_clients_with_tags()))
+
+
+def _has_tag(tag: str, client: str | None) -> sa.ColumnElement[bool]:
+    of = tags.c
+    found = sa.exists().where(of.request_id == requests.c.id, of.tag == tag)
+    return found if client is None else found.where(of.client == client)
+
+
+def is_common(connection: sa.Connection, tag: str, client: str | None) -> bool:
+    """Return whether more than FEW_TAGGED requests have a tag, of one client or of all."""
+    some = _tagged(tag, client).limit(FEW_TAGGED + 1)
+    return len(list(connection.scalars(some))) > FEW_TAGGED
 
 
 def _clients_with_tags() -> sa.Select[Any]:

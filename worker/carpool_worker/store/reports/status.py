@@ -9,11 +9,12 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from carpool_worker.models.indexes import ASIDE, AVAILABLE, DEAD, RETRYABLE, UNFINISHED
-from carpool_worker.models.tables import attempts, batches, deliveries, endpoints, requests
+from carpool_worker.models.tables import answers, attempts, batches, deliveries, endpoints, requests, segments
 from carpool_worker.states import BatchState, DeliveryState
 from carpool_worker.store.deliveries.endpoints import count_failing
 from carpool_worker.store.deliveries.receivers import is_parked, reasons_parked
 from carpool_worker.store.reports import ids
+from carpool_worker.store.requests.segments import first_id
 from carpool_worker.units import DAY, Milliseconds
 
 LONGEST_LIFE = Milliseconds(8 * DAY)
@@ -21,6 +22,9 @@ LONGEST_LIFE = Milliseconds(8 * DAY)
 
 LONGEST_FAILING = Milliseconds(5 * DAY)
 """What has failed for longer is no longer tried: its deliveries were given up, which is an alert of its own."""
+
+ID_BYTES = 16
+"""Of an id in a segment."""
 
 LATEST_TRIES = 200
 """The last failed try to deliver is looked for among this many."""
@@ -96,6 +100,15 @@ def finished_since(connection: sa.Connection, at: int) -> Finished:
     counted = sa.select(sa.func.count(), *outcomes, *money)
     lately = counted.where(row.id >= ids.since(at - LONGEST_LIFE), row.finished_at >= at)
     return Finished._make(connection.execute(lately).one())
+
+
+def stored_since(connection: sa.Connection, at: Milliseconds) -> tuple[int, int]:
+    """Return how many requests have been taken out of the inbox since then, and how many answers were stored."""
+    taken = sa.select(sa.func.sum(segments.c.requests)).where(segments.c.id >= first_id(at))
+    stored = sa.select(sa.func.sum(sa.func.length(answers.c.ids))).where(answers.c.id >= first_id(at))
+    both = sa.select(taken.scalar_subquery(), stored.scalar_subquery())
+    count, size = (int(one or 0) for one in connection.execute(both).one())
+    return count, size // ID_BYTES
 
 
 def retryable(connection: sa.Connection) -> WaitingCount:
