@@ -6,8 +6,11 @@ import base64
 import gzip
 import json
 import shutil
+import socket
 from collections import namedtuple
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import anthropic
 import celery
@@ -22,6 +25,7 @@ from tests.fixtures.gateway_calls import begun, call, sdk
 from tests.fixtures.waiting import until
 
 from carpool_worker.gateway import batch_cache
+from carpool_worker.operations import client_batches
 from carpool_worker.pipeline.delivery import courier
 from carpool_worker.simulator import RemoteSimulator
 
@@ -308,6 +312,32 @@ def test_a_batch_has_its_results_url_under_a_prefix(run_gateway: RunGateway, sec
 
         assert prefixed["results_url"] == f"{url}/claude{PATH}/{made['id']}/results"
         assert call(url, secret, "GET", f"/claude{PATH}/{made['id']}/results").status == 200
+
+
+@pytest.mark.parametrize(
+    "error", [sa.exc.OperationalError("read", None, OSError("gone")), RuntimeError("odd")]
+)
+def test_results_that_can_not_be_read_to_the_end_are_cut(
+    gateway: str, secret: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    id_ = create(gateway, secret, body_of({"one": {}, "two": {}})).json["id"]
+    whole = call(gateway, secret, "GET", f"{PATH}/{id_}/results").body
+    assert len(whole.splitlines()) == 2
+
+    def failing(*_: Any) -> Iterator[bytes]:
+        yield whole.splitlines(keepends=True)[0]
+        raise error
+
+    monkeypatch.setattr(client_batches, "results", failing)
+    place = urlsplit(gateway)
+    with socket.create_connection((place.hostname or "", place.port or 0), timeout=20) as connection:
+        asked = f"GET {PATH}/{id_}/results HTTP/1.1\r\nHost: here\r\nx-api-key: {secret}\r\n\r\n"
+        connection.sendall(asked.encode())
+        came = b"".join(iter(lambda: connection.recv(65_536), b""))
+
+    # Then the connection is closed after the lines that were read, without the chunk that ends an answer
+    assert came.startswith(b"HTTP/1.1 200 OK")
+    assert came.endswith(whole.splitlines(keepends=True)[0] + b"\r\n")
 
 
 def test_x_carpool_callback_tells_when_a_batch_has_ended(

@@ -257,6 +257,7 @@ def test_a_full_inbox_is_a_529_and_the_call_works_once_there_is_room(
 
     assert (refused.status, refused.error_type) == (529, "overloaded_error")
     assert "x-should-retry" not in refused.headers
+    assert 1 <= int(refused.headers["retry-after"]) <= 30
     assert post(gateway, secret, prefer="respond-async").status == 202
 
 

@@ -86,6 +86,8 @@ async def answer_all(gateway: Gateway, request: web.Request, answer: Answer) -> 
         return web.Response()  # to a caller that has gone
     except Exception as error:
         response = _refusal(request, error)
+        if request.writer.output_size and request.transport is not None:
+            request.transport.close()  # an answer had begun: its end is missed, and no other can follow
     finally:
         if isinstance(connection, GatewayConnection):
             connection.end_call()
