@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import pytest
@@ -10,10 +11,12 @@ from tests.fixtures.agents import request
 from tests.fixtures.busy_console import CLIENT, Busy, busy
 from tests.fixtures.console import signed_on
 from tests.fixtures.deliveries import deliver
+from tests.fixtures.doubts import NOT_MADE
 
 from carpool import Producer, Webhook
 from carpool_worker.database import read
 from carpool_worker.operations import keys
+from carpool_worker.simulator import RemoteSimulator
 from carpool_worker.store.deliveries import dead_letters
 
 __all__ = ["busy"]
@@ -242,3 +245,25 @@ def test_a_receiver_has_the_dead_letters_of_whoever_asks(busy: Busy) -> None:
     url = busy.receiver.url("/ill")
     assert of[None][url] == of[CLIENT][url] > 0
     assert of["stranger"] == {}
+
+
+def test_a_batch_in_doubt_is_posted_again_by_somebodys_word(busy: Busy) -> None:
+    # Given a batch whose post had no answer
+    end_all(busy)
+    RemoteSimulator(os.environ["ANTHROPIC_BASE_URL"]).arm(NOT_MADE)
+    given_request(busy, "doubtful", "doubt-1")
+    busy.carpool.submit()
+    batch = busy.batch("submitting")
+
+    # When nobody says what became of it, and then somebody does
+    unsaid = busy.send(f"/batches/{batch}/resolve", how="made")
+    said = busy.send(f"/batches/{batch}/resolve", how="not_made")
+    late = busy.send(f"/batches/{batch}/resolve", how="not_made")
+
+    # Then
+    assert (unsaid.status, late.status) == (400, 400)
+    assert "say either that it was made" in unsaid.words
+    assert "It is posted again." in said.words
+    assert "not in doubt" in late.words
+    assert acts(busy)[-2] == ("resolve", f"batch {batch}", None)
+    end_all(busy)

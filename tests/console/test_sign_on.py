@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 from tests.fixtures.console import PASSWORD, Browser, running_console, signed_on
 from tests.fixtures.waiting import until
 
 from carpool_worker.console.attempts import MOST_WRONG
+from carpool_worker.console.server import NobodyMaySignOn, serve
+from carpool_worker.database import open_engine
 from carpool_worker.gateway import key_cache
 from carpool_worker.operations import keys
+from carpool_worker.processes.listening import Listening
 from carpool_worker.settings import Settings
 
 
@@ -166,3 +171,31 @@ def test_no_address_is_logged_as_the_link_has_the_password(
 
     assert "sesame" not in caplog.text
     assert not [one for one in caplog.records if one.name.startswith("aiohttp")]
+
+
+def test_a_console_that_nobody_could_sign_on_to_does_not_start(
+    console_settings: Settings, sqlite_url: str, migrated: Callable[[str], None]
+) -> None:
+    class Started(Exception):
+        pass
+
+    def started(_: str) -> None:
+        raise Started
+
+    migrated(sqlite_url)
+    engine = open_engine(sqlite_url)
+    without = console_settings.model_copy(update={"console_password": SecretStr("")})
+    proxied = Listening("127.0.0.1", 0, behind_proxy=True)
+    key(engine, "caller", "billing", "messages")
+
+    # Neither a password nor a key that may look
+    with pytest.raises(NobodyMaySignOn, match="make a key"):
+        serve(without, engine, proxied, started)
+
+    # Either is enough
+    with pytest.raises(Started):
+        serve(console_settings, engine, proxied, started)
+    key(engine, "anna", "operators", "look")
+    with pytest.raises(Started):
+        serve(without, engine, proxied, started)
+    engine.dispose()
