@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from threading import Event
+from time import monotonic
 
 import pytest
 from tests.fixtures.agents import MODEL, Carpool, request
@@ -99,3 +101,11 @@ def test_the_shell_completes_what_is_in_the_tables_and_is_silent_without_them(
     with monkeypatch.context() as patched:
         patched.setattr("carpool_worker.database.engine", lambda: 1 / 0)
         assert completion.complete_lane("") == []
+
+    # And a database that never answers holds nobody up who types
+    with monkeypatch.context() as patched:
+        patched.setattr(completion, "PATIENCE", 0.05)
+        patched.setattr("carpool_worker.database.engine", lambda: Event().wait(60))
+        began = monotonic()
+        assert completion.complete_lane("") == []
+        assert monotonic() - began < 30

@@ -245,4 +245,5 @@ def _sentence(error: Any) -> str:
     name = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden" and name.isidentifier():
         return f"{name} (in {config_path()}): there is no such setting"
-    return f"{name} (environment: CARPOOL_{name.upper().split('.')[0]}): {error['msg']}"
+    rule = error["msg"].removeprefix("Value error, ")
+    return f"{name} (environment: CARPOOL_{name.upper().split('.')[0]}): {rule}"

@@ -27,6 +27,8 @@ TIMEOUTS = {"socket_connect_timeout": 5, "socket_timeout": 5}
 FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 """Options of the URL that name files."""
 
+UNUSABLE = "The database can't be used (CARPOOL_DATABASE_URL)"
+
 
 def check_redis(starts_within: float = REDIS_STARTS_WITHIN) -> None:
     """Raise WorkerError unless Redis answers; one that is starting gets so many seconds, and the log says so."""
@@ -138,6 +140,9 @@ def _one_line() -> Iterator[None]:
 
     try:
         yield
-    except (OperationalError, ArgumentError, ModuleNotFoundError) as error:
+    except ModuleNotFoundError as error:
+        known = "Carpool runs on sqlite:/// and postgresql://"
+        raise WorkerError(f"{UNUSABLE}: {error.name} is not installed; {known}") from error
+    except (OperationalError, ArgumentError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise WorkerError(f"The database can't be used (CARPOOL_DATABASE_URL): {reason}") from error
+        raise WorkerError(f"{UNUSABLE}: {reason}") from error
