@@ -32,9 +32,9 @@ class EnqueueOptions(TypedDict, total=False):
     workspace_id: str | None
     """The `anthropic-workspace-id` header, for API keys that can act on several workspaces."""
     priority: int
-    """From -100 to 100, by default 0. While the account's queue at Anthropic is full, the batches with the highest
-    priority go first; low ones may wait for as long as higher ones keep coming. A batch has the highest priority of
-    its requests."""
+    """From -100 to 100, by default 0. While the account's queue at Anthropic is full, of a client's batches those with
+    the highest priority go first; low ones may wait for as long as its higher ones keep coming. A batch has the
+    highest priority of its requests. It overtakes no other client's."""
     max_wait: float | None
     """Seconds, at most 30 days: this long after the enqueue at the latest, the request is sent, if Anthropic accepts it
     then. Its batch is sealed early, however few requests share it, and ignores `submit_windows`. It does not

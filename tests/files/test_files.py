@@ -108,16 +108,21 @@ def test_enqueued_twice_a_line_runs_once_and_after_a_change_only_what_changed_ru
 
 
 @on_one_database
-def test_a_file_has_a_priority_and_a_longest_wait(carpool: Carpool, run: Run) -> None:
+def test_a_file_has_a_priority_a_longest_wait_and_a_deadline(carpool: Carpool, run: Run) -> None:
     write("reviews.jsonl", line("a"))
 
     refused = run("enqueue", "-f", "reviews.jsonl", "--max-wait", "0")
     assert (refused.exit_code, "max_wait: must be seconds" in refused.output) == (1, True)
-    assert run("enqueue", "-f", "reviews.jsonl", "--priority", "-7", "--max-wait", "60").exit_code == 0
+    refused = run("enqueue", "-f", "reviews.jsonl", "--deadline", "0")
+    assert (refused.exit_code, "deadline: must be" in refused.output) == (1, True)
+    given = ("--priority", "-7", "--max-wait", "60", "--deadline", "7200")
+    assert run("enqueue", "-f", "reviews.jsonl", *given).exit_code == 0
 
     carpool.aggregate()
-    [row] = carpool.rows("SELECT priority, submit_by - enqueued_at AS wait FROM requests")
-    assert tuple(row) == (-7, 60_000)
+    [row] = carpool.rows(
+        "SELECT priority, submit_by - enqueued_at AS wait, deadline - enqueued_at AS due FROM requests"
+    )
+    assert tuple(row) == (-7, 60_000, 7_200_000)
 
 
 @on_one_database

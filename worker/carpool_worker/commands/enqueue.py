@@ -46,7 +46,10 @@ Metadata = Annotated[
     ),
 ]
 Priority = Annotated[
-    int, typer.Option("--priority", help="From -100 to 100; while the queue is full, the highest go first.")
+    int,
+    typer.Option(
+        "--priority", help="From -100 to 100; while the queue is full, the client's highest go first."
+    ),
 ]
 MaxWait = Annotated[
     float | None,
@@ -55,6 +58,15 @@ MaxWait = Annotated[
         metavar="SECONDS",
         help="Send them by then, even outside submit_windows.",
         show_default="none",
+    ),
+]
+Deadline = Annotated[
+    float | None,
+    typer.Option(
+        "--deadline",
+        metavar="SECONDS",
+        help="Their answers should be there by then.",
+        show_default="the client's, else none",
     ),
 ]
 RunName = Annotated[
@@ -82,6 +94,7 @@ def enqueue(
     metadata: Metadata = None,
     priority: Priority = 0,
     max_wait: MaxWait = None,
+    deadline: Deadline = None,
     run: RunName = None,
     ids: IdFile = None,
     from_line: FromLine = 1,
@@ -101,7 +114,7 @@ def enqueue(
     """
     from carpool_worker.files import id_files, request_files
 
-    common, given = _options(callback, priority, max_wait), _object(metadata)
+    common, given = _options(callback, priority, max_wait, deadline), _object(metadata)
     one, producer = _begin(file, run, client, common, given)
     path = ids or id_files.path_of_run(one.name)
     with producer, request_files.opened(file) as source:
@@ -112,12 +125,14 @@ def enqueue(
     typer.echo(f"Their answers: carpool results --ids {path} -o {one.name}.results.jsonl")
 
 
-def _options(callback: str | None, priority: int, max_wait: float | None) -> EnqueueOptions:
+def _options(
+    callback: str | None, priority: int, max_wait: float | None, deadline: float | None
+) -> EnqueueOptions:
     from carpool import Webhook
     from carpool.enqueue_options import EnqueueOptions
 
     hook = Webhook(callback) if callback else None
-    return EnqueueOptions(callback=hook, priority=priority, max_wait=max_wait)
+    return EnqueueOptions(callback=hook, priority=priority, max_wait=max_wait, deadline=deadline)
 
 
 def _object(metadata: str | None) -> dict[str, Any]:
