@@ -20,7 +20,10 @@ from carpool_worker.claude.fence import Fence
 from carpool_worker.claude.messages import KINDS, Messages
 from carpool_worker.claude.rate_limit import RateLimit
 from carpool_worker.claude.token_bucket import TokenBucket
+from carpool_worker.coordination import connections
 from carpool_worker.exceptions import ClaudeError
+from carpool_worker.policies.real_time import BURST_SECONDS
+from carpool_worker.settings import read_settings
 from carpool_worker.simulator import Fault, RemoteSimulator, SimulatorOptions, running
 
 KEY = "carpool:calls-due"
@@ -220,3 +223,14 @@ def test_an_overloaded_api_is_certain_to_have_run_nothing_and_uses_up_no_limit(
     assert one.seconds_until_allowed() == 0
     assert api.ledger()["billed"] == 0
     assert refusal(one) is None
+
+
+def test_the_setting_says_how_many_calls_each_account_may_make(
+    server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "server", lambda: server)
+    monkeypatch.setattr(connections, "settings", lambda: read_settings(real_time_requests_a_minute=120))
+
+    taken = [connections.call_bucket(account).take(1_000)[0] for account in (None, "research")]
+
+    assert taken == [120 * BURST_SECONDS / 60] * 2
