@@ -15,6 +15,7 @@ from supervisor.options import ServerOptions
 from carpool_worker.processes.data_folder import AlreadyRunning, FolderUnusable, lock
 from carpool_worker.processes.local_stack import LOOPBACK, free_port, prepare
 from carpool_worker.processes.supervision import configuration, programs
+from carpool_worker.processes.up_screen import print_addresses
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +63,20 @@ def test_given_servers_and_an_api_key_take_the_place_of_embedded_ones(
         assert "ANTHROPIC_BASE_URL" not in plan.for_programs()
         names = [program.name for program in programs(plan, latency=1, concurrency=1)]
         assert names == ["gateway", "console", "beat", "worker", "flower", "metrics"]
+
+
+def test_it_prints_where_each_part_is_the_console_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = prepare(tmp_path, any_port=True)
+
+    print_addresses(plan, None)
+
+    _, first, *others = capsys.readouterr().out.splitlines()
+    assert first.split() == ["Console", plan.console_link]
+    places = dict(line.split()[:2] for line in others)
+    assert (places["Gateway"], places["Flower"]) == (plan.gateway_url, plan.flower_url)
+    assert "simulator" in next(line for line in others if "Claude" in line)
 
 
 def test_a_shell_that_sourced_the_env_file_still_gets_embedded_servers(
