@@ -49,10 +49,8 @@ def grouped(connection: sa.Connection, since: Milliseconds, client: str | None =
         alike[one.error, one.model, one.client].append(one)
     groups = sorted(map(_group, alike.values()), key=lambda one: (-one.requests, -one.last_at))
     total = sum(one.requests for one in groups)
-    shown = [
-        group if at >= EXPLAINED else _explained(connection, group)
-        for at, group in enumerate(groups[:MOST_GROUPS])
-    ]
+    answers = requests.answers_to(connection, [one.samples[0] for one in groups[:EXPLAINED]])
+    shown = [replace(one, reason=reason_of(answers.get(one.samples[0]))) for one in groups[:MOST_GROUPS]]
     return ErrorGroups(groups=shown, requests=total, is_cut=total >= errors.MOST_READ)
 
 
@@ -69,8 +67,3 @@ def _group(samples: Sequence[Failure]) -> ErrorGroup:
         samples=[one.id for one in newest[: errors.SAMPLES]],
         reason=None,
     )
-
-
-def _explained(connection: sa.Connection, group: ErrorGroup) -> ErrorGroup:
-    found = requests.get(connection, group.samples[0])
-    return replace(group, reason=reason_of(requests.contents(connection, found.row).answer))
