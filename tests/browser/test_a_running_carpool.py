@@ -143,7 +143,7 @@ def test_a_lane_is_paused_what_waits_in_it_is_canceled_and_it_is_resumed_from_th
 
     # When it is canceled, then it is
     running.visitor.goto(f"/requests/{first}")
-    act(page, "Cancel", "Cancel it")
+    act(page, "Cancel", "Cancel the request")
     assert_said(page, "1 request canceled")
     assert first in running.in_state(RequestState.CANCELED)
 
@@ -183,7 +183,7 @@ def test_a_fault_is_armed_and_what_it_made_fail_is_retried_alone_and_as_a_group(
 
     # When it is disarmed, and one of them retried, then it completes
     page.get_by_role("button", name="Disarm all").click()
-    assert_said(page, "Nothing goes wrong any longer")
+    assert_said(page, "All faults are disarmed")
     running.visitor.goto(f"/requests/{failed[0]}")
     act(page, "Retry")
     assert_said(page, "It will be tried again")
@@ -238,7 +238,7 @@ def test_a_receiver_is_tested_started_sent_its_dead_letters_and_stopped(running:
 def test_a_key_opens_the_gateway_until_it_is_rotated_and_revoked(running: Running) -> None:
     # When a key is made, then the gateway takes it
     page = running.visitor.goto("/clients")
-    act(page, "New key", "Make it", Client="press")
+    act(page, "New key", "Create", Client="press")
     first = page.locator("#secret").inner_text()
     until(lambda: running.answers_to(first) == 200)
 

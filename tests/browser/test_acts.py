@@ -61,7 +61,7 @@ def test_a_failed_request_is_retried_for_a_price(desk: Desk, visit: Visit) -> No
 def test_a_request_is_canceled(desk: Desk, visit: Visit) -> None:
     page = visit(desk.url).goto(f"/requests/{desk.day.requests['retryable'][0]}")
 
-    act(page, "Cancel", "Cancel it")
+    act(page, "Cancel", "Cancel the request")
 
     expect(page.locator("main")).to_contain_text("cancel")
     assert_audited(page, desk, "cancel")
@@ -91,7 +91,7 @@ def test_dead_letters_of_a_receiver_are_replayed(desk: Desk, visit: Visit) -> No
 def test_a_key_is_made_opens_its_clients_pages_is_rotated_and_revoked(desk: Desk, visit: Visit) -> None:
     # Given a key that was made at the console
     page = visit(desk.url).goto("/clients")
-    act(page, "New key", "Make it", Client="press")
+    act(page, "New key", "Create", Client="press")
     first = page.locator("#secret").inner_text()
 
     # When its holder signs on

@@ -73,7 +73,7 @@ def test_a_request_that_has_not_been_sent_is_canceled_for_nothing(busy: Busy) ->
 
     page = busy.send(f"/requests/{id_}/cancel")
 
-    assert "1 request canceled, for nothing." in page.words
+    assert "1 request canceled at no cost." in page.words
     assert acts(busy)[-1] == ("cancel", f"request {id_}", None)
     assert f'action="/requests/{id_}/cancel"' not in page.text
 
@@ -84,7 +84,7 @@ def test_the_requests_of_a_batch_are_canceled_together(busy: Busy) -> None:
 
     page = busy.send(f"/batches/{batch}/cancel")
 
-    assert "1 request canceled, for nothing." in page.words
+    assert "1 request canceled at no cost." in page.words
     assert "Nothing was left to cancel." in busy.send(f"/batches/{batch}/cancel").words
 
 
@@ -158,7 +158,7 @@ def test_dead_letters_are_replayed(busy: Busy) -> None:
     page = busy.send("/deliveries/replay", target=busy.receiver.url("/ill"), since="24h")
 
     assert re.search(r"\d deliver(y is|ies are) due again\.", page.words)
-    assert "It is no dead letter" in busy.send(f"/requests/{id_}/replay").words
+    assert "It is not a dead letter" in busy.send(f"/requests/{id_}/replay").words
 
 
 def test_who_may_only_look_can_do_none_of_it(busy: Busy) -> None:

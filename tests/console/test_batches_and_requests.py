@@ -34,7 +34,7 @@ def test_filters_of_batches_are_in_the_url_and_in_the_command(busy: Busy) -> Non
 
     assert len(page.rows()) == 1
     assert "carpool batches --state completed --since 2h" in page.words
-    assert "No batch is like this." in busy.look("/batches?model=another").words
+    assert "No batch matches." in busy.look("/batches?model=another").words
 
 
 def test_a_batch_has_its_story_its_clients_and_its_errors(busy: Busy) -> None:
@@ -51,7 +51,7 @@ def test_requests_are_found_by_state_tag_and_error(busy: Busy) -> None:
     assert len(busy.look("/requests?state=batched").rows()) == 1
     assert len(busy.look("/requests?tag=march&client=billing").rows()) == 1
     assert len(busy.look("/requests?error=invalid_request_error").rows()) == 1
-    assert "No request is like this." in busy.look("/requests?client=nobody").words
+    assert "No request matches." in busy.look("/requests?client=nobody").words
 
 
 def test_a_request_is_found_by_its_idempotency_key_and_by_the_beginning_of_its_id(busy: Busy) -> None:
@@ -100,7 +100,7 @@ def test_what_is_rare_is_looked_for_in_steps_there_and_back(
     # Given that a look goes no further than one batch: the newest has what is not sent
     monkeypatch.setattr(request_spans, "MOST_READ", 1)
     first = busy.look("/requests?state=completed")
-    assert "No request is like this among those that were looked at." in first.words
+    assert "No request matches among those that were looked at." in first.words
 
     last = busy.look(first.link("Older"))
     back = busy.look(f"/requests?state=batched&after={busy.request('invoice-1')}")

@@ -41,7 +41,7 @@ def test_deliveries_are_listed_by_state_and_receiver(busy: Busy) -> None:
     assert len(failed) == len(made) == 1
     assert "retryable billing" in failed[0]
     assert "delivered billing" in made[0]
-    assert "No delivery is like this." in busy.look("/deliveries?state=discarded").words
+    assert "No delivery matches." in busy.look("/deliveries?state=discarded").words
 
 
 def test_the_latest_tries_have_their_status_and_the_start_of_the_answer(busy: Busy) -> None:

@@ -45,7 +45,7 @@ async def settle(page: PageCall) -> web.StreamResponse:
 
     moved = await page.act("resolve", f"batch {id_}", do, {"made": made or None})
     done = f"It is {made}: its results are taken." if made else "It is posted again."
-    return page.see(f"/batches/{id_}", done if moved else "It has moved on meanwhile.")
+    return page.see(f"/batches/{id_}", done if moved else "It has moved on in the meantime.")
 
 
 async def results(page: PageCall) -> web.StreamResponse:

@@ -48,7 +48,11 @@ async def deliver_again(page: PageCall) -> web.StreamResponse:
         f"delivery of request {id_}",
         lambda: replay.replay(page.console.engine, wanted, actor=page.user.name),
     )
-    said = "Its answer is delivered again." if done.count else "It is no dead letter, or its answer is gone."
+    said = (
+        "Its answer is delivered again."
+        if done.count
+        else "It is not a dead letter, or its answer is no longer kept."
+    )
     return page.see(f"/requests/{id_}", said)
 
 
@@ -70,7 +74,7 @@ async def reveal(page: PageCall) -> web.StreamResponse:
 def canceled(outcome: CancelOutcome) -> str:
     """Return what became of requests that were to be canceled, in a sentence."""
     parts = [
-        (outcome.canceled, "canceled, for nothing"),
+        (outcome.canceled, "canceled at no cost"),
         (
             outcome.at_anthropic,
             "at Anthropic already: the answers are dropped, and paid for if they were made",

@@ -119,7 +119,7 @@ async def disarm(page: PageCall) -> web.StreamResponse:
         simulator.clear_scripts()
 
     await page.act("disarm", "all faults at the simulator", lambda: _asked(act))
-    return page.see("/try#faults", "Nothing goes wrong any longer.")
+    return page.see("/try#faults", "All faults are disarmed.")
 
 
 async def _draw(
