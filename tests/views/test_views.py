@@ -162,7 +162,7 @@ def test_a_lane_that_carpool_paused_is_seen_with_the_reason(
 def test_the_status_is_data_that_a_program_can_read(
     carpool: Carpool, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("carpool_worker.views.status._workers", lambda _: ["celery@a"])
+    monkeypatch.setattr("carpool_worker.views.status.answering_workers", lambda _: ["celery@a"])
     producer.enqueue(request("a"))
     carpool.aggregate()
     producer.enqueue(request("b"))

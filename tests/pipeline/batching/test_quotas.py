@@ -227,7 +227,7 @@ def test_what_ends_while_the_tables_are_counted_is_not_taken_off_twice(
     producer.enqueue_many(request() for _ in range(10))
     limited.aggregate()
     limited.submit()
-    limited.poll()
+    limited.until_polled("ended")
     late = Releases()
     late.begin(limited.server)
     monkeypatch.setattr(Releases, "ended", lambda *_: None)

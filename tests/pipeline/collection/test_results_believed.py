@@ -83,7 +83,7 @@ def test_a_page_of_a_proxy_costs_nobody_an_answer(
         assert not collect(carpool)
         time_passes(carpool)
     assert (batch(carpool).state, batch(carpool).incomplete_at) == ("ended", None)
-    assert "no results" in batch(carpool).last_error
+    assert "not a result" in batch(carpool).last_error
 
     assert collect(carpool)
     assert counts(carpool) == (requests,) * 3
