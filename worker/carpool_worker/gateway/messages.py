@@ -21,6 +21,7 @@ from carpool_worker.gateway.answering import (
 from carpool_worker.gateway.bodies import read_body
 from carpool_worker.gateway.calls import Call
 from carpool_worker.gateway.claims import Claim
+from carpool_worker.gateway.connections import give_back_buffer
 from carpool_worker.gateway.followed import accepted, is_stored, known_answer, write_accepted
 from carpool_worker.gateway.wishes import Manner, check_call, read_headers
 from carpool_worker.gateway.written import is_possible
@@ -53,6 +54,7 @@ async def _begin(call: Call) -> tuple[Manner, Claim]:
     """Return how a call is to be answered, and its claim; the request itself need not stay in memory meanwhile."""
     headers, key = read_headers(call), call.key
     body = await read_body(call.request)
+    give_back_buffer(call.request)
     async with call.gateway.preparing:
         wanted = check_call(call, headers, body)
         del body
