@@ -102,15 +102,19 @@ class InMemoryProducer:
     ) -> Result:
         """End a request as succeeded with this text, and return what its callback would get.
 
-        `cost` is in dollars, as a decimal string.
+        `cost` is in dollars, as a decimal string. Raises RequestUnknown if it was not enqueued, CarpoolError if it has
+        ended.
         """
-        return self._end(succeeded(self._envelopes[request_id], text, usage, cost))
+        return self._end(succeeded(self._envelope(request_id), text, usage, cost))
 
     def fail(
         self, request_id: str, kind: str = "api_error", message: str = "", outcome: str = "errored"
     ) -> Result:
-        """End a request with this error instead of a message, and return what its callback would get."""
-        return self._end(failed(self._envelopes[request_id], kind, message, outcome))
+        """End a request with this error instead of a message, and return what its callback would get.
+
+        Raises RequestUnknown if it was not enqueued, CarpoolError if it has ended.
+        """
+        return self._end(failed(self._envelope(request_id), kind, message, outcome))
 
     def cancel(self, *request_ids: str) -> None:
         """End requests as canceled, at no cost, unless they have ended; one not enqueued yet ends as soon as it is."""
@@ -124,7 +128,13 @@ class InMemoryProducer:
         self.cancel(*(self._envelopes.keys() - self._answers))
 
     def webhook(self, request_id: str, secret: str) -> tuple[bytes, dict[str, str]]:
-        """Return the body and the signed headers of the webhook that a receiver would get for an ended request."""
+        """Return the body and the signed headers of the webhook that a receiver would get for an ended request.
+
+        Raises RequestUnknown if it was not enqueued, CarpoolError if it has not ended.
+        """
+        self._envelope(request_id)
+        if request_id not in self._answers:
+            raise CarpoolError(f"request {request_id} has no answer yet: call answer, fail or cancel first")
         return signed_webhook(self._answers[request_id], secret)
 
     def wait(self, request_id: str, timeout: float | None = None) -> Result:
@@ -153,6 +163,11 @@ class InMemoryProducer:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _envelope(self, request_id: str) -> Envelope:
+        if checked_id(request_id) not in self._envelopes:
+            raise RequestUnknown([request_id], self._options.client)
+        return self._envelopes[request_id]
 
     def _append(self, packer: Packer) -> None:
         packer.close()

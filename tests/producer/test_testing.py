@@ -70,6 +70,26 @@ def test_a_wait_for_what_was_not_enqueued_is_an_error_as_with_the_worker() -> No
         InMemoryProducer(client="billing").wait("0" * 32)
 
 
+def test_what_a_test_gets_wrong_is_said(params: dict[str, Any]) -> None:
+    producer = InMemoryProducer(client="billing")
+    request_id = producer.enqueue(params)
+
+    for call in (producer.answer, producer.fail, producer.webhook):
+        with pytest.raises(RequestUnknown, match="client billing has enqueued no request"):
+            call("0" * 32, SECRET)
+        with pytest.raises(InvalidRequest, match="32 hexadecimal digits"):
+            call("42", SECRET)
+    with pytest.raises(CarpoolError, match=f"request {request_id} has no answer yet"):
+        producer.webhook(request_id, SECRET)
+
+
+def test_a_secret_may_be_unpadded(params: dict[str, Any]) -> None:
+    producer = InMemoryProducer(reply=lambda _: "yes")
+    for secret in ("whsec_Zm91cg", "whsec_Zm91cg==", "whsec_Zml2ZTU="):
+        body, headers = producer.webhook(producer.enqueue(params), secret)
+        assert webhooks.verify(body, headers, secret).text == "yes"
+
+
 def test_a_function_can_answer(params: dict[str, Any]) -> None:
     producer = InMemoryProducer(reply=lambda asked: asked["model"].upper())
     assert producer.wait(producer.enqueue(params)).text == "CLAUDE-HAIKU-4-5"
