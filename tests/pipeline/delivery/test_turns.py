@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -44,22 +43,25 @@ def test_what_becomes_due_to_one_client_goes_before_what_was_claimed_for_another
     # Then they don't wait for the rest
     order = [headers["webhook-id"] for headers, _ in receiver.posts["/claude"]]
     assert len(order) == len(set(order))
-    assert max(map(order.index, small)) < 1_000
+    assert max(map(order.index, small)) < 1_300
 
 
-def test_clients_get_shares_of_a_receiver_by_their_weights(engine: sa.Engine, receiver: Any) -> None:
+@pytest.mark.parametrize("heavy", ["web", "nightly"])
+def test_the_client_with_the_weight_has_most_of_a_receiver(
+    engine: sa.Engine, receiver: Any, heavy: str
+) -> None:
     # Given
     url = receiver.url("/claude")
     web_ids = set(given_deliveries(engine, *[webhook(url)] * 600, client="web"))
     given_deliveries(engine, *[webhook(url)] * 600, first=10_000, client="nightly")
 
     # When
-    deliver(engine, client_weights={"web": 3})
+    deliver(engine, client_weights={heavy: 100})
 
-    # Then, once the receiver is known to be quick and before one of them has nothing left
+    # Then, though the other may have come first with a row of 200; the exact shares are in test_turn_queues.py
     order = [headers["webhook-id"] for headers, _ in receiver.posts["/claude"]]
-    shares = Counter(id_ in web_ids for id_ in order[250:700])
-    assert shares[True] / shares[False] == pytest.approx(3, rel=0.1)
+    ends = [at for at, id_ in enumerate(order) if (id_ in web_ids) == (heavy == "web")]
+    assert ends[-1] < 900
     assert len(set(order)) == len(order) == 1_200
 
 
