@@ -246,20 +246,26 @@ def test_what_ends_while_the_tables_are_counted_is_not_taken_off_twice(
     assert read_loads(limited.server).is_wanted
 
 
+def count_and_store_meanwhile(carpool: Carpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count, and store what is in the inbox after the tables were read and before the count is published."""
+
+    def count_then_store(*given: Any) -> dict[str, Load]:
+        found = loads(*given)
+        monkeypatch.undo()
+        carpool.aggregate()
+        return found
+
+    loads = clients.loads
+    monkeypatch.setattr(clients, "loads", count_then_store)
+    count(carpool)
+
+
 def test_what_is_stored_while_the_tables_are_counted_still_counts(
     limited: Carpool, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     producer.enqueue_many(request() for _ in range(4))
 
-    def count_then_store(*given: Any) -> dict[str, Load]:
-        found = loads(*given)
-        monkeypatch.undo()
-        limited.aggregate()
-        return found
-
-    loads = clients.loads
-    monkeypatch.setattr(clients, "loads", count_then_store)
-    count(limited)
+    count_and_store_meanwhile(limited, monkeypatch)
 
     assert waiting(limited) == stored(limited) == 4
 
@@ -313,15 +319,7 @@ def test_what_is_stored_during_the_first_count_counts_with_the_second(
     producer.enqueue_many(request() for _ in range(4))
     limited.server.delete(LOADS, QUOTAS)
 
-    def count_then_store(*given: Any) -> dict[str, Load]:
-        found = loads(*given)
-        monkeypatch.undo()
-        limited.aggregate()
-        return found
-
-    loads = clients.loads
-    monkeypatch.setattr(clients, "loads", count_then_store)
-    count(limited)
+    count_and_store_meanwhile(limited, monkeypatch)
 
     assert recount(limited.engine, limited.server, QUOTA)  # it says when
     count(limited)
